@@ -1,0 +1,2 @@
+//! The `postrider-load` command.
+fn main() {}

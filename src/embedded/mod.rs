@@ -1,0 +1,1 @@
+//! Servers that the demo and the tests start themselves.

@@ -1,0 +1,3 @@
+//! postrider: a transactional-outbox relay from PostgreSQL to Kafka.
+
+pub mod embedded;
