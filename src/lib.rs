@@ -1,3 +1,7 @@
 //! postrider: a transactional-outbox relay from PostgreSQL to Kafka.
 
+pub mod cursor;
 pub mod embedded;
+pub mod event;
+pub mod snapshot;
+pub mod tick;

@@ -1,0 +1,109 @@
+//! How far a bucket is published: a snapshot, not a number.
+//!
+//! Promises: a cursor that is led from tick to tick, page by page, passes every row exactly once.
+//! Must not: know a driver, a clock, or who publishes. Fails: leading it past what was claimed is a
+//! broken invariant and panics.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use postrider::cursor::Cursor;
+//! use postrider::tick::{Observation, Tick};
+//!
+//! let seen = Observation { floor: 7, snapshot: "12:12:".parse()?, next: 12, ceiling: 9 };
+//! let tick = Arc::new(Tick::follow(&Tick::first(), seen)?);
+//! let mut cursor = Cursor::initial();
+//! cursor.enter(&tick);
+//! assert_eq!((cursor.position(), cursor.through()), (0, 9));
+//! cursor.advance(5);
+//! assert!(!cursor.is_finished());
+//! cursor.finish();
+//! assert!(cursor.is_finished());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::sync::Arc;
+
+use crate::snapshot::{Snapshot, TransactionId};
+use crate::tick::Tick;
+
+/// A place in the outbox: the range from one tick to a later one, and the `seq` reached in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    from: Arc<Tick>,
+    upto: Arc<Tick>,
+    position: i64,
+}
+
+impl Cursor {
+    /// The cursor of a bucket of which nothing was published yet.
+    pub fn initial() -> Self {
+        let first = Arc::new(Tick::first());
+        Self { from: Arc::clone(&first), upto: first, position: 0 }
+    }
+
+    /// A cursor as it was saved. Of `from` only the snapshot matters any more.
+    pub fn restore(from: Snapshot, upto: Tick, position: i64) -> Self {
+        let from = Tick { snapshot: from, ..Tick::first() };
+        Self { from: Arc::new(from), upto: Arc::new(upto), position }
+    }
+
+    /// Everything visible in this snapshot is done.
+    pub fn from(&self) -> &Snapshot {
+        &self.from.snapshot
+    }
+
+    /// The tick up to which the cursor is on its way.
+    pub fn upto(&self) -> &Arc<Tick> {
+        &self.upto
+    }
+
+    /// Of the range, everything with a `seq` at or below this is done.
+    pub fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// No row of the range has a `seq` above this.
+    pub fn through(&self) -> i64 {
+        self.upto.ceiling
+    }
+
+    /// Whether the range is done, so that the next one can be entered.
+    pub fn is_finished(&self) -> bool {
+        self.position >= self.upto.ceiling
+    }
+
+    /// Enters the range that ends at `tick`.
+    ///
+    /// # Panics
+    /// When the present range is not finished, or `tick` is not later than its end.
+    pub fn enter(&mut self, tick: &Arc<Tick>) {
+        assert!(self.is_finished(), "a range is left only when it is finished");
+        assert!(tick.next > self.upto.next, "a cursor goes from a tick to a later one");
+        self.position = self.upto.lower_bound(tick);
+        self.from = std::mem::replace(&mut self.upto, Arc::clone(tick));
+    }
+
+    /// Marks all rows of the range with a `seq` at or below `seq` as done.
+    ///
+    /// # Panics
+    /// When `seq` lies before the position or beyond the range.
+    pub fn advance(&mut self, seq: i64) {
+        assert!(
+            (self.position..=self.through()).contains(&seq),
+            "seq {seq} lies outside {}..={}",
+            self.position,
+            self.through()
+        );
+        self.position = seq;
+    }
+
+    /// Marks the whole range as done.
+    pub fn finish(&mut self) {
+        self.position = self.position.max(self.upto.ceiling);
+    }
+
+    /// Whether a row is published: what the view `postrider.events` computes.
+    pub fn has_passed(&self, xid: TransactionId, seq: i64) -> bool {
+        self.from.snapshot.sees(xid) || (seq <= self.position && self.upto.snapshot.sees(xid))
+    }
+}

@@ -1,0 +1,69 @@
+//! The words of the domain: what an outbox row says.
+//!
+//! Promises: an [`Event`] borrows everything from the row it was claimed in; nothing is copied.
+//! Must not: know a driver, a runtime or a clock.
+
+use std::fmt;
+
+/// A hash partition of the outbox: the unit of ownership, with one cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bucket(pub u16);
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.0)
+    }
+}
+
+/// The `id` column: sixteen bytes in network order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventId(pub [u8; 16]);
+
+impl EventId {
+    /// Length of the hyphenated text form, in bytes.
+    pub const TEXT_BYTES: usize = 36;
+
+    /// Writes the lower-case hyphenated form into `buffer` and lends it.
+    pub fn encode<'a>(&self, buffer: &'a mut [u8; Self::TEXT_BYTES]) -> &'a str {
+        uuid::Uuid::from_bytes(self.0).hyphenated().encode_lower(buffer)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::Uuid::from_bytes(self.0).hyphenated().fmt(formatter)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// One committed outbox row, lent by whatever holds its bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Event<'a> {
+    /// Place in the order of writing; unique in the outbox, rising per aggregate.
+    pub seq: i64,
+    /// Identity of the event: consumers drop repeats by it.
+    pub id: EventId,
+    /// Kind of aggregate; names the topic.
+    pub aggregate_type: &'a str,
+    /// The aggregate; becomes the record's key.
+    pub aggregate_id: &'a str,
+    /// Kind of event; becomes the header `type`.
+    pub kind: &'a str,
+    /// The record's value, byte for byte; none is a tombstone.
+    pub payload: Option<&'a [u8]>,
+    /// A JSON object as text; its members become headers.
+    pub headers: Option<&'a str>,
+    /// The row's `created_at`, in microseconds since 1970-01-01 UTC.
+    pub created_at_micros: i64,
+}
+
+/// Something that owns the bytes of one event and lends them.
+pub trait LendEvent: Send + 'static {
+    /// The event, borrowed from `self`.
+    fn event(&self) -> Event<'_>;
+}
