@@ -2,6 +2,7 @@
 
 pub mod cursor;
 pub mod embedded;
+pub mod error;
 pub mod event;
 pub mod snapshot;
 pub mod tick;
