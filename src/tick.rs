@@ -191,7 +191,10 @@ mod tests {
         assert!(!settled.is_stale(&busy));
         assert!(settled.is_stale(&Probe { drawn: 11, ..busy.clone() }));
         let holding = Tick::follow(&tick, observe(12, "22:26:22", 30, 12)).unwrap();
-        assert!(!holding.is_stale(&Probe { drawn: 12, snapshot: "22:95:22,26,27,28,29".parse().unwrap() }));
+        assert!(
+            !holding
+                .is_stale(&Probe { drawn: 12, snapshot: "22:95:22,26,27,28,29".parse().unwrap() })
+        );
         assert!(holding.is_stale(&Probe { drawn: 12, snapshot: "90:95:".parse().unwrap() }));
     }
 }

@@ -1,1 +1,37 @@
-//! Servers that the demo and the tests start themselves.
+//! PostgreSQL and Apache Kafka that the demo, the tests and the load generator start themselves.
+//!
+//! Promises: a server is ready when `start` returns; it listens on 127.0.0.1 only, in a folder of
+//! its own; server and folder are gone when the handle is dropped, and also when this process ends
+//! without dropping it (Ctrl-C, `process::exit`, `kill -9`), because a [`guardian`] outlives us.
+//! Must not: touch a server or a folder that it did not make, change the environment of this
+//! process, or keep state outside the handles and the cache folder.
+//! Fails: with an [`EmbeddedError`] that names the missing part and its package, or that ends with
+//! the last lines of the server's own log.
+
+mod account;
+mod archive;
+mod broker;
+mod cache;
+mod error;
+mod folder;
+mod guardian;
+mod host;
+mod java;
+mod kafka;
+mod kafka_files;
+mod maven;
+mod mock;
+mod port;
+mod postgres;
+mod postgres_binaries;
+mod process_table;
+mod server;
+mod standby;
+
+pub use broker::Broker;
+pub use error::EmbeddedError;
+pub use host::Host;
+pub use kafka::{Heap, JavaCompiler, Kafka, KafkaOptions, TopicCreation};
+pub use mock::{MockKafka, MockOptions};
+pub use postgres::{Postgres, PostgresOptions, StopMode};
+pub use postgres_binaries::PostgresSource;

@@ -1,0 +1,156 @@
+//! What the machine offers: where programs, the cache and temporary folders are.
+//!
+//! Promises: read once from the environment, then passed along, so that a test can describe another
+//! machine. Must not: start anything. Fails: never; what is missing shows when it is looked for.
+
+use super::account::RunAs;
+use super::error::EmbeddedError;
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// Where programs, the cache and temporary folders are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Folders in which programs are looked for, first match first.
+    pub program_folders: Vec<PathBuf>,
+    /// Places for the cache of fetched parts; the first usable one is taken.
+    pub cache_folders: Vec<PathBuf>,
+    /// Places for servers' folders; the first usable one is taken.
+    pub temporary_folders: Vec<PathBuf>,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::from_environment()
+    }
+}
+
+impl Host {
+    /// Programs: `$JAVA_HOME/bin`, `$PATH`, then the usual places of PostgreSQL and Java. Cache:
+    /// `$POSTRIDER_CACHE`, else `$XDG_CACHE_HOME/postrider` or `~/.cache/postrider`, and
+    /// `/var/cache/postrider` for root, whose home the servers' user cannot enter. Servers' folders:
+    /// `$TMPDIR`, else `/tmp`.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let mut program_folders: Vec<PathBuf> =
+            env::var_os("JAVA_HOME").map(|home| Path::new(&home).join("bin")).into_iter().collect();
+        program_folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+        program_folders.extend(usual_places());
+        let mut temporary_folders = vec![env::temp_dir()];
+        temporary_folders.extend([PathBuf::from("/tmp"), PathBuf::from("/var/tmp")]);
+        Self { program_folders, cache_folders: cache_folders(), temporary_folders }
+    }
+
+    /// The program's path as found, links not followed.
+    pub(super) fn find_program(&self, name: &str) -> Option<PathBuf> {
+        self.program_folders.iter().map(|folder| folder.join(name)).find(|path| is_program(path))
+    }
+
+    /// The first cache folder that can be made and entered.
+    pub(super) fn cache_folder(&self, run_as: &RunAs) -> Result<PathBuf, EmbeddedError> {
+        let usable = |folder: &&PathBuf| {
+            folder.is_absolute() && run_as.can_enter(folder) && fs::create_dir_all(folder).is_ok()
+        };
+        self.cache_folders.iter().find(usable).cloned().ok_or_else(|| EmbeddedError::NoFolder {
+            purpose: "cache",
+            tried: list(&self.cache_folders),
+            user: run_as.name().to_owned(),
+            variable: "POSTRIDER_CACHE",
+        })
+    }
+}
+
+/// Folder names for a message.
+pub(super) fn list(folders: &[PathBuf]) -> String {
+    let names: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    if names.is_empty() { "(none)".to_owned() } else { names.join(", ") }
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+fn cache_folders() -> Vec<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(folder) = set("POSTRIDER_CACHE") {
+        return vec![folder];
+    }
+    let user = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    let mut folders: Vec<PathBuf> = user.into_iter().map(|base| base.join("postrider")).collect();
+    folders.push(PathBuf::from("/var/cache/postrider"));
+    folders
+}
+
+/// Where packages put PostgreSQL's server and Java's programs, the newest version first.
+fn usual_places() -> Vec<PathBuf> {
+    let parents = [
+        ("/usr/lib/postgresql", ""),
+        ("/usr", "pgsql-"),
+        ("/opt/homebrew/opt", "postgresql"),
+        ("/usr/local/opt", "postgresql"),
+        ("/home/linuxbrew/.linuxbrew/opt", "postgresql"),
+        ("/usr/lib/jvm", ""),
+        ("/opt/homebrew/opt", "openjdk"),
+        ("/usr/local/opt", "openjdk"),
+    ];
+    let mut places: Vec<PathBuf> =
+        parents.iter().flat_map(|(parent, prefix)| versions(Path::new(parent), prefix)).collect();
+    for folder in ["/opt/homebrew/bin", "/usr/local/bin", "/usr/bin"] {
+        places.push(PathBuf::from(folder));
+    }
+    places
+}
+
+fn versions(parent: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut found: Vec<(u32, PathBuf)> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+        .map(|entry| (number_in(&entry.file_name()), entry.path().join("bin")))
+        .filter(|(_, folder)| folder.is_dir())
+        .collect();
+    found.sort_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, folder)| folder).collect()
+}
+
+/// The first number in a name: 17 in `pgsql-17`, 0 when there is none.
+fn number_in(name: &OsStr) -> u32 {
+    let name = name.to_string_lossy();
+    let digits: String =
+        name.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_version_comes_first() {
+        let folder = env::temp_dir().join(format!("postrider-host-{}", uuid::Uuid::new_v4()));
+        for version in ["pgsql-9.6", "pgsql-14", "pgsql-17", "other-18"] {
+            fs::create_dir_all(folder.join(version).join("bin")).unwrap();
+        }
+        let found = versions(&folder, "pgsql-");
+        fs::remove_dir_all(&folder).unwrap();
+        let expected: Vec<PathBuf> = ["pgsql-17", "pgsql-14", "pgsql-9.6"]
+            .iter()
+            .map(|version| folder.join(version).join("bin"))
+            .collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn program_must_be_executable() {
+        let folder = env::temp_dir().join(format!("postrider-host-{}", uuid::Uuid::new_v4()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("tool"), "#!/bin/sh\n").unwrap();
+        let host = Host { program_folders: vec![folder.clone()], ..Host::default() };
+        assert_eq!(host.find_program("tool"), None);
+        fs::set_permissions(folder.join("tool"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(host.find_program("tool"), Some(folder.join("tool")));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,353 @@
+//! An Apache Kafka broker of our own: one node, broker and controller (KRaft).
+//!
+//! Promises: a client gets the broker in its metadata when `start` returns; records survive `stop`,
+//! `kill` and `start_again`, and are removed with the handle. Must not: listen beyond 127.0.0.1.
+//! Fails: when Java or Kafka's jars are missing, or with the last lines of the broker's log.
+
+use super::error::EmbeddedError;
+use super::folder;
+use super::host::Host;
+use super::java::Java;
+use super::kafka_files::{self, OWN_PROPERTIES, VERSION};
+use super::port::free_port;
+use super::server::{Launch, Server, Signal, Workspace};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, Producer as _};
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A port can be taken between the choice and the start.
+const PORT_TRIES: usize = 3;
+const FORMAT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How the Java machine compiles the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum JavaCompiler {
+    /// A fast start and little processor time: for tests and short runs.
+    #[default]
+    QuickStart,
+    /// Full speed after a while, and the G1 collector: for measurements.
+    FullSpeed,
+}
+
+/// Whether a topic comes into being when it is first asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TopicCreation {
+    /// The broker makes it.
+    #[default]
+    Automatic,
+    /// An admin client must make it first.
+    Explicit,
+}
+
+/// The Java heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heap {
+    /// Size at the start.
+    pub initial_megabytes: u32,
+    /// Size at most.
+    pub largest_megabytes: u32,
+}
+
+/// How to start a Kafka broker.
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    /// Where programs and folders are.
+    pub host: Host,
+    /// Partitions of a topic that is made without a number.
+    pub partitions: u32,
+    /// Whether unknown topics are made.
+    pub topic_creation: TopicCreation,
+    /// Broker properties, after ours: the last one wins.
+    pub properties: Vec<(String, String)>,
+    /// The Java heap.
+    pub heap: Heap,
+    /// How Java compiles.
+    pub compiler: JavaCompiler,
+    /// More options for Java.
+    pub java_options: Vec<String>,
+    /// How long a start may take.
+    pub start_deadline: Duration,
+}
+
+impl Default for KafkaOptions {
+    fn default() -> Self {
+        Self {
+            host: Host::default(),
+            partitions: 8,
+            topic_creation: TopicCreation::default(),
+            properties: Vec::new(),
+            heap: Heap { initial_megabytes: 256, largest_megabytes: 512 },
+            compiler: JavaCompiler::default(),
+            java_options: Vec::new(),
+            start_deadline: Duration::from_secs(90),
+        }
+    }
+}
+
+/// A Kafka broker; dropped, it is gone with its folder.
+#[derive(Debug)]
+pub struct Kafka {
+    server: Server,
+    options: KafkaOptions,
+    java: Java,
+    class_path: OsString,
+    brokers: String,
+    port: u16,
+}
+
+impl Kafka {
+    /// Formats a new storage and starts a broker on it.
+    ///
+    /// # Errors
+    /// When Java 17 or Kafka's jars are neither there nor fetched, a property is refused, or the
+    /// broker does not start.
+    pub fn start(options: KafkaOptions, progress: &dyn Fn(&str)) -> Result<Self, EmbeddedError> {
+        check_properties(&options.properties)?;
+        let java = Java::find(&options.host)?;
+        let jars = kafka_files::jars(&options.host, progress)?;
+        let begin = Instant::now();
+        let class_path = kafka_files::class_path(&jars)?;
+        let workspace = Workspace::create(&options.host, "kafka")?;
+        folder::make(&temporary_folder(workspace.folder()), 0o700, workspace.run_as())?;
+        let server = Server::new(workspace, format!("Kafka {VERSION}"));
+        let mut kafka = Self { server, options, java, class_path, brokers: String::new(), port: 0 };
+        kafka.choose_ports()?;
+        kafka.format()?;
+        kafka.start_somewhere()?;
+        progress(&format!(
+            "Apache Kafka {VERSION} (Java {}) ready on port {} in {:.1} s",
+            kafka.java.version,
+            kafka.port,
+            begin.elapsed().as_secs_f64()
+        ));
+        Ok(kafka)
+    }
+
+    /// Starts the stopped or killed broker on the same data and port.
+    ///
+    /// # Errors
+    /// `AlreadyRunning`, or when it does not start.
+    pub fn start_again(&self) -> Result<(), EmbeddedError> {
+        let client: BaseProducer =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
+        let arguments = ["kafka.Kafka".into(), self.properties_file().into()];
+        self.server.start(&self.launch("Kafka", arguments), self.options.start_deadline, |_| {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() && answers(&client)
+        })
+    }
+
+    /// Stops the broker in an orderly way; one that is down already stays so.
+    ///
+    /// # Errors
+    /// `TooSlow` when it did not stop within a minute (it was then killed).
+    pub fn stop(&self) -> Result<(), EmbeddedError> {
+        const DEADLINE: Duration = Duration::from_secs(60);
+        self.server.stop(Signal::Terminate, DEADLINE)
+    }
+
+    /// Kills the broker (`kill -9`).
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn kill(&self) -> Result<(), EmbeddedError> {
+        self.server.kill()
+    }
+
+    /// Halts the broker where it is (SIGSTOP): its connections stay open and nothing answers.
+    ///
+    /// # Errors
+    /// `NotRunning`.
+    pub fn freeze(&self) -> Result<(), EmbeddedError> {
+        self.server.signal_family(Signal::Stop)
+    }
+
+    /// Lets a frozen broker go on.
+    ///
+    /// # Errors
+    /// `NotRunning`.
+    pub fn thaw(&self) -> Result<(), EmbeddedError> {
+        self.server.signal_family(Signal::Continue)
+    }
+
+    /// The bootstrap servers, as `127.0.0.1:port`.
+    #[must_use]
+    pub fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// The broker's port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The broker's version.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        VERSION
+    }
+
+    /// The broker's log.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.server.workspace.folder().join("log")
+    }
+
+    /// The folder of the broker's records.
+    #[must_use]
+    pub fn data_folder(&self) -> PathBuf {
+        self.server.workspace.folder().join("data")
+    }
+
+    /// The number of the broker's process, while it runs.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn process_id(&self) -> Result<Option<u32>, EmbeddedError> {
+        self.server.process_id()
+    }
+
+    fn choose_ports(&mut self) -> Result<(), EmbeddedError> {
+        self.port = free_port()?;
+        self.brokers = format!("127.0.0.1:{}", self.port);
+        let mut controller = free_port()?;
+        while controller == self.port {
+            controller = free_port()?;
+        }
+        let text = kafka_files::properties(
+            &self.data_folder(),
+            (self.port, controller),
+            self.options.partitions,
+            self.options.topic_creation == TopicCreation::Automatic,
+            &self.options.properties,
+        );
+        folder::write(&self.properties_file(), &text, self.server.workspace.run_as())
+    }
+
+    /// Writes the cluster's identity and first metadata, as a new cluster needs.
+    fn format(&self) -> Result<(), EmbeddedError> {
+        let identity = cluster_identity();
+        let arguments =
+            ["kafka.tools.StorageTool", "format", "--cluster-id", identity.as_str(), "--config"]
+                .map(OsString::from)
+                .into_iter()
+                .chain([self.properties_file().into()]);
+        let launch = self.launch("formatting Kafka's storage", arguments);
+        self.server.workspace.run(&launch, FORMAT_DEADLINE)
+    }
+
+    fn start_somewhere(&mut self) -> Result<(), EmbeddedError> {
+        let mut tries = 1;
+        while let Err(error) = self.start_again() {
+            if tries == PORT_TRIES || !is_port_taken(&error) {
+                return Err(error);
+            }
+            tries += 1;
+            self.choose_ports()?;
+        }
+        Ok(())
+    }
+
+    fn properties_file(&self) -> PathBuf {
+        self.server.workspace.folder().join("server.properties")
+    }
+
+    fn launch(&self, name: &str, arguments: impl IntoIterator<Item = OsString>) -> Launch {
+        let folder = self.server.workspace.folder();
+        let mut all = java_options(&self.options, folder);
+        all.extend(["-classpath".into(), self.class_path.clone()]);
+        all.extend(arguments);
+        Launch {
+            name: name.to_owned(),
+            program: self.java.program.clone(),
+            arguments: all,
+            environment: Vec::new(),
+            log: self.log_file(),
+            // The data is removed next, so nothing is lost by a hard end.
+            end: Signal::Kill,
+            run_as: self.server.workspace.run_as().clone(),
+        }
+    }
+}
+
+fn java_options(options: &KafkaOptions, folder: &Path) -> Vec<OsString> {
+    let heap = options.heap;
+    let mut all = vec![
+        format!("-Xms{}m", heap.initial_megabytes),
+        format!("-Xmx{}m", heap.largest_megabytes),
+        // Otherwise a killed Java leaves a file in the system's temporary folder.
+        "-XX:+PerfDisableSharedMem".to_owned(),
+        "-Djava.awt.headless=true".to_owned(),
+        // Compression libraries are unpacked here.
+        format!("-Djava.io.tmpdir={}", temporary_folder(folder).display()),
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".to_owned(),
+        "-Dorg.slf4j.simpleLogger.showDateTime=true".to_owned(),
+        "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS".to_owned(),
+    ];
+    let compiler: &[&str] = match options.compiler {
+        JavaCompiler::QuickStart => &["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"],
+        JavaCompiler::FullSpeed => &["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"],
+    };
+    all.extend(compiler.iter().map(|option| (*option).to_owned()));
+    all.extend(options.java_options.iter().cloned());
+    all.into_iter().map(Into::into).collect()
+}
+
+fn temporary_folder(folder: &Path) -> PathBuf {
+    folder.join("tmp")
+}
+
+fn check_properties(properties: &[(String, String)]) -> Result<(), EmbeddedError> {
+    match properties.iter().find(|(name, _)| OWN_PROPERTIES.contains(&name.as_str())) {
+        None => Ok(()),
+        Some((name, _)) => Err(EmbeddedError::Setting {
+            name: "Kafka",
+            setting: name.clone(),
+            reason: "the embedded broker chooses it itself",
+        }),
+    }
+}
+
+/// Kafka writes a cluster's number as 16 bytes in URL-safe base64 without padding: 22 characters.
+fn cluster_identity() -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let number = uuid::Uuid::new_v4().as_u128();
+    // 22 characters hold 132 bits: the number's 128 and four zeros at the end.
+    let digit = |place: u32| {
+        let bits = if place == 21 { number << 4 } else { number >> (122 - 6 * place) };
+        char::from(ALPHABET[(bits & 63) as usize])
+    };
+    (0..22).map(digit).collect()
+}
+
+/// True when the broker has registered itself: a client then finds it in the metadata.
+fn answers(client: &BaseProducer) -> bool {
+    const WAIT: Duration = Duration::from_secs(1);
+    client.client().fetch_metadata(None, WAIT).is_ok_and(|data| !data.brokers().is_empty())
+}
+
+fn is_port_taken(error: &EmbeddedError) -> bool {
+    matches!(error, EmbeddedError::Failed { log, .. } if log.contains("Address already in use"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cluster_identity_is_a_kafka_uuid() {
+        let identity = cluster_identity();
+        assert_eq!(identity.len(), 22);
+        assert!(identity.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'));
+        assert!("AQgw".contains(identity.chars().last().unwrap()), "the last four bits are zero");
+    }
+
+    #[test]
+    fn own_properties_are_refused() {
+        let error = check_properties(&[("node.id".to_owned(), "2".to_owned())]).unwrap_err();
+        assert!(error.to_string().contains("`node.id` cannot be given"), "{error}");
+    }
+}

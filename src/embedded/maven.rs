@@ -1,0 +1,77 @@
+//! Fetches files through Maven.
+//!
+//! Promises: what a pinned `pom.xml` names lies in the folder afterwards, checked by Maven against
+//! the checksums of its repository. Must not: be called when the cache has the part.
+//! Fails: `ProgramMissing` without Maven or Java, `Fetch` with Maven's last lines.
+
+use super::account::RunAs;
+use super::error::{EmbeddedError, last_lines};
+use super::folder;
+use super::host::Host;
+use super::java::Java;
+use super::server::{Launch, Signal, Workspace};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Slow networks included.
+const DEADLINE: Duration = Duration::from_secs(900);
+/// Pinned, so that a fetch does the same thing everywhere.
+const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+
+/// Maven with the Java that it runs on.
+#[derive(Debug)]
+pub(super) struct Maven {
+    program: PathBuf,
+    java: Java,
+}
+
+impl Maven {
+    /// Finds Maven; `needed_for` completes the message when it is missing.
+    pub(super) fn find(host: &Host, needed_for: &'static str) -> Result<Self, EmbeddedError> {
+        let program = host.find_program("mvn").ok_or(EmbeddedError::ProgramMissing {
+            program: "mvn",
+            needed_for,
+            remedy: "install maven (Debian, Homebrew)",
+        })?;
+        Ok(Self { program, java: Java::find(host)? })
+    }
+
+    /// Copies the run-time dependencies of `pom` into `target`.
+    pub(super) fn copy_dependencies(
+        &self,
+        workspace: &Workspace,
+        what: &str,
+        pom: &str,
+        target: &Path,
+    ) -> Result<(), EmbeddedError> {
+        let file = workspace.folder().join("pom.xml");
+        folder::write(&file, pom, workspace.run_as())?;
+        let log = workspace.folder().join("maven.log");
+        let mut output = OsString::from("-DoutputDirectory=");
+        output.push(target);
+        let mut arguments: Vec<OsString> =
+            ["--batch-mode", "--quiet", "-Dstyle.color=never", "--file"].map(Into::into).into();
+        arguments.extend([file.into(), COPY.into(), "-DincludeScope=runtime".into(), output]);
+        let launch = Launch {
+            name: "Maven".to_owned(),
+            program: self.program.clone(),
+            arguments,
+            environment: self
+                .java
+                .home()
+                .map(|home| ("JAVA_HOME", home.into_os_string()))
+                .into_iter()
+                .collect(),
+            log: log.clone(),
+            end: Signal::Terminate,
+            run_as: RunAs::Ourselves,
+        };
+        workspace.run(&launch, DEADLINE).map_err(|error| match error {
+            EmbeddedError::Failed { .. } => {
+                EmbeddedError::Fetch { what: what.to_owned(), log: last_lines(&log) }
+            }
+            other => other,
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! Kafka: start, stop, crash, freeze; and the mock.
+
+use crate::{lives, own_folder, progress};
+use postrider::embedded::{
+    Broker, EmbeddedError, Host, Kafka, KafkaOptions, MockKafka, MockOptions,
+};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use std::time::Duration;
+
+const WAIT: Duration = Duration::from_secs(20);
+
+fn produce(brokers: &str, topic: &str) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("acks", "all")
+        .set("compression.type", "lz4")
+        .create()
+        .unwrap();
+    producer.send(BaseRecord::to(topic).key("key").payload("value").partition(0)).unwrap();
+    producer.flush(WAIT).unwrap();
+}
+
+fn client(brokers: &str) -> BaseConsumer {
+    ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", "test").create().unwrap()
+}
+
+/// Reads as many records as there are from the first partition.
+fn records(brokers: &str, topic: &str) -> usize {
+    let consumer = client(brokers);
+    let (first, next) = consumer.fetch_watermarks(topic, 0, WAIT).unwrap();
+    let mut place = TopicPartitionList::new();
+    place.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+    consumer.assign(&place).unwrap();
+    for _ in first..next {
+        let record = consumer.poll(WAIT).expect("a record in time");
+        record.unwrap();
+    }
+    usize::try_from(next - first).unwrap()
+}
+
+#[test]
+fn broker_keeps_records_and_leaves_nothing() {
+    let kafka = Kafka::start(KafkaOptions::default(), &progress).unwrap();
+    produce(kafka.brokers(), "kept");
+    let metadata = client(kafka.brokers()).fetch_metadata(Some("kept"), WAIT).unwrap();
+    assert_eq!(metadata.topics()[0].partitions().len(), 8);
+    kafka.kill().unwrap();
+    assert_eq!(kafka.process_id().unwrap(), None);
+    kafka.start_again().unwrap();
+    assert_eq!(records(kafka.brokers(), "kept"), 1);
+    produce(kafka.brokers(), "kept");
+    kafka.stop().unwrap();
+    kafka.start_again().unwrap();
+    assert_eq!(records(kafka.brokers(), "kept"), 2);
+
+    kafka.freeze().unwrap();
+    let short = Duration::from_millis(500);
+    assert!(client(kafka.brokers()).fetch_metadata(None, short).is_err(), "frozen");
+    kafka.thaw().unwrap();
+    assert_eq!(records(kafka.brokers(), "kept"), 2);
+
+    kafka.freeze().unwrap();
+    let process = kafka.process_id().unwrap().unwrap();
+    let data = kafka.data_folder();
+    drop(kafka);
+    assert!(!lives(process), "the broker is gone, although it was frozen");
+    assert!(!own_folder(&data).exists(), "the folder is gone");
+}
+
+#[test]
+fn missing_java_is_named() {
+    let host = Host { program_folders: Vec::new(), ..Host::default() };
+    let options = KafkaOptions { host, ..KafkaOptions::default() };
+    let error = Kafka::start(options.clone(), &progress).unwrap_err();
+    assert!(matches!(error, EmbeddedError::ProgramMissing { program: "java", .. }), "{error}");
+    assert!(error.to_string().contains("install openjdk-17-jre-headless"), "{error}");
+
+    let broker = Broker::start(options, &["orders"], &progress).unwrap();
+    let Broker::Mock(mock) = &broker else { panic!("the mock stands in") };
+    assert!(mock.reason().contains("java not found"), "{}", mock.reason());
+    produce(broker.brokers(), "orders");
+    assert_eq!(records(broker.brokers(), "orders"), 1);
+}
+
+#[test]
+fn refused_property_shows_the_brokers_words() {
+    let properties = vec![("num.network.threads".to_owned(), "many".to_owned())];
+    let options = KafkaOptions { properties, ..KafkaOptions::default() };
+    let error = Kafka::start(options, &progress).unwrap_err().to_string();
+    assert!(error.contains("num.network.threads"), "{error}");
+}
+
+#[test]
+fn mock_makes_topics_with_partitions() {
+    let options = MockOptions { topics: vec!["one".to_owned()], ..MockOptions::default() };
+    let mock = MockKafka::start(options, &progress).unwrap();
+    mock.create_topic("two", 3).unwrap();
+    let consumer = client(mock.brokers());
+    for (topic, partitions) in [("one", 8), ("two", 3)] {
+        let metadata = consumer.fetch_metadata(Some(topic), WAIT).unwrap();
+        assert_eq!(metadata.topics()[0].partitions().len(), partitions, "{topic}");
+    }
+    assert!(mock.create_topic("two", 3).is_err(), "it exists");
+}
