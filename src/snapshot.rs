@@ -90,7 +90,7 @@ impl FromStr for Snapshot {
 
     fn from_str(text: &str) -> Result<Self, InvalidSnapshot> {
         let mut parts = text.splitn(3, ':');
-        let mut number = |part: Option<&str>| part.and_then(|part| part.parse().ok());
+        let number = |part: Option<&str>| part.and_then(|part| part.parse().ok());
         let xmin = number(parts.next()).ok_or(InvalidSnapshot)?;
         let xmax = number(parts.next()).ok_or(InvalidSnapshot)?;
         let list = parts.next().ok_or(InvalidSnapshot)?;

@@ -1,0 +1,8 @@
+//! How events are read.
+//!
+//! Promises: what is handed on is committed, durable, and in the order of writing per aggregate.
+//! Must not: know Kafka, or what was acknowledged. Fails: with the error of the connection; the
+//! shard then goes back to its saved cursor.
+
+pub mod poll;
+pub mod ticker;

@@ -1,0 +1,279 @@
+//! The cursors in PostgreSQL: taken with a new epoch, saved in small updates for many buckets.
+//!
+//! Promises: a cursor is handed out only on the history on which it was saved; a save by a former
+//! owner changes nothing and is noticed. Must not: decide how far a cursor may move.
+//! Fails: [`ErrorKind::History`] on another cluster, timeline or an older state; [`ErrorKind::Standby`]
+//! on a standby; [`ErrorKind::Fenced`] when another instance has taken a bucket.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use tokio_postgres::Row;
+
+use crate::cursor::Cursor;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Bucket;
+use crate::ledger::Finished;
+use crate::postgres::{Connection, Lsn, PgSnapshot, Xid8, classify};
+use crate::tick::{Carry, Tick};
+
+const HISTORY: &str = include_str!("../sql/queries/history.sql");
+const LOAD: &str = include_str!("../sql/queries/cursor_load.sql");
+const TAKE: &str = include_str!("../sql/queries/cursor_take.sql");
+const SAVE: &str = include_str!("../sql/queries/cursor_save.sql");
+const LOCK: &str = include_str!("../sql/queries/instance_lock.sql");
+
+/// A cursor that only moved over nothing is saved this seldom.
+const IDLE_SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The state of one cluster along which snapshots can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// `pg_control_system().system_identifier`.
+    pub system_identifier: i64,
+    /// Rises with every promotion.
+    pub timeline: i32,
+    /// Where the log ended.
+    pub lsn: u64,
+}
+
+impl History {
+    /// Reads the server's history.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Standby`] when the server is in recovery.
+    pub async fn read(connection: &Connection) -> Result<Self> {
+        let failed = |cause| classify("read the server's history", cause);
+        let row = connection.client().query_one(HISTORY, &[]).await.map_err(failed)?;
+        if row.get("standby") {
+            return Err(Error::new(
+                ErrorKind::Standby,
+                "the server is a standby: its snapshots do not list running transactions, so events would be lost",
+            )
+            .with_remedy("name the primary; with several hosts add target_session_attrs=read-write to the URL"));
+        }
+        let lsn: Lsn = row.get("lsn");
+        Ok(Self {
+            system_identifier: row.get("system_identifier"),
+            timeline: row.get("timeline"),
+            lsn: lsn.0,
+        })
+    }
+
+    /// Whether a cursor that was saved on `saved` means something here.
+    fn accept(&self, bucket: Bucket, saved: &Self) -> Result<()> {
+        let reason = if saved.system_identifier != self.system_identifier {
+            format!("cluster {} and not {}", saved.system_identifier, self.system_identifier)
+        } else if saved.timeline != self.timeline {
+            format!("timeline {} and not {}", saved.timeline, self.timeline)
+        } else if saved.lsn > self.lsn {
+            format!("a later state (log position {:X}, the server is at {:X})", saved.lsn, self.lsn)
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(
+            ErrorKind::History,
+            format!("the cursor of bucket {bucket} belongs to {reason}: snapshots cannot be compared"),
+        )
+        .with_remedy("connect to the server that postrider published from; a restored or promoted copy needs its cursors set anew (README, \"Restored databases\")"))
+    }
+}
+
+#[derive(Debug)]
+struct Progress {
+    cursor: Cursor,
+    /// Whether rows were passed since the last save.
+    moved: bool,
+    saved_at: Instant,
+}
+
+/// The cursors of one instance, and the session that saves them.
+#[derive(Debug)]
+pub struct CursorStore {
+    connection: Connection,
+    epochs: HashMap<Bucket, i64>,
+    progress: Mutex<HashMap<Bucket, Progress>>,
+}
+
+/// Tries to become the one instance that works on this outbox.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn try_lock(connection: &Connection) -> Result<bool> {
+    let row = connection
+        .client()
+        .query_one(LOCK, &[])
+        .await
+        .map_err(|cause| classify("take the instance lock", cause))?;
+    Ok(row.get(0))
+}
+
+impl CursorStore {
+    /// Takes all buckets: their epochs rise, and a former owner saves nothing any more.
+    ///
+    /// # Errors
+    /// When the history is another one, or the connection fails.
+    pub async fn take(mut connection: Connection, owner: &str) -> Result<Self> {
+        let failed = |cause| classify("take the cursors", cause);
+        let history = History::read(&connection).await?;
+        let transaction = connection.client_mut().transaction().await.map_err(failed)?;
+        for row in transaction.query(LOAD, &[]).await.map_err(failed)? {
+            if let Some(saved) = saved_history(&row) {
+                history.accept(bucket(&row), &saved)?;
+            }
+        }
+        let lsn = Lsn(history.lsn);
+        let taken = transaction
+            .query(TAKE, &[&owner, &history.system_identifier, &history.timeline, &lsn])
+            .await
+            .map_err(failed)?;
+        let epochs = taken.iter().map(|row| (bucket(row), row.get("epoch"))).collect();
+        transaction.commit().await.map_err(failed)?;
+        // Losing a save repeats events and never loses one: it need not wait for the disk.
+        let relax = include_str!("../sql/queries/cursor_session.sql");
+        connection.client().batch_execute(relax).await.map_err(failed)?;
+        Ok(Self { connection, epochs, progress: Mutex::default() })
+    }
+
+    /// All cursors as they were saved, by rising bucket.
+    ///
+    /// # Errors
+    /// When the connection fails or a cursor cannot be understood.
+    pub async fn load(&self) -> Result<Vec<(Bucket, Cursor)>> {
+        let failed = |cause| classify("load the cursors", cause);
+        let rows = self.connection.client().query(LOAD, &[]).await.map_err(failed)?;
+        Ok(rows.iter().map(|row| (bucket(row), restore(row))).collect())
+    }
+
+    /// Takes note of a finished page. It is saved with the next save.
+    pub fn note(&self, finished: &Finished) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        for bucket in finished.cohort.iter() {
+            let moved = finished.events > 0;
+            progress
+                .entry(*bucket)
+                .and_modify(|known| {
+                    known.cursor = finished.cursor.clone();
+                    known.moved |= moved;
+                })
+                .or_insert_with(|| Progress {
+                    cursor: finished.cursor.clone(),
+                    moved,
+                    saved_at: Instant::now(),
+                });
+        }
+    }
+
+    /// Saves what moved over events, and now and then what moved over nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] when another instance has taken a bucket; the connection's error.
+    pub async fn save(&self) -> Result<()> {
+        self.save_where(|progress| {
+            progress.moved || progress.saved_at.elapsed() > IDLE_SAVE_INTERVAL
+        })
+        .await
+    }
+
+    /// Saves everything that moved.
+    ///
+    /// # Errors
+    /// As [`CursorStore::save`].
+    pub async fn save_all(&self) -> Result<()> {
+        self.save_where(|_| true).await
+    }
+
+    async fn save_where(&self, due: impl Fn(&Progress) -> bool) -> Result<()> {
+        let cursors = self.take_due(due);
+        if cursors.is_empty() {
+            return Ok(());
+        }
+        let saved = self.write(&cursors).await?;
+        if saved == cursors.len() as u64 {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Fenced, "another instance has taken buckets of this one"))
+    }
+
+    fn take_due(&self, due: impl Fn(&Progress) -> bool) -> Vec<(Bucket, Cursor)> {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.extract_if(|_, known| due(known)).map(|(bucket, known)| (bucket, known.cursor)).collect()
+    }
+
+    async fn write(&self, cursors: &[(Bucket, Cursor)]) -> Result<u64> {
+        fn column<T>(cursors: &[(Bucket, Cursor)], value: impl Fn(&Cursor) -> T) -> Vec<T> {
+            cursors.iter().map(|(_, cursor)| value(cursor)).collect()
+        }
+        let buckets: Vec<i16> = cursors.iter().map(|(bucket, _)| bucket_number(*bucket)).collect();
+        let epochs: Vec<i64> = cursors.iter().map(|(bucket, _)| self.epochs[bucket]).collect();
+        let from = column(cursors, |cursor| PgSnapshot(cursor.from().clone()));
+        let upto = column(cursors, |cursor| PgSnapshot(cursor.upto().snapshot.clone()));
+        let next = column(cursors, |cursor| Xid8(cursor.upto().next));
+        let floor = column(cursors, |cursor| cursor.upto().floor);
+        let ceiling = column(cursors, |cursor| cursor.upto().ceiling);
+        let carry = column(cursors, |cursor| carry_text(&cursor.upto().carry));
+        let position = column(cursors, Cursor::position);
+        self.connection
+            .client()
+            .execute(
+                SAVE,
+                &[&buckets, &epochs, &from, &upto, &next, &floor, &ceiling, &carry, &position],
+            )
+            .await
+            .map_err(|cause| classify("save the cursors", cause))
+    }
+}
+
+fn bucket(row: &Row) -> Bucket {
+    let number: i16 = row.get("bucket");
+    Bucket(u16::try_from(number).expect("a bucket is not negative"))
+}
+
+fn bucket_number(bucket: Bucket) -> i16 {
+    i16::try_from(bucket.0).expect("there are at most 64 buckets")
+}
+
+fn saved_history(row: &Row) -> Option<History> {
+    let lsn: Option<Lsn> = row.get("lsn");
+    Some(History {
+        system_identifier: row.get::<_, Option<i64>>("system_identifier")?,
+        timeline: row.get::<_, Option<i32>>("timeline")?,
+        lsn: lsn?.0,
+    })
+}
+
+fn restore(row: &Row) -> Cursor {
+    let from: PgSnapshot = row.get("from_snapshot");
+    let upto: PgSnapshot = row.get("upto_snapshot");
+    let next: Xid8 = row.get("upto_next");
+    let carry: Vec<i64> = row.get("carry");
+    let tick = Tick {
+        snapshot: upto.0,
+        next: next.0,
+        floor: row.get("upto_floor"),
+        ceiling: row.get("upto_ceiling"),
+        carry: carry.chunks_exact(3).map(carry_of).collect(),
+    };
+    Cursor::restore(from.0, tick, row.get("position"))
+}
+
+fn carry_of(triple: &[i64]) -> Carry {
+    Carry { first: triple[0].cast_unsigned(), last: triple[1].cast_unsigned(), floor: triple[2] }
+}
+
+/// The carry as PostgreSQL's array text: arrays of different length cannot be one array of arrays.
+fn carry_text(carry: &[Carry]) -> String {
+    let triples: Vec<String> =
+        carry.iter().map(|open| format!("{},{},{}", open.first, open.last, open.floor)).collect();
+    format!("{{{}}}", triples.join(","))
+}
+
+/// The latest tick among cursors: with it the chain of ticks goes on.
+pub fn latest_tick(cursors: &[(Bucket, Cursor)]) -> Arc<Tick> {
+    cursors
+        .iter()
+        .map(|(_, cursor)| cursor.upto())
+        .max_by_key(|tick| tick.next)
+        .map_or_else(|| Arc::new(Tick::first()), Arc::clone)
+}

@@ -1,0 +1,130 @@
+//! Which librdkafka properties a producer gets, and which it must not get.
+//!
+//! Promises: order and delivery rest on the properties set here; what would break a promise is
+//! refused with the reason. Must not: connect. Fails: with [`ErrorKind::Config`].
+//!
+//! Source: librdkafka's CONFIGURATION.md and INTRODUCTION.md ("Idempotent Producer").
+
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Properties that every producer has, before the operator's own.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("client.id", "postrider"),
+    ("compression.type", "lz4"),
+    ("linger.ms", "5"),
+    // Bytes are bounded by the ledger, which counts what a record costs besides its bytes too.
+    ("queue.buffering.max.messages", "0"),
+    ("queue.buffering.max.kbytes", "1048576"),
+    ("batch.num.messages", "10000"),
+    // Below the broker's default limit of 1,048,588 bytes per batch: one large event must not take
+    // its neighbours with it.
+    ("batch.size", "900000"),
+    ("socket.keepalive.enable", "true"),
+    ("socket.nagle.disable", "true"),
+    ("reconnect.backoff.max.ms", "2000"),
+    ("retry.backoff.ms", "50"),
+    ("topic.metadata.refresh.interval.ms", "60000"),
+    ("log.connection.close", "false"),
+];
+
+/// Properties on which the promises rest, each with what would break without it.
+const FIXED: &[(&str, &str, &str)] = &[
+    ("enable.idempotence", "true", "without it a retry can reorder or repeat records"),
+    ("acks", "all", "a record would be lost with one broker"),
+    ("enable.gapless.guarantee", "true", "a refused batch would let the next one pass"),
+    ("message.timeout.ms", "0", "a record that expires leaves a gap in its aggregate"),
+    ("partitioner", "murmur2_random", "keys would not go where Java clients put them"),
+];
+
+/// Other names and neighbours of the fixed properties, which may not be set either.
+const REFUSED: &[(&str, &str)] = &[
+    ("bootstrap.servers", "name the brokers by --brokers"),
+    ("metadata.broker.list", "name the brokers by --brokers"),
+    ("request.required.acks", "a record would be lost with one broker"),
+    ("delivery.timeout.ms", "a record that expires leaves a gap in its aggregate"),
+    ("retries", "a record that is given up leaves a gap in its aggregate"),
+    ("message.send.max.retries", "a record that is given up leaves a gap in its aggregate"),
+    ("max.in.flight", "idempotence needs at most 5, and sets it"),
+    ("max.in.flight.requests.per.connection", "idempotence needs at most 5, and sets it"),
+    ("queuing.strategy", "idempotence needs fifo, and sets it"),
+    ("transactional.id", "this version delivers at least once"),
+    ("delivery.report.only.error", "a cursor moves only by acknowledgements"),
+    ("dr_cb", "postrider takes the delivery reports itself"),
+    ("dr_msg_cb", "postrider takes the delivery reports itself"),
+];
+
+/// What a producer is made from; only this folder looks inside.
+pub type ProducerConfig = ClientConfig;
+
+/// The configuration of one producer.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when a property would break a promise.
+pub fn producer_config(brokers: &str, properties: &[(String, String)]) -> Result<ProducerConfig> {
+    let mut config = ClientConfig::new();
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    for (name, value) in DEFAULTS {
+        config.set(*name, *value);
+    }
+    for (name, value) in properties {
+        check_property(name, value)?;
+        config.set(name, value);
+    }
+    for (name, value, _) in FIXED {
+        config.set(*name, *value);
+    }
+    config.set("bootstrap.servers", brokers);
+    Ok(config)
+}
+
+fn check_property(name: &str, value: &str) -> Result<()> {
+    let fixed = FIXED.iter().find(|(fixed, ..)| *fixed == name);
+    let reason = match fixed {
+        Some((_, same, _)) if *same == value => None,
+        Some((.., reason)) => Some(*reason),
+        None => REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, reason)| *reason),
+    };
+    match reason {
+        None => Ok(()),
+        Some(reason) => Err(Error::new(
+            ErrorKind::Config,
+            format!("the librdkafka property {name}={value} cannot be set: {reason}"),
+        )
+        .with_remedy(format!("leave {name} out"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn property(name: &str, value: &str) -> Vec<(String, String)> {
+        vec![(name.to_owned(), value.to_owned())]
+    }
+
+    #[test]
+    fn passes_properties_through() {
+        let config = producer_config("b:1", &property("linger.ms", "20")).unwrap();
+        assert_eq!(config.get("linger.ms"), Some("20"));
+        assert_eq!(config.get("bootstrap.servers"), Some("b:1"));
+        assert_eq!(config.get("enable.idempotence"), Some("true"));
+    }
+
+    #[test]
+    fn refuses_what_breaks_a_promise() {
+        for (name, value) in [
+            ("acks", "1"),
+            ("enable.idempotence", "false"),
+            ("partitioner", "consistent"),
+            ("retries", "0"),
+            ("bootstrap.servers", "x:1"),
+        ] {
+            let error = producer_config("b:1", &property(name, value)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.message().contains(name), "{error}");
+        }
+        assert!(producer_config("b:1", &property("acks", "all")).is_ok());
+    }
+}
