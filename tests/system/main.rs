@@ -1,0 +1,13 @@
+//! System tests: the real binary against a real PostgreSQL and a real Kafka.
+//!
+//! Both servers are started once per run, by the project itself; each test has a database and topics
+//! of its own, so that all run in parallel. Tests that stop or kill a server start one of their own.
+
+mod support;
+
+mod backlog;
+mod crash;
+mod order;
+mod patterns;
+mod plan;
+mod records;

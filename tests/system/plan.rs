@@ -1,0 +1,64 @@
+//! The claim keeps its plan: an index scan per leaf, merged, whatever the statistics say.
+
+use std::sync::Arc;
+
+use postrider::capture::poll::claim_sql;
+use postrider::event::Bucket;
+use postrider::ledger::Cohort;
+use tokio_postgres::Client;
+
+use crate::support::Fixture;
+
+const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_claim_uses_the_index_with_empty_stale_and_fresh_statistics() {
+    let fixture = Fixture::new("claim_plan").await;
+    let client = fixture.client().await;
+    client.batch_execute("analyze outbox").await.expect("the table is there");
+    assert_plan(&fixture, "statistics of an empty table").await;
+    fill(&client, 20_000).await;
+    assert_plan(&fixture, "statistics older than the rows").await;
+    client.batch_execute("analyze outbox").await.expect("the table is there");
+    assert_plan(&fixture, "fresh statistics").await;
+    client.batch_execute("truncate outbox").await.expect("the table is there");
+    assert_plan(&fixture, "statistics of rows that are gone").await;
+}
+
+async fn fill(client: &Client, events: i32) {
+    let sql = "insert into outbox (aggregatetype, aggregateid, type, payload)
+               select 'thing', n::text, 'Made', '{}' from generate_series(1, $1::int) n";
+    client.execute(sql, &[&events]).await.expect("an insert never fails");
+}
+
+/// A new session each time, as the relay's after a reconnect; six executions, because PostgreSQL
+/// may change its mind about a prepared statement after five.
+async fn assert_plan(fixture: &Fixture, when: &str) {
+    let client = fixture.client().await;
+    let outbox = postrider::migrate::load(&client, &"public.outbox".parse().expect("a name"))
+        .await
+        .expect("it was migrated");
+    let cohort: Cohort = Arc::from((0..outbox.buckets).map(Bucket).collect::<Vec<_>>());
+    client.batch_execute(SESSION).await.expect("the settings exist");
+    let claim = claim_sql(&outbox, &cohort);
+    let prepare =
+        format!("prepare claim (bigint, bigint, pg_snapshot, pg_snapshot, bigint) as {claim}");
+    client.batch_execute(&prepare).await.expect("the claim is valid");
+    let execute = "execute claim (10, 15000, '3:3:', '900000:900000:', 5000)";
+    let mut plan = String::new();
+    for _ in 0..6 {
+        client.batch_execute(execute).await.expect("the claim runs");
+        let rows = client
+            .query(&format!("explain (costs off) {execute}"), &[])
+            .await
+            .expect("the claim can be explained");
+        plan = rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect();
+    }
+    let leaves = 3 * usize::from(outbox.buckets);
+    assert_eq!(plan.matches("Index Scan using").count(), leaves, "{when}:\n{plan}");
+    assert_eq!(plan.matches("Index Cond: ((seq > ").count(), leaves, "{when}:\n{plan}");
+    assert!(plan.contains("Merge Append"), "{when}:\n{plan}");
+    for wrong in ["Seq Scan", "Bitmap", "Sort Method", "->  Sort"] {
+        assert!(!plan.contains(wrong), "{when}: {wrong}\n{plan}");
+    }
+}

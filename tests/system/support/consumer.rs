@@ -1,0 +1,91 @@
+//! Reads topics from end to end.
+
+use std::time::{Duration, Instant};
+
+use postrider::audit::Auditor;
+use postrider::event::EventId;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A record as a consumer gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Consumed {
+    pub(crate) partition: i32,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
+    pub(crate) timestamp_millis: Option<i64>,
+}
+
+impl Consumed {
+    fn from(message: &BorrowedMessage<'_>) -> Self {
+        let headers = message.headers().map_or_else(Vec::new, |headers| {
+            headers
+                .iter()
+                .map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
+                .collect()
+        });
+        Self {
+            partition: message.partition(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers,
+            timestamp_millis: message.timestamp().to_millis(),
+        }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&[u8]> {
+        let found = self.headers.iter().find(|(known, _)| known == name)?;
+        found.1.as_deref()
+    }
+
+    pub(crate) fn id(&self) -> EventId {
+        let text = std::str::from_utf8(self.header("id").expect("it has an id")).expect("as text");
+        EventId(uuid::Uuid::parse_str(text).expect("a uuid").into_bytes())
+    }
+
+    pub(crate) fn key_text(&self) -> &str {
+        std::str::from_utf8(self.key.as_deref().expect("it has a key")).expect("as text")
+    }
+}
+
+/// Everything that the topic holds now; each partition in its order.
+pub(crate) fn read_topic(brokers: &str, topic: &str) -> Vec<Consumed> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "system-test")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "false")
+        .create()
+        .expect("a consumer can be made");
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).expect("Kafka answers");
+    let mut wanted = 0;
+    let mut assignment = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        let id = partition.id();
+        let (low, high) = consumer.fetch_watermarks(topic, id, TIMEOUT).expect("Kafka answers");
+        wanted += usize::try_from(high - low).expect("the topic fits in memory");
+        assignment.add_partition_offset(topic, id, Offset::Beginning).expect("a valid offset");
+    }
+    consumer.assign(&assignment).expect("the partitions are there");
+    let mut records = Vec::with_capacity(wanted);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while records.len() < wanted {
+        assert!(Instant::now() < deadline, "read {} of {wanted} records of {topic}", records.len());
+        if let Some(message) = consumer.poll(Duration::from_millis(100)) {
+            records.push(Consumed::from(&message.expect("Kafka delivers")));
+        }
+    }
+    records
+}
+
+/// Shows everything that the topic holds to the auditor.
+pub(crate) fn audit_topic(auditor: &mut Auditor, brokers: &str, topic: &str) {
+    for record in read_topic(brokers, topic) {
+        auditor.saw(record.id(), record.key_text(), record.partition);
+    }
+}

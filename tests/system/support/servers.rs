@@ -1,0 +1,39 @@
+//! One PostgreSQL and one Kafka for all tests of a run.
+
+use std::sync::OnceLock;
+
+use postrider::embedded::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+
+pub(crate) struct Servers {
+    pub(crate) postgres: Postgres,
+    pub(crate) kafka: Kafka,
+}
+
+/// Both servers; the first caller waits until they are ready. They end with this process.
+pub(crate) fn servers() -> &'static Servers {
+    static SERVERS: OnceLock<Servers> = OnceLock::new();
+    SERVERS.get_or_init(|| {
+        std::thread::scope(|scope| {
+            let kafka = scope.spawn(|| start_kafka(KafkaOptions::default()));
+            let postgres = start_postgres(&[]);
+            Servers { postgres, kafka: kafka.join().expect("Kafka starts") }
+        })
+    })
+}
+
+/// A PostgreSQL of one's own.
+pub(crate) fn start_postgres(settings: &[(&str, &str)]) -> Postgres {
+    let settings =
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let options = PostgresOptions { settings, ..PostgresOptions::default() };
+    Postgres::start(options, &progress).unwrap_or_else(|missing| panic!("{missing}"))
+}
+
+/// A Kafka of one's own.
+pub(crate) fn start_kafka(options: KafkaOptions) -> Kafka {
+    Kafka::start(options, &progress).unwrap_or_else(|missing| panic!("{missing}"))
+}
+
+fn progress(line: &str) {
+    println!("{line}");
+}
