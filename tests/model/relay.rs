@@ -1,0 +1,471 @@
+//! The relay's side of the model: tick chains and cursors, and what they must never do.
+//!
+//! Promises: drives the real `Tick::follow`, `Tick::is_stale` and `Cursor`; a mutant differs in what
+//! its [`Policy`] names and in nothing else. Must not: repair what the code under test gets wrong.
+//! Fails: the first broken promise comes back as a [`Violation`].
+
+use std::sync::Arc;
+
+use postrider::cursor::Cursor;
+use postrider::snapshot::{Snapshot, TransactionId};
+use postrider::tick::{Observation, Probe, Tick};
+
+use crate::database::{Database, Fate, Row};
+
+/// More than any range of a script holds.
+const PAGE_ROWS_MAX: usize = usize::MAX;
+/// Ticks after which a database at rest must be known to be at rest.
+const SETTLING_TICKS_MAX: usize = 3;
+
+/// How the relay does each of the steps that the design gives a reason for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) tick_order: TickOrder,
+    pub(crate) carry: CarryRule,
+    pub(crate) claim: ClaimRule,
+    pub(crate) enter: EnterRule,
+    pub(crate) idle: IdleRule,
+}
+
+impl Policy {
+    /// What the design says.
+    pub(crate) const SOUND: Self = Self {
+        tick_order: TickOrder::SnapshotThenId,
+        carry: CarryRule::Whole,
+        claim: ClaimRule::BySeq,
+        enter: EnterRule::SeesTheLast,
+        idle: IdleRule::IsStale,
+    };
+}
+
+/// In which order a tick reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TickOrder {
+    SnapshotThenId,
+    IdThenSnapshot,
+    CeilingAfterCommit,
+    /// Mutant: the floor is read when the tick's id is assigned already.
+    FloorLast,
+    /// Mutant: the ceiling is read before the snapshot.
+    CeilingFirst,
+}
+
+impl TickOrder {
+    pub(crate) const SOUND: &'static [Self] =
+        &[Self::SnapshotThenId, Self::IdThenSnapshot, Self::CeilingAfterCommit];
+
+    fn reads(self) -> [Read; 5] {
+        use Read::{Ceiling, Commit, Floor, Id, Snapshot};
+        match self {
+            Self::SnapshotThenId => [Floor, Snapshot, Id, Ceiling, Commit],
+            Self::IdThenSnapshot => [Floor, Id, Snapshot, Ceiling, Commit],
+            Self::CeilingAfterCommit => [Floor, Snapshot, Id, Commit, Ceiling],
+            Self::FloorLast => [Snapshot, Id, Floor, Ceiling, Commit],
+            Self::CeilingFirst => [Ceiling, Floor, Snapshot, Id, Commit],
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Read {
+    Floor,
+    Snapshot,
+    Id,
+    Ceiling,
+    Commit,
+}
+
+/// What of the carry a tick keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum CarryRule {
+    Whole,
+    /// Mutant: the lower bound is the tick's floor alone.
+    None,
+    /// Mutant: `xmax` is taken for the next id to be assigned; nothing runs at or above it.
+    BelowXmax,
+}
+
+/// Which rows a page has, and in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimRule {
+    BySeq,
+    /// Mutant: a range is read in the order of transaction ids.
+    ByXid,
+    /// Mutant: a range is cut into windows of transaction ids, each in the order of `seq`.
+    ByXidWindow,
+    /// Mutant: the cursor is the last `seq` that was seen.
+    AfterLastSeq,
+}
+
+/// When a cursor may go on to a tick.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum EnterRule {
+    /// When the tick's snapshot sees the transaction of the tick that the cursor stands on.
+    SeesTheLast,
+    /// Mutant: when the tick's own id is higher, although its snapshot may be the older one.
+    HigherId,
+}
+
+/// When a tick is not due.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum IdleRule {
+    IsStale,
+    /// Mutant: when nothing was drawn since the last tick.
+    SequenceAtRest,
+}
+
+/// A broken promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    /// A committed row was passed and not delivered.
+    Lost { seq: i64 },
+    /// A row was delivered twice, or will be.
+    Repeated { seq: i64 },
+    /// A row was delivered that is not committed.
+    NotCommitted { seq: i64 },
+    /// A row was delivered after one of its aggregate that was committed later.
+    OutOfOrder { seq: i64 },
+    /// A row was committed before the look that called the outbox idle, and no tick sees it.
+    Hidden { seq: i64 },
+    /// A database at rest goes on making ticks.
+    Restless,
+}
+
+/// One line of ticks, as an instance of the relay makes it.
+#[derive(Debug)]
+struct Chain {
+    latest: Arc<Tick>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Idle,
+    /// The sequence was read, the snapshot of the probe was not.
+    Probing {
+        drawn: i64,
+        commits: u64,
+    },
+    /// So many of the tick's reads were made.
+    Ticking {
+        done: usize,
+        seen: Seen,
+    },
+}
+
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    floor: i64,
+    ceiling: i64,
+    snapshot: Option<Snapshot>,
+    next: Option<TransactionId>,
+}
+
+/// A bucket: its cursor, and what was delivered by way of it since it was first taken.
+#[derive(Clone, Debug)]
+struct Bucket {
+    cursor: Cursor,
+    /// The cursor of `ClaimRule::AfterLastSeq`.
+    last_seq: i64,
+    delivered: Vec<i64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Relay {
+    policy: Policy,
+    chains: Vec<Chain>,
+    buckets: Vec<Bucket>,
+    saved: Vec<Vec<Bucket>>,
+}
+
+impl Relay {
+    pub(crate) fn new(policy: Policy, chains: usize, buckets: usize) -> Self {
+        let chain = || Chain { latest: Arc::new(Tick::first()), stage: Stage::Idle };
+        let bucket = Bucket { cursor: Cursor::initial(), last_seq: 0, delivered: Vec::new() };
+        Self {
+            policy,
+            chains: (0..chains).map(|_| chain()).collect(),
+            saved: vec![vec![bucket.clone()]; buckets],
+            buckets: vec![bucket; buckets],
+        }
+    }
+
+    /// One read of a chain's next probe or tick; anything may happen before the next read.
+    pub(crate) fn look(&mut self, database: &mut Database, chain: usize) -> Result<(), Violation> {
+        let policy = self.policy;
+        let Chain { latest, stage } = &mut self.chains[chain];
+        match stage {
+            Stage::Idle => {
+                *stage = Stage::Probing { drawn: database.drawn(), commits: database.commits() };
+            }
+            Stage::Probing { drawn, commits } => {
+                let (probe, commits) =
+                    (Probe { drawn: *drawn, snapshot: database.snapshot(None) }, *commits);
+                if is_due(policy, latest, &probe) {
+                    *stage = Stage::Ticking { done: 0, seen: Seen::default() };
+                } else {
+                    *stage = Stage::Idle;
+                    check_nothing_hidden(database, latest, commits)?;
+                }
+            }
+            Stage::Ticking { done, seen } => {
+                let reads = policy.tick_order.reads();
+                read(database, reads[*done], seen);
+                *done += 1;
+                if *done == reads.len() {
+                    *latest = Arc::new(follow(policy, latest, seen));
+                    *stage = Stage::Idle;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A whole tick, due or not.
+    pub(crate) fn tick(&mut self, database: &mut Database, chain: usize) -> Result<(), Violation> {
+        if !matches!(self.chains[chain].stage, Stage::Ticking { .. }) {
+            self.chains[chain].stage = Stage::Ticking { done: 0, seen: Seen::default() };
+        }
+        while !matches!(self.chains[chain].stage, Stage::Idle) {
+            self.look(database, chain)?;
+        }
+        Ok(())
+    }
+
+    /// One page of a bucket, of the chain's latest tick if the range before it is done.
+    pub(crate) fn claim(
+        &mut self,
+        database: &Database,
+        bucket: usize,
+        chain: usize,
+        page_rows: usize,
+    ) -> Result<(), Violation> {
+        let buckets = self.buckets.len();
+        let in_bucket = |row: &&Row| row.aggregate % buckets == bucket;
+        let rows: Vec<&Row> = database.rows().iter().filter(in_bucket).collect();
+        let latest = &self.chains[chain].latest;
+        let bucket = &mut self.buckets[bucket];
+        if self.policy.claim == ClaimRule::AfterLastSeq {
+            return bucket.claim_after_last_seq(&rows, page_rows);
+        }
+        if bucket.cursor.is_finished() && may_enter(self.policy, &bucket.cursor, latest) {
+            bucket.cursor.enter(latest);
+        }
+        bucket.claim(self.policy, &rows, page_rows)?;
+        bucket.check_passed(&rows)
+    }
+
+    pub(crate) fn save(&mut self, bucket: usize) {
+        let kept = self.buckets[bucket].clone();
+        self.saved[bucket].push(kept);
+    }
+
+    /// Goes back to a saved cursor, not always the last; with it to what was delivered then.
+    pub(crate) fn restore(&mut self, bucket: usize, back: usize) {
+        let saved = &self.saved[bucket];
+        let mut kept = saved[saved.len().saturating_sub(1 + back)].clone();
+        let from = kept.cursor.from().to_string().parse().expect("it was written by us");
+        let upto = Tick::clone(kept.cursor.upto());
+        kept.cursor = Cursor::restore(from, upto, kept.cursor.position());
+        self.buckets[bucket] = kept;
+    }
+
+    /// Starts a chain again from the tick of a saved cursor; a tick that was under way is void.
+    pub(crate) fn restart(
+        &mut self,
+        database: &mut Database,
+        chain: usize,
+        bucket: usize,
+        back: usize,
+    ) {
+        let saved = &self.saved[bucket];
+        let kept = &saved[saved.len().saturating_sub(1 + back)];
+        let stage = std::mem::replace(&mut self.chains[chain].stage, Stage::Idle);
+        if let Stage::Ticking { done, seen: Seen { next: Some(next), .. } } = stage {
+            let reads = &self.policy.tick_order.reads()[..done];
+            if !reads.iter().any(|read| matches!(read, Read::Commit)) {
+                database.end(next);
+            }
+        }
+        self.chains[chain].latest = Arc::clone(kept.cursor.upto());
+    }
+
+    /// With nobody writing any more: looks until a look says idle, and reads what there is.
+    pub(crate) fn settle(&mut self, database: &mut Database) -> Result<(), Violation> {
+        for chain in 0..self.chains.len() {
+            while !matches!(self.chains[chain].stage, Stage::Idle) {
+                self.look(database, chain)?;
+            }
+        }
+        for bucket in 0..self.buckets.len() {
+            self.drain(database, bucket)?;
+            // A cursor that came from another chain needs a tick that was begun after it came.
+            if !Arc::ptr_eq(self.buckets[bucket].cursor.upto(), &self.chains[0].latest) {
+                self.tick(database, 0)?;
+            }
+        }
+        self.rest(database)?;
+        for bucket in 0..self.buckets.len() {
+            self.drain(database, bucket)?;
+            self.check_complete(database, bucket)?;
+        }
+        Ok(())
+    }
+
+    /// Ticks while a tick is due.
+    fn rest(&mut self, database: &mut Database) -> Result<(), Violation> {
+        for _ in 0..=SETTLING_TICKS_MAX {
+            self.look(database, 0)?;
+            self.look(database, 0)?;
+            if matches!(self.chains[0].stage, Stage::Idle) {
+                return Ok(());
+            }
+            self.tick(database, 0)?;
+        }
+        Err(Violation::Restless)
+    }
+
+    /// Reads a bucket to the end of the first chain's latest tick, from wherever it is.
+    fn drain(&mut self, database: &Database, bucket: usize) -> Result<(), Violation> {
+        self.claim(database, bucket, 0, PAGE_ROWS_MAX)?;
+        self.claim(database, bucket, 0, PAGE_ROWS_MAX)
+    }
+
+    fn check_complete(&self, database: &Database, bucket: usize) -> Result<(), Violation> {
+        let delivered = &self.buckets[bucket].delivered;
+        let lost = database.rows().iter().find(|row| {
+            row.aggregate % self.buckets.len() == bucket
+                && matches!(row.fate, Fate::Committed(_))
+                && !delivered.contains(&row.seq)
+        });
+        lost.map_or(Ok(()), |row| Err(Violation::Lost { seq: row.seq }))
+    }
+}
+
+impl Bucket {
+    /// The claim query, and what follows from its rows.
+    fn claim(&mut self, policy: Policy, rows: &[&Row], page_rows: usize) -> Result<(), Violation> {
+        let cursor = &self.cursor;
+        let claimed = |row: &&&Row| {
+            is_visible(row)
+                && row.seq > cursor.position()
+                && row.seq <= cursor.through()
+                && !cursor.from().sees(row.xid)
+                && cursor.upto().snapshot.sees(row.xid)
+        };
+        let mut page: Vec<&Row> = rows.iter().filter(claimed).copied().collect();
+        match policy.claim {
+            ClaimRule::BySeq | ClaimRule::AfterLastSeq => page.truncate(page_rows),
+            ClaimRule::ByXid => page.sort_by_key(|row| (row.xid, row.seq)),
+            ClaimRule::ByXidWindow => page.sort_by_key(|row| (row.xid / 4, row.seq)),
+        }
+        for row in &page {
+            self.deliver(row, rows)?;
+        }
+        match page.last() {
+            Some(last) if page.len() == page_rows => self.cursor.advance(last.seq),
+            _ => self.cursor.finish(),
+        }
+        Ok(())
+    }
+
+    fn claim_after_last_seq(&mut self, rows: &[&Row], page_rows: usize) -> Result<(), Violation> {
+        let last_seq = self.last_seq;
+        let claimed = rows.iter().filter(|row| is_visible(row) && row.seq > last_seq);
+        for row in claimed.take(page_rows) {
+            self.deliver(row, rows)?;
+            self.last_seq = row.seq;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, row: &Row, rows: &[&Row]) -> Result<(), Violation> {
+        let seq = row.seq;
+        let Fate::Committed(commit) = row.fate else {
+            return Err(Violation::NotCommitted { seq });
+        };
+        if self.delivered.contains(&seq) {
+            return Err(Violation::Repeated { seq });
+        }
+        let overtaken = |other: &&&Row| {
+            let later = matches!(other.fate, Fate::Committed(theirs) if (theirs, other.seq) > (commit, seq));
+            other.aggregate == row.aggregate && later && self.delivered.contains(&other.seq)
+        };
+        if rows.iter().any(|other| overtaken(&other)) {
+            return Err(Violation::OutOfOrder { seq });
+        }
+        self.delivered.push(seq);
+        Ok(())
+    }
+
+    /// What the cursor says of a row is what happened to it.
+    fn check_passed(&self, rows: &[&Row]) -> Result<(), Violation> {
+        for row in rows.iter().filter(|row| is_visible(row)) {
+            let seq = row.seq;
+            match (self.cursor.has_passed(row.xid, seq), self.delivered.contains(&seq)) {
+                (true, false) => return Err(Violation::Lost { seq }),
+                (false, true) => return Err(Violation::Repeated { seq }),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the claim's own statement sees.
+fn is_visible(row: &Row) -> bool {
+    matches!(row.fate, Fate::Committed(_))
+}
+
+fn may_enter(policy: Policy, cursor: &Cursor, tick: &Tick) -> bool {
+    let last = cursor.upto().next;
+    let later = tick.next > last;
+    match policy.enter {
+        EnterRule::SeesTheLast => later && tick.snapshot.sees(last),
+        EnterRule::HigherId => later,
+    }
+}
+
+fn is_due(policy: Policy, latest: &Tick, probe: &Probe) -> bool {
+    match policy.idle {
+        IdleRule::IsStale => latest.is_stale(probe),
+        IdleRule::SequenceAtRest => probe.drawn != latest.ceiling,
+    }
+}
+
+/// Called idle: then the tick sees all that was committed when the look began.
+fn check_nothing_hidden(database: &Database, tick: &Tick, commits: u64) -> Result<(), Violation> {
+    let hidden = database.rows().iter().find(|row| {
+        matches!(row.fate, Fate::Committed(commit) if commit <= commits)
+            && !tick.snapshot.sees(row.xid)
+    });
+    hidden.map_or(Ok(()), |row| Err(Violation::Hidden { seq: row.seq }))
+}
+
+fn read(database: &mut Database, read: Read, seen: &mut Seen) {
+    match read {
+        Read::Floor => seen.floor = database.drawn(),
+        Read::Snapshot => seen.snapshot = Some(database.snapshot(seen.next)),
+        Read::Id => seen.next = Some(database.assign()),
+        Read::Ceiling => seen.ceiling = database.drawn(),
+        Read::Commit => database.end(seen.next.expect("the id comes before the commit")),
+    }
+}
+
+fn follow(policy: Policy, previous: &Tick, seen: &Seen) -> Tick {
+    let Seen { floor, ceiling, snapshot: Some(snapshot), next: Some(next) } = seen.clone() else {
+        unreachable!("every read was made");
+    };
+    let observation = Observation { floor, snapshot, next, ceiling };
+    let mut tick = Tick::follow(previous, observation).expect("the model has one history");
+    match policy.carry {
+        CarryRule::Whole => {}
+        CarryRule::None => tick.carry.clear(),
+        CarryRule::BelowXmax => {
+            let xmax = tick.snapshot.xmax();
+            tick.carry.retain(|open| open.first < xmax);
+            tick.carry.iter_mut().for_each(|open| open.last = open.last.min(xmax - 1));
+        }
+    }
+    tick
+}
