@@ -78,7 +78,7 @@ impl Cursor {
     /// When the present range is not finished, or `tick` is not later than its end.
     pub fn enter(&mut self, tick: &Arc<Tick>) {
         assert!(self.is_finished(), "a range is left only when it is finished");
-        assert!(tick.next > self.upto.next, "a cursor goes from a tick to a later one");
+        assert!(tick.is_later_than(&self.upto), "a cursor goes from a tick to a later one");
         self.position = self.upto.lower_bound(tick);
         self.from = std::mem::replace(&mut self.upto, Arc::clone(tick));
     }

@@ -166,8 +166,7 @@ impl Shard {
     /// Leads every cohort that has finished its range into the next one.
     fn enter_latest_tick(&mut self) {
         let tick = Arc::clone(&self.ticks.borrow_and_update());
-        let is_due =
-            |cursor: &Cursor| cursor.is_finished() && cursor.upto().next < tick.next;
+        let is_due = |cursor: &Cursor| cursor.is_finished() && tick.is_later_than(cursor.upto());
         if !self.cohorts.iter().any(|(_, cursor)| is_due(cursor)) {
             return;
         }

@@ -88,7 +88,7 @@ impl Tick {
     /// [`WentBack`] when the observation cannot come after `previous` on one history.
     pub fn follow(previous: &Self, observed: Observation) -> Result<Self, WentBack> {
         let Observation { floor, snapshot, next, ceiling } = observed;
-        if next <= previous.next || snapshot.xmax() <= previous.next || floor < previous.floor {
+        if !snapshot.sees(previous.next) || floor < previous.floor {
             return Err(WentBack {
                 observed: next,
                 known: previous.next,
@@ -106,6 +106,14 @@ impl Tick {
             push(&mut carry, snapshot.xmax(), next - 1, previous.floor);
         }
         Ok(Self { snapshot, next, floor, ceiling, carry })
+    }
+
+    /// Whether this tick was observed after `other`.
+    ///
+    /// A higher id does not tell: a tick's snapshot is taken before its id is assigned, so that of
+    /// two ticks at once the one with the higher id may have the older snapshot.
+    pub fn is_later_than(&self, other: &Self) -> bool {
+        self.snapshot.sees(other.next)
     }
 
     /// Every row that `later` sees and `self` does not has its `seq` above this.

@@ -74,7 +74,9 @@ fn windows_of_transaction_ids_break_the_order() {
     });
 }
 
+/// The cursor itself refuses it.
 #[test]
+#[should_panic(expected = "from a tick to a later one")]
 fn a_higher_id_does_not_make_a_tick_the_later_one() {
     convict(Policy { enter: EnterRule::HigherId, ..Policy::SOUND }, |violation| {
         matches!(violation, Violation::Repeated { .. })
