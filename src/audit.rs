@@ -189,7 +189,8 @@ mod tests {
     fn a_clean_history_holds() {
         let verdict = seen(&[(1, "a", 0), (2, "a", 0), (3, "a", 0)]);
         assert!(verdict.holds_without_repeats(), "{verdict}");
-        let verdict = seen(&[(5, "b", 3), (1, "a", 0), (2, "a", 0), (1, "a", 0), (2, "a", 0), (3, "a", 0)]);
+        let verdict =
+            seen(&[(5, "b", 3), (1, "a", 0), (2, "a", 0), (1, "a", 0), (2, "a", 0), (3, "a", 0)]);
         assert!(verdict.holds(), "{verdict}");
         assert_eq!((verdict.repeats, verdict.delivered), (2, 3));
     }

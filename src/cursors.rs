@@ -198,7 +198,10 @@ impl CursorStore {
 
     fn take_due(&self, due: impl Fn(&Progress) -> bool) -> Vec<(Bucket, Cursor)> {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.extract_if(|_, known| due(known)).map(|(bucket, known)| (bucket, known.cursor)).collect()
+        progress
+            .extract_if(|_, known| due(known))
+            .map(|(bucket, known)| (bucket, known.cursor))
+            .collect()
     }
 
     async fn write(&self, cursors: &[(Bucket, Cursor)]) -> Result<u64> {

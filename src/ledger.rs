@@ -97,7 +97,10 @@ impl Ledger {
 
     /// Opens a page behind all others. The page before must be closed.
     pub fn open_page(&mut self, cohort: &Cohort) {
-        assert!(self.pages.back().is_none_or(|page| page.after.is_some()), "one page is read at a time");
+        assert!(
+            self.pages.back().is_none_or(|page| page.after.is_some()),
+            "one page is read at a time"
+        );
         self.pages.push_back(Page {
             cohort: Arc::clone(cohort),
             batches_open: 0,

@@ -1,4 +1,10 @@
 //! postrider: a transactional-outbox relay from PostgreSQL to Kafka.
+//!
+//! Applications insert events into an outbox table, in the transaction that changes their business
+//! rows. postrider carries every committed event to Kafka, in order per aggregate. The README is for
+//! those who run it; what follows is the map for those who change it.
+//!
+#![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod audit;
 pub mod capture;

@@ -30,9 +30,9 @@ use crate::event::Bucket;
 use crate::migrate::{self, Outbox};
 use crate::monitor::Monitor;
 use crate::postgres::{Connection, connect};
+use crate::publish::Publisher;
 use crate::publish::kafka::{self, KafkaProducer};
 use crate::publish::settings::{self, ProducerConfig};
-use crate::publish::Publisher;
 use crate::shard::{BATCHES_MAX, Shard, ShardLimits, Wiring};
 use crate::tick::Tick;
 
@@ -122,7 +122,10 @@ impl Relay {
 
     /// A broker must answer at the start; a topic that is the same for all events must be there.
     async fn check_kafka(&self, config: &ProducerConfig) -> Result<()> {
-        let (config, topic) = (config.clone(), self.config.kafka.topic.is_fixed().then(|| self.config.kafka.topic.to_string()));
+        let (config, topic) = (
+            config.clone(),
+            self.config.kafka.topic.is_fixed().then(|| self.config.kafka.topic.to_string()),
+        );
         tokio::task::spawn_blocking(move || kafka::check(&config, topic.as_deref()))
             .await
             .map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))?
@@ -130,7 +133,9 @@ impl Relay {
 
     async fn pause(&self, error: &Error, pause: Duration) {
         tracing::warn!(
-            cause = error.message(), remedy = error.remedy(), pause_ms = pause.as_millis() as u64,
+            cause = error.message(),
+            remedy = error.remedy(),
+            pause_ms = pause.as_millis() as u64,
             "the session ended; going back to the saved cursors after a pause"
         );
         let mut stop = self.stop.clone();
@@ -152,7 +157,10 @@ impl Relay {
         let cursors = store.load().await?;
         let latest = cursors::latest_tick(&cursors);
         let ticker = Ticker::connect(
-            &self.config.database, &outbox, self.config.cadence, Arc::clone(&latest),
+            &self.config.database,
+            &outbox,
+            self.config.cadence,
+            Arc::clone(&latest),
         )
         .await?;
         let (tick_sender, ticks) = watch::channel(latest);
@@ -280,7 +288,9 @@ async fn supervise(
         }
         let pause = pauses.next();
         tracing::warn!(
-            shard = index, cause = error.message(), remedy = error.remedy(),
+            shard = index,
+            cause = error.message(),
+            remedy = error.remedy(),
             pause_ms = pause.as_millis() as u64,
             "the producer is replaced; the shard goes back to its saved cursors"
         );
@@ -293,7 +303,11 @@ async fn supervise(
 }
 
 impl ShardContext {
-    async fn start_shard(&self, index: usize, gauge: Arc<crate::monitor::ShardGauge>) -> Result<()> {
+    async fn start_shard(
+        &self,
+        index: usize,
+        gauge: Arc<crate::monitor::ShardGauge>,
+    ) -> Result<()> {
         self.store.save_all().await?;
         let cursors = self.own(index, self.store.load().await?);
         let name = index.to_string();

@@ -309,7 +309,8 @@ fn merge_where(
     let mut merged: Vec<(Vec<Bucket>, Cursor)> = Vec::new();
     for (cohort, cursor) in cohorts {
         let same = |other: &Cursor| {
-            *other == cursor || (other.is_finished() && cursor.is_finished() && other.upto() == cursor.upto())
+            *other == cursor
+                || (other.is_finished() && cursor.is_finished() && other.upto() == cursor.upto())
         };
         match merged.iter_mut().find(|(_, other)| may(&cursor) && same(other)) {
             Some((buckets, _)) => buckets.extend(cohort.iter()),

@@ -109,7 +109,8 @@ fn check_columns(statement: &Statement) -> Result<()> {
     const PAYLOADS: [Type; 4] = [Type::JSON, Type::JSONB, Type::TEXT, Type::BYTEA];
     for (index, column) in statement.columns().iter().enumerate() {
         let found = column.type_();
-        let known = if index == PAYLOAD { PAYLOADS.contains(found) } else { EXPECTED[index] == *found };
+        let known =
+            if index == PAYLOAD { PAYLOADS.contains(found) } else { EXPECTED[index] == *found };
         if !known {
             return Err(Error::new(
                 ErrorKind::Schema,

@@ -63,7 +63,16 @@ impl Ticker {
         let drawn = client.prepare(&named(DRAWN)).await.map_err(failed)?;
         let probe = client.prepare(&named(PROBE)).await.map_err(failed)?;
         let tick = client.prepare(TICK).await.map_err(failed)?;
-        Ok(Self { connection, drawn, probe, tick, cadence, pause: cadence.min, last, last_at: Instant::now() })
+        Ok(Self {
+            connection,
+            drawn,
+            probe,
+            tick,
+            cadence,
+            pause: cadence.min,
+            last,
+            last_at: Instant::now(),
+        })
     }
 
     /// Ticks until nobody listens any more.

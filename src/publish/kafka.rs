@@ -131,7 +131,10 @@ pub struct KafkaProducer {
 
 impl std::fmt::Debug for KafkaProducer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("KafkaProducer").field("topics", &self.topics).finish_non_exhaustive()
+        formatter
+            .debug_struct("KafkaProducer")
+            .field("topics", &self.topics)
+            .finish_non_exhaustive()
     }
 }
 
@@ -363,11 +366,16 @@ fn unavailable(cause: &KafkaError, trouble: Option<String>) -> Error {
     let reason = trouble.unwrap_or_else(|| cause.to_string());
     let denied = ["uthentication", "SASL", "certificate", "SSL handshake"];
     if denied.iter().any(|word| reason.contains(word)) {
-        return Error::new(ErrorKind::KafkaRefused, format!("Kafka refused the connection: {reason}"))
-            .with_remedy("check security.protocol, sasl.* and ssl.* (set by -X name=value)");
+        return Error::new(
+            ErrorKind::KafkaRefused,
+            format!("Kafka refused the connection: {reason}"),
+        )
+        .with_remedy("check security.protocol, sasl.* and ssl.* (set by -X name=value)");
     }
     Error::new(ErrorKind::KafkaUnavailable, format!("no Kafka broker can be reached: {reason}"))
-        .with_remedy("check --brokers, and that the brokers run and advertise addresses reachable from here")
+        .with_remedy(
+            "check --brokers, and that the brokers run and advertise addresses reachable from here",
+        )
 }
 
 fn invalid(cause: KafkaError) -> Error {

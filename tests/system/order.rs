@@ -168,7 +168,10 @@ async fn repeatable_read_writers_older_than_a_generation() {
         .start()
         .await
         .expect("the session lives");
-    transaction.query_one("select count(*) from aggregate", &[]).await.expect("it takes its snapshot");
+    transaction
+        .query_one("select count(*) from aggregate", &[])
+        .await
+        .expect("it takes its snapshot");
     let mut other = Writer::new(&fixture, &history).await;
     let started = Instant::now();
     let mut round = 0;

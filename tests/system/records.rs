@@ -133,8 +133,10 @@ async fn a_key_goes_to_the_partition_of_the_java_client() {
 }
 
 async fn create_topic(brokers: &str, name: &str, partitions: i32) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().expect("a client can be made");
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .expect("a client can be made");
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let made = admin.create_topics([&topic], &AdminOptions::new()).await.expect("Kafka answers");
     assert!(made.iter().all(Result::is_ok), "{made:?}");

@@ -50,7 +50,12 @@ impl Fixture {
     }
 
     /// On servers of one's own.
-    pub(crate) async fn on(name: &str, admin_url: &str, database_url: String, brokers: &str) -> Self {
+    pub(crate) async fn on(
+        name: &str,
+        admin_url: &str,
+        database_url: String,
+        brokers: &str,
+    ) -> Self {
         create_database(admin_url, name).await;
         let fixture = Self { database_url, brokers: brokers.to_owned(), name: name.to_owned() };
         fixture.migrate(&Options::default());
@@ -110,7 +115,8 @@ impl Fixture {
 }
 
 pub(crate) async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("PostgreSQL answers");
+    let (client, connection) =
+        tokio_postgres::connect(url, NoTls).await.expect("PostgreSQL answers");
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             eprintln!("a test's session ended: {error}");

@@ -83,10 +83,7 @@ impl Writer {
 
 /// Locks each aggregate by raising its version, then inserts its event. Aggregates must rise, or two
 /// writers could wait for each other.
-pub(crate) async fn write_events(
-    client: &impl GenericClient,
-    aggregates: &[u32],
-) -> Vec<Inserted> {
+pub(crate) async fn write_events(client: &impl GenericClient, aggregates: &[u32]) -> Vec<Inserted> {
     let mut events = Vec::with_capacity(aggregates.len());
     for aggregate in aggregates {
         let name = format!("aggregate-{aggregate}");

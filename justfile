@@ -1,0 +1,42 @@
+# Show the recipes.
+default:
+    @just --list
+
+# Check the format.
+format:
+    cargo fmt --all --check
+
+# Lint everything; warnings are errors.
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# The one test command of the README: pure tests, and system tests on a real PostgreSQL and Kafka.
+test:
+    cargo test --workspace --locked
+
+# Build the documentation; broken links are errors.
+docs:
+    RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+# Check licences, advisories and sources of the dependencies (needs cargo-deny).
+deny:
+    cargo deny check
+
+# Run the criterion benchmarks, all or those that match.
+bench *filter:
+    cargo bench --workspace -- {{filter}}
+
+# Start PostgreSQL and Kafka as the demo does, and keep them until Ctrl-C.
+servers:
+    cargo run --release -- demo --servers-only
+
+# Measure the drain of a backlog: just drain <database url> <brokers> [more flags].
+drain database_url brokers *flags:
+    cargo build --release --workspace
+    DATABASE_URL='{{database_url}}' target/release/postrider-load drain \
+        --database-url '{{database_url}}' --brokers '{{brokers}}' \
+        --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
+
+# Everything that CI runs.
+ci:
+    .ci/run
