@@ -146,7 +146,10 @@ impl Ledger {
 
     /// The next page that is done, if the one at the front is.
     pub fn next_finished(&mut self) -> Option<Finished> {
-        let page = self.pages.pop_front_if(|page| page.is_finished())?;
+        if !self.is_front_finished() {
+            return None;
+        }
+        let page = self.pages.pop_front()?;
         self.front += 1;
         Some(Finished { cohort: page.cohort, cursor: page.after?, events: page.events })
     }

@@ -11,3 +11,4 @@ mod order;
 mod patterns;
 mod plan;
 mod records;
+mod refusals;

@@ -2,11 +2,9 @@
 
 use std::str::FromStr;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
 use uuid::Uuid;
 
+use crate::support::consumer::create_topic;
 use crate::support::fixture::Options;
 use crate::support::{Consumed, Fixture, RelayProcess, read_topic};
 
@@ -130,16 +128,6 @@ async fn a_key_goes_to_the_partition_of_the_java_client() {
         let record = records.iter().find(|record| record.key_text() == key).expect("it arrived");
         assert_eq!(record.partition, partition, "key {key:?}");
     }
-}
-
-async fn create_topic(brokers: &str, name: &str, partitions: i32) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()
-        .expect("a client can be made");
-    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-    let made = admin.create_topics([&topic], &AdminOptions::new()).await.expect("Kafka answers");
-    assert!(made.iter().all(Result::is_ok), "{made:?}");
 }
 
 fn now_millis() -> i64 {

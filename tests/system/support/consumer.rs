@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use postrider::audit::Auditor;
 use postrider::event::EventId;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
@@ -88,4 +90,15 @@ pub(crate) fn audit_topic(auditor: &mut Auditor, brokers: &str, topic: &str) {
     for record in read_topic(brokers, topic) {
         auditor.saw(record.id(), record.key_text(), record.partition);
     }
+}
+
+/// Makes a topic.
+pub(crate) async fn create_topic(brokers: &str, name: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .expect("a client can be made");
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let made = admin.create_topics([&topic], &AdminOptions::new()).await.expect("Kafka answers");
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
 }

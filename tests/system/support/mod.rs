@@ -8,7 +8,7 @@ pub(crate) mod vectors;
 pub(crate) mod writer;
 
 pub(crate) use consumer::{Consumed, read_topic};
-pub(crate) use fixture::{Fixture, Options};
+pub(crate) use fixture::Fixture;
 pub(crate) use relay::RelayProcess;
 pub(crate) use servers::{start_kafka, start_postgres};
 pub(crate) use writer::{History, Writer};
