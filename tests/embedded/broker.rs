@@ -49,7 +49,9 @@ fn broker_keeps_records_and_leaves_nothing() {
     assert_eq!(metadata.topics()[0].partitions().len(), 8);
     kafka.kill().unwrap();
     assert_eq!(kafka.process_id().unwrap(), None);
+    let begin = std::time::Instant::now();
     kafka.start_again().unwrap();
+    println!("started again after {:?}", begin.elapsed());
     assert_eq!(records(kafka.brokers(), "kept"), 1);
     produce(kafka.brokers(), "kept");
     kafka.stop().unwrap();

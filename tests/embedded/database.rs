@@ -125,6 +125,16 @@ fn missing_server_names_the_package() {
     assert!(error.to_string().contains("install postgresql (Debian)"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn fetched_server_runs() {
+    let source = PostgresSource::Fetched;
+    let postgres = Postgres::start(PostgresOptions { source, ..small() }, &progress).unwrap();
+    let client = connect(&postgres.url("postgres")).await;
+    let version = text(&client, "select current_setting('server_version')").await;
+    assert_eq!(version, postgres.version());
+    assert!(version.starts_with("17."), "{version}");
+}
+
 #[test]
 fn server_that_ended_by_itself_is_noticed() {
     let postgres = Postgres::start(small(), &progress).unwrap();
