@@ -51,7 +51,7 @@ fn broker_keeps_records_and_leaves_nothing() {
     assert_eq!(kafka.process_id().unwrap(), None);
     let begin = std::time::Instant::now();
     kafka.start_again().unwrap();
-    println!("started again after {:?}", begin.elapsed());
+    println!("started again after {:.1} s", begin.elapsed().as_secs_f64());
     assert_eq!(records(kafka.brokers(), "kept"), 1);
     produce(kafka.brokers(), "kept");
     kafka.stop().unwrap();

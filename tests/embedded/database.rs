@@ -49,17 +49,14 @@ async fn committed_rows_survive_every_end() {
     let postgres = Postgres::start(small(), &progress).unwrap();
     let url = postgres.url("postgres");
     connect(&url).await.batch_execute("create table kept (end_of text)").await.unwrap();
-    let ends: [(&str, &dyn Fn() -> Result<(), EmbeddedError>); 4] = [
-        ("smart", &|| postgres.stop(StopMode::Smart)),
-        ("fast", &|| postgres.stop(StopMode::Fast)),
-        ("immediate", &|| postgres.stop(StopMode::Immediate)),
-        ("kill", &|| postgres.kill()),
-    ];
-    for (count, (name, end)) in ends.iter().enumerate() {
+    // `None` is a kill.
+    let ends = [Some(StopMode::Smart), Some(StopMode::Fast), Some(StopMode::Immediate), None];
+    for (count, end) in ends.into_iter().enumerate() {
+        let name = format!("{end:?}");
         let client = connect(&url).await;
-        client.execute("insert into kept values ($1)", &[name]).await.unwrap();
+        client.execute("insert into kept values ($1)", &[&name]).await.unwrap();
         drop(client);
-        end().unwrap();
+        end.map_or_else(|| postgres.kill(), |mode| postgres.stop(mode)).unwrap();
         assert_eq!(postgres.process_id().unwrap(), None);
         postgres.start_again().unwrap();
         let client = connect(&url).await;
