@@ -91,6 +91,7 @@ impl Postgres {
     pub fn start(options: PostgresOptions, progress: &dyn Fn(&str)) -> Result<Self, EmbeddedError> {
         let begin = Instant::now();
         check_settings(&options.settings)?;
+        check_password(&options.password)?;
         let binaries = Binaries::find(&options.host, options.source, progress)?;
         let workspace = Workspace::create(&options.host, "pg")?;
         make_cluster(&workspace, &binaries, &options)?;
@@ -328,6 +329,18 @@ pub(super) fn check_settings(settings: &[(String, String)]) -> Result<(), Embedd
     }
 }
 
+/// `initdb` reads one line.
+fn check_password(password: &str) -> Result<(), EmbeddedError> {
+    if !password.is_empty() && !password.contains(['\n', '\r', '\0']) {
+        return Ok(());
+    }
+    Err(EmbeddedError::Setting {
+        name: "PostgreSQL",
+        setting: "password".to_owned(),
+        reason: "it must be one line, and not empty",
+    })
+}
+
 pub(super) fn data_folder(folder: &Path) -> PathBuf {
     folder.join("data")
 }
@@ -429,6 +442,13 @@ mod tests {
     fn urls_survive_odd_characters() {
         assert_eq!(percent_encode("/tmp/a b"), "%2Ftmp%2Fa%20b");
         assert_eq!(percent_encode("p@ss:word"), "p%40ss%3Aword");
+    }
+
+    #[test]
+    fn password_is_one_line() {
+        assert!(check_password("p@ss word").is_ok());
+        assert!(check_password("").is_err());
+        assert!(check_password("two\nlines").is_err());
     }
 
     #[test]

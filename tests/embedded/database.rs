@@ -113,6 +113,17 @@ fn refused_setting_shows_the_servers_words() {
 }
 
 #[test]
+fn taken_port_is_told() {
+    let postgres = Postgres::start(small(), &progress).unwrap();
+    postgres.stop(StopMode::Fast).unwrap();
+    let other = std::net::TcpListener::bind(("127.0.0.1", postgres.port())).unwrap();
+    let error = postgres.start_again().unwrap_err().to_string();
+    assert!(error.contains("Address already in use"), "{error}");
+    drop(other);
+    postgres.start_again().unwrap();
+}
+
+#[test]
 fn missing_server_names_the_package() {
     let host = Host { program_folders: Vec::new(), ..Host::default() };
     let options =
