@@ -126,7 +126,8 @@ impl Kafka {
         Ok(kafka)
     }
 
-    /// Starts the stopped or killed broker on the same data and port.
+    /// Starts the stopped or killed broker on the same data and port. After a kill this takes about
+    /// four seconds: the broker's old session must end first. Other calls wait until it is done.
     ///
     /// # Errors
     /// `AlreadyRunning`, or when it does not start.

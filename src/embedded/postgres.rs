@@ -128,7 +128,8 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Starts the stopped or killed server on the same data and port.
+    /// Starts the stopped or killed server on the same data and port. Other calls wait until it is
+    /// done.
     ///
     /// # Errors
     /// `AlreadyRunning`, or when it does not start.
