@@ -3,7 +3,8 @@
 //! Promises: each error says the cause and the remedy; what a server wrote last is part of it.
 //! Must not: hide which program or folder was meant. Fails: never; it is the failure.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -139,7 +140,7 @@ pub enum EmbeddedError {
     NoAccount,
     /// No folder can be used: none is reachable for the user that the servers run as.
     #[error(
-        "no usable {purpose} folder among {tried}: each must exist or be creatable, and user \
+        "no usable {purpose} folder among {tried}: each must be an absolute path that exists or can be made, and user \
          {user} must be able to enter it; set {variable} to another place"
     )]
     NoFolder {
@@ -198,15 +199,40 @@ impl EmbeddedError {
 /// The last lines of a log, for an error message; at most 20 lines and 4 KiB.
 pub(super) fn last_lines(log: &Path) -> String {
     const LINES: usize = 20;
-    const BYTES: usize = 4096;
-    let bytes = match std::fs::read(log) {
-        Ok(bytes) => bytes,
+    const BYTES: u64 = 4096;
+    let tail = match read_tail(log, BYTES) {
+        Ok(tail) => tail,
         Err(error) => return format!("(no log at {}: {error})", log.display()),
     };
-    let tail = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(BYTES)..]).into_owned();
     let lines: Vec<&str> = tail.lines().filter(|line| !line.trim().is_empty()).collect();
     if lines.is_empty() {
         return "(nothing)".to_owned();
     }
     format!("\n{}", lines[lines.len().saturating_sub(LINES)..].join("\n"))
+}
+
+fn read_tail(path: &Path, bytes: u64) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(bytes)))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    Ok(String::from_utf8_lossy(&tail).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_end_of_a_long_log() {
+        let log = std::env::temp_dir().join(format!("postrider-log-{}", uuid::Uuid::new_v4()));
+        let lines: String = (0..10_000).map(|number| format!("line {number}\n\n")).collect();
+        std::fs::write(&log, lines).unwrap();
+        let tail = last_lines(&log);
+        std::fs::remove_file(&log).unwrap();
+        assert_eq!(tail.lines().count(), 21, "{tail}");
+        assert!(tail.starts_with("\nline 9980\n") && tail.ends_with("line 9999"), "{tail}");
+        assert!(last_lines(&log).starts_with("(no log at "));
+    }
 }

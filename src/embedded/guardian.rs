@@ -71,3 +71,98 @@ fn lost(source: io::Error) -> EmbeddedError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+    use std::time::{Duration, Instant};
+
+    fn new_folder() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("postrider-guard-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("file"), "content").unwrap();
+        folder
+    }
+
+    fn shell(script: &str) -> Child {
+        Command::new("/bin/sh").args(["-c", script]).process_group(0).spawn().unwrap()
+    }
+
+    /// The pipe closes as it would when this process ended.
+    fn abandon(guardian: Guardian) {
+        let Guardian { mut process, orders } = guardian;
+        drop(orders);
+        process.wait().unwrap();
+    }
+
+    #[test]
+    fn watched_process_and_folder_go() {
+        let folder = new_folder();
+        let mut guardian = Guardian::start(&folder).unwrap();
+        let mut child = shell("exec sleep 60");
+        guardian.watch(child.id(), Signal::Terminate).unwrap();
+        abandon(guardian);
+        assert!(!folder.exists());
+        assert!(!child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn stubborn_process_is_killed_with_its_group() {
+        let folder = new_folder();
+        let mut guardian = Guardian::start(&folder).unwrap();
+        let ready = folder.join("ready");
+        let script = format!("trap '' TERM; touch '{}'; sleep 61; sleep 62", ready.display());
+        let mut child = shell(&script);
+        let begin = Instant::now();
+        while !ready.exists() {
+            assert!(begin.elapsed() < Duration::from_secs(10), "the script has begun");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        guardian.watch(child.id(), Signal::Terminate).unwrap();
+        abandon(guardian);
+        assert!(begin.elapsed() > Duration::from_secs(4), "it was given time");
+        assert!(!folder.exists());
+        assert!(!child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn forgotten_process_lives_on() {
+        let folder = new_folder();
+        let mut guardian = Guardian::start(&folder).unwrap();
+        let mut child = shell("exec sleep 60");
+        guardian.watch(child.id(), Signal::Kill).unwrap();
+        guardian.forget(child.id()).unwrap();
+        abandon(guardian);
+        let state = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(state, None);
+    }
+
+    #[test]
+    fn dismissed_guardian_touches_nothing() {
+        let folder = new_folder();
+        let mut guardian = Guardian::start(&folder).unwrap();
+        let mut child = shell("exec sleep 60");
+        guardian.watch(child.id(), Signal::Kill).unwrap();
+        guardian.dismiss().unwrap();
+        let state = child.try_wait().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(state, None);
+        assert!(folder.exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn process_that_ended_by_itself_is_no_matter() {
+        let folder = new_folder();
+        let mut guardian = Guardian::start(&folder).unwrap();
+        let mut child = shell("exit 0");
+        guardian.watch(child.id(), Signal::Kill).unwrap();
+        child.wait().unwrap();
+        abandon(guardian);
+        assert!(!folder.exists());
+    }
+}

@@ -126,7 +126,8 @@ impl Kafka {
         Ok(kafka)
     }
 
-    /// Starts the stopped or killed broker on the same data and port.
+    /// Starts the stopped or killed broker on the same data and port. After a kill this takes about
+    /// four seconds: the broker's old session must end first. Other calls wait until it is done.
     ///
     /// # Errors
     /// `AlreadyRunning`, or when it does not start.
@@ -229,7 +230,7 @@ impl Kafka {
 
     /// Writes the cluster's identity and first metadata, as a new cluster needs.
     fn format(&self) -> Result<(), EmbeddedError> {
-        let identity = cluster_identity();
+        let identity = cluster_identity(uuid::Uuid::new_v4().as_u128());
         let arguments =
             ["kafka.tools.StorageTool", "format", "--cluster-id", identity.as_str(), "--config"]
                 .map(OsString::from)
@@ -312,9 +313,10 @@ fn check_properties(properties: &[(String, String)]) -> Result<(), EmbeddedError
 }
 
 /// Kafka writes a cluster's number as 16 bytes in URL-safe base64 without padding: 22 characters.
-fn cluster_identity() -> String {
+/// The first bit is dropped: a first character `-` would be read as an option.
+fn cluster_identity(number: u128) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let number = uuid::Uuid::new_v4().as_u128();
+    let number = number >> 1;
     // 22 characters hold 132 bits: the number's 128 and four zeros at the end.
     let digit = |place: u32| {
         let bits = if place == 21 { number << 4 } else { number >> (122 - 6 * place) };
@@ -339,10 +341,9 @@ mod tests {
 
     #[test]
     fn cluster_identity_is_a_kafka_uuid() {
-        let identity = cluster_identity();
-        assert_eq!(identity.len(), 22);
-        assert!(identity.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'));
-        assert!("AQgw".contains(identity.chars().last().unwrap()), "the last four bits are zero");
+        assert_eq!(cluster_identity(0), "A".repeat(22));
+        assert_eq!(cluster_identity(u128::MAX), format!("f{}w", "_".repeat(20)));
+        assert_eq!(cluster_identity(2 << 4), format!("{}EA", "A".repeat(20)));
     }
 
     #[test]

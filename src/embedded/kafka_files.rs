@@ -86,6 +86,10 @@ pub(super) fn properties(
         "share.coordinator.state.topic.replication.factor=1".to_owned(),
         "share.coordinator.state.topic.min.isr=1".to_owned(),
         "share.coordinator.state.topic.num.partitions=4".to_owned(),
+        // After a kill the broker may register again only when its old session is over: 9 s by
+        // default. Much less would fence a broker that a busy machine holds up.
+        "broker.session.timeout.ms=3000".to_owned(),
+        "broker.heartbeat.interval.ms=500".to_owned(),
         // The default takes 128 MB of the heap at the start, for compacted topics of any size.
         "log.cleaner.dedupe.buffer.size=8388608".to_owned(),
     ];

@@ -2,7 +2,8 @@
 //!
 //! Promises: a server is ready when `start` returns; it listens on 127.0.0.1 only, in a folder of
 //! its own; server and folder are gone when the handle is dropped, and also when this process ends
-//! without dropping it (Ctrl-C, `process::exit`, `kill -9`), because a [`guardian`] outlives us.
+//! without dropping it (Ctrl-C, `process::exit`, `kill -9`), because a guardian process outlives us.
+//! One exception: PostgreSQL's shared memory stays when we are killed between `kill` and the next start.
 //! Must not: touch a server or a folder that it did not make, change the environment of this
 //! process, or keep state outside the handles and the cache folder.
 //! Fails: with an [`EmbeddedError`] that names the missing part and its package, or that ends with

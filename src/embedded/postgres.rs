@@ -91,6 +91,7 @@ impl Postgres {
     pub fn start(options: PostgresOptions, progress: &dyn Fn(&str)) -> Result<Self, EmbeddedError> {
         let begin = Instant::now();
         check_settings(&options.settings)?;
+        check_password(&options.password)?;
         let binaries = Binaries::find(&options.host, options.source, progress)?;
         let workspace = Workspace::create(&options.host, "pg")?;
         make_cluster(&workspace, &binaries, &options)?;
@@ -127,7 +128,8 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Starts the stopped or killed server on the same data and port.
+    /// Starts the stopped or killed server on the same data and port. Other calls wait until it is
+    /// done.
     ///
     /// # Errors
     /// `AlreadyRunning`, or when it does not start.
@@ -271,6 +273,32 @@ impl Postgres {
     }
 }
 
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::warn!("ending PostgreSQL: {error}");
+        }
+    }
+}
+
+impl Postgres {
+    /// Ends the server so that it gives back its shared memory, which lies outside its folder. Of a
+    /// killed server only PostgreSQL itself knows what that was: it is started once more, takes over
+    /// what was left, and is stopped before it recovers anything.
+    fn end(&self) -> Result<(), EmbeddedError> {
+        const DEADLINE: Duration = Duration::from_secs(10);
+        let data = self.data_folder();
+        let is_running = self.process_id()?.is_some();
+        if !is_running && process_file(&data).exists() {
+            self.server.start(&self.command()?, DEADLINE, |process| {
+                state_lines(&data)
+                    .is_some_and(|lines| lines.len() >= 7 && lines[0] == process.to_string())
+            })?;
+        }
+        self.server.stop(StopMode::Immediate.signal(), DEADLINE)
+    }
+}
+
 /// A launch of one of PostgreSQL's programs in a workspace.
 pub(super) fn tool(
     workspace: &Workspace,
@@ -300,6 +328,18 @@ pub(super) fn check_settings(settings: &[(String, String)]) -> Result<(), Embedd
             reason: "the embedded server chooses it itself",
         }),
     }
+}
+
+/// `initdb` reads one line.
+fn check_password(password: &str) -> Result<(), EmbeddedError> {
+    if !password.is_empty() && !password.contains(['\n', '\r', '\0']) {
+        return Ok(());
+    }
+    Err(EmbeddedError::Setting {
+        name: "PostgreSQL",
+        setting: "password".to_owned(),
+        reason: "it must be one line, and not empty",
+    })
 }
 
 pub(super) fn data_folder(folder: &Path) -> PathBuf {
@@ -362,10 +402,21 @@ fn append_settings(folder: &Path, settings: &[(String, String)]) -> Result<(), E
 /// The server writes its state as the eighth line of `postmaster.pid`: `ready` when it accepts
 /// connections, a hot standby included. This is what `pg_ctl -w` looks at.
 fn says_ready(data: &Path, process: u32) -> bool {
-    let Ok(text) = fs::read_to_string(data.join("postmaster.pid")) else { return false };
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    lines.first().and_then(|id| id.parse().ok()) == Some(process)
-        && lines.get(7).is_some_and(|state| *state == "ready")
+    state_lines(data).is_some_and(|lines| {
+        lines[0] == process.to_string() && lines.get(7).is_some_and(|state| state == "ready")
+    })
+}
+
+/// The lines of `postmaster.pid`: process, folder, start, port, socket, address, shared memory,
+/// state. It is there from the start until a clean end.
+fn state_lines(data: &Path) -> Option<Vec<String>> {
+    let text = fs::read_to_string(process_file(data)).ok()?;
+    let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+    (!lines.is_empty()).then_some(lines)
+}
+
+fn process_file(data: &Path) -> PathBuf {
+    data.join("postmaster.pid")
 }
 
 fn is_port_taken(error: &EmbeddedError) -> bool {
@@ -392,6 +443,13 @@ mod tests {
     fn urls_survive_odd_characters() {
         assert_eq!(percent_encode("/tmp/a b"), "%2Ftmp%2Fa%20b");
         assert_eq!(percent_encode("p@ss:word"), "p%40ss%3Aword");
+    }
+
+    #[test]
+    fn password_is_one_line() {
+        assert!(check_password("p@ss word").is_ok());
+        assert!(check_password("").is_err());
+        assert!(check_password("two\nlines").is_err());
     }
 
     #[test]

@@ -214,18 +214,18 @@ impl Server {
         started
     }
 
-    /// Sends a signal and waits for the end; a server that is down already is no error.
+    /// Sends a signal and waits for the end; a server that is down already is no error. A frozen
+    /// server is let go on, or it could not stop.
     pub(super) fn stop(&self, signal: Signal, deadline: Duration) -> Result<(), EmbeddedError> {
         let mut process = self.process();
         self.reap(&mut process)?;
         let Some(mut child) = process.take() else { return Ok(()) };
-        send(&[child.id()], signal)?;
-        let ended = wait_for_end(&mut child, deadline);
+        let ended = ask_to_end(&mut child, signal, deadline);
         if !matches!(ended, Ok(Some(_))) {
             kill_family(&mut child)?;
         }
         self.workspace.forget(child.id())?;
-        match ended.map_err(|source| waiting(&self.name, source))? {
+        match ended? {
             Some(_) => Ok(()),
             None => Err(EmbeddedError::TooSlow {
                 name: format!("stopping {} by {}", self.name, signal.name()),
@@ -320,6 +320,21 @@ fn wait_for_end(child: &mut Child, deadline: Duration) -> std::io::Result<Option
         }
         std::thread::sleep(POLL);
     }
+}
+
+fn ask_to_end(
+    child: &mut Child,
+    signal: Signal,
+    deadline: Duration,
+) -> Result<Option<ExitStatus>, EmbeddedError> {
+    let mut family = vec![child.id()];
+    family.extend(process_table::children_of(child.id())?.iter().map(|process| process.id));
+    send(&[child.id()], signal)?;
+    // A child that ends between the listing and the signal needs none.
+    if let Err(error) = send(&family, Signal::Continue) {
+        tracing::debug!("{error}");
+    }
+    wait_for_end(child, deadline).map_err(|source| waiting("a server that stops", source))
 }
 
 /// Kills a process and its children. The process is stopped first, so that it cannot have another

@@ -8,6 +8,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{Offset, TopicPartitionList};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -41,6 +44,40 @@ fn records(brokers: &str, topic: &str) -> usize {
     usize::try_from(next - first).unwrap()
 }
 
+/// A machine with a cache and programs of the test's own.
+struct Machine {
+    folder: PathBuf,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("postrider-test-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(folder.join("bin")).unwrap();
+        Self { folder }
+    }
+
+    fn add(&self, program: &str, script: &str) {
+        let path = self.folder.join("bin").join(program);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn options(&self) -> KafkaOptions {
+        let host = Host {
+            program_folders: vec![self.folder.join("bin")],
+            cache_folders: vec![self.folder.join("cache")],
+            ..Host::default()
+        };
+        KafkaOptions { host, ..KafkaOptions::default() }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
 #[test]
 fn broker_keeps_records_and_leaves_nothing() {
     let kafka = Kafka::start(KafkaOptions::default(), &progress).unwrap();
@@ -49,7 +86,9 @@ fn broker_keeps_records_and_leaves_nothing() {
     assert_eq!(metadata.topics()[0].partitions().len(), 8);
     kafka.kill().unwrap();
     assert_eq!(kafka.process_id().unwrap(), None);
+    let begin = std::time::Instant::now();
     kafka.start_again().unwrap();
+    println!("started again after {:.1} s", begin.elapsed().as_secs_f64());
     assert_eq!(records(kafka.brokers(), "kept"), 1);
     produce(kafka.brokers(), "kept");
     kafka.stop().unwrap();
@@ -83,6 +122,39 @@ fn missing_java_is_named() {
     assert!(mock.reason().contains("java not found"), "{}", mock.reason());
     produce(broker.brokers(), "orders");
     assert_eq!(records(broker.brokers(), "orders"), 1);
+}
+
+#[test]
+fn old_java_is_told_apart() {
+    let machine = Machine::new();
+    machine.add("java", "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2");
+    let error = Kafka::start(machine.options(), &progress).unwrap_err();
+    assert!(matches!(error, EmbeddedError::JavaTooOld { .. }), "{error}");
+    assert!(error.to_string().contains("is Java 11.0.2: Kafka needs Java 17"), "{error}");
+}
+
+#[test]
+fn missing_or_failing_maven_is_named() {
+    let machine = Machine::new();
+    machine.add("java", "echo 'openjdk version \"21\" 2023-09-19' >&2");
+    let error = Kafka::start(machine.options(), &progress).unwrap_err();
+    assert!(matches!(error, EmbeddedError::ProgramMissing { program: "mvn", .. }), "{error}");
+    machine.add("mvn", "echo 'network is unreachable'; exit 1");
+    let error = Kafka::start(machine.options(), &progress).unwrap_err();
+    assert!(matches!(error, EmbeddedError::Fetch { .. }) && error.is_missing_part(), "{error}");
+    assert!(error.to_string().contains("network is unreachable"), "{error}");
+    assert_eq!(std::fs::read_dir(machine.folder.join("cache")).unwrap().count(), 0);
+}
+
+#[test]
+fn taken_port_is_told() {
+    let kafka = Kafka::start(KafkaOptions::default(), &progress).unwrap();
+    kafka.stop().unwrap();
+    let other = std::net::TcpListener::bind(("127.0.0.1", kafka.port())).unwrap();
+    let error = kafka.start_again().unwrap_err();
+    assert!(error.to_string().contains("Address already in use"), "{error}");
+    drop(other);
+    kafka.start_again().unwrap();
 }
 
 #[test]

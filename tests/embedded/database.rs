@@ -49,17 +49,14 @@ async fn committed_rows_survive_every_end() {
     let postgres = Postgres::start(small(), &progress).unwrap();
     let url = postgres.url("postgres");
     connect(&url).await.batch_execute("create table kept (end_of text)").await.unwrap();
-    let ends: [(&str, &dyn Fn() -> Result<(), EmbeddedError>); 4] = [
-        ("smart", &|| postgres.stop(StopMode::Smart)),
-        ("fast", &|| postgres.stop(StopMode::Fast)),
-        ("immediate", &|| postgres.stop(StopMode::Immediate)),
-        ("kill", &|| postgres.kill()),
-    ];
-    for (count, (name, end)) in ends.iter().enumerate() {
+    // `None` is a kill.
+    let ends = [Some(StopMode::Smart), Some(StopMode::Fast), Some(StopMode::Immediate), None];
+    for (count, end) in ends.into_iter().enumerate() {
+        let name = format!("{end:?}");
         let client = connect(&url).await;
-        client.execute("insert into kept values ($1)", &[name]).await.unwrap();
+        client.execute("insert into kept values ($1)", &[&name]).await.unwrap();
         drop(client);
-        end().unwrap();
+        end.map_or_else(|| postgres.kill(), |mode| postgres.stop(mode)).unwrap();
         assert_eq!(postgres.process_id().unwrap(), None);
         postgres.start_again().unwrap();
         let client = connect(&url).await;
@@ -116,6 +113,17 @@ fn refused_setting_shows_the_servers_words() {
 }
 
 #[test]
+fn taken_port_is_told() {
+    let postgres = Postgres::start(small(), &progress).unwrap();
+    postgres.stop(StopMode::Fast).unwrap();
+    let other = std::net::TcpListener::bind(("127.0.0.1", postgres.port())).unwrap();
+    let error = postgres.start_again().unwrap_err().to_string();
+    assert!(error.contains("Address already in use"), "{error}");
+    drop(other);
+    postgres.start_again().unwrap();
+}
+
+#[test]
 fn missing_server_names_the_package() {
     let host = Host { program_folders: Vec::new(), ..Host::default() };
     let options =
@@ -123,6 +131,16 @@ fn missing_server_names_the_package() {
     let error = Postgres::start(options, &progress).unwrap_err();
     assert!(error.is_missing_part());
     assert!(error.to_string().contains("install postgresql (Debian)"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn fetched_server_runs() {
+    let source = PostgresSource::Fetched;
+    let postgres = Postgres::start(PostgresOptions { source, ..small() }, &progress).unwrap();
+    let client = connect(&postgres.url("postgres")).await;
+    let version = text(&client, "select current_setting('server_version')").await;
+    assert_eq!(version, postgres.version());
+    assert!(version.starts_with("17."), "{version}");
 }
 
 #[test]

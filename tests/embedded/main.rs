@@ -1,6 +1,9 @@
 //! The embedded servers against the real PostgreSQL and Kafka: they start, survive what they should
 //! survive, and leave nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a test says by a panic what failed")]
+#![allow(clippy::print_stdout, reason = "the lines are shown when a test fails")]
+
 mod abandoned;
 mod broker;
 mod database;
