@@ -40,3 +40,8 @@ impl ToSql for $n { fn to_sql(&self, _: &Type, out: &mut BytesMut) -> std::resul
 impl<'a> FromSql<'a> for $n { fn from_sql(_: &Type, raw: &'a [u8]) -> std::result::Result<Self, Box<dyn std::error::Error + Sync + Send>> { Ok(Self(u64::from_be_bytes(raw.try_into()?))) } fn accepts(t: &Type) -> bool { *t == $t } }
 }}
 eight!(Xid8, Type::XID8); eight!(Lsn, Type::PG_LSN);
+impl DatabaseConfig {
+    pub fn parse(url: &str) -> Result<Self> { url.parse().map(Self).map_err(|e: tokio_postgres::Error| Error::new(ErrorKind::Config, format!("database URL: {e}"))) }
+    pub fn from_environment() -> Result<Self> { let mut c = tokio_postgres::Config::new(); c.host(std::env::var("PGHOST").unwrap_or("localhost".into())); Ok(Self(c)) }
+    pub fn display_name(&self) -> String { format!("{:?}:{:?}/{}", self.0.get_hosts(), self.0.get_ports(), self.0.get_dbname().unwrap_or("")) }
+}
