@@ -14,6 +14,7 @@ use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging;
 
+mod backlog;
 mod check;
 mod completions;
 mod migrate;

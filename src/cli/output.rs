@@ -4,7 +4,7 @@
 //! Fails: when stdout cannot be written.
 
 use std::error::Error as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -47,4 +47,10 @@ pub(super) fn report(error: &Error) -> ExitCode {
         // Nobody reads stderr; the exit code still tells.
         Err(_) => code,
     }
+}
+
+/// Whether stdout is a terminal and nobody asked for no colour.
+pub(super) fn stdout_has_colour() -> bool {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    wanted && io::stdout().is_terminal()
 }
