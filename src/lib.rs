@@ -8,6 +8,7 @@
 
 pub mod audit;
 pub mod capture;
+pub mod cli;
 pub mod config;
 pub mod cursor;
 pub mod cursors;
@@ -16,6 +17,7 @@ pub mod encode;
 pub mod error;
 pub mod event;
 pub mod ledger;
+pub mod logging;
 pub mod migrate;
 pub mod monitor;
 pub mod postgres;

@@ -1,50 +1,11 @@
-//! temp
-use postrider::*;
-use std::time::Duration;
+//! The `postrider` binary: see [`postrider::cli`].
+
+use std::process::ExitCode;
+
+/// librdkafka allocates twice per record; its own `malloc` is replaced too (feature `override`).
 #[global_allocator]
-static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let rt = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let a: Vec<String> = std::env::args().collect();
-    let shards = a[3].parse().ok();
-    let config = config::Config {
-        database: postgres::DatabaseConfig(a[1].parse().unwrap()),
-        outbox: migrate::OutboxName,
-        shards,
-        cadence: capture::ticker::Cadence {
-            min: Duration::from_millis(5),
-            max: Duration::from_millis(50),
-        },
-        page_rows: std::env::var("PR").map_or(5000, |v| v.parse().unwrap()),
-        max_in_flight_bytes: std::env::var("MIF")
-            .map_or(32 << 20, |v| v.parse::<usize>().unwrap() << 20),
-        save_interval: Duration::from_millis(100),
-        shutdown_timeout: Duration::from_secs(25),
-        kafka: config::KafkaConfig {
-            brokers: a[2].clone(),
-            topic: route::DEFAULT_TOPIC_TEMPLATE.parse().unwrap(),
-            record_timestamp: Default::default(),
-            created_at_header: encode::CreatedAtHeader::Omit,
-            properties: a[4..]
-                .iter()
-                .map(|p| {
-                    let (k, v) = p.split_once('=').unwrap();
-                    (k.to_string(), v.to_string())
-                })
-                .collect(),
-        },
-    };
-    let r = rt.block_on(async {
-        let mut term =
-            tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
-        relay::run(config, Default::default(), async move {
-            term.recv().await;
-        })
-        .await
-    });
-    if let Err(e) = r {
-        eprintln!("error: {e}");
-        std::process::exit(e.kind().exit_code().into());
-    }
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    postrider::cli::main()
 }

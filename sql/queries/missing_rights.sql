@@ -1,0 +1,7 @@
+-- Purpose: which rights of the relay's role are missing. $1 tables or sequences, $2 a right for each.
+-- Locks:   none.
+-- Plan:    one lookup per pair.
+-- Hazard:  a right on a column alone does not count.
+select object, privilege
+from unnest($1::text[], $2::text[]) as needed (object, privilege)
+where not has_table_privilege(to_regclass(object), privilege)

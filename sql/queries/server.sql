@@ -1,0 +1,7 @@
+-- Purpose: what check says of the server and of this session.
+-- Locks:   none. Plan: one row. Hazard: none.
+select current_setting('server_version') as version,
+    current_setting('server_version_num')::integer as version_number,
+    current_user::text as role,
+    current_setting('fsync') = 'on' as durable,
+    (select version from pg_stat_ssl where pid = pg_backend_pid() and ssl) as tls

@@ -1,0 +1,151 @@
+//! The PostgreSQL side of `check`.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use tokio_postgres::Row;
+
+use super::findings::Findings;
+use crate::cli::backlog::{EventKind, Onlooker};
+use crate::config::Config;
+use crate::cursors::History;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Bucket;
+use crate::migrate::{self, Outbox};
+use crate::postgres::{Connection, classify, connect};
+
+const SERVER: &str = include_str!("../../../sql/queries/server.sql");
+const MISSING_RIGHTS: &str = include_str!("../../../sql/queries/missing_rights.sql");
+const ROW_SECURITY: &str = include_str!("../../../sql/queries/row_security.sql");
+
+/// The oldest server that has what the relay needs.
+const VERSION_MIN: i32 = 140_000;
+
+/// Looks at all that `run` needs of PostgreSQL; gives the kinds of events that wait, where they can
+/// be read.
+pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<BTreeSet<EventKind>> {
+    let connection = noted(findings, "postgres", connect(&config.database, "check").await)?;
+    let server = describe_server(findings, config, &connection).await;
+    noted(findings, "postgres", server)?;
+    if let Some(history) = noted(findings, "primary", History::read(&connection).await) {
+        let (cluster, timeline) = (history.system_identifier, history.timeline);
+        findings.passed("primary", format!("cluster {cluster}, timeline {timeline}"));
+    }
+    let loaded = migrate::load(connection.client(), &config.outbox).await;
+    let outbox = noted(findings, "tables", loaded)?;
+    findings.passed("tables", format!("{}, {} buckets", config.outbox, outbox.buckets));
+    let rights = rights(findings, &connection, &outbox).await;
+    noted(findings, "rights", rights)?;
+    let row_security = row_security(findings, &connection, &outbox).await;
+    noted(findings, "row security", row_security)?;
+    let waiting = waiting(&connection).await;
+    noted(findings, "events", waiting)
+}
+
+/// The value, or `None` and the trouble among the findings.
+fn noted<T>(findings: &mut Findings, name: &'static str, result: Result<T>) -> Option<T> {
+    result.map_err(|error| findings.failed(name, &error)).ok()
+}
+
+async fn describe_server(
+    findings: &mut Findings,
+    config: &Config,
+    connection: &Connection,
+) -> Result<()> {
+    let failed = |cause| classify("ask for the server's version", cause);
+    // The first round trip fills the server's caches.
+    connection.client().query_one(SERVER, &[]).await.map_err(failed)?;
+    let begin = Instant::now();
+    let row = connection.client().query_one(SERVER, &[]).await.map_err(failed)?;
+    let millis = begin.elapsed().as_secs_f64() * 1_000.0;
+    let (version, role): (String, String) = (row.get("version"), row.get("role"));
+    let tls = row.get::<_, Option<String>>("tls").unwrap_or_else(|| "no TLS".to_owned());
+    let place = config.database.display_name();
+    findings.passed("postgres", format!("{place} as {role}, {tls}, round trip {millis:.1} ms"));
+    check_version(findings, &row, &version);
+    if !row.get::<_, bool>("durable") {
+        findings.warned(
+            "durability",
+            "fsync is off: a crash of the server loses commits that were published",
+            "set fsync = on in postgresql.conf, unless the data may be lost",
+        );
+    }
+    Ok(())
+}
+
+fn check_version(findings: &mut Findings, row: &Row, version: &str) {
+    if row.get::<_, i32>("version_number") >= VERSION_MIN {
+        return findings.passed("version", format!("PostgreSQL {version}"));
+    }
+    let error =
+        Error::new(ErrorKind::Schema, format!("PostgreSQL {version}: postrider needs 14 or later"))
+            .with_remedy("upgrade the server");
+    findings.failed("version", &error);
+}
+
+/// What the relay's role needs, object by object.
+fn needed(outbox: &Outbox) -> Vec<(String, &'static str)> {
+    let control = [
+        ("postrider.outbox", "SELECT"),
+        ("postrider.cursor", "SELECT"),
+        ("postrider.cursor", "UPDATE"),
+    ];
+    let control = control.map(|(object, privilege)| (object.to_owned(), privilege));
+    let buckets = bucket_tables(outbox).into_iter().map(|table| (table, "SELECT"));
+    let sequence = std::iter::once((outbox.sequence.clone(), "SELECT"));
+    control.into_iter().chain(sequence).chain(buckets).collect()
+}
+
+fn bucket_tables(outbox: &Outbox) -> Vec<String> {
+    (0..outbox.buckets).map(|bucket| outbox.bucket_table(Bucket(bucket))).collect()
+}
+
+async fn rights(findings: &mut Findings, connection: &Connection, outbox: &Outbox) -> Result<()> {
+    let (objects, privileges): (Vec<String>, Vec<&str>) = needed(outbox).into_iter().unzip();
+    let missing = connection
+        .client()
+        .query(MISSING_RIGHTS, &[&objects, &privileges])
+        .await
+        .map_err(|cause| classify("look at the role's rights", cause))?;
+    let Some(first) = missing.first() else {
+        findings.passed("rights", format!("all {} that run needs", objects.len()));
+        return Ok(());
+    };
+    let (object, privilege): (String, String) = (first.get("object"), first.get("privilege"));
+    let more = match missing.len() {
+        1 => String::new(),
+        count => format!(", and {} more rights", count - 1),
+    };
+    let kind = if object == outbox.sequence { "sequence " } else { "" };
+    let privilege = privilege.to_lowercase();
+    let message = format!("the role may not {privilege} {kind}{object}{more}");
+    let remedy = format!("grant {privilege} on {kind}{object} to the role (sql/roles.sql has all grants)");
+    Err(Error::new(ErrorKind::PostgresRefused, message).with_remedy(remedy))
+}
+
+async fn row_security(
+    findings: &mut Findings,
+    connection: &Connection,
+    outbox: &Outbox,
+) -> Result<()> {
+    let mut tables = bucket_tables(outbox);
+    tables.extend(["postrider.outbox".to_owned(), "postrider.cursor".to_owned()]);
+    let hidden = connection
+        .client()
+        .query(ROW_SECURITY, &[&tables])
+        .await
+        .map_err(|cause| classify("look at row security", cause))?;
+    let Some(first) = hidden.first() else {
+        findings.passed("row security", "hides nothing from this role");
+        return Ok(());
+    };
+    let table: String = first.get("object");
+    let message = format!("row security may hide rows of {table} from this role");
+    Err(Error::new(ErrorKind::PostgresRefused, message).with_remedy(format!(
+        "alter table {table} disable row level security, or give the role bypassrls"
+    )))
+}
+
+async fn waiting(connection: &Connection) -> Result<BTreeSet<EventKind>> {
+    Onlooker::new(connection).await?.waiting().await
+}

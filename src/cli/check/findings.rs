@@ -1,0 +1,130 @@
+//! What a check found: a ticked list for people, or JSON.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Passed,
+    Warned,
+    Failed,
+}
+
+impl Outcome {
+    /// The sign in the list, and its colour on a terminal.
+    fn sign(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Passed => ("\u{2714}", "\u{1b}[32m"),
+            Self::Warned => ("\u{26a0}", "\u{1b}[33m"),
+            Self::Failed => ("\u{2718}", "\u{1b}[31m"),
+        }
+    }
+}
+
+const PLAIN: &str = "\u{1b}[0m";
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    name: &'static str,
+    outcome: Outcome,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+}
+
+/// Everything that was found, in the order in which it was looked at.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Findings {
+    checks: Vec<Finding>,
+    #[serde(skip)]
+    first_failure: Option<ErrorKind>,
+}
+
+impl Findings {
+    pub(super) fn passed(&mut self, name: &'static str, detail: impl Into<String>) {
+        let detail = detail.into();
+        self.checks.push(Finding { name, outcome: Outcome::Passed, detail, remedy: None });
+    }
+
+    pub(super) fn warned(&mut self, name: &'static str, detail: impl Into<String>, remedy: &str) {
+        let (detail, remedy) = (detail.into(), Some(remedy.to_owned()));
+        self.checks.push(Finding { name, outcome: Outcome::Warned, detail, remedy });
+    }
+
+    pub(super) fn failed(&mut self, name: &'static str, error: &Error) {
+        self.first_failure.get_or_insert(error.kind());
+        self.checks.push(Finding {
+            name,
+            outcome: Outcome::Failed,
+            detail: error.message().to_owned(),
+            remedy: error.remedy().map(str::to_owned),
+        });
+    }
+
+    /// That of the first failure.
+    pub(super) fn exit_code(&self) -> ExitCode {
+        self.first_failure.map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind.exit_code()))
+    }
+
+    /// One line per finding, the remedy below it, and the sum.
+    pub(super) fn list(&self, colour: bool) -> String {
+        let mut text = String::new();
+        for finding in &self.checks {
+            let (sign, code) = finding.outcome.sign();
+            let (begin, end) = if colour { (code, PLAIN) } else { ("", "") };
+            writeln!(text, "{begin}{sign}{end} {:<13} {}", finding.name, finding.detail)
+                .expect("text takes text");
+            if let Some(remedy) = &finding.remedy {
+                writeln!(text, "{:16}fix: {remedy}", "").expect("text takes text");
+            }
+        }
+        text.push_str(&self.sum());
+        text
+    }
+
+    fn sum(&self) -> String {
+        let count = |outcome| self.checks.iter().filter(|found| found.outcome == outcome).count();
+        match (count(Outcome::Failed), count(Outcome::Warned)) {
+            (0, 0) => "no problems\n".to_owned(),
+            (failed, warned) => {
+                format!("{}, {}\n", number(failed, "problem"), number(warned, "warning"))
+            }
+        }
+    }
+}
+
+fn number(count: usize, word: &str) -> String {
+    match count {
+        0 => format!("no {word}s"),
+        1 => format!("1 {word}"),
+        _ => format!("{count} {word}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_ticks_and_sums() {
+        let mut findings = Findings::default();
+        findings.passed("config", "defaults");
+        assert_eq!(findings.list(false), "\u{2714} config        defaults\nno problems\n");
+        assert_eq!(findings.exit_code(), ExitCode::SUCCESS);
+        findings.warned("durability", "fsync is off", "set fsync = on");
+        let error = Error::new(ErrorKind::Schema, "no table").with_remedy("run migrate up");
+        findings.failed("tables", &error);
+        findings.failed("kafka", &Error::new(ErrorKind::KafkaUnavailable, "nobody there"));
+        let list = findings.list(false);
+        assert!(list.contains("\u{2718} tables        no table\n"), "{list}");
+        assert!(list.contains("                fix: run migrate up\n"), "{list}");
+        assert!(list.ends_with("2 problems, 1 warning\n"), "{list}");
+        assert_eq!(findings.exit_code(), ExitCode::from(6), "that of the first failure");
+        assert!(findings.list(true).contains("\u{1b}[31m\u{2718}\u{1b}[0m tables"));
+    }
+}

@@ -1,0 +1,118 @@
+//! `postrider migrate`: makes the outbox and its control tables, or shows how.
+//!
+//! Promises: says what it did and what it left as it was. Must not: hold SQL.
+//! Fails: as [`crate::migrate`].
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{block_on, output, prepare};
+use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::config::{self};
+use crate::error::{ErrorKind, Result};
+use crate::migrate::{self, PayloadType, Request};
+use crate::postgres::connect;
+
+/// Makes the outbox and postrider's control tables.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postrider migrate up --database-url postgres://owner@db/shop
+  postrider migrate up --outbox app.events --buckets 32 --payload jsonb
+  postrider migrate print > postrider.sql")]
+pub(super) struct MigrateArguments {
+    #[command(subcommand)]
+    command: MigrateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum MigrateCommand {
+    /// Applies the migrations that are pending.
+    Up {
+        #[command(flatten)]
+        common: CommonSettings,
+        #[command(flatten)]
+        table: TableSettings,
+    },
+    /// Prints the SQL for another migration tool; needs no database.
+    Print {
+        #[command(flatten)]
+        common: CommonSettings,
+        #[command(flatten)]
+        table: TableSettings,
+    },
+    /// Shows which migrations are applied; exits with 6 when some are pending.
+    Status {
+        #[command(flatten)]
+        common: CommonSettings,
+    },
+}
+
+/// How the table is made. Fixed for the life of the table.
+#[derive(Args, Debug)]
+struct TableSettings {
+    /// Makes this many hash partitions, the unit of parallel work [default: 16].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Table")]
+    buckets: Option<u16>,
+
+    /// Makes the column payload of this type: json, jsonb, text or bytea [default: json].
+    #[arg(long, value_name = "TYPE", help_heading = "Table")]
+    payload: Option<PayloadType>,
+
+    /// Starts a new generation (the unit of clean-up) after this many seconds [default: 600].
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=604_800), help_heading = "Table")]
+    generation_seconds: Option<u32>,
+}
+
+impl TableSettings {
+    fn request(&self, common: &CommonSettings) -> Result<Request> {
+        Ok(Request {
+            outbox: config::outbox(common)?,
+            buckets: self.buckets,
+            payload: self.payload,
+            generation_seconds: self.generation_seconds,
+        })
+    }
+}
+
+pub(super) fn run(arguments: MigrateArguments) -> Result<ExitCode> {
+    match arguments.command {
+        MigrateCommand::Up { common, table } => up(settled(common)?, &table),
+        MigrateCommand::Print { common, table } => print(&settled(common)?, &table),
+        MigrateCommand::Status { common } => status(settled(common)?),
+    }
+}
+
+fn settled(common: CommonSettings) -> Result<CommonSettings> {
+    prepare(common, RelaySettings::default(), "warn").map(|(common, ..)| common)
+}
+
+fn up(common: CommonSettings, table: &TableSettings) -> Result<ExitCode> {
+    let request = table.request(&common)?;
+    let database = config::database(&common)?;
+    let report = block_on(async move {
+        let mut connection = connect(&database, "migrate").await?;
+        migrate::up(connection.client_mut(), &request).await
+    })?;
+    output::answer(&report.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(common: &CommonSettings, table: &TableSettings) -> Result<ExitCode> {
+    output::answer(&migrate::print(&table.request(common)?)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(common: CommonSettings) -> Result<ExitCode> {
+    let database = config::database(&common)?;
+    let status = block_on(async move {
+        let connection = connect(&database, "migrate").await?;
+        migrate::status(connection.client()).await
+    })?;
+    output::answer(&status.to_string())?;
+    Ok(match status.is_pending() {
+        true => ExitCode::from(ErrorKind::Schema.exit_code()),
+        false => ExitCode::SUCCESS,
+    })
+}

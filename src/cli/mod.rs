@@ -1,0 +1,99 @@
+//! The command line: what people type, and what they read.
+//!
+//! Promises: answers go to stdout, talk to stderr; an error is `error: cause` and, indented below it,
+//! what to do; each kind of error has its exit code. Must not: decide how the relay works.
+//! Fails: with the exit codes that `--help` lists.
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::file::{self, FileSettings};
+use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::logging;
+
+mod backlog;
+mod check;
+mod completions;
+mod migrate;
+mod output;
+mod run;
+mod status;
+
+const AFTER_HELP: &str = "\
+Each flag can also be set by the environment (--brokers: POSTRIDER_BROKERS; --log-level: POSTRIDER_LOG)
+and by postrider.toml (brokers = \"...\"). A flag wins over the environment, that over the file.
+
+Exit codes: 0 ok, 1 failed at runtime, 2 usage, 3 configuration, 4 PostgreSQL, 5 Kafka, 6 schema.
+
+Examples:
+  postrider migrate up --database-url postgres://owner@localhost/shop
+  postrider check --database-url postgres://relay@localhost/shop --brokers localhost:9092
+  postrider run --database-url postgres://relay@localhost/shop --brokers localhost:9092";
+
+/// Relays an outbox table in PostgreSQL to Kafka, in order per aggregate.
+#[derive(Debug, Parser)]
+#[command(name = "postrider", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::RunArguments),
+    Migrate(migrate::MigrateArguments),
+    Check(check::CheckArguments),
+    Status(status::StatusArguments),
+    Completions(completions::CompletionsArguments),
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let matched = CommandLine::parse();
+    let ended = match matched.command {
+        Command::Run(arguments) => run::run(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Migrate(arguments) => migrate::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+    };
+    ended.unwrap_or_else(|error| output::report(&error))
+}
+
+/// Puts the file's settings below what was typed, and starts logging.
+fn prepare(
+    common: CommonSettings,
+    relay: RelaySettings,
+    default_level: &str,
+) -> Result<(CommonSettings, RelaySettings, FileSettings)> {
+    let below = file::read(common.config.as_deref())?;
+    let common = common.over(below.common.clone());
+    let relay = relay.over(below.relay.clone());
+    logging::start(common.log_format, common.log_level.as_deref().unwrap_or(default_level))?;
+    Ok((common, relay, below))
+}
+
+/// Runs a command's work to its end.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| {
+            Error::new(ErrorKind::Internal, format!("the runtime cannot start: {cause}"))
+        })?
+        .block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::CommandLine::command().debug_assert();
+    }
+}

@@ -1,0 +1,56 @@
+//! Answers to stdout and errors to stderr.
+//!
+//! Promises: a reader that closes the pipe early (`| head`) is no error. Must not: log.
+//! Fails: when stdout cannot be written.
+
+use std::error::Error as _;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Writes an answer to stdout, with a line end.
+///
+/// # Errors
+/// When stdout cannot be written; not when its reader has gone.
+pub(super) fn answer(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    let line_end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(stdout, "{text}{line_end}").and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(cause) => {
+            Err(Error::new(ErrorKind::Internal, format!("stdout cannot be written: {cause}")))
+        }
+    }
+}
+
+/// Writes an answer to stdout as JSON.
+///
+/// # Errors
+/// As [`answer`].
+pub(super) fn answer_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|cause| {
+        Error::new(ErrorKind::Internal, format!("the answer cannot be written as JSON: {cause}"))
+    })?;
+    answer(&text)
+}
+
+/// Says the error on stderr, its cause in the outside system in the log; gives its exit code.
+pub(super) fn report(error: &Error) -> ExitCode {
+    if let Some(source) = error.source() {
+        tracing::debug!(source = ?source, "where the error came from");
+    }
+    let code = ExitCode::from(error.kind().exit_code());
+    match writeln!(io::stderr().lock(), "error: {error}") {
+        Ok(()) => code,
+        // Nobody reads stderr; the exit code still tells.
+        Err(_) => code,
+    }
+}
+
+/// Whether stdout is a terminal and nobody asked for no colour.
+pub(super) fn stdout_has_colour() -> bool {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    wanted && io::stdout().is_terminal()
+}

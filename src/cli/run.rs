@@ -1,0 +1,88 @@
+//! `postrider run`: relays until it is told to stop.
+//!
+//! Promises: SIGTERM and SIGINT let what is in flight land; a second signal ends the process at once.
+//! Must not: know how the relay works. Fails: as [`crate::relay::run`].
+
+use std::sync::Arc;
+
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{block_on, prepare};
+use crate::config::Config;
+use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::monitor::Monitor;
+use crate::relay;
+
+/// The exit code when a second signal cuts the stop short.
+const CUT_SHORT: i32 = 1;
+
+/// Relays committed rows of the outbox to Kafka until SIGTERM or SIGINT.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  postrider run --database-url postgres://relay@db/shop --brokers kafka:9092
+  postrider run --topic shop.{aggregatetype} --shards 2 -X compression.type=zstd
+  POSTRIDER_BROKERS=kafka:9092 PGHOST=db PGDATABASE=shop postrider run")]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    common: CommonSettings,
+    #[command(flatten)]
+    relay: RelaySettings,
+}
+
+pub(super) fn run(arguments: RunArguments) -> Result<()> {
+    let (common, relay, file) = prepare(arguments.common, arguments.relay, "info")?;
+    let config = Config::resolve(&common, &relay)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        database = config.database.display_name(),
+        brokers = config.kafka.brokers,
+        shards = config.shards.map_or_else(|| "auto".to_owned(), |shards| shards.to_string()),
+        file = file.path.map(|path| path.display().to_string()),
+        "postrider starts"
+    );
+    block_on(async move {
+        let mut signals = StopSignals::listen()?;
+        let shutdown = async move {
+            signals.next().await;
+            tokio::spawn(cut_short_at_next(signals));
+        };
+        Box::pin(relay::run(config, Arc::new(Monitor::default()), shutdown)).await
+    })?;
+    tracing::info!("stopped: everything that was claimed is acknowledged and saved");
+    Ok(())
+}
+
+/// The two signals that ask for a stop.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self> {
+        let failed = |cause: std::io::Error| {
+            Error::new(ErrorKind::Internal, format!("signals cannot be received: {cause}"))
+        };
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Whoever asks twice does not want to wait. Nothing is lost: what is not saved is sent again.
+async fn cut_short_at_next(mut signals: StopSignals) {
+    signals.next().await;
+    tracing::warn!("a second signal: ending at once; unsaved events are sent again by the next start");
+    std::process::exit(CUT_SHORT);
+}

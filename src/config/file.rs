@@ -1,0 +1,245 @@
+//! The TOML file: the same settings as the flags, and a table of librdkafka properties.
+//!
+//! Promises: a key that means nothing is refused with the nearest one that does, and every error
+//! names the file and the line. Must not: replace environment variables inside values.
+//! Fails: with [`ErrorKind::Config`].
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
+
+use super::settings::{CommonSettings, Property, RelaySettings};
+use crate::error::{Error, ErrorKind};
+
+/// Read when it is there and no other file was named.
+pub const DEFAULT_FILE: &str = "postrider.toml";
+
+/// The file's name for librdkafka's properties.
+const PROPERTIES: &str = "librdkafka";
+
+/// What a file says.
+#[derive(Debug, Default)]
+pub struct FileSettings {
+    /// Which file was read, if any.
+    pub path: Option<PathBuf>,
+    /// How many keys it sets.
+    pub keys: usize,
+    /// Its settings for every command.
+    pub common: CommonSettings,
+    /// Its settings for the relay.
+    pub relay: RelaySettings,
+}
+
+/// Reads the named file, or `postrider.toml` where there is one.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when the named file cannot be read, or the file says something that has no
+/// meaning.
+pub fn read(named: Option<&Path>) -> crate::error::Result<FileSettings> {
+    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(cause) if named.is_none() && cause.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(FileSettings::default());
+        }
+        Err(cause) => {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("the configuration file {} cannot be read: {cause}", path.display()),
+            )
+            .with_remedy("check --config (POSTRIDER_CONFIG) and the file's permissions"));
+        }
+    };
+    let (common, relay, keys) = parse(&text).map_err(|flaw| flaw.at(path))?;
+    Ok(FileSettings { path: Some(path.to_owned()), keys, common, relay })
+}
+
+/// What is wrong with a file, and where.
+#[derive(Debug)]
+struct Flaw {
+    line: Option<usize>,
+    message: String,
+    remedy: Option<String>,
+}
+
+impl Flaw {
+    fn of(cause: &toml::de::Error, text: &str) -> Self {
+        let line = cause.span().map(|span| line_of(text, span.start));
+        // The first line is the cause; further ones repeat the text, which may hold a password.
+        let message = cause.message().lines().next().unwrap_or("not TOML").to_owned();
+        Self { line, message, remedy: None }
+    }
+
+    fn at(self, path: &Path) -> Error {
+        let place = match self.line {
+            Some(line) => format!("{}:{line}", path.display()),
+            None => path.display().to_string(),
+        };
+        let error = Error::new(ErrorKind::Config, format!("{place}: {}", self.message));
+        match self.remedy {
+            Some(remedy) => error.with_remedy(remedy),
+            None => error,
+        }
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+fn parse(text: &str) -> Result<(CommonSettings, RelaySettings, usize), Flaw> {
+    let table: toml::Table = typed(text)?;
+    let known = keys();
+    for key in table.keys() {
+        if !known.iter().any(|name| name == key) {
+            return Err(unknown(key, &known, text));
+        }
+    }
+    Ok((typed(text)?, typed(text)?, table.len()))
+}
+
+fn typed<T: DeserializeOwned>(text: &str) -> Result<T, Flaw> {
+    toml::from_str(text).map_err(|cause| Flaw::of(&cause, text))
+}
+
+/// Every key that a file may have: the long flags but `config`, and the table of properties.
+fn keys() -> Vec<String> {
+    let command = RelaySettings::augment_args(CommonSettings::augment_args(Command::new("file")));
+    let flags = command.get_arguments().filter_map(clap::Arg::get_long);
+    let mut keys: Vec<String> =
+        flags.filter(|flag| *flag != "config").map(str::to_owned).collect();
+    keys.push(PROPERTIES.to_owned());
+    keys
+}
+
+fn unknown(key: &str, known: &[String], text: &str) -> Flaw {
+    let named = |line: &str| {
+        let line = line.trim_start().trim_start_matches(['[', '"', '\'']);
+        line.strip_prefix(key).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
+    };
+    let line = text.lines().position(named).map(|index| index + 1);
+    let nearest = known
+        .iter()
+        .map(|name| (distance(key, name), name))
+        .min()
+        .filter(|(steps, name)| *steps <= name.len().div_ceil(2));
+    let remedy = match nearest {
+        Some((_, name)) => format!("did you mean {name:?}? Keys are named like the flags of postrider run"),
+        None => "keys are named like the flags of postrider run; see postrider run --help".to_owned(),
+    };
+    Flaw { line, message: format!("there is no setting {key:?}"), remedy: Some(remedy) }
+}
+
+/// How many letters must be put in, taken out or changed to make one word of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, candidate) in other.iter().enumerate() {
+            let change = diagonal + usize::from(letter != *candidate);
+            diagonal = row[column + 1];
+            row[column + 1] = change.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// librdkafka's properties are text, but people write `linger.ms = 20`, which TOML takes for a table.
+pub(super) fn properties<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Property>, D::Error> {
+    struct Properties;
+
+    impl<'de> Visitor<'de> for Properties {
+        type Value = Vec<Property>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a table of librdkafka properties")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut properties = Vec::new();
+            while let Some((name, value)) = map.next_entry::<String, toml::Value>()? {
+                flatten(name, value, &mut properties).map_err(A::Error::custom)?;
+            }
+            Ok(properties)
+        }
+    }
+
+    deserializer.deserialize_map(Properties)
+}
+
+fn flatten(name: String, value: toml::Value, into: &mut Vec<Property>) -> Result<(), String> {
+    let text = match value {
+        toml::Value::String(text) => text,
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Boolean(flag) => flag.to_string(),
+        toml::Value::Float(number) => number.to_string(),
+        toml::Value::Table(table) => {
+            for (part, value) in table {
+                flatten(format!("{name}.{part}"), value, into)?;
+            }
+            return Ok(());
+        }
+        toml::Value::Array(_) | toml::Value::Datetime(_) => {
+            return Err(format!("the librdkafka property {name} must be text, a number or a boolean"));
+        }
+    };
+    into.push(Property::new(name, text));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        parse(text).unwrap_err().at(Path::new("p.toml")).to_string()
+    }
+
+    #[test]
+    fn reads_what_the_flags_know() {
+        let (common, relay, keys) = parse(
+            "outbox = 'app.events'\nshards = 3\ntick-max = '20ms'\nadd-headers = ['created_at']\n\
+             [librdkafka]\nlinger.ms = 20\n'compression.type' = 'zstd'\n",
+        )
+        .unwrap();
+        assert_eq!(common.outbox.as_deref(), Some("app.events"));
+        assert_eq!(relay.shards.map(u16::from), Some(3));
+        assert_eq!(keys, 5);
+        assert!(relay.properties.contains(&Property::new("linger.ms", "20")));
+        assert!(relay.properties.contains(&Property::new("compression.type", "zstd")));
+    }
+
+    #[test]
+    fn refuses_unknown_keys_with_the_nearest() {
+        let said = refused("# pace\nshards = 2\ntick_min = '5ms'\n");
+        assert!(said.contains("p.toml:3: there is no setting \"tick_min\""), "{said}");
+        assert!(said.contains("did you mean \"tick-min\""), "{said}");
+        let said = refused("[kafka]\nbrokers = 'b:1'\n");
+        assert!(said.contains("p.toml:1"), "{said}");
+        assert!(!refused("zzzzzzzzzzzzz = 1").contains("did you mean"));
+    }
+
+    #[test]
+    fn refuses_values_with_their_line() {
+        let said = refused("outbox = 'o'\nshards = 'many'\n");
+        assert!(said.contains("p.toml:2"), "{said}");
+        let said = refused("tick-min = 'soon'");
+        assert!(said.contains("p.toml:1") && said.contains("100ms"), "{said}");
+        assert!(refused("outbox = \n").contains("p.toml:1"));
+        assert!(refused("[librdkafka]\n'a.b' = [1]").contains("must be text"));
+        assert!(refused("config = 'other.toml'").contains("no setting"), "a file names no file");
+    }
+
+    #[test]
+    fn measures_distance() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "ab"), 2);
+        assert_eq!(distance("ab", "ab"), 0);
+    }
+}

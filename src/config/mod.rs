@@ -1,0 +1,186 @@
+//! The configuration: what the relay was told, checked and complete.
+//!
+//! Promises: whoever holds a [`Config`] need not look at a flag, a file or the environment again; of
+//! two layers that name the same setting the nearer one wins: flag, environment `POSTRIDER_...`,
+//! TOML file, default. Must not: connect. Fails: with [`ErrorKind::Config`], naming the setting.
+
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+use crate::capture::ticker::Cadence;
+use crate::encode::CreatedAtHeader;
+use crate::error::{Error, ErrorKind, Result};
+use crate::migrate::OutboxName;
+use crate::postgres::DatabaseConfig;
+use crate::publish::kafka::RecordTimestamp;
+use crate::route::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
+
+pub mod file;
+pub mod settings;
+pub mod units;
+
+use settings::{AddedHeader, Capture, CommonSettings, Delivery, RelaySettings, Timestamp};
+
+/// Everything that `run` works by.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the outbox is.
+    pub database: DatabaseConfig,
+    /// The table.
+    pub outbox: OutboxName,
+    /// Claim loops in this instance; `None` is one per core.
+    pub shards: Option<NonZeroU16>,
+    /// The pauses between two looks at the database.
+    pub cadence: Cadence,
+    /// Rows that are claimed at a time, per shard.
+    pub page_rows: u32,
+    /// Bytes between claim and acknowledgement, over all shards.
+    pub max_in_flight_bytes: usize,
+    /// How often cursors are saved.
+    pub save_interval: Duration,
+    /// How long a stop may wait for acknowledgements.
+    pub shutdown_timeout: Duration,
+    /// Where the events go.
+    pub kafka: KafkaConfig,
+}
+
+/// The Kafka side of the configuration.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// Bootstrap servers, separated by commas.
+    pub brokers: String,
+    /// Which topic an event goes to.
+    pub topic: TopicTemplate,
+    /// Where a record's timestamp comes from.
+    pub record_timestamp: RecordTimestamp,
+    /// Whether records carry the row's time as a header.
+    pub created_at_header: CreatedAtHeader,
+    /// librdkafka's properties, in the order in which they are set; a later one wins.
+    pub properties: Vec<(String, String)>,
+}
+
+/// The environment variable that many tools read; postrider's own name and its file come first.
+const DATABASE_URL: &str = "DATABASE_URL";
+
+impl Config {
+    /// The meaning of what was typed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] with the setting's name when a value has no meaning, or two contradict
+    /// each other.
+    pub fn resolve(common: &CommonSettings, relay: &RelaySettings) -> Result<Self> {
+        check_modes(relay)?;
+        Ok(Self {
+            database: database(common)?,
+            outbox: outbox(common)?,
+            shards: relay.shards,
+            cadence: cadence(relay)?,
+            page_rows: relay.page_rows.map_or(5_000, std::num::NonZeroU32::get),
+            max_in_flight_bytes: relay.max_in_flight_bytes.map_or(32 << 20, |size| size.bytes()),
+            save_interval: relay.save_interval.unwrap_or_else(|| millis(100)).into(),
+            shutdown_timeout: relay.shutdown_timeout.unwrap_or_else(|| millis(25_000)).into(),
+            kafka: kafka(relay)?,
+        })
+    }
+}
+
+/// The database that was named, or the one that libpq's environment variables name.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when the name cannot be understood.
+pub fn database(common: &CommonSettings) -> Result<DatabaseConfig> {
+    if let Some(url) = &common.database_url {
+        if url.expose().trim().is_empty() {
+            return Err(Error::new(ErrorKind::Config, "--database-url is empty")
+                .with_remedy("give postgres://user@host/database, or leave it out to use PGHOST and the like"));
+        }
+        return DatabaseConfig::parse(url.expose());
+    }
+    match std::env::var(DATABASE_URL) {
+        Ok(url) if !url.trim().is_empty() => DatabaseConfig::parse(&url),
+        _ => DatabaseConfig::from_environment(),
+    }
+}
+
+/// The outbox that was named, or `public.outbox`.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when the name is not one.
+pub fn outbox(common: &CommonSettings) -> Result<OutboxName> {
+    common.outbox.as_deref().unwrap_or("public.outbox").parse()
+}
+
+/// What this version cannot do is said at once, not when the first event waits.
+fn check_modes(relay: &RelaySettings) -> Result<()> {
+    if let Some(capture @ (Capture::Wal | Capture::Message)) = relay.capture {
+        let name = capture.name();
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("--capture {name} is not there yet: this version reads by poll only"),
+        )
+        .with_remedy("leave --capture out, or give --capture poll"));
+    }
+    if let Some(Delivery::ExactlyOnce) = relay.delivery {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "--delivery exactly-once is not there yet: this version delivers at least once",
+        )
+        .with_remedy("leave --delivery out, and let consumers drop repeats by the header id"));
+    }
+    Ok(())
+}
+
+fn cadence(relay: &RelaySettings) -> Result<Cadence> {
+    let min: Duration = relay.tick_min.unwrap_or_else(|| millis(5)).into();
+    let max: Duration = match relay.tick_max {
+        Some(max) => max.into(),
+        None => min.max(Duration::from_millis(50)),
+    };
+    if min > max {
+        return Err(Error::new(
+            ErrorKind::Config,
+            format!("--tick-min {min:?} is longer than --tick-max {max:?}"),
+        )
+        .with_remedy("lower --tick-min or raise --tick-max"));
+    }
+    Ok(Cadence { min, max })
+}
+
+fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
+    let brokers = relay.brokers.as_deref().unwrap_or("localhost:9092").trim();
+    if brokers.is_empty() {
+        return Err(Error::new(ErrorKind::Config, "--brokers is empty")
+            .with_remedy("give host:port, or several separated by commas"));
+    }
+    let add = relay.add_headers.as_deref().unwrap_or_default();
+    let properties = relay.properties.iter().chain(&relay.property);
+    Ok(KafkaConfig {
+        brokers: brokers.to_owned(),
+        topic: topic(relay)?,
+        record_timestamp: match relay.record_timestamp {
+            None | Some(Timestamp::Send) => RecordTimestamp::Send,
+            Some(Timestamp::Created) => RecordTimestamp::Created,
+        },
+        created_at_header: if add.contains(&AddedHeader::CreatedAt) {
+            CreatedAtHeader::Add
+        } else {
+            CreatedAtHeader::Omit
+        },
+        properties: properties.map(|property| property.clone().into_pair()).collect(),
+    })
+}
+
+fn topic(relay: &RelaySettings) -> Result<TopicTemplate> {
+    let text = relay.topic.as_deref().unwrap_or(DEFAULT_TOPIC_TEMPLATE);
+    text.parse().map_err(|cause| {
+        Error::new(ErrorKind::Config, format!("--topic: {cause}"))
+            .with_remedy(format!("the default is {DEFAULT_TOPIC_TEMPLATE}"))
+    })
+}
+
+fn millis(count: u64) -> units::Span {
+    units::Span::from(Duration::from_millis(count))
+}
+
+#[cfg(test)]
+mod tests;

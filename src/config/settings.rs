@@ -1,0 +1,299 @@
+//! The settings: what was typed, per layer, before it means anything.
+//!
+//! Promises: one struct is both the flags (with their environment variables) and the keys of the
+//! TOML file, so that the two cannot drift apart. Must not: give a value a meaning.
+//! Fails: clap and serde refuse a value of the wrong form.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use super::units::{ByteSize, Secret, Span};
+
+/// Settings of every command that talks to the database.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct CommonSettings {
+    /// Reads settings from this TOML file [default: postrider.toml where there is one].
+    #[arg(long, value_name = "FILE", env = "POSTRIDER_CONFIG", hide_env = true)]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Names the database by URL or DSN [default: DATABASE_URL, then PGHOST and the like].
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "POSTRIDER_DATABASE_URL",
+        hide_env = true,
+        help_heading = "Source"
+    )]
+    pub database_url: Option<Secret>,
+
+    /// Names the outbox table [default: public.outbox].
+    #[arg(
+        long,
+        value_name = "TABLE",
+        env = "POSTRIDER_OUTBOX",
+        hide_env = true,
+        help_heading = "Source"
+    )]
+    pub outbox: Option<String>,
+
+    /// Logs in this format [default: text on a terminal, else json].
+    #[arg(long, env = "POSTRIDER_LOG_FORMAT", hide_env = true, help_heading = "Logging")]
+    pub log_format: Option<LogFormat>,
+
+    /// Logs from this level on; also per module: info,librdkafka=debug [default: info for run, else warn].
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        env = "POSTRIDER_LOG",
+        hide_env = true,
+        help_heading = "Logging"
+    )]
+    pub log_level: Option<String>,
+}
+
+/// Settings of the commands that need the whole configuration.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct RelaySettings {
+    /// Reads events in this way; this version knows poll [default: poll].
+    #[arg(long, env = "POSTRIDER_CAPTURE", hide_env = true, help_heading = "Source")]
+    pub capture: Option<Capture>,
+
+    /// Names the Kafka bootstrap servers [default: localhost:9092].
+    #[arg(
+        long,
+        value_name = "HOST:PORT,...",
+        env = "POSTRIDER_BROKERS",
+        hide_env = true,
+        help_heading = "Kafka"
+    )]
+    pub brokers: Option<String>,
+
+    /// Makes an event's topic; {aggregatetype} and {type} stand for its columns [default:
+    /// outbox.event.{aggregatetype}].
+    #[arg(
+        long,
+        value_name = "TEMPLATE",
+        env = "POSTRIDER_TOPIC",
+        hide_env = true,
+        help_heading = "Kafka"
+    )]
+    pub topic: Option<String>,
+
+    /// Delivers in this way; this version knows at-least-once [default: at-least-once].
+    #[arg(long, env = "POSTRIDER_DELIVERY", hide_env = true, help_heading = "Kafka")]
+    pub delivery: Option<Delivery>,
+
+    /// Stamps records with the time of sending, or of the row [default: send].
+    #[arg(long, env = "POSTRIDER_RECORD_TIMESTAMP", hide_env = true, help_heading = "Kafka")]
+    pub record_timestamp: Option<Timestamp>,
+
+    /// Adds these headers to each record, separated by commas.
+    #[arg(
+        long,
+        value_name = "HEADER,...",
+        value_delimiter = ',',
+        env = "POSTRIDER_ADD_HEADERS",
+        hide_env = true,
+        help_heading = "Kafka"
+    )]
+    pub add_headers: Option<Vec<AddedHeader>>,
+
+    /// Sets a librdkafka property, like linger.ms=20; may be given many times.
+    #[arg(short = 'X', value_name = "NAME=VALUE", id = "property", help_heading = "Kafka")]
+    #[serde(skip)]
+    pub property: Vec<Property>,
+
+    /// The file's table of librdkafka properties.
+    #[arg(skip)]
+    #[serde(rename = "librdkafka", deserialize_with = "super::file::properties")]
+    pub properties: Vec<Property>,
+
+    /// Runs this many claim loops [default: one per core, at most one per bucket].
+    #[arg(long, value_name = "COUNT", env = "POSTRIDER_SHARDS", hide_env = true, help_heading = "Pace")]
+    pub shards: Option<NonZeroU16>,
+
+    /// Looks at the database at most this often, while traffic is thin [default: 5ms].
+    #[arg(long, value_name = "TIME", env = "POSTRIDER_TICK_MIN", hide_env = true, help_heading = "Pace")]
+    pub tick_min: Option<Span>,
+
+    /// Looks at the database at least this often [default: 50ms].
+    #[arg(long, value_name = "TIME", env = "POSTRIDER_TICK_MAX", hide_env = true, help_heading = "Pace")]
+    pub tick_max: Option<Span>,
+
+    /// Claims this many rows at a time, per claim loop [default: 5000].
+    #[arg(long, value_name = "ROWS", env = "POSTRIDER_PAGE_ROWS", hide_env = true, help_heading = "Pace")]
+    pub page_rows: Option<NonZeroU32>,
+
+    /// Holds at most this much between claim and acknowledgement [default: 32MiB].
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "POSTRIDER_MAX_IN_FLIGHT_BYTES",
+        hide_env = true,
+        help_heading = "Pace"
+    )]
+    pub max_in_flight_bytes: Option<ByteSize>,
+
+    /// Saves cursors this often; a crash repeats at most what was published since [default: 100ms].
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "POSTRIDER_SAVE_INTERVAL",
+        hide_env = true,
+        help_heading = "Pace"
+    )]
+    pub save_interval: Option<Span>,
+
+    /// Waits this long for acknowledgements when it stops [default: 25s].
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "POSTRIDER_SHUTDOWN_TIMEOUT",
+        hide_env = true,
+        help_heading = "Pace"
+    )]
+    pub shutdown_timeout: Option<Span>,
+}
+
+impl CommonSettings {
+    /// What is typed here, and where it is silent what `below` says.
+    #[must_use]
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            config: self.config.or(below.config),
+            database_url: self.database_url.or(below.database_url),
+            outbox: self.outbox.or(below.outbox),
+            log_format: self.log_format.or(below.log_format),
+            log_level: self.log_level.or(below.log_level),
+        }
+    }
+}
+
+impl RelaySettings {
+    /// What is typed here, and where it is silent what `below` says. Properties add up.
+    #[must_use]
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            capture: self.capture.or(below.capture),
+            brokers: self.brokers.or(below.brokers),
+            topic: self.topic.or(below.topic),
+            delivery: self.delivery.or(below.delivery),
+            record_timestamp: self.record_timestamp.or(below.record_timestamp),
+            add_headers: self.add_headers.or(below.add_headers),
+            property: [below.property, self.property].concat(),
+            properties: [below.properties, self.properties].concat(),
+            shards: self.shards.or(below.shards),
+            tick_min: self.tick_min.or(below.tick_min),
+            tick_max: self.tick_max.or(below.tick_max),
+            page_rows: self.page_rows.or(below.page_rows),
+            max_in_flight_bytes: self.max_in_flight_bytes.or(below.max_in_flight_bytes),
+            save_interval: self.save_interval.or(below.save_interval),
+            shutdown_timeout: self.shutdown_timeout.or(below.shutdown_timeout),
+        }
+    }
+}
+
+/// A librdkafka property; its value may be a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Property {
+    name: String,
+    value: String,
+}
+
+impl Property {
+    /// A property of this name.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+
+    /// Its name and its value.
+    pub fn into_pair(self) -> (String, String) {
+        (self.name, self.value)
+    }
+}
+
+impl std::fmt::Debug for Property {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}=***", self.name)
+    }
+}
+
+impl FromStr for Property {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, value)) if !name.trim().is_empty() => Ok(Self::new(name.trim(), value)),
+            _ => Err("write a property as name=value, like linger.ms=20".to_owned()),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+/// How events are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capture {
+    /// From the table.
+    Poll,
+    /// From the table's logical replication.
+    Wal,
+    /// From logical messages, without a table.
+    Message,
+}
+
+impl Capture {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::Wal => "wal",
+            Self::Message => "message",
+        }
+    }
+}
+
+/// How often an event may arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// After a crash an event may be sent again, with the same id.
+    AtLeastOnce,
+    /// By Kafka's transactions.
+    ExactlyOnce,
+}
+
+/// Where a record's timestamp comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Timestamp {
+    /// The time of sending.
+    Send,
+    /// The row's `created_at`.
+    Created,
+}
+
+/// A header that is added on request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum AddedHeader {
+    /// The row's `created_at`.
+    CreatedAt,
+}

@@ -1,0 +1,95 @@
+use super::settings::Property;
+use super::*;
+
+fn relay() -> RelaySettings {
+    RelaySettings::default()
+}
+
+fn refused(relay: &RelaySettings) -> Error {
+    let common = CommonSettings {
+        database_url: Some("postgres://u@h/d".parse().unwrap()),
+        ..CommonSettings::default()
+    };
+    Config::resolve(&common, relay).unwrap_err()
+}
+
+fn resolved(relay: &RelaySettings) -> Config {
+    let common = CommonSettings {
+        database_url: Some("postgres://u@h/d".parse().unwrap()),
+        ..CommonSettings::default()
+    };
+    Config::resolve(&common, relay).unwrap()
+}
+
+#[test]
+fn has_defaults() {
+    let config = resolved(&relay());
+    assert_eq!(config.page_rows, 5_000);
+    assert_eq!(config.max_in_flight_bytes, 32 << 20);
+    assert_eq!(config.cadence.min, Duration::from_millis(5));
+    assert_eq!(config.cadence.max, Duration::from_millis(50));
+    assert_eq!(config.save_interval, Duration::from_millis(100));
+    assert_eq!(config.shutdown_timeout, Duration::from_secs(25));
+    assert_eq!(config.kafka.brokers, "localhost:9092");
+    assert_eq!(config.kafka.topic.to_string(), DEFAULT_TOPIC_TEMPLATE);
+    assert_eq!(config.kafka.created_at_header, CreatedAtHeader::Omit);
+    assert_eq!(config.shards, None);
+}
+
+#[test]
+fn refuses_what_is_not_there_yet() {
+    let error = refused(&RelaySettings { capture: Some(Capture::Wal), ..relay() });
+    assert!(error.message().contains("reads by poll only"), "{error}");
+    let error = refused(&RelaySettings { delivery: Some(Delivery::ExactlyOnce), ..relay() });
+    assert_eq!(error.kind(), ErrorKind::Config);
+    resolved(&RelaySettings {
+        capture: Some(Capture::Poll),
+        delivery: Some(Delivery::AtLeastOnce),
+        ..relay()
+    });
+}
+
+#[test]
+fn ticks_must_not_cross() {
+    let settings = RelaySettings { tick_max: Some("1ms".parse().unwrap()), ..relay() };
+    assert!(refused(&settings).message().contains("--tick-min"));
+    let settings = RelaySettings { tick_min: Some("80ms".parse().unwrap()), ..relay() };
+    assert_eq!(resolved(&settings).cadence.max, Duration::from_millis(80), "an unsaid limit gives way");
+}
+
+#[test]
+fn refuses_bad_names() {
+    let error = refused(&RelaySettings { topic: Some("a.{b}".to_owned()), ..relay() });
+    assert!(error.message().starts_with("--topic"), "{error}");
+    let error = refused(&RelaySettings { brokers: Some(" ".to_owned()), ..relay() });
+    assert!(error.message().starts_with("--brokers"), "{error}");
+}
+
+#[test]
+fn the_nearer_layer_wins() {
+    let file = RelaySettings {
+        shards: NonZeroU16::new(2),
+        brokers: Some("file:1".to_owned()),
+        properties: vec![Property::new("linger.ms", "1")],
+        ..relay()
+    };
+    let flags = RelaySettings {
+        brokers: Some("flag:1".to_owned()),
+        property: vec!["linger.ms=2".parse().unwrap()],
+        ..relay()
+    };
+    let config = resolved(&flags.over(file));
+    assert_eq!(config.shards, NonZeroU16::new(2));
+    assert_eq!(config.kafka.brokers, "flag:1");
+    let last = config.kafka.properties.last().unwrap();
+    assert_eq!(last, &("linger.ms".to_owned(), "2".to_owned()), "the flag is set last");
+}
+
+#[test]
+fn properties_need_a_name() {
+    assert!("linger.ms".parse::<Property>().is_err());
+    assert!("=3".parse::<Property>().is_err());
+    let property: Property = "sasl.password=a=b".parse().unwrap();
+    assert!(!format!("{property:?}").contains("a=b"), "a value may be a password");
+    assert_eq!(property.into_pair().1, "a=b");
+}

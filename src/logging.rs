@@ -1,0 +1,95 @@
+//! Logging: lines to stderr, text for people on a terminal, else one JSON object per line.
+//!
+//! Promises: stdout stays free for what a command answers; a warning that repeats is said at once and
+//! then counted. Must not: be started twice. Fails: when the filter has no meaning.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::settings::LogFormat;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Starts logging for the life of the process.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when `filter` is not one; [`ErrorKind::Internal`] when logging was started.
+pub fn start(format: Option<LogFormat>, filter: &str) -> Result<()> {
+    let filter = parse_filter(filter)?;
+    let terminal = std::io::stderr().is_terminal();
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    let started = match format {
+        Some(LogFormat::Json) => lines.json().flatten_event(true).try_init(),
+        None if !terminal => lines.json().flatten_event(true).try_init(),
+        Some(LogFormat::Text) | None => lines.with_ansi(colour).try_init(),
+    };
+    started.map_err(|cause| Error::new(ErrorKind::Internal, format!("logging is started once: {cause}")))
+}
+
+/// A level, or levels per module. A bare word that is no level would silence everything else.
+fn parse_filter(text: &str) -> Result<EnvFilter> {
+    let invalid = || {
+        Error::new(ErrorKind::Config, format!("--log-level {text:?} is not a log filter"))
+            .with_remedy("give error, warn, info, debug or trace; per module: info,librdkafka=debug")
+    };
+    let bare = text.split(',').map(str::trim).filter(|part| !part.contains('='));
+    for part in bare {
+        part.parse::<LevelFilter>().map_err(|_| invalid())?;
+    }
+    EnvFilter::builder().parse(text).map_err(|_| invalid())
+}
+
+/// A warning that may repeat: the first is said at once, what follows is counted and said with its
+/// count after a pause.
+#[derive(Clone, Debug)]
+pub struct Repeats {
+    pause: Duration,
+    said_at: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Repeats {
+    /// Says at most one line per pause.
+    pub fn new(pause: Duration) -> Self {
+        Self { pause, said_at: None, unsaid: 0 }
+    }
+
+    /// It happened again: how many times it went unsaid before, if it is to be said now.
+    pub fn note(&mut self, now: Instant) -> Option<u64> {
+        if self.said_at.is_some_and(|said_at| now.duration_since(said_at) < self.pause) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.said_at = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_said_at_once_and_the_rest_counted() {
+        let begin = Instant::now();
+        let mut repeats = Repeats::new(Duration::from_secs(10));
+        assert_eq!(repeats.note(begin), Some(0));
+        assert_eq!(repeats.note(begin + Duration::from_secs(1)), None);
+        assert_eq!(repeats.note(begin + Duration::from_secs(9)), None);
+        assert_eq!(repeats.note(begin + Duration::from_secs(10)), Some(2));
+        assert_eq!(repeats.note(begin + Duration::from_secs(30)), Some(0));
+    }
+
+    #[test]
+    fn a_filter_is_levels() {
+        for good in ["info", "WARN", "off", "info,librdkafka=debug", "postrider=trace"] {
+            assert!(parse_filter(good).is_ok(), "{good}");
+        }
+        for bad in ["inof", "info,postrider", "postrider=loud", ""] {
+            assert_eq!(parse_filter(bad).unwrap_err().kind(), ErrorKind::Config, "{bad}");
+        }
+    }
+}
