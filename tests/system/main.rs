@@ -3,6 +3,8 @@
 //! Both servers are started once per run, by the project itself; each test has a database and topics
 //! of its own, so that all run in parallel. Tests that stop or kill a server start one of their own.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test may talk")]
+
 mod support;
 
 mod backlog;

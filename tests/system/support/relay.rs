@@ -32,10 +32,6 @@ impl RelayProcess {
         Self { child, log }
     }
 
-    pub(crate) fn process_id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Ends it as a power cut would.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the relay is ours to kill");
