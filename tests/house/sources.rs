@@ -64,8 +64,16 @@ impl Source {
         inner.trim_end_matches("/mod").split('/').collect()
     }
 
-    /// The text before the test module at its end.
+    /// Whether the whole file is a test module of `src`: `tests.rs`, `config_tests.rs`.
+    pub(crate) fn is_test_module(&self) -> bool {
+        self.path.starts_with("src/") && self.path.ends_with("tests.rs")
+    }
+
+    /// The text before the test module at its end; nothing when the whole file is one.
     pub(crate) fn without_tests(&self) -> &str {
+        if self.is_test_module() {
+            return "";
+        }
         self.text.find("#[cfg(test)]\nmod ").map_or(&self.text, |start| &self.text[..start])
     }
 }
