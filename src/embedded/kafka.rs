@@ -1,6 +1,7 @@
 //! An Apache Kafka broker of our own: one node, broker and controller (KRaft).
 //!
-//! Promises: a client gets the broker in its metadata when `start` returns; records survive `stop`,
+//! Promises: a client gets the broker in its metadata when `start` returns, and every partition on
+//! the data has its leader; records survive `stop`,
 //! `kill` and `start_again`, and are removed with the handle. Must not: listen beyond 127.0.0.1.
 //! Fails: when Java or Kafka's jars are missing, or with the last lines of the broker's log.
 
@@ -12,6 +13,7 @@ use super::kafka_files::{self, OWN_PROPERTIES, VERSION};
 use super::port::free_port;
 use super::server::{Launch, Server, Signal, Workspace};
 use rdkafka::ClientConfig;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpStream};
@@ -165,7 +167,8 @@ impl Kafka {
         self.server.signal_family(Signal::Stop)
     }
 
-    /// Lets a frozen broker go on.
+    /// Lets a frozen broker go on. After more than three seconds it has lost its session: for about
+    /// half a second its partitions have no leader, and clients must try again.
     ///
     /// # Errors
     /// `NotRunning`.
@@ -325,10 +328,20 @@ fn cluster_identity(number: u128) -> String {
     (0..22).map(digit).collect()
 }
 
-/// True when the broker has registered itself: a client then finds it in the metadata.
+/// True when the broker has registered itself, so that a client finds it in the metadata, and leads
+/// every partition that it had before: each one is asked, because the metadata is a little ahead.
 fn answers(client: &BaseProducer) -> bool {
     const WAIT: Duration = Duration::from_secs(1);
-    client.client().fetch_metadata(None, WAIT).is_ok_and(|data| !data.brokers().is_empty())
+    let client = client.client();
+    let Ok(metadata) = client.fetch_metadata(None, WAIT) else { return false };
+    let leads = |topic: &str, partition: &MetadataPartition| {
+        partition.leader() >= 0 && client.fetch_watermarks(topic, partition.id(), WAIT).is_ok()
+    };
+    !metadata.brokers().is_empty()
+        && metadata
+            .topics()
+            .iter()
+            .all(|topic| topic.partitions().iter().all(|partition| leads(topic.name(), partition)))
 }
 
 fn is_port_taken(error: &EmbeddedError) -> bool {
