@@ -138,9 +138,11 @@ impl Tick {
     }
 
     fn floor_of(&self, xid: TransactionId) -> i64 {
-        self.carry
-            .iter()
-            .find(|open| (open.first..=open.last).contains(&xid))
+        // The carry is rising: at most the last range that begins at or below the id can hold it.
+        let index = self.carry.partition_point(|open| open.first <= xid);
+        self.carry[..index]
+            .last()
+            .filter(|open| xid <= open.last)
             .map_or(self.floor, |open| open.floor)
     }
 }

@@ -83,6 +83,8 @@ impl StopSignals {
 /// Whoever asks twice does not want to wait. Nothing is lost: what is not saved is sent again.
 async fn cut_short_at_next(mut signals: StopSignals) {
     signals.next().await;
-    tracing::warn!("a second signal: ending at once; unsaved events are sent again by the next start");
+    tracing::warn!(
+        "a second signal: ending at once; unsaved events are sent again by the next start"
+    );
     std::process::exit(CUT_SHORT);
 }

@@ -119,7 +119,8 @@ async fn rights(findings: &mut Findings, connection: &Connection, outbox: &Outbo
     let kind = if object == outbox.sequence { "sequence " } else { "" };
     let privilege = privilege.to_lowercase();
     let message = format!("the role may not {privilege} {kind}{object}{more}");
-    let remedy = format!("grant {privilege} on {kind}{object} to the role (sql/roles.sql has all grants)");
+    let remedy =
+        format!("grant {privilege} on {kind}{object} to the role (sql/roles.sql has all grants)");
     Err(Error::new(ErrorKind::PostgresRefused, message).with_remedy(remedy))
 }
 
