@@ -26,17 +26,25 @@ pub fn start(format: Option<LogFormat>, filter: &str) -> Result<()> {
         None if !terminal => lines.json().flatten_event(true).try_init(),
         Some(LogFormat::Text) | None => lines.with_ansi(colour).try_init(),
     };
-    started.map_err(|cause| Error::new(ErrorKind::Internal, format!("logging is started once: {cause}")))
+    started.map_err(|cause| {
+        Error::new(ErrorKind::Internal, format!("logging is started once: {cause}"))
+    })
 }
 
 /// A level, or levels per module. A bare word that is no level would silence everything else.
 fn parse_filter(text: &str) -> Result<EnvFilter> {
     let invalid = || {
         Error::new(ErrorKind::Config, format!("--log-level {text:?} is not a log filter"))
-            .with_remedy("give error, warn, info, debug or trace; per module: info,librdkafka=debug")
+            .with_remedy(
+                "give error, warn, info, debug or trace; per module: info,librdkafka=debug",
+            )
     };
     let bare = text.split(',').map(str::trim).filter(|part| !part.contains('='));
     for part in bare {
+        // The parser takes an empty text for a level.
+        if part.is_empty() {
+            return Err(invalid());
+        }
         part.parse::<LevelFilter>().map_err(|_| invalid())?;
     }
     EnvFilter::builder().parse(text).map_err(|_| invalid())

@@ -18,12 +18,7 @@ pub(super) struct CompletionsArguments {
 
 pub(super) fn run(arguments: &CompletionsArguments) -> Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(
-        arguments.shell,
-        &mut CommandLine::command(),
-        "postrider",
-        &mut script,
-    );
+    clap_complete::generate(arguments.shell, &mut CommandLine::command(), "postrider", &mut script);
     output::answer(&String::from_utf8_lossy(&script))?;
     Ok(ExitCode::SUCCESS)
 }

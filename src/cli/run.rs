@@ -3,6 +3,7 @@
 //! Promises: SIGTERM and SIGINT let what is in flight land; a second signal ends the process at once.
 //! Must not: know how the relay works. Fails: as [`crate::relay::run`].
 
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
@@ -35,16 +36,9 @@ pub(super) struct RunArguments {
 pub(super) fn run(arguments: RunArguments) -> Result<()> {
     let (common, relay, file) = prepare(arguments.common, arguments.relay, "info")?;
     let config = Config::resolve(&common, &relay)?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        database = config.database.display_name(),
-        brokers = config.kafka.brokers,
-        shards = config.shards.map_or_else(|| "auto".to_owned(), |shards| shards.to_string()),
-        file = file.path.map(|path| path.display().to_string()),
-        "postrider starts"
-    );
     block_on(async move {
         let mut signals = StopSignals::listen()?;
+        announce(&config, file.path.as_deref());
         let shutdown = async move {
             signals.next().await;
             tokio::spawn(cut_short_at_next(signals));
@@ -53,6 +47,18 @@ pub(super) fn run(arguments: RunArguments) -> Result<()> {
     })?;
     tracing::info!("stopped: everything that was claimed is acknowledged and saved");
     Ok(())
+}
+
+/// The first line of the log: who works, from where to where.
+fn announce(config: &Config, file: Option<&Path>) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        database = config.database.display_name(),
+        brokers = config.kafka.brokers,
+        shards = config.shards.map_or_else(|| "one per core".to_owned(), |count| count.to_string()),
+        file = file.map(|path| path.display().to_string()),
+        "postrider starts"
+    );
 }
 
 /// The two signals that ask for a stop.
@@ -83,6 +89,8 @@ impl StopSignals {
 /// Whoever asks twice does not want to wait. Nothing is lost: what is not saved is sent again.
 async fn cut_short_at_next(mut signals: StopSignals) {
     signals.next().await;
-    tracing::warn!("a second signal: ending at once; unsaved events are sent again by the next start");
+    tracing::warn!(
+        "a second signal: ending at once; unsaved events are sent again by the next start"
+    );
     std::process::exit(CUT_SHORT);
 }

@@ -108,8 +108,7 @@ fn typed<T: DeserializeOwned>(text: &str) -> Result<T, Flaw> {
 fn keys() -> Vec<String> {
     let command = RelaySettings::augment_args(CommonSettings::augment_args(Command::new("file")));
     let flags = command.get_arguments().filter_map(clap::Arg::get_long);
-    let mut keys: Vec<String> =
-        flags.filter(|flag| *flag != "config").map(str::to_owned).collect();
+    let mut keys: Vec<String> = flags.filter(|flag| *flag != "config").map(str::to_owned).collect();
     keys.push(PROPERTIES.to_owned());
     keys
 }
@@ -117,7 +116,8 @@ fn keys() -> Vec<String> {
 fn unknown(key: &str, known: &[String], text: &str) -> Flaw {
     let named = |line: &str| {
         let line = line.trim_start().trim_start_matches(['[', '"', '\'']);
-        line.strip_prefix(key).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
+        line.strip_prefix(key)
+            .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
     };
     let line = text.lines().position(named).map(|index| index + 1);
     let nearest = known
@@ -126,8 +126,12 @@ fn unknown(key: &str, known: &[String], text: &str) -> Flaw {
         .min()
         .filter(|(steps, name)| *steps <= name.len().div_ceil(2));
     let remedy = match nearest {
-        Some((_, name)) => format!("did you mean {name:?}? Keys are named like the flags of postrider run"),
-        None => "keys are named like the flags of postrider run; see postrider run --help".to_owned(),
+        Some((_, name)) => {
+            format!("did you mean {name:?}? Keys are named like the flags of postrider run")
+        }
+        None => {
+            "keys are named like the flags of postrider run; see postrider run --help".to_owned()
+        }
     };
     Flaw { line, message: format!("there is no setting {key:?}"), remedy: Some(remedy) }
 }
@@ -186,7 +190,9 @@ fn flatten(name: String, value: toml::Value, into: &mut Vec<Property>) -> Result
             return Ok(());
         }
         toml::Value::Array(_) | toml::Value::Datetime(_) => {
-            return Err(format!("the librdkafka property {name} must be text, a number or a boolean"));
+            return Err(format!(
+                "the librdkafka property {name} must be text, a number or a boolean"
+            ));
         }
     };
     into.push(Property::new(name, text));

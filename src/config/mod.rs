@@ -91,8 +91,9 @@ impl Config {
 pub fn database(common: &CommonSettings) -> Result<DatabaseConfig> {
     if let Some(url) = &common.database_url {
         if url.expose().trim().is_empty() {
-            return Err(Error::new(ErrorKind::Config, "--database-url is empty")
-                .with_remedy("give postgres://user@host/database, or leave it out to use PGHOST and the like"));
+            return Err(Error::new(ErrorKind::Config, "--database-url is empty").with_remedy(
+                "give postgres://user@host/database, or leave it out to use PGHOST and the like",
+            ));
         }
         return DatabaseConfig::parse(url.expose());
     }

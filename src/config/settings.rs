@@ -116,19 +116,43 @@ pub struct RelaySettings {
     pub properties: Vec<Property>,
 
     /// Runs this many claim loops [default: one per core, at most one per bucket].
-    #[arg(long, value_name = "COUNT", env = "POSTRIDER_SHARDS", hide_env = true, help_heading = "Pace")]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        env = "POSTRIDER_SHARDS",
+        hide_env = true,
+        help_heading = "Pace"
+    )]
     pub shards: Option<NonZeroU16>,
 
     /// Looks at the database at most this often, while traffic is thin [default: 5ms].
-    #[arg(long, value_name = "TIME", env = "POSTRIDER_TICK_MIN", hide_env = true, help_heading = "Pace")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "POSTRIDER_TICK_MIN",
+        hide_env = true,
+        help_heading = "Pace"
+    )]
     pub tick_min: Option<Span>,
 
     /// Looks at the database at least this often [default: 50ms].
-    #[arg(long, value_name = "TIME", env = "POSTRIDER_TICK_MAX", hide_env = true, help_heading = "Pace")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "POSTRIDER_TICK_MAX",
+        hide_env = true,
+        help_heading = "Pace"
+    )]
     pub tick_max: Option<Span>,
 
     /// Claims this many rows at a time, per claim loop [default: 5000].
-    #[arg(long, value_name = "ROWS", env = "POSTRIDER_PAGE_ROWS", hide_env = true, help_heading = "Pace")]
+    #[arg(
+        long,
+        value_name = "ROWS",
+        env = "POSTRIDER_PAGE_ROWS",
+        hide_env = true,
+        help_heading = "Pace"
+    )]
     pub page_rows: Option<NonZeroU32>,
 
     /// Holds at most this much between claim and acknowledgement [default: 32MiB].

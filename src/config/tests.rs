@@ -54,7 +54,11 @@ fn ticks_must_not_cross() {
     let settings = RelaySettings { tick_max: Some("1ms".parse().unwrap()), ..relay() };
     assert!(refused(&settings).message().contains("--tick-min"));
     let settings = RelaySettings { tick_min: Some("80ms".parse().unwrap()), ..relay() };
-    assert_eq!(resolved(&settings).cadence.max, Duration::from_millis(80), "an unsaid limit gives way");
+    assert_eq!(
+        resolved(&settings).cadence.max,
+        Duration::from_millis(80),
+        "an unsaid limit gives way"
+    );
 }
 
 #[test]

@@ -79,10 +79,8 @@ impl FromStr for ByteSize {
         let (digits, unit) = text.split_at(digits_end.ok_or_else(shown)?);
         let number: usize = digits.parse().map_err(|_| shown())?;
         let unit = unit.trim_start();
-        let (_, factor) = UNITS
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(unit))
-            .ok_or_else(shown)?;
+        let (_, factor) =
+            UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(shown)?;
         match number.checked_mul(*factor) {
             None => Err(format!("{text:?} is more than this machine can count")),
             Some(0) => Err("must be more than nothing".to_owned()),

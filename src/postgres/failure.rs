@@ -152,6 +152,8 @@ fn judge(state: &str, message: &str) -> (ErrorKind, Option<&'static str>) {
         }
         "42501" => (Refused, "Grant the role the rights listed in sql/roles.sql"),
         "42P01" | "3F000" | "42703" => (ErrorKind::Schema, "Run `postrider migrate up`"),
+        "42P07" => (ErrorKind::Schema, "Choose another name with --outbox, or rename what is there"),
+        "55P03" => (Unavailable, "Another transaction holds a lock; end it, or try again later"),
         "57P03" => (Unavailable, "Wait until the server has started"),
         "57P01" | "57P02" => (Unavailable, "The server was stopped, or the session ended by hand"),
         "53300" => (Unavailable, "Free connections, or raise max_connections or the role's limit"),
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_rest_is_tried_again_only_where_a_new_session_may_mend_it() {
-        for state in ["08006", "40P01", "55P03", "57014", "58030", "XX000", "53200"] {
+        for state in ["08006", "40P01", "57014", "58030", "XX000", "53200"] {
             assert_eq!(judge(state, ""), (ErrorKind::PostgresUnavailable, None), "{state}");
         }
         for state in ["22P02", "42883", "XX001", "0A000"] {

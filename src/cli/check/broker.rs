@@ -79,8 +79,11 @@ fn render(template: &TopicTemplate, kind: &EventKind) -> Result<String> {
     };
     let mut buffer = String::new();
     template.render(&event, &mut buffer).map(str::to_owned).map_err(|cause| {
-        Error::new(ErrorKind::Unpublishable, format!("a waiting event cannot be published: {cause}"))
-            .with_remedy("change --topic, or what writes such an aggregatetype or type")
+        Error::new(
+            ErrorKind::Unpublishable,
+            format!("a waiting event cannot be published: {cause}"),
+        )
+        .with_remedy("change --topic, or what writes such an aggregatetype or type")
     })
 }
 
@@ -105,7 +108,10 @@ async fn look_at_topics(
         }
     }
     if there > 0 {
-        findings.passed("topics", format!("{there} of {} that events wait for are there", topics.len()));
+        findings.passed(
+            "topics",
+            format!("{there} of {} that events wait for are there", topics.len()),
+        );
     }
     if topics.len() > TOPICS_MAX {
         let more = topics.len() - TOPICS_MAX;

@@ -73,7 +73,11 @@ fn describe(file: &FileSettings) -> String {
     }
 }
 
-async fn look(mut findings: Findings, config: Config, producer: ProducerConfig) -> Result<Findings> {
+async fn look(
+    mut findings: Findings,
+    config: Config,
+    producer: ProducerConfig,
+) -> Result<Findings> {
     let waiting = database::look(&mut findings, &config).await;
     broker::look(&mut findings, &config, &producer, waiting).await?;
     Ok(findings)
