@@ -22,15 +22,18 @@ const CUT_SHORT: i32 = 1;
 /// Relays committed rows of the outbox to Kafka until SIGTERM or SIGINT.
 #[derive(Args, Debug)]
 #[command(after_help = "\
+Each long flag has an environment variable (--page-rows: POSTRIDER_PAGE_ROWS) and a key in the TOML
+file (page-rows = 2000); -X has the file's table [librdkafka].
+
 Examples:
   postrider run --database-url postgres://relay@db/shop --brokers kafka:9092
   postrider run --topic shop.{aggregatetype} --shards 2 -X compression.type=zstd
   POSTRIDER_BROKERS=kafka:9092 PGHOST=db PGDATABASE=shop postrider run")]
 pub(super) struct RunArguments {
     #[command(flatten)]
-    common: CommonSettings,
-    #[command(flatten)]
     relay: RelaySettings,
+    #[command(flatten)]
+    common: CommonSettings,
 }
 
 pub(super) fn run(arguments: RunArguments) -> Result<()> {

@@ -116,7 +116,7 @@ fn a_password_is_never_shown() {
     let url = format!("postgres://app:hush@{CLOSED}/shop");
     for arguments in [&["status"][..], &["check"], &["migrate", "up"], &["run", "--help"]] {
         let mut command = place.postrider(arguments);
-        command.env("POSTRIDER_DATABASE_URL", &url).env("POSTRIDER_LOG", "trace");
+        command.env("POSTRIDER_DATABASE_URL", &url).env("POSTRIDER_LOG_LEVEL", "trace");
         command.env("POSTRIDER_BROKERS", CLOSED);
         let answer = Answer::from(command.output().unwrap());
         assert!(!answer.stdout.contains("hush"), "{arguments:?}: {}", answer.stdout);

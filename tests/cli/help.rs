@@ -17,7 +17,7 @@ fn help_lists_commands_and_exit_codes() {
     for command in COMMANDS {
         assert!(help.contains(&format!("\n  {command} ")), "{command} is missing in {help}");
     }
-    for word in ["3 configuration", "4 PostgreSQL", "5 Kafka", "6 schema", "POSTRIDER_BROKERS"] {
+    for word in ["3 configuration", "4 PostgreSQL", "5 Kafka", "6 schema", "POSTRIDER_PAGE_ROWS"] {
         assert!(help.contains(word), "{word} is missing in {help}");
     }
 }

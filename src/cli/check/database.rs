@@ -1,4 +1,7 @@
 //! The PostgreSQL side of `check`.
+//!
+//! Promises: stops at the first trouble that hides what follows it; every trouble is a finding.
+//! Must not: change anything. Fails: never; what PostgreSQL refuses is a finding.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
