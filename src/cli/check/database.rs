@@ -121,8 +121,7 @@ async fn rights(findings: &mut Findings, connection: &Connection, outbox: &Outbo
         2 => "; one more right is missing".to_owned(),
         count => format!("; {} more rights are missing", count - 1),
     };
-    let kind = if object == outbox.sequence { "sequence " } else { "" };
-    let privilege = privilege.to_lowercase();
+    let kind = if first.get("is_sequence") { "sequence " } else { "" };
     let message = format!("the role may not {privilege} {kind}{object}{more}");
     let remedy =
         format!("grant {privilege} on {kind}{object} to the role (sql/roles.sql has all grants)");
