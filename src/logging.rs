@@ -41,6 +41,10 @@ fn parse_filter(text: &str) -> Result<EnvFilter> {
     };
     let bare = text.split(',').map(str::trim).filter(|part| !part.contains('='));
     for part in bare {
+        // The parser takes an empty text for a level.
+        if part.is_empty() {
+            return Err(invalid());
+        }
         part.parse::<LevelFilter>().map_err(|_| invalid())?;
     }
     EnvFilter::builder().parse(text).map_err(|_| invalid())

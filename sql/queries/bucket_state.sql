@@ -5,7 +5,9 @@
 --          above position, later ones above the latest tick's floor or, if their transaction was
 --          open then, above its carry floor (src/tick.rs).
 select bucket, epoch, owner, "position",
-    date_part('epoch', clock_timestamp() - saved_at) as saved_age_seconds,
+    case when owner is not null then
+        date_part('epoch', clock_timestamp() - saved_at)
+    end as saved_age_seconds,
     least("position", upto_floor,
         (select min(carry[index]) from generate_series(3, cardinality(carry), 3) as index)) as floor
 from postrider.cursor

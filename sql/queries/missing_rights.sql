@@ -2,6 +2,7 @@
 -- Locks:   none.
 -- Plan:    one lookup per pair.
 -- Hazard:  a right on a column alone does not count.
-select object, privilege
+select to_regclass(object)::text as object, lower(privilege) as privilege,
+    (select relkind = 'S' from pg_class where oid = to_regclass(object)) as is_sequence
 from unnest($1::text[], $2::text[]) as needed (object, privilege)
 where not has_table_privilege(to_regclass(object), privilege)

@@ -2,6 +2,6 @@
 -- Locks:   none.
 -- Plan:    one lookup per name.
 -- Hazard:  postrider's sessions set row_security = off, which turns such a table into an error.
-select object
+select to_regclass(object)::text as object
 from unnest($1::text[]) as object
 where row_security_active(to_regclass(object))

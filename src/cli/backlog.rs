@@ -14,7 +14,7 @@ const WAITING: &str = include_str!("../../sql/queries/bucket_waiting.sql");
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
 
 /// Rows that are looked at per bucket.
-const LOOK_AT_MAX: i64 = 20_000;
+pub(super) const LOOK_AT_MAX: i64 = 20_000;
 /// Waiting events whose topics are looked at, per bucket.
 const WAITING_MAX: i64 = 1_000;
 
@@ -25,7 +25,8 @@ pub(super) struct BucketState {
     pub(super) epoch: i64,
     pub(super) owner: Option<String>,
     pub(super) position: i64,
-    pub(super) saved_age_seconds: f64,
+    /// None before an instance first took the bucket.
+    pub(super) saved_age_seconds: Option<f64>,
     /// No unpublished row has a `seq` at or below it.
     floor: i64,
 }
@@ -117,6 +118,6 @@ fn of_bucket(sql: &str, state: &BucketState) -> String {
 #[cfg(test)]
 impl BucketState {
     pub(super) fn sample(bucket: i16) -> Self {
-        Self { bucket, epoch: 1, owner: None, position: 0, saved_age_seconds: 0.1, floor: 0 }
+        Self { bucket, epoch: 1, owner: None, position: 0, saved_age_seconds: Some(0.1), floor: 0 }
     }
 }

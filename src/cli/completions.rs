@@ -1,4 +1,7 @@
 //! `postrider completions`: scripts by which shells complete the command line.
+//!
+//! Promises: the script knows every command and flag of this binary. Must not: write files.
+//! Fails: when stdout cannot be written.
 
 use std::process::ExitCode;
 

@@ -23,8 +23,8 @@ mod run;
 mod status;
 
 const AFTER_HELP: &str = "\
-Each flag can also be set by the environment (--brokers: POSTRIDER_BROKERS; --log-level: POSTRIDER_LOG)
-and by postrider.toml (brokers = \"...\"). A flag wins over the environment, that over the file.
+Each long flag can also be set by the environment (--page-rows: POSTRIDER_PAGE_ROWS) and by
+postrider.toml (page-rows = 2000). A flag wins over the environment, that over the file.
 
 Exit codes: 0 ok, 1 failed at runtime, 2 usage, 3 configuration, 4 PostgreSQL, 5 Kafka, 6 schema.
 

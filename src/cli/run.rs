@@ -3,6 +3,7 @@
 //! Promises: SIGTERM and SIGINT let what is in flight land; a second signal ends the process at once.
 //! Must not: know how the relay works. Fails: as [`crate::relay::run`].
 
+use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
@@ -21,30 +22,26 @@ const CUT_SHORT: i32 = 1;
 /// Relays committed rows of the outbox to Kafka until SIGTERM or SIGINT.
 #[derive(Args, Debug)]
 #[command(after_help = "\
+Each long flag has an environment variable (--page-rows: POSTRIDER_PAGE_ROWS) and a key in the TOML
+file (page-rows = 2000); -X has the file's table [librdkafka].
+
 Examples:
   postrider run --database-url postgres://relay@db/shop --brokers kafka:9092
   postrider run --topic shop.{aggregatetype} --shards 2 -X compression.type=zstd
   POSTRIDER_BROKERS=kafka:9092 PGHOST=db PGDATABASE=shop postrider run")]
 pub(super) struct RunArguments {
     #[command(flatten)]
-    common: CommonSettings,
-    #[command(flatten)]
     relay: RelaySettings,
+    #[command(flatten)]
+    common: CommonSettings,
 }
 
 pub(super) fn run(arguments: RunArguments) -> Result<()> {
     let (common, relay, file) = prepare(arguments.common, arguments.relay, "info")?;
     let config = Config::resolve(&common, &relay)?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        database = config.database.display_name(),
-        brokers = config.kafka.brokers,
-        shards = config.shards.map_or_else(|| "auto".to_owned(), |shards| shards.to_string()),
-        file = file.path.map(|path| path.display().to_string()),
-        "postrider starts"
-    );
     block_on(async move {
         let mut signals = StopSignals::listen()?;
+        announce(&config, file.path.as_deref());
         let shutdown = async move {
             signals.next().await;
             tokio::spawn(cut_short_at_next(signals));
@@ -53,6 +50,18 @@ pub(super) fn run(arguments: RunArguments) -> Result<()> {
     })?;
     tracing::info!("stopped: everything that was claimed is acknowledged and saved");
     Ok(())
+}
+
+/// The first line of the log: who works, from where to where.
+fn announce(config: &Config, file: Option<&Path>) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        database = config.database.display_name(),
+        brokers = config.kafka.brokers,
+        shards = config.shards.map_or_else(|| "one per core".to_owned(), |count| count.to_string()),
+        file = file.map(|path| path.display().to_string()),
+        "postrider starts"
+    );
 }
 
 /// The two signals that ask for a stop.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::backlog::{Backlog, BucketState, Onlooker};
+use super::backlog::{Backlog, BucketState, LOOK_AT_MAX, Onlooker};
 use super::{block_on, output, prepare};
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::config::units::show_bytes;
@@ -55,7 +55,8 @@ struct BucketStatus {
     epoch: i64,
     owner: Option<String>,
     position: i64,
-    saved_age_seconds: f64,
+    /// None before an instance first took the bucket.
+    saved_age_seconds: Option<f64>,
     unpublished: i64,
     unpublished_is_lower_bound: bool,
     oldest_unpublished_age_seconds: Option<f64>,
@@ -129,7 +130,7 @@ impl BucketStatus {
             self.bucket,
             self.epoch,
             self.position,
-            show_age(Some(self.saved_age_seconds)),
+            show_age(self.saved_age_seconds),
             show_count(self.unpublished, self.unpublished_is_lower_bound),
             show_age(self.oldest_unpublished_age_seconds),
             self.owner.as_deref().unwrap_or("-"),
@@ -162,7 +163,11 @@ impl Status {
         };
         writeln!(text, "\nunpublished: {count}; {age}").expect("text takes text");
         if self.unpublished_is_lower_bound {
-            text.push_str("(\u{2265}: more rows are there than were looked at)\n");
+            writeln!(
+                text,
+                "(\u{2265}: only the first {LOOK_AT_MAX} rows of a bucket were looked at)"
+            )
+            .expect("text takes text");
         }
         text
     }

@@ -50,7 +50,7 @@ pub struct CommonSettings {
     #[arg(
         long,
         value_name = "LEVEL",
-        env = "POSTRIDER_LOG",
+        env = "POSTRIDER_LOG_LEVEL",
         hide_env = true,
         help_heading = "Logging"
     )]
@@ -62,7 +62,13 @@ pub struct CommonSettings {
 #[serde(rename_all = "kebab-case", default)]
 pub struct RelaySettings {
     /// Reads events in this way; this version knows poll [default: poll].
-    #[arg(long, env = "POSTRIDER_CAPTURE", hide_env = true, help_heading = "Source")]
+    #[arg(
+        long,
+        env = "POSTRIDER_CAPTURE",
+        hide_env = true,
+        help_heading = "Source",
+        display_order = 100
+    )]
     pub capture: Option<Capture>,
 
     /// Names the Kafka bootstrap servers [default: localhost:9092].

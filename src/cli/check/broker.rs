@@ -1,4 +1,7 @@
 //! The Kafka side of `check`: a broker answers, and the topics of waiting events are there.
+//!
+//! Promises: bounded work, however many topics there are. Must not: publish.
+//! Fails: when a thread breaks down; what Kafka refuses is a finding.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,7 @@
 //! The PostgreSQL side of `check`.
+//!
+//! Promises: stops at the first trouble that hides what follows it; every trouble is a finding.
+//! Must not: change anything. Fails: never; what PostgreSQL refuses is a finding.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -86,6 +89,7 @@ fn check_version(findings: &mut Findings, row: &Row, version: &str) {
 /// What the relay's role needs, object by object.
 fn needed(outbox: &Outbox) -> Vec<(String, &'static str)> {
     let control = [
+        ("postrider.migration", "SELECT"),
         ("postrider.outbox", "SELECT"),
         ("postrider.cursor", "SELECT"),
         ("postrider.cursor", "UPDATE"),
@@ -114,10 +118,10 @@ async fn rights(findings: &mut Findings, connection: &Connection, outbox: &Outbo
     let (object, privilege): (String, String) = (first.get("object"), first.get("privilege"));
     let more = match missing.len() {
         1 => String::new(),
-        count => format!(", and {} more rights", count - 1),
+        2 => "; one more right is missing".to_owned(),
+        count => format!("; {} more rights are missing", count - 1),
     };
-    let kind = if object == outbox.sequence { "sequence " } else { "" };
-    let privilege = privilege.to_lowercase();
+    let kind = if first.get("is_sequence") { "sequence " } else { "" };
     let message = format!("the role may not {privilege} {kind}{object}{more}");
     let remedy =
         format!("grant {privilege} on {kind}{object} to the role (sql/roles.sql has all grants)");

@@ -29,9 +29,9 @@ Examples:
   postrider check --json")]
 pub(super) struct CheckArguments {
     #[command(flatten)]
-    common: CommonSettings,
-    #[command(flatten)]
     relay: RelaySettings,
+    #[command(flatten)]
+    common: CommonSettings,
 
     /// Prints JSON instead of a list.
     #[arg(long)]

@@ -1,0 +1,125 @@
+//! The layers of the configuration, and what is refused in them.
+//!
+//! `run` says where it works before it looks at librdkafka's properties, so a refused property
+//! shows the configuration without any server.
+
+use super::{Answer, CLOSED, Place};
+
+const REFUSED: &[&str] = &["run", "-X", "acks=1"];
+
+fn first_line(answer: &Answer) -> serde_json::Value {
+    answer.failed(3, &["acks=1", "a record would be lost"]);
+    serde_json::from_str(answer.stderr.lines().next().unwrap()).unwrap()
+}
+
+fn run_with(place: &Place, variables: &[(&str, &str)], flags: &[&str]) -> Answer {
+    let mut command = place.postrider(REFUSED);
+    command.args(flags).envs(variables.iter().copied());
+    Answer::from(command.output().unwrap())
+}
+
+const FILE: &str = "brokers = 'file:1'\nshards = 3\ndatabase-url = 'postgres://file/one'\n";
+
+#[test]
+fn run_begins_with_where_it_works() {
+    let place = Place::new();
+    let flags = ["--database-url", "postgres://app:hush@db:5433/shop", "--shards", "2"];
+    let answer = run_with(&place, &[], &flags);
+    let line = first_line(&answer);
+    assert_eq!(line["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(line["database"], "db:5433/shop");
+    assert_eq!(line["brokers"], "localhost:9092");
+    assert_eq!(line["shards"], "2");
+    assert!(!answer.stderr.contains("hush"), "{}", answer.stderr);
+}
+
+#[test]
+fn the_file_is_below_the_environment_and_that_below_flags() {
+    let place = Place::new().with_file("postrider.toml", FILE);
+    let line = first_line(&run_with(&place, &[], &[]));
+    assert_eq!((&line["brokers"], &line["shards"]), (&"file:1".into(), &"3".into()));
+    assert_eq!(line["file"], "postrider.toml");
+    let variables = [("POSTRIDER_BROKERS", "env:1")];
+    let line = first_line(&run_with(&place, &variables, &[]));
+    assert_eq!((&line["brokers"], &line["shards"]), (&"env:1".into(), &"3".into()));
+    let line = first_line(&run_with(&place, &variables, &["--brokers", "flag:1"]));
+    assert_eq!(line["brokers"], "flag:1");
+}
+
+#[test]
+fn postriders_own_database_url_comes_before_the_common_ones() {
+    let place = Place::new();
+    let database = |place: &Place, variables: &[(&str, &str)]| {
+        let line = first_line(&run_with(place, variables, &[]));
+        line["database"].as_str().unwrap().to_owned()
+    };
+    let libpq = [("PGHOST", "pg"), ("PGDATABASE", "three"), ("PGUSER", "u")];
+    assert_eq!(database(&place, &libpq), "pg:5432/three");
+    let common = [libpq[0], libpq[1], ("DATABASE_URL", "postgres://u@common/two")];
+    assert_eq!(database(&place, &common), "common:5432/two");
+    let place = place.with_file("postrider.toml", "database-url = 'postgres://u@file/one'");
+    assert_eq!(database(&place, &common), "file:5432/one");
+    let own = [common[2], ("POSTRIDER_DATABASE_URL", "postgres://u@own/zero")];
+    assert_eq!(database(&place, &own), "own:5432/zero");
+}
+
+#[test]
+fn a_named_file_is_read_and_must_be_there() {
+    let place = Place::new().with_file("other.toml", "brokers = 'other:1'");
+    let line = first_line(&run_with(&place, &[("PGUSER", "u")], &["--config", "other.toml"]));
+    assert_eq!(line["brokers"], "other:1");
+    place.run(&["run", "--config", "none.toml"]).failed(3, &["none.toml", "check --config"]);
+}
+
+#[test]
+fn a_bad_file_is_refused_with_its_line() {
+    let refused = |text: &str, words: &[&str]| {
+        let place = Place::new().with_file("postrider.toml", text);
+        place.run(&["run"]).failed(3, words);
+        place.run(&["status"]).failed(3, words);
+    };
+    refused("brokers = \n", &["postrider.toml:1"]);
+    refused("# a\nbroker = 'b:1'\n", &["postrider.toml:2", "no setting \"broker\"", "\"brokers\""]);
+    refused("[librdkafka]\nlinger.ms = []\n", &["linger.ms", "must be text"]);
+    refused("shards = 0\n", &["postrider.toml:1", "nonzero"]);
+    refused("max-in-flight-bytes = 'lots'\n", &["postrider.toml:1", "32MiB"]);
+}
+
+#[test]
+fn properties_of_the_file_are_checked_too() {
+    let place = Place::new().with_file("postrider.toml", "[librdkafka]\nacks = 1\n");
+    let answer = Answer::from(place.postrider(&["run"]).env("PGUSER", "u").output().unwrap());
+    answer.failed(3, &["acks=1", "leave acks out"]);
+}
+
+#[test]
+fn what_has_no_meaning_is_refused() {
+    let place = Place::new();
+    let url = ["--database-url", "postgres://u@h/d"];
+    let refused = |flags: &[&str], words: &[&str]| {
+        place.run(&[&["run"], &url[..], flags].concat()).failed(3, words);
+    };
+    refused(&["--capture", "wal"], &["this version reads by poll only", "--capture poll"]);
+    refused(&["--delivery", "exactly-once"], &["at least once"]);
+    refused(&["--topic", "a.{b}"], &["--topic", "{aggregatetype}"]);
+    refused(&["--brokers", ""], &["--brokers is empty"]);
+    refused(&["--tick-min", "1s", "--tick-max", "5ms"], &["--tick-min 1s", "--tick-max 5ms"]);
+    refused(&["--log-level", "inof"], &["--log-level", "info"]);
+    refused(&["--outbox", "a.b.c"], &["a.b.c"]);
+    place.run(&["run", "--database-url", ""]).failed(3, &["--database-url is empty"]);
+    place.run(&["run", "--database-url", "mysql://h/d"]).failed(3, &["postgres://"]);
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let place = Place::new();
+    let url = format!("postgres://app:hush@{CLOSED}/shop");
+    for arguments in [&["status"][..], &["check"], &["migrate", "up"], &["run", "--help"]] {
+        let mut command = place.postrider(arguments);
+        command.env("POSTRIDER_DATABASE_URL", &url).env("POSTRIDER_LOG_LEVEL", "trace");
+        command.env("POSTRIDER_BROKERS", CLOSED);
+        let answer = Answer::from(command.output().unwrap());
+        assert!(!answer.stdout.contains("hush"), "{arguments:?}: {}", answer.stdout);
+        assert!(!answer.stderr.contains("hush"), "{arguments:?}: {}", answer.stderr);
+    }
+}

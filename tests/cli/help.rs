@@ -1,0 +1,110 @@
+//! Help that can be read and is complete.
+
+use super::Place;
+
+const COMMANDS: &[&str] = &["run", "migrate", "check", "status", "completions"];
+
+fn help_of(arguments: &[&str]) -> String {
+    let answer = Place::new().run(arguments);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert_eq!(answer.stderr, "");
+    answer.stdout
+}
+
+#[test]
+fn help_lists_commands_and_exit_codes() {
+    let help = help_of(&["--help"]);
+    for command in COMMANDS {
+        assert!(help.contains(&format!("\n  {command} ")), "{command} is missing in {help}");
+    }
+    for word in ["3 configuration", "4 PostgreSQL", "5 Kafka", "6 schema", "POSTRIDER_PAGE_ROWS"] {
+        assert!(help.contains(word), "{word} is missing in {help}");
+    }
+}
+
+#[test]
+fn every_help_is_at_most_100_columns_wide_and_has_an_example() {
+    let mut asked: Vec<Vec<&str>> = COMMANDS.iter().map(|command| vec![*command]).collect();
+    asked.push(vec![]);
+    for mut arguments in asked {
+        arguments.push("--help");
+        let help = help_of(&arguments);
+        assert!(help.contains("Example"), "{arguments:?}: {help}");
+        for line in help.lines() {
+            assert!(line.chars().count() <= 100, "{arguments:?}: {line}");
+        }
+    }
+    for command in ["up", "print", "status"] {
+        let help = help_of(&["migrate", command, "--help"]);
+        assert!(help.contains("--database-url"), "{help}");
+    }
+}
+
+#[test]
+fn run_knows_every_flag() {
+    let help = help_of(&["run", "--help"]);
+    for flag in [
+        "database-url",
+        "outbox",
+        "brokers",
+        "shards",
+        "capture",
+        "delivery",
+        "topic",
+        "config",
+        "log-format",
+        "log-level",
+        "shutdown-timeout",
+        "tick-min",
+        "tick-max",
+        "page-rows",
+        "max-in-flight-bytes",
+        "save-interval",
+        "record-timestamp",
+        "add-headers",
+    ] {
+        assert!(help.contains(&format!("--{flag}")), "--{flag} is missing in {help}");
+    }
+    assert!(help.contains("-X <NAME=VALUE>"), "{help}");
+    assert!(help_of(&["migrate", "up", "--help"]).contains("--generation-seconds"));
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    let place = Place::new();
+    place.run(&[]).failed(2, &["Usage: postrider"]);
+    place.run(&["run", "--broker", "x:1"]).failed(2, &["'--brokers'"]);
+    place.run(&["runn"]).failed(2, &["'run'"]);
+    place.run(&["run", "--tick-min", "5"]).failed(2, &["--tick-min", "100ms or 25s"]);
+    place.run(&["run", "--max-in-flight-bytes", "lots"]).failed(2, &["32MiB"]);
+    place.run(&["run", "--shards", "0"]).failed(2, &["--shards"]);
+    place.run(&["run", "-X", "linger.ms"]).failed(2, &["name=value"]);
+    place.run(&["run", "--record-timestamp", "now"]).failed(2, &["created"]);
+    place.run(&["migrate", "up", "--buckets", "65"]).failed(2, &["1..=64"]);
+    place.run(&["migrate", "up", "--payload", "xml"]).failed(2, &["--payload", "bytea"]);
+}
+
+#[test]
+fn tells_its_version() {
+    assert_eq!(help_of(&["--version"]), format!("postrider {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn completes_in_the_usual_shells() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = help_of(&["completions", shell]);
+        assert!(script.contains("max-in-flight-bytes"), "{shell}: {script}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let place = Place::new();
+    let mut command = place.postrider(&["completions", "bash"]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
