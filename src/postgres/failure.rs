@@ -152,7 +152,9 @@ fn judge(state: &str, message: &str) -> (ErrorKind, Option<&'static str>) {
         }
         "42501" => (Refused, "Grant the role the rights listed in sql/roles.sql"),
         "42P01" | "3F000" | "42703" => (ErrorKind::Schema, "Run `postrider migrate up`"),
-        "42P07" => (ErrorKind::Schema, "Choose another name with --outbox, or rename what is there"),
+        "42P07" => {
+            (ErrorKind::Schema, "Choose another name with --outbox, or rename what is there")
+        }
         "55P03" => (Unavailable, "Another transaction holds a lock; end it, or try again later"),
         "57P03" => (Unavailable, "Wait until the server has started"),
         "57P01" | "57P02" => (Unavailable, "The server was stopped, or the session ended by hand"),

@@ -2,6 +2,8 @@
 //!
 //! Every function takes the URL of an empty database, as a superuser.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use postrider::error::{Error, ErrorKind};
 use postrider::postgres::{Connection, DatabaseConfig, classify, connect};
 
@@ -70,6 +72,7 @@ async fn dropping_proxy(url: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (head, tail) = url.split_once('@').unwrap();
     let (server, database) = tail.split_once('/').unwrap();
+    let database = database.split('?').next().unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = server.to_owned();

@@ -2,6 +2,8 @@
 //!
 //! Every function takes the URL of an empty database, as a superuser.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
