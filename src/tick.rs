@@ -79,7 +79,7 @@ pub struct WentBack {
 impl Tick {
     /// The tick before all ticks: it sees nothing, and nothing was drawn.
     pub fn first() -> Self {
-        Self { snapshot: Snapshot::empty(), next: 2, floor: 0, ceiling: 0, carry: Vec::new() }
+        Self { snapshot: Snapshot::empty(), next: 3, floor: 0, ceiling: 0, carry: Vec::new() }
     }
 
     /// The tick that follows `previous` with what was observed.
@@ -96,6 +96,7 @@ impl Tick {
                 floor: previous.floor,
             });
         }
+        assert!(!snapshot.sees(next), "the tick's own transaction was running when it looked");
         let mut carry = Vec::with_capacity(snapshot.in_progress().len() + 1);
         for xid in snapshot.in_progress().iter().copied().filter(|xid| *xid != next) {
             push(&mut carry, xid, xid, previous.floor_of(xid));
@@ -183,6 +184,15 @@ mod tests {
         let d = Tick::follow(&c, observe(99, "33:45:33", 45, 99)).unwrap();
         assert_eq!(c.lower_bound(&d), 10, "21 has ended");
         assert_eq!(d.lower_bound(&d), 99, "nothing ended since");
+    }
+
+    #[test]
+    fn no_tick_is_later_than_itself() {
+        let first = Tick::first();
+        let tick = Tick::follow(&first, observe(10, "20:20:", 20, 10)).unwrap();
+        assert!(!first.is_later_than(&first), "a shard would enter it again and again");
+        assert!(!tick.is_later_than(&tick));
+        assert!(tick.is_later_than(&first) && !first.is_later_than(&tick));
     }
 
     #[test]

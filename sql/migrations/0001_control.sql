@@ -28,7 +28,7 @@ create table postrider.cursor (
     lsn pg_lsn,
     from_snapshot pg_snapshot not null default '3:3:',
     upto_snapshot pg_snapshot not null default '3:3:',
-    upto_next xid8 not null default '2',
+    upto_next xid8 not null default '3',
     upto_floor bigint not null default 0,
     upto_ceiling bigint not null default 0,
     -- Transactions that may still have been open at upto: triples first xid, last xid, seq floor.

@@ -76,7 +76,7 @@ impl Config {
             shards: relay.shards,
             cadence: cadence(relay)?,
             page_rows: relay.page_rows.map_or(5_000, std::num::NonZeroU32::get),
-            max_in_flight_bytes: relay.max_in_flight_bytes.map_or(32 << 20, |size| size.bytes()),
+            max_in_flight_bytes: relay.max_in_flight_bytes.map_or(8 << 20, |size| size.bytes()),
             save_interval: relay.save_interval.unwrap_or_else(|| millis(100)).into(),
             shutdown_timeout: relay.shutdown_timeout.unwrap_or_else(|| millis(25_000)).into(),
             kafka: kafka(relay)?,

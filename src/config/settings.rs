@@ -161,7 +161,7 @@ pub struct RelaySettings {
     )]
     pub page_rows: Option<NonZeroU32>,
 
-    /// Holds at most this much between claim and acknowledgement [default: 32MiB].
+    /// Holds at most this much between claim and acknowledgement [default: 8MiB].
     #[arg(
         long,
         value_name = "SIZE",

@@ -60,8 +60,8 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) fn new(writers: usize, aggregates: usize) -> Self {
         Self {
-            next_xid: 3,
-            latest_ended: 2,
+            next_xid: 4,
+            latest_ended: 3,
             running: BTreeSet::new(),
             writers: (0..writers).map(|_| None).collect(),
             locks: vec![None; aggregates],

@@ -8,9 +8,13 @@
 mod support;
 
 mod backlog;
+mod command_line;
+mod connection;
 mod crash;
+mod migrate;
 mod order;
 mod patterns;
 mod plan;
 mod records;
 mod refusals;
+mod wired;

@@ -191,3 +191,17 @@ async fn repeatable_read_writers_older_than_a_generation() {
     let verdict = history.audit(&fixture);
     assert!(verdict.holds_without_repeats(), "{verdict}");
 }
+
+/// An outbox in which nothing happens costs next to nothing, also while the database is busy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_relay_rests() {
+    let fixture = Fixture::new("idle").await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+    relay.wait_until_it_says("relaying").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = relay.cpu_time();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let used = relay.cpu_time() - before;
+    assert!(relay.stop().await.success());
+    assert!(used < Duration::from_millis(400), "{used:?} of processor time in 4 s");
+}

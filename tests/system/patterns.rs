@@ -81,6 +81,9 @@ async fn verdict_is_as_documented(pattern: Pattern, name: &str) {
     let fixture = Fixture::new(name).await;
     Writer::create_aggregates(&fixture, AGGREGATES).await;
     fixture.client().await.batch_execute(SCHEMA).await.expect("the objects are new");
+    if pattern == Pattern::UpdateInWithInsertValues {
+        fixture.client().await.batch_execute(PAUSE).await.expect("the objects are new");
+    }
     let history = History::default();
     let clock = Arc::new(AtomicU64::new(0));
     let mut sessions = tokio::task::JoinSet::new();
@@ -113,6 +116,17 @@ const SCHEMA: &str = "
     end $$;
     create trigger write_event after update on aggregate for each row
         when (new.event_id is distinct from old.event_id) execute function write_event();
+";
+
+/// A pause inside the statement, after `seq` was drawn and before the update: it makes likely what is
+/// possible without it.
+const PAUSE: &str = "
+    create function pause() returns trigger language plpgsql as $$
+    begin
+        perform pg_sleep(random() * 0.01);
+        return new;
+    end $$;
+    create trigger pause before insert on outbox for each row execute function pause();
 ";
 
 async fn write(

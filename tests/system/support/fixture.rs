@@ -99,7 +99,7 @@ impl Fixture {
     /// Waits until the view says that everything is published.
     pub(crate) async fn wait_published(&self) {
         let client = self.client().await;
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
             let waiting = client
                 .query_opt("select from postrider.events where not published limit 1", &[])
@@ -123,6 +123,13 @@ pub(crate) async fn connect(url: &str) -> Client {
         }
     });
     client
+}
+
+/// The address of a database with nothing in it, on the shared server.
+pub(crate) async fn empty_database(name: &str) -> String {
+    let postgres = &servers().postgres;
+    create_database(&postgres.url("postgres"), name).await;
+    postgres.url(name)
 }
 
 async fn create_database(admin_url: &str, name: &str) {

@@ -79,6 +79,17 @@ impl RelayProcess {
         }
     }
 
+    /// The processor time that it has used.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        const TICKS_PER_SECOND: u64 = 100;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))
+            .expect("the relay is running");
+        let after_name = stat.rsplit(')').next().expect("the name is in parentheses");
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let ticks = |index: usize| fields[index].parse::<u64>().expect("a number");
+        Duration::from_millis((ticks(11) + ticks(12)) * 1_000 / TICKS_PER_SECOND)
+    }
+
     /// The most memory that it has held, in kilobytes.
     pub(crate) fn peak_memory_kilobytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))

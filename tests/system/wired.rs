@@ -1,0 +1,60 @@
+//! Tests that take the address of an empty database, each given one of its own.
+
+use crate::support::fixture::empty_database;
+use crate::support::servers::servers;
+
+macro_rules! on_an_empty_database {
+    ($module:ident: $($name:ident),+ $(,)?) => {
+        mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let url = super::empty_database(stringify!($name)).await;
+                Box::pin(crate::$module::$name(&url)).await;
+            })+
+        }
+    };
+}
+
+macro_rules! on_an_empty_database_with_brokers {
+    ($wired:ident, $module:ident: $($name:ident),+ $(,)?) => {
+        mod $wired {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let url = super::empty_database(stringify!($name)).await;
+                Box::pin(crate::$module::$name(&url, super::servers().kafka.brokers())).await;
+            })+
+        }
+    };
+}
+
+on_an_empty_database!(migrate:
+    up_is_idempotent,
+    many_at_once_end_well,
+    of_two_wishes_one_is_refused,
+    other_settings_are_refused,
+    what_others_made_is_left_alone,
+    another_history_is_refused,
+    pending_migrations_are_told,
+    print_makes_the_same,
+    odd_names_are_quoted,
+    a_changed_table_is_refused,
+    a_writer_can_only_insert,
+    the_relay_role_suffices,
+);
+
+on_an_empty_database!(connection:
+    our_settings_hold_against_all_defaults,
+    a_swallowed_mark_tells_a_pooler,
+    refusals_say_what_to_do,
+    a_lost_session_is_told,
+    hidden_rows_are_an_error,
+);
+
+on_an_empty_database!(command_line: status_counts_what_waits, status_stops_counting_early);
+
+on_an_empty_database_with_brokers!(command_line_with_brokers, command_line:
+    status_sees_a_late_commit,
+    run_ends_well_by_either_signal,
+    check_looks_at_waiting_events,
+    check_names_what_a_role_lacks,
+);
