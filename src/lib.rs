@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod capture;
+pub mod cli;
 pub mod config;
 pub mod cursor;
 pub mod cursors;

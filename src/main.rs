@@ -3,7 +3,14 @@ use postrider::*;
 use std::time::Duration;
 #[global_allocator]
 static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
-fn main() {
+fn main() -> std::process::ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("demo") {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        enum Command { Demo(cli::demo::DemoArguments) }
+        let Command::Demo(arguments) = Command::parse();
+        return cli::demo::run(arguments).unwrap_or_else(|e| { eprintln!("error: {e}"); e.kind().exit_code().into() });
+    }
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let rt = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let a: Vec<String> = std::env::args().collect();
@@ -14,4 +21,5 @@ fn main() {
     let r = rt.block_on(async { let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
       relay::run(config, Default::default(), async move { term.recv().await; }).await });
     if let Err(e) = r { eprintln!("error: {e}"); std::process::exit(e.kind().exit_code().into()); }
+    std::process::ExitCode::SUCCESS
 }

@@ -1,0 +1,80 @@
+//! The plain view: one line per second, at most 100 columns.
+//!
+//! Promises: each line stands for itself, for pipes and logs. Must not: use colours or move the
+//! cursor. Fails: when standard output is closed.
+
+use std::io;
+use std::time::Duration;
+
+use super::output;
+use super::picture::{Phase, Picture};
+use super::words::{count, faults, millis};
+
+/// Prints a line when a second has passed.
+#[derive(Debug, Default)]
+pub(super) struct PlainView {
+    next_second: u64,
+}
+
+impl PlainView {
+    /// Prints the picture if it is time.
+    pub(super) fn show(&mut self, picture: &Picture) -> io::Result<()> {
+        let second = picture.elapsed.as_secs();
+        if second < self.next_second.max(1) {
+            return Ok(());
+        }
+        self.next_second = second + 1;
+        output::line(&line(picture))
+    }
+}
+
+fn line(picture: &Picture) -> String {
+    let totals = &picture.totals;
+    let mut parts = vec![
+        format!("{:>3} s", picture.elapsed.as_secs()),
+        format!("in {:>6}/s", count(picture.rate_in)),
+        format!("out {:>6}/s", count(picture.rate_out)),
+        format!("age p50 {} p99 {}", millis(picture.ages.p50), millis(picture.ages.p99)),
+        format!("backlog {}", count(totals.backlog_events)),
+        format!("rolled back {}", count(totals.rolled_back_events)),
+        judgement(picture),
+    ];
+    if picture.late > Duration::from_secs(1) {
+        parts.push(format!("writer {} s late", picture.late.as_secs()));
+    }
+    match picture.phase {
+        Phase::Writing => {}
+        Phase::Draining => parts.push("draining".to_owned()),
+        Phase::Stopping => parts.push("stopping".to_owned()),
+    }
+    let mut line = parts.join("  ");
+    if line.chars().count() > output::COLUMNS {
+        line = line.chars().take(output::COLUMNS).collect();
+    }
+    line
+}
+
+fn judgement(picture: &Picture) -> String {
+    let faults = faults(&picture.verdict);
+    if faults.is_empty() { "order ok".to_owned() } else { format!("BROKEN: {}", faults.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::demo::picture::tests::picture;
+
+    #[test]
+    fn line_fits_and_names_faults() {
+        let mut picture = picture();
+        let text = line(&picture);
+        assert!(text.len() <= output::COLUMNS, "{text}");
+        assert!(text.contains("order ok"), "{text}");
+        picture.verdict.out_of_order = 3;
+        picture.verdict.invented = 4_000_000;
+        picture.late = Duration::from_secs(90);
+        let text = line(&picture);
+        assert!(text.chars().count() <= output::COLUMNS, "{text}");
+        assert!(text.contains("BROKEN"), "{text}");
+    }
+}
