@@ -10,6 +10,9 @@ use super::output;
 use super::picture::{Phase, Picture};
 use super::words::{count, faults, millis};
 
+/// A shop that is further behind its schedule says so.
+const LATE: Duration = Duration::from_secs(1);
+
 /// Prints a line when a second has passed.
 #[derive(Debug, Default)]
 pub(super) struct PlainView {
@@ -30,28 +33,27 @@ impl PlainView {
 
 fn line(picture: &Picture) -> String {
     let totals = &picture.totals;
+    let shop = match picture.phase {
+        Phase::Writing => format!("in {:>6}/s", count(picture.rate_in)),
+        Phase::Draining => "draining   ".to_owned(),
+        Phase::Stopping => "stopping   ".to_owned(),
+    };
     let mut parts = vec![
         format!("{:>3} s", picture.elapsed.as_secs()),
-        format!("in {:>6}/s", count(picture.rate_in)),
+        shop,
         format!("out {:>6}/s", count(picture.rate_out)),
-        format!("age p50 {} p99 {}", millis(picture.ages.p50), millis(picture.ages.p99)),
+        match picture.ages.count {
+            0 => "no ages".to_owned(),
+            _ => format!("p50 {}  p99 {}", millis(picture.ages.p50), millis(picture.ages.p99)),
+        },
         format!("backlog {}", count(totals.backlog_events)),
         format!("rolled back {}", count(totals.rolled_back_events)),
         judgement(picture),
     ];
-    if picture.late > Duration::from_secs(1) {
-        parts.push(format!("writer {} s late", picture.late.as_secs()));
+    if picture.phase == Phase::Writing && picture.late > LATE {
+        parts.push(format!("{} s late", picture.late.as_secs()));
     }
-    match picture.phase {
-        Phase::Writing => {}
-        Phase::Draining => parts.push("draining".to_owned()),
-        Phase::Stopping => parts.push("stopping".to_owned()),
-    }
-    let mut line = parts.join("  ");
-    if line.chars().count() > output::COLUMNS {
-        line = line.chars().take(output::COLUMNS).collect();
-    }
-    line
+    parts.join("  ").chars().take(output::COLUMNS).collect()
 }
 
 fn judgement(picture: &Picture) -> String {
