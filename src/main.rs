@@ -15,7 +15,7 @@ fn main() -> std::process::ExitCode {
     let rt = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let a: Vec<String> = std::env::args().collect();
     let shards = a[3].parse().ok();
-    let config = config::Config { database: postgres::DatabaseConfig(a[1].parse().unwrap()), outbox: migrate::OutboxName, shards,
+    let config = config::Config { database: postgres::DatabaseConfig::parse(&a[1]).unwrap(), outbox: migrate::OutboxName::default(), shards,
         cadence: capture::ticker::Cadence { min: Duration::from_millis(5), max: Duration::from_millis(50) }, page_rows: 5000, max_in_flight_bytes: 32<<20, save_interval: Duration::from_millis(100), shutdown_timeout: Duration::from_secs(25),
         kafka: config::KafkaConfig { brokers: a[2].clone(), topic: route::DEFAULT_TOPIC_TEMPLATE.parse().unwrap(), record_timestamp: Default::default(), created_at_header: encode::CreatedAtHeader::Omit, properties: a[4..].iter().map(|p| { let (k, v) = p.split_once('=').unwrap(); (k.to_string(), v.to_string()) }).collect() } };
     let r = rt.block_on(async { let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();

@@ -2,8 +2,6 @@
 -- Locks:   none that an application holds; all objects are new.
 -- Hazard:  the cursor is meaningful on one history of one cluster only; that is why it stores which.
 
-create schema if not exists postrider;
-
 comment on schema postrider is 'control tables of the postrider outbox relay';
 
 -- One row: which table is the outbox and how it was made. Fixed for the life of the table.

@@ -8,6 +8,7 @@ do $migration$
 declare
     settings postrider.outbox;
     root text;
+    body text;
     arms text;
 begin
     select * into strict settings from postrider.outbox;
@@ -15,24 +16,27 @@ begin
 
     -- The lock is taken in a statement before the one that draws seq: whoever emits second for an
     -- aggregate draws its seq after the first has committed, so seq order is commit order.
-    execute format(
-        $sql$
-        create function postrider.emit(
-            aggregatetype text, aggregateid text, type text, payload %2$s,
-            headers jsonb default null, id uuid default gen_random_uuid())
-        returns uuid
-        language plpgsql
-        as $emit$
+    body := format(
+        $emit$
         begin
             perform pg_catalog.pg_advisory_xact_lock(
                 pg_catalog.hashtextextended($1, pg_catalog.hashtextextended($2, 0)));
-            insert into %1$s (id, aggregatetype, aggregateid, type, payload, headers)
+            insert into %s (id, aggregatetype, aggregateid, type, payload, headers)
                 values ($6, $1, $2, $3, $4, $5);
             return $6;
         end
-        $emit$
+        $emit$,
+        root);
+    execute format(
+        $sql$
+        create function postrider.emit(
+            aggregatetype text, aggregateid text, type text, payload %s,
+            headers jsonb default null, id uuid default gen_random_uuid())
+        returns uuid
+        language plpgsql
+        as %L
         $sql$,
-        root, settings.payload);
+        settings.payload, body);
     execute format(
         'comment on function postrider.emit(text, text, text, %s, jsonb, uuid) is %L', settings.payload,
         'writes one event; events of one aggregate get their seq in the order of commit');

@@ -1,0 +1,42 @@
+-- Purpose: two group roles with the least rights: postrider_writer for applications, postrider_relay
+--          for the relay. Run it after `postrider migrate up`, as the same role, which must be
+--          allowed to create roles; run it again after a migration. Then, for your own login roles:
+--              grant postrider_writer to shop;
+--              grant postrider_relay to relay;
+-- Locks:   share locks on catalog rows only.
+-- Hazard:  a role that owns the tables needs no grant, and can do much more than these.
+
+do $roles$
+declare
+    settings postrider.outbox;
+    root text;
+    role_name text;
+    part regclass;
+begin
+    select * into strict settings from postrider.outbox;
+    root := format('%I.%I', settings.schema_name, settings.table_name);
+
+    foreach role_name in array array['postrider_writer', 'postrider_relay'] loop
+        begin
+            if to_regrole(role_name) is null then
+                execute format('create role %I nologin', role_name);
+            end if;
+        exception
+            -- Another session made it at the same time: roles belong to all databases of a server.
+            when duplicate_object or unique_violation then null;
+        end;
+        execute format('grant usage on schema %I, postrider to %I', settings.schema_name, role_name);
+    end loop;
+
+    -- A writer needs no right on the sequence, on the partitions or on the control tables.
+    execute format('grant insert on %s to postrider_writer', root);
+
+    -- The relay reads the partitions by their own names, and the sequence's last value.
+    execute format('grant select on sequence %s to postrider_relay', pg_get_serial_sequence(root, 'seq'));
+    for part in select relid from pg_partition_tree(root) loop
+        execute format('grant select on %s to postrider_relay', part);
+    end loop;
+    grant select on postrider.migration, postrider.outbox, postrider.events to postrider_relay;
+    grant select, update on postrider.cursor to postrider_relay;
+end
+$roles$;

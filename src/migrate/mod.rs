@@ -1,0 +1,415 @@
+//! The schema: applies `sql/migrations`, prints them, says which are there, describes the outbox.
+//!
+//! Promises: forward only, each migration in a transaction of its own, one at a time per database;
+//! doing it again does nothing; [`print()`] and [`up`] lead to the same state.
+//! Must not: change a table that it did not make.
+//! Fails: [`ErrorKind::Schema`] when what is there does not fit; [`ErrorKind::Config`] for a request
+//! without meaning.
+
+mod load;
+mod outbox;
+mod registry;
+mod status;
+
+use std::fmt;
+
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
+
+pub use load::load;
+pub use outbox::{Outbox, OutboxName, PayloadType};
+pub use status::{MigrationStatus, Status, status};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::classify;
+use registry::{MIGRATIONS, Migration};
+
+const BEGIN: &str = include_str!("../../sql/queries/migrate_begin.sql");
+const STATE: &str = include_str!("../../sql/queries/migrate_state.sql");
+const OUTBOX_SETTINGS: &str = include_str!("../../sql/queries/outbox_settings.sql");
+const OUTBOX_INSERT: &str = include_str!("../../sql/queries/outbox_insert.sql");
+const REGISTRY_INSERT: &str = include_str!("../../sql/queries/registry_insert.sql");
+
+/// The migration whose transaction also fixes how the outbox is made.
+const CONTROL_VERSION: i32 = 1;
+/// The first release with everything that the relay uses.
+const OLDEST_SERVER_VERSION: i32 = 140_000;
+
+const DEFAULT_BUCKETS: u16 = 16;
+const DEFAULT_GENERATION_SECONDS: u32 = 600;
+const MOST_BUCKETS: u16 = 64;
+const LONGEST_GENERATION_SECONDS: u32 = 604_800;
+
+/// What is asked for. None: the default on the first run, whatever it is on later runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The table.
+    pub outbox: OutboxName,
+    /// How many hash partitions, 1 to 64; 16 by default.
+    pub buckets: Option<u16>,
+    /// The type of the column `payload`; `json` by default.
+    pub payload: Option<PayloadType>,
+    /// How long a generation lasts, 1 second to 7 days; 600 by default.
+    pub generation_seconds: Option<u32>,
+}
+
+/// How the outbox was or is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The table.
+    pub outbox: OutboxName,
+    /// How many hash partitions.
+    pub buckets: u16,
+    /// The type of the column `payload`.
+    pub payload: PayloadType,
+    /// How long a generation lasts.
+    pub generation_seconds: u32,
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { outbox, buckets, payload, generation_seconds } = self;
+        write!(
+            formatter,
+            "outbox {outbox}: {buckets} buckets, payload {payload}, \
+             a new generation every {generation_seconds} s"
+        )
+    }
+}
+
+impl Request {
+    /// The settings of a first run.
+    fn settings(&self) -> Result<Settings> {
+        let settings = Settings {
+            outbox: self.outbox.clone(),
+            buckets: self.buckets.unwrap_or(DEFAULT_BUCKETS),
+            payload: self.payload.unwrap_or_default(),
+            generation_seconds: self.generation_seconds.unwrap_or(DEFAULT_GENERATION_SECONDS),
+        };
+        let refuse = |cause: String, remedy: String| {
+            Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy))
+        };
+        if !(1..=MOST_BUCKETS).contains(&settings.buckets) {
+            let remedy = format!("Give --buckets between 1 and {MOST_BUCKETS}");
+            return refuse(format!("{} buckets cannot be made", settings.buckets), remedy);
+        }
+        if !(1..=LONGEST_GENERATION_SECONDS).contains(&settings.generation_seconds) {
+            let remedy =
+                format!("Give --generation-seconds from 1 to {LONGEST_GENERATION_SECONDS}");
+            let cause = format!("a generation cannot last {} s", settings.generation_seconds);
+            return refuse(cause, remedy);
+        }
+        Ok(settings)
+    }
+
+    /// Compares what is asked for with what was made.
+    fn compare(&self, made: &Settings) -> Result<()> {
+        same("table", &made.outbox, Some(&self.outbox))?;
+        same("number of buckets", &made.buckets, self.buckets.as_ref())?;
+        same("payload type", &made.payload, self.payload.as_ref())?;
+        let seconds = self.generation_seconds.as_ref();
+        same("generation in seconds", &made.generation_seconds, seconds)
+    }
+}
+
+fn same<T: PartialEq + fmt::Display>(what: &str, made: &T, asked: Option<&T>) -> Result<()> {
+    match asked {
+        Some(asked) if asked != made => {
+            let cause = format!("the outbox's {what} is {made}, not {asked}");
+            Err(Error::new(ErrorKind::Schema, cause)
+                .with_remedy(format!("Ask for {made}: this is fixed when the outbox is made")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What [`up`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The migrations that were applied now, as `0002 outbox`; none when there was nothing to do.
+    pub applied: Vec<String>,
+    /// How the outbox is made.
+    pub settings: Settings,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for title in &self.applied {
+            writeln!(formatter, "applied {title}")?;
+        }
+        if self.applied.is_empty() {
+            formatter.write_str("nothing to do\n")?;
+        }
+        write!(formatter, "{}", self.settings)
+    }
+}
+
+/// Applies the migrations that are pending.
+///
+/// # Errors
+/// [`ErrorKind::Schema`] when the database has other settings, edited or unknown migrations, or a
+/// table of that name that postrider did not make; else what PostgreSQL says.
+pub async fn up(client: &mut Client, request: &Request) -> Result<Report> {
+    request.settings()?;
+    let mut applied = Vec::new();
+    loop {
+        match step(client, request).await? {
+            Step::Applied(migration) => applied.push(migration.title()),
+            Step::Done(settings) => return Ok(Report { applied, settings }),
+        }
+    }
+}
+
+enum Step {
+    Applied(&'static Migration),
+    Done(Settings),
+}
+
+/// Applies the first migration that is pending, if there is one.
+async fn step(client: &mut Client, request: &Request) -> Result<Step> {
+    let failed = |cause| classify("begin a migration", cause);
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .read_only(false)
+        .start()
+        .await
+        .map_err(failed)?;
+    transaction.batch_execute(BEGIN).await.map_err(failed)?;
+    let state = State::read(&transaction, &request.outbox).await?;
+    state.check_server()?;
+    let next = if state.has_registry { registry::read(&transaction).await?.len() } else { 0 };
+    let made = if state.has_control && state.has_registry {
+        read_settings(&transaction).await?
+    } else {
+        None
+    };
+    match &made {
+        Some(made) => request.compare(made)?,
+        None => state.check_vacant(&request.outbox)?,
+    }
+    match (MIGRATIONS.get(next), made) {
+        (Some(migration), _) => apply(transaction, migration, request).await,
+        (None, Some(settings)) => Ok(Step::Done(settings)),
+        (None, None) => Err(Error::new(ErrorKind::Schema, "the table postrider.outbox is empty")
+            .with_remedy("Restore its row from a backup: it says how the outbox was made")),
+    }
+}
+
+async fn apply(
+    transaction: Transaction<'_>,
+    migration: &'static Migration,
+    request: &Request,
+) -> Result<Step> {
+    let sql = complete_sql(migration, &request.settings()?);
+    let applied = match transaction.batch_execute(&sql).await {
+        Ok(()) => transaction.commit().await,
+        Err(cause) => Err(cause),
+    };
+    applied.map(|()| Step::Applied(migration)).map_err(|cause| {
+        let forbidden = cause.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+        let error = classify(&format!("apply migration {}", migration.title()), cause);
+        if !forbidden {
+            return error;
+        }
+        error.with_remedy(
+            "Use a role that may create schemas here, and tables in the outbox's schema",
+        )
+    })
+}
+
+/// A migration with the rows that belong to it.
+fn complete_sql(migration: &Migration, settings: &Settings) -> String {
+    let mut sql = migration.sql.to_owned();
+    if migration.version == CONTROL_VERSION {
+        sql.push('\n');
+        sql.push_str(&fill(
+            OUTBOX_INSERT,
+            &[
+                ("{schema}", escape_literal(&settings.outbox.schema)),
+                ("{table}", escape_literal(&settings.outbox.table)),
+                ("{buckets}", settings.buckets.to_string()),
+                ("{payload}", escape_literal(settings.payload.name())),
+                ("{generation_seconds}", settings.generation_seconds.to_string()),
+            ],
+        ));
+    }
+    sql.push('\n');
+    sql.push_str(&fill(
+        REGISTRY_INSERT,
+        &[
+            ("{version}", migration.version.to_string()),
+            ("{name}", escape_literal(migration.name)),
+            ("{checksum}", escape_literal(&migration.checksum())),
+        ],
+    ));
+    sql
+}
+
+/// Fills each place once, from left to right, so that no value is looked into for places.
+fn fill(template: &str, values: &[(&str, String)]) -> String {
+    let mut filled = String::new();
+    let mut left = template;
+    for (place, value) in values {
+        let (before, after) =
+            left.split_once(place).expect("our own SQL names its places in this order");
+        filled.push_str(before);
+        filled.push_str(value);
+        left = after;
+    }
+    filled.push_str(left);
+    filled
+}
+
+/// All migrations as one SQL text, for other migration tools; leads to the same state as [`up`].
+///
+/// # Errors
+/// [`ErrorKind::Config`] when the request has no meaning.
+pub fn print(request: &Request) -> Result<String> {
+    let settings = request.settings()?;
+    let version = env!("CARGO_PKG_VERSION");
+    let mut sql = format!(
+        "-- postrider {version}, all migrations.\n-- {}\n\
+         -- Run it once, in one transaction: psql -1 -v ON_ERROR_STOP=1 -f this_file\n",
+        settings.to_string().replace(['\n', '\r'], " ")
+    );
+    for migration in MIGRATIONS {
+        sql.push_str(&format!("\n-- Migration {}\n", migration.title()));
+        sql.push_str(&complete_sql(migration, &settings));
+    }
+    Ok(sql)
+}
+
+/// What is there before a migration.
+struct State {
+    server_version: i32,
+    standby: bool,
+    has_registry: bool,
+    has_control: bool,
+    has_schema: bool,
+    has_table: bool,
+}
+
+impl State {
+    async fn read(client: &impl GenericClient, outbox: &OutboxName) -> Result<Self> {
+        let failed = |cause| classify("look at the schema", cause);
+        let schema = escape_identifier(&outbox.schema);
+        let row = client.query_one(STATE, &[&schema, &outbox.quoted()]).await.map_err(failed)?;
+        let flag = |name: &str| row.try_get(name).map_err(failed);
+        Ok(Self {
+            server_version: row.try_get("server_version").map_err(failed)?,
+            standby: flag("standby")?,
+            has_registry: flag("has_registry")?,
+            has_control: flag("has_control")?,
+            has_schema: flag("has_schema")?,
+            has_table: flag("has_table")?,
+        })
+    }
+
+    fn check_server(&self) -> Result<()> {
+        check_version(self.server_version)?;
+        if self.standby {
+            return Err(Error::new(
+                ErrorKind::Standby,
+                "the server is a standby: nothing can be made",
+            )
+            .with_remedy("Connect to the primary"));
+        }
+        Ok(())
+    }
+
+    /// Before the outbox is made, nothing may stand in its place.
+    fn check_vacant(&self, outbox: &OutboxName) -> Result<()> {
+        let (cause, remedy) = if self.has_control && !self.has_registry {
+            let cause = "schema postrider has tables, but no list of migrations";
+            (cause.to_owned(), "Drop the schema postrider if nothing uses it".to_owned())
+        } else if !self.has_schema {
+            let remedy = format!("Run: create schema {}", escape_identifier(&outbox.schema));
+            (format!("the schema of {outbox} does not exist"), remedy)
+        } else if self.has_table {
+            let cause = format!("{outbox} exists already, and postrider did not make it");
+            (cause, "Choose another name with --outbox, or rename what is there".to_owned())
+        } else {
+            return Ok(());
+        };
+        Err(Error::new(ErrorKind::Schema, cause).with_remedy(remedy))
+    }
+}
+
+fn check_version(server_version: i32) -> Result<()> {
+    if server_version >= OLDEST_SERVER_VERSION {
+        return Ok(());
+    }
+    let (major, oldest) = (server_version / 10_000, OLDEST_SERVER_VERSION / 10_000);
+    let cause = format!("the server is PostgreSQL {major}; postrider needs {oldest} or later");
+    Err(Error::new(ErrorKind::PostgresRefused, cause).with_remedy("Upgrade the server"))
+}
+
+/// How the outbox was made; none before that was fixed.
+async fn read_settings(client: &impl GenericClient) -> Result<Option<Settings>> {
+    let failed = |cause| classify("read how the outbox was made", cause);
+    let Some(row) = client.query_opt(OUTBOX_SETTINGS, &[]).await.map_err(failed)? else {
+        return Ok(None);
+    };
+    let buckets: i16 = row.try_get("buckets").map_err(failed)?;
+    let generation_seconds: i32 = row.try_get("generation_seconds").map_err(failed)?;
+    let payload: &str = row.try_get("payload").map_err(failed)?;
+    Ok(Some(Settings {
+        outbox: OutboxName {
+            schema: row.try_get("schema_name").map_err(failed)?,
+            table: row.try_get("table_name").map_err(failed)?,
+        },
+        buckets: u16::try_from(buckets).expect("the table has a check"),
+        payload: payload.parse()?,
+        generation_seconds: u32::try_from(generation_seconds).expect("the table has a check"),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_outside_its_bounds_is_refused() {
+        for request in [
+            Request { buckets: Some(0), ..Request::default() },
+            Request { buckets: Some(65), ..Request::default() },
+            Request { generation_seconds: Some(0), ..Request::default() },
+            Request { generation_seconds: Some(604_801), ..Request::default() },
+        ] {
+            assert_eq!(print(&request).unwrap_err().kind(), ErrorKind::Config, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn the_printed_sql_quotes_the_name() {
+        let outbox = "app.\"it's {buckets} \\ \n\"".parse().unwrap();
+        let sql = print(&Request { outbox, buckets: Some(3), ..Request::default() }).unwrap();
+        assert!(
+            sql.contains("values ('app',  E'it''s {buckets} \\\\ \n', 3, 'json', 600);"),
+            "{sql}"
+        );
+        assert!(sql.lines().nth(1).unwrap().contains("3 buckets"), "the comment is one line");
+    }
+
+    #[test]
+    fn other_settings_are_named_with_those_that_hold() {
+        let made = Request::default().settings().unwrap();
+        assert!(Request::default().compare(&made).is_ok());
+        let other = Request { buckets: Some(8), ..Request::default() };
+        let error = other.compare(&made).unwrap_err();
+        assert_eq!(error.message(), "the outbox's number of buckets is 16, not 8");
+        assert_eq!(error.kind(), ErrorKind::Schema);
+        let other = Request { outbox: "app.events".parse().unwrap(), ..Request::default() };
+        let error = other.compare(&made).unwrap_err();
+        assert_eq!(error.message(), "the outbox's table is public.outbox, not app.events");
+    }
+
+    #[test]
+    fn an_old_server_is_refused() {
+        assert!(check_version(140_000).is_ok());
+        let error = check_version(130_014).unwrap_err();
+        assert!(error.message().contains("PostgreSQL 13"), "{error}");
+    }
+}

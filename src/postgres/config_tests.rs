@@ -1,0 +1,126 @@
+//! What a connection string and the environment mean together.
+
+use super::*;
+
+struct Variables(Vec<(&'static str, String)>);
+
+impl Environment for Variables {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone())
+    }
+}
+
+fn resolve(text: &str, variables: &[(&'static str, &str)]) -> Result<DatabaseConfig> {
+    let variables = variables.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    Resolver { environment: &Variables(variables) }.resolve(text)
+}
+
+#[test]
+fn names_the_database_without_its_secret() {
+    let database = resolve("postgres://relay:secret@db:6432/app?sslmode=require", &[]).unwrap();
+    assert_eq!(database.display_name(), "db:6432/app");
+    assert!(!format!("{database:?}").contains("secret"), "{database:?}");
+    let many = resolve("postgres://relay@a:1,b:2/app", &[]).unwrap();
+    assert_eq!(many.display_name(), "a:1,b:2/app");
+    let pairs = resolve("host=/run/pg user=relay", &[]).unwrap();
+    assert_eq!(pairs.display_name(), "/run/pg:5432/relay");
+    assert!(pairs.is_local() && !many.is_local());
+}
+
+#[test]
+fn the_environment_fills_what_is_open() {
+    let variables = [
+        ("PGHOST", "envhost"),
+        ("PGPORT", "7777"),
+        ("PGUSER", "envuser"),
+        ("PGPASSWORD", "envpassword"),
+        ("PGDATABASE", "envdb"),
+        ("PGTARGETSESSIONATTRS", "read-write"),
+    ];
+    let all = resolve("", &variables).unwrap();
+    assert_eq!(all.display_name(), "envhost:7777/envdb");
+    assert_eq!(all.driver.get_user(), Some("envuser"));
+    assert_eq!(all.driver.get_password(), Some(&b"envpassword"[..]));
+    assert_eq!(all.driver.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+    let some = resolve("postgres://given:word@host/", &variables).unwrap();
+    // A URL says its port: without a number it is the usual one.
+    assert_eq!(some.display_name(), "host:5432/envdb");
+    assert_eq!(resolve("host=pairs", &variables).unwrap().display_name(), "pairs:7777/envdb");
+    assert_eq!(some.driver.get_user(), Some("given"));
+    assert_eq!(some.driver.get_password(), Some(&b"word"[..]));
+}
+
+#[test]
+fn waits_ten_seconds_unless_told_otherwise() {
+    let timeout = |text: &str| {
+        resolve(&format!("postgres://u@h/d{text}"), &[])
+            .unwrap()
+            .driver
+            .get_connect_timeout()
+            .copied()
+    };
+    assert_eq!(timeout(""), Some(Duration::from_secs(10)));
+    assert_eq!(timeout("?connect_timeout=3"), Some(Duration::from_secs(3)));
+    assert_eq!(timeout("?connect_timeout=1"), Some(Duration::from_secs(2)));
+    assert_eq!(timeout("?connect_timeout=0"), None);
+    let database =
+        resolve("postgres://u@h/d?tcp_user_timeout=1500&keepalives_idle=7", &[]).unwrap();
+    assert_eq!(database.driver.get_tcp_user_timeout(), Some(&Duration::from_millis(1500)));
+    assert_eq!(database.driver.get_keepalives_idle(), Duration::from_secs(7));
+    assert_eq!(database.driver.get_keepalives_interval(), Some(KEEPALIVES_INTERVAL));
+    assert_eq!(database.driver.get_keepalives_retries(), Some(3));
+}
+
+#[test]
+fn carries_the_mark_behind_the_given_options() {
+    let options = |text: &str| {
+        let database = resolve(text, &[]).unwrap();
+        database.driver.get_options().map(str::to_owned)
+    };
+    assert_eq!(options("host=h").as_deref(), Some("-c postrider.direct=on"));
+    let url = "postgres://h/d?options=-c%20work_mem%3D1MB";
+    assert_eq!(options(url).as_deref(), Some("-c work_mem=1MB -c postrider.direct=on"));
+}
+
+#[test]
+fn takes_the_password_from_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = std::env::temp_dir().join(format!("postrider-home-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join(".pgpass");
+    std::fs::write(&file, "db:5432:app:relay:filed\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let home = folder.to_str().unwrap().to_owned();
+    let url = "postgres://relay@db/app";
+    let found = resolve(url, &[("HOME", &home)]).unwrap();
+    assert_eq!(found.driver.get_password(), Some(&b"filed"[..]));
+    let other = resolve("postgres://other@db/app", &[("HOME", &home)]).unwrap();
+    assert_eq!(other.driver.get_password(), None);
+    let passfile = format!("{url}?passfile={}", file.display());
+    let found = resolve(&passfile, &[]).unwrap();
+    assert_eq!(found.driver.get_password(), Some(&b"filed"[..]));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn says_which_parameter_has_no_meaning() {
+    for (text, variables, word) in [
+        ("postgres://u:secret@h/d?sslmode=verfy-full", &[][..], "verfy-full"),
+        ("postgres://u:secret@h/d?colour=red", &[], "colour"),
+        ("postgres://u:secret@h:port/d", &[], "port"),
+        ("postgres://u:secret@h/d?connect_timeout=soon", &[], "connect_timeout"),
+        ("postgres://u:secret@h/d?target_session_attrs=standby", &[], "standby"),
+        ("postgres://u:secret@h/d?gssencmode=require", &[], "gssencmode"),
+        ("postgres://u:secret@h/d?sslcert=/a", &[], "sslkey"),
+        ("postgres://u:secret@h/d?sslmode=verify-full", &[], "root certificate"),
+        ("", &[("PGPORT", "x")], "PGPORT"),
+        ("", &[("PGSERVICE", "x")], "PGSERVICE"),
+        ("", &[("PGSSLMODE", "x")], "sslmode"),
+    ] {
+        let error = resolve(text, variables).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+        assert!(error.message().contains(word), "{text}: {error}");
+        assert!(error.remedy().is_some(), "{text}");
+        assert!(!format!("{error} {error:?}").contains("secret"), "{text}: {error}");
+    }
+}

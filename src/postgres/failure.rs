@@ -1,0 +1,258 @@
+//! What an error of PostgreSQL means: the one place that knows SQLSTATEs.
+//!
+//! Promises: one line of cause, one line of what to do, for everything an operator can meet; the
+//! server's message and its SQLSTATE for everything else.
+//! Must not: decide whether to try again; [`ErrorKind`] does.
+//! Fails: never.
+//!
+//! Source: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
+
+use std::error::Error as StdError;
+use std::io;
+
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::error::{Error, ErrorKind};
+
+/// Turns an error of the driver into one of ours. `operation` completes "cannot …".
+pub fn classify(operation: &str, error: tokio_postgres::Error) -> Error {
+    let (kind, cause, remedy) = explain(&error);
+    let classified = Error::new(kind, format!("cannot {operation}: {cause}"));
+    let classified = match remedy {
+        Some(remedy) => classified.with_remedy(remedy),
+        None => classified,
+    };
+    classified.with_source(error)
+}
+
+/// Kind, cause, remedy.
+type Explanation = (ErrorKind, String, Option<&'static str>);
+
+fn explain(error: &tokio_postgres::Error) -> Explanation {
+    if let Some(database) = error.as_db_error() {
+        return explain_database(database);
+    }
+    if is_tls(error) {
+        return explain_tls(error);
+    }
+    if error.is_closed() {
+        let remedy = "See the server's log for the reason; it was stopped, or the network cut";
+        return (ErrorKind::PostgresUnavailable, "the connection has ended".into(), Some(remedy));
+    }
+    if let Some(cause) = find_io(error) {
+        return explain_io(cause);
+    }
+    explain_driver(error)
+}
+
+/// The driver's own refusals have no public kind; their text is their kind.
+fn explain_driver(error: &tokio_postgres::Error) -> Explanation {
+    let cause = with_sources(error);
+    match error.to_string().as_str() {
+        "authentication error" => (
+            ErrorKind::PostgresRefused,
+            cause,
+            Some("Set the password in the URL, in PGPASSWORD or in ~/.pgpass"),
+        ),
+        "invalid configuration" | "invalid connection string" => {
+            (ErrorKind::Config, cause, Some("Correct --database-url"))
+        }
+        "unexpected message from server" | "error parsing response from server" => (
+            ErrorKind::PostgresRefused,
+            cause,
+            Some("Check that host and port are those of a PostgreSQL server, not of a proxy"),
+        ),
+        "timeout waiting for server" => (
+            ErrorKind::PostgresUnavailable,
+            cause,
+            Some("Check that the server is up and the network lets you through"),
+        ),
+        _ => (ErrorKind::Internal, cause, None),
+    }
+}
+
+/// Whether encryption is what failed. The driver tells it by its text only.
+pub(super) fn is_tls(error: &tokio_postgres::Error) -> bool {
+    error.to_string() == "error performing TLS handshake"
+}
+
+/// Whether the server's `pg_hba.conf` has no line for this user, host and encryption.
+pub(super) fn is_host_refusal(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+}
+
+fn explain_tls(error: &tokio_postgres::Error) -> Explanation {
+    let cause = with_sources(error);
+    if cause.contains("does not support TLS") {
+        let remedy = "Turn on ssl in the server, or accept an open connection with sslmode=prefer";
+        return (ErrorKind::PostgresRefused, "the server does not offer TLS".into(), Some(remedy));
+    }
+    match find_io(error) {
+        Some(io) if !io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            (ErrorKind::PostgresUnavailable, cause, Some("Check the network and the server's log"))
+        }
+        _ => (
+            ErrorKind::PostgresRefused,
+            cause,
+            Some("Check sslmode, sslrootcert, sslcert and sslkey against the server's certificate"),
+        ),
+    }
+}
+
+fn explain_io(error: &io::Error) -> Explanation {
+    let (cause, remedy) = match error.kind() {
+        io::ErrorKind::ConnectionRefused => (
+            "connection refused".to_owned(),
+            "Check host and port, and that PostgreSQL is running and listens there",
+        ),
+        io::ErrorKind::TimedOut => (
+            "no answer in time".to_owned(),
+            "Check that the server is up and the network lets you through",
+        ),
+        io::ErrorKind::NotFound => (
+            "there is no such socket".to_owned(),
+            "Check the socket folder in host, and that PostgreSQL is running",
+        ),
+        io::ErrorKind::PermissionDenied if error.to_string().contains("allow writes") => {
+            let remedy = "Connect to the primary; list all servers in the URL to find it";
+            return (ErrorKind::Standby, error.to_string(), Some(remedy));
+        }
+        _ if error.to_string().contains("lookup") => {
+            (format!("the host's name is not known ({error})"), "Check the host in the URL and DNS")
+        }
+        _ => (error.to_string(), "Check the network and the server's log"),
+    };
+    (ErrorKind::PostgresUnavailable, cause, Some(remedy))
+}
+
+fn explain_database(error: &DbError) -> Explanation {
+    let (kind, remedy) = judge(error.code().code(), error.message());
+    let mut cause = format!("{} (SQLSTATE {})", error.message(), error.code().code());
+    if remedy.is_none()
+        && let Some(detail) = error.detail()
+    {
+        cause.push_str(": ");
+        cause.push_str(&detail.replace('\n', " "));
+    }
+    (kind, cause, remedy)
+}
+
+const POOLER: &str =
+    "Connect to PostgreSQL itself: a connection pooler shares sessions, the relay needs its own";
+
+/// The table: SQLSTATE → kind and remedy.
+fn judge(state: &str, message: &str) -> (ErrorKind, Option<&'static str>) {
+    use ErrorKind::{PostgresRefused as Refused, PostgresUnavailable as Unavailable};
+    let (kind, remedy) = match state {
+        "28P01" => (Refused, "Set the right password in the URL, in PGPASSWORD or in ~/.pgpass"),
+        "28000" => (Refused, "Check the user, and that pg_hba.conf lets this host in with it"),
+        "3D000" => (Refused, "Create the database, or correct its name in --database-url"),
+        "42501" if message.contains("row-level security") => {
+            (Refused, "Turn row security off for the outbox, or give the role BYPASSRLS")
+        }
+        "42501" => (Refused, "Grant the role the rights listed in sql/roles.sql"),
+        "42P01" | "3F000" | "42703" => (ErrorKind::Schema, "Run `postrider migrate up`"),
+        "42P07" => (ErrorKind::Schema, "Choose another name with --outbox, or rename what is there"),
+        "55P03" => (Unavailable, "Another transaction holds a lock; end it, or try again later"),
+        "57P03" => (Unavailable, "Wait until the server has started"),
+        "57P01" | "57P02" => (Unavailable, "The server was stopped, or the session ended by hand"),
+        "53300" => (Unavailable, "Free connections, or raise max_connections or the role's limit"),
+        "53100" => (Unavailable, "Free space on the server's disk"),
+        "25006" => (ErrorKind::Standby, "Connect to the primary, and let it accept writes"),
+        "26000" | "42P05" => (Refused, POOLER),
+        "08P01" if message.contains("startup parameter") => (Refused, POOLER),
+        _ => return (other(state), None),
+    };
+    (kind, Some(remedy))
+}
+
+/// What a new session may mend is worth another try; the rest is not.
+fn other(state: &str) -> ErrorKind {
+    let passes = ["08", "40", "53", "55", "57", "58"].iter().any(|class| state.starts_with(class));
+    if passes || state == "XX000" {
+        ErrorKind::PostgresUnavailable
+    } else {
+        ErrorKind::PostgresRefused
+    }
+}
+
+/// The error of a connection that something between us and the server has taken over.
+pub(super) fn pooler(server: &str) -> Error {
+    let cause = format!("cannot use {server}: a connection pooler stands before PostgreSQL");
+    Error::new(ErrorKind::PostgresRefused, cause).with_remedy(POOLER)
+}
+
+fn find_io(error: &tokio_postgres::Error) -> Option<&io::Error> {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// The error and its sources on one line.
+fn with_sources(error: &tokio_postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text.replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sqlstate_has_its_kind() {
+        let table = [
+            ("28P01", "password authentication failed", ErrorKind::PostgresRefused, "password"),
+            ("28000", "no pg_hba.conf entry", ErrorKind::PostgresRefused, "pg_hba.conf"),
+            ("3D000", "database \"x\" does not exist", ErrorKind::PostgresRefused, "Create"),
+            ("42501", "permission denied for table cursor", ErrorKind::PostgresRefused, "roles"),
+            (
+                "42501",
+                "query would be affected by row-level security policy for table \"outbox\"",
+                ErrorKind::PostgresRefused,
+                "BYPASSRLS",
+            ),
+            ("42P01", "relation does not exist", ErrorKind::Schema, "migrate up"),
+            ("3F000", "schema does not exist", ErrorKind::Schema, "migrate up"),
+            ("57P03", "starting up", ErrorKind::PostgresUnavailable, "Wait"),
+            ("57P01", "terminating connection", ErrorKind::PostgresUnavailable, "stopped"),
+            ("53300", "too many clients", ErrorKind::PostgresUnavailable, "max_connections"),
+            ("25006", "read-only transaction", ErrorKind::Standby, "primary"),
+            (
+                "08P01",
+                "unsupported startup parameter: options",
+                ErrorKind::PostgresRefused,
+                "pooler",
+            ),
+            ("26000", "prepared statement missing", ErrorKind::PostgresRefused, "pooler"),
+        ];
+        for (state, message, kind, word) in table {
+            let (judged, remedy) = judge(state, message);
+            assert_eq!(judged, kind, "{state}");
+            assert!(remedy.unwrap().contains(word), "{state}: {remedy:?}");
+        }
+    }
+
+    #[test]
+    fn the_rest_is_tried_again_only_where_a_new_session_may_mend_it() {
+        for state in ["08006", "40P01", "57014", "58030", "XX000", "53200"] {
+            assert_eq!(judge(state, ""), (ErrorKind::PostgresUnavailable, None), "{state}");
+        }
+        for state in ["22P02", "42883", "XX001", "0A000"] {
+            assert_eq!(judge(state, ""), (ErrorKind::PostgresRefused, None), "{state}");
+        }
+    }
+}

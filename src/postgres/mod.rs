@@ -1,0 +1,148 @@
+//! Connections to PostgreSQL: sessions whose settings are ours, errors in our words.
+//!
+//! Promises: every session begins with `sql/queries/session.sql`, whatever the role's, the database's
+//! and the server's defaults are; a dropped [`Connection`] leaves no task behind.
+//! Must not: know the outbox. Send through a connection pooler: it would mix up the sessions.
+//! Fails: with cause and remedy, by [`classify`].
+
+mod config;
+mod connection_string;
+mod environment;
+mod failure;
+mod tls;
+mod types;
+
+use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+pub use config::DatabaseConfig;
+pub use failure::classify;
+pub use types::{Lsn, PgSnapshot, RawBytes, Xid8};
+
+use crate::error::{Error, ErrorKind, Result};
+use tls::Attempt;
+
+const SESSION: &str = include_str!("../../sql/queries/session.sql");
+
+/// A session of our own: its client, and the task that moves its bytes.
+#[derive(Debug)]
+pub struct Connection {
+    client: Client,
+    task: JoinHandle<()>,
+}
+
+impl Connection {
+    /// To send statements.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// To begin transactions.
+    pub fn client_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+impl Drop for Connection {
+    /// Closes the socket at once; the server ends the session and what it had not committed.
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Opens a session. `purpose` shows in `pg_stat_activity` as application_name `postrider <purpose>`.
+///
+/// # Errors
+/// When no server answers, refuses us, or is hidden by a connection pooler.
+pub async fn connect(database: &DatabaseConfig, purpose: &str) -> Result<Connection> {
+    let name = database.display_name();
+    let opening = open(database, purpose, &name);
+    let connection = match database.patience() {
+        None => opening.await?,
+        Some(patience) => tokio::time::timeout(patience, opening).await.map_err(|_| {
+            Error::new(
+                ErrorKind::PostgresUnavailable,
+                format!("cannot connect to {name}: no answer"),
+            )
+            .with_remedy("Check that the server is up and the network lets you through")
+        })??,
+    };
+    Ok(connection)
+}
+
+async fn open(database: &DatabaseConfig, purpose: &str, name: &str) -> Result<Connection> {
+    let mut driver = database.driver.clone();
+    driver.application_name(format!("postrider {purpose}"));
+    let attempts = if database.is_local() { &[Attempt::Open][..] } else { database.tls.attempts() };
+    let (last, first) = attempts.split_last().expect("every mode knows a way");
+    for attempt in first {
+        match open_once(database, &mut driver, *attempt).await? {
+            Ok(connection) => return prepare(connection, name).await,
+            Err(error) if failure::is_tls(&error) || failure::is_host_refusal(&error) => {
+                tracing::debug!(?attempt, %error, "trying with other encryption");
+            }
+            Err(error) => return Err(failed(name, error)),
+        }
+    }
+    let connection = open_once(database, &mut driver, *last).await?;
+    prepare(connection.map_err(|error| failed(name, error))?, name).await
+}
+
+fn failed(name: &str, error: tokio_postgres::Error) -> Error {
+    classify(&format!("connect to {name}"), error)
+}
+
+type Opened = std::result::Result<Connection, tokio_postgres::Error>;
+
+/// One attempt. The outer error is about our own files.
+async fn open_once(
+    database: &DatabaseConfig,
+    driver: &mut tokio_postgres::Config,
+    attempt: Attempt,
+) -> Result<Opened> {
+    driver.ssl_mode(match attempt {
+        Attempt::Open => SslMode::Disable,
+        Attempt::EncryptedIfOffered => SslMode::Prefer,
+        Attempt::Encrypted => SslMode::Require,
+    });
+    if attempt == Attempt::Open {
+        return Ok(spawn(driver, NoTls).await);
+    }
+    Ok(spawn(driver, MakeRustlsConnect::new(database.tls.client_config()?)).await)
+}
+
+async fn spawn<T>(driver: &tokio_postgres::Config, tls: T) -> Opened
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+    T::TlsConnect: Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    let (client, connection) = driver.connect(tls).await?;
+    let purpose = driver.get_application_name().unwrap_or_default().to_owned();
+    let task = tokio::spawn(async move {
+        // The client only learns that the connection is closed; the reason is said here.
+        if let Err(error) = connection.await {
+            let error = classify("keep the connection", error);
+            tracing::warn!(session = %purpose, error = %error.message(), "connection lost");
+        }
+    });
+    Ok(Connection { client, task })
+}
+
+/// Gives the session its settings, and checks that it is PostgreSQL's own.
+async fn prepare(connection: Connection, name: &str) -> Result<Connection> {
+    let answer = connection.client.simple_query(SESSION).await;
+    let answer = answer.map_err(|cause| classify("set up the session", cause))?;
+    let direct = answer
+        .iter()
+        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")));
+    if direct { Ok(connection) } else { Err(failure::pooler(name)) }
+}
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;
