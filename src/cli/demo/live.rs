@@ -34,7 +34,9 @@ impl LiveView {
             return Ok(());
         }
         let (columns, rows) = size()?;
-        let lines = panel::lines(picture, usize::from(columns), usize::from(rows));
+        // The last column stays empty: clearing to the end of a full line would take its last sign.
+        let columns = usize::from(columns.saturating_sub(1));
+        let lines = panel::lines(picture, columns, usize::from(rows));
         let mut frame = Vec::with_capacity(16 * 1024);
         queue!(frame, BeginSynchronizedUpdate)?;
         for (row, line) in (0..rows).zip(&lines) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::check::ShownRecord;
 use super::picture::{Phase, Picture, ShardFigures};
 use super::styled::{Line, Style, fit};
-use super::words::{count, faults, millis};
+use super::words::{after_rollback, count, faults, millis};
 
 /// Wider terminals leave the rest empty.
 const COLUMNS_MAX: usize = 120;
@@ -92,6 +92,7 @@ fn figures(picture: &Picture) -> Vec<Line> {
             .and(Style::Normal, " p99")
             .and(Style::Faint, "   from commit to consumer, last five seconds"),
     };
+    let gone = after_rollback(&picture.verdict);
     let number = |name: &str, number: u64, words: &str| {
         label(name)
             .and_until(LABEL + 10, Style::Strong, &count(number))
@@ -102,7 +103,7 @@ fn figures(picture: &Picture) -> Vec<Line> {
         ages,
         number("backlog", totals.backlog_events, "events committed, not yet at the consumer"),
         number("in all", totals.committed_events, "events committed"),
-        number("rolled back", totals.rolled_back_events, "events: never published"),
+        number("rolled back", totals.rolled_back_events, &format!("events: {gone}")),
     ];
     if picture.phase == Phase::Writing && picture.late > Duration::from_secs(1) {
         let words = format!(

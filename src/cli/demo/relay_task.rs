@@ -74,10 +74,8 @@ fn outcome(ended: std::result::Result<Result<()>, JoinError>) -> Result<()> {
 fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config> {
     let invalid = |cause: String| Error::new(ErrorKind::Internal, cause);
     Ok(Config {
-        database: DatabaseConfig(
-            url.parse().map_err(|cause: tokio_postgres::Error| invalid(cause.to_string()))?,
-        ),
-        outbox: OutboxName,
+        database: DatabaseConfig::parse(url)?,
+        outbox: OutboxName::default(),
         shards,
         cadence: Cadence { min: Duration::from_millis(5), max: Duration::from_millis(50) },
         page_rows: 5_000,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// One transaction in this many is rolled back.
 const ROLL_BACK_EVERY: u64 = 20;
 /// One order in this many is a new customer's.
-const NEW_CUSTOMER_EVERY: u64 = 10;
+const NEW_CUSTOMER_EVERY: i64 = 10;
 /// With this many orders on their way, two of three transactions are about one of them.
 const OPEN_ORDERS: usize = 100;
 
@@ -112,7 +112,7 @@ impl Schedule {
 
     fn place(&mut self) -> Work {
         self.orders += 1;
-        let is_new = self.customers == 0 || self.orders as u64 % NEW_CUSTOMER_EVERY == 0;
+        let is_new = self.customers == 0 || self.orders % NEW_CUSTOMER_EVERY == 0;
         let customer = if is_new {
             self.customers += 1;
             Customer::New(self.customers)

@@ -5,7 +5,7 @@
 
 use super::ages::Percentiles;
 use super::check::Totals;
-use super::words::{conclusion, count, millis};
+use super::words::{after_rollback, conclusion, count, millis};
 use crate::audit::Verdict;
 
 /// What the demo has found.
@@ -34,10 +34,6 @@ pub(super) fn lines(findings: &Findings) -> Vec<String> {
         0 => "no repeats".to_owned(),
         repeats => format!("{} repeats (same id: consumers drop them)", count(repeats)),
     };
-    let published = match verdict.rolled_back {
-        0 => "never published".to_owned(),
-        published => format!("{} of them were published", count(published)),
-    };
     vec![
         String::new(),
         format!("ran on       {}", findings.servers),
@@ -47,9 +43,10 @@ pub(super) fn lines(findings: &Findings) -> Vec<String> {
             count(totals.committed_transactions)
         ),
         format!(
-            "rolled back  {} events in {} transactions: {published}",
+            "rolled back  {} events in {} transactions: {}",
             count(totals.rolled_back_events),
-            count(totals.rolled_back_transactions)
+            count(totals.rolled_back_transactions),
+            after_rollback(verdict)
         ),
         format!("delivered    {} events, {repeats}", count(verdict.delivered)),
         format!("the check    {}", conclusion(verdict)),

@@ -41,6 +41,14 @@ pub(super) fn faults(verdict: &Verdict) -> Vec<String> {
     .collect()
 }
 
+/// What became of the events that were rolled back.
+pub(super) fn after_rollback(verdict: &Verdict) -> String {
+    match verdict.rolled_back {
+        0 => "never published".to_owned(),
+        published => format!("{} of them were published", count(published)),
+    }
+}
+
 /// The last word.
 pub(super) fn conclusion(verdict: &Verdict) -> String {
     let mut faults = faults(verdict);
