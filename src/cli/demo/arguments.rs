@@ -7,6 +7,8 @@ use std::num::NonZeroU16;
 
 use clap::{Args, ValueEnum};
 
+use crate::error::{Error, ErrorKind};
+
 /// Try postrider here and now: starts a PostgreSQL and a Kafka of its own, writes orders, relays
 /// their events, and checks that each committed one arrives in order and no other one does.
 #[derive(Args, Clone, Debug)]
@@ -60,6 +62,26 @@ pub enum BrokerChoice {
     Mock,
 }
 
+/// The check remembers every event, with about 150 bytes for each.
+const MOST_EVENTS: u64 = 10_000_000;
+
+impl DemoArguments {
+    /// Refuses what would fill the memory.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if u64::from(self.seconds) * u64::from(self.rate) <= MOST_EVENTS {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Config,
+            format!(
+                "the demo remembers every event: {} s at {} events/s are too many",
+                self.seconds, self.rate
+            ),
+        )
+        .with_remedy("stay below ten million events; postrider-load is made for more"))
+    }
+}
+
 fn parse_setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.trim().is_empty() => {
@@ -72,6 +94,32 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        arguments: DemoArguments,
+    }
+
+    fn parsed(words: &[&str]) -> Result<DemoArguments, clap::Error> {
+        let words = std::iter::once(&"demo").chain(words);
+        <Command as clap::Parser>::try_parse_from(words).map(|command| command.arguments)
+    }
+
+    #[test]
+    fn more_than_the_memory_holds_is_refused() {
+        assert!(parsed(&[]).unwrap().check().is_ok());
+        let error = parsed(&["--seconds", "3600", "--rate", "9000"]).unwrap().check().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("postrider-load"), "{error}");
+    }
+
+    #[test]
+    fn values_without_meaning_are_refused() {
+        for words in [["--seconds", "0"], ["--rate", "0"], ["--shards", "0"], ["--broker", "x"]] {
+            assert!(parsed(&words).is_err(), "{words:?}");
+        }
+    }
 
     #[test]
     fn setting_needs_a_name_and_a_value() {

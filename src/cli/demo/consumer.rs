@@ -138,6 +138,8 @@ fn client(brokers: &str, topics: &[&str]) -> std::result::Result<BaseConsumer, K
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
         .set("check.crcs", "true")
+        // The mock answers a fetch only after this time; Kafka as soon as there is something.
+        .set("fetch.wait.max.ms", "20")
         .create()?;
     let mut list = TopicPartitionList::new();
     for (topic, partition) in places(topics) {

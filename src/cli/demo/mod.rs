@@ -57,6 +57,7 @@ const RUNTIME_DEADLINE: Duration = Duration::from_secs(2);
 /// When a server does not start, the demo is interrupted before that, or a part of it cannot be
 /// made. Each kind has its own exit code.
 pub fn run(arguments: DemoArguments) -> Result<ExitCode> {
+    arguments.check()?;
     let warnings = Warnings::collect();
     let runtime = Runtime::new().map_err(|cause| {
         Error::new(ErrorKind::Internal, format!("cannot start the runtime: {cause}"))

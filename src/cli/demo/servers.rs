@@ -15,8 +15,8 @@ use tokio::sync::oneshot;
 use super::arguments::{BrokerChoice, DemoArguments};
 use super::interrupt::Interrupt;
 use crate::embedded::{
-    Broker, EmbeddedError, Heap, JavaCompiler, Kafka, KafkaOptions, MockKafka, MockOptions,
-    Postgres, PostgresOptions,
+    Broker, EmbeddedError, Heap, JavaCompiler, KafkaOptions, MockKafka, MockOptions, Postgres,
+    PostgresOptions,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -131,27 +131,16 @@ fn start_broker(
     progress: &dyn Fn(&str),
 ) -> std::result::Result<Broker, EmbeddedError> {
     if choice == BrokerChoice::Mock {
-        return start_mock(topics, "as asked for by --broker mock".to_owned(), progress);
+        let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        let reason = "asked for by --broker mock".to_owned();
+        let options = MockOptions { topics, partitions: PARTITIONS, reason };
+        return MockKafka::start(options, progress).map(Broker::Mock);
     }
-    match Kafka::start(options, progress) {
-        Ok(kafka) => Ok(Broker::Kafka(Box::new(kafka))),
-        Err(missing) if missing.is_missing_part() => {
-            progress(&format!("no Kafka on this machine: {missing}"));
-            progress("librdkafka's mock cluster stands in: the relay is real, the broker is not");
-            start_mock(topics, "Kafka is not installed".to_owned(), progress)
-        }
-        Err(error) => Err(error),
+    let broker = Broker::start(options, topics, progress)?;
+    if matches!(broker, Broker::Mock(_)) {
+        progress("Kafka is missing, its mock stands in: the relay is real, the broker is not");
     }
-}
-
-fn start_mock(
-    topics: &[&str],
-    reason: String,
-    progress: &dyn Fn(&str),
-) -> std::result::Result<Broker, EmbeddedError> {
-    let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
-    let options = MockOptions { topics, partitions: PARTITIONS, reason };
-    MockKafka::start(options, progress).map(Broker::Mock)
+    Ok(broker)
 }
 
 fn postgres_options(arguments: &DemoArguments) -> PostgresOptions {
@@ -207,6 +196,6 @@ mod tests {
         let lines = lines.into_inner().join("\n");
         assert!(lines.contains("java not found"), "{lines}");
         assert!(lines.contains("install openjdk-17-jre-headless"), "{lines}");
-        assert!(lines.contains("mock cluster stands in"), "{lines}");
+        assert!(lines.contains("the broker is not"), "{lines}");
     }
 }
