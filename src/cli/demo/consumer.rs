@@ -21,7 +21,7 @@ use crate::encode::{ID_HEADER, TYPE_HEADER};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventId;
 
-const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 /// Nobody looks at more of a value than this.
 const SHOWN_VALUE_CHARS: usize = 200;
@@ -134,7 +134,6 @@ fn client(brokers: &str, topics: &[&str]) -> std::result::Result<BaseConsumer, K
     let client: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("client.id", "postrider-demo-consumer")
-        .set("group.id", "postrider-demo")
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
         .set("check.crcs", "true")

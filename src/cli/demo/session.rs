@@ -20,19 +20,39 @@ use super::shop::{Shop, TOPICS};
 use super::summary::Findings;
 use super::tables;
 use super::warnings::Warnings;
+use super::words::{Course, count};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Ages of the first seconds are left out: caches, producers and Java are cold.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// How long the relay may take to work off what is left when the shop has closed.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(60);
+/// When the shop has closed, something must arrive within this time, again and again.
+const STALL_DEADLINE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What came of it: what was found, and what went wrong.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) findings: Findings,
-    pub(super) troubles: Vec<Error>,
+    pub(super) troubles: Vec<String>,
+}
+
+/// What went wrong; several parts often have the same words for it.
+#[derive(Debug, Default)]
+struct Troubles(Vec<String>);
+
+impl Troubles {
+    fn note(&mut self, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            let words = error.to_string();
+            if !self.0.contains(&words) {
+                self.0.push(words);
+            }
+        }
+    }
+
+    fn course(&self) -> Course {
+        if self.0.is_empty() { Course::Finished } else { Course::BrokenOff }
+    }
 }
 
 /// The parts that run at the same time.
@@ -86,21 +106,22 @@ impl Parts {
         end: Instant,
         interrupt: &Interrupt,
     ) -> Result<Outcome> {
-        let mut troubles = Vec::new();
-        let written = display.until(Phase::Writing, self.write(end, interrupt)).await?;
-        troubles.extend(written.err());
+        let mut troubles = Troubles::default();
+        troubles.note(display.until(Phase::Writing, self.write(end, interrupt)).await?);
         let Self { check, consumer, mut relay, shop } = self;
-        troubles.extend(display.until(Phase::Draining, shop.close()).await?.err());
-        if troubles.is_empty() {
-            let drained = drain(&check, &consumer, &mut relay);
-            troubles.extend(display.until(Phase::Draining, drained).await?.err());
+        troubles.note(display.until(Phase::Draining, shop.close()).await?);
+        if troubles.course() == Course::Finished {
+            let drained = drain(&check, &consumer, &mut relay, interrupt);
+            troubles.note(display.until(Phase::Draining, drained).await?);
         }
-        troubles.extend(display.until(Phase::Stopping, relay.stop()).await?.err());
-        troubles.extend(display.until(Phase::Stopping, consumer.finish()).await?.err());
+        troubles.note(display.until(Phase::Stopping, relay.stop()).await?);
+        troubles.note(display.until(Phase::Stopping, consumer.finish()).await?);
         let peak_rate = display.close();
         let (totals, verdict, ages) = check.conclude();
-        let findings = Findings { servers: String::new(), totals, verdict, ages, peak_rate };
-        Ok(Outcome { findings, troubles })
+        let course = troubles.course();
+        let findings =
+            Findings { servers: String::new(), totals, verdict, ages, course, peak_rate };
+        Ok(Outcome { findings, troubles: troubles.0 })
     }
 
     /// Lets the shop write until the end, the word to stop, or the first failure.
@@ -115,25 +136,48 @@ impl Parts {
     }
 }
 
-/// Waits until every committed event has arrived.
-async fn drain(check: &Check, consumer: &Consumer, relay: &mut RelayTask) -> Result<()> {
-    let empty = async {
-        while check.backlog_events() > 0 {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
+/// Waits until every committed event has arrived. The word that closed the shop does not end this;
+/// one that comes now does.
+async fn drain(
+    check: &Check,
+    consumer: &Consumer,
+    relay: &mut RelayTask,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let was_said = interrupt.was_said();
     tokio::select! {
-        () = empty => Ok(()),
+        emptied = empty(check) => emptied,
         error = relay.failure() => Err(error),
         error = ended(consumer) => Err(error),
-        () = tokio::time::sleep(DRAIN_DEADLINE) => Err(Error::new(
+        () = interrupt.wait(), if !was_said => Err(Error::new(
             ErrorKind::Internal,
-            format!(
-                "{} committed events did not arrive within {} s after the shop closed",
-                check.backlog_events(),
-                DRAIN_DEADLINE.as_secs()
-            ),
+            "interrupted while the relay worked off what was left",
         )),
+    }
+}
+
+/// Waits until the backlog is empty, or has not become smaller for too long.
+async fn empty(check: &Check) -> Result<()> {
+    let (mut least, mut changed_at) = (u64::MAX, Instant::now());
+    loop {
+        let backlog = check.backlog_events();
+        if backlog == 0 {
+            return Ok(());
+        }
+        if backlog < least {
+            (least, changed_at) = (backlog, Instant::now());
+        }
+        if changed_at.elapsed() > STALL_DEADLINE {
+            return Err(Error::new(
+                ErrorKind::Internal,
+                format!(
+                    "{} committed events are left, and none has arrived for {} s",
+                    count(backlog),
+                    STALL_DEADLINE.as_secs()
+                ),
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

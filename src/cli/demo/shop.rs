@@ -58,7 +58,8 @@ impl Drop for Session {
 
 async fn connect(url: &str) -> Result<Session> {
     let connecting = tokio_postgres::connect(url, NoTls).await;
-    let (client, connection) = connecting.map_err(|cause| classify("the demo's shop", cause))?;
+    let (client, connection) =
+        connecting.map_err(|cause| classify("connect the demo's shop", cause))?;
     let task = tokio::spawn(async move {
         // The client's next call fails with the same cause, and that is where it is told.
         if let Err(cause) = connection.await {
@@ -72,7 +73,7 @@ async fn connect(url: &str) -> Result<Session> {
 pub(super) async fn build(url: &str) -> Result<()> {
     let session = connect(url).await?;
     let built = session.client.batch_execute(SHOP).await;
-    built.map_err(|cause| classify("making the shop's tables", cause))
+    built.map_err(|cause| classify("make the shop's tables", cause))
 }
 
 /// The open shop.
@@ -232,7 +233,7 @@ impl Clerk {
             client.prepare(EVENT),
         );
         let (customer_register, order_place, order_line, order_lock, order_step, event) =
-            prepared.map_err(|cause| classify("preparing the shop's statements", cause))?;
+            prepared.map_err(|cause| classify("prepare the shop's statements", cause))?;
         Ok(Self {
             session,
             customer_register,
@@ -253,7 +254,7 @@ impl Clerk {
                 Work::Advance { order } if !committed => counter.schedule().not_advanced(order),
                 Work::Place { .. } | Work::Advance { .. } => {}
             }
-            ended.map_err(|cause| classify("the demo's shop", cause))?;
+            ended.map_err(|cause| classify("write orders", cause))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use super::ages::Percentiles;
 use super::check::Totals;
-use super::words::{after_rollback, conclusion, count, millis};
+use super::words::{Course, after_rollback, conclusion, count, millis};
 use crate::audit::Verdict;
 
 /// What the demo has found.
@@ -15,6 +15,7 @@ pub(super) struct Findings {
     pub(super) totals: Totals,
     pub(super) verdict: Verdict,
     pub(super) ages: Percentiles,
+    pub(super) course: Course,
     /// Events per second at best.
     pub(super) peak_rate: u64,
 }
@@ -49,7 +50,7 @@ pub(super) fn lines(findings: &Findings) -> Vec<String> {
             after_rollback(verdict)
         ),
         format!("delivered    {} events, {repeats}", count(verdict.delivered)),
-        format!("the check    {}", conclusion(verdict)),
+        format!("the check    {}", conclusion(verdict, findings.course)),
         format!("peak rate    {} events/s delivered", count(findings.peak_rate)),
         format!("age          {age}"),
         String::new(),
@@ -73,6 +74,7 @@ mod tests {
             totals: Totals { rolled_back_events: 7, ..Totals::default() },
             verdict: Verdict { committed: 3, delivered: 3, ..Verdict::default() },
             ages: Percentiles::default(),
+            course: Course::Finished,
             peak_rate: 12,
         };
         assert!(lines(&findings).join("\n").contains("never published"));

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+/// The relay puts librdkafka's words into its own warnings; the consumer's errors are returned.
+const FILTER: &str = "warn,librdkafka=off,rdkafka=off";
 const KEPT_LINES: usize = 20;
 
 /// The warnings so far.
@@ -28,7 +30,7 @@ impl Warnings {
     pub(super) fn collect() -> Self {
         let warnings = Self::default();
         let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(EnvFilter::new("warn"))
+            .with_env_filter(EnvFilter::new(FILTER))
             .with_writer(warnings.clone())
             .with_ansi(false)
             .without_time()

@@ -49,24 +49,39 @@ pub(super) fn after_rollback(verdict: &Verdict) -> String {
     }
 }
 
+/// How the demo came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Course {
+    /// Everything that was committed had its time to arrive.
+    Finished,
+    /// Something failed on the way.
+    BrokenOff,
+}
+
 /// The last word.
-pub(super) fn conclusion(verdict: &Verdict) -> String {
+pub(super) fn conclusion(verdict: &Verdict, course: Course) -> String {
     let mut faults = faults(verdict);
-    if verdict.missing > 0 {
+    if verdict.missing > 0 && course == Course::Finished {
         faults.insert(0, format!("{} committed but not delivered", count(verdict.missing)));
-    }
-    if verdict.committed == 0 {
-        return "nothing was checked: no event was committed".to_owned();
     }
     if !faults.is_empty() {
         return format!("BROKEN: {}", faults.join(", "));
+    }
+    if course == Course::BrokenOff {
+        let missing = count(verdict.missing);
+        return format!(
+            "not finished: {missing} committed events had not arrived when it broke off"
+        );
+    }
+    if verdict.committed == 0 {
+        return "nothing was checked: no event was committed".to_owned();
     }
     "holds: every committed event arrived, each order's in order, nothing else did".to_owned()
 }
 
 /// Whether the demo has shown what it is there to show.
-pub(super) fn is_proven(verdict: &Verdict) -> bool {
-    verdict.committed > 0 && verdict.holds()
+pub(super) fn is_proven(verdict: &Verdict, course: Course) -> bool {
+    course == Course::Finished && verdict.committed > 0 && verdict.holds()
 }
 
 #[cfg(test)]
@@ -85,14 +100,24 @@ mod tests {
     #[test]
     fn conclusion_names_every_fault() {
         let clean = Verdict { committed: 5, delivered: 5, repeats: 2, ..Verdict::default() };
-        assert!(conclusion(&clean).starts_with("holds"));
-        assert!(is_proven(&clean));
+        assert!(conclusion(&clean, Course::Finished).starts_with("holds"));
+        assert!(is_proven(&clean, Course::Finished));
         let broken = Verdict { missing: 1, rolled_back: 2, out_of_order: 3, ..clean };
-        let text = conclusion(&broken);
+        let text = conclusion(&broken, Course::Finished);
         for part in ["BROKEN", "1 committed but not", "2 rolled back but", "3 out of order"] {
             assert!(text.contains(part), "{text}");
         }
-        assert!(!is_proven(&broken));
-        assert!(!is_proven(&Verdict::default()), "nothing is no proof");
+        assert!(!is_proven(&broken, Course::Finished));
+        assert!(!is_proven(&Verdict::default(), Course::Finished), "nothing is no proof");
+    }
+
+    #[test]
+    fn broken_off_is_no_proof_and_no_fault() {
+        let clean = Verdict { committed: 5, delivered: 5, ..Verdict::default() };
+        assert!(!is_proven(&clean, Course::BrokenOff));
+        let open = Verdict { delivered: 4, missing: 1, ..clean };
+        assert!(conclusion(&open, Course::BrokenOff).starts_with("not finished: 1 "));
+        let broken = Verdict { invented: 1, ..open };
+        assert!(conclusion(&broken, Course::BrokenOff).starts_with("BROKEN: 1 written by nobody"));
     }
 }
