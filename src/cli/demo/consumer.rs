@@ -134,6 +134,8 @@ fn client(brokers: &str, topics: &[&str]) -> std::result::Result<BaseConsumer, K
     let client: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("client.id", "postrider-demo-consumer")
+        // librdkafka assigns nothing to a consumer without a group, although no group is used.
+        .set("group.id", "postrider-demo")
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
         .set("check.crcs", "true")
