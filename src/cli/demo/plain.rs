@@ -47,13 +47,23 @@ fn line(picture: &Picture) -> String {
             _ => format!("p50 {}  p99 {}", millis(picture.ages.p50), millis(picture.ages.p99)),
         },
         format!("backlog {}", count(totals.backlog_events)),
-        format!("rolled back {}", count(totals.rolled_back_events)),
         judgement(picture),
     ];
     if picture.phase == Phase::Writing && picture.late > LATE {
         parts.push(format!("{} s late", picture.late.as_secs()));
     }
-    parts.join("  ").chars().take(output::COLUMNS).collect()
+    parts.push(format!("rolled back {}", count(totals.rolled_back_events)));
+    joined(parts)
+}
+
+/// The parts that fit; the first five always do.
+fn joined(mut parts: Vec<String>) -> String {
+    loop {
+        let line = parts.join("  ");
+        if line.chars().count() <= output::COLUMNS || parts.pop().is_none() {
+            return line;
+        }
+    }
 }
 
 fn judgement(picture: &Picture) -> String {
@@ -71,12 +81,13 @@ mod tests {
         let mut picture = picture();
         let text = line(&picture);
         assert!(text.len() <= output::COLUMNS, "{text}");
-        assert!(text.contains("order ok"), "{text}");
+        assert!(text.contains("order ok") && text.ends_with("rolled back 0"), "{text}");
         picture.verdict.out_of_order = 3;
-        picture.verdict.invented = 4_000_000;
+        picture.rate_in = 100_000;
         picture.late = Duration::from_secs(90);
         let text = line(&picture);
         assert!(text.chars().count() <= output::COLUMNS, "{text}");
         assert!(text.contains("BROKEN"), "{text}");
+        assert!(!text.contains("rolled back "), "it gives way: {text}");
     }
 }
