@@ -2,11 +2,7 @@
 //!
 //! Each test gives the demo a temporary folder of its own, so that what it leaves behind is seen.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "a test fails by a panic, with words"
-)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -68,6 +64,15 @@ fn processes_naming(folder: &Path) -> Vec<String> {
     let folder = folder.to_str().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines().filter(|line| line.contains(folder)).map(str::to_owned).collect()
+}
+
+/// The number of the process whose command line has this word and the folder.
+fn process_with(folder: &Path, word: &str) -> String {
+    let output = Command::new("ps").args(["-eo", "pid=,args="]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let folder = folder.to_str().unwrap();
+    let found = text.lines().find(|line| line.contains(word) && line.contains(folder));
+    found.unwrap().split_whitespace().next().unwrap().to_owned()
 }
 
 /// A running demo, whose output is collected.
@@ -249,6 +254,21 @@ fn servers_only_say_where_they_are_until_they_are_stopped() {
     std::net::TcpStream::connect(value("POSTRIDER_BROKERS")).unwrap();
     demo.signal("TERM");
     assert_eq!(demo.wait().status.code(), Some(0));
+    folder.assert_nothing_left();
+}
+
+#[test]
+fn lost_database_breaks_off_and_fails() {
+    let folder = Folder::new();
+    let arguments = ["--seconds", "600", "--rate", "100", "--plain", "--broker", "mock"];
+    let mut demo = Demo::start(&folder, &arguments);
+    demo.read_until("order ok");
+    let server = process_with(&folder.0, "/postgres -D ");
+    assert!(Command::new("kill").args(["-s", "KILL", &server]).status().unwrap().success());
+    let ended = demo.wait();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.output.contains("the check    not finished"), "{}", ended.output);
+    assert!(ended.progress.contains("error: cannot write orders"), "{}", ended.progress);
     folder.assert_nothing_left();
 }
 

@@ -52,8 +52,8 @@ impl LiveView {
         self.terminal.output.flush()
     }
 
-    /// Whether Ctrl-C, `q` or Escape was pressed since the last look. In raw mode the terminal makes
-    /// no signal of Ctrl-C.
+    /// Whether Ctrl-C, `q` or Escape was pressed since the last look. In raw mode the terminal
+    /// makes no signal of Ctrl-C.
     pub(super) fn wants_to_stop(&self) -> io::Result<bool> {
         let mut wants = false;
         while self.terminal.is_ours() && event::poll(Duration::ZERO)? {

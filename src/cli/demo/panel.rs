@@ -107,7 +107,7 @@ fn figures(picture: &Picture) -> Vec<Line> {
     ];
     if picture.phase == Phase::Writing && picture.late > Duration::from_secs(1) {
         let words = format!(
-            "{:.1} s behind {} events/s: PostgreSQL takes no more on this machine",
+            "{:.1} s behind {} events/s: this machine takes no more",
             picture.late.as_secs_f64(),
             count(picture.target_rate)
         );
@@ -122,7 +122,7 @@ fn verdict(picture: &Picture) -> Line {
     if !faults.is_empty() {
         return line.and(Style::Bad, format!("BROKEN  {}", faults.join(", ")));
     }
-    let line = line.and(Style::Good, "✔ holds").and(
+    let line = line.and(Style::Good, "✔ holds so far").and(
         Style::Normal,
         format!(
             "  {} delivered, each order's events in order, none rolled back",
@@ -260,7 +260,7 @@ mod tests {
         {
             assert!(shown.contains(part), "{part} in\n{shown}");
         }
-        assert!(shown.contains("✔ holds") && shown.contains("OrderPlaced"), "{shown}");
+        assert!(shown.contains("✔ holds so far") && shown.contains("OrderPlaced"), "{shown}");
         picture.verdict.misplaced = 1;
         assert!(text(&lines(&picture, 110, 40)).contains("BROKEN  1 in another partition"));
     }

@@ -20,7 +20,7 @@ use super::shop::{Shop, TOPICS};
 use super::summary::Findings;
 use super::tables;
 use super::warnings::Warnings;
-use super::words::Course;
+use super::words::{Course, count};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Ages of the first seconds are left out: caches, producers and Java are cold.
@@ -80,7 +80,8 @@ pub(super) async fn run(
     let shop = Shop::open(&url, arguments.rate, Arc::clone(&check)).await?;
     output::progress(&format!(
         "orders for {} s at {} events/s; one transaction in twenty is rolled back: never published",
-        arguments.seconds, arguments.rate
+        arguments.seconds,
+        count(u64::from(arguments.rate))
     ));
     begin = Instant::now();
     let subjects = Subjects {

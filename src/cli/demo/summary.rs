@@ -56,9 +56,9 @@ pub(super) fn lines(findings: &Findings) -> Vec<String> {
         String::new(),
         "next: three commands for your own database".to_owned(),
         r#"  postrider migrate up --database-url "$DATABASE_URL""#.to_owned(),
-        r#"  psql "$DATABASE_URL" -c "insert into outbox (aggregatetype, aggregateid, type, payload)"#
+        r#"  psql "$DATABASE_URL" -c "insert into outbox (aggregatetype, aggregateid,"#.to_owned(),
+        r#"      type, payload) values ('order', '1', 'OrderPlaced', '{\"total\": 42}')""#
             .to_owned(),
-        r#"      values ('order', '1', 'OrderPlaced', '{\"total\": 42}')""#.to_owned(),
         r#"  postrider run --database-url "$DATABASE_URL" --brokers localhost:9092"#.to_owned(),
     ]
 }
