@@ -17,6 +17,7 @@ use crate::logging;
 mod backlog;
 mod check;
 mod completions;
+pub mod demo;
 mod migrate;
 mod output;
 mod run;
@@ -48,6 +49,7 @@ enum Command {
     Migrate(migrate::MigrateArguments),
     Check(check::CheckArguments),
     Status(status::StatusArguments),
+    Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
 }
 
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Migrate(arguments) => migrate::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Status(arguments) => status::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
     ended.unwrap_or_else(|error| output::report(&error))

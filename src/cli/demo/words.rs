@@ -1,0 +1,123 @@
+//! Figures and verdicts in words.
+//!
+//! Promises: the same words in the live view, in plain lines and in the summary. Must not: print.
+//! Fails: never.
+
+use std::time::Duration;
+
+use crate::audit::Verdict;
+
+/// `1234567` as `1,234,567`.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Milliseconds, with a tenth below ten.
+pub(super) fn millis(duration: Duration) -> String {
+    let millis = duration.as_secs_f64() * 1e3;
+    if millis < 10.0 { format!("{millis:.1} ms") } else { format!("{} ms", count(millis as u64)) }
+}
+
+/// The faults that were found, in words; empty when there are none. Events that have not arrived
+/// are a fault only at the end.
+pub(super) fn faults(verdict: &Verdict) -> Vec<String> {
+    [
+        (verdict.rolled_back, "rolled back but published"),
+        (verdict.invented, "written by nobody"),
+        (verdict.out_of_order, "out of order"),
+        (verdict.misplaced, "in another partition than their aggregate"),
+    ]
+    .iter()
+    .filter(|(number, _)| *number > 0)
+    .map(|(number, what)| format!("{} {what}", count(*number)))
+    .collect()
+}
+
+/// What became of the events that were rolled back.
+pub(super) fn after_rollback(verdict: &Verdict) -> String {
+    match verdict.rolled_back {
+        0 => "never published".to_owned(),
+        published => format!("{} of them were published", count(published)),
+    }
+}
+
+/// How the demo came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Course {
+    /// Everything that was committed had its time to arrive.
+    Finished,
+    /// Something failed on the way.
+    BrokenOff,
+}
+
+/// The last word.
+pub(super) fn conclusion(verdict: &Verdict, course: Course) -> String {
+    let mut faults = faults(verdict);
+    if verdict.missing > 0 && course == Course::Finished {
+        faults.insert(0, format!("{} committed but not delivered", count(verdict.missing)));
+    }
+    if !faults.is_empty() {
+        return format!("BROKEN: {}", faults.join(", "));
+    }
+    if course == Course::BrokenOff {
+        let missing = count(verdict.missing);
+        return format!(
+            "not finished: {missing} committed events had not arrived when it broke off"
+        );
+    }
+    if verdict.committed == 0 {
+        return "nothing was checked: no event was committed".to_owned();
+    }
+    "holds: every committed event arrived, each order's in order, nothing else did".to_owned()
+}
+
+/// Whether the demo has shown what it is there to show.
+pub(super) fn is_proven(verdict: &Verdict, course: Course) -> bool {
+    course == Course::Finished && verdict.committed > 0 && verdict.holds()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_readable() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(millis(Duration::from_micros(1_240)), "1.2 ms");
+        assert_eq!(millis(Duration::from_millis(1_234)), "1,234 ms");
+    }
+
+    #[test]
+    fn conclusion_names_every_fault() {
+        let clean = Verdict { committed: 5, delivered: 5, repeats: 2, ..Verdict::default() };
+        assert!(conclusion(&clean, Course::Finished).starts_with("holds"));
+        assert!(is_proven(&clean, Course::Finished));
+        let broken = Verdict { missing: 1, rolled_back: 2, out_of_order: 3, ..clean };
+        let text = conclusion(&broken, Course::Finished);
+        for part in ["BROKEN", "1 committed but not", "2 rolled back but", "3 out of order"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!is_proven(&broken, Course::Finished));
+        assert!(!is_proven(&Verdict::default(), Course::Finished), "nothing is no proof");
+    }
+
+    #[test]
+    fn broken_off_is_no_proof_and_no_fault() {
+        let clean = Verdict { committed: 5, delivered: 5, ..Verdict::default() };
+        assert!(!is_proven(&clean, Course::BrokenOff));
+        let open = Verdict { delivered: 4, missing: 1, ..clean };
+        assert!(conclusion(&open, Course::BrokenOff).starts_with("not finished: 1 "));
+        let broken = Verdict { invented: 1, ..open };
+        assert!(conclusion(&broken, Course::BrokenOff).starts_with("BROKEN: 1 written by nobody"));
+    }
+}
