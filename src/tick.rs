@@ -96,7 +96,6 @@ impl Tick {
                 floor: previous.floor,
             });
         }
-        assert!(!snapshot.sees(next), "the tick's own transaction was running when it looked");
         let mut carry = Vec::with_capacity(snapshot.in_progress().len() + 1);
         for xid in snapshot.in_progress().iter().copied().filter(|xid| *xid != next) {
             push(&mut carry, xid, xid, previous.floor_of(xid));
@@ -114,7 +113,7 @@ impl Tick {
     /// A higher id does not tell: a tick's snapshot is taken before its id is assigned, so that of
     /// two ticks at once the one with the higher id may have the older snapshot.
     pub fn is_later_than(&self, other: &Self) -> bool {
-        self.snapshot.sees(other.next)
+        self.next != other.next && self.snapshot.sees(other.next)
     }
 
     /// Every row that `later` sees and `self` does not has its `seq` above this.
