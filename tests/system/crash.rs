@@ -159,6 +159,7 @@ async fn nothing_is_published_that_a_crash_of_postgresql_takes_back() {
     .await;
     let mut written: Vec<Inserted> = Vec::new();
     let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+    relay.wait_until_it_says("relaying").await;
     for crash in 0..3 {
         let client = fixture.client().await;
         client.batch_execute("set synchronous_commit = off").await.expect("the session lives");
