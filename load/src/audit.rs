@@ -64,13 +64,12 @@ pub(crate) struct Verdict {
 impl Verdict {
     /// Whether the promises held; repeats and foreign records are no fault.
     pub(crate) fn is_clean(&self) -> bool {
-        let faults = self.missing
-            + self.rolled_back
-            + self.invented
-            + self.out_of_order
-            + self.altered
-            + self.misplaced;
-        faults == 0 && self.delivered == self.committed && self.exact
+        self.missing + self.faults() == 0 && self.delivered == self.committed && self.exact
+    }
+
+    /// What is wrong whatever may still come.
+    pub(crate) fn faults(&self) -> u64 {
+        self.rolled_back + self.invented + self.out_of_order + self.altered + self.misplaced
     }
 
     /// One line for people.
@@ -129,6 +128,11 @@ impl Auditor {
     /// How many committed events were seen, each counted once.
     pub(crate) fn delivered(&self) -> u64 {
         self.counts.delivered
+    }
+
+    /// The counts so far; what is missing is known only to [`Auditor::verdict`].
+    pub(crate) fn counts(&self) -> &Verdict {
+        &self.counts
     }
 
     /// Takes the next record of a partition.

@@ -7,7 +7,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::environment::parse_note;
 use crate::event::SMALLEST_PAYLOAD_BYTES;
+use crate::session::Workload;
+use crate::threshold::Threshold;
 
 /// Load generator and auditor for a transactional outbox.
 #[derive(Debug, Parser)]
@@ -29,7 +32,14 @@ pub(crate) enum Command {
         after_help = "Example:\n  postrider-load drain --events 500000 --relay 'postrider run'"
     )]
     Drain(DrainArgs),
+    /// Write at a fixed rate, audit and time every record, and report.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
 }
+
+const RUN_EXAMPLES: &str = "Examples:
+  postrider-load run --rate 20000 --duration 60s --relay 'postrider run'
+  postrider-load run --rate 100000 --tx-size 100 --duration 10m --threshold 'p99<100ms' --out runs/live";
 
 /// Where the events go in.
 #[derive(Clone, Debug, Args)]
@@ -76,9 +86,10 @@ pub(crate) struct ShapeArgs {
     /// Connections that write; each owns a part of the aggregates.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=500))]
     pub(crate) writers: u16,
-    /// Of 100 transactions, how many are rolled back; their events must never appear.
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=90))]
-    pub(crate) rollback_percent: u32,
+    /// Of 100 transactions, how many are rolled back; their events must never appear. Usually none,
+    /// and 2 with --workload orders.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=90))]
+    pub(crate) rollback_percent: Option<u32>,
     /// Seed of the choices of aggregates.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -125,4 +136,124 @@ pub(crate) struct DrainArgs {
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Write at a fixed rate, audit and time every record, and report.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) sink: SinkArgs,
+    #[command(flatten)]
+    pub(crate) shape: ShapeArgs,
+    /// Events per second, over all writers.
+    #[arg(long, default_value_t = 10_000.0, value_parser = parse_rate)]
+    pub(crate) rate: f64,
+    /// How long to measure: 60s, 10m, 1h.
+    #[arg(long, default_value = "30s", value_parser = parse_seconds)]
+    pub(crate) duration: u64,
+    /// How long to write before measuring.
+    #[arg(long, default_value = "5s", value_parser = parse_seconds_or_none)]
+    pub(crate) warmup: u64,
+    /// Zipf exponent of the choice of aggregates; 0 uses them evenly, 0.99 is usual for hot keys.
+    #[arg(long, default_value_t = 0.0, value_parser = parse_skew)]
+    pub(crate) skew: f64,
+    /// What a transaction holds.
+    #[arg(long, value_enum, default_value_t = Workload::Events)]
+    pub(crate) workload: Workload,
+    /// The relay's command line, when this tool is to start it; no shell is involved.
+    #[arg(long, value_name = "COMMAND", conflicts_with = "relay_pid")]
+    pub(crate) relay: Option<String>,
+    /// The process id of a relay that runs already, to measure its CPU and memory.
+    #[arg(long, value_name = "PID")]
+    pub(crate) relay_pid: Option<u32>,
+    /// The broker's process id, to measure its CPU and memory.
+    #[arg(long, value_name = "PID")]
+    pub(crate) kafka_pid: Option<u32>,
+    /// What must hold, as in 'p99<100ms', 'commit_to_consume.p99<80ms', 'rate_out>=99000' or
+    /// 'repeats==0'; may be given several times. Exit code 7 when one breaks.
+    #[arg(long, value_name = "CONDITION")]
+    pub(crate) threshold: Vec<Threshold>,
+    /// Let a fault that the audit finds end the run with exit code 7.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true",
+        action = clap::ArgAction::Set)]
+    pub(crate) verify: bool,
+    /// Empty the outbox before the run.
+    #[arg(long)]
+    pub(crate) truncate: bool,
+    /// Give the rest up when nothing is delivered for so long after the schedule's end.
+    #[arg(long, default_value_t = 10, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) stall_seconds: u64,
+    /// A name for the run, shown in reports.
+    #[arg(long, default_value = "run")]
+    pub(crate) name: String,
+    /// Something to remember with the run, as key=value; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_note)]
+    pub(crate) note: Vec<(String, String)>,
+    /// Folder for summary.json, series.csv, latency.hlog, report.html and the relay's log.
+    #[arg(long, default_value = "postrider-load-out")]
+    pub(crate) out: PathBuf,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn parse_seconds(text: &str) -> Result<u64, String> {
+    match parse_seconds_or_none(text)? {
+        0 => Err("at least one second is needed".to_owned()),
+        seconds => Ok(seconds),
+    }
+}
+
+fn parse_seconds_or_none(text: &str) -> Result<u64, String> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_end);
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => return Err(format!("{text} is no duration: use whole seconds, or 60s, 10m, 1h")),
+    };
+    let number: u64 = number.parse().map_err(|_| format!("{text} is no duration"))?;
+    let seconds = number.checked_mul(factor).filter(|&seconds| seconds <= 864_000);
+    seconds.ok_or_else(|| format!("{text} is longer than ten days"))
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| (0.1..=1e7).contains(rate));
+    rate.ok_or_else(|| format!("{text} is no rate: events per second from 0.1 to 10000000"))
+}
+
+fn parse_skew(text: &str) -> Result<f64, String> {
+    let skew = text.parse::<f64>().ok().filter(|skew| (0.0..=5.0).contains(skew));
+    skew.ok_or_else(|| format!("{text} is no skew: from 0 (even) to 5"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_seconds("90"), Ok(90));
+        assert_eq!(parse_seconds("10m"), Ok(600));
+        assert_eq!(parse_seconds_or_none("0s"), Ok(0));
+        for wrong in ["0", "1.5s", "s", "3d", "99999999999999999999h", "1000h"] {
+            assert!(parse_seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_and_skews_have_bounds() {
+        assert_eq!(parse_rate("100000"), Ok(100_000.0));
+        assert!(parse_rate("0").is_err() && parse_rate("nan").is_err());
+        assert!(parse_skew("0.99").is_ok() && parse_skew("-1").is_err());
+    }
 }

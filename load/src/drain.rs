@@ -18,11 +18,13 @@ use crate::cli::DrainArgs;
 use crate::clock;
 use crate::event::Fate;
 use crate::failure::Broken;
-use crate::outbox::{self, Outbox, Pen, RowHeaders, Shape};
+use crate::outbox::{self, Outbox};
+use crate::pen::{self, Pen, RowHeaders, Shape};
 use crate::pick::Pick;
-use crate::process::{ProcessTable, Relay};
+use crate::process::{self, ProcessTable, Relay};
 use crate::range::Range;
 use crate::screen::{self, grouped};
+use crate::session::{Session, Workload};
 use crate::topic::{Reader, RecordClock, Stamp, Topic};
 
 /// How often the ends of the topic are asked for.
@@ -92,6 +94,7 @@ pub(crate) struct DrainReport {
 pub(crate) async fn drain(args: &DrainArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("the folder {} cannot be made", args.out.display()))?;
+    process::check_program(&args.relay)?;
     let client = outbox::connect(&args.source.database_url).await?;
     let table = Outbox::find(&client, &args.source.outbox).await?;
     let topic = Topic::open(&args.sink.brokers, &args.sink.topic, args.sink.partitions).await?;
@@ -259,7 +262,7 @@ impl Bench<'_> {
             writers: args.writers,
             payload_bytes: args.payload_bytes,
             headers: RowHeaders::of_count(args.headers),
-            rollback_percent: args.rollback_percent,
+            rollback_percent: args.rollback_percent.unwrap_or(0),
         })
     }
 
@@ -270,8 +273,10 @@ impl Bench<'_> {
             let count = u64::from(shape.writers);
             let events = (self.args.events + count - 1 - u64::from(writer)) / count;
             let pen = Pen::new(shape, writer, Pick::Walk { step: 0 }, self.args.shape.seed);
-            let client = outbox::connect(&self.args.source.database_url).await?;
-            let insert = self.table.prepare_insert(&client, &shape.headers).await?;
+            let url = &self.args.source.database_url;
+            let (table, headers) = (&self.table, &shape.headers);
+            let session =
+                Session::open(url, table, headers, Workload::Events, shape.writers).await?;
             let tx_size = u64::from(self.args.shape.tx_size);
             writers.spawn(async move {
                 let mut pen = pen;
@@ -280,7 +285,7 @@ impl Bench<'_> {
                     let rows = left.min(tx_size);
                     let fate = pen.next_fate();
                     let now = clock::unix_us(std::time::SystemTime::now())?;
-                    pen.write(&client, &insert, rows as u32, fate, now).await?;
+                    session.write(pen.compose(rows as u32, fate, now), fate).await?;
                     left -= if fate == Fate::Commit { rows } else { 0 };
                 }
                 anyhow::Ok(pen)
@@ -290,7 +295,7 @@ impl Bench<'_> {
         while let Some(joined) = writers.join_next().await {
             pens.push(joined.context("a writer broke")??);
         }
-        Ok(outbox::committed_versions(shape, &pens))
+        Ok(pen::committed_versions(shape, &pens))
     }
 
     /// Starts the relay and waits until the topic holds as many new records as the backlog has.
@@ -317,14 +322,13 @@ impl Bench<'_> {
     fn wait_for_records(&self, relay: &mut Relay, from: &[i64]) -> Result<()> {
         let stall_limit = Duration::from_secs(self.args.stall_seconds);
         let (mut published, mut last_growth) = (0, Instant::now());
-        let mut last_shown = Instant::now();
+        let mut meter = screen::Meter::new();
         loop {
             let now_published = self.published_since(from)?;
             if now_published > published {
                 (published, last_growth) = (now_published, Instant::now());
             }
-            if last_shown.elapsed() >= Duration::from_secs(1) {
-                last_shown = Instant::now();
+            if meter.is_due() {
                 let (done, all) = (grouped(published), grouped(self.args.events));
                 screen::progress(&format!("{done} of {all} events in the topic"));
             }
@@ -334,6 +338,13 @@ impl Bench<'_> {
             }
             relay.check_alive()?;
             if last_growth.elapsed() > stall_limit {
+                screen::end_progress();
+                if self.args.verify {
+                    screen::talk(&format!(
+                        "nothing came for {stall_limit:?}; the audit will say what is missing"
+                    ));
+                    return Ok(());
+                }
                 bail!(
                     "{published} of {} events are in the topic and nothing came for {stall_limit:?}; \
                      see the relay's log in {}",

@@ -6,15 +6,28 @@
 mod audit;
 mod cli;
 mod clock;
+mod commits;
 mod drain;
+mod environment;
 mod event;
 mod failure;
+mod latency;
 mod outbox;
+mod pen;
 mod pick;
 mod process;
 mod range;
+mod result;
+mod run;
+mod sampler;
+mod schedule;
 mod screen;
+mod session;
+mod summary;
+mod tail;
+mod threshold;
 mod topic;
+mod writer;
 
 use std::process::ExitCode;
 
@@ -27,17 +40,20 @@ use crate::cli::{Cli, Command};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match &cli.command {
-        Command::Drain(args) => drain::drain(args).await,
-    };
-    match result {
+    match act(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             screen::talk(&format!("postrider-load: {error:#}"));
             ExitCode::from(failure::exit_code(&error))
         }
+    }
+}
+
+fn act(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Drain(args) => tokio::runtime::Runtime::new()?.block_on(drain::drain(args)),
+        Command::Run(args) => run::run(args),
     }
 }

@@ -160,6 +160,25 @@ pub(crate) fn split_command_line(line: &str) -> Result<Vec<String>> {
     Ok(arguments)
 }
 
+/// Looks the program of a command line up, so that a slip is known before the work begins.
+///
+/// # Errors
+/// When the command line is malformed, or there is no such file.
+pub(crate) fn check_program(command_line: &str) -> Result<()> {
+    let arguments = split_command_line(command_line)?;
+    let program = &arguments[0];
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = if program.contains('/') {
+        Path::new(program).is_file()
+    } else {
+        std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
+    };
+    if !found {
+        bail!("there is no program {program}; give --relay the path of the relay's binary");
+    }
+    Ok(())
+}
+
 /// A relay that this process has started. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Relay {

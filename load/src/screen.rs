@@ -4,6 +4,7 @@
 //! Fails: never; a closed terminal or pipe must not end a measurement, so write errors are dropped.
 
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 /// One line of result.
 pub(crate) fn data(line: &str) {
@@ -30,6 +31,30 @@ pub(crate) fn progress(line: &str) {
 pub(crate) fn end_progress() {
     if std::io::stderr().is_terminal() {
         talk("");
+    }
+}
+
+/// Says when the next progress line is due: each second on a terminal, every five seconds elsewhere.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    period: Duration,
+    last: Instant,
+}
+
+impl Meter {
+    /// The first line is due after one period.
+    pub(crate) fn new() -> Self {
+        let seconds = if std::io::stderr().is_terminal() { 1 } else { 5 };
+        Self { period: Duration::from_secs(seconds), last: Instant::now() }
+    }
+
+    /// Whether a line is due now; the next one is due a period later.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let due = self.last.elapsed() >= self.period;
+        if due {
+            self.last = Instant::now();
+        }
+        due
     }
 }
 

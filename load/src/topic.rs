@@ -118,11 +118,10 @@ impl Topic {
 
     /// How many partitions there are; 0 when the topic does not exist.
     fn partition_count(&self) -> Result<i32> {
-        let metadata = self
-            .probe
-            .0
-            .fetch_metadata(Some(&self.name), REQUEST_LIMIT)
-            .with_context(|| format!("no broker at {} answers; is Kafka up?", self.brokers))?;
+        let metadata =
+            self.probe.0.fetch_metadata(Some(&self.name), REQUEST_LIMIT).with_context(|| {
+                format!("no broker at {} answers; start Kafka or correct --brokers", self.brokers)
+            })?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == self.name);
         let ready = |topic: &rdkafka::metadata::MetadataTopic| {
             topic.partitions().iter().filter(|partition| partition.leader() >= 0).count()
@@ -246,9 +245,20 @@ async fn create(brokers: &str, name: &str, partitions: i32) -> Result<()> {
 }
 
 /// What a reader found next.
-pub(crate) enum Next<'a> {
+enum Next<'a> {
     /// A record.
     Record(BorrowedMessage<'a>),
+    /// The end of this partition, for now.
+    PartitionEnd(i32),
+    /// Nothing in the given time.
+    Nothing,
+}
+
+/// What one step of reading found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A record.
+    Record,
     /// The end of this partition, for now.
     PartitionEnd(i32),
     /// Nothing in the given time.
@@ -266,7 +276,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the client cannot go on.
-    pub(crate) fn next(&self, limit: Duration) -> Result<Next<'_>> {
+    fn next(&self, limit: Duration) -> Result<Next<'_>> {
         match self.consumer.poll(limit) {
             None => Ok(Next::Nothing),
             Some(Ok(message)) => Ok(Next::Record(message)),
@@ -279,6 +289,27 @@ impl Reader {
     /// The offset of the next record, for each partition.
     pub(crate) fn positions(&self) -> &[i64] {
         &self.positions
+    }
+
+    /// Waits for one sign and gives a record to `take`.
+    ///
+    /// # Errors
+    /// When the client cannot go on.
+    pub(crate) fn step(
+        &mut self,
+        limit: Duration,
+        mut take: impl FnMut(&BorrowedMessage<'_>),
+    ) -> Result<Step> {
+        let read = match self.next(limit)? {
+            Next::Record(message) => {
+                take(&message);
+                (message.partition() as usize, message.offset())
+            }
+            Next::PartitionEnd(partition) => return Ok(Step::PartitionEnd(partition)),
+            Next::Nothing => return Ok(Step::Nothing),
+        };
+        self.positions[read.0] = read.1 + 1;
+        Ok(Step::Record)
     }
 
     /// Reads on until every partition has reached the given end, or has said that it is at its end.
@@ -298,21 +329,13 @@ impl Reader {
         let mut at_end = vec![false; ends.len()];
         let mut last_sign = Instant::now();
         while (0..ends.len()).any(|at| self.positions[at] < ends[at] && !at_end[at]) {
-            let mut read = None;
-            match self.next(READ_LIMIT)? {
-                Next::Record(message) => {
-                    take(&message);
-                    read = Some((message.partition() as usize, message.offset()));
-                }
-                Next::PartitionEnd(partition) => at_end[partition as usize] = true,
-                Next::Nothing if last_sign.elapsed() > 3 * REQUEST_LIMIT => {
+            match self.step(READ_LIMIT, &mut take)? {
+                Step::Record => last_sign = Instant::now(),
+                Step::PartitionEnd(partition) => at_end[partition as usize] = true,
+                Step::Nothing if last_sign.elapsed() > 3 * REQUEST_LIMIT => {
                     bail!("the topic gives nothing and no end for {:?}", 3 * REQUEST_LIMIT)
                 }
-                Next::Nothing => {}
-            }
-            if let Some((partition, offset)) = read {
-                self.positions[partition] = offset + 1;
-                last_sign = Instant::now();
+                Step::Nothing => {}
             }
         }
         Ok(())
