@@ -35,6 +35,11 @@ pub(crate) enum Command {
     /// Write at a fixed rate, audit and time every record, and report.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Make the report of a run anew, or put two runs side by side.
+    #[command(
+        after_help = "Example:\n  postrider-load report runs/monday runs/tuesday --out both.html"
+    )]
+    Report(ReportArgs),
 }
 
 const RUN_EXAMPLES: &str = "Examples:
@@ -198,6 +203,20 @@ pub(crate) struct RunArgs {
     /// Print the summary as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Make the report of a run anew, or put two runs side by side.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Folder of a run, or its summary.json.
+    #[arg(value_name = "A")]
+    pub(crate) first: PathBuf,
+    /// Folder of the run to set beside it.
+    #[arg(value_name = "B")]
+    pub(crate) second: Option<PathBuf>,
+    /// The page to write.
+    #[arg(long, default_value = "report.html")]
+    pub(crate) out: PathBuf,
 }
 
 fn parse_seconds(text: &str) -> Result<u64, String> {

@@ -17,6 +17,7 @@ mod pen;
 mod pick;
 mod process;
 mod range;
+mod report;
 mod result;
 mod run;
 mod sampler;
@@ -55,5 +56,6 @@ fn act(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Drain(args) => tokio::runtime::Runtime::new()?.block_on(drain::drain(args)),
         Command::Run(args) => run::run(args),
+        Command::Report(args) => report::run(args),
     }
 }

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::environment::Environment;
 use crate::failure::Broken;
 use crate::latency::{Latencies, Percentiles, Stage};
+use crate::report;
 use crate::run::Outcome;
 use crate::screen::{self, grouped};
 use crate::summary::{
@@ -55,6 +56,7 @@ pub(crate) fn finish(
     let json = serde_json::to_string_pretty(&summary).context("the summary cannot be written")?;
     write(&args.out.join("summary.json"), &json)?;
     write(&args.out.join("series.csv"), &csv(&summary.series))?;
+    write(&args.out.join("report.html"), &report::single(&summary))?;
     if args.json {
         screen::data(&json);
     } else {
