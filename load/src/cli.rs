@@ -35,6 +35,9 @@ pub(crate) enum Command {
     /// Write at a fixed rate, audit and time every record, and report.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Audit the topic of an earlier run again: is everything there, in order?
+    #[command(after_help = "Example:\n  postrider-load verify runs/live")]
+    Verify(VerifyArgs),
     /// Make the report of a run anew, or put two runs side by side.
     #[command(
         after_help = "Example:\n  postrider-load report runs/monday runs/tuesday --out both.html"
@@ -201,6 +204,23 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value = "postrider-load-out")]
     pub(crate) out: PathBuf,
     /// Print the summary as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Audit the topic of an earlier run again: is everything there, in order?
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Folder of a run or drain, with its truth.json.
+    #[arg(value_name = "RUN")]
+    pub(crate) run: PathBuf,
+    /// Kafka bootstrap servers.
+    #[arg(long, default_value = "localhost:9092")]
+    pub(crate) brokers: String,
+    /// The topic, when it is not the one of the run.
+    #[arg(long)]
+    pub(crate) topic: Option<String>,
+    /// Print the verdict as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -9,11 +9,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rdkafka::message::Message;
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use crate::audit::{Auditor, Sighting, Verdict};
+use crate::audit::Verdict;
 use crate::cli::DrainArgs;
 use crate::clock;
 use crate::event::Fate;
@@ -25,13 +24,12 @@ use crate::process::{self, ProcessTable, Relay};
 use crate::range::Range;
 use crate::screen::{self, grouped};
 use crate::session::{Session, Workload};
-use crate::topic::{Reader, RecordClock, Stamp, Topic};
+use crate::topic::{RecordClock, Topic};
+use crate::truth::Truth;
+use crate::verify::{Stamps, TopicAudit};
 
 /// How often the ends of the topic are asked for.
 const WATCH_PERIOD: Duration = Duration::from_millis(100);
-
-/// How long the topic may stand still, all watermarks reached, before what is not there is missing.
-const LATE_LIMIT: Duration = Duration::from_secs(3);
 
 /// One drained backlog.
 #[derive(Clone, Debug, Serialize)]
@@ -214,9 +212,6 @@ struct Watched {
     after: ServerCpu,
 }
 
-/// The first and the last stamp of the run's records.
-type Stamps = (Stamp, Stamp);
-
 impl Bench<'_> {
     async fn run(&self, number: u32) -> Result<DrainRun> {
         self.prepare().await?;
@@ -227,6 +222,8 @@ impl Bench<'_> {
         let fill_seconds = fill_started.elapsed().as_secs_f64();
         let filled = grouped(self.args.events);
         screen::talk(&format!("run {number}: filled {filled} events in {fill_seconds:.1} s"));
+        let truth = Truth::new(&shape, &self.args.sink.topic, &from, &committed);
+        truth.write(&self.args.out)?;
         if !self.args.no_settle {
             self.table.settle(&self.client).await?;
         }
@@ -234,7 +231,7 @@ impl Bench<'_> {
         let log = self.args.out.join(format!("relay-{number}.log"));
         let (watched, audit, stamps) = tokio::task::block_in_place(|| {
             let (watched, relay) = self.watch(&from, &log, postgres_pid)?;
-            let (audit, stamps) = self.stop_and_audit(relay, &shape, &from, &committed)?;
+            let (audit, stamps) = self.stop_and_audit(relay, &truth)?;
             anyhow::Ok((watched, audit, stamps))
         })?;
         let stamps = stamps.context("the topic has no record of this run")?;
@@ -365,20 +362,18 @@ impl Bench<'_> {
     fn stop_and_audit(
         &self,
         relay: Relay,
-        shape: &Shape,
-        from: &[i64],
-        committed: &[u32],
+        truth: &Truth,
     ) -> Result<(Option<Verdict>, Option<Stamps>)> {
         if !self.args.verify {
             relay.stop()?;
-            return Ok((None, self.topic.first_and_last_stamp(from)?));
+            return Ok((None, self.topic.first_and_last_stamp(&truth.from)?));
         }
-        let mut reading = TopicAudit::new(&self.topic, shape, from)?;
-        reading.read_until_complete(self.args.events)?;
+        let mut audit = TopicAudit::new(&self.topic, truth)?;
+        audit.read_until_complete(self.args.events)?;
         relay.stop()?;
-        reading.reopen()?;
-        reading.read_to_end()?;
-        Ok((Some(reading.auditor.verdict(committed)), reading.stamps))
+        audit.reopen()?;
+        audit.read_to_end()?;
+        Ok((Some(audit.verdict(truth)), audit.stamps))
     }
 
     fn figures(
@@ -409,58 +404,5 @@ impl Bench<'_> {
             kafka_cpu_us_per_event: between(after.kafka, before.kafka),
             audit,
         }
-    }
-}
-
-/// The audit of a run's part of the topic.
-struct TopicAudit<'a> {
-    topic: &'a Topic,
-    reader: Reader,
-    auditor: Auditor,
-    stamps: Option<Stamps>,
-}
-
-impl<'a> TopicAudit<'a> {
-    fn new(topic: &'a Topic, shape: &Shape, from: &[i64]) -> Result<Self> {
-        Ok(Self {
-            topic,
-            reader: topic.reader(from)?,
-            auditor: Auditor::new(shape.run, shape.aggregates, shape.payload_bytes),
-            stamps: None,
-        })
-    }
-
-    /// Reads on until all events were seen or nothing new came for a while.
-    fn read_until_complete(&mut self, events: u64) -> Result<()> {
-        let (mut delivered, mut last_growth) = (0, Instant::now());
-        loop {
-            self.read_to_end()?;
-            if self.auditor.delivered() > delivered {
-                (delivered, last_growth) = (self.auditor.delivered(), Instant::now());
-            }
-            if delivered >= events || last_growth.elapsed() > LATE_LIMIT {
-                return Ok(());
-            }
-            std::thread::sleep(WATCH_PERIOD);
-        }
-    }
-
-    /// Goes on with a new reader, which has no old signs of the end.
-    fn reopen(&mut self) -> Result<()> {
-        self.reader = self.topic.reader(self.reader.positions())?;
-        Ok(())
-    }
-
-    /// Reads to the ends that the topic has now.
-    fn read_to_end(&mut self) -> Result<()> {
-        let ends = self.topic.ends()?;
-        let (auditor, stamps) = (&mut self.auditor, &mut self.stamps);
-        self.reader.read_to(&ends, |message| {
-            let seen = auditor.observe(message.partition(), message.key(), message.payload());
-            if let (Sighting::First(_), Some(stamp)) = (seen, Stamp::of(message)) {
-                let (first, last) = stamps.unwrap_or((stamp, stamp));
-                *stamps = Some((first.earlier(stamp), last.later(stamp)));
-            }
-        })
     }
 }

@@ -28,6 +28,8 @@ mod summary;
 mod tail;
 mod threshold;
 mod topic;
+mod truth;
+mod verify;
 mod writer;
 
 use std::process::ExitCode;
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
 fn act(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Drain(args) => tokio::runtime::Runtime::new()?.block_on(drain::drain(args)),
+        Command::Verify(args) => verify::verify(args),
         Command::Run(args) => run::run(args),
         Command::Report(args) => report::run(args),
     }

@@ -33,6 +33,7 @@ use crate::session::{self, Session, Workload};
 use crate::summary::{Phase, Second};
 use crate::tail::{self, Seen};
 use crate::topic::Topic;
+use crate::truth::Truth;
 use crate::writer::{Epoch, Writer, Written};
 
 /// How often the end is looked for once the schedule is over.
@@ -129,6 +130,8 @@ impl<'a> Site<'a> {
                 .map_err(|error| anyhow!("latency.hlog cannot be written: {error:?}"))
         };
         let outcome = self.flow(&from, writers, &mut relay, &mut sink)?;
+        let versions = &outcome.committed_versions;
+        Truth::new(&self.shape, &self.args.sink.topic, &from, versions).write(&self.args.out)?;
         file.flush().context("latency.hlog cannot be written")?;
         Ok(outcome)
     }

@@ -157,6 +157,7 @@ impl<'a> Sampler<'a> {
         let samples = samples(&now, &self.last);
         self.rows.push(Second {
             at: now.at_us as f64 / 1e6,
+            seconds,
             phase,
             in_per_second: (now.committed - self.last.committed) as f64 / seconds,
             out_per_second: (now.delivered - self.last.delivered) as f64 / seconds,

@@ -205,6 +205,8 @@ impl Phase {
 pub(crate) struct Second {
     /// Seconds since the start, at the end of this one.
     pub(crate) at: f64,
+    /// How long it was; the last one of a run may be short.
+    pub(crate) seconds: f64,
     /// Where it belongs.
     pub(crate) phase: Phase,
     /// Committed events per second.

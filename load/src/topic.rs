@@ -85,6 +85,27 @@ impl Topic {
     /// # Errors
     /// When no broker answers, or the topic cannot be made.
     pub(crate) async fn open(brokers: &str, name: &str, partitions: i32) -> Result<Self> {
+        let mut topic = Self::look(brokers, name)?;
+        if topic.partitions == 0 {
+            create(brokers, name, partitions).await?;
+            topic.partitions = topic.wait_for_partitions(partitions)?;
+        }
+        Ok(topic)
+    }
+
+    /// Opens a topic that exists.
+    ///
+    /// # Errors
+    /// When no broker answers, or there is no such topic.
+    pub(crate) fn open_existing(brokers: &str, name: &str) -> Result<Self> {
+        let topic = Self::look(brokers, name)?;
+        if topic.partitions == 0 {
+            bail!("there is no topic {name} at {brokers}");
+        }
+        Ok(topic)
+    }
+
+    fn look(brokers: &str, name: &str) -> Result<Self> {
         let probe = client(brokers)
             .create::<BaseConsumer>()
             .with_context(|| format!("no Kafka client for {brokers}"))?;
@@ -95,10 +116,6 @@ impl Topic {
             probe: ProbeConsumer(probe),
         };
         topic.partitions = topic.partition_count()?;
-        if topic.partitions == 0 {
-            create(brokers, name, partitions).await?;
-            topic.partitions = topic.wait_for_partitions(partitions)?;
-        }
         Ok(topic)
     }
 

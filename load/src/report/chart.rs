@@ -7,9 +7,9 @@ use std::fmt::Write;
 
 use super::page::escape;
 
-const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 250.0;
-const LEFT: f64 = 58.0;
+const WIDTH: f64 = 560.0;
+const HEIGHT: f64 = 220.0;
+const LEFT: f64 = 48.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 28.0;
@@ -173,8 +173,8 @@ pub(crate) fn distribution(title: &str, unit: &str, runs: &[(String, &[(f64, u64
     };
     text.push_str(&open_svg(title));
     horizontal_grid(&mut text, &frame);
-    for decade in decades(low, high) {
-        tick_below(&mut text, x(decade), &short(decade));
+    for value in round_values(low, high) {
+        tick_below(&mut text, x(value), &short(value));
     }
     for (colour, steps) in shares.iter().enumerate() {
         for &(end, percent) in steps {
@@ -251,9 +251,16 @@ fn round_up(highest: f64) -> f64 {
     (highest * 1.02 / step).ceil() * step
 }
 
-fn decades(low: f64, high: f64) -> impl Iterator<Item = f64> {
-    let (first, last) = (low.log10().ceil() as i32, high.log10().floor() as i32);
-    (first..=last).map(|power| 10f64.powi(power))
+/// Round values from `low` to `high` for an axis that grows by factors: powers of ten, and twice and
+/// five times these when there are few.
+fn round_values(low: f64, high: f64) -> Vec<f64> {
+    let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+    let factors: &[f64] = if last - first <= 3 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+    (first..=last)
+        .flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)))
+        // The bounds are powers of ten that were computed, so a little slack keeps them in.
+        .filter(|value| (low * 0.999..=high * 1.001).contains(value))
+        .collect()
 }
 
 fn horizontal_grid(text: &mut String, frame: &Frame) {
@@ -262,7 +269,7 @@ fn horizontal_grid(text: &mut String, frame: &Frame) {
             let step = step(frame.y_to);
             (0..=(frame.y_to / step).round() as u32).map(|at| f64::from(at) * step).collect()
         }
-        Scale::Decades => decades(frame.y_from, frame.y_to).collect(),
+        Scale::Decades => round_values(frame.y_from, frame.y_to),
     };
     for value in values {
         let y = frame.y(value);
@@ -283,7 +290,7 @@ fn horizontal_grid(text: &mut String, frame: &Frame) {
 fn time_axis(text: &mut String, frame: &Frame) {
     let length = frame.x_to - frame.x_from;
     let steps = [1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];
-    let step = steps.into_iter().find(|step| length / step <= 10.0).unwrap_or(length / 10.0);
+    let step = steps.into_iter().find(|step| length / step <= 8.0).unwrap_or(length / 10.0);
     let mut at = 0.0;
     while at <= frame.x_to {
         let label = if step >= 60.0 { format!("{} min", at / 60.0) } else { format!("{at} s") };
@@ -394,6 +401,12 @@ mod tests {
             assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
         }
         assert!(distribution("t", "%", &[("a".to_owned(), &[])]).contains("nothing"));
+    }
+
+    #[test]
+    fn axes_that_grow_by_factors_have_round_values() {
+        assert_eq!(round_values(8.0, 60.0), [10.0, 20.0, 50.0]);
+        assert_eq!(round_values(0.01, 10_000.0).len(), 7);
     }
 
     #[test]

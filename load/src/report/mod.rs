@@ -20,6 +20,9 @@ use crate::summary::{Phase, ProcessCost, SCHEMA, Sample, Second, Summary};
 use chart::{Chart, Line, Merge, Scale};
 use page::{escape, table};
 
+/// A row of the series that is shorter says nothing about a rate.
+const SHORTEST_SECONDS: f64 = 0.5;
+
 /// Does the command `report`.
 ///
 /// # Errors
@@ -143,7 +146,8 @@ fn line(
     rows: &[Second],
     figure: impl Fn(&Second) -> Option<f64>,
 ) -> Line {
-    let points = rows.iter().filter_map(|row| Some((row.at, figure(row)?))).collect();
+    let whole = rows.iter().filter(|row| row.seconds >= SHORTEST_SECONDS);
+    let points = whole.filter_map(|row| Some((row.at, figure(row)?))).collect();
     Line { name: name.to_owned(), colour, dashed: false, points }
 }
 

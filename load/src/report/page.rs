@@ -56,9 +56,9 @@ h2{font-size:17px;margin:34px 0 10px}p{margin:4px 0 0;max-width:75ch}.soft,.unit
 .unit{font-size:13px}.badge{display:inline-block;border-radius:20px;padding:2px 12px;font-size:13px;\
 font-weight:600;margin:10px 8px 0 0;border:1px solid currentColor}.good{color:var(--good)}\
 .bad{color:var(--bad)}.warn{color:var(--c1)}.tiles{display:grid;gap:12px;margin:18px 0 6px;\
-grid-template-columns:repeat(auto-fit,minmax(150px,1fr))}.tile{background:var(--card);\
+grid-template-columns:repeat(auto-fit,minmax(128px,1fr))}.tile{background:var(--card);\
 border:1px solid var(--edge);border-radius:10px;padding:12px 14px}.tile span{display:block;\
-color:var(--soft);font-size:13px}.tile b{font-size:23px;font-weight:650;\
+color:var(--soft);font-size:13px}.tile b{font-size:21px;font-weight:650;\
 font-variant-numeric:tabular-nums}.tile small{color:var(--soft);font-size:13px;margin-left:3px}\
 .charts{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,480px),1fr))}\
 figure{margin:0;background:var(--card);border:1px solid var(--edge);border-radius:10px;\
@@ -66,7 +66,7 @@ padding:12px 12px 4px}figcaption{display:flex;flex-wrap:wrap;gap:2px 8px;align-i
 margin:0 4px 6px}.legend{margin-left:auto;font-size:13px;color:var(--soft)}.legend span{margin-left:12px;\
 white-space:nowrap}.legend i{display:inline-block;width:16px;border-top:3px solid;margin-right:5px;\
 vertical-align:middle}.legend i.dashed{border-top-style:dashed}svg{display:block;width:100%;height:auto}\
-.grid{stroke:var(--edge)}.tick{fill:var(--soft);font-size:12px}.shade{fill:var(--shade)}\
+.grid{stroke:var(--edge)}.tick{fill:var(--soft);font-size:11.5px}.shade{fill:var(--shade)}\
 .line{fill:none;stroke-width:1.8;stroke-linejoin:round}.line.dashed{stroke-dasharray:5 4}\
 .bar{stroke:none;fill-opacity:.8}.bar:hover{fill-opacity:1}.bar.c1{fill-opacity:.55}\
 .c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}\
