@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::Group;
 use crate::environment::parse_note;
 use crate::event::SMALLEST_PAYLOAD_BYTES;
 use crate::session::Workload;
@@ -35,6 +36,9 @@ pub(crate) enum Command {
     /// Write at a fixed rate, audit and time every record, and report.
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Do the fixed set of published experiments, one after the other.
+    #[command(after_help = BENCH_HELP)]
+    Bench(BenchArgs),
     /// Audit the topic of an earlier run again: is everything there, in order?
     #[command(after_help = "Example:\n  postrider-load verify runs/live")]
     Verify(VerifyArgs),
@@ -44,6 +48,13 @@ pub(crate) enum Command {
     )]
     Report(ReportArgs),
 }
+
+const BENCH_HELP: &str =
+    "Groups: live, drain, shards, pages, linger, payload, transactions, idle, \
+backlog. All of them with --runs 3 take about two hours and 8 GB of disk.
+
+Example:
+  postrider-load bench --truncate --relay 'postrider run' --only drain,idle --scale 0.1";
 
 const RUN_EXAMPLES: &str = "Examples:
   postrider-load run --rate 20000 --duration 60s --relay 'postrider run'
@@ -208,6 +219,39 @@ pub(crate) struct RunArgs {
     pub(crate) json: bool,
 }
 
+/// Do the fixed set of published experiments, one after the other.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) sink: SinkArgs,
+    /// The relay's command line; experiments add flags to it. No shell is involved.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) relay: String,
+    /// Agree that the outbox is emptied before each experiment.
+    #[arg(long, required = true)]
+    pub(crate) truncate: bool,
+    /// The groups to do; all of them without this flag.
+    #[arg(long, value_name = "GROUP", value_delimiter = ',', value_enum)]
+    pub(crate) only: Vec<Group>,
+    /// How often to repeat each experiment.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) runs: u32,
+    /// Factor on all numbers of events and durations, to try the set out.
+    #[arg(long, default_value_t = 1.0, value_parser = parse_scale)]
+    pub(crate) scale: f64,
+    /// The broker's process id, to measure its CPU.
+    #[arg(long, value_name = "PID")]
+    pub(crate) kafka_pid: Option<u32>,
+    /// Something to remember with the set, as key=value; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_note)]
+    pub(crate) note: Vec<(String, String)>,
+    /// Folder for bench.json, bench.md and the files of each experiment.
+    #[arg(long, default_value = "postrider-load-bench")]
+    pub(crate) out: PathBuf,
+}
+
 /// Audit the topic of an earlier run again: is everything there, in order?
 #[derive(Clone, Debug, Args)]
 pub(crate) struct VerifyArgs {
@@ -263,6 +307,11 @@ fn parse_seconds_or_none(text: &str) -> Result<u64, String> {
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok().filter(|rate| (0.1..=1e7).contains(rate));
     rate.ok_or_else(|| format!("{text} is no rate: events per second from 0.1 to 10000000"))
+}
+
+fn parse_scale(text: &str) -> Result<f64, String> {
+    let scale = text.parse::<f64>().ok().filter(|scale| (0.001..=10.0).contains(scale));
+    scale.ok_or_else(|| format!("{text} is no scale: from 0.001 to 10"))
 }
 
 fn parse_skew(text: &str) -> Result<f64, String> {

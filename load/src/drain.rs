@@ -85,28 +85,46 @@ pub(crate) struct DrainReport {
     pub(crate) runs: Vec<DrainRun>,
 }
 
-/// Does all runs and prints the report.
+/// Does the command `drain`.
 ///
 /// # Errors
 /// As the module says.
 pub(crate) async fn drain(args: &DrainArgs) -> Result<()> {
+    let report = measure(args, |number, run| {
+        if !args.json {
+            show_run(number, run);
+        }
+    })
+    .await?;
+    finish(args, &report)
+}
+
+/// Does all runs; `each` is told of every run as it ends.
+///
+/// # Errors
+/// When a server refuses, or the relay ends or stalls; faults that the audit finds are in the report.
+pub(crate) async fn measure(
+    args: &DrainArgs,
+    mut each: impl FnMut(u32, &DrainRun),
+) -> Result<DrainReport> {
+    process::check_program(&args.relay)?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("the folder {} cannot be made", args.out.display()))?;
-    process::check_program(&args.relay)?;
     let client = outbox::connect(&args.source.database_url).await?;
     let table = Outbox::find(&client, &args.source.outbox).await?;
     let topic = Topic::open(&args.sink.brokers, &args.sink.topic, args.sink.partitions).await?;
-    let bench = Bench { args, client, table, topic };
+    let site = Site { args, client, table, topic };
     let mut runs = Vec::new();
     for number in 1..=args.runs {
-        let run = bench.run(number).await?;
-        if !args.json {
-            show_run(number, &run);
-        }
+        let run = site.run(number).await?;
+        each(number, &run);
         runs.push(run);
     }
-    let report = report(args, bench.topic.partitions(), runs)?;
-    finish(args, &report)
+    let report = report(args, site.topic.partitions(), runs)?;
+    let json = serde_json::to_string_pretty(&report).context("the report cannot be written")?;
+    let path = args.out.join("drain.json");
+    std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(report)
 }
 
 fn report(args: &DrainArgs, partitions: i32, runs: Vec<DrainRun>) -> Result<DrainReport> {
@@ -115,7 +133,7 @@ fn report(args: &DrainArgs, partitions: i32, runs: Vec<DrainRun>) -> Result<Drai
     };
     Ok(DrainReport {
         schema: "postrider-load/drain/1",
-        relay: args.relay.clone(),
+        relay: process::without_passwords(&args.relay),
         tx_size: args.shape.tx_size,
         payload_bytes: args.shape.payload_bytes,
         headers: args.shape.headers,
@@ -129,10 +147,8 @@ fn report(args: &DrainArgs, partitions: i32, runs: Vec<DrainRun>) -> Result<Drai
 }
 
 fn finish(args: &DrainArgs, report: &DrainReport) -> Result<()> {
-    let json = serde_json::to_string_pretty(report).context("the report cannot be written")?;
-    let path = args.out.join("drain.json");
-    std::fs::write(&path, &json).with_context(|| format!("cannot write {}", path.display()))?;
     if args.json {
+        let json = serde_json::to_string_pretty(report).context("no JSON")?;
         screen::data(&json);
     } else if report.runs.len() > 1 {
         screen::data(&format!(
@@ -179,7 +195,7 @@ fn show_run(number: u32, run: &DrainRun) {
     }
 }
 
-struct Bench<'a> {
+struct Site<'a> {
     args: &'a DrainArgs,
     client: Client,
     table: Outbox,
@@ -212,7 +228,7 @@ struct Watched {
     after: ServerCpu,
 }
 
-impl Bench<'_> {
+impl Site<'_> {
     async fn run(&self, number: u32) -> Result<DrainRun> {
         self.prepare().await?;
         let from = self.topic.ends()?;
@@ -383,7 +399,7 @@ impl Bench<'_> {
         (first, last): Stamps,
         audit: Option<Verdict>,
     ) -> DrainRun {
-        let events = self.args.events;
+        let events = audit.as_ref().map_or(self.args.events, |verdict| verdict.delivered);
         let seconds = |from_ms: i64, to_ms: i64| (to_ms - from_ms).max(1) as f64 / 1_000.0;
         let per_event = |cpu: Duration| cpu.as_secs_f64() * 1e6 / events as f64;
         let between = |after: Option<Duration>, before: Option<Duration>| {

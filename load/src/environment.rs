@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
+use crate::process;
+
 /// The settings of PostgreSQL on which figures depend.
 const SETTINGS: &str = "select name, current_setting(name) from pg_settings where name = any(array[
     'server_version', 'shared_buffers', 'max_wal_size', 'fsync', 'synchronous_commit',
@@ -66,7 +68,7 @@ impl Environment {
             kernel: read("/proc/sys/kernel/osrelease"),
             postgres_transport: if over_socket { "unix socket" } else { "tcp" }.to_owned(),
             postgres: rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
-            relay: relay.map(str::to_owned),
+            relay: relay.map(process::without_passwords),
             git_revision: git_revision(),
             notes: notes.iter().cloned().collect(),
         })

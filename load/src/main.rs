@@ -4,6 +4,7 @@
 //! else of a relay. Must not: depend on one. Fails: with one line on stderr and an exit code.
 
 mod audit;
+mod bench;
 mod cli;
 mod clock;
 mod commits;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
 fn act(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Drain(args) => tokio::runtime::Runtime::new()?.block_on(drain::drain(args)),
+        Command::Bench(args) => bench::bench(args),
         Command::Verify(args) => verify::verify(args),
         Command::Run(args) => run::run(args),
         Command::Report(args) => report::run(args),

@@ -160,6 +160,32 @@ pub(crate) fn split_command_line(line: &str) -> Result<Vec<String>> {
     Ok(arguments)
 }
 
+/// A command line as it may be kept: passwords in it are replaced.
+pub(crate) fn without_passwords(command_line: &str) -> String {
+    let mut kept = String::with_capacity(command_line.len());
+    for part in command_line.split_inclusive([' ', '\'', '"', '&', '?']) {
+        kept.push_str(&without_password(part));
+    }
+    kept
+}
+
+/// Replaces the password of a URL, or the value of a setting that ends in `password`.
+fn without_password(part: &str) -> String {
+    if let Some((scheme, rest)) = part.split_once("://")
+        && let Some((login, host)) = rest.split_once('@')
+        && let Some((user, _)) = login.split_once(':')
+    {
+        return format!("{scheme}://{user}:***@{host}");
+    }
+    match part.split_once("password=") {
+        Some((before, value)) => {
+            let end = value.find([' ', '\'', '"', '&']).unwrap_or(value.len());
+            format!("{before}password=***{}", &value[end..])
+        }
+        None => part.to_owned(),
+    }
+}
+
 /// Looks the program of a command line up, so that a slip is known before the work begins.
 ///
 /// # Errors
@@ -295,6 +321,20 @@ mod tests {
         );
         assert!(split_command_line("relay 'a").is_err());
         assert!(split_command_line("  ").is_err());
+    }
+
+    #[test]
+    fn passwords_are_not_kept() {
+        let cases = [
+            ("r --url postgres://a:secret@h/d -x", "r --url postgres://a:***@h/d -x"),
+            ("r postgres://a@h/d", "r postgres://a@h/d"),
+            ("r 'host=h password=secret user=a'", "r 'host=h password=*** user=a'"),
+            ("r -X sasl.password=secret", "r -X sasl.password=***"),
+            ("r postgres://h/d?user=a&password=secret", "r postgres://h/d?user=a&password=***"),
+        ];
+        for (given, kept) in cases {
+            assert_eq!(without_passwords(given), kept);
+        }
     }
 
     #[test]

@@ -30,16 +30,31 @@ use crate::topic::RecordClock;
 /// Below this part of the wanted rate the writers count as saturated.
 const REACHED: f64 = 0.99;
 
-/// Writes the files, shows the result and judges it.
+/// Shows the result and judges it.
 ///
 /// # Errors
-/// As the module says.
-pub(crate) fn finish(
+/// When a threshold breaks or the audit found a fault.
+pub(crate) fn finish(args: &RunArgs, summary: &Summary) -> Result<()> {
+    if args.json {
+        let json = serde_json::to_string_pretty(summary).context("the summary has no JSON")?;
+        screen::data(&json);
+    } else {
+        show(summary);
+        screen::data(&format!("files: {}", args.out.display()));
+    }
+    verdict(args, summary)
+}
+
+/// Puts everything that was measured into one summary, thresholds judged.
+///
+/// # Errors
+/// When a threshold names what was not measured.
+pub(crate) fn summarize(
     args: &RunArgs,
     environment: &Environment,
     partitions: i32,
     outcome: &Outcome,
-) -> Result<()> {
+) -> Result<Summary> {
     let mut summary = Summary {
         schema: SCHEMA.to_owned(),
         plan: plan(args, partitions)?,
@@ -53,17 +68,18 @@ pub(crate) fn finish(
         distribution: distribution(&merged(outcome)),
     };
     summary.thresholds = judge(&args.threshold, &summary)?;
-    let json = serde_json::to_string_pretty(&summary).context("the summary cannot be written")?;
+    Ok(summary)
+}
+
+/// Writes summary.json, series.csv and report.html into the run's folder.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(crate) fn write_files(args: &RunArgs, summary: &Summary) -> Result<()> {
+    let json = serde_json::to_string_pretty(summary).context("the summary has no JSON")?;
     write(&args.out.join("summary.json"), &json)?;
     write(&args.out.join("series.csv"), &csv(&summary.series))?;
-    write(&args.out.join("report.html"), &report::single(&summary))?;
-    if args.json {
-        screen::data(&json);
-    } else {
-        show(&summary);
-        screen::data(&format!("files: {}", args.out.display()));
-    }
-    verdict(args, &summary)
+    write(&args.out.join("report.html"), &report::single(summary))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

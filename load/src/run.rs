@@ -30,7 +30,7 @@ use crate::sampler::{HistogramSink, Moment, Sampler, Watched};
 use crate::schedule::Schedule;
 use crate::screen;
 use crate::session::{self, Session, Workload};
-use crate::summary::{Phase, Second};
+use crate::summary::{Phase, Second, Summary};
 use crate::tail::{self, Seen};
 use crate::topic::Topic;
 use crate::truth::Truth;
@@ -59,11 +59,20 @@ pub(crate) struct Outcome {
     pub(crate) scheduled: u64,
 }
 
-/// Does the run and writes what came of it.
+/// Does the command `run`.
 ///
 /// # Errors
 /// As the module says.
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    let summary = measure(args)?;
+    result::finish(args, &summary)
+}
+
+/// Does the run and writes its files.
+///
+/// # Errors
+/// When a server refuses or the relay ends; faults and broken thresholds are in the summary.
+pub(crate) fn measure(args: &RunArgs) -> Result<Summary> {
     if let Some(relay) = &args.relay {
         process::check_program(relay)?;
     }
@@ -71,7 +80,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         .with_context(|| format!("the folder {} cannot be made", args.out.display()))?;
     let site = Site::open(args)?;
     let outcome = site.measure()?;
-    result::finish(args, &site.environment, site.topic.partitions(), &outcome)
+    let summary = result::summarize(args, &site.environment, site.topic.partitions(), &outcome)?;
+    result::write_files(args, &summary)?;
+    Ok(summary)
 }
 
 /// Where the run takes place.
