@@ -19,6 +19,9 @@ pub(crate) const KEY_PREFIX: &str = "order-";
 /// The smallest payload in which the fields always have room.
 pub(crate) const SMALLEST_PAYLOAD_BYTES: u32 = 100;
 
+/// What padding is cut from: 64 bytes.
+const PADDING: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+
 /// Whether the transaction of an event is meant to commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -83,8 +86,11 @@ impl Mark {
         payload.clear();
         self.write_fields(payload);
         let bare_bytes = payload.len() + 2;
-        for _ in bare_bytes..payload_bytes as usize {
-            payload.push('x');
+        let mut left = (payload_bytes as usize).saturating_sub(bare_bytes);
+        while left > 0 {
+            let part = left.min(PADDING.len());
+            payload.push_str(&PADDING[..part]);
+            left -= part;
         }
         payload.push_str("\"}");
     }

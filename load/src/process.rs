@@ -33,7 +33,10 @@ pub(crate) struct Usage {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     parent: u32,
-    ticks: u64,
+    /// CPU of the process itself.
+    own_ticks: u64,
+    /// CPU of its children that have ended and were waited for.
+    reaped_ticks: u64,
 }
 
 /// All processes at one moment.
@@ -73,12 +76,23 @@ impl ProcessTable {
         for (&pid, entry) in &self.entries {
             if self.descends(pid, root) {
                 let (resident, peak) = read_memory(pid);
-                usage.cpu += TICK * u32::try_from(entry.ticks).unwrap_or(u32::MAX);
+                usage.cpu += time(entry.own_ticks + entry.reaped_ticks);
                 usage.resident_bytes += resident;
                 usage.peak_resident_bytes = usage.peak_resident_bytes.max(peak);
             }
         }
         Ok(usage)
+    }
+
+    /// What the process `pid` has used so far, its children left out.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub(crate) fn usage_alone(&self, pid: u32) -> Result<Usage> {
+        let entry = self.entries.get(&pid);
+        let entry = entry.with_context(|| format!("process {pid} does not exist any more"))?;
+        let (resident_bytes, peak_resident_bytes) = read_memory(pid);
+        Ok(Usage { cpu: time(entry.own_ticks), resident_bytes, peak_resident_bytes })
     }
 
     fn descends(&self, pid: u32, root: u32) -> bool {
@@ -104,8 +118,13 @@ fn parse_stat(stat: &str) -> Option<Entry> {
     let after_name = &stat[stat.rfind(')')? + 1..];
     let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
     let parent = fields.get(1)?.parse().ok()?;
-    let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
-    Some(Entry { parent, ticks })
+    let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let own_ticks = ticks(11)? + ticks(12)?;
+    Some(Entry { parent, own_ticks, reaped_ticks: ticks(13)? + ticks(14)? })
+}
+
+fn time(ticks: u64) -> Duration {
+    TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
 /// Resident memory now and at its highest, in bytes; 0 for a process that has ended.
@@ -341,17 +360,15 @@ mod tests {
     fn stat_with_a_strange_name_is_read() {
         let stat = "7 (a) b (c) S 3 7 7 0 -1 4 1 0 0 0 10 20 30 40 20 0 1 0 5";
         let entry = parse_stat(stat).unwrap();
-        assert_eq!((entry.parent, entry.ticks), (3, 100));
+        assert_eq!((entry.parent, entry.own_ticks, entry.reaped_ticks), (3, 30, 70));
     }
 
     #[test]
     fn a_tree_counts_its_children_and_not_its_neighbours() {
-        let entries = [(1, (0, 5)), (10, (1, 7)), (11, (10, 100)), (20, (1, 1_000))];
+        let entries = [(1, 0), (10, 1), (11, 10), (20, 1)];
+        let entry = |parent| Entry { parent, own_ticks: 0, reaped_ticks: 0 };
         let table = ProcessTable {
-            entries: entries
-                .map(|(pid, (parent, ticks))| (pid, Entry { parent, ticks }))
-                .into_iter()
-                .collect(),
+            entries: entries.map(|(pid, parent)| (pid, entry(parent))).into_iter().collect(),
         };
         assert!(table.descends(11, 10) && table.descends(10, 10));
         assert!(!table.descends(20, 10) && !table.descends(1, 10));
@@ -359,7 +376,11 @@ mod tests {
 
     #[test]
     fn this_process_is_found() {
-        let usage = ProcessTable::read().unwrap().usage(std::process::id()).unwrap();
-        assert!(usage.resident_bytes > 0 && usage.peak_resident_bytes >= usage.resident_bytes);
+        let table = ProcessTable::read().unwrap();
+        let alone = table.usage_alone(std::process::id()).unwrap();
+        let tree = table.usage(std::process::id()).unwrap();
+        assert!(alone.resident_bytes > 0 && alone.peak_resident_bytes >= alone.resident_bytes);
+        assert!(tree.cpu >= alone.cpu);
+        assert!(table.usage(u32::MAX).is_err() && table.usage_alone(u32::MAX).is_err());
     }
 }

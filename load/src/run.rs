@@ -190,9 +190,12 @@ impl<'a> Site<'a> {
         let stop_tail = AtomicBool::new(false);
         let epoch = Epoch::now()?;
         let (course, pens) = std::thread::scope(|scope| {
-            let tail = scope
-                .spawn(|| tail::follow(&self.topic, reader, &seen, epoch, &written, &stop_tail));
-            let crew = Crew::start(scope, writers, epoch, &written);
+            let _stops = [StopOnDrop(&written.stop), StopOnDrop(&stop_tail)];
+            let auditor = std::thread::Builder::new().name("auditor".to_owned());
+            let tail = auditor.spawn_scoped(scope, || {
+                tail::follow(&self.topic, reader, &seen, epoch, &written, &stop_tail)
+            })?;
+            let crew = Crew::start(scope, writers, epoch, &written)?;
             let course = self.watch(epoch, &written, &seen, &crew, &tail, relay, sink);
             written.stop.store(true, Ordering::Relaxed);
             let pens = crew.join();
@@ -274,6 +277,15 @@ struct Course {
     settle: Duration,
 }
 
+/// Tells threads to stop when the scope is left, however that comes: the scope waits for them.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 /// The begin and the end of the measured time.
 struct Marks {
     warmup: u64,
@@ -353,17 +365,19 @@ impl<'scope> Crew<'scope> {
         writers: Vec<Writer>,
         epoch: Epoch,
         written: &'scope Written,
-    ) -> Self {
+    ) -> Result<Self> {
         let start = |writer: Writer| {
-            scope.spawn(move || {
+            let thread = std::thread::Builder::new().name(format!("writer-{}", writer.number));
+            let started = thread.spawn_scoped(scope, move || {
                 let result = writer.write(epoch, written);
                 if result.is_err() {
                     written.stop.store(true, Ordering::Relaxed);
                 }
                 result
-            })
+            });
+            started.context("a writer's thread cannot be started")
         };
-        Self { handles: writers.into_iter().map(start).collect() }
+        Ok(Self { handles: writers.into_iter().map(start).collect::<Result<_>>()? })
     }
 
     fn is_finished(&self) -> bool {

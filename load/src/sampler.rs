@@ -30,16 +30,6 @@ pub(crate) struct Watched<T> {
 }
 
 impl<T: Copy> Watched<T> {
-    /// The same question to all four.
-    pub(crate) fn try_map<U>(&self, mut ask: impl FnMut(T) -> Result<U>) -> Result<Watched<U>> {
-        Ok(Watched {
-            relay: ask(self.relay).context("the relay")?,
-            postgres: ask(self.postgres).context("PostgreSQL")?,
-            kafka: ask(self.kafka).context("Kafka (--kafka-pid)")?,
-            generator: ask(self.generator)?,
-        })
-    }
-
     /// Both answers side by side.
     pub(crate) fn zip<U: Copy>(&self, other: &Watched<U>) -> Watched<(T, U)> {
         Watched {
@@ -207,7 +197,15 @@ fn moment(
     seen: &Mutex<Seen>,
 ) -> Result<Moment> {
     let table = ProcessTable::read()?;
-    let usage = pids.try_map(|pid| pid.map(|pid| table.usage(pid)).transpose())?;
+    let tree = |pid: Option<u32>| pid.map(|pid| table.usage(pid)).transpose();
+    // The relay may be this process's child, so its tree would hold the relay.
+    let alone = |pid: Option<u32>| pid.map(|pid| table.usage_alone(pid)).transpose();
+    let usage = Watched {
+        relay: tree(pids.relay).context("the relay")?,
+        postgres: tree(pids.postgres).context("PostgreSQL")?,
+        kafka: tree(pids.kafka).context("Kafka (--kafka-pid)")?,
+        generator: alone(pids.generator)?,
+    };
     let committed = written.committed.load(Ordering::Relaxed);
     let delivered = seen.lock().unwrap_or_else(PoisonError::into_inner).auditor.delivered();
     Ok(Moment {
