@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::Group;
 use crate::environment::parse_note;
 use crate::event::SMALLEST_PAYLOAD_BYTES;
+use crate::peers::{Peer, parse_peer};
 use crate::session::Workload;
 use crate::threshold::Threshold;
 
@@ -39,6 +40,15 @@ pub(crate) enum Command {
     /// Do the fixed set of published experiments, one after the other.
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
+    /// Drain the same backlog by a relay, a hand-made poller and the bare limit, in turns.
+    #[command(after_help = PEERS_HELP)]
+    Peers(PeersArgs),
+    /// The hand-made poller that `peers` measures.
+    #[command(hide = true)]
+    PeerPoller(PollerArgs),
+    /// The limit that `peers` measures: copy and produce, nothing else.
+    #[command(hide = true)]
+    PeerBare(BareArgs),
     /// Audit the topic of an earlier run again: is everything there, in order?
     #[command(after_help = "Example:\n  postrider-load verify runs/live")]
     Verify(VerifyArgs),
@@ -55,6 +65,12 @@ backlog. All of them with --runs 3 take about two hours and 8 GB of disk.
 
 Example:
   postrider-load bench --truncate --relay 'postrider run' --only drain,idle --scale 0.1";
+
+const PEERS_HELP: &str = "Other relays join by --peer; their table has to exist and is emptied too.
+
+Example:
+  postrider-load peers --truncate --relay 'postrider run' --events 500000 \\
+      --peer 'other=public.other_outbox=/usr/bin/other --some-flag'";
 
 const RUN_EXAMPLES: &str = "Examples:
   postrider-load run --rate 20000 --duration 60s --relay 'postrider run'
@@ -250,6 +266,72 @@ pub(crate) struct BenchArgs {
     /// Folder for bench.json, bench.md and the files of each experiment.
     #[arg(long, default_value = "postrider-load-bench")]
     pub(crate) out: PathBuf,
+}
+
+/// Drain the same backlog by a relay, a hand-made poller and the bare limit, in turns.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PeersArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    #[command(flatten)]
+    pub(crate) sink: SinkArgs,
+    #[command(flatten)]
+    pub(crate) shape: ShapeArgs,
+    /// Events in the backlog.
+    #[arg(long, default_value_t = 500_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) events: u64,
+    /// The relay's command line; no shell is involved.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) relay: String,
+    /// Another relay; may be given several times.
+    #[arg(long, value_name = "NAME=TABLE=COMMAND", value_parser = parse_peer)]
+    pub(crate) peer: Vec<Peer>,
+    /// Agree that the tables are emptied before each run.
+    #[arg(long, required = true)]
+    pub(crate) truncate: bool,
+    /// Number of rounds; each has one run of everybody.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) runs: u32,
+    /// The broker's process id, to measure its CPU.
+    #[arg(long, value_name = "PID")]
+    pub(crate) kafka_pid: Option<u32>,
+    /// Folder for peers.json, peers.md and the files of each run.
+    #[arg(long, default_value = "postrider-load-peers")]
+    pub(crate) out: PathBuf,
+}
+
+/// The hand-made poller that `peers` measures.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PollerArgs {
+    /// The database with the poller's table.
+    #[arg(long)]
+    pub(crate) database_url: String,
+    /// Kafka bootstrap servers.
+    #[arg(long)]
+    pub(crate) brokers: String,
+    /// The topic.
+    #[arg(long)]
+    pub(crate) topic: String,
+    /// Rows in a batch.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(i64).range(1..))]
+    pub(crate) batch: i64,
+}
+
+/// The limit that `peers` measures: copy and produce, nothing else.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BareArgs {
+    /// The database with the outbox.
+    #[arg(long)]
+    pub(crate) database_url: String,
+    /// The table; it needs a column seq.
+    #[arg(long)]
+    pub(crate) outbox: String,
+    /// Kafka bootstrap servers.
+    #[arg(long)]
+    pub(crate) brokers: String,
+    /// The topic.
+    #[arg(long)]
+    pub(crate) topic: String,
 }
 
 /// Audit the topic of an earlier run again: is everything there, in order?

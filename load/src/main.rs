@@ -14,6 +14,7 @@ mod event;
 mod failure;
 mod latency;
 mod outbox;
+mod peers;
 mod pen;
 mod pick;
 mod process;
@@ -36,6 +37,7 @@ mod writer;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::Runtime;
 
 use crate::cli::{Cli, Command};
 
@@ -57,8 +59,11 @@ fn main() -> ExitCode {
 
 fn act(command: &Command) -> anyhow::Result<()> {
     match command {
-        Command::Drain(args) => tokio::runtime::Runtime::new()?.block_on(drain::drain(args)),
+        Command::Drain(args) => Runtime::new()?.block_on(drain::drain(args)),
         Command::Bench(args) => bench::bench(args),
+        Command::Peers(args) => Runtime::new()?.block_on(peers::peers(args)),
+        Command::PeerPoller(args) => Runtime::new()?.block_on(peers::poller::relay(args)),
+        Command::PeerBare(args) => Runtime::new()?.block_on(peers::bare::publish(args)),
         Command::Verify(args) => verify::verify(args),
         Command::Run(args) => run::run(args),
         Command::Report(args) => report::run(args),

@@ -30,6 +30,9 @@ use crate::topic::RecordClock;
 /// Below this part of the wanted rate the writers count as saturated.
 const REACHED: f64 = 0.99;
 
+/// Writers that are so far behind at the end of the schedule count as saturated too.
+const BEHIND_SECONDS: f64 = 0.5;
+
 /// Shows the result and judges it.
 ///
 /// # Errors
@@ -246,7 +249,8 @@ fn show(summary: &Summary) {
 pub(crate) fn saturation(summary: &Summary) -> Option<String> {
     let throughput = &summary.throughput;
     let achieved = throughput.in_per_second + throughput.rolled_back_per_second;
-    (achieved < summary.plan.rate * REACHED || throughput.unsent > 0).then(|| {
+    let behind = throughput.unsent as f64 > summary.plan.rate * BEHIND_SECONDS;
+    (achieved < summary.plan.rate * REACHED || behind).then(|| {
         format!(
             "saturated: wanted {}/s, written {}/s, {} not sent; the writers fell behind, so latency \
              from the intended time grows by design (see the line schedule)",

@@ -119,8 +119,8 @@ fn head(summary: &Summary) -> String {
 fn tiles(summary: &Summary) -> String {
     let (throughput, latency) = (&summary.throughput, &summary.latency);
     let mut tiles = vec![
-        ("in", grouped(throughput.in_per_second as u64), "events/s"),
-        ("out", grouped(throughput.out_per_second as u64), "events/s"),
+        ("events in", grouped(throughput.in_per_second as u64), "/s"),
+        ("events out", grouped(throughput.out_per_second as u64), "/s"),
         ("commit to consumed, p50", format!("{:.1}", latency.commit_to_consume.p50_ms), "ms"),
         ("commit to consumed, p99", format!("{:.1}", latency.commit_to_consume.p99_ms), "ms"),
         ("intended to consumed, p99", format!("{:.1}", latency.total.p99_ms), "ms"),
