@@ -295,6 +295,9 @@ pub(crate) struct PeersArgs {
     /// The broker's process id, to measure its CPU.
     #[arg(long, value_name = "PID")]
     pub(crate) kafka_pid: Option<u32>,
+    /// Something to remember with the result, as key=value; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_note)]
+    pub(crate) note: Vec<(String, String)>,
     /// Folder for peers.json, peers.md and the files of each run.
     #[arg(long, default_value = "postrider-load-peers")]
     pub(crate) out: PathBuf,

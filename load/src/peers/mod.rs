@@ -5,6 +5,7 @@
 //! Must not: tune one side. Fails: when a peer cannot be run or its audit finds a fault.
 
 pub(crate) mod bare;
+mod limits;
 pub(crate) mod poller;
 mod producer;
 
@@ -15,9 +16,12 @@ use serde::Serialize;
 
 use crate::cli::{DrainArgs, PeersArgs};
 use crate::drain::{self, DrainRun};
+use crate::environment::Environment;
 use crate::failure::Broken;
 use crate::range::Range;
+use crate::topic::Topic;
 use crate::{outbox, process, screen};
+use limits::Limits;
 
 /// Who takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +57,15 @@ struct Standing {
     runs: Vec<DrainRun>,
 }
 
+/// The whole result.
+#[derive(Clone, Debug, Serialize)]
+struct PeersReport {
+    schema: &'static str,
+    environment: Environment,
+    standings: Vec<Standing>,
+    limits: Vec<Limits>,
+}
+
 /// Does the command `peers`.
 ///
 /// # Errors
@@ -60,28 +73,46 @@ struct Standing {
 pub(crate) async fn peers(args: &PeersArgs) -> Result<()> {
     let client = outbox::connect(&args.source.database_url).await?;
     poller::make_table(&client).await?;
+    let limit_topic = format!("{}.limit", args.sink.topic);
+    Topic::open(&args.sink.brokers, &limit_topic, args.sink.partitions).await?;
     let all = everybody(args)?;
-    let mut standings: Vec<Standing> = all.iter().map(Standing::new).collect();
+    let mut report = PeersReport {
+        schema: "postrider-load/peers/1",
+        environment: Environment::look(&client, Some(&args.relay), &args.note).await?,
+        standings: all.iter().map(Standing::new).collect(),
+        limits: Vec::new(),
+    };
     for round in 1..=args.runs {
-        for (peer, standing) in all.iter().zip(&mut standings) {
-            let folder = args.out.join(format!("{}-{round}", peer.name.replace(' ', "-")));
-            let report = drain::measure(&drain_args(args, peer, &folder), |_, run| {
-                let rate = run.events_per_second;
-                screen::talk(&format!("round {round}, {}: {rate:.0} events/s", peer.name));
-            })
-            .await
-            .with_context(|| format!("{} could not be measured", peer.name))?;
-            standing.runs.extend(report.runs);
+        for (peer, standing) in all.iter().zip(&mut report.standings) {
+            standing.runs.extend(round_of(args, peer, round).await?);
         }
+        let (outbox, brokers) = (&args.source.outbox, &args.sink.brokers);
+        report.limits.push(limits::measure(&client, outbox, brokers, &limit_topic).await?);
     }
-    let json = serde_json::to_string_pretty(&standings).context("the result has no JSON")?;
-    let path = args.out.join("peers.json");
-    std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
-    let table = markdown(&standings)?;
-    let path = args.out.join("peers.md");
-    std::fs::write(&path, &table).with_context(|| format!("cannot write {}", path.display()))?;
+    finish(args, &report)
+}
+
+/// One run of one peer.
+async fn round_of(args: &PeersArgs, peer: &Peer, round: u32) -> Result<Vec<DrainRun>> {
+    let folder = args.out.join(format!("{}-{round}", peer.name.replace(' ', "-")));
+    let drain_args = drain_args(args, peer, &folder);
+    let report = drain::measure(&drain_args, |_, run| {
+        let rate = run.events_per_second;
+        screen::talk(&format!("round {round}, {}: {rate:.0} events/s", peer.name));
+    });
+    let report = report.await.with_context(|| format!("{} could not be measured", peer.name))?;
+    Ok(report.runs)
+}
+
+fn finish(args: &PeersArgs, report: &PeersReport) -> Result<()> {
+    let json = serde_json::to_string_pretty(report).context("the result has no JSON")?;
+    let table = markdown(&report.standings, &report.limits)?;
+    for (name, text) in [("peers.json", &json), ("peers.md", &table)] {
+        let path = args.out.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
     screen::data(&table);
-    judge(&standings)
+    judge(&report.standings)
 }
 
 impl Standing {
@@ -150,7 +181,7 @@ fn drain_args(args: &PeersArgs, peer: &Peer, folder: &Path) -> DrainArgs {
 }
 
 /// The table, with the relay's rate over each peer's, median by median.
-fn markdown(standings: &[Standing]) -> Result<String> {
+fn markdown(standings: &[Standing], limits: &[Limits]) -> Result<String> {
     let first = standings.first().context("nobody took part")?;
     let rate = |standing: &Standing| standing.range(|run| Some(run.events_per_second));
     let relay_rate = rate(first).context("the relay has no run")?;
@@ -177,6 +208,15 @@ fn markdown(standings: &[Standing]) -> Result<String> {
             audits().map(|audit| audit.repeats).sum::<u64>(),
         ));
     }
+    let mut line = |name: &str, figure: fn(&Limits) -> f64| {
+        let range = Range::of(limits.iter().map(figure)).context("no limit was measured")?;
+        let (runs, ratio) = (limits.len(), relay_rate.median / range.median);
+        let shown = range.show(0);
+        text.push_str(&format!("| {name} | {runs} | {shown} | {ratio:.2} × | – | – | – | – |\n"));
+        anyhow::Ok(())
+    };
+    line("limit: reading alone", |limits| limits.rows_read_per_second)?;
+    line("limit: producing alone", |limits| limits.records_produced_per_second)?;
     Ok(text)
 }
 
