@@ -1,0 +1,53 @@
+//! The limit: one `copy` out of the table, straight into a producer. It keeps no cursor, watches no
+//! commit and saves nothing, so no relay of the same rows over the same connection can be cheaper.
+//!
+//! Promises: the same records as a relay, in the order of the table's column `seq`, once. Must not:
+//! do anything that a relay could leave out. Fails: with the first error of either side.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures_util::TryStreamExt;
+use tokio_postgres::binary_copy::BinaryCopyOutStream;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::producer::{Event, Sender};
+use crate::cli::BareArgs;
+use crate::outbox;
+
+/// What its batches wait for more records.
+const LINGER_MS: u32 = 20;
+
+/// Publishes every row of the table once and then waits to be ended by a signal.
+///
+/// # Errors
+/// When PostgreSQL or Kafka refuse.
+pub(crate) async fn publish(args: &BareArgs) -> Result<()> {
+    let client = outbox::connect(&args.database_url).await?;
+    let mut sender = Sender::new(&args.brokers, &args.topic, LINGER_MS)?;
+    let sql = format!(
+        "copy (select id, aggregateid, type, payload::text from {} order by seq) \
+         to stdout (format binary)",
+        args.outbox
+    );
+    let stream = client.copy_out(&sql).await.context("the table cannot be copied")?;
+    let types = [Type::UUID, Type::TEXT, Type::TEXT, Type::TEXT];
+    let mut rows = pin!(BinaryCopyOutStream::new(stream, &types));
+    let mut id_text = Uuid::encode_buffer();
+    while let Some(row) = rows.try_next().await.context("the copy failed")? {
+        let id: Uuid = row.get(0);
+        let payload: Option<&str> = row.get(3);
+        sender.send(&Event {
+            id: id.hyphenated().encode_lower(&mut id_text),
+            aggregate_id: row.get(1),
+            event_type: row.get(2),
+            payload: payload.unwrap_or_default().as_bytes(),
+        })?;
+    }
+    tokio::task::block_in_place(|| sender.flush())?;
+    loop {
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+    }
+}

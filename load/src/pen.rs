@@ -1,0 +1,198 @@
+//! What a writer writes: composes transactions of load events and remembers what was committed.
+//!
+//! Promises: versions of an aggregate count its committed events without a gap; a transaction that
+//! will be rolled back uses up none. Must not: touch the database. Fails: never.
+
+use crate::event::{Fate, Mark};
+use crate::pick::{Dice, Pick};
+
+/// The headers that every row carries, as one JSON object.
+#[derive(Clone, Debug)]
+pub(crate) struct RowHeaders(Option<String>);
+
+impl RowHeaders {
+    /// So many headers with short names and values; 0 leaves the column out.
+    pub(crate) fn of_count(count: u32) -> Self {
+        let pairs: Vec<String> =
+            (1..=count).map(|at| format!(r#""header-{at}":"value-{at}""#)).collect();
+        Self((count > 0).then(|| format!("{{{}}}", pairs.join(","))))
+    }
+
+    /// The object's text, unless there are no headers.
+    pub(crate) fn json(&self) -> Option<&String> {
+        self.0.as_ref()
+    }
+}
+
+/// What the events of a run have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    /// Tells this run's events from others.
+    pub(crate) run: u32,
+    /// Number of aggregates over all writers.
+    pub(crate) aggregates: u32,
+    /// Number of writers.
+    pub(crate) writers: u16,
+    /// Length of each payload.
+    pub(crate) payload_bytes: u32,
+    /// The rows' headers.
+    pub(crate) headers: RowHeaders,
+    /// Of 100 transactions, how many are rolled back.
+    pub(crate) rollback_percent: u32,
+}
+
+impl Shape {
+    /// How many aggregates a writer owns: `writer`, `writer + writers`, ...
+    pub(crate) fn slots(&self, writer: u16) -> u32 {
+        let (aggregates, writers) = (self.aggregates, u32::from(self.writers));
+        (aggregates + writers - 1 - u32::from(writer)) / writers
+    }
+}
+
+/// The rows of one transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The aggregates' numbers.
+    pub(crate) aggregates: Vec<i64>,
+    /// The aggregates' ids.
+    pub(crate) keys: Vec<String>,
+    /// The payloads.
+    pub(crate) payloads: Vec<String>,
+}
+
+impl Batch {
+    /// Sets the number of rows; the strings of earlier rows are used again.
+    fn resize(&mut self, rows: usize) {
+        self.aggregates.resize(rows, 0);
+        self.keys.resize_with(rows, String::new);
+        self.payloads.resize_with(rows, String::new);
+    }
+}
+
+/// One writer's events: composes them and remembers what was committed.
+#[derive(Debug)]
+pub(crate) struct Pen {
+    shape: Shape,
+    writer: u16,
+    versions: Vec<u32>,
+    transaction: u32,
+    dice: Dice,
+    pick: Pick,
+    batch: Batch,
+}
+
+impl Pen {
+    /// The pen of one writer; `seed` makes its choices repeatable.
+    pub(crate) fn new(shape: &Shape, writer: u16, pick: Pick, seed: u64) -> Self {
+        Self {
+            versions: vec![0; shape.slots(writer) as usize],
+            shape: shape.clone(),
+            writer,
+            transaction: 0,
+            dice: Dice::new(seed ^ (u64::from(writer) << 48)),
+            pick,
+            batch: Batch::default(),
+        }
+    }
+
+    /// Decides whether the next transaction commits.
+    pub(crate) fn next_fate(&mut self) -> Fate {
+        if self.dice.below(100) < self.shape.rollback_percent {
+            Fate::RollBack
+        } else {
+            Fate::Commit
+        }
+    }
+
+    /// The number of the transaction that was composed last.
+    pub(crate) fn transaction(&self) -> u32 {
+        self.transaction
+    }
+
+    /// Composes the next transaction: `rows` events that will end as `fate` says. Its versions are
+    /// used up when it commits, so what follows must be written, or the run must end.
+    pub(crate) fn compose(&mut self, rows: u32, fate: Fate, intended_unix_us: u64) -> &Batch {
+        self.transaction += 1;
+        self.batch.resize(rows as usize);
+        for row in 0..rows as usize {
+            let slot = self.pick.next(self.versions.len() as u32, &mut self.dice);
+            let version = self.versions[slot as usize] + 1;
+            if fate == Fate::Commit {
+                self.versions[slot as usize] = version;
+            }
+            let aggregate = slot * u32::from(self.shape.writers) + u32::from(self.writer);
+            self.batch.aggregates[row] = i64::from(aggregate);
+            let mark = Mark {
+                run: self.shape.run,
+                aggregate,
+                version,
+                writer: self.writer,
+                transaction: self.transaction,
+                intended_unix_us,
+                fate,
+            };
+            mark.write_key(&mut self.batch.keys[row]);
+            mark.write_payload(self.shape.payload_bytes, &mut self.batch.payloads[row]);
+        }
+        &self.batch
+    }
+}
+
+/// The last committed version of every aggregate: what the topic must hold in the end.
+pub(crate) fn committed_versions(shape: &Shape, pens: &[Pen]) -> Vec<u32> {
+    let mut versions = vec![0; shape.aggregates as usize];
+    for pen in pens {
+        for (slot, &version) in pen.versions.iter().enumerate() {
+            versions[slot * usize::from(shape.writers) + usize::from(pen.writer)] = version;
+        }
+    }
+    versions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(aggregates: u32, writers: u16) -> Shape {
+        Shape {
+            run: 1,
+            aggregates,
+            writers,
+            payload_bytes: 200,
+            headers: RowHeaders::of_count(0),
+            rollback_percent: 0,
+        }
+    }
+
+    #[test]
+    fn every_aggregate_has_one_writer() {
+        for (aggregates, writers) in [(10, 4), (4, 4), (7, 3), (1, 1)] {
+            let shape = shape(aggregates, writers);
+            let total: u32 = (0..writers).map(|writer| shape.slots(writer)).sum();
+            assert_eq!(total, aggregates, "{aggregates} over {writers}");
+        }
+    }
+
+    #[test]
+    fn versions_count_what_was_committed_only() {
+        let shape = shape(10, 2);
+        let pens: Vec<Pen> = (0..2)
+            .map(|writer| {
+                let mut pen = Pen::new(&shape, writer, Pick::Walk { step: 0 }, 1);
+                pen.compose(30, Fate::Commit, 1);
+                pen.compose(30, Fate::RollBack, 1);
+                pen
+            })
+            .collect();
+        let versions = committed_versions(&shape, &pens);
+        assert_eq!(versions.iter().sum::<u32>(), 60);
+    }
+
+    #[test]
+    fn headers_are_one_json_object() {
+        assert_eq!(RowHeaders::of_count(0).0, None);
+        let text = RowHeaders::of_count(2).0.unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["header-2"], "value-2");
+    }
+}

@@ -1,0 +1,320 @@
+//! From what was measured to what is shown and kept.
+//!
+//! Promises: every file of a run, the lines for people and the verdict on the thresholds come from
+//! one [`Summary`]. Must not: measure. Fails: when a file cannot be written, a threshold breaks or
+//! the audit found a fault.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::cli::RunArgs;
+use crate::clock;
+use crate::environment::Environment;
+use crate::failure::Broken;
+use crate::latency::{Latencies, Percentiles, Stage};
+use crate::report;
+use crate::run::Outcome;
+use crate::screen::{self, grouped};
+use crate::summary::{
+    Cost, Judged, LatencyFigures, Plan, ProcessCost, SCHEMA, Second, Summary, Throughput,
+};
+use crate::threshold::{Metric, Threshold};
+use crate::topic::RecordClock;
+
+/// Below this part of the wanted rate the writers count as saturated.
+const REACHED: f64 = 0.99;
+
+/// Writers that are so far behind at the end of the schedule count as saturated too.
+const BEHIND_SECONDS: f64 = 0.5;
+
+/// Shows the result and judges it.
+///
+/// # Errors
+/// When a threshold breaks or the audit found a fault.
+pub(crate) fn finish(args: &RunArgs, summary: &Summary) -> Result<()> {
+    if args.json {
+        let json = serde_json::to_string_pretty(summary).context("the summary has no JSON")?;
+        screen::data(&json);
+    } else {
+        show(summary);
+        screen::data(&format!("files: {}", args.out.display()));
+    }
+    verdict(args, summary)
+}
+
+/// Puts everything that was measured into one summary, thresholds judged.
+///
+/// # Errors
+/// When a threshold names what was not measured.
+pub(crate) fn summarize(
+    args: &RunArgs,
+    environment: &Environment,
+    partitions: i32,
+    outcome: &Outcome,
+) -> Result<Summary> {
+    let mut summary = Summary {
+        schema: SCHEMA.to_owned(),
+        plan: plan(args, partitions)?,
+        environment: environment.clone(),
+        throughput: throughput(outcome),
+        latency: latency(outcome),
+        cost: cost(outcome),
+        audit: outcome.seen.auditor.verdict(&outcome.committed_versions),
+        thresholds: Vec::new(),
+        series: outcome.rows.clone(),
+        distribution: distribution(&merged(outcome)),
+    };
+    summary.thresholds = judge(&args.threshold, &summary)?;
+    Ok(summary)
+}
+
+/// Writes summary.json, series.csv and report.html into the run's folder.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(crate) fn write_files(args: &RunArgs, summary: &Summary) -> Result<()> {
+    let json = serde_json::to_string_pretty(summary).context("the summary has no JSON")?;
+    write(&args.out.join("summary.json"), &json)?;
+    write(&args.out.join("series.csv"), &csv(&summary.series))?;
+    write(&args.out.join("report.html"), &report::single(summary))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn verdict(args: &RunArgs, summary: &Summary) -> Result<()> {
+    if args.verify && !summary.audit.is_clean() {
+        bail!(Broken(format!("the audit found a fault: {}", summary.audit.summary())));
+    }
+    match summary.thresholds.iter().find(|judged| !judged.held) {
+        None => Ok(()),
+        Some(judged) => {
+            bail!(Broken(format!("{} does not hold: {:.3}", judged.threshold, judged.figure)))
+        }
+    }
+}
+
+fn plan(args: &RunArgs, partitions: i32) -> Result<Plan> {
+    let workload = args.workload.to_possible_value().context("the workload has no name")?;
+    let usual_rollbacks = if workload.get_name() == "orders" { 2 } else { 0 };
+    let now_ms = clock::unix_ms(SystemTime::now())?;
+    Ok(Plan {
+        name: args.name.clone(),
+        finished_unix_seconds: now_ms.unsigned_abs() / 1_000,
+        rate: args.rate,
+        warmup_seconds: args.warmup,
+        duration_seconds: args.duration,
+        tx_size: args.shape.tx_size,
+        writers: args.shape.writers,
+        aggregates: args.shape.aggregates,
+        skew: args.skew,
+        payload_bytes: args.shape.payload_bytes,
+        headers: args.shape.headers,
+        workload: workload.get_name().to_owned(),
+        rollback_percent: args.shape.rollback_percent.unwrap_or(usual_rollbacks),
+        partitions,
+    })
+}
+
+fn throughput(outcome: &Outcome) -> Throughput {
+    let (from, to) = (&outcome.from, &outcome.to);
+    let per_second = |now: u64, then: u64| (now - then) as f64 / to.seconds_since(from);
+    let all = &outcome.written;
+    let written = all.committed.load(Ordering::Relaxed) + all.rolled_back.load(Ordering::Relaxed);
+    Throughput {
+        in_per_second: per_second(to.committed, from.committed),
+        out_per_second: per_second(to.delivered, from.delivered),
+        rolled_back_per_second: per_second(to.rolled_back, from.rolled_back),
+        unsent: outcome.scheduled.saturating_sub(written),
+        backlog_at_end: to.committed.saturating_sub(to.delivered),
+        settle_seconds: outcome.settle.as_secs_f64(),
+    }
+}
+
+/// All stages of the measured time in one: the writers have some, the consumer the others.
+fn merged(outcome: &Outcome) -> Latencies {
+    let mut latencies = outcome.seen.book.measured.clone();
+    let book = outcome.written.book.lock().unwrap_or_else(PoisonError::into_inner);
+    latencies.add(&book.measured);
+    latencies
+}
+
+fn latency(outcome: &Outcome) -> LatencyFigures {
+    let latencies = merged(outcome);
+    LatencyFigures {
+        total: latencies.percentiles(Stage::Total),
+        schedule: latencies.percentiles(Stage::Schedule),
+        insert: latencies.percentiles(Stage::Insert),
+        commit_to_stamp: latencies.percentiles(Stage::CommitToStamp),
+        stamp_to_consume: latencies.percentiles(Stage::StampToConsume),
+        commit_to_consume: latencies.percentiles(Stage::CommitToConsume),
+        record_clock: outcome.seen.record_clock,
+        before_commit_answer: outcome.seen.before_commit_answer,
+        commit_forgotten: outcome.seen.commit_forgotten,
+    }
+}
+
+fn cost(outcome: &Outcome) -> Cost {
+    let cost = outcome.to.cost_since(&outcome.from);
+    Cost {
+        relay: cost.relay,
+        postgres: cost.postgres,
+        kafka: cost.kafka,
+        generator: cost.generator,
+    }
+}
+
+/// The total latency in steps that grow by a tenth: upper end in ms, events.
+fn distribution(latencies: &Latencies) -> Vec<(f64, u64)> {
+    let steps = latencies.of(Stage::Total).iter_log(100, 1.1);
+    steps
+        .map(|step| (step.value_iterated_to() as f64 / 1_000.0, step.count_since_last_iteration()))
+        .skip_while(|&(_, count)| count == 0)
+        .collect()
+}
+
+fn judge(thresholds: &[Threshold], summary: &Summary) -> Result<Vec<Judged>> {
+    thresholds
+        .iter()
+        .map(|threshold| {
+            let figure = figure(threshold.metric, summary).with_context(|| {
+                format!(
+                    "{} cannot be judged: the relay was not watched; give --relay or --relay-pid",
+                    threshold.text
+                )
+            })?;
+            let held = threshold.holds(figure);
+            Ok(Judged { threshold: threshold.text.clone(), figure, held })
+        })
+        .collect()
+}
+
+fn figure(metric: Metric, summary: &Summary) -> Option<f64> {
+    let relay = summary.cost.relay;
+    match metric {
+        Metric::Latency(stage, percentile) => Some(percentile.pick(summary.latency.of(stage))),
+        Metric::RateIn => Some(summary.throughput.in_per_second),
+        Metric::RateOut => Some(summary.throughput.out_per_second),
+        Metric::Missing => Some(summary.audit.missing as f64),
+        Metric::OutOfOrder => Some(summary.audit.out_of_order as f64),
+        Metric::Repeats => Some(summary.audit.repeats as f64),
+        Metric::RelayCpu => relay.map(|cost| cost.cpu_us_per_event),
+        Metric::RelayMemory => relay.map(|cost| cost.peak_megabytes),
+    }
+}
+
+fn show(summary: &Summary) {
+    let (plan, throughput) = (&summary.plan, &summary.throughput);
+    screen::data(&format!(
+        "in {}/s, out {}/s; wanted {}/s for {} s, {} events per transaction",
+        grouped(throughput.in_per_second as u64),
+        grouped(throughput.out_per_second as u64),
+        grouped(plan.rate as u64),
+        plan.duration_seconds,
+        plan.tx_size,
+    ));
+    if let Some(line) = saturation(summary) {
+        screen::data(&line);
+    }
+    screen::data(&format!(
+        "{:<34}{:>9}{:>9}{:>9}{:>9}{:>9}",
+        "latency in ms", "p50", "p90", "p99", "p99.9", "max"
+    ));
+    for stage in Stage::ALL {
+        screen::data(&latency_line(stage, summary.latency.of(stage), summary.latency.record_clock));
+    }
+    for (name, cost) in summary.cost.named() {
+        screen::data(&cost_line(name, &cost));
+    }
+    screen::data(&format!(
+        "backlog at the end {}, delivered {:.2} s later",
+        grouped(throughput.backlog_at_end),
+        throughput.settle_seconds
+    ));
+    screen::data(&format!("audit: {}", summary.audit.summary()));
+    for judged in &summary.thresholds {
+        let word = if judged.held { "holds" } else { "DOES NOT HOLD" };
+        screen::data(&format!("threshold {} {word}: {:.3}", judged.threshold, judged.figure));
+    }
+}
+
+/// Says that the latency from the intended time grew because the writers could not keep up.
+pub(crate) fn saturation(summary: &Summary) -> Option<String> {
+    let throughput = &summary.throughput;
+    let achieved = throughput.in_per_second + throughput.rolled_back_per_second;
+    let behind = throughput.unsent as f64 > summary.plan.rate * BEHIND_SECONDS;
+    (achieved < summary.plan.rate * REACHED || behind).then(|| {
+        format!(
+            "saturated: wanted {}/s, written {}/s, {} not sent; the writers fell behind, so latency \
+             from the intended time grows by design (see the line schedule)",
+            grouped(summary.plan.rate as u64),
+            grouped(achieved as u64),
+            grouped(throughput.unsent),
+        )
+    })
+}
+
+fn latency_line(stage: Stage, figures: &Percentiles, clock: Option<RecordClock>) -> String {
+    format!(
+        "  {:<32}{:>9.1}{:>9.1}{:>9.1}{:>9.1}{:>9.1}",
+        stage.title(clock),
+        figures.p50_ms,
+        figures.p90_ms,
+        figures.p99_ms,
+        figures.p999_ms,
+        figures.max_ms
+    )
+}
+
+fn cost_line(name: &str, cost: &ProcessCost) -> String {
+    format!(
+        "{name}: {:.2} µs of CPU per event, {:.2} cores, {:.0} MB (peak of one process {:.0} MB)",
+        cost.cpu_us_per_event, cost.cores, cost.megabytes_at_end, cost.peak_megabytes
+    )
+}
+
+fn csv(series: &[Second]) -> String {
+    let mut text = String::from(
+        "at_s,phase,in_per_s,out_per_s,backlog,repeats,faults,total_p50_ms,total_p99_ms,\
+         total_max_ms,commit_to_consume_p50_ms,commit_to_consume_p99_ms,schedule_p99_ms,\
+         insert_p99_ms,relay_cores,relay_mb,postgres_cores,postgres_mb,kafka_cores,kafka_mb,\
+         generator_cores,generator_mb\n",
+    );
+    for row in series {
+        write!(
+            text,
+            "{:.3},{},{:.0},{:.0},{},{},{},{:.3},{:.3},{:.3},{:.3},{:.3},{:.3},{:.3}",
+            row.at,
+            row.phase.name(),
+            row.in_per_second,
+            row.out_per_second,
+            row.backlog,
+            row.repeats,
+            row.faults,
+            row.total.p50_ms,
+            row.total.p99_ms,
+            row.total.max_ms,
+            row.commit_to_consume.p50_ms,
+            row.commit_to_consume.p99_ms,
+            row.schedule.p99_ms,
+            row.insert.p99_ms,
+        )
+        .expect("a String takes every write");
+        for sample in [row.relay, row.postgres, row.kafka, row.generator] {
+            match sample {
+                Some(sample) => write!(text, ",{:.3},{:.1}", sample.cores, sample.megabytes),
+                None => write!(text, ",,"),
+            }
+            .expect("a String takes every write");
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,454 @@
+//! `run`: an open loop at a fixed rate, audited and timed all the while.
+//!
+//! Promises: latency counts from the intended time, so that a stall is seen in every event that it
+//! held up; what the database owes (schedule, insert) is told apart from what the relay owes. Must
+//! not: let the generator's own limit pass for the relay's. Fails: when a server refuses, the relay
+//! ends, a threshold breaks or the audit finds a fault.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, anyhow, bail};
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::audit::Auditor;
+use crate::cli::RunArgs;
+use crate::clock;
+use crate::environment::Environment;
+use crate::outbox::{self, Outbox};
+use crate::pen::{self, Pen, RowHeaders, Shape};
+use crate::pick::{Pick, Zipf};
+use crate::process::{self, Relay};
+use crate::result;
+use crate::sampler::{HistogramSink, Moment, Sampler, Watched};
+use crate::schedule::Schedule;
+use crate::screen;
+use crate::session::{self, Session, Workload};
+use crate::summary::{Phase, Second, Summary};
+use crate::tail::{self, Seen};
+use crate::topic::Topic;
+use crate::truth::Truth;
+use crate::writer::{Epoch, Writer, Written};
+
+/// How often the end is looked for once the schedule is over.
+const SETTLE_PERIOD: Duration = Duration::from_millis(20);
+
+/// Everything that was measured.
+pub(crate) struct Outcome {
+    /// At the begin of the measured time.
+    pub(crate) from: Moment,
+    /// At its end.
+    pub(crate) to: Moment,
+    /// The seconds.
+    pub(crate) rows: Vec<Second>,
+    /// From the end of the schedule to the last delivery.
+    pub(crate) settle: Duration,
+    /// The last committed version of every aggregate.
+    pub(crate) committed_versions: Vec<u32>,
+    /// What the writers noted.
+    pub(crate) written: Written,
+    /// What the consumer saw.
+    pub(crate) seen: Seen,
+    /// Events of the schedule.
+    pub(crate) scheduled: u64,
+}
+
+/// Does the command `run`.
+///
+/// # Errors
+/// As the module says.
+pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    let summary = measure(args)?;
+    result::finish(args, &summary)
+}
+
+/// Does the run and writes its files.
+///
+/// # Errors
+/// When a server refuses or the relay ends; faults and broken thresholds are in the summary.
+pub(crate) fn measure(args: &RunArgs) -> Result<Summary> {
+    if let Some(relay) = &args.relay {
+        process::check_program(relay)?;
+    }
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("the folder {} cannot be made", args.out.display()))?;
+    let site = Site::open(args)?;
+    let outcome = site.measure()?;
+    let summary = result::summarize(args, &site.environment, site.topic.partitions(), &outcome)?;
+    result::write_files(args, &summary)?;
+    Ok(summary)
+}
+
+/// Where the run takes place.
+struct Site<'a> {
+    args: &'a RunArgs,
+    shape: Shape,
+    schedule: Schedule,
+    table: Outbox,
+    topic: Topic,
+    environment: Environment,
+    postgres_pid: Option<u32>,
+}
+
+impl<'a> Site<'a> {
+    fn open(args: &'a RunArgs) -> Result<Self> {
+        let runtime = small_runtime()?;
+        runtime.block_on(async {
+            let client = outbox::connect(&args.source.database_url).await?;
+            let table = Outbox::find(&client, &args.source.outbox).await?;
+            if args.truncate {
+                table.truncate(&client).await?;
+            }
+            if args.workload == Workload::Orders {
+                session::make_business_tables(&client).await?;
+            }
+            let (brokers, name) = (&args.sink.brokers, &args.sink.topic);
+            let topic = Topic::open(brokers, name, args.sink.partitions).await?;
+            Ok(Self {
+                args,
+                shape: shape(args)?,
+                schedule: schedule(args),
+                environment: Environment::look(&client, args.relay.as_deref(), &args.note).await?,
+                postgres_pid: outbox::server_pid(&client).await?,
+                table,
+                topic,
+            })
+        })
+    }
+
+    fn measure(&self) -> Result<Outcome> {
+        let from = self.topic.ends()?;
+        let writers = self.writers()?;
+        let mut relay = self.start_relay()?;
+        let log_path = self.args.out.join("latency.hlog");
+        let file = File::create(&log_path)
+            .with_context(|| format!("cannot write {}", log_path.display()))?;
+        let (mut file, mut serializer) = (BufWriter::new(file), V2DeflateSerializer::new());
+        let mut log = IntervalLogWriterBuilder::new()
+            .add_comment("postrider-load: microseconds from the intended time to the consumer")
+            .with_base_time(SystemTime::now())
+            .with_max_value_divisor(1_000.0)
+            .begin_log_with(&mut file, &mut serializer)
+            .context("latency.hlog cannot be written")?;
+        let mut sink = |histogram: &hdrhistogram::Histogram<u64>, began, length| {
+            log.write_histogram(histogram, began, length, None)
+                .map_err(|error| anyhow!("latency.hlog cannot be written: {error:?}"))
+        };
+        let outcome = self.flow(&from, writers, &mut relay, &mut sink)?;
+        let versions = &outcome.committed_versions;
+        Truth::new(&self.shape, &self.args.sink.topic, &from, versions).write(&self.args.out)?;
+        file.flush().context("latency.hlog cannot be written")?;
+        Ok(outcome)
+    }
+
+    fn start_relay(&self) -> Result<Option<Relay>> {
+        let log = self.args.out.join("relay.log");
+        self.args.relay.as_ref().map(|command| Relay::start(command, &log)).transpose()
+    }
+
+    fn writers(&self) -> Result<Vec<Writer>> {
+        (0..self.shape.writers)
+            .map(|number| {
+                let runtime = small_runtime()?;
+                let session = runtime.block_on(Session::open(
+                    &self.args.source.database_url,
+                    &self.table,
+                    &self.shape.headers,
+                    self.args.workload,
+                    self.shape.writers,
+                ))?;
+                let skew = self.args.skew;
+                let slots = self.shape.slots(number);
+                let pick =
+                    if skew > 0.0 { Pick::Zipf(Zipf::new(slots, skew)) } else { Pick::Uniform };
+                let pen = Pen::new(&self.shape, number, pick, self.args.shape.seed);
+                Ok(Writer { number, schedule: self.schedule, pen, session, runtime })
+            })
+            .collect()
+    }
+
+    /// Runs writers, consumer and sampler together.
+    fn flow(
+        &self,
+        from: &[i64],
+        writers: Vec<Writer>,
+        relay: &mut Option<Relay>,
+        sink: HistogramSink<'_>,
+    ) -> Result<Outcome> {
+        let measured_from_us = self.args.warmup * 1_000_000;
+        let written = Written::new(self.shape.writers, measured_from_us);
+        let shape = &self.shape;
+        let auditor = Auditor::new(shape.run, shape.aggregates, shape.payload_bytes);
+        let seen = Mutex::new(Seen::new(auditor, measured_from_us));
+        let reader = self.topic.reader(from)?;
+        let stop_tail = AtomicBool::new(false);
+        let epoch = Epoch::now()?;
+        let (course, pens) = std::thread::scope(|scope| {
+            let _stops = [StopOnDrop(&written.stop), StopOnDrop(&stop_tail)];
+            let auditor = std::thread::Builder::new().name("auditor".to_owned());
+            let tail = auditor.spawn_scoped(scope, || {
+                tail::follow(&self.topic, reader, &seen, epoch, &written, &stop_tail)
+            })?;
+            let crew = Crew::start(scope, writers, epoch, &written)?;
+            let course = self.watch(epoch, &written, &seen, &crew, &tail, relay, sink);
+            written.stop.store(true, Ordering::Relaxed);
+            let pens = crew.join();
+            let stopped = relay.take().map(Relay::stop).transpose();
+            stop_tail.store(true, Ordering::Release);
+            let followed = tail.join().map_err(|_| anyhow!("the consumer broke"))?;
+            let pens = pens?;
+            followed?;
+            let course = course?;
+            stopped?;
+            anyhow::Ok((course, pens))
+        })?;
+        Ok(Outcome {
+            from: course.from,
+            to: course.to,
+            rows: course.rows,
+            settle: course.settle,
+            committed_versions: pen::committed_versions(&self.shape, &pens),
+            written,
+            seen: seen.into_inner().unwrap_or_else(PoisonError::into_inner),
+            scheduled: self.schedule.events(),
+        })
+    }
+
+    /// Takes a row each second until everything is delivered or nothing comes any more.
+    #[expect(clippy::too_many_arguments, reason = "all that runs side by side meets here")]
+    fn watch(
+        &self,
+        epoch: Epoch,
+        written: &Written,
+        seen: &Mutex<Seen>,
+        crew: &Crew<'_>,
+        tail: &ScopedJoinHandle<'_, Result<()>>,
+        relay: &mut Option<Relay>,
+        sink: HistogramSink<'_>,
+    ) -> Result<Course> {
+        let pids = Watched {
+            relay: relay.as_ref().map(Relay::pid).or(self.args.relay_pid),
+            postgres: self.postgres_pid,
+            kafka: self.args.kafka_pid,
+            generator: Some(std::process::id()),
+        };
+        let mut sampler = Sampler::new(epoch, pids, written, seen, sink)?;
+        let mut marks = Marks::new(self.args, sampler.moment()?);
+        let mut settling = Settling::new(Duration::from_secs(self.args.stall_seconds));
+        let mut meter = screen::Meter::new();
+        for second in 1.. {
+            let due_us = second * 1_000_000;
+            loop {
+                check(written, tail, relay)?;
+                let scheduled = epoch.elapsed_us() < self.schedule.length_us;
+                let over = !scheduled && settling.is_over(crew, written, seen);
+                if over || epoch.elapsed_us() >= due_us {
+                    break;
+                }
+                let left = Duration::from_micros(due_us.saturating_sub(epoch.elapsed_us()));
+                std::thread::sleep(left.min(SETTLE_PERIOD));
+            }
+            let (row, now) = sampler.row(marks.phase(second))?;
+            if meter.is_due() {
+                screen::progress(&progress_line(row));
+            }
+            marks.pass(second, now);
+            if settling.over && marks.to.is_some() {
+                break;
+            }
+        }
+        screen::end_progress();
+        let to = marks.to.context("the run ended before its measured time")?;
+        Ok(Course { from: marks.from, to, rows: sampler.into_rows(), settle: settling.took() })
+    }
+}
+
+/// What the watching gave.
+struct Course {
+    from: Moment,
+    to: Moment,
+    rows: Vec<Second>,
+    settle: Duration,
+}
+
+/// Tells threads to stop when the scope is left, however that comes: the scope waits for them.
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// The begin and the end of the measured time.
+struct Marks {
+    warmup: u64,
+    end: u64,
+    from: Moment,
+    to: Option<Moment>,
+}
+
+impl Marks {
+    fn new(args: &RunArgs, start: Moment) -> Self {
+        Self { warmup: args.warmup, end: args.warmup + args.duration, from: start, to: None }
+    }
+
+    fn phase(&self, second: u64) -> Phase {
+        if second <= self.warmup {
+            Phase::Warmup
+        } else if second <= self.end {
+            Phase::Measure
+        } else {
+            Phase::Settle
+        }
+    }
+
+    fn pass(&mut self, second: u64, now: Moment) {
+        if second == self.warmup {
+            self.from = now;
+        }
+        if second == self.end {
+            self.to = Some(now);
+        }
+    }
+}
+
+/// The time after the schedule, while the rest is delivered.
+struct Settling {
+    stall_limit: Duration,
+    began: Option<Instant>,
+    last_growth: Instant,
+    delivered: u64,
+    over: bool,
+}
+
+impl Settling {
+    fn new(stall_limit: Duration) -> Self {
+        Self { stall_limit, began: None, last_growth: Instant::now(), delivered: 0, over: false }
+    }
+
+    /// Whether all is delivered, or nothing has come for too long.
+    fn is_over(&mut self, crew: &Crew<'_>, written: &Written, seen: &Mutex<Seen>) -> bool {
+        if self.over || !crew.is_finished() {
+            return self.over;
+        }
+        self.began.get_or_insert_with(Instant::now);
+        let delivered = seen.lock().unwrap_or_else(PoisonError::into_inner).auditor.delivered();
+        if delivered != self.delivered {
+            (self.delivered, self.last_growth) = (delivered, Instant::now());
+        }
+        let complete = delivered >= written.committed.load(Ordering::Relaxed);
+        self.over = complete || self.last_growth.elapsed() > self.stall_limit;
+        self.over
+    }
+
+    /// From the end of the schedule to the last delivery.
+    fn took(&self) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| self.last_growth.saturating_duration_since(began))
+    }
+}
+
+/// The writers' threads.
+struct Crew<'scope> {
+    handles: Vec<ScopedJoinHandle<'scope, Result<Pen>>>,
+}
+
+impl<'scope> Crew<'scope> {
+    fn start<'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        writers: Vec<Writer>,
+        epoch: Epoch,
+        written: &'scope Written,
+    ) -> Result<Self> {
+        let start = |writer: Writer| {
+            let thread = std::thread::Builder::new().name(format!("writer-{}", writer.number));
+            let started = thread.spawn_scoped(scope, move || {
+                let result = writer.write(epoch, written);
+                if result.is_err() {
+                    written.stop.store(true, Ordering::Relaxed);
+                }
+                result
+            });
+            started.context("a writer's thread cannot be started")
+        };
+        Ok(Self { handles: writers.into_iter().map(start).collect::<Result<_>>()? })
+    }
+
+    fn is_finished(&self) -> bool {
+        self.handles.iter().all(ScopedJoinHandle::is_finished)
+    }
+
+    fn join(self) -> Result<Vec<Pen>> {
+        let join = |handle: ScopedJoinHandle<'_, Result<Pen>>| {
+            handle.join().unwrap_or_else(|_| Err(anyhow!("a writer broke")))
+        };
+        // All are joined before the first error is told.
+        let results: Vec<Result<Pen>> = self.handles.into_iter().map(join).collect();
+        results.into_iter().collect()
+    }
+}
+
+/// Whether everything still runs that has to.
+fn check(
+    written: &Written,
+    tail: &ScopedJoinHandle<'_, Result<()>>,
+    relay: &mut Option<Relay>,
+) -> Result<()> {
+    if let Some(relay) = relay {
+        relay.check_alive()?;
+    }
+    if tail.is_finished() {
+        bail!("the consumer ended early");
+    }
+    if written.stop.load(Ordering::Relaxed) {
+        bail!("a writer ended early");
+    }
+    Ok(())
+}
+
+fn progress_line(row: &Second) -> String {
+    format!(
+        "{:>4.0} s  in {:>7}/s  out {:>7}/s  p50 {:.1} ms  p99 {:.1} ms  backlog {}  \
+         insert late {:.1} ms{}",
+        row.at,
+        screen::grouped(row.in_per_second as u64),
+        screen::grouped(row.out_per_second as u64),
+        row.total.p50_ms,
+        row.total.p99_ms,
+        screen::grouped(row.backlog),
+        row.schedule.p99_ms,
+        if row.faults > 0 { format!("  FAULTS {}", row.faults) } else { String::new() },
+    )
+}
+
+fn shape(args: &RunArgs) -> Result<Shape> {
+    let shape = &args.shape;
+    let usual = if args.workload == Workload::Orders { 2 } else { 0 };
+    Ok(Shape {
+        run: clock::new_run_id()?,
+        aggregates: shape.aggregates.max(u32::from(shape.writers)),
+        writers: shape.writers,
+        payload_bytes: shape.payload_bytes,
+        headers: RowHeaders::of_count(shape.headers),
+        rollback_percent: shape.rollback_percent.unwrap_or(usual),
+    })
+}
+
+fn schedule(args: &RunArgs) -> Schedule {
+    Schedule {
+        events_per_second: args.rate,
+        tx_size: args.shape.tx_size,
+        writers: args.shape.writers,
+        length_us: (args.warmup + args.duration) * 1_000_000,
+    }
+}
+
+fn small_runtime() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("no runtime")
+}

@@ -1,0 +1,85 @@
+//! What people see: data on stdout, talk on stderr.
+//!
+//! Promises: stdout holds results only, so that `--json` can be piped. Must not: decide anything.
+//! Fails: never; a closed terminal or pipe must not end a measurement, so write errors are dropped.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// One line of result.
+pub(crate) fn data(line: &str) {
+    writeln!(std::io::stdout(), "{line}").ok();
+}
+
+/// One line of talk.
+pub(crate) fn talk(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
+/// A line that is overwritten by the next one on a terminal, and an ordinary line elsewhere.
+pub(crate) fn progress(line: &str) {
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        write!(stderr, "\r\x1b[2K{line}").ok();
+        stderr.flush().ok();
+    } else {
+        writeln!(stderr, "{line}").ok();
+    }
+}
+
+/// Ends the line that [`progress`] keeps overwriting.
+pub(crate) fn end_progress() {
+    if std::io::stderr().is_terminal() {
+        talk("");
+    }
+}
+
+/// Says when the next progress line is due: each second on a terminal, every five seconds elsewhere.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    period: Duration,
+    last: Instant,
+}
+
+impl Meter {
+    /// The first line is due after one period.
+    pub(crate) fn new() -> Self {
+        let seconds = if std::io::stderr().is_terminal() { 1 } else { 5 };
+        Self { period: Duration::from_secs(seconds), last: Instant::now() }
+    }
+
+    /// Whether a line is due now; the next one is due a period later.
+    pub(crate) fn is_due(&mut self) -> bool {
+        let due = self.last.elapsed() >= self.period;
+        if due {
+            self.last = Instant::now();
+        }
+        due
+    }
+}
+
+/// A number with thousands separated, as people read it.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_separated() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(12_345_678), "12,345,678");
+    }
+}

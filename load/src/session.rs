@@ -1,0 +1,159 @@
+//! One writer's connection: one transaction per batch, committed or rolled back.
+//!
+//! Promises: a batch is one transaction. Events alone are one statement, which is one round trip; with
+//! orders, the business rows and the events are written together, the order's row first, as an
+//! application that keeps an aggregate's events in order does. Must not: decide what is written.
+//! Fails: with the server's words; what became of the transaction is not known then.
+
+use anyhow::{Context, Result};
+use tokio_postgres::{Client, Statement};
+
+use crate::event::Fate;
+use crate::outbox::{self, Outbox};
+use crate::pen::{Batch, RowHeaders};
+
+/// What a transaction holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Workload {
+    /// Rows of the outbox only.
+    Events,
+    /// Rows of customer, orders and order_line, and the outbox row of each order.
+    Orders,
+}
+
+/// The business tables of the orders workload; they are this tool's own and made anew for each run.
+const BUSINESS_TABLES: &str = "
+    drop schema if exists postrider_load cascade;
+    create schema postrider_load;
+    create table postrider_load.customer (
+        id bigint primary key,
+        order_changes bigint not null
+    );
+    create table postrider_load.orders (
+        id bigint primary key,
+        customer_id bigint not null references postrider_load.customer,
+        version integer not null,
+        changed_at timestamptz not null default now()
+    );
+    create table postrider_load.order_line (
+        order_id bigint not null references postrider_load.orders,
+        version integer not null,
+        line smallint not null,
+        product text not null,
+        quantity integer not null,
+        cents integer not null
+    );
+    create index order_line_order on postrider_load.order_line (order_id);";
+
+/// Ten orders of one writer belong to one customer, so that no two writers wait for each other.
+const UPSERT_CUSTOMERS: &str = "
+    insert into postrider_load.customer (id, order_changes)
+    select (o.id / $2 / 10) * $2 + o.id % $2 as customer_id, count(*)
+      from unnest($1::bigint[]) as o(id) group by customer_id
+    on conflict (id) do update set order_changes = customer.order_changes + excluded.order_changes";
+
+const UPSERT_ORDERS: &str = "
+    insert into postrider_load.orders (id, customer_id, version)
+    select o.id, (o.id / $2 / 10) * $2 + o.id % $2, count(*)
+      from unnest($1::bigint[]) as o(id) group by o.id
+    on conflict (id) do update set version = orders.version + excluded.version, changed_at = now()";
+
+const INSERT_LINES: &str = "
+    insert into postrider_load.order_line (order_id, version, line, product, quantity, cents)
+    select o.id, orders.version, line, 'product-' || (o.id + line) % 1000, line, 100 * line
+      from unnest($1::bigint[]) as o(id) join postrider_load.orders using (id),
+           generate_series(1, 2) as line";
+
+/// Makes the business tables of the orders workload.
+///
+/// # Errors
+/// When the role may not make a schema.
+pub(crate) async fn make_business_tables(client: &Client) -> Result<()> {
+    client
+        .batch_execute(BUSINESS_TABLES)
+        .await
+        .context("the business tables cannot be made; --workload orders needs the right to create")
+}
+
+struct Business {
+    customers: Statement,
+    orders: Statement,
+    lines: Statement,
+    writers: i64,
+}
+
+/// A connection that writes batches.
+pub(crate) struct Session {
+    client: Client,
+    insert: Statement,
+    headers: Option<String>,
+    business: Option<Business>,
+}
+
+impl Session {
+    /// Connects and prepares the statements; `writers` is the number of writers in the run.
+    ///
+    /// # Errors
+    /// When the server refuses, or the table is not an outbox.
+    pub(crate) async fn open(
+        database_url: &str,
+        table: &Outbox,
+        headers: &RowHeaders,
+        workload: Workload,
+        writers: u16,
+    ) -> Result<Self> {
+        let client = outbox::connect(database_url).await?;
+        let insert = table.prepare_insert(&client, headers).await?;
+        let business = match workload {
+            Workload::Events => None,
+            Workload::Orders => Some(Business {
+                customers: prepare(&client, UPSERT_CUSTOMERS).await?,
+                orders: prepare(&client, UPSERT_ORDERS).await?,
+                lines: prepare(&client, INSERT_LINES).await?,
+                writers: i64::from(writers),
+            }),
+        };
+        Ok(Self { client, insert, headers: headers.json().cloned(), business })
+    }
+
+    /// Writes one transaction and ends it as `fate` says.
+    ///
+    /// # Errors
+    /// When the server refuses or the connection is lost.
+    pub(crate) async fn write(&self, batch: &Batch, fate: Fate) -> Result<()> {
+        if fate == Fate::Commit && self.business.is_none() {
+            return self.insert(batch).await;
+        }
+        self.client.batch_execute("begin").await.context("a transaction cannot be started")?;
+        if let Some(business) = &self.business {
+            self.write_business(business, batch).await?;
+        }
+        self.insert(batch).await?;
+        let end = if fate == Fate::Commit { "commit" } else { "rollback" };
+        self.client.batch_execute(end).await.context("a transaction cannot be ended")
+    }
+
+    async fn write_business(&self, business: &Business, batch: &Batch) -> Result<()> {
+        let aggregates = &batch.aggregates;
+        for statement in [&business.customers, &business.orders] {
+            let written = self.client.execute(statement, &[aggregates, &business.writers]).await;
+            written.context("the business rows cannot be written")?;
+        }
+        let written = self.client.execute(&business.lines, &[aggregates]).await;
+        written.context("the order lines cannot be written").map(drop)
+    }
+
+    async fn insert(&self, batch: &Batch) -> Result<()> {
+        let (keys, payloads) = (&batch.keys, &batch.payloads);
+        let sent = match &self.headers {
+            Some(headers) => self.client.execute(&self.insert, &[keys, payloads, headers]).await,
+            None => self.client.execute(&self.insert, &[keys, payloads]).await,
+        };
+        sent.context("the insert into the outbox failed").map(drop)
+    }
+}
+
+async fn prepare(client: &Client, sql: &str) -> Result<Statement> {
+    client.prepare(sql).await.context("the business tables do not fit; is another run using them?")
+}
