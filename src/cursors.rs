@@ -76,7 +76,7 @@ impl History {
             ErrorKind::History,
             format!("the cursor of bucket {bucket} belongs to {reason}: snapshots cannot be compared"),
         )
-        .with_remedy("connect to the server that postrider published from; a restored or promoted copy needs its cursors set anew (README, \"Restored databases\")"))
+        .with_remedy("connect to the server that postrider published from; a restored or promoted copy needs sql/reanchor.sql (README, \"Restored databases\")"))
     }
 }
 

@@ -1,0 +1,29 @@
+-- Purpose: sets the cursors anew on a restored, promoted or otherwise replaced database, which postrider
+--          refuses because the saved snapshots mean nothing there. Run it with the relay stopped:
+--              psql -v ON_ERROR_STOP=1 -f sql/reanchor.sql
+-- Locks:   exclusive on the outbox: writers wait while it runs.
+-- Plan:    rewrites every retained row once.
+-- Hazard:  every retained event is published again, with its old id. Nothing is lost: rows get the
+--          transaction id of this statement, so that the first tick sees all of them as new.
+
+do $reanchor$
+declare
+    settings postrider.outbox;
+begin
+    select * into strict settings from postrider.outbox;
+    execute format('lock table %I.%I in exclusive mode', settings.schema_name, settings.table_name);
+    execute format('update %I.%I set txid = default', settings.schema_name, settings.table_name);
+    update postrider.cursor
+    set system_identifier = null,
+        timeline = null,
+        lsn = null,
+        from_snapshot = default,
+        upto_snapshot = default,
+        upto_next = default,
+        upto_floor = default,
+        upto_ceiling = default,
+        carry = default,
+        "position" = default,
+        epoch = epoch + 1;
+end
+$reanchor$;
