@@ -253,7 +253,8 @@ pub(crate) fn saturation(summary: &Summary) -> Option<String> {
     (achieved < summary.plan.rate * REACHED || behind).then(|| {
         format!(
             "saturated: wanted {}/s, written {}/s, {} not sent; the writers fell behind, so latency \
-             from the intended time grows by design (see the line schedule)",
+             from the intended time grows by design; where the machine has time left, more --writers \
+             help, as each waits for its commits",
             grouped(summary.plan.rate as u64),
             grouped(achieved as u64),
             grouped(throughput.unsent),

@@ -230,7 +230,8 @@ fn live(
         let run_args = RunArgs {
             source: args.source.clone(),
             sink: args.sink.clone(),
-            shape: shape_args(tx_size, 200),
+            // Each writer waits for its commits: four could not write 100,000/s on a slow disk.
+            shape: ShapeArgs { writers: 8, ..shape_args(tx_size, 200) },
             rate,
             duration: seconds,
             warmup: 5,
