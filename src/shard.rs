@@ -17,6 +17,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::watch;
@@ -41,6 +42,9 @@ pub const BATCHES_MAX: usize = 1_024;
 const EVENT_OVERHEAD_BYTES: usize = 512;
 /// A page is claimed for about this many bytes, judged by the pages before it.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
+/// A page that has waited for room this long is let go, and its rest claimed again when there is room:
+/// while it is read, PostgreSQL keeps its snapshot, and vacuum cannot clean up anywhere.
+const PAGE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// The smallest page.
 const PAGE_ROWS_MIN: u32 = 64;
 
@@ -124,8 +128,8 @@ impl Shard {
         while !*self.stop.borrow() {
             self.settle()?;
             match self.next_claim() {
-                Some(index) => self.claim_page(index).await?,
-                None => self.wait().await,
+                Some(index) if self.ledger.has_room() => self.claim_page(index).await?,
+                Some(_) | None => self.wait().await,
             }
         }
         self.settle()?;
@@ -210,12 +214,12 @@ impl Shard {
             let row = row?;
             (rows, bytes) = (rows + 1, bytes + row.size_bytes() as u64);
             if outgoing.push(row)
-                && let Sent::Stopped = self.send(&mut outgoing, &mut cursor).await?
+                && let Sent::CutShort = self.send(&mut outgoing, &mut cursor).await?
             {
                 return self.close_page(index, cursor);
             }
         }
-        if let Sent::Stopped = self.send(&mut outgoing, &mut cursor).await? {
+        if let Sent::CutShort = self.send(&mut outgoing, &mut cursor).await? {
             return self.close_page(index, cursor);
         }
         if rows < rows_max {
@@ -244,10 +248,12 @@ impl Shard {
         let Some(last) = outgoing.rows.last() else { return Ok(Sent::Done) };
         let seq = last.seq();
         self.settle()?;
+        let patience = tokio::time::Instant::now() + PAGE_WAIT_MAX;
         while !self.ledger.has_room() {
             tokio::select! {
                 () = self.publisher.reported() => self.settle()?,
-                _ = self.stop.changed() => return Ok(Sent::Stopped),
+                _ = self.stop.changed() => return Ok(Sent::CutShort),
+                () = tokio::time::sleep_until(patience) => return Ok(Sent::CutShort),
             }
         }
         let (rows, bytes) = outgoing.take();
@@ -261,8 +267,8 @@ impl Shard {
 /// What became of rows that were to be sent.
 enum Sent {
     Done,
-    /// The word to stop came first; the rows were not sent.
-    Stopped,
+    /// The word to stop came first, or there was no room for too long; the rows were not sent.
+    CutShort,
 }
 
 /// Rows that gather for one batch.

@@ -248,3 +248,36 @@ async fn a_higher_epoch_is_noticed() {
     let verdict = history.audit(&fixture);
     assert!(verdict.holds(), "{verdict}");
 }
+
+/// A page that cannot go on must not hold its snapshot in PostgreSQL: vacuum would stand still for as
+/// long as Kafka is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_kafka_bounds_memory_and_holds_no_snapshot() {
+    const EVENTS: u64 = 30_000;
+    let kafka = start_kafka(KafkaOptions::default());
+    let mut fixture = Fixture::new("frozen_kafka").await;
+    fixture.brokers = kafka.brokers().to_owned();
+    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+    relay.wait_until_it_says("relaying").await;
+    kafka.freeze().expect("it is ours to freeze");
+    let client = fixture.client().await;
+    let fill = "insert into outbox (aggregatetype, aggregateid, type, payload)
+        select 'order', 'aggregate-' || (n % 50), 'Changed', to_json(repeat('x', 2000))
+        from generate_series(1, $1::bigint) n";
+    client.execute(fill, &[&EVENTS.cast_signed()]).await.expect("an insert never fails");
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let held = "select count(*) from pg_stat_activity where datname = current_database()
+        and application_name like 'postrider%' and clock_timestamp() - xact_start > interval '4 s'";
+    let held: i64 = client.query_one(held, &[]).await.expect("the view answers").get(0);
+    assert_eq!(held, 0, "sessions of the relay hold a snapshot");
+    let peak = relay.peak_memory_kilobytes();
+    assert!(peak < 150 * 1024, "{peak} kB");
+    kafka.thaw().expect("it is ours to thaw");
+    fixture.wait_published().await;
+    assert!(relay.stop().await.success());
+    let records = crate::support::read_topic(&fixture.brokers, &fixture.topic("order"));
+    let mut ids: Vec<_> = records.iter().map(crate::support::Consumed::id).collect();
+    ids.sort_unstable_by_key(|id| id.0);
+    ids.dedup();
+    assert_eq!(ids.len() as u64, EVENTS, "{} records", records.len());
+}
