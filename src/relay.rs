@@ -153,6 +153,7 @@ impl Relay {
         if !self.wait_for_lock(&connection).await? {
             return Ok(());
         }
+        let shards = self.shard_count(&outbox)?;
         let store = Arc::new(CursorStore::take(connection, &owner()).await?);
         let cursors = store.load().await?;
         let latest = cursors::latest_tick(&cursors);
@@ -164,7 +165,6 @@ impl Relay {
         )
         .await?;
         let (tick_sender, ticks) = watch::channel(latest);
-        let shards = self.shard_count(&outbox);
         let context = Arc::new(ShardContext {
             config: self.config.clone(),
             producer: producer.clone(),
@@ -207,11 +207,21 @@ impl Relay {
         Ok(true)
     }
 
-    /// As asked for, or one per core; at most one per bucket.
-    fn shard_count(&self, outbox: &Outbox) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let asked = self.config.shards.map_or(cores, |shards| usize::from(shards.get()));
-        asked.min(usize::from(outbox.buckets))
+    /// As asked for, or one per core and at most one per bucket.
+    fn shard_count(&self, outbox: &Outbox) -> Result<usize> {
+        let buckets = usize::from(outbox.buckets);
+        let Some(asked) = self.config.shards.map(|shards| usize::from(shards.get())) else {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            return Ok(cores.min(buckets));
+        };
+        if asked <= buckets {
+            return Ok(asked);
+        }
+        Err(Error::new(
+            ErrorKind::Config,
+            format!("{asked} shards cannot share the {buckets} buckets of this outbox"),
+        )
+        .with_remedy(format!("set --shards to {buckets} at most, or leave it out")))
     }
 }
 
@@ -359,6 +369,8 @@ fn is_final(error: &Error) -> bool {
 
 /// Names this instance in `postrider.cursor`.
 fn owner() -> String {
-    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "localhost".to_owned());
-    format!("{host}:{}", std::process::id())
+    let host = std::env::var("HOSTNAME")
+        .or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"))
+        .unwrap_or_else(|_| "localhost".to_owned());
+    format!("{}:{}", host.trim(), std::process::id())
 }

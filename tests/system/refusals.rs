@@ -145,6 +145,12 @@ async fn a_property_that_breaks_a_promise() {
     assert_refused(&unknown, CONFIG, &["no.such.property"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_shards_than_buckets() {
+    let fixture = Fixture::new("refuse_shards").await;
+    assert_refused(&run(&fixture, &["--shards", "9"]).await, CONFIG, &["9 shards", "8 buckets"]);
+}
+
 /// A topic that is the same for all events is missed at the start; one that an event names is missed
 /// while running: said in the log, held, and used as soon as it is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use postrider::embedded::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+use postrider::embedded::{Kafka, KafkaOptions, Postgres, PostgresOptions, PostgresSource};
 
 pub(crate) struct Servers {
     pub(crate) postgres: Postgres,
@@ -25,7 +25,13 @@ pub(crate) fn servers() -> &'static Servers {
 pub(crate) fn start_postgres(settings: &[(&str, &str)]) -> Postgres {
     let settings =
         settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let options = PostgresOptions { settings, ..PostgresOptions::default() };
+    // Another version than the system's can be tried: POSTRIDER_TEST_POSTGRES=fetched.
+    let source = match std::env::var("POSTRIDER_TEST_POSTGRES").as_deref() {
+        Ok("fetched") => PostgresSource::Fetched,
+        Ok(other) => panic!("POSTRIDER_TEST_POSTGRES knows only fetched, not {other}"),
+        Err(_) => PostgresSource::Any,
+    };
+    let options = PostgresOptions { source, settings, ..PostgresOptions::default() };
     Postgres::start(options, &progress).unwrap_or_else(|missing| panic!("{missing}"))
 }
 
