@@ -80,9 +80,12 @@ impl Ticker {
     /// # Errors
     /// When the connection fails, or the database went back.
     pub async fn run(mut self, ticks: watch::Sender<Arc<Tick>>) -> Result<()> {
+        // While events come, a look of its own whether a tick is due would only cost time.
+        let mut events_came = false;
         while !ticks.is_closed() {
-            if self.is_due().await? {
+            if events_came || self.is_due().await? {
                 let tick = Arc::new(self.observe().await?);
+                events_came = tick.ceiling != self.last.ceiling;
                 self.adapt(&tick);
                 self.last = Arc::clone(&tick);
                 ticks.send_replace(tick);
