@@ -17,6 +17,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::types::RDKafkaRespErr;
 
@@ -319,23 +320,29 @@ fn spawn_poll_thread(
 /// # Errors
 /// When no broker answers in time, or the topic (where one is named) is not there.
 pub fn check(config: &ClientConfig, topic: Option<&str>) -> Result<()> {
-    let (sender, _reports) = crossbeam_channel::bounded(1);
-    let reports = Reports::new(sender);
-    let producer = KafkaProducer::new("check", config, RecordTimestamp::Send, reports)?;
     match topic {
-        Some(topic) => producer.look_up(topic).map(|_| ()),
-        None => match producer.producer.client().fetch_metadata(None, LEADER_DEADLINE) {
-            Ok(_) => Ok(()),
-            Err(cause) => Err(unavailable(&cause, producer.context().last_trouble())),
-        },
+        Some(topic) => asking(config)?.look_up(topic).map(|_| ()),
+        None => fetch_all(config).map(|_| ()),
     }
 }
 
-fn ready_partitions(topic: &str, metadata: &rdkafka::metadata::Metadata) -> Result<NonZeroU32> {
+/// What the brokers say of all topics. Asked for a topic by its name, they might create it.
+pub(super) fn fetch_all(config: &ClientConfig) -> Result<Metadata> {
+    let producer = asking(config)?;
+    let answer = producer.producer.client().fetch_metadata(None, LEADER_DEADLINE);
+    answer.map_err(|cause| unavailable(&cause, producer.context().last_trouble()))
+}
+
+/// A producer that is only there to ask.
+fn asking(config: &ClientConfig) -> Result<KafkaProducer> {
+    let (sender, _reports) = crossbeam_channel::bounded(1);
+    KafkaProducer::new("check", config, RecordTimestamp::Send, Reports::new(sender))
+}
+
+pub(super) fn ready_partitions(topic: &str, metadata: &Metadata) -> Result<NonZeroU32> {
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let leaders = |found: &rdkafka::metadata::MetadataTopic| {
-        found.partitions().iter().all(|partition| partition.leader() >= 0)
-    };
+    let leaders =
+        |found: &MetadataTopic| found.partitions().iter().all(|partition| partition.leader() >= 0);
     let count = found.map_or(0, |found| found.partitions().len());
     let error = found.and_then(|found| found.error());
     match (found, error, u32::try_from(count).ok().and_then(NonZeroU32::new)) {
