@@ -1,10 +1,9 @@
 //! Logging: lines to stderr, text for people on a terminal, else one JSON object per line.
 //!
-//! Promises: stdout stays free for what a command answers; a warning that repeats is said at once and
-//! then counted. Must not: be started twice. Fails: when the filter has no meaning.
+//! Promises: stdout stays free for what a command answers. Must not: be started twice. Fails: when
+//! the filter has no meaning.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -50,46 +49,9 @@ fn parse_filter(text: &str) -> Result<EnvFilter> {
     EnvFilter::builder().parse(text).map_err(|_| invalid())
 }
 
-/// A warning that may repeat: the first is said at once, what follows is counted and said with its
-/// count after a pause.
-#[derive(Clone, Debug)]
-pub struct Repeats {
-    pause: Duration,
-    said_at: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Repeats {
-    /// Says at most one line per pause.
-    pub fn new(pause: Duration) -> Self {
-        Self { pause, said_at: None, unsaid: 0 }
-    }
-
-    /// It happened again: how many times it went unsaid before, if it is to be said now.
-    pub fn note(&mut self, now: Instant) -> Option<u64> {
-        if self.said_at.is_some_and(|said_at| now.duration_since(said_at) < self.pause) {
-            self.unsaid += 1;
-            return None;
-        }
-        self.said_at = Some(now);
-        Some(std::mem::take(&mut self.unsaid))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_first_is_said_at_once_and_the_rest_counted() {
-        let begin = Instant::now();
-        let mut repeats = Repeats::new(Duration::from_secs(10));
-        assert_eq!(repeats.note(begin), Some(0));
-        assert_eq!(repeats.note(begin + Duration::from_secs(1)), None);
-        assert_eq!(repeats.note(begin + Duration::from_secs(9)), None);
-        assert_eq!(repeats.note(begin + Duration::from_secs(10)), Some(2));
-        assert_eq!(repeats.note(begin + Duration::from_secs(30)), Some(0));
-    }
 
     #[test]
     fn a_filter_is_levels() {

@@ -14,7 +14,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -31,7 +31,7 @@ use crate::migrate::{self, Outbox};
 use crate::monitor::Monitor;
 use crate::postgres::{Connection, connect};
 use crate::publish::Publisher;
-use crate::publish::kafka::{self, KafkaProducer};
+use crate::publish::kafka::{self, KafkaProducer, WARNING_PAUSE, Warnings};
 use crate::publish::settings::{self, ProducerConfig};
 use crate::shard::{BATCHES_MAX, Shard, ShardLimits, Wiring};
 use crate::tick::Tick;
@@ -56,7 +56,8 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let (stop_sender, stop) = watch::channel(false);
-    let relay = Relay { config, monitor, stop };
+    let warnings = Arc::new(Warnings::new(WARNING_PAUSE));
+    let relay = Relay { config, monitor, warnings, stop };
     let mut work = pin!(relay.run());
     tokio::select! {
         ended = &mut work => return ended,
@@ -77,6 +78,7 @@ pub async fn run(
 struct Relay {
     config: Config,
     monitor: Arc<Monitor>,
+    warnings: Arc<Warnings>,
     stop: watch::Receiver<bool>,
 }
 
@@ -132,12 +134,15 @@ impl Relay {
     }
 
     async fn pause(&self, error: &Error, pause: Duration) {
-        tracing::warn!(
-            cause = error.message(),
-            remedy = error.remedy(),
-            pause_ms = pause.as_millis() as u64,
-            "the session ended; going back to the saved cursors after a pause"
-        );
+        if let Some(unsaid) = self.warnings.note(error.message(), Instant::now()) {
+            tracing::warn!(
+                cause = error.message(),
+                remedy = error.remedy(),
+                pause_ms = pause.as_millis() as u64,
+                unsaid,
+                "the session ended; going back to the saved cursors after a pause"
+            );
+        }
         let mut stop = self.stop.clone();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -172,6 +177,7 @@ impl Relay {
             shards,
             store: Arc::clone(&store),
             ticks,
+            warnings: Arc::clone(&self.warnings),
             stop: self.stop.clone(),
         });
         *started = true;
@@ -273,6 +279,7 @@ struct ShardContext {
     shards: usize,
     store: Arc<CursorStore>,
     ticks: watch::Receiver<Arc<Tick>>,
+    warnings: Arc<Warnings>,
     stop: watch::Receiver<bool>,
 }
 
@@ -297,13 +304,17 @@ async fn supervise(
             pauses = Pauses::new();
         }
         let pause = pauses.next();
-        tracing::warn!(
-            shard = index,
-            cause = error.message(),
-            remedy = error.remedy(),
-            pause_ms = pause.as_millis() as u64,
-            "the producer is replaced; the shard goes back to its saved cursors"
-        );
+        // All shards share what was said: what one met is the others' trouble, too.
+        if let Some(unsaid) = context.warnings.note(error.message(), Instant::now()) {
+            tracing::warn!(
+                shard = index,
+                cause = error.message(),
+                remedy = error.remedy(),
+                pause_ms = pause.as_millis() as u64,
+                unsaid,
+                "the producer is replaced; the shard goes back to its saved cursors"
+            );
+        }
         let mut stop = context.stop.clone();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -325,7 +336,9 @@ impl ShardContext {
         let encoder = Encoder::new(self.config.kafka.topic.clone())
             .with_created_at(self.config.kafka.created_at_header);
         let publisher = Publisher::start(&name, BATCHES_MAX, encoder, |reports| {
-            KafkaProducer::new(&name, &self.producer, self.config.kafka.record_timestamp, reports)
+            let timestamp = self.config.kafka.record_timestamp;
+            let warnings = Arc::clone(&self.warnings);
+            KafkaProducer::new(&name, &self.producer, timestamp, reports, warnings)
         })?;
         let limits = ShardLimits {
             page_rows: self.config.page_rows,

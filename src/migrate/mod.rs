@@ -1,7 +1,7 @@
 //! The schema: applies `sql/migrations`, prints them, says which are there, describes the outbox.
 //!
-//! Promises: forward only, each migration in a transaction of its own, one at a time per database;
-//! doing it again does nothing; [`print()`] and [`up`] lead to the same state.
+//! Promises: forward only, each migration one statement and all or nothing, one at a time per
+//! database; doing it again does nothing; [`print()`] and [`up`] run the same text.
 //! Must not: change a table that it did not make.
 //! Fails: [`ErrorKind::Schema`] when what is there does not fit; [`ErrorKind::Config`] for a request
 //! without meaning.
@@ -13,7 +13,7 @@ mod status;
 
 use std::fmt;
 
-use postgres_protocol::escape::{escape_identifier, escape_literal};
+use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
 
@@ -28,11 +28,11 @@ use registry::{MIGRATIONS, Migration};
 const BEGIN: &str = include_str!("../../sql/queries/migrate_begin.sql");
 const STATE: &str = include_str!("../../sql/queries/migrate_state.sql");
 const OUTBOX_SETTINGS: &str = include_str!("../../sql/queries/outbox_settings.sql");
-const OUTBOX_INSERT: &str = include_str!("../../sql/queries/outbox_insert.sql");
-const REGISTRY_INSERT: &str = include_str!("../../sql/queries/registry_insert.sql");
+const STEP: &str = include_str!("../../sql/queries/migrate_step.sql");
+const OUTBOX_STEP: &str = include_str!("../../sql/queries/migrate_outbox.sql");
 
-/// The migration whose transaction also fixes how the outbox is made.
-const CONTROL_VERSION: i32 = 1;
+/// The migration that makes the outbox; its statement also fixes how.
+const OUTBOX_VERSION: i32 = 2;
 /// The first release with everything that the relay uses.
 const OLDEST_SERVER_VERSION: i32 = 140_000;
 
@@ -202,7 +202,7 @@ async fn apply(
     migration: &'static Migration,
     request: &Request,
 ) -> Result<Step> {
-    let sql = complete_sql(migration, &request.settings()?);
+    let sql = statement(migration, &request.settings()?);
     let applied = match transaction.batch_execute(&sql).await {
         Ok(()) => transaction.commit().await,
         Err(cause) => Err(cause),
@@ -219,36 +219,42 @@ async fn apply(
     })
 }
 
-/// A migration with the rows that belong to it.
-fn complete_sql(migration: &Migration, settings: &Settings) -> String {
-    let mut sql = migration.sql.to_owned();
-    if migration.version == CONTROL_VERSION {
-        sql.push('\n');
-        sql.push_str(&fill(
-            OUTBOX_INSERT,
+/// A migration as the one statement that applies it and notes it as applied.
+fn statement(migration: &Migration, settings: &Settings) -> String {
+    let outbox = match migration.version {
+        OUTBOX_VERSION => fill(
+            OUTBOX_STEP.trim_end(),
             &[
-                ("{schema}", escape_literal(&settings.outbox.schema)),
-                ("{table}", escape_literal(&settings.outbox.table)),
-                ("{buckets}", settings.buckets.to_string()),
-                ("{payload}", escape_literal(settings.payload.name())),
-                ("{generation_seconds}", settings.generation_seconds.to_string()),
+                ("{schema}", &literal(&settings.outbox.schema)),
+                ("{table}", &literal(&settings.outbox.table)),
+                ("{buckets}", &settings.buckets.to_string()),
+                ("{payload}", &literal(settings.payload.name())),
+                ("{generation_seconds}", &settings.generation_seconds.to_string()),
             ],
-        ));
-    }
-    sql.push('\n');
-    sql.push_str(&fill(
-        REGISTRY_INSERT,
+        ),
+        _ => String::new(),
+    };
+    fill(
+        STEP,
         &[
-            ("{version}", migration.version.to_string()),
-            ("{name}", escape_literal(migration.name)),
-            ("{checksum}", escape_literal(&migration.checksum())),
+            ("{version}", &migration.version.to_string()),
+            ("{name}", &literal(migration.name)),
+            ("{checksum}", &literal(&migration.checksum())),
+            ("{outbox}", &outbox),
+            ("{file}", migration.sql.trim_end()),
         ],
-    ));
-    sql
+    )
+}
+
+/// A text as SQL reads it, without a dollar sign: it stands between dollar quotes.
+fn literal(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('\'', "''").replace('$', "\\044");
+    let mark = if escaped.contains('\\') { "E" } else { "" };
+    format!("{mark}'{escaped}'")
 }
 
 /// Fills each place once, from left to right, so that no value is looked into for places.
-fn fill(template: &str, values: &[(&str, String)]) -> String {
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut filled = String::new();
     let mut left = template;
     for (place, value) in values {
@@ -271,12 +277,13 @@ pub fn print(request: &Request) -> Result<String> {
     let version = env!("CARGO_PKG_VERSION");
     let mut sql = format!(
         "-- postrider {version}, all migrations.\n-- {}\n\
-         -- Run it once, in one transaction: psql -1 -v ON_ERROR_STOP=1 -f this_file\n",
+         -- Each migration is one statement, which is undone as a whole if it fails, and which does\n\
+         -- nothing if it was applied before. Run it with: psql -v ON_ERROR_STOP=1 -f this_file\n",
         settings.to_string().replace(['\n', '\r'], " ")
     );
     for migration in MIGRATIONS {
         sql.push_str(&format!("\n-- Migration {}\n", migration.title()));
-        sql.push_str(&complete_sql(migration, &settings));
+        sql.push_str(&statement(migration, &settings));
     }
     Ok(sql)
 }
@@ -384,13 +391,31 @@ mod tests {
 
     #[test]
     fn the_printed_sql_quotes_the_name() {
-        let outbox = "app.\"it's {buckets} \\ \n\"".parse().unwrap();
+        let outbox = "app.\"it's {buckets} \\ \n$\"".parse().unwrap();
         let sql = print(&Request { outbox, buckets: Some(3), ..Request::default() }).unwrap();
-        assert!(
-            sql.contains("values ('app',  E'it''s {buckets} \\\\ \n', 3, 'json', 600);"),
-            "{sql}"
-        );
+        for line in [
+            "asked_schema constant text := 'app';\n",
+            "asked_table constant text := E'it''s {buckets} \\\\ \n\\044';\n",
+            "asked_buckets constant smallint := 3;\n",
+            "asked_payload constant text := 'json';\n",
+            "asked_seconds constant integer := 600;\n",
+        ] {
+            assert!(sql.contains(line), "{line} in {sql}");
+        }
         assert!(sql.lines().nth(1).unwrap().contains("3 buckets"), "the comment is one line");
+    }
+
+    #[test]
+    fn each_migration_is_one_statement() {
+        let name = "\"$postrider_step$;\"".parse().unwrap();
+        let sql = print(&Request { outbox: name, ..Request::default() }).unwrap();
+        let commentless: String =
+            sql.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
+        for quote in ["$postrider_step$", "$postrider_file$"] {
+            assert_eq!(commentless.matches(quote).count(), 2 * MIGRATIONS.len(), "{quote}");
+            assert!(MIGRATIONS.iter().all(|migration| !migration.sql.contains(quote)));
+        }
+        assert_eq!(commentless.matches("\ndo $postrider_step$\n").count(), MIGRATIONS.len());
     }
 
     #[test]

@@ -124,3 +124,48 @@ fn says_which_parameter_has_no_meaning() {
         assert!(!format!("{error} {error:?}").contains("secret"), "{text}: {error}");
     }
 }
+
+#[test]
+fn shows_no_part_of_a_password() {
+    for text in [
+        "host=h password=my hunter2=x",
+        "host=h password=my hunter=x",
+        "host=h password = my great hunter=x",
+        "host=h password=my hunter",
+        "password=hunter",
+        "postgres://u:hunter@ten@h/d",
+        "postgres://u:my@hunter@h/d",
+        "postgres://u:my@hunter/x@h/d",
+        "postgres://u:my@x?hunter=x@h/d",
+        "postgres://u@h/d?password=my&hunter=x",
+        "postgres://u:hunter@h/d?sslmod=x",
+        "postgres://u:my@h/d?hunter2=x",
+        "mysql://u:hunter@h/d",
+    ] {
+        let said = match resolve(text, &[]) {
+            Ok(database) => format!("{database:?} {}", database.display_name()),
+            Err(error) => format!("{error} {error:?}"),
+        };
+        assert!(!said.contains("hunter"), "{text}: {said}");
+    }
+}
+
+#[test]
+fn names_an_unknown_parameter_that_is_no_secret() {
+    for text in ["host=h sslmod=x password=p", "postgres://u:p@h/d?sslmod=x"] {
+        let error = resolve(text, &[]).unwrap_err();
+        assert!(error.message().ends_with("the parameter sslmod is not known"), "{error}");
+    }
+    let error = resolve("host=h password=my secret=x", &[]).unwrap_err();
+    assert!(error.remedy().unwrap().contains("password='"), "{error}");
+    let error = resolve("postgres://u:p@ss@h/d", &[]).unwrap_err();
+    assert!(error.remedy().unwrap().contains("%40"), "{error}");
+}
+
+#[test]
+fn knows_every_parameter_of_the_driver() {
+    let text = "host=h hostaddr=127.0.0.1 port=1 user=u password=p dbname=d keepalives=1 \
+                keepalives_idle=1 keepalives_interval=1 keepalives_retries=1 \
+                sslnegotiation=direct channel_binding=disable load_balance_hosts=random";
+    assert_eq!(resolve(text, &[]).unwrap().display_name(), "h:1/d");
+}

@@ -1,8 +1,8 @@
 //! Connection strings: takes out the parameters that the driver does not know, or knows otherwise.
 //!
 //! Promises: what is left means the same to the driver as it means to libpq.
-//! Must not: look at the environment, or show a password.
-//! Fails: text that is neither a URL nor `key=value` pairs is refused with the place.
+//! Must not: look at the environment, or show a password or a part of one.
+//! Fails: text that is neither a URL nor `key=value` pairs, and a parameter that nobody knows.
 //!
 //! Source: PostgreSQL documentation, "Connection Strings".
 
@@ -42,6 +42,23 @@ const REFUSED: &[&str] = &[
     "gsslib",
 ];
 
+/// Parameters that the driver takes as libpq does.
+const DRIVERS: &[&str] = &[
+    "user",
+    "password",
+    "dbname",
+    "host",
+    "hostaddr",
+    "port",
+    "sslnegotiation",
+    "channel_binding",
+    "load_balance_hosts",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+];
+
 /// A connection string, split.
 #[derive(Default)]
 pub(super) struct ConnectionString {
@@ -51,6 +68,8 @@ pub(super) struct ConnectionString {
     parameters: Vec<(String, String)>,
     /// The names of all parameters that were given in `key=value` form.
     names: Vec<String>,
+    /// Whether an unknown name may be a part of a password that was not quoted or encoded.
+    may_hold_password: bool,
 }
 
 impl ConnectionString {
@@ -80,12 +99,19 @@ impl ConnectionString {
     fn split_url(url: &str) -> Result<Self> {
         // A password may hold a question mark, so the query begins behind the user's part.
         let authority = url.find('@').unwrap_or(0);
-        let Some(query) = url[authority..].find('?').map(|place| authority + place) else {
-            return Ok(Self { rest: url.to_owned(), ..Self::default() });
+        let (place, query) = match url[authority..].split_once('?') {
+            Some((place, query)) => (&url[..authority + place.len()], query),
+            None => (url, ""),
         };
-        let mut split = Self { rest: url[..query].to_owned(), ..Self::default() };
+        if place.matches('@').count() > 1 {
+            return Err(invalid("it has more than one @")
+                .with_remedy("Write %40 for an @ in the user, the password or the database"));
+        }
+        // Behind an @ of the password, what looks like a parameter is a part of it.
+        let may_hold_password = query.contains('@');
+        let mut split = Self { rest: place.to_owned(), may_hold_password, ..Self::default() };
         let mut separator = '?';
-        for pair in url[query + 1..].split('&').filter(|pair| !pair.is_empty()) {
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| invalid("a parameter has no value"))?;
             if split.keep(percent_decoded(key)?, percent_decoded(value)?)? {
@@ -120,12 +146,29 @@ impl ConnectionString {
         if REFUSED.contains(&key.as_str()) {
             return Err(invalid(&format!("postrider cannot honour the parameter {key}")));
         }
-        self.names.push(key.clone());
         let ours = OURS.contains(&key.as_str());
+        if !ours && !DRIVERS.contains(&key.as_str()) {
+            return Err(self.unknown(&key));
+        }
+        self.may_hold_password |= key == "password";
+        self.names.push(key.clone());
         if ours {
             self.parameters.push((key, value));
         }
         Ok(!ours)
+    }
+
+    /// The error for a name that nobody knows.
+    fn unknown(&self, name: &str) -> Error {
+        let looks_like_one = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        if looks_like_one && !self.may_hold_password {
+            return invalid(&format!("the parameter {name} is not known"));
+        }
+        invalid("a parameter is not known, or a value before it is not quoted or encoded")
+            .with_remedy(
+                "Quote a value with spaces, as in password='my word'; in a URL write %40 for @, \
+                 %26 for & and %3F for ?",
+            )
     }
 }
 

@@ -1,8 +1,9 @@
 //! Encryption: libpq's `sslmode` table, done by rustls.
 //!
 //! Promises: a mode verifies what it verifies in libpq: `verify-full` chain and name, `verify-ca` the
-//! chain, `require` nothing unless a root certificate is there, weaker modes nothing. Files are read
-//! anew for each connection, so a renewed certificate needs no restart.
+//! chain, `require` nothing unless a root certificate is there, weaker modes nothing. A server's
+//! certificate that is itself in `sslrootcert` is believed. Files are read anew for each connection,
+//! so a renewed certificate needs no restart.
 //! Must not: fall back to less than the mode says.
 //! Fails: a file that is missing or is not PEM is refused with its name.
 //!
@@ -13,11 +14,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -205,21 +207,69 @@ fn root_store(roots: &Roots) -> Result<RootCertStore> {
 #[derive(Debug)]
 enum Verifier {
     Nothing,
-    Chain(Arc<WebPkiServerVerifier>),
-    ChainAndName(Arc<WebPkiServerVerifier>),
+    Chain(Chain),
+    ChainAndName(Chain),
 }
 
 impl Verifier {
     fn new(proof: Proof, roots: Option<&Roots>, provider: &Arc<CryptoProvider>) -> Result<Self> {
-        let (Some(roots), Proof::Chain | Proof::ChainAndName) = (roots, proof) else {
-            return Ok(Self::Nothing);
-        };
+        match (roots, proof) {
+            (Some(roots), Proof::Chain) => Chain::new(roots, provider).map(Self::Chain),
+            (Some(roots), Proof::ChainAndName) => {
+                Chain::new(roots, provider).map(Self::ChainAndName)
+            }
+            (None, _) | (_, Proof::Nothing) => Ok(Self::Nothing),
+        }
+    }
+}
+
+/// Whom to believe.
+#[derive(Debug)]
+struct Chain {
+    authorities: Arc<WebPkiServerVerifier>,
+    /// The certificates in the file of roots: a server may show one of them itself.
+    named: Vec<CertificateDer<'static>>,
+}
+
+impl Chain {
+    fn new(roots: &Roots, provider: &Arc<CryptoProvider>) -> Result<Self> {
         let store = Arc::new(root_store(roots)?);
-        let chain = WebPkiServerVerifier::builder_with_provider(store, Arc::clone(provider))
+        let authorities = WebPkiServerVerifier::builder_with_provider(store, Arc::clone(provider))
             .build()
             .expect("the store is not empty");
-        Ok(if proof == Proof::Chain { Self::Chain(chain) } else { Self::ChainAndName(chain) })
+        let named = match roots {
+            Roots::System => Vec::new(),
+            Roots::File(file) => certificates("sslrootcert", file)?,
+        };
+        Ok(Self { authorities, named })
     }
+
+    /// Verifies the chain, then the name: an error about the name means that the chain is good.
+    fn verify(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        match self.authorities.verify_server_cert(certificate, intermediates, name, &[], now) {
+            Err(cause) if is_authority(&cause) && self.named.iter().any(|n| n == certificate) => {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+}
+
+/// Whether a certificate within its time was refused because it may sign others. What signs itself
+/// mostly may, and libpq takes it; the verifier tells this by its text only.
+fn is_authority(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(CertificateError::Other(cause))
+            if cause.0.to_string() == "CaUsedAsEndEntity"
+    )
 }
 
 impl ServerCertVerifier for Verifier {
@@ -228,20 +278,19 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        stapled: &[u8],
+        _stapled: &[u8],
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        let (verifier, name_matters) = match self {
-            Self::Nothing => return Ok(ServerCertVerified::assertion()),
-            Self::Chain(verifier) => (verifier, false),
-            Self::ChainAndName(verifier) => (verifier, true),
-        };
-        // The name is looked at last: an error about it means that the chain is good.
-        match verifier.verify_server_cert(certificate, intermediates, name, stapled, now) {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !name_matters => Ok(ServerCertVerified::assertion()),
-            verified => verified,
+        match self {
+            Self::Nothing => Ok(ServerCertVerified::assertion()),
+            Self::ChainAndName(chain) => chain.verify(certificate, intermediates, name, now),
+            Self::Chain(chain) => match chain.verify(certificate, intermediates, name, now) {
+                Err(rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName
+                    | CertificateError::NotValidForNameContext { .. },
+                )) => Ok(ServerCertVerified::assertion()),
+                verified => verified,
+            },
         }
     }
 
@@ -333,6 +382,43 @@ mod tests {
             let error = settings.client_config().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.message().contains(word), "{error}");
+        }
+    }
+
+    const DAY: u64 = 86_400;
+
+    fn certificate_file(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)
+    }
+
+    /// Whether a server that shows `shown` under `name` at `day` is believed, when
+    /// `self_signed.pem` is the root.
+    fn is_believed(proof: Proof, shown: &str, name: &str, day: u64) -> bool {
+        let roots = Roots::File(certificate_file("self_signed.pem"));
+        let verifier = Verifier::new(proof, Some(&roots), &PROVIDER).unwrap();
+        let shown = certificates("sslrootcert", &certificate_file(shown)).unwrap();
+        let name = ServerName::try_from(name).unwrap();
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(day * DAY));
+        verifier.verify_server_cert(&shown[0], &[], &name, &[], now).is_ok()
+    }
+
+    #[test]
+    fn a_certificate_that_is_itself_the_root_is_believed() {
+        use Proof::{Chain, ChainAndName};
+        const IN_2030: u64 = 21_915;
+        for (proof, shown, name, day, believed) in [
+            (Chain, "self_signed.pem", "db.example", IN_2030, true),
+            (Chain, "self_signed.pem", "other.example", IN_2030, true),
+            (ChainAndName, "self_signed.pem", "db.example", IN_2030, true),
+            (ChainAndName, "self_signed.pem", "other.example", IN_2030, false),
+            // Another one with the same name, and the right one after and before its time.
+            (Chain, "other.pem", "db.example", IN_2030, false),
+            (ChainAndName, "other.pem", "db.example", IN_2030, false),
+            (Chain, "self_signed.pem", "db.example", 5 * IN_2030, false),
+            (Chain, "self_signed.pem", "db.example", 0, false),
+        ] {
+            let found = is_believed(proof, shown, name, day);
+            assert_eq!(found, believed, "{proof:?} {shown} {name} {day}");
         }
     }
 }

@@ -17,6 +17,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::types::RDKafkaRespErr;
 
@@ -24,6 +25,7 @@ use super::topics::{Before, Topics};
 use super::{InFlightBatch, Produce, Reports};
 use crate::encode::Record;
 use crate::error::{Error, ErrorKind, Result};
+use crate::repeats::Repeats;
 use crate::route;
 
 /// The poll thread looks this often whether it should end.
@@ -37,6 +39,12 @@ const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between two looks at a topic that is not ready.
 const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often a warning is repeated while its cause goes on.
+pub const WARNING_PAUSE: Duration = Duration::from_secs(30);
+
+/// Which troubles with the brokers were said in the log; a producer's successor takes it over.
+pub type Warnings = Repeats<Instant, Duration>;
+
 /// Where the record's timestamp comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecordTimestamp {
@@ -48,41 +56,28 @@ pub enum RecordTimestamp {
     Created,
 }
 
-/// Pause between two warnings about the same trouble with the brokers.
-const WARNING_PAUSE: Duration = Duration::from_secs(30);
-
-/// What librdkafka said last, and when it was last repeated in the log.
-#[derive(Debug, Default)]
-struct Trouble {
-    reason: Option<String>,
-    warned: Option<Instant>,
-    unsaid: u64,
-}
-
 /// Callbacks of one producer, called on the thread that polls it.
 struct Context {
     reports: Reports,
-    trouble: Mutex<Trouble>,
+    /// What librdkafka said last.
+    trouble: Mutex<Option<String>>,
+    warnings: Arc<Warnings>,
     waiting_for_space: AtomicBool,
     space: Sender<()>,
 }
 
 impl Context {
     fn last_trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).reason.clone()
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The first trouble is said at once; what follows is counted and said now and then.
-    fn note_trouble(&self, reason: &str) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.reason = Some(reason.to_owned());
-        if trouble.warned.is_some_and(|warned| warned.elapsed() < WARNING_PAUSE) {
-            trouble.unsaid += 1;
-            return;
+    /// Causes are told apart by librdkafka's code: its words differ from one attempt to the next.
+    fn note_trouble(&self, error: &KafkaError, reason: &str) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        let cause = format!("librdkafka: {:?}", error.rdkafka_error_code());
+        if let Some(unsaid) = self.warnings.note(&cause, Instant::now()) {
+            tracing::warn!(reason, unsaid, "trouble with Kafka; librdkafka retries");
         }
-        tracing::warn!(reason, unsaid = trouble.unsaid, "trouble with Kafka; librdkafka retries");
-        trouble.warned = Some(Instant::now());
-        trouble.unsaid = 0;
     }
 }
 
@@ -98,7 +93,7 @@ impl ClientContext for Context {
                 format!("the producer failed: {reason}"),
             ));
         } else {
-            self.note_trouble(reason);
+            self.note_trouble(&error, reason);
         }
     }
 }
@@ -140,6 +135,7 @@ impl std::fmt::Debug for KafkaProducer {
 
 impl KafkaProducer {
     /// Builds the producer and starts its poll thread. Connections are made in the background.
+    /// `warnings` outlives the producer, so that a replaced one does not say everything anew.
     ///
     /// # Errors
     /// When librdkafka refuses the configuration, or a thread cannot be started.
@@ -148,11 +144,13 @@ impl KafkaProducer {
         config: &ClientConfig,
         record_timestamp: RecordTimestamp,
         reports: Reports,
+        warnings: Arc<Warnings>,
     ) -> Result<Self> {
         let (space_sender, space) = crossbeam_channel::bounded(1);
         let context = Context {
             reports,
             trouble: Mutex::default(),
+            warnings,
             waiting_for_space: AtomicBool::new(false),
             space: space_sender,
         };
@@ -319,23 +317,30 @@ fn spawn_poll_thread(
 /// # Errors
 /// When no broker answers in time, or the topic (where one is named) is not there.
 pub fn check(config: &ClientConfig, topic: Option<&str>) -> Result<()> {
-    let (sender, _reports) = crossbeam_channel::bounded(1);
-    let reports = Reports::new(sender);
-    let producer = KafkaProducer::new("check", config, RecordTimestamp::Send, reports)?;
     match topic {
-        Some(topic) => producer.look_up(topic).map(|_| ()),
-        None => match producer.producer.client().fetch_metadata(None, LEADER_DEADLINE) {
-            Ok(_) => Ok(()),
-            Err(cause) => Err(unavailable(&cause, producer.context().last_trouble())),
-        },
+        Some(topic) => asking(config)?.look_up(topic).map(|_| ()),
+        None => fetch_all(config).map(|_| ()),
     }
 }
 
-fn ready_partitions(topic: &str, metadata: &rdkafka::metadata::Metadata) -> Result<NonZeroU32> {
+/// What the brokers say of all topics. Asked for a topic by its name, they might create it.
+pub(super) fn fetch_all(config: &ClientConfig) -> Result<Metadata> {
+    let producer = asking(config)?;
+    let answer = producer.producer.client().fetch_metadata(None, LEADER_DEADLINE);
+    answer.map_err(|cause| unavailable(&cause, producer.context().last_trouble()))
+}
+
+/// A producer that is only there to ask.
+fn asking(config: &ClientConfig) -> Result<KafkaProducer> {
+    let (sender, _reports) = crossbeam_channel::bounded(1);
+    let (reports, warnings) = (Reports::new(sender), Arc::new(Warnings::new(WARNING_PAUSE)));
+    KafkaProducer::new("check", config, RecordTimestamp::Send, reports, warnings)
+}
+
+pub(super) fn ready_partitions(topic: &str, metadata: &Metadata) -> Result<NonZeroU32> {
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let leaders = |found: &rdkafka::metadata::MetadataTopic| {
-        found.partitions().iter().all(|partition| partition.leader() >= 0)
-    };
+    let leaders =
+        |found: &MetadataTopic| found.partitions().iter().all(|partition| partition.leader() >= 0);
     let count = found.map_or(0, |found| found.partitions().len());
     let error = found.and_then(|found| found.error());
     match (found, error, u32::try_from(count).ok().and_then(NonZeroU32::new)) {

@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
 use crate::ledger::BatchNumber;
 
+pub mod existing;
 pub mod kafka;
 pub mod null;
 pub mod settings;

@@ -82,6 +82,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("event", Core, &[]),
     ("ledger", Core, &[]),
     ("monitor", Core, &[]),
+    ("repeats", Core, &[]),
     ("route", Core, &[]),
     ("snapshot", Core, &[]),
     ("tick", Core, &[]),

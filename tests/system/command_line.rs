@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use postrider::postgres::{Connection, DatabaseConfig, connect};
 use serde_json::Value;
 
+use crate::support::consumer::{create_topic, list_topics};
+
 /// So many rows of a bucket are counted at most.
 const LOOK_AT_MAX: i64 = 20_000;
 
@@ -151,7 +153,8 @@ pub(crate) async fn run_ends_well_by_either_signal(url: &str, brokers: &str) {
     assert!(!status(url)["buckets"][0]["owner"].is_null());
 }
 
-/// With everything in place `check` finds no problem; with an event that names no topic it does.
+/// With everything in place `check` finds no problem; with an event that names no topic it does. It
+/// makes no topic, even where the broker would.
 pub(crate) async fn check_looks_at_waiting_events(url: &str, brokers: &str) {
     let words = ["\u{2718} tables", "postrider migrate up", "\u{2714} kafka"];
     assert_check(url, brokers, 6, &words);
@@ -159,8 +162,15 @@ pub(crate) async fn check_looks_at_waiting_events(url: &str, brokers: &str) {
     let words = ["\u{2714} tables", "\u{2714} rights", "\u{2714} kafka", "no event waits"];
     assert_check(url, brokers, 0, &words);
     let writer = session(url).await;
-    write(&writer, "order", 3).await;
-    assert_check(url, brokers, 0, &["\u{2714} topics", "1 of 1"]);
+    write(&writer, "checked", 3).await;
+    let topic = "outbox.event.checked";
+    for _ in 0..2 {
+        let words = ["\u{26a0} topics", topic, "creates topics by itself", "1 warning"];
+        assert_check(url, brokers, 0, &words);
+        assert!(!list_topics(brokers).iter().any(|found| found == topic));
+    }
+    create_topic(brokers, topic, 1).await;
+    assert_check(url, brokers, 0, &["\u{2714} topics", "1 of 1", "no problems"]);
     write(&writer, "no topic", 1).await;
     assert_check(url, brokers, 1, &["\u{2718} topics", "outbox.event.no topic", "1 problem"]);
 }

@@ -145,6 +145,32 @@ async fn kafka_killed_and_started_again() {
     assert!(verdict.holds(), "{verdict}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_outage_of_postgresql_is_said_once() {
+    let postgres = start_postgres(&[]);
+    let fixture = Fixture::on(
+        "outage",
+        &postgres.url("postgres"),
+        postgres.url("outage"),
+        servers().kafka.brokers(),
+    )
+    .await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+    relay.wait_until_it_says("relaying").await;
+    postgres.stop(StopMode::Immediate).expect("it stops");
+    relay.wait_until_it_says("connection refused").await;
+    // Time for some attempts, the pauses between which grow from a tenth of a second to five.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let said = relay.said();
+    assert_eq!(said.matches("connection refused").count(), 1, "{said}");
+    postgres.start_again().expect("it starts again");
+    let insert = "insert into outbox (aggregatetype, aggregateid, type, payload)
+        values ('thing', 'k', 'Made', '{}')";
+    fixture.client().await.batch_execute(insert).await.expect("an insert never fails");
+    fixture.wait_published().await;
+    assert!(relay.stop().await.success());
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Pace {
     Slow,

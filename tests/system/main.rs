@@ -15,6 +15,7 @@ mod migrate;
 mod order;
 mod patterns;
 mod plan;
+mod printed;
 mod records;
 mod refusals;
 mod wired;

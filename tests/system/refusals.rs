@@ -1,7 +1,7 @@
 //! What cannot work is refused at the start: the cause, what to do, the documented exit code.
 
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postrider::embedded::{KafkaOptions, Postgres, PostgresOptions, TopicCreation};
 
@@ -166,6 +166,12 @@ async fn a_missing_topic_where_the_broker_makes_none() {
     let insert = "insert into outbox (aggregatetype, aggregateid, type, payload)
         values ('thing', 'k', 'Made', '{}')";
     fixture.client().await.batch_execute(insert).await.expect("an insert never fails");
+    let begin = Instant::now();
+    let output = fixture.command().arg("check").output().expect("the binary runs");
+    assert!(begin.elapsed() < Duration::from_secs(8), "a missing topic is not waited for");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(KAFKA), "{said}");
+    assert!(said.contains("\u{2718} topics        not there: refuse_topic.thing\n"), "{said}");
     let relay = RelayProcess::start(&fixture, &[]);
     relay.wait_until_it_says("refuse_topic.thing").await;
     relay.wait_until_it_says("does not exist").await;

@@ -42,6 +42,13 @@ on_an_empty_database!(migrate:
     the_relay_role_suffices,
 );
 
+on_an_empty_database!(printed:
+    what_failed_is_not_noted,
+    a_second_run_does_nothing,
+    an_occupied_name_can_be_changed,
+    the_settings_are_put_back,
+);
+
 on_an_empty_database!(connection:
     our_settings_hold_against_all_defaults,
     a_swallowed_mark_tells_a_pooler,

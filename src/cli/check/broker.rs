@@ -1,25 +1,21 @@
 //! The Kafka side of `check`: a broker answers, and the topics of waiting events are there.
 //!
-//! Promises: bounded work, however many topics there are. Must not: publish.
+//! Promises: one request, however many topics there are; no topic is made by it. Must not: publish.
 //! Fails: when a thread breaks down; what Kafka refuses is a finding.
 
 use std::collections::BTreeSet;
-
-use tokio::task::JoinSet;
 
 use super::findings::Findings;
 use crate::cli::backlog::EventKind;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId};
-use crate::publish::kafka;
+use crate::publish::existing::{self, ExistingTopics, MissingTopics};
 use crate::publish::settings::ProducerConfig;
 use crate::route::TopicTemplate;
 
-/// So many topics are looked at; each may take some seconds when it is missing.
-const TOPICS_MAX: usize = 32;
-/// So many at a time: each has a connection of its own.
-const AT_A_TIME: usize = 8;
+/// So many missing topics are named.
+const NAMED_MAX: usize = 20;
 
 /// Looks at all that `run` needs of Kafka. What waits is `None` when it could not be read.
 ///
@@ -31,42 +27,47 @@ pub(super) async fn look(
     producer: &ProducerConfig,
     waiting: Option<BTreeSet<EventKind>>,
 ) -> Result<()> {
-    if let Err(error) = ask(producer.clone(), None).await? {
-        findings.failed("kafka", &error);
-        return Ok(());
-    }
-    findings.passed("kafka", format!("{} answers", config.kafka.brokers));
     let is_known = waiting.is_some() || config.kafka.topic.is_fixed();
     let waiting = waiting.unwrap_or_default();
-    let topics = topics(findings, &config.kafka.topic, &waiting);
-    if !topics.is_empty() {
-        return look_at_topics(findings, producer, &topics).await;
+    let (topics, unnamed) = topics(&config.kafka.topic, &waiting);
+    let existing = match ask(producer.clone(), topics.clone()).await? {
+        Ok(existing) => existing,
+        Err(error) => {
+            findings.failed("kafka", &error);
+            return Ok(());
+        }
+    };
+    findings.passed("kafka", format!("{} answers", config.kafka.brokers));
+    for error in &unnamed {
+        findings.failed("topics", error);
     }
-    if is_known && waiting.is_empty() {
+    if !topics.is_empty() {
+        judge(findings, producer, &existing).await;
+    } else if is_known && waiting.is_empty() {
         findings.passed("topics", "no event waits, so none was looked for");
     }
     Ok(())
 }
 
-/// The topics of the waiting events; a fixed topic even when none waits.
+/// The topics of the waiting events, and why some have none; a fixed topic even when none waits.
 fn topics(
-    findings: &mut Findings,
     template: &TopicTemplate,
     waiting: &BTreeSet<EventKind>,
-) -> BTreeSet<String> {
+) -> (BTreeSet<String>, Vec<Error>) {
     if template.is_fixed() {
-        return BTreeSet::from([template.to_string()]);
+        return (BTreeSet::from([template.to_string()]), Vec::new());
     }
     let mut topics = BTreeSet::new();
+    let mut unnamed = Vec::new();
     for kind in waiting {
         match render(template, kind) {
             Ok(topic) => {
                 topics.insert(topic);
             }
-            Err(error) => findings.failed("topics", &error),
+            Err(error) => unnamed.push(error),
         }
     }
-    topics
+    (topics, unnamed)
 }
 
 fn render(template: &TopicTemplate, kind: &EventKind) -> Result<String> {
@@ -90,47 +91,69 @@ fn render(template: &TopicTemplate, kind: &EventKind) -> Result<String> {
     })
 }
 
-async fn look_at_topics(
-    findings: &mut Findings,
-    producer: &ProducerConfig,
-    topics: &BTreeSet<String>,
-) -> Result<()> {
-    let mut rest = topics.iter().take(TOPICS_MAX);
-    let mut asked = JoinSet::new();
-    let mut there = 0;
-    loop {
-        while asked.len() < AT_A_TIME
-            && let Some(topic) = rest.next()
-        {
-            asked.spawn(ask(producer.clone(), Some(topic.clone())));
-        }
-        let Some(answer) = asked.join_next().await else { break };
-        match answer.map_err(broken)?? {
-            Ok(()) => there += 1,
-            Err(error) => findings.failed("topics", &error),
-        }
+async fn judge(findings: &mut Findings, producer: &ProducerConfig, existing: &ExistingTopics) {
+    let ExistingTopics { ready, unusable, missing, .. } = existing;
+    if !ready.is_empty() {
+        let all = ready.len() + unusable.len() + missing.len();
+        let there = ready.len();
+        findings.passed("topics", format!("{there} of {all} that events wait for are there"));
     }
-    if there > 0 {
-        findings.passed(
+    for error in unusable {
+        findings.failed("topics", error);
+    }
+    if missing.is_empty() {
+        return;
+    }
+    let names = named(missing);
+    let refused = |cause: String| {
+        Error::new(ErrorKind::TopicUnavailable, cause).with_remedy(
+            "create them (kafka-topics.sh --create), or grant Describe if they are there",
+        )
+    };
+    match existing.missing_topics(producer).await {
+        MissingTopics::Created => findings.warned(
             "topics",
-            format!("{there} of {} that events wait for are there", topics.len()),
-        );
+            format!("not there yet: {names}; the broker creates topics by itself"),
+            "create them first if their number of partitions matters",
+        ),
+        MissingTopics::Refused => {
+            findings.failed("topics", &refused(format!("not there: {names}")));
+        }
+        MissingTopics::Unknown => findings.failed(
+            "topics",
+            &refused(format!(
+                "not there: {names}; the broker does not say whether it creates topics by itself"
+            )),
+        ),
     }
-    if topics.len() > TOPICS_MAX {
-        let more = topics.len() - TOPICS_MAX;
-        let remedy = "create topics before events need them, or use fewer (--topic)";
-        findings.warned("topics", format!("{more} more were not looked at"), remedy);
+}
+
+/// The names, or the first of many.
+fn named(topics: &BTreeSet<String>) -> String {
+    let first: Vec<&str> = topics.iter().take(NAMED_MAX).map(String::as_str).collect();
+    let names = first.join(", ");
+    match topics.len() - first.len() {
+        0 => names,
+        more => format!("{names} and {more} more"),
     }
-    Ok(())
 }
 
 /// Asks librdkafka, which blocks. The outer error is a breakdown, the inner one an answer.
-async fn ask(producer: ProducerConfig, topic: Option<String>) -> Result<Result<()>> {
-    tokio::task::spawn_blocking(move || kafka::check(&producer, topic.as_deref()))
+async fn ask(producer: ProducerConfig, topics: BTreeSet<String>) -> Result<Result<ExistingTopics>> {
+    tokio::task::spawn_blocking(move || existing::look(&producer, &topics))
         .await
-        .map_err(broken)
+        .map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))
 }
 
-fn broken(cause: tokio::task::JoinError) -> Error {
-    Error::new(ErrorKind::Internal, cause.to_string())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_topics_the_first_are_named() {
+        let topics = |count: usize| (0..count).map(|n| format!("t{n:02}")).collect();
+        assert_eq!(named(&topics(2)), "t00, t01");
+        assert!(named(&topics(NAMED_MAX)).ends_with("t18, t19"));
+        assert!(named(&topics(NAMED_MAX + 3)).ends_with("t18, t19 and 3 more"));
+    }
 }

@@ -22,7 +22,7 @@ mod findings;
 /// Checks that run would work: configuration, PostgreSQL, tables, rights, Kafka, topics.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Takes the same settings as run. A broker that creates topics may create those that it is asked about.
+Takes the same settings as run. Changes nothing, neither in PostgreSQL nor in Kafka.
 
 Examples:
   postrider check --database-url postgres://relay@db/shop --brokers kafka:9092

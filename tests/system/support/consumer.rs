@@ -13,6 +13,16 @@ use rdkafka::{Offset, TopicPartitionList};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The names of all topics; asking for them makes none.
+pub(crate) fn list_topics(brokers: &str) -> Vec<String> {
+    let mut config = ClientConfig::new();
+    let consumer: BaseConsumer =
+        config.set("bootstrap.servers", brokers).create().expect("the configuration is good");
+    let metadata =
+        consumer.fetch_metadata(None, Duration::from_secs(20)).expect("the broker answers");
+    metadata.topics().iter().map(|topic| topic.name().to_owned()).collect()
+}
+
 /// A record as a consumer gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Consumed {
