@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod logging;
 pub mod migrate;
 pub mod monitor;
+pub mod outbox;
 pub mod postgres;
 pub mod publish;
 pub mod relay;

@@ -16,7 +16,7 @@ use crate::cursor::Cursor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId, LendEvent};
 use crate::ledger::Cohort;
-use crate::migrate::Outbox;
+use crate::outbox::Outbox;
 use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, RawBytes, classify, connect};
 
 const CLAIM: &str = include_str!("../../sql/queries/claim.sql");

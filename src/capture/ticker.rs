@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_postgres::Statement;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::migrate::Outbox;
+use crate::outbox::Outbox;
 use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, Xid8, classify, connect};
 use crate::tick::{Observation, Probe, Tick};
 

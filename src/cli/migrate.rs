@@ -11,7 +11,8 @@ use super::{block_on, output, prepare};
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::config::{self};
 use crate::error::{ErrorKind, Result};
-use crate::migrate::{self, PayloadType, Request};
+use crate::migrate::{self, Request};
+use crate::outbox::PayloadType;
 use crate::postgres::connect;
 
 /// Makes the outbox and postrider's control tables.

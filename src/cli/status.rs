@@ -16,7 +16,8 @@ use crate::config::units::show_bytes;
 use crate::config::{self};
 use crate::error::Result;
 use crate::event::Bucket;
-use crate::migrate::{self, Outbox, OutboxName};
+use crate::migrate;
+use crate::outbox::{Outbox, OutboxName};
 use crate::postgres::{Connection, DatabaseConfig, classify, connect};
 
 const SIZE: &str = include_str!("../../sql/queries/outbox_size.sql");

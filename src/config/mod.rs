@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::capture::ticker::Cadence;
 use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
-use crate::migrate::OutboxName;
+use crate::outbox::OutboxName;
 use crate::postgres::DatabaseConfig;
 use crate::publish::kafka::RecordTimestamp;
 use crate::route::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};

@@ -7,8 +7,9 @@
 use tokio_postgres::{Client, Row};
 
 use super::registry::{self, MIGRATIONS};
-use super::{Outbox, OutboxName, Settings, State, check_version, read_settings};
+use super::{Settings, State, check_version, read_settings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::outbox::{Outbox, OutboxName};
 use crate::postgres::classify;
 
 const OUTBOX_SHAPE: &str = include_str!("../../sql/queries/outbox_shape.sql");

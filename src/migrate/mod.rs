@@ -7,7 +7,6 @@
 //! without meaning.
 
 mod load;
-mod outbox;
 mod registry;
 mod status;
 
@@ -17,8 +16,8 @@ use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
 
+pub use crate::outbox::{Outbox, OutboxName, PayloadType};
 pub use load::load;
-pub use outbox::{Outbox, OutboxName, PayloadType};
 pub use status::{MigrationStatus, Status, status};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -8,8 +8,9 @@ use std::fmt;
 use tokio_postgres::Client;
 
 use super::registry::{self, Applied, MIGRATIONS};
-use super::{OutboxName, Settings, State, check_version, read_settings};
+use super::{Settings, State, check_version, read_settings};
 use crate::error::Result;
+use crate::outbox::OutboxName;
 
 /// One migration that this program knows.
 #[derive(Clone, Debug, PartialEq, Eq)]

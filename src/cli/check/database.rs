@@ -14,7 +14,8 @@ use crate::config::Config;
 use crate::cursors::History;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
-use crate::migrate::{self, Outbox};
+use crate::migrate;
+use crate::outbox::Outbox;
 use crate::postgres::{Connection, classify, connect};
 
 const SERVER: &str = include_str!("../../../sql/queries/server.sql");

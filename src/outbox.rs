@@ -124,7 +124,7 @@ pub enum PayloadType {
 impl PayloadType {
     const ALL: [Self; 4] = [Self::Json, Self::Jsonb, Self::Text, Self::Bytea];
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
             Self::Jsonb => "jsonb",
