@@ -23,6 +23,7 @@ pub mod monitor;
 pub mod postgres;
 pub mod publish;
 pub mod relay;
+pub mod retention;
 pub mod route;
 pub mod shard;
 pub mod snapshot;
