@@ -352,7 +352,8 @@ impl Warnings {
             self.missing_right = Some(Instant::now());
             tracing::warn!(
                 leaf = leaf.name,
-                remedy = "grant truncate on the outbox's leaves to the role: run sql/roles.sql again",
+                remedy =
+                    "grant truncate on the outbox's leaves to the role: run sql/roles.sql again",
                 "the role may not truncate: published rows stay; relaying goes on"
             );
         }

@@ -17,4 +17,5 @@ mod patterns;
 mod plan;
 mod records;
 mod refusals;
+mod retention;
 mod wired;
