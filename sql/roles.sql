@@ -31,10 +31,14 @@ begin
     -- A writer needs no right on the sequence, on the partitions or on the control tables.
     execute format('grant insert on %s to postrider_writer', root);
 
-    -- The relay reads the partitions by their own names, and the sequence's last value.
+    -- The relay reads the partitions by their own names, and the sequence's last value. It empties
+    -- the leaves of past generations.
     execute format('grant select on sequence %s to postrider_relay', pg_get_serial_sequence(root, 'seq'));
     for part in select relid from pg_partition_tree(root) loop
         execute format('grant select on %s to postrider_relay', part);
+    end loop;
+    for part in select relid from pg_partition_tree(root) where isleaf loop
+        execute format('grant truncate on %s to postrider_relay', part);
     end loop;
     grant select on postrider.migration, postrider.outbox, postrider.events to postrider_relay;
     grant select, update on postrider.cursor to postrider_relay;

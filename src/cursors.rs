@@ -136,6 +136,14 @@ impl CursorStore {
         Ok(Self { connection, epochs, progress: Mutex::default() })
     }
 
+    /// The epoch under which this instance took the bucket.
+    ///
+    /// # Panics
+    /// When the outbox has no such bucket.
+    pub fn epoch(&self, bucket: Bucket) -> i64 {
+        self.epochs[&bucket]
+    }
+
     /// All cursors as they were saved, by rising bucket.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ pub mod postgres;
 pub mod publish;
 pub mod relay;
 pub mod repeats;
+pub mod retention;
 pub mod route;
 pub mod shard;
 pub mod snapshot;

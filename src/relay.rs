@@ -7,7 +7,8 @@
 //! ```text
 //!  run ─► session ─► lock, take cursors ─► ticker ─┐
 //!          ▲  │                                    ├─► shards (each started again by itself after
-//!          │  └─► saver, every --save-interval     │   trouble with Kafka)
+//!          │  ├─► saver, every --save-interval     │   trouble with Kafka)
+//!          │  └─► retention
 //!          └── a pause after trouble with PostgreSQL, a new session, cursors read again
 //! ```
 
@@ -34,6 +35,7 @@ use crate::postgres::{Connection, connect};
 use crate::publish::Publisher;
 use crate::publish::kafka::{self, KafkaProducer, WARNING_PAUSE, Warnings};
 use crate::publish::settings::{self, ProducerConfig};
+use crate::retention::{OwnBucket, Retention, Ring};
 use crate::shard::{BATCHES_MAX, Shard, ShardLimits, Wiring};
 use crate::tick::Tick;
 
@@ -171,6 +173,11 @@ impl Relay {
         )
         .await?;
         let (tick_sender, ticks) = watch::channel(latest);
+        let retention = Retention::new(
+            self.config.database.clone(),
+            ring(&outbox, &cursors, &store),
+            self.config.replay_window,
+        );
         let context = Arc::new(ShardContext {
             config: self.config.clone(),
             producer: producer.clone(),
@@ -186,6 +193,7 @@ impl Relay {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { ticker.run(tick_sender).await.map(|()| Ended::Ticker) });
         tasks.spawn(save_regularly(Arc::clone(&store), self.config.save_interval));
+        tasks.spawn(async move { match retention.run().await {} });
         tasks.spawn(log_figures(Arc::clone(&self.monitor)));
         for index in 0..shards {
             let gauge = self.monitor.shard(index);
@@ -229,6 +237,19 @@ impl Relay {
             format!("{asked} shards cannot share the {buckets} buckets of this outbox"),
         )
         .with_remedy(format!("set --shards to {buckets} at most, or leave it out")))
+    }
+}
+
+/// What retention cleans: all buckets that this instance has taken.
+fn ring(outbox: &Outbox, cursors: &[(Bucket, Cursor)], store: &CursorStore) -> Ring {
+    let own = |bucket: Bucket| OwnBucket {
+        bucket,
+        table: outbox.bucket_table(bucket),
+        epoch: store.epoch(bucket),
+    };
+    Ring {
+        generation_seconds: outbox.generation_seconds,
+        buckets: cursors.iter().map(|(bucket, _)| own(*bucket)).collect(),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Config {
     pub max_in_flight_bytes: usize,
     /// How often cursors are saved.
     pub save_interval: Duration,
+    /// How long published rows stay; `None` is one generation.
+    pub replay_window: Option<Duration>,
     /// How long a stop may wait for acknowledgements.
     pub shutdown_timeout: Duration,
     /// Where the events go.
@@ -78,6 +80,7 @@ impl Config {
             page_rows: relay.page_rows.map_or(5_000, std::num::NonZeroU32::get),
             max_in_flight_bytes: relay.max_in_flight_bytes.map_or(8 << 20, |size| size.bytes()),
             save_interval: relay.save_interval.unwrap_or_else(|| millis(100)).into(),
+            replay_window: relay.replay_window.map(Duration::from),
             shutdown_timeout: relay.shutdown_timeout.unwrap_or_else(|| millis(25_000)).into(),
             kafka: kafka(relay)?,
         })

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use super::units::{ByteSize, Secret, Span};
+use super::units::{ByteSize, Secret, Span, SpanOrZero};
 
 /// Settings of every command that talks to the database.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -181,6 +181,17 @@ pub struct RelaySettings {
     )]
     pub save_interval: Option<Span>,
 
+    /// Keeps published rows for this long, then their space comes back; 0s is allowed [default: one
+    /// generation, as the outbox was made].
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "POSTRIDER_REPLAY_WINDOW",
+        hide_env = true,
+        help_heading = "Source"
+    )]
+    pub replay_window: Option<SpanOrZero>,
+
     /// Waits this long for acknowledgements when it stops [default: 25s].
     #[arg(
         long,
@@ -225,6 +236,7 @@ impl RelaySettings {
             page_rows: self.page_rows.or(below.page_rows),
             max_in_flight_bytes: self.max_in_flight_bytes.or(below.max_in_flight_bytes),
             save_interval: self.save_interval.or(below.save_interval),
+            replay_window: self.replay_window.or(below.replay_window),
             shutdown_timeout: self.shutdown_timeout.or(below.shutdown_timeout),
         }
     }

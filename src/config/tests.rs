@@ -34,6 +34,9 @@ fn has_defaults() {
     assert_eq!(config.kafka.topic.to_string(), DEFAULT_TOPIC_TEMPLATE);
     assert_eq!(config.kafka.created_at_header, CreatedAtHeader::Omit);
     assert_eq!(config.shards, None);
+    assert_eq!(config.replay_window, None, "one generation, which the outbox knows");
+    let settings = RelaySettings { replay_window: Some("0s".parse().unwrap()), ..relay() };
+    assert_eq!(resolved(&settings).replay_window, Some(Duration::ZERO));
 }
 
 #[test]

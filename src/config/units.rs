@@ -1,6 +1,7 @@
 //! Values with a unit, as people write them: `100ms`, `32MiB`.
 //!
-//! Promises: a number without its unit is refused where the unit could be mistaken; zero is refused.
+//! Promises: a number without its unit is refused where the unit could be mistaken; zero is refused
+//! where it has no meaning.
 //! Must not: round. Fails: with a sentence that shows how to write it.
 
 use std::fmt;
@@ -30,15 +31,43 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match humantime::parse_duration(text.trim()) {
-            Ok(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
-            Ok(duration) => Ok(Self(duration)),
-            Err(_) => Err(format!("{text:?} is not a length of time; write it like 100ms or 25s")),
+        match text.parse()? {
+            SpanOrZero(Duration::ZERO) => Err("must be longer than nothing".to_owned()),
+            SpanOrZero(duration) => Ok(Self(duration)),
         }
     }
 }
 
 impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// A length of time that may be nothing: `10m`, `0s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SpanOrZero(Duration);
+
+impl From<SpanOrZero> for Duration {
+    fn from(span: SpanOrZero) -> Self {
+        span.0
+    }
+}
+
+impl FromStr for SpanOrZero {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text.trim())
+            .map(Self)
+            .map_err(|_| format!("{text:?} is not a length of time; write it like 100ms or 25s"))
+    }
+}
+
+impl TryFrom<String> for SpanOrZero {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -145,6 +174,10 @@ mod tests {
         assert!(span("0s").unwrap_err().contains("longer than nothing"));
         assert!(span("25").unwrap_err().contains("25s"), "a number has no unit");
         assert!(span("-1s").is_err());
+        let window = |text: &str| text.parse::<SpanOrZero>().map(Duration::from);
+        assert_eq!(window("0s"), Ok(Duration::ZERO));
+        assert_eq!(window(" 10m"), Ok(Duration::from_secs(600)));
+        assert!(window("10").unwrap_err().contains("25s"), "a number has no unit");
     }
 
     #[test]

@@ -60,6 +60,7 @@ fn run_knows_every_flag() {
         "page-rows",
         "max-in-flight-bytes",
         "save-interval",
+        "replay-window",
         "record-timestamp",
         "add-headers",
     ] {

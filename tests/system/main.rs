@@ -18,4 +18,5 @@ mod plan;
 mod printed;
 mod records;
 mod refusals;
+mod retention;
 mod wired;

@@ -81,6 +81,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
         page_rows: 5_000,
         max_in_flight_bytes: 32 << 20,
         save_interval: Duration::from_millis(100),
+        replay_window: None,
         shutdown_timeout: Duration::from_secs(10),
         kafka: KafkaConfig {
             brokers: brokers.to_owned(),

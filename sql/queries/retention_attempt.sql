@@ -1,0 +1,99 @@
+-- Purpose: one attempt to empty a leaf: truncates it if its generation is past, the saved cursor has
+--          passed all its rows, and its newest row is older than the replay window. Says what came
+--          of it (the words of src/retention.rs).
+-- Locks:   access exclusive on the leaf, nowait, for the check, the truncation and its commit; access
+--          share on the leaf and on postrider.cursor for the look before it.
+-- Plan:    the newest row from the end of the index on seq; rows not passed by the same index above
+--          the floor. The look without the lock comes first: it finds most leaves not due, and warms
+--          what the check under the lock reads again.
+-- Hazard:  the check under the lock must be a statement of its own in READ COMMITTED: its snapshot
+--          is then younger than the lock, and sees every row that was written before. All of it is
+--          one message, so that a relay which is stopped in the middle holds no lock. A commit that
+--          waits for a synchronous standby would hold the lock meanwhile: therefore local.
+begin isolation level read committed;
+set local lock_timeout = '50ms';
+set local statement_timeout = '1s';
+set local synchronous_commit = local;
+do $attempt$
+declare
+    leaf constant regclass := {leaf}::oid;
+    generation_seconds constant integer := {generation_seconds};
+    -- The leaf that the next moment fills is as good as current: no writer shall meet the lock.
+    margin constant interval := least(1.0, generation_seconds / 4.0) * interval '1 s';
+    begun constant timestamptz := clock_timestamp();
+    -- The cursor as it was saved, if it is still ours and of this history. An unpassed row lies above
+    -- floor: src/retention.rs says why a transaction that is still open does not count.
+    read_cursor constant text := $cursor$
+        select from_snapshot, upto_snapshot, "position",
+            least("position", upto_floor, (
+                select min(carry[open + 2])
+                from generate_series(1, cardinality(carry), 3) as open
+                where exists (
+                    select
+                    from generate_series(carry[open],
+                        least(carry[open + 1],
+                            pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1)) as xid
+                    where pg_visible_in_snapshot(xid::text::xid8, pg_current_snapshot())))
+            ) as floor
+        from postrider.cursor
+        where bucket = {bucket} and epoch = {epoch}
+            and system_identifier = (select system_identifier from pg_control_system())
+            and timeline =
+                ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer
+        $cursor$;
+    read_leaf constant text := format($leaf$
+        select
+            (select created_at from only %1$s order by seq desc limit 1) as newest,
+            exists (
+                select
+                from only %1$s
+                where seq > $1
+                    and not pg_visible_in_snapshot(txid, $2)
+                    and not (seq <= $3 and pg_visible_in_snapshot(txid, $4))) as waits
+        $leaf$, leaf);
+    saved record;
+    seen record;
+    step text;
+    outcome text := 'empty';
+begin
+    if {generation} in ((date_part('epoch', begun)::bigint / generation_seconds) % 3,
+            (date_part('epoch', begun + margin)::bigint / generation_seconds) % 3) then
+        outcome := 'current';
+    elsif pg_relation_size(leaf) > 0 and not has_table_privilege(leaf, 'truncate') then
+        outcome := 'refused';
+    elsif pg_relation_size(leaf) > 0 then
+        foreach step in array array['look', 'act'] loop
+            if step = 'act' then
+                execute format('lock table only %s in access exclusive mode nowait', leaf);
+            end if;
+            execute read_cursor into saved;
+            if saved is null then
+                outcome := 'taken';
+                exit;
+            end if;
+            execute read_leaf into seen
+                using saved.floor, saved.from_snapshot, saved."position", saved.upto_snapshot;
+            if seen.waits then
+                outcome := 'waiting';
+                exit;
+            elsif seen.newest > clock_timestamp() - interval '{replay_window_micros} microseconds' then
+                outcome := 'young';
+                exit;
+            elsif step = 'act' then
+                execute format('truncate only %s', leaf);
+                outcome := 'truncated';
+            elsif clock_timestamp() - begun > interval '100 ms' then
+                -- It would take as long again under the lock. What was read now is warm next time.
+                outcome := 'slow';
+                exit;
+            end if;
+        end loop;
+    end if;
+    perform set_config('postrider.retention', outcome, false);
+exception
+    when lock_not_available then perform set_config('postrider.retention', 'locked', false);
+    when query_canceled then perform set_config('postrider.retention', 'slow', false);
+end
+$attempt$;
+commit;
+select current_setting('postrider.retention');
