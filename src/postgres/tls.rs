@@ -253,10 +253,12 @@ impl Chain {
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
         match self.authorities.verify_server_cert(certificate, intermediates, name, &[], now) {
-            Err(cause) if is_authority(&cause) && self.named.iter().any(|n| n == certificate) => {
+            Err(cause) if !is_authority(&cause) => Err(cause),
+            Err(_) if self.named.iter().any(|named| named == certificate) => {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
+            Err(_) => Err(CertificateError::UnknownIssuer.into()),
             verified => verified,
         }
     }
@@ -391,15 +393,20 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)
     }
 
-    /// Whether a server that shows `shown` under `name` at `day` is believed, when
-    /// `self_signed.pem` is the root.
-    fn is_believed(proof: Proof, shown: &str, name: &str, day: u64) -> bool {
+    /// What comes of a server that shows `shown` under `name` at `day`, when `self_signed.pem` is the
+    /// root.
+    fn meet(
+        proof: Proof,
+        shown: &str,
+        name: &str,
+        day: u64,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
         let roots = Roots::File(certificate_file("self_signed.pem"));
         let verifier = Verifier::new(proof, Some(&roots), &PROVIDER).unwrap();
         let shown = certificates("sslrootcert", &certificate_file(shown)).unwrap();
         let name = ServerName::try_from(name).unwrap();
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(day * DAY));
-        verifier.verify_server_cert(&shown[0], &[], &name, &[], now).is_ok()
+        verifier.verify_server_cert(&shown[0], &[], &name, &[], now)
     }
 
     #[test]
@@ -417,8 +424,10 @@ mod tests {
             (Chain, "self_signed.pem", "db.example", 5 * IN_2030, false),
             (Chain, "self_signed.pem", "db.example", 0, false),
         ] {
-            let found = is_believed(proof, shown, name, day);
-            assert_eq!(found, believed, "{proof:?} {shown} {name} {day}");
+            let found = meet(proof, shown, name, day);
+            assert_eq!(found.is_ok(), believed, "{proof:?} {shown} {name} {day}: {found:?}");
         }
+        let unknown = meet(Chain, "other.pem", "db.example", IN_2030).unwrap_err();
+        assert_eq!(unknown, CertificateError::UnknownIssuer.into());
     }
 }
