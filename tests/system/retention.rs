@@ -170,7 +170,8 @@ async fn a_relay_away_for_longer_than_the_ring_loses_nothing() {
     write_for(&mut writer, Duration::from_secs(1)).await;
     relay.kill();
     write_for(&mut writer, LONGER_THAN_THE_RING).await;
-    let relay = RelayProcess::start(&fixture, AT_ONCE);
+    // Small pages: the first passes meet a backlog of which most is not published.
+    let relay = RelayProcess::start(&fixture, &[AT_ONCE, &["--page-rows", "2"]].concat());
     write_for(&mut writer, Duration::from_secs(1)).await;
     wait_until_empty(&fixture, &relay).await;
     fixture.wait_published().await;
@@ -362,6 +363,28 @@ async fn only_passed_rows_are_removed() {
     assert_eq!(bench.attempt().await, "empty");
 }
 
+/// A writer that is open when the attempt begins and commits before it could end: by itself a
+/// truncation would wait for the writer, and then remove the row that it has just committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_during_an_attempt_is_kept() {
+    let bench = Bench::new("retention_race").await;
+    bench.pass_up_to(3).await;
+    let mut writer = connect(&servers().postgres.url("retention_race")).await;
+    for committed in 1..=20_i64 {
+        let transaction = writer.transaction().await.expect("the session lives");
+        let sql = "insert into outbox (aggregatetype, aggregateid, type, payload, generation) \
+                   values ('order', '1', 'Changed', '{}', $1::integer)";
+        transaction.execute(sql, &[&bench.generation]).await.expect("an insert never fails");
+        let commit = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            transaction.commit().await.expect("nothing is in the way of the commit");
+        };
+        let (outcome, ()) = tokio::join!(bench.attempt(), commit);
+        assert!(["locked", "waiting"].contains(&outcome.as_str()), "{outcome}");
+        assert_eq!(bench.rows().await, 3 + committed);
+    }
+}
+
 /// A transaction that drew a low `seq` early and committed after the tick lies above its carry floor
 /// only, far below the position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -381,6 +404,40 @@ async fn a_late_row_with_a_low_seq_is_found() {
         .await;
     assert_eq!(bench.attempt().await, "waiting");
     assert_eq!(bench.rows().await, 3);
+}
+
+/// However many rows a leaf holds: the check reads those above the floor, and the newest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_check_reads_by_the_index() {
+    let mut bench = Bench::new("retention_plan").await;
+    bench.replay_window = Duration::from_secs(3_600);
+    bench
+        .run(&format!(
+            "insert into outbox (aggregatetype, aggregateid, type, payload, generation)
+             select 'order', '1', 'Changed', '{{}}', {} from generate_series(4, 20000)",
+            bench.generation
+        ))
+        .await;
+    bench.pass_up_to(20_000).await;
+    bench.run("update postrider.cursor set upto_floor = 20000, upto_ceiling = 20000").await;
+    bench.run(include_str!("../../sql/queries/retention_session.sql")).await;
+    let scans = async || {
+        let client = &bench.client;
+        client.execute("select pg_stat_force_next_flush()", &[]).await.expect("15 or later");
+        let sql = "select seq_scan, idx_scan, idx_tup_fetch from pg_stat_user_tables
+                   where relid = $1";
+        let row = client.query_one(sql, &[&bench.leaf]).await.expect("the leaf is counted");
+        (row.get::<_, i64>(0), row.get::<_, i64>(1), row.get::<_, i64>(2))
+    };
+    for statistics in ["", "analyze outbox", ""] {
+        bench.run(statistics).await;
+        let before = scans().await;
+        assert_eq!(bench.attempt().await, "young");
+        let after = scans().await;
+        assert_eq!(after.0, before.0, "it read the leaf from end to end");
+        assert!(after.1 > before.1, "the scans were not counted");
+        assert!(after.2 - before.2 < 10, "{} rows were fetched", after.2 - before.2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
