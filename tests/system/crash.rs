@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use postrider::audit::Fate;
 use postrider::embedded::{KafkaOptions, StopMode};
+use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::support::servers::servers;
-use crate::support::writer::{Inserted, insert_event};
+use crate::support::writer::{AGGREGATE_TYPE, Inserted, insert_event};
 use crate::support::{Fixture, History, RelayProcess, Writer, start_kafka, start_postgres};
 
 const AGGREGATES: u32 = 30;
@@ -306,4 +308,32 @@ async fn a_frozen_kafka_bounds_memory_and_holds_no_snapshot() {
     ids.sort_unstable_by_key(|id| id.0);
     ids.dedup();
     assert_eq!(ids.len() as u64, EVENTS, "{} records", records.len());
+}
+
+/// A broker that refuses a batch for good. A real one does so only for faults of the record itself; the
+/// mock stands in for one that does it to any. Without the gapless producer the next batches would
+/// pass, and without the saved cursors the refused ones would be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_batch_replaces_the_producer() {
+    let mut fixture = Fixture::new("refused_batch").await;
+    let mock = MockCluster::new(1).expect("a mock can be made");
+    mock.create_topic(&fixture.topic(AGGREGATE_TYPE), 4, 1).expect("the topic is new");
+    fixture.brokers = mock.bootstrap_servers();
+    let history = History::default();
+    let traffic = Traffic::start(&fixture, &history, 3).await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+    relay.wait_until_it_says("relaying").await;
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD; 2];
+        mock.request_errors(RDKafkaApiKey::Produce, &refused);
+    }
+    relay.wait_until_it_says("the producer is replaced").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    traffic.stop().await;
+    fixture.wait_published().await;
+    assert!(relay.stop().await.success());
+    let verdict = history.audit(&fixture);
+    println!("{verdict}");
+    assert!(verdict.holds(), "{verdict}");
 }
