@@ -15,6 +15,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -29,7 +30,7 @@ use crate::encode::Encoder;
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::migrate;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, ShardGauge};
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, connect};
 use crate::publish::Publisher;
@@ -200,8 +201,10 @@ impl Relay {
             tasks.spawn(supervise(Arc::clone(&context), index, gauge));
         }
         drop(context);
-        wait_for_shards(&mut tasks, shards).await?;
+        let ended = wait_for_shards(&mut tasks, shards).await;
+        // Nothing of this session, its lock and its producers least of all, is left to meet the next.
         tasks.shutdown().await;
+        ended?;
         store.save_all().await
     }
 
@@ -309,11 +312,11 @@ struct ShardContext {
 async fn supervise(
     context: Arc<ShardContext>,
     index: usize,
-    gauge: Arc<crate::monitor::ShardGauge>,
+    gauge: Arc<ShardGauge>,
 ) -> Result<Ended> {
     let mut pauses = Pauses::new();
     loop {
-        let before = gauge.published.load(std::sync::atomic::Ordering::Relaxed);
+        let before = gauge.published.load(Ordering::Relaxed);
         let error = match context.start_shard(index, Arc::clone(&gauge)).await {
             Ok(()) => return Ok(Ended::Shard),
             Err(error) if concerns_one_shard(&error) => error,
@@ -322,7 +325,7 @@ async fn supervise(
         if *context.stop.borrow() {
             return Err(error);
         }
-        if gauge.published.load(std::sync::atomic::Ordering::Relaxed) > before {
+        if gauge.published.load(Ordering::Relaxed) > before {
             pauses = Pauses::new();
         }
         let pause = pauses.next();
@@ -346,11 +349,7 @@ async fn supervise(
 }
 
 impl ShardContext {
-    async fn start_shard(
-        &self,
-        index: usize,
-        gauge: Arc<crate::monitor::ShardGauge>,
-    ) -> Result<()> {
+    async fn start_shard(&self, index: usize, gauge: Arc<ShardGauge>) -> Result<()> {
         self.store.save_all().await?;
         let cursors = self.own(index, self.store.load().await?);
         let name = index.to_string();
