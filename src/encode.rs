@@ -372,14 +372,6 @@ pub enum Unpublishable {
         /// Microseconds since 1970-01-01 UTC.
         micros: i64,
     },
-    /// The record does not fit in the topic's `max.message.bytes`.
-    #[error("the record takes {bytes} bytes, and its topic allows {limit} (max.message.bytes)")]
-    TooLarge {
-        /// What it takes at most, see [`size_bytes`].
-        bytes: usize,
-        /// What the topic allows.
-        limit: usize,
-    },
 }
 
 #[cfg(test)]
