@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use postrider::audit::Fate;
+use postrider::audit::{Fate, Verdict};
 use postrider::embedded::{KafkaOptions, StopMode};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -55,6 +55,19 @@ impl Traffic {
     }
 }
 
+/// Lets the writers end and everything be published, stops the relay, and audits.
+async fn finish(
+    traffic: Traffic,
+    relay: RelayProcess,
+    fixture: &Fixture,
+    history: &History,
+) -> Verdict {
+    traffic.stop().await;
+    fixture.wait_published().await;
+    assert!(relay.stop().await.success());
+    history.audit(fixture)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_kills_in_full_flight_and_other_shard_counts() {
     let fixture = Fixture::new("kills").await;
@@ -68,10 +81,7 @@ async fn five_kills_in_full_flight_and_other_shard_counts() {
     }
     let relay = RelayProcess::start(&fixture, &["--shards", "4"]);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    traffic.stop().await;
-    fixture.wait_published().await;
-    assert!(relay.stop().await.success());
-    let verdict = history.audit(&fixture);
+    let verdict = finish(traffic, relay, &fixture, &history).await;
     println!("{verdict}");
     assert!(verdict.holds(), "{verdict}");
 }
@@ -116,10 +126,7 @@ async fn cut_sessions_are_made_again() {
         assert!(cut > 0, "the relay's sessions carry its name");
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    traffic.stop().await;
-    fixture.wait_published().await;
-    assert!(relay.stop().await.success());
-    let verdict = history.audit(&fixture);
+    let verdict = finish(traffic, relay, &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -249,10 +256,7 @@ async fn an_instance_that_stands_by_takes_over() {
         working = waiting;
     }
     tokio::time::sleep(Duration::from_millis(400)).await;
-    traffic.stop().await;
-    fixture.wait_published().await;
-    assert!(working.stop().await.success());
-    let verdict = history.audit(&fixture);
+    let verdict = finish(traffic, working, &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -270,10 +274,7 @@ async fn a_higher_epoch_is_noticed() {
     other.query(taken, &[]).await.expect("the cursors are there");
     relay.wait_until_it_says("another instance has taken buckets").await;
     tokio::time::sleep(Duration::from_millis(700)).await;
-    traffic.stop().await;
-    fixture.wait_published().await;
-    assert!(relay.stop().await.success());
-    let verdict = history.audit(&fixture);
+    let verdict = finish(traffic, relay, &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -330,10 +331,7 @@ async fn a_refused_batch_replaces_the_producer() {
     }
     relay.wait_until_it_says("the producer is replaced").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    traffic.stop().await;
-    fixture.wait_published().await;
-    assert!(relay.stop().await.success());
-    let verdict = history.audit(&fixture);
+    let verdict = finish(traffic, relay, &fixture, &history).await;
     println!("{verdict}");
     assert!(verdict.holds(), "{verdict}");
 }
