@@ -3,16 +3,16 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use postrider::cursor::Cursor;
+use postrider::cursor::{Cohort, CohortCursor, Cursor};
 use postrider::event::Bucket;
-use postrider::ledger::{Cohort, Ledger, Limit};
+use postrider::ledger::{Ledger, Limit};
 
 const BATCHES_PER_PAGE: u64 = 10;
 const EVENTS_PER_BATCH: u64 = 512;
 
 fn pages(criterion: &mut Criterion) {
     let cohort: Cohort = (0..16).map(Bucket).collect::<Vec<_>>().into();
-    let cursor = Cursor::initial();
+    let place = CohortCursor { cohort, cursor: Cursor::initial() };
     let mut group = criterion.benchmark_group("ledger");
     group.throughput(Throughput::Elements(BATCHES_PER_PAGE * EVENTS_PER_BATCH));
     for in_flight_pages in [1_usize, 64] {
@@ -20,11 +20,11 @@ fn pages(criterion: &mut Criterion) {
             let mut ledger = Ledger::new(Limit { bytes: usize::MAX, batches: usize::MAX });
             let mut waiting = std::collections::VecDeque::new();
             bencher.iter(|| {
-                ledger.open_page(&cohort);
+                ledger.open_page();
                 let batches: Vec<_> = (0..BATCHES_PER_PAGE)
                     .map(|_| ledger.add_batch(EVENTS_PER_BATCH, 200_000))
                     .collect();
-                ledger.close_page(Cursor::clone(&cursor));
+                ledger.close_page(CohortCursor::clone(&place));
                 waiting.push_back(batches);
                 if waiting.len() > in_flight_pages {
                     for batch in waiting.pop_front().expect("one was pushed") {

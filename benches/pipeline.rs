@@ -7,8 +7,8 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use postrider::cursor::Cursor;
 use postrider::encode::Encoder;
-use postrider::event::{Bucket, Event, EventId, LendEvent};
-use postrider::ledger::{Cohort, Ledger, Limit};
+use postrider::event::{Event, EventId, LendEvent};
+use postrider::ledger::{Ledger, Limit};
 use postrider::publish::null::NullProducer;
 use postrider::publish::{Batch, Publisher, Report};
 
@@ -46,9 +46,8 @@ fn relay(payload: &Arc<[u8]>, headers: Option<&'static str>) {
     let publisher =
         Publisher::start("bench", BATCHES_MAX, encoder, |reports| Ok(NullProducer::new(reports)))
             .expect("a thread can be started");
-    let cohort: Cohort = Arc::from([Bucket(0)]);
     let mut ledger = Ledger::new(Limit { bytes: usize::MAX, batches: BATCHES_MAX });
-    ledger.open_page(&cohort);
+    ledger.open_page();
     let mut sent = 0;
     while sent < EVENTS {
         settle(&publisher, &mut ledger);
@@ -70,7 +69,7 @@ fn relay(payload: &Arc<[u8]>, headers: Option<&'static str>) {
     }
 }
 
-fn settle(publisher: &Publisher<MemoryRow>, ledger: &mut Ledger) {
+fn settle(publisher: &Publisher<MemoryRow>, ledger: &mut Ledger<Cursor>) {
     while let Some(report) = publisher.next_report().expect("the thread lives") {
         match report {
             Report::Delivered(number) => ledger.acknowledge(number),

@@ -23,8 +23,21 @@
 
 use std::sync::Arc;
 
+use crate::event::Bucket;
 use crate::snapshot::{Snapshot, TransactionId};
 use crate::tick::Tick;
+
+/// Buckets that are claimed together because their cursors are the same.
+pub type Cohort = Arc<[Bucket]>;
+
+/// Where a cohort stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CohortCursor {
+    /// Which buckets.
+    pub cohort: Cohort,
+    /// How far each of them is.
+    pub cursor: Cursor,
+}
 
 /// A place in the outbox: the range from one tick to a later one, and the `seq` reached in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use tokio_postgres::Row;
 
-use crate::cursor::Cursor;
+use crate::cursor::{CohortCursor, Cursor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::ledger::Finished;
@@ -155,18 +155,19 @@ impl CursorStore {
     }
 
     /// Takes note of a finished page. It is saved with the next save.
-    pub fn note(&self, finished: &Finished) {
+    pub fn note(&self, finished: &Finished<CohortCursor>) {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        for bucket in finished.cohort.iter() {
+        let CohortCursor { cohort, cursor } = &finished.place;
+        for bucket in cohort.iter() {
             let moved = finished.events > 0;
             progress
                 .entry(*bucket)
                 .and_modify(|known| {
-                    known.cursor = finished.cursor.clone();
+                    known.cursor = cursor.clone();
                     known.moved |= moved;
                 })
                 .or_insert_with(|| Progress {
-                    cursor: finished.cursor.clone(),
+                    cursor: cursor.clone(),
                     moved,
                     saved_at: Instant::now(),
                 });

@@ -1,28 +1,22 @@
 //! What is in flight, and how far that lets the cursors move.
 //!
-//! Promises: a cohort's cursor comes out only when every record of its page and of all pages before
-//! it was acknowledged; what is in flight is counted in bytes and batches against a limit.
-//! Must not: know Kafka, SQL or a clock. Fails: an acknowledgement of something that is not in
-//! flight, or a page closed twice, is a broken invariant and panics.
+//! Promises: a page's place comes out only when every record of the page and of all pages before it
+//! was acknowledged; what is in flight is counted in bytes and batches against a limit.
+//! Must not: know Kafka, SQL or a clock, or what a place is: a cohort with its cursor for a table, a
+//! position in the log for a slot. Fails: an acknowledgement of something that is not in flight, or
+//! a page closed twice, is a broken invariant and panics.
 //!
 //! ```text
-//!  open_page ─► add_batch* ─► close_page(cursor)          pages, in the order of claiming
+//!  open_page ─► add_batch* ─► close_page(place)           pages, in the order of claiming
 //!                   │
 //!            acknowledge(batch) ... in any order
 //!                   ▼
-//!              next_finished ─► (cohort, cursor)           only from the front
+//!              next_finished ─► (place, events)            only from the front
 //! ```
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use hashbrown::HashMap;
-
-use crate::cursor::Cursor;
-use crate::event::Bucket;
-
-/// Buckets that are claimed together because their cursors are the same.
-pub type Cohort = Arc<[Bucket]>;
 
 /// Names a batch for the way to Kafka and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,17 +32,16 @@ pub struct Limit {
 }
 
 #[derive(Debug)]
-struct Page {
-    cohort: Cohort,
+struct Page<P> {
     batches_open: usize,
     events: u64,
-    /// Where the cohort stands once the page is done; none while the page is still being read.
-    after: Option<Cursor>,
+    /// What is reached once the page is done; none while the page is still being read.
+    place: Option<P>,
 }
 
-impl Page {
+impl<P> Page<P> {
     fn is_finished(&self) -> bool {
-        self.batches_open == 0 && self.after.is_some()
+        self.batches_open == 0 && self.place.is_some()
     }
 }
 
@@ -60,20 +53,18 @@ struct InFlight {
 
 /// A page that is done, from the front of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finished {
-    /// Whose page it was.
-    pub cohort: Cohort,
-    /// Where the cohort stands now.
-    pub cursor: Cursor,
+pub struct Finished<P> {
+    /// What is reached now.
+    pub place: P,
     /// How many events the page had.
     pub events: u64,
 }
 
 /// The pages and batches of one shard that are on their way.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct Ledger<P> {
     limit: Limit,
-    pages: VecDeque<Page>,
+    pages: VecDeque<Page<P>>,
     /// Number of the page at the front.
     front: u64,
     batches: HashMap<BatchNumber, InFlight>,
@@ -81,7 +72,7 @@ pub struct Ledger {
     bytes: usize,
 }
 
-impl Ledger {
+impl<P> Ledger<P> {
     /// An empty ledger.
     pub fn new(limit: Limit) -> Self {
         assert!(limit.bytes > 0 && limit.batches > 0, "a limit of nothing lets nothing through");
@@ -96,17 +87,12 @@ impl Ledger {
     }
 
     /// Opens a page behind all others. The page before must be closed.
-    pub fn open_page(&mut self, cohort: &Cohort) {
+    pub fn open_page(&mut self) {
         assert!(
-            self.pages.back().is_none_or(|page| page.after.is_some()),
+            self.pages.back().is_none_or(|page| page.place.is_some()),
             "one page is read at a time"
         );
-        self.pages.push_back(Page {
-            cohort: Arc::clone(cohort),
-            batches_open: 0,
-            events: 0,
-            after: None,
-        });
+        self.pages.push_back(Page { batches_open: 0, events: 0, place: None });
     }
 
     /// Whether another batch may be sent.
@@ -117,7 +103,7 @@ impl Ledger {
     /// Puts a batch of the open page in flight.
     pub fn add_batch(&mut self, events: u64, bytes: usize) -> BatchNumber {
         let page = self.pages.back_mut().expect("a batch belongs to an open page");
-        assert!(page.after.is_none(), "a closed page takes no batch");
+        assert!(page.place.is_none(), "a closed page takes no batch");
         page.batches_open += 1;
         page.events += events;
         let number = BatchNumber(self.next_batch);
@@ -128,11 +114,11 @@ impl Ledger {
         number
     }
 
-    /// Closes the open page: all its batches are in flight, and this is where the cohort stands
-    /// once they are acknowledged.
-    pub fn close_page(&mut self, after: Cursor) {
+    /// Closes the open page: all its batches are in flight, and this is what is reached once they
+    /// are acknowledged.
+    pub fn close_page(&mut self, place: P) {
         let page = self.pages.back_mut().expect("a page is open");
-        let before = page.after.replace(after);
+        let before = page.place.replace(place);
         assert!(before.is_none(), "a page is closed once");
     }
 
@@ -145,13 +131,13 @@ impl Ledger {
     }
 
     /// The next page that is done, if the one at the front is.
-    pub fn next_finished(&mut self) -> Option<Finished> {
+    pub fn next_finished(&mut self) -> Option<Finished<P>> {
         if !self.is_front_finished() {
             return None;
         }
         let page = self.pages.pop_front()?;
         self.front += 1;
-        Some(Finished { cohort: page.cohort, cursor: page.after?, events: page.events })
+        Some(Finished { place: page.place?, events: page.events })
     }
 
     /// Whether [`Ledger::next_finished`] would give something.
@@ -179,58 +165,48 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn ledger() -> Ledger {
+    fn ledger() -> Ledger<u32> {
         Ledger::new(Limit { bytes: 100, batches: 3 })
-    }
-
-    fn cohort() -> Cohort {
-        Arc::from([Bucket(0), Bucket(3)])
-    }
-
-    fn cursor(position: i64) -> Cursor {
-        let tick = crate::tick::Tick { ceiling: 1_000, ..crate::tick::Tick::first() };
-        Cursor::restore(crate::snapshot::Snapshot::empty(), tick, position)
     }
 
     #[test]
     fn a_page_waits_for_its_last_batch_and_for_its_end() {
         let mut ledger = ledger();
-        ledger.open_page(&cohort());
+        ledger.open_page();
         let first = ledger.add_batch(10, 10);
         let second = ledger.add_batch(5, 10);
         ledger.acknowledge(second);
         ledger.acknowledge(first);
         assert_eq!(ledger.next_finished(), None, "the page may get another batch");
-        ledger.close_page(cursor(7));
+        ledger.close_page(7);
         let finished = ledger.next_finished().unwrap();
-        assert_eq!((finished.cursor, finished.events), (cursor(7), 15));
+        assert_eq!((finished.place, finished.events), (7, 15));
         assert!(ledger.is_empty());
     }
 
     #[test]
     fn a_later_page_waits_for_the_earlier() {
         let mut ledger = ledger();
-        ledger.open_page(&cohort());
+        ledger.open_page();
         let first = ledger.add_batch(1, 10);
-        ledger.close_page(cursor(1));
-        ledger.open_page(&cohort());
+        ledger.close_page(1);
+        ledger.open_page();
         let second = ledger.add_batch(1, 10);
-        ledger.close_page(cursor(2));
-        ledger.open_page(&cohort());
-        ledger.close_page(cursor(3));
+        ledger.close_page(2);
+        ledger.open_page();
+        ledger.close_page(3);
         ledger.acknowledge(second);
         assert_eq!(ledger.next_finished(), None);
         ledger.acknowledge(first);
-        let positions: Vec<i64> = std::iter::from_fn(|| ledger.next_finished())
-            .map(|finished| finished.cursor.position())
-            .collect();
-        assert_eq!(positions, [1, 2, 3]);
+        let places: Vec<u32> =
+            std::iter::from_fn(|| ledger.next_finished()).map(|finished| finished.place).collect();
+        assert_eq!(places, [1, 2, 3]);
     }
 
     #[test]
     fn room_ends_with_bytes_and_with_batches() {
         let mut ledger = ledger();
-        ledger.open_page(&cohort());
+        ledger.open_page();
         let large = ledger.add_batch(1, 1_000);
         assert!(!ledger.has_room());
         ledger.acknowledge(large);

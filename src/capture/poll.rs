@@ -12,10 +12,9 @@ use hashbrown::HashMap;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, RowStream, Statement};
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cohort, Cursor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId, LendEvent};
-use crate::ledger::Cohort;
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, RawBytes, classify, connect};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use postrider::capture::poll::claim_sql;
+use postrider::cursor::Cohort;
 use postrider::event::Bucket;
-use postrider::ledger::Cohort;
 use tokio_postgres::Client;
 
 use crate::support::Fixture;

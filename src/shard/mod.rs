@@ -23,23 +23,22 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 
 use crate::capture::poll::{ClaimedRow, Poller};
-use crate::cursor::Cursor;
+use crate::cursor::{CohortCursor, Cursor};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
-use crate::ledger::{Cohort, Ledger, Limit};
+use crate::ledger::{Ledger, Limit};
 use crate::monitor::ShardGauge;
 use crate::publish::{Batch, Publisher, Report};
 use crate::tick::Tick;
 
-/// Rows that travel to the publishing thread in one piece, at most.
-const BATCH_ROWS: usize = 512;
-/// Bytes that travel to the publishing thread in one piece; one larger event travels alone.
-const BATCH_BYTES: usize = 256 * 1024;
+mod cohorts;
+mod outgoing;
+
+use outgoing::Outgoing;
+
 /// Batches between claim and acknowledgement.
 pub const BATCHES_MAX: usize = 1_024;
-/// What an event costs besides its bytes, while it is in flight: librdkafka's record and headers.
-const EVENT_OVERHEAD_BYTES: usize = 512;
 /// A page is claimed for about this many bytes, judged by the pages before it.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 /// A page that has waited for room this long is let go, and its rest claimed again when there is room:
@@ -66,8 +65,8 @@ pub struct Shard {
     ticks: watch::Receiver<Arc<Tick>>,
     stop: watch::Receiver<bool>,
     gauge: Arc<ShardGauge>,
-    ledger: Ledger,
-    cohorts: Vec<(Cohort, Cursor)>,
+    ledger: Ledger<CohortCursor>,
+    cohorts: Vec<CohortCursor>,
     turn: usize,
     page_rows: u32,
     row_bytes: u64,
@@ -103,7 +102,7 @@ impl Shard {
             stop,
             gauge,
             ledger: Ledger::new(limit),
-            cohorts: group(cursors),
+            cohorts: cohorts::group(cursors),
             turn: 0,
             page_rows: limits.page_rows,
             row_bytes: 1,
@@ -162,7 +161,7 @@ impl Shard {
         let count = self.cohorts.len();
         let index = (0..count)
             .map(|offset| (self.turn + offset) % count)
-            .find(|index| !self.cohorts[*index].1.is_finished())?;
+            .find(|index| !self.cohorts[*index].cursor.is_finished())?;
         self.turn = index + 1;
         Some(index)
     }
@@ -171,16 +170,16 @@ impl Shard {
     fn enter_latest_tick(&mut self) {
         let tick = Arc::clone(&self.ticks.borrow_and_update());
         let is_due = |cursor: &Cursor| cursor.is_finished() && tick.is_later_than(cursor.upto());
-        if !self.cohorts.iter().any(|(_, cursor)| is_due(cursor)) {
+        if !self.cohorts.iter().any(|at| is_due(&at.cursor)) {
             return;
         }
-        self.cohorts = merge(std::mem::take(&mut self.cohorts));
-        for (cohort, cursor) in &mut self.cohorts {
-            if is_due(cursor) {
-                cursor.enter(&tick);
-                if cursor.is_finished() {
-                    self.ledger.open_page(cohort);
-                    self.ledger.close_page(cursor.clone());
+        self.cohorts = cohorts::merge(std::mem::take(&mut self.cohorts));
+        for at in &mut self.cohorts {
+            if is_due(&at.cursor) {
+                at.cursor.enter(&tick);
+                if at.cursor.is_finished() {
+                    self.ledger.open_page();
+                    self.ledger.close_page(at.clone());
                 }
             }
         }
@@ -204,10 +203,10 @@ impl Shard {
     }
 
     async fn claim_page(&mut self, index: usize) -> Result<()> {
-        let (cohort, mut cursor) = self.cohorts[index].clone();
+        let CohortCursor { cohort, mut cursor } = self.cohorts[index].clone();
         let rows_max = self.rows_max();
         let mut page = self.poller.claim(&cohort, &cursor, rows_max).await?;
-        self.ledger.open_page(&cohort);
+        self.ledger.open_page();
         let mut outgoing = Outgoing::default();
         let (mut rows, mut bytes) = (0_u32, 0_u64);
         while let Some(row) = page.next().await {
@@ -232,8 +231,8 @@ impl Shard {
     }
 
     fn close_page(&mut self, index: usize, cursor: Cursor) -> Result<()> {
-        self.ledger.close_page(cursor.clone());
-        self.cohorts[index].1 = cursor;
+        self.cohorts[index].cursor = cursor;
+        self.ledger.close_page(self.cohorts[index].clone());
         self.settle()
     }
 
@@ -269,114 +268,4 @@ enum Sent {
     Done,
     /// The word to stop came first, or there was no room for too long; the rows were not sent.
     CutShort,
-}
-
-/// Rows that gather for one batch.
-#[derive(Default)]
-struct Outgoing {
-    rows: Vec<ClaimedRow>,
-    bytes: usize,
-}
-
-impl Outgoing {
-    /// Takes a row; true when the batch is full.
-    fn push(&mut self, row: ClaimedRow) -> bool {
-        self.bytes += row.size_bytes() + EVENT_OVERHEAD_BYTES;
-        self.rows.push(row);
-        self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
-    }
-
-    fn take(&mut self) -> (Vec<ClaimedRow>, usize) {
-        let capacity = self.rows.len();
-        let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(capacity));
-        (rows, std::mem::take(&mut self.bytes))
-    }
-}
-
-/// Buckets with the same cursor are claimed together.
-fn group(cursors: Vec<(Bucket, Cursor)>) -> Vec<(Cohort, Cursor)> {
-    let singles =
-        cursors.into_iter().map(|(bucket, cursor)| (Cohort::from([bucket]), cursor)).collect();
-    merge_where(singles, |_| true)
-}
-
-/// Finished cohorts at the same tick become one.
-fn merge(cohorts: Vec<(Cohort, Cursor)>) -> Vec<(Cohort, Cursor)> {
-    if cohorts.len() < 2 {
-        return cohorts;
-    }
-    merge_where(cohorts, Cursor::is_finished)
-}
-
-fn merge_where(
-    cohorts: Vec<(Cohort, Cursor)>,
-    may: impl Fn(&Cursor) -> bool,
-) -> Vec<(Cohort, Cursor)> {
-    let mut merged: Vec<(Vec<Bucket>, Cursor)> = Vec::new();
-    for (cohort, cursor) in cohorts {
-        let same = |other: &Cursor| {
-            *other == cursor
-                || (other.is_finished() && cursor.is_finished() && other.upto() == cursor.upto())
-        };
-        match merged.iter_mut().find(|(_, other)| may(&cursor) && same(other)) {
-            Some((buckets, _)) => buckets.extend(cohort.iter()),
-            None => merged.push((cohort.to_vec(), cursor)),
-        }
-    }
-    let sorted = |mut buckets: Vec<Bucket>| {
-        buckets.sort_unstable();
-        Cohort::from(buckets)
-    };
-    merged.into_iter().map(|(buckets, cursor)| (sorted(buckets), cursor)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tick::Observation;
-
-    fn tick(next: u64) -> Arc<Tick> {
-        let snapshot = format!("{next}:{next}:").parse().unwrap();
-        let seen = Observation { floor: 5, snapshot, next, ceiling: 9 };
-        Arc::new(Tick::follow(&Tick::first(), seen).unwrap())
-    }
-
-    fn at(next: u64) -> Cursor {
-        let mut cursor = Cursor::initial();
-        cursor.enter(&tick(next));
-        cursor
-    }
-
-    fn buckets(cohorts: &[(Cohort, Cursor)]) -> Vec<Vec<u16>> {
-        cohorts.iter().map(|(cohort, _)| cohort.iter().map(|bucket| bucket.0).collect()).collect()
-    }
-
-    #[test]
-    fn equal_cursors_are_claimed_together() {
-        let cohorts = group(vec![
-            (Bucket(0), at(10)),
-            (Bucket(1), at(20)),
-            (Bucket(2), at(10)),
-            (Bucket(3), Cursor::initial()),
-        ]);
-        assert_eq!(buckets(&cohorts), [vec![0, 2], vec![1], vec![3]]);
-    }
-
-    #[test]
-    fn cohorts_meet_at_a_tick_that_both_have_finished() {
-        let mut first = at(20);
-        first.finish();
-        let mut other = at(10);
-        other.finish();
-        let other_on_its_way = other.clone();
-        other.enter(&tick(20));
-        let unfinished = vec![
-            (Cohort::from([Bucket(0)]), first.clone()),
-            (Cohort::from([Bucket(1)]), other_on_its_way),
-        ];
-        assert_eq!(merge(unfinished).len(), 2, "they are at different ticks");
-        other.finish();
-        let both = vec![(Cohort::from([Bucket(4)]), first), (Cohort::from([Bucket(1)]), other)];
-        assert_eq!(buckets(&merge(both)), [vec![1, 4]]);
-    }
 }

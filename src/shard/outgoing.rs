@@ -1,0 +1,35 @@
+//! Rows that gather for one batch.
+//!
+//! Promises: a batch is bounded in rows and in bytes; one larger event travels alone.
+//! Must not: know where rows come from or where they go. Fails: never.
+
+use crate::capture::poll::ClaimedRow;
+
+/// Rows that travel to the publishing thread in one piece, at most.
+const BATCH_ROWS: usize = 512;
+/// Bytes that travel to the publishing thread in one piece; one larger event travels alone.
+const BATCH_BYTES: usize = 256 * 1024;
+/// What an event costs besides its bytes, while it is in flight: librdkafka's record and headers.
+const EVENT_OVERHEAD_BYTES: usize = 512;
+
+/// Rows that gather for one batch.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    pub(super) rows: Vec<ClaimedRow>,
+    bytes: usize,
+}
+
+impl Outgoing {
+    /// Takes a row; true when the batch is full.
+    pub(super) fn push(&mut self, row: ClaimedRow) -> bool {
+        self.bytes += row.size_bytes() + EVENT_OVERHEAD_BYTES;
+        self.rows.push(row);
+        self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
+    }
+
+    pub(super) fn take(&mut self) -> (Vec<ClaimedRow>, usize) {
+        let capacity = self.rows.len();
+        let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(capacity));
+        (rows, std::mem::take(&mut self.bytes))
+    }
+}
