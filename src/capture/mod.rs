@@ -4,5 +4,6 @@
 //! Must not: know Kafka, or what was acknowledged. Fails: with the error of the connection; the
 //! shard then goes back to its saved cursor.
 
+pub mod pgoutput;
 pub mod poll;
 pub mod ticker;
