@@ -27,6 +27,21 @@ const LOCK: &str = include_str!("../sql/queries/instance_lock.sql");
 /// A cursor that only moved over nothing is saved this seldom.
 const IDLE_SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What to do on a server that was promoted since a cursor was saved.
+///
+/// To go on is sound. The cursor was read from the promoted server, so it reached it by the log, and with
+/// it everything that the log held before: the commits of all transactions that its snapshot sees, and
+/// the tick's own record, behind which new transaction ids and new values of the sequence begin. What
+/// was published and did not reach the promoted server stays published; nobody can take that back.
+/// A restored backup looks the same, though, and may be connected to by mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnPromotion {
+    /// Go on, and say so.
+    Follow,
+    /// Refuse, until an operator has said that this is the server.
+    Refuse,
+}
+
 /// The state of one cluster along which snapshots can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
@@ -62,10 +77,11 @@ impl History {
     }
 
     /// Whether a cursor that was saved on `saved` means something here.
-    fn accept(&self, bucket: Bucket, saved: &Self) -> Result<()> {
+    fn accept(&self, bucket: Bucket, saved: &Self, on_promotion: OnPromotion) -> Result<()> {
+        let follows = on_promotion == OnPromotion::Follow && saved.timeline < self.timeline;
         let reason = if saved.system_identifier != self.system_identifier {
             format!("cluster {} and not {}", saved.system_identifier, self.system_identifier)
-        } else if saved.timeline != self.timeline {
+        } else if saved.timeline != self.timeline && !follows {
             format!("timeline {} and not {}", saved.timeline, self.timeline)
         } else if saved.lsn > self.lsn {
             format!("a later state (log position {:X}, the server is at {:X})", saved.lsn, self.lsn)
@@ -76,7 +92,7 @@ impl History {
             ErrorKind::History,
             format!("the cursor of bucket {bucket} belongs to {reason}: snapshots cannot be compared"),
         )
-        .with_remedy("connect to the server that postrider published from; a restored or promoted copy needs sql/reanchor.sql (README, \"Restored databases\")"))
+        .with_remedy("connect to the server that postrider published from, or run `postrider migrate reanchor` if this is the one (it repeats all retained events); --on-promotion follow goes on after a promotion"))
     }
 }
 
@@ -95,6 +111,7 @@ struct Progress {
 pub struct CursorStore {
     connection: Connection,
     history: History,
+    on_promotion: OnPromotion,
     epochs: Mutex<HashMap<Bucket, i64>>,
     progress: Mutex<HashMap<Bucket, Progress>>,
     /// One save at a time: whoever has saved knows that no earlier save is on its way.
@@ -119,14 +136,15 @@ impl CursorStore {
     ///
     /// # Errors
     /// When the server is a standby, or the connection fails.
-    pub async fn open(connection: Connection) -> Result<Self> {
+    pub async fn open(connection: Connection, on_promotion: OnPromotion) -> Result<Self> {
         let history = History::read(&connection).await?;
         // Losing a save repeats events and never loses one: it need not wait for the disk.
         let relax = include_str!("../sql/queries/cursor_session.sql");
         let relaxed = connection.client().batch_execute(relax).await;
         relaxed.map_err(|cause| classify("set up the cursors' session", cause))?;
         let (epochs, progress) = (Mutex::default(), Mutex::default());
-        Ok(Self { connection, history, epochs, progress, saving: tokio::sync::Mutex::default() })
+        let saving = tokio::sync::Mutex::default();
+        Ok(Self { connection, history, on_promotion, epochs, progress, saving })
     }
 
     /// The latest tick among all cursors, whoever owns them: with it the chain of ticks goes on.
@@ -135,6 +153,14 @@ impl CursorStore {
     /// [`ErrorKind::History`] when any cursor was saved on another history; the connection's error.
     pub async fn latest_tick(&self) -> Result<Arc<Tick>> {
         let cursors = self.read(None).await?;
+        let timelines = cursors.iter().filter_map(|row| row.get::<_, Option<i32>>("timeline"));
+        if let Some(before) = timelines.min().filter(|before| *before < self.history.timeline) {
+            tracing::warn!(
+                before,
+                now = self.history.timeline,
+                "the server was promoted; going on from the cursors that reached it"
+            );
+        }
         let ticks = cursors.iter().map(|row| Arc::clone(restore(row).upto()));
         Ok(ticks.max_by_key(|tick| tick.next).unwrap_or_else(|| Arc::new(Tick::first())))
     }
@@ -186,10 +212,10 @@ impl CursorStore {
 
     /// The log goes on while we work: what was saved since the start is not a later state.
     async fn accept(&self, bucket: Bucket, saved: &History) -> Result<()> {
-        if self.history.accept(bucket, saved).is_ok() {
+        if self.history.accept(bucket, saved, self.on_promotion).is_ok() {
             return Ok(());
         }
-        History::read(&self.connection).await?.accept(bucket, saved)
+        History::read(&self.connection).await?.accept(bucket, saved, self.on_promotion)
     }
 
     fn epochs(&self) -> MutexGuard<'_, HashMap<Bucket, i64>> {

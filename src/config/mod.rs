@@ -8,6 +8,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::capture::ticker::Cadence;
+use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
@@ -19,13 +20,17 @@ pub mod file;
 pub mod settings;
 pub mod units;
 
-use settings::{AddedHeader, Capture, CommonSettings, Delivery, RelaySettings, Timestamp};
+use settings::{
+    AddedHeader, Capture, CommonSettings, Delivery, Promotion, RelaySettings, Timestamp,
+};
 
 /// Everything that `run` works by.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the outbox is.
     pub database: DatabaseConfig,
+    /// What to do on a server that was promoted since the cursors were saved.
+    pub on_promotion: OnPromotion,
     /// The table.
     pub outbox: OutboxName,
     /// Claim loops in this instance; `None` is one per core.
@@ -77,8 +82,10 @@ impl Config {
     /// each other.
     pub fn resolve(common: &CommonSettings, relay: &RelaySettings) -> Result<Self> {
         check_modes(relay)?;
+        let database = database(common)?;
         Ok(Self {
-            database: database(common)?,
+            on_promotion: on_promotion(relay, &database),
+            database,
             outbox: outbox(common)?,
             shards: relay.shards,
             lease_seconds: lease_seconds(relay)?,
@@ -138,6 +145,15 @@ fn check_modes(relay: &RelaySettings) -> Result<()> {
         .with_remedy("leave --delivery out, and let consumers drop repeats by the header id"));
     }
     Ok(())
+}
+
+fn on_promotion(relay: &RelaySettings, database: &DatabaseConfig) -> OnPromotion {
+    match relay.on_promotion {
+        Some(Promotion::Follow) => OnPromotion::Follow,
+        Some(Promotion::Refuse) => OnPromotion::Refuse,
+        None if database.names_several_servers() => OnPromotion::Follow,
+        None => OnPromotion::Refuse,
+    }
 }
 
 /// The file has no parser of its own that knows the range.

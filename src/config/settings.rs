@@ -142,6 +142,11 @@ pub struct RelaySettings {
     )]
     pub lease_seconds: Option<u32>,
 
+    /// Goes on, or refuses, when the server was promoted since the cursors were saved [default: follow where
+    /// the URL names several servers, else refuse].
+    #[arg(long, env = "POSTRIDER_ON_PROMOTION", hide_env = true, help_heading = "Source")]
+    pub on_promotion: Option<Promotion>,
+
     /// Looks at the database at most this often, while traffic is thin [default: 5ms].
     #[arg(
         long,
@@ -243,6 +248,7 @@ impl RelaySettings {
             properties: [below.properties, self.properties].concat(),
             shards: self.shards.or(below.shards),
             lease_seconds: self.lease_seconds.or(below.lease_seconds),
+            on_promotion: self.on_promotion.or(below.on_promotion),
             tick_min: self.tick_min.or(below.tick_min),
             tick_max: self.tick_max.or(below.tick_max),
             page_rows: self.page_rows.or(below.page_rows),
@@ -341,6 +347,16 @@ pub enum Timestamp {
     Send,
     /// The row's `created_at`.
     Created,
+}
+
+/// What to do when the server was promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promotion {
+    /// Go on from the cursors that reached the promoted server.
+    Follow,
+    /// Wait for an operator: it may be a restored backup.
+    Refuse,
 }
 
 /// A header that is added on request.

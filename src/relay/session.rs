@@ -46,7 +46,7 @@ impl Relay {
     ) -> Result<()> {
         let connection = connect(&self.config.database, "cursors").await?;
         let outbox = migrate::load(connection.client(), &self.config.outbox).await?;
-        let store = Arc::new(CursorStore::open(connection).await?);
+        let store = Arc::new(CursorStore::open(connection, self.config.on_promotion).await?);
         let latest = store.latest_tick().await?;
         let shards = self.shard_count(&outbox)?;
         let database = &self.config.database;

@@ -181,16 +181,16 @@ impl Steward {
         }
     }
 
-    /// Takes free buckets, and those that carry our name from an earlier session.
+    /// Takes free buckets. Those that carry our name from a session before this come first; what of
+    /// them is too much is let go: nobody else could take what a live instance seems to own.
     async fn take(&mut self, tier: &Tier, plan: &Plan) -> Result<()> {
-        let from_before = tier
-            .holdings
-            .iter()
-            .filter(|holding| holding.owner.as_ref() == Some(&self.name))
-            .filter(|holding| !self.owned.contains_key(&holding.bucket))
-            .map(|holding| (holding.bucket, holding.epoch));
+        let mut free = self.from_before(tier);
         let lack = plan.quota.saturating_sub(self.deal.len());
-        let free: Vec<Owned> = from_before.chain(plan.take.iter().copied()).take(lack).collect();
+        let too_much = free.split_off(lack.min(free.len()));
+        if !too_much.is_empty() {
+            self.lease.release(&too_much).await?;
+        }
+        free.extend(plan.take.iter().copied().take(lack - free.len()));
         if free.is_empty() {
             return Ok(());
         }
@@ -202,6 +202,15 @@ impl Steward {
         }
         self.own.send_replace(self.owned.clone());
         Ok(())
+    }
+
+    /// What carries our name and was not taken in this session. All that worked on it has ended.
+    fn from_before(&self, tier: &Tier) -> Vec<Owned> {
+        let ours =
+            tier.holdings.iter().filter(|holding| holding.owner.as_ref() == Some(&self.name));
+        ours.filter(|holding| !self.owned.contains_key(&holding.bucket))
+            .map(|holding| (holding.bucket, holding.epoch))
+            .collect()
     }
 
     /// Tells each shard what it is to work on.

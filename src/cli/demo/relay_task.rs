@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::capture::ticker::Cadence;
 use crate::config::{Config, DEFAULT_LEASE_SECONDS, KafkaConfig};
+use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
@@ -75,6 +76,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
     let invalid = |cause: String| Error::new(ErrorKind::Internal, cause);
     Ok(Config {
         database: DatabaseConfig::parse(url)?,
+        on_promotion: OnPromotion::Refuse,
         outbox: OutboxName::default(),
         shards,
         lease_seconds: DEFAULT_LEASE_SECONDS,
