@@ -12,6 +12,7 @@ mod drain;
 mod environment;
 mod event;
 mod failure;
+mod fill;
 mod latency;
 mod outbox;
 mod peers;

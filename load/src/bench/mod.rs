@@ -189,6 +189,7 @@ fn drain_args(
         relay,
         runs: args.runs,
         truncate: true,
+        warm_up_events: 0,
         no_settle: false,
         verify: true,
         kafka_pid: args.kafka_pid,
