@@ -37,6 +37,20 @@ drain database_url brokers *flags:
         --database-url '{{database_url}}' --brokers '{{brokers}}' \
         --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
 
+# Drain one backlog by the relay, its peers (Debezium too) and the limits: just peers <database url> <brokers> [more flags].
+peers database_url brokers *flags:
+    cargo build --release --workspace
+    target/release/postrider-load peers --truncate --debezium \
+        --database-url '{{database_url}}' --brokers '{{brokers}}' \
+        --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
+
+# Do the published experiments: just experiments <database url> <brokers> [more flags].
+experiments database_url brokers *flags:
+    cargo build --release --workspace
+    target/release/postrider-load bench --truncate \
+        --database-url '{{database_url}}' --brokers '{{brokers}}' \
+        --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
+
 # Everything that CI runs.
 ci:
     .ci/run
