@@ -19,4 +19,5 @@ mod printed;
 mod records;
 mod refusals;
 mod retention;
+mod tier;
 mod wired;

@@ -4,6 +4,7 @@ pub(crate) mod consumer;
 pub(crate) mod fixture;
 pub(crate) mod relay;
 pub(crate) mod servers;
+pub(crate) mod traffic;
 pub(crate) mod vectors;
 pub(crate) mod writer;
 
