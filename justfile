@@ -14,6 +14,11 @@ lint:
 test:
     cargo test --workspace --locked
 
+# Break everything at random for some minutes, the same way for the same seed: just soak 15 [seed].
+soak minutes seed='':
+    POSTRIDER_SOAK_SECONDS=$(({{minutes}} * 60)) POSTRIDER_SEED='{{seed}}' \
+        cargo test --release --locked --test system -- --nocapture faults::schedule
+
 # Build the documentation; broken links are errors.
 docs:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
