@@ -131,6 +131,17 @@ pub struct RelaySettings {
     )]
     pub shards: Option<NonZeroU16>,
 
+    /// Takes a dead instance's buckets within this time [default: 10].
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=3600),
+        env = "POSTRIDER_LEASE_SECONDS",
+        hide_env = true,
+        help_heading = "Pace"
+    )]
+    pub lease_seconds: Option<u32>,
+
     /// Looks at the database at most this often, while traffic is thin [default: 5ms].
     #[arg(
         long,
@@ -231,6 +242,7 @@ impl RelaySettings {
             property: [below.property, self.property].concat(),
             properties: [below.properties, self.properties].concat(),
             shards: self.shards.or(below.shards),
+            lease_seconds: self.lease_seconds.or(below.lease_seconds),
             tick_min: self.tick_min.or(below.tick_min),
             tick_max: self.tick_max.or(below.tick_max),
             page_rows: self.page_rows.or(below.page_rows),

@@ -183,26 +183,6 @@ async fn nothing_is_published_that_a_crash_of_postgresql_takes_back() {
     assert!(verdict.holds(), "{verdict}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_stands_by_takes_over() {
-    let fixture = Fixture::new("takes_over").await;
-    let history = History::default();
-    let traffic = Traffic::start(&fixture, &history, 3).await;
-    let mut working = RelayProcess::start(&fixture, &["--shards", "2"]);
-    working.wait_until_it_says("relaying").await;
-    for shards in ["3", "1"] {
-        let waiting = RelayProcess::start(&fixture, &["--shards", shards]);
-        waiting.wait_until_it_says("standing by").await;
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        working.kill();
-        waiting.wait_until_it_says("relaying").await;
-        working = waiting;
-    }
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    let verdict = traffic.finish([working], &fixture, &history).await;
-    assert!(verdict.holds(), "{verdict}");
-}
-
 /// A relay whose buckets were taken by a higher epoch must not move their cursors any more; here
 /// nobody else works, so that it steps down and takes them again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,4 +20,5 @@ mod printed;
 mod records;
 mod refusals;
 mod retention;
+mod tier;
 mod wired;

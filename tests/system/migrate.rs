@@ -12,6 +12,7 @@ use postrider::capture::ticker::{Cadence, Ticker};
 use postrider::cursors::{self, CursorStore};
 use postrider::error::{Error, ErrorKind};
 use postrider::event::Bucket;
+use postrider::lease::{Lease, Terms};
 use postrider::migrate::{self, Outbox, OutboxName, PayloadType, Request};
 use postrider::postgres::{Connection, DatabaseConfig, PgSnapshot, Xid8, connect};
 use postrider::snapshot::Snapshot;
@@ -41,6 +42,10 @@ fn assert_schema(error: &Error, word: &str) {
     assert!(error.remedy().is_some(), "{error}");
 }
 
+/// All migrations, in their order.
+const TITLES: &[&str] =
+    &["0000 registry", "0001 control", "0002 outbox", "0003 interface", "0004 tier"];
+
 fn named(outbox: &str) -> Request {
     Request { outbox: outbox.parse().unwrap(), ..Request::default() }
 }
@@ -48,8 +53,7 @@ fn named(outbox: &str) -> Request {
 /// The second run does nothing, and what was made works.
 pub(crate) async fn up_is_idempotent(url: &str) {
     let first = up(url, &Request::default()).await.unwrap();
-    let titles = ["0000 registry", "0001 control", "0002 outbox", "0003 interface"];
-    assert_eq!(first.applied, titles);
+    assert_eq!(first.applied, TITLES);
     let connection = session(url).await;
     let registry = "select string_agg(version || name || checksum || applied_at || applied_by, ' ')
                     from postrider.migration";
@@ -92,7 +96,7 @@ pub(crate) async fn many_at_once_end_well(url: &str) {
         applied.extend(task.await.unwrap().unwrap().applied);
     }
     applied.sort();
-    assert_eq!(applied, ["0000 registry", "0001 control", "0002 outbox", "0003 interface"]);
+    assert_eq!(applied, TITLES);
 }
 
 /// Two shells at once that want different tables: one gets its own, the other is told.
@@ -403,8 +407,7 @@ pub(crate) async fn the_relay_role_suffices(url: &str) {
 
     assert!(cursors::try_lock(&relay).await.unwrap());
     save_nothing(&mut relay).await;
-    let store = CursorStore::take(session(&relay_url).await, "test").await.unwrap();
-    assert_eq!(store.load().await.unwrap().len(), 2);
+    take_and_release(&relay_url).await;
 
     let forbidden = [
         "insert into public.outbox (aggregatetype, aggregateid, type) values ('a', '1', 'T')",
@@ -418,6 +421,18 @@ pub(crate) async fn the_relay_role_suffices(url: &str) {
         "create table postrider.other (id int)",
     ];
     assert_forbidden(&relay, &forbidden).await;
+}
+
+/// Joins the tier, takes what is free, and leaves it as a relay does.
+async fn take_and_release(url: &str) {
+    let lease = Lease::join(session(url).await, "test", 1, Terms::new(10)).await.unwrap();
+    let plan = lease.look().await.unwrap().plan("test");
+    let taken = lease.take(&plan.take).await.unwrap();
+    let store = CursorStore::open(session(url).await).await.unwrap();
+    store.own(&taken);
+    assert_eq!(store.load(&[Bucket(0), Bucket(1)]).await.unwrap().len(), 2);
+    lease.release(&taken).await.unwrap();
+    lease.leave().await.unwrap();
 }
 
 /// The first tick of a ticker that has no more rights than the URL's role.
@@ -439,7 +454,7 @@ async fn observed_tick(url: &str, outbox: &Outbox) -> Arc<Tick> {
 async fn save_nothing(relay: &mut Connection) {
     let (numbers, texts) = (Vec::<i64>::new(), Vec::<String>::new());
     let (snapshots, xids) = (Vec::<PgSnapshot>::new(), Vec::<Xid8>::new());
-    let parameters: [&(dyn ToSql + Sync); 9] = [
+    let parameters: [&(dyn ToSql + Sync); 11] = [
         &Vec::<i16>::new(),
         &numbers,
         &snapshots,
@@ -449,6 +464,8 @@ async fn save_nothing(relay: &mut Connection) {
         &numbers,
         &texts,
         &numbers,
+        &1_i64,
+        &1_i32,
     ];
     let saved = relay.client_mut().query(CURSOR_SAVE, &parameters).await.unwrap();
     assert!(saved.is_empty());

@@ -9,16 +9,16 @@ use crate::support::{Ending, Fixture, History, Load, Mode, Proxy, RelayProcess, 
 const FAULT: Duration = Duration::from_secs(2);
 const SLOW: Mode = Mode::Slow { pause: Duration::from_millis(5), piece_bytes: 1_000 };
 
-/// Closes, resets, and breaks in these modes; after each of them everything is published that
+/// Cuts, resets, refuses, stalls, slows and leaves half-open; after each of them everything is published that
 /// was written until then.
-async fn break_by(modes: &[Mode], proxy: &Proxy, fixture: &Fixture, traffic: &Traffic) {
+async fn break_in_every_way(proxy: &Proxy, fixture: &Fixture, traffic: &Traffic) {
     for ending in [Ending::Close, Ending::Reset] {
         proxy.cut(ending);
         go_on(fixture, traffic).await;
     }
-    for mode in modes {
+    for mode in [Mode::Refuse, Mode::Stall, SLOW, Mode::HalfOpen] {
         println!("{}: {mode:?}", fixture.name);
-        proxy.set(*mode);
+        proxy.set(mode);
         tokio::time::sleep(FAULT).await;
         proxy.set(Mode::Pass);
         go_on(fixture, traffic).await;
@@ -38,7 +38,7 @@ async fn a_broken_network_to_postgresql() {
     let proxy = Proxy::before(servers().postgres.port());
     let relay = RelayProcess::start(&fixture.through(&proxy), &["--shards", "2"]);
     relay.wait_until_it_says("relaying").await;
-    break_by(&[Mode::Refuse, Mode::Stall, SLOW], &proxy, &fixture, &traffic).await;
+    break_in_every_way(&proxy, &fixture, &traffic).await;
     relay.wait_until_it_says("the session ended").await;
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
@@ -52,8 +52,7 @@ async fn a_broken_network_to_kafka() {
     let proxied = fixture.with_brokers(servers().proxied_brokers());
     let relay = RelayProcess::start(&proxied, &["--shards", "2", "-X", "socket.timeout.ms=5000"]);
     relay.wait_until_it_says("relaying").await;
-    let modes = [Mode::Refuse, Mode::Stall, SLOW, Mode::HalfOpen];
-    break_by(&modes, &servers().kafka_proxy, &fixture, &traffic).await;
+    break_in_every_way(&servers().kafka_proxy, &fixture, &traffic).await;
     relay.wait_until_it_says("trouble with Kafka").await;
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");

@@ -22,7 +22,8 @@ use crate::support::{
 const SECONDS_DEFAULT: u64 = 40;
 const INSTANCES: usize = 3;
 const FAULT_LEAST: Duration = Duration::from_millis(200);
-const FAULT_MOST: Duration = Duration::from_secs(4);
+/// Longer than a lease of the tests.
+const FAULT_MOST: Duration = Duration::from_secs(7);
 /// PostgreSQL or Kafka was away.
 const ENDED_AT_THE_START: [i32; 2] = [4, 5];
 /// Or what was in flight could not land in time.
@@ -60,6 +61,7 @@ const FAULTS: &[Fault] = &[
     Fault::KillKafka,
     Fault::FreezeKafka,
     Fault::PostgresNetwork(Mode::Stall),
+    Fault::PostgresNetwork(Mode::HalfOpen),
     Fault::PostgresNetwork(Mode::Refuse),
     Fault::PostgresNetwork(SLOW),
     Fault::KafkaNetwork(Mode::Stall),

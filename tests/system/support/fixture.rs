@@ -94,6 +94,7 @@ impl Fixture {
             .env("POSTRIDER_DATABASE_URL", &self.database_url)
             .env("POSTRIDER_BROKERS", &self.brokers)
             .env("POSTRIDER_TOPIC", format!("{}.{{aggregatetype}}", self.name))
+            .env("POSTRIDER_LEASE_SECONDS", "5")
             .env("POSTRIDER_LOG_LEVEL", "info");
         command
     }
