@@ -5,6 +5,7 @@
 //! go on.
 
 mod disk;
+mod fencing;
 mod network;
 mod promotion;
 mod schedule;
