@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 use super::list::{Killer, Mutant};
 
 const OK: &str = "cargo and git run";
+/// For one build or the tests of one killer.
+const PATIENCE_SECONDS: &str = "600";
 
 /// A copy of the tree below `target`, with a build folder of its own that serves all mutants.
 pub(crate) struct Tree {
@@ -88,8 +90,10 @@ impl Tree {
     }
 
     fn test(&self, killer: &Killer, only_builds: bool) -> Output {
-        let mut command = Command::new(env!("CARGO"));
+        // A mutant may hang: then its whole group is ended, and the test has failed.
+        let mut command = Command::new("timeout");
         command
+            .args(["--kill-after=5", PATIENCE_SECONDS, env!("CARGO")])
             .current_dir(&self.folder)
             .env("CARGO_TARGET_DIR", &self.build)
             .args(["test", "--offline"]);
