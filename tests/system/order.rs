@@ -18,7 +18,8 @@ async fn interleaved_transactions() {
     let fixture = Fixture::new("interleaved").await;
     Writer::create_aggregates(&fixture, 40).await;
     let history = History::default();
-    let relay = RelayProcess::start(&fixture, &["--shards", "3"]);
+    // Small pages: a range is left in its middle, and taken up again.
+    let relay = RelayProcess::start(&fixture, &["--shards", "3", "--page-rows", "2"]);
     let mut writers = tokio::task::JoinSet::new();
     for number in 0..8 {
         let writer = Writer::new(&fixture, &history).await;

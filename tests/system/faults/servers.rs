@@ -19,7 +19,10 @@ async fn postgresql_and_kafka_killed_in_turn_and_together() {
     let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
     let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
     relay.wait_until_it_says("relaying").await;
-    // What Kafka has not answered for is not published, though its relay ends.
+    // What Kafka has not answered for is not published, though its relay ends. The producers know all
+    // partitions by then: a new one would wait for its first answer.
+    traffic.commits_more(200).await;
+    fixture.wait_published_upto(fixture.drawn().await).await;
     kafka.freeze().expect("it is ours to freeze");
     traffic.commits_more(100).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
