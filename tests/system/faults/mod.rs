@@ -4,6 +4,7 @@
 //! `crash`, `retention` and `refusals` show. Fails: with the auditor's verdict, or with what did not
 //! go on.
 
+mod cluster;
 mod disk;
 mod fencing;
 mod network;
