@@ -8,6 +8,7 @@
 
 mod instance;
 mod outside;
+mod shard;
 
 use std::time::{Duration, Instant};
 
