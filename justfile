@@ -14,6 +14,15 @@ lint:
 test:
     cargo test --workspace --locked
 
+# Break everything at random for some minutes, the same way for the same seed: just soak 15 [seed].
+soak minutes seed='':
+    POSTRIDER_SOAK_SECONDS=$(({{minutes}} * 60)) POSTRIDER_SEED='{{seed}}' \
+        cargo test --release --locked --test system -- --nocapture faults::schedule
+
+# Break the code in each known way; a test must notice: just mutants [M7,M8].
+mutants which='all':
+    POSTRIDER_MUTANTS='{{which}}' cargo test --locked --test mutants -- --nocapture mutants_that
+
 # Build the documentation; broken links are errors.
 docs:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked

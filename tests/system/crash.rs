@@ -9,9 +9,8 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use uuid::Uuid;
 
 use crate::support::servers::servers;
-use crate::support::traffic::{Traffic, finish};
 use crate::support::writer::{AGGREGATE_TYPE, Inserted, insert_event};
-use crate::support::{Fixture, History, RelayProcess, start_kafka, start_postgres};
+use crate::support::{Fixture, History, RelayProcess, Traffic, start_kafka, start_postgres};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_kills_in_full_flight_and_other_shard_counts() {
@@ -26,8 +25,7 @@ async fn five_kills_in_full_flight_and_other_shard_counts() {
     }
     let relay = RelayProcess::start(&fixture, &["--shards", "4"]);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let verdict = finish(traffic, relay, &fixture, &history).await;
-    println!("{verdict}");
+    let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -71,7 +69,7 @@ async fn cut_sessions_are_made_again() {
         assert!(cut > 0, "the relay's sessions carry its name");
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let verdict = finish(traffic, relay, &fixture, &history).await;
+    let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -199,7 +197,7 @@ async fn a_higher_epoch_is_noticed() {
     other.query(taken, &[]).await.expect("the cursors are there");
     relay.wait_until_it_says("another instance has taken buckets").await;
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let verdict = finish(traffic, relay, &fixture, &history).await;
+    let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -256,7 +254,6 @@ async fn a_refused_batch_replaces_the_producer() {
     }
     relay.wait_until_it_says("the producer is replaced").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let verdict = finish(traffic, relay, &fixture, &history).await;
-    println!("{verdict}");
+    let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }

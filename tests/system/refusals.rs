@@ -1,6 +1,6 @@
 //! What cannot work is refused at the start: the cause, what to do, the documented exit code.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use postrider::embedded::{KafkaOptions, Postgres, PostgresOptions, TopicCreation};
@@ -18,11 +18,21 @@ const SCHEMA: i32 = 6;
 async fn run(fixture: &Fixture, arguments: &[&str]) -> Output {
     let mut command = fixture.command();
     command.arg("run").args(arguments).args(["--log-level", "error"]);
-    let run = tokio::task::spawn_blocking(move || command.output().expect("the binary runs"));
-    tokio::time::timeout(Duration::from_secs(40), run)
-        .await
-        .expect("it gives up in time")
-        .expect("waiting does not panic")
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    let deadline = Instant::now() + Duration::from_secs(40);
+    let mut in_time = true;
+    while in_time && child.try_wait().expect("it is ours to wait for").is_none() {
+        in_time = Instant::now() < deadline;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if !in_time {
+        child.kill().expect("it is ours to kill");
+    }
+    let output = child.wait_with_output().expect("it is ours to wait for");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(in_time, "it does not give up; it said:\n{said}");
+    output
 }
 
 /// One or two lines on standard error: the cause with these words in it, and no backtrace.

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use crate::support::traffic::{Traffic, finish};
-use crate::support::{Fixture, History, RelayProcess};
+use crate::support::{Fixture, History, RelayProcess, Traffic};
 
 /// As the fixture sets it.
 const LEASE: Duration = Duration::from_secs(5);
@@ -60,7 +59,7 @@ async fn who_joins_and_leaves_moves_the_fewest_buckets_and_repeats_nothing() {
     assert_eq!(epochs(&client).await, 8 + 4 + 2 + 3);
     assert!(first.stop().await.success());
     wait_for_shares(&client, &[8]).await;
-    let verdict = finish(traffic, third, &fixture, &history).await;
+    let verdict = traffic.finish([third], &fixture, &history).await;
     assert!(verdict.holds_without_repeats(), "{verdict}");
 }
 
@@ -78,7 +77,7 @@ async fn the_buckets_of_a_dead_instance_are_taken_within_the_lease() {
         let taken = wait_for_shares(&client, &[8]).await;
         assert!(taken < LEASE, "it took {taken:?}");
     }
-    let verdict = finish(traffic, left, &fixture, &history).await;
+    let verdict = traffic.finish([left], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -97,8 +96,7 @@ async fn an_owner_that_hangs_past_its_lease_steps_down_and_joins_again() {
     hangs.wait_until_it_says("going back to the saved cursors").await;
     wait_for_shares(&client, &[4, 4]).await;
     assert!(hangs.stop().await.success());
-    let verdict = finish(traffic, other, &fixture, &history).await;
-    println!("{verdict}");
+    let verdict = traffic.finish([other], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -114,6 +112,6 @@ async fn instances_without_a_bucket_stand_by() {
     waiting.wait_until_it_says("standing by").await;
     assert!(working.stop().await.success());
     waiting.wait_until_it_says("relaying").await;
-    let verdict = finish(traffic, waiting, &fixture, &history).await;
+    let verdict = traffic.finish([waiting], &fixture, &history).await;
     assert!(verdict.holds_without_repeats(), "{verdict}");
 }
