@@ -14,6 +14,15 @@ lint:
 test:
     cargo test --workspace --locked
 
+# Break everything at random for some minutes, the same way for the same seed: just soak 15 [seed].
+soak minutes seed='':
+    POSTRIDER_SOAK_SECONDS=$(({{minutes}} * 60)) POSTRIDER_SEED='{{seed}}' \
+        cargo test --release --locked --test system -- --nocapture faults::schedule
+
+# Break the code in each known way; a test must notice: just mutants [M7,M8].
+mutants which='all':
+    POSTRIDER_MUTANTS='{{which}}' cargo test --locked --test mutants -- --nocapture mutants_that
+
 # Build the documentation; broken links are errors.
 docs:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
@@ -34,6 +43,20 @@ servers:
 drain database_url brokers *flags:
     cargo build --release --workspace
     DATABASE_URL='{{database_url}}' target/release/postrider-load drain \
+        --database-url '{{database_url}}' --brokers '{{brokers}}' \
+        --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
+
+# Drain one backlog by the relay, its peers (Debezium too) and the limits: just peers <database url> <brokers> [more flags].
+peers database_url brokers *flags:
+    cargo build --release --workspace
+    target/release/postrider-load peers --truncate --debezium \
+        --database-url '{{database_url}}' --brokers '{{brokers}}' \
+        --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
+
+# Do the published experiments: just experiments <database url> <brokers> [more flags].
+experiments database_url brokers *flags:
+    cargo build --release --workspace
+    target/release/postrider-load bench --truncate \
         --database-url '{{database_url}}' --brokers '{{brokers}}' \
         --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
 

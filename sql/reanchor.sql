@@ -1,6 +1,5 @@
 -- Purpose: sets the cursors anew on a restored, promoted or otherwise replaced database, which postrider
---          refuses because the saved snapshots mean nothing there. Run it with the relay stopped:
---              psql -v ON_ERROR_STOP=1 -f sql/reanchor.sql
+--          refuses because the saved snapshots mean nothing there: `postrider migrate reanchor`.
 -- Locks:   exclusive on the outbox: writers wait while it runs.
 -- Plan:    rewrites every retained row once.
 -- Hazard:  every retained event is published again, with its old id. Nothing is lost: rows get the
@@ -24,6 +23,7 @@ begin
         upto_ceiling = default,
         carry = default,
         "position" = default,
+        owner = null,
         epoch = epoch + 1;
 end
 $reanchor$;

@@ -42,5 +42,6 @@ begin
     end loop;
     grant select on postrider.migration, postrider.outbox, postrider.events to postrider_relay;
     grant select, update on postrider.cursor to postrider_relay;
+    grant select, insert, update, delete on postrider.instance to postrider_relay;
 end
 $roles$;

@@ -1,11 +1,12 @@
-//! The cursors in PostgreSQL: taken with a new epoch, saved in small updates for many buckets.
+//! The cursors in PostgreSQL: loaded under an epoch, saved in small updates for many buckets.
 //!
-//! Promises: a cursor is handed out only on the history on which it was saved; a save by a former
-//! owner changes nothing and is noticed. Must not: decide how far a cursor may move.
+//! Promises: a cursor is handed out only on the history on which it was saved, and under the epoch
+//! under which its bucket was taken; a save by a former owner changes nothing and is noticed.
+//! Must not: decide how far a cursor may move, or who owns a bucket.
 //! Fails: [`ErrorKind::History`] on another cluster, timeline or an older state; [`ErrorKind::Standby`]
 //! on a standby; [`ErrorKind::Fenced`] when another instance has taken a bucket.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -20,12 +21,26 @@ use crate::tick::{Carry, Tick};
 
 const HISTORY: &str = include_str!("../sql/queries/history.sql");
 const LOAD: &str = include_str!("../sql/queries/cursor_load.sql");
-const TAKE: &str = include_str!("../sql/queries/cursor_take.sql");
 const SAVE: &str = include_str!("../sql/queries/cursor_save.sql");
 const LOCK: &str = include_str!("../sql/queries/instance_lock.sql");
 
 /// A cursor that only moved over nothing is saved this seldom.
 const IDLE_SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What to do on a server that was promoted since a cursor was saved.
+///
+/// To go on is sound. The cursor was read from the promoted server, so it reached it by the log, and with
+/// it everything that the log held before: the commits of all transactions that its snapshot sees, and
+/// the tick's own record, behind which new transaction ids and new values of the sequence begin. What
+/// was published and did not reach the promoted server stays published; nobody can take that back.
+/// A restored backup looks the same, though, and may be connected to by mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnPromotion {
+    /// Go on, and say so.
+    Follow,
+    /// Refuse, until an operator has said that this is the server.
+    Refuse,
+}
 
 /// The state of one cluster along which snapshots can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +77,11 @@ impl History {
     }
 
     /// Whether a cursor that was saved on `saved` means something here.
-    fn accept(&self, bucket: Bucket, saved: &Self) -> Result<()> {
+    fn accept(&self, bucket: Bucket, saved: &Self, on_promotion: OnPromotion) -> Result<()> {
+        let follows = on_promotion == OnPromotion::Follow && saved.timeline < self.timeline;
         let reason = if saved.system_identifier != self.system_identifier {
             format!("cluster {} and not {}", saved.system_identifier, self.system_identifier)
-        } else if saved.timeline != self.timeline {
+        } else if saved.timeline != self.timeline && !follows {
             format!("timeline {} and not {}", saved.timeline, self.timeline)
         } else if saved.lsn > self.lsn {
             format!("a later state (log position {:X}, the server is at {:X})", saved.lsn, self.lsn)
@@ -76,13 +92,15 @@ impl History {
             ErrorKind::History,
             format!("the cursor of bucket {bucket} belongs to {reason}: snapshots cannot be compared"),
         )
-        .with_remedy("connect to the server that postrider published from; a restored or promoted copy needs sql/reanchor.sql (README, \"Restored databases\")"))
+        .with_remedy("connect to the server that postrider published from, or run `postrider migrate reanchor` if this is the one (it repeats all retained events); --on-promotion follow goes on after a promotion"))
     }
 }
 
 #[derive(Debug)]
 struct Progress {
     cursor: Cursor,
+    /// Rises with every note, so that a save knows whether what it has saved is still the latest.
+    revision: u64,
     /// Whether rows were passed since the last save.
     moved: bool,
     saved_at: Instant,
@@ -92,8 +110,12 @@ struct Progress {
 #[derive(Debug)]
 pub struct CursorStore {
     connection: Connection,
-    epochs: HashMap<Bucket, i64>,
+    history: History,
+    on_promotion: OnPromotion,
+    epochs: Mutex<HashMap<Bucket, i64>>,
     progress: Mutex<HashMap<Bucket, Progress>>,
+    /// One save at a time: whoever has saved knows that no earlier save is on its way.
+    saving: tokio::sync::Mutex<()>,
 }
 
 /// Tries to become the one instance that works on this outbox.
@@ -110,53 +132,103 @@ pub async fn try_lock(connection: &Connection) -> Result<bool> {
 }
 
 impl CursorStore {
-    /// Takes all buckets: their epochs rise, and a former owner saves nothing any more.
+    /// Opens the store; no bucket is owned yet.
     ///
     /// # Errors
-    /// When the history is another one, or the connection fails.
-    pub async fn take(mut connection: Connection, owner: &str) -> Result<Self> {
-        let failed = |cause| classify("take the cursors", cause);
+    /// When the server is a standby, or the connection fails.
+    pub async fn open(connection: Connection, on_promotion: OnPromotion) -> Result<Self> {
         let history = History::read(&connection).await?;
-        let transaction = connection.client_mut().transaction().await.map_err(failed)?;
-        for row in transaction.query(LOAD, &[]).await.map_err(failed)? {
-            if let Some(saved) = saved_history(&row) {
-                history.accept(bucket(&row), &saved)?;
-            }
-        }
-        let lsn = Lsn(history.lsn);
-        let taken = transaction
-            .query(TAKE, &[&owner, &history.system_identifier, &history.timeline, &lsn])
-            .await
-            .map_err(failed)?;
-        let epochs = taken.iter().map(|row| (bucket(row), row.get("epoch"))).collect();
-        transaction.commit().await.map_err(failed)?;
         // Losing a save repeats events and never loses one: it need not wait for the disk.
         let relax = include_str!("../sql/queries/cursor_session.sql");
-        connection.client().batch_execute(relax).await.map_err(failed)?;
-        Ok(Self { connection, epochs, progress: Mutex::default() })
+        let relaxed = connection.client().batch_execute(relax).await;
+        relaxed.map_err(|cause| classify("set up the cursors' session", cause))?;
+        let (epochs, progress) = (Mutex::default(), Mutex::default());
+        let saving = tokio::sync::Mutex::default();
+        Ok(Self { connection, history, on_promotion, epochs, progress, saving })
     }
 
-    /// The epoch under which this instance took the bucket.
-    ///
-    /// # Panics
-    /// When the outbox has no such bucket.
-    pub fn epoch(&self, bucket: Bucket) -> i64 {
-        self.epochs[&bucket]
-    }
-
-    /// All cursors as they were saved, by rising bucket.
+    /// The latest tick among all cursors, whoever owns them: with it the chain of ticks goes on.
     ///
     /// # Errors
-    /// When the connection fails or a cursor cannot be understood.
-    pub async fn load(&self) -> Result<Vec<(Bucket, Cursor)>> {
-        let failed = |cause| classify("load the cursors", cause);
-        let rows = self.connection.client().query(LOAD, &[]).await.map_err(failed)?;
+    /// [`ErrorKind::History`] when any cursor was saved on another history; the connection's error.
+    pub async fn latest_tick(&self) -> Result<Arc<Tick>> {
+        let cursors = self.read(None).await?;
+        let timelines = cursors.iter().filter_map(|row| row.get::<_, Option<i32>>("timeline"));
+        if let Some(before) = timelines.min().filter(|before| *before < self.history.timeline) {
+            tracing::warn!(
+                before,
+                now = self.history.timeline,
+                "the server was promoted; going on from the cursors that reached it"
+            );
+        }
+        let ticks = cursors.iter().map(|row| Arc::clone(restore(row).upto()));
+        Ok(ticks.max_by_key(|tick| tick.next).unwrap_or_else(|| Arc::new(Tick::first())))
+    }
+
+    /// Takes note of buckets that were taken, each with its epoch.
+    pub fn own(&self, taken: &[(Bucket, i64)]) {
+        self.epochs().extend(taken.iter().copied());
+    }
+
+    /// Forgets buckets that were let go.
+    pub fn disown(&self, buckets: &[Bucket]) {
+        let mut epochs = self.epochs();
+        let mut progress = self.progress();
+        for bucket in buckets {
+            epochs.remove(bucket);
+            progress.remove(bucket);
+        }
+    }
+
+    /// The cursors of these buckets as they were saved, by rising bucket.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] when one is not owned under the epoch that is known here;
+    /// [`ErrorKind::History`] when one was saved on another history; the connection's error.
+    pub async fn load(&self, buckets: &[Bucket]) -> Result<Vec<(Bucket, Cursor)>> {
+        let rows = self.read(Some(buckets)).await?;
+        let epochs = self.epochs();
+        for row in &rows {
+            if epochs.get(&bucket(row)) != Some(&row.get("epoch")) {
+                return Err(fenced());
+            }
+        }
         Ok(rows.iter().map(|row| (bucket(row), restore(row))).collect())
+    }
+
+    /// Reads cursors, all of them without a list, and makes sure that they mean something here.
+    async fn read(&self, buckets: Option<&[Bucket]>) -> Result<Vec<Row>> {
+        let numbers: Option<Vec<i16>> =
+            buckets.map(|buckets| buckets.iter().copied().map(bucket_number).collect());
+        let rows = self.connection.client().query(LOAD, &[&numbers]).await;
+        let rows = rows.map_err(|cause| classify("load the cursors", cause))?;
+        for row in &rows {
+            if let Some(saved) = saved_history(row) {
+                self.accept(bucket(row), &saved).await?;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The log goes on while we work: what was saved since the start is not a later state.
+    async fn accept(&self, bucket: Bucket, saved: &History) -> Result<()> {
+        if self.history.accept(bucket, saved, self.on_promotion).is_ok() {
+            return Ok(());
+        }
+        History::read(&self.connection).await?.accept(bucket, saved, self.on_promotion)
+    }
+
+    fn epochs(&self) -> MutexGuard<'_, HashMap<Bucket, i64>> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, HashMap<Bucket, Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of a finished page. It is saved with the next save.
     pub fn note(&self, finished: &Finished<CohortCursor>) {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut progress = self.progress();
         let CohortCursor { cohort, cursor } = &finished.place;
         for bucket in cohort.iter() {
             let moved = finished.events > 0;
@@ -164,10 +236,12 @@ impl CursorStore {
                 .entry(*bucket)
                 .and_modify(|known| {
                     known.cursor = cursor.clone();
+                    known.revision += 1;
                     known.moved |= moved;
                 })
                 .or_insert_with(|| Progress {
                     cursor: cursor.clone(),
+                    revision: 0,
                     moved,
                     saved_at: Instant::now(),
                 });
@@ -194,23 +268,44 @@ impl CursorStore {
     }
 
     async fn save_where(&self, due: impl Fn(&Progress) -> bool) -> Result<()> {
-        let cursors = self.take_due(due);
-        if cursors.is_empty() {
+        let _one_at_a_time = self.saving.lock().await;
+        let due = self.due(due);
+        if due.is_empty() {
             return Ok(());
         }
+        let cursors: Vec<(Bucket, Cursor)> =
+            due.iter().map(|(bucket, cursor, _)| (*bucket, cursor.clone())).collect();
         let saved = self.write(&cursors).await?;
-        if saved == cursors.len() as u64 {
-            return Ok(());
+        if saved != cursors.len() as u64 {
+            return Err(fenced());
         }
-        Err(Error::new(ErrorKind::Fenced, "another instance has taken buckets of this one"))
+        self.forget_saved(&due);
+        Ok(())
     }
 
-    fn take_due(&self, due: impl Fn(&Progress) -> bool) -> Vec<(Bucket, Cursor)> {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What is to be saved, with its revision. It stays noted until it is saved: a save that is cut
+    /// off in the middle loses nothing.
+    fn due(&self, due: impl Fn(&Progress) -> bool) -> Vec<(Bucket, Cursor, u64)> {
+        let progress = self.progress();
         progress
-            .extract_if(|_, known| due(known))
-            .map(|(bucket, known)| (bucket, known.cursor))
+            .iter()
+            .filter(|(_, known)| due(known))
+            .map(|(bucket, known)| (*bucket, known.cursor.clone(), known.revision))
             .collect()
+    }
+
+    fn forget_saved(&self, saved: &[(Bucket, Cursor, u64)]) {
+        let mut progress = self.progress();
+        for (bucket, _, revision) in saved {
+            if progress.get(bucket).is_some_and(|known| known.revision == *revision) {
+                progress.remove(bucket);
+            }
+        }
+    }
+
+    fn epochs_of(&self, cursors: &[(Bucket, Cursor)]) -> Vec<i64> {
+        let epochs = self.epochs();
+        cursors.iter().map(|(bucket, _)| epochs[bucket]).collect()
     }
 
     async fn write(&self, cursors: &[(Bucket, Cursor)]) -> Result<u64> {
@@ -218,7 +313,7 @@ impl CursorStore {
             cursors.iter().map(|(_, cursor)| value(cursor)).collect()
         }
         let buckets: Vec<i16> = cursors.iter().map(|(bucket, _)| bucket_number(*bucket)).collect();
-        let epochs: Vec<i64> = cursors.iter().map(|(bucket, _)| self.epochs[bucket]).collect();
+        let epochs = self.epochs_of(cursors);
         let from = column(cursors, |cursor| PgSnapshot(cursor.from().clone()));
         let upto = column(cursors, |cursor| PgSnapshot(cursor.upto().snapshot.clone()));
         let next = column(cursors, |cursor| Xid8(cursor.upto().next));
@@ -230,11 +325,27 @@ impl CursorStore {
             .client()
             .execute(
                 SAVE,
-                &[&buckets, &epochs, &from, &upto, &next, &floor, &ceiling, &carry, &position],
+                &[
+                    &buckets,
+                    &epochs,
+                    &from,
+                    &upto,
+                    &next,
+                    &floor,
+                    &ceiling,
+                    &carry,
+                    &position,
+                    &self.history.system_identifier,
+                    &self.history.timeline,
+                ],
             )
             .await
             .map_err(|cause| classify("save the cursors", cause))
     }
+}
+
+fn fenced() -> Error {
+    Error::new(ErrorKind::Fenced, "another instance has taken buckets of this one")
 }
 
 fn bucket(row: &Row) -> Bucket {
@@ -279,13 +390,4 @@ fn carry_text(carry: &[Carry]) -> String {
     let triples: Vec<String> =
         carry.iter().map(|open| format!("{},{},{}", open.first, open.last, open.floor)).collect();
     format!("{{{}}}", triples.join(","))
-}
-
-/// The latest tick among cursors: with it the chain of ticks goes on.
-pub fn latest_tick(cursors: &[(Bucket, Cursor)]) -> Arc<Tick> {
-    cursors
-        .iter()
-        .map(|(_, cursor)| cursor.upto())
-        .max_by_key(|tick| tick.next)
-        .map_or_else(|| Arc::new(Tick::first()), Arc::clone)
 }

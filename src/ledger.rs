@@ -140,6 +140,16 @@ impl<P> Ledger<P> {
         Some(Finished { place: page.place?, events: page.events })
     }
 
+    /// How many pages were opened, ever.
+    pub fn pages_opened(&self) -> u64 {
+        self.front + self.pages.len() as u64
+    }
+
+    /// How many of them were taken out again, in their order.
+    pub fn pages_finished(&self) -> u64 {
+        self.front
+    }
+
     /// Whether [`Ledger::next_finished`] would give something.
     pub fn is_front_finished(&self) -> bool {
         self.pages.front().is_some_and(Page::is_finished)
@@ -181,6 +191,7 @@ mod tests {
         ledger.close_page(7);
         let finished = ledger.next_finished().unwrap();
         assert_eq!((finished.place, finished.events), (7, 15));
+        assert_eq!((ledger.pages_opened(), ledger.pages_finished()), (1, 1));
         assert!(ledger.is_empty());
     }
 

@@ -16,6 +16,7 @@ pub mod embedded;
 pub mod encode;
 pub mod error;
 pub mod event;
+pub mod lease;
 pub mod ledger;
 pub mod logging;
 pub mod migrate;

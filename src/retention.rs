@@ -34,12 +34,14 @@
 //! A writer meets the lock only if it writes into a past generation in the few milliseconds of an
 //! attempt that has found nothing in its way. The current generation is never locked.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use tokio_postgres::SimpleQueryMessage;
+use tokio::sync::watch;
+use tokio_postgres::{Row, SimpleQueryMessage};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
@@ -70,26 +72,19 @@ const REPLAY_WINDOW_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 pub struct Ring {
     /// How long a generation lasts.
     pub generation_seconds: u32,
-    /// The buckets of this instance.
-    pub buckets: Vec<OwnBucket>,
+    /// Each bucket's table, quoted and qualified.
+    pub tables: Vec<(Bucket, String)>,
 }
 
-/// A bucket that this instance has taken.
-#[derive(Clone, Debug)]
-pub struct OwnBucket {
-    /// Which.
-    pub bucket: Bucket,
-    /// Its table, quoted and qualified.
-    pub table: String,
-    /// The epoch under which it was taken.
-    pub epoch: i64,
-}
+/// The buckets that this instance owns, each with the epoch under which it was taken.
+pub type OwnBuckets = BTreeMap<Bucket, i64>;
 
 /// Empties leaves, pass by pass.
 #[derive(Debug)]
 pub struct Retention {
     database: DatabaseConfig,
     ring: Ring,
+    own: watch::Receiver<OwnBuckets>,
     replay_window: Duration,
     session: Option<Session>,
     /// Since when each leaf could have been emptied but for something in the way, by its oid.
@@ -99,11 +94,16 @@ pub struct Retention {
 
 impl Retention {
     /// Rows younger than `replay_window` are kept; by default for one generation.
-    pub fn new(database: DatabaseConfig, ring: Ring, replay_window: Option<Duration>) -> Self {
+    pub fn new(
+        database: DatabaseConfig,
+        ring: Ring,
+        own: watch::Receiver<OwnBuckets>,
+        replay_window: Option<Duration>,
+    ) -> Self {
         let generation = Duration::from_secs(ring.generation_seconds.into());
         let replay_window = replay_window.unwrap_or(generation).min(REPLAY_WINDOW_MAX);
         let (hindered, warnings) = (HashMap::new(), Warnings::default());
-        Self { database, ring, replay_window, session: None, hindered, warnings }
+        Self { database, ring, own, replay_window, session: None, hindered, warnings }
     }
 
     /// Cleans until it is dropped.
@@ -140,15 +140,20 @@ impl Retention {
         }
     }
 
-    /// Tries every leaf once.
+    /// Tries every leaf of the buckets that are owned now once.
     async fn pass(&mut self) -> Result<()> {
         let session = match self.session.take() {
             Some(session) => session,
             None => Session::open(&self.database, &self.ring).await?,
         };
         let mut truncated = 0_u32;
+        let own = self.own.borrow().clone();
         for leaf in &session.leaves {
-            match self.clean(&session, leaf).await {
+            let Some(epoch) = own.get(&leaf.bucket) else {
+                self.hindered.remove(&leaf.oid);
+                continue;
+            };
+            match self.clean(&session, leaf, *epoch).await {
                 Ok(outcome) => {
                     truncated += u32::from(outcome == Outcome::Truncated);
                     self.note(leaf, outcome);
@@ -167,8 +172,8 @@ impl Retention {
     }
 
     /// Attempts at one leaf: again after a short pause while a shard reads it.
-    async fn clean(&self, session: &Session, leaf: &Leaf) -> Result<Outcome> {
-        let attempt = self.attempt_sql(leaf);
+    async fn clean(&self, session: &Session, leaf: &Leaf, epoch: i64) -> Result<Outcome> {
+        let attempt = self.attempt_sql(leaf, epoch);
         let mut outcome = session.attempt(&attempt).await?;
         for _ in 1..ATTEMPTS {
             if outcome != Outcome::Locked {
@@ -181,14 +186,13 @@ impl Retention {
         Ok(outcome)
     }
 
-    fn attempt_sql(&self, leaf: &Leaf) -> String {
-        let own = &self.ring.buckets[leaf.place];
+    fn attempt_sql(&self, leaf: &Leaf, epoch: i64) -> String {
         ATTEMPT
             .replace("{leaf}", &leaf.oid.to_string())
             .replace("{generation_seconds}", &self.ring.generation_seconds.to_string())
             .replace("{generation}", &leaf.generation.to_string())
-            .replace("{bucket}", &own.bucket.0.to_string())
-            .replace("{epoch}", &own.epoch.to_string())
+            .replace("{bucket}", &leaf.bucket.0.to_string())
+            .replace("{epoch}", &epoch.to_string())
             .replace("{replay_window_micros}", &self.replay_window.as_micros().to_string())
     }
 
@@ -220,8 +224,7 @@ fn attempt_pause() -> Duration {
 struct Leaf {
     oid: u32,
     name: String,
-    /// Its bucket's place in [`Ring::buckets`].
-    place: usize,
+    bucket: Bucket,
     generation: i32,
 }
 
@@ -294,14 +297,16 @@ impl Session {
         let failed = |cause| classify("prepare the clean-up", cause);
         let connection = connect(database, "retention").await?;
         connection.client().batch_execute(SESSION).await.map_err(failed)?;
-        let tables: Vec<&str> = ring.buckets.iter().map(|own| own.table.as_str()).collect();
+        let tables: Vec<&str> = ring.tables.iter().map(|(_, table)| table.as_str()).collect();
         let rows = connection.client().query(LEAVES, &[&tables]).await.map_err(failed)?;
+        let place =
+            |row: &Row| usize::try_from(row.get::<_, i64>("place")).expect("places begin at 0");
         let leaves = rows
             .iter()
             .map(|row| Leaf {
                 oid: row.get("oid"),
                 name: row.get("name"),
-                place: usize::try_from(row.get::<_, i64>("place")).expect("places begin at 0"),
+                bucket: ring.tables[place(row)].0,
                 generation: row.get("generation"),
             })
             .collect();
@@ -387,25 +392,26 @@ mod tests {
     use super::*;
 
     fn retention(generation_seconds: u32, replay_window: Option<Duration>) -> Retention {
-        let own = OwnBucket { bucket: Bucket(7), table: "public.outbox_b07".to_owned(), epoch: 41 };
-        let ring = Ring { generation_seconds, buckets: vec![own] };
+        let tables = vec![(Bucket(7), "public.outbox_b07".to_owned())];
+        let (_sender, own) = watch::channel(OwnBuckets::from([(Bucket(7), 41)]));
+        let ring = Ring { generation_seconds, tables };
         let database = DatabaseConfig::parse("postgres://u@h/d").unwrap();
-        Retention::new(database, ring, replay_window)
+        Retention::new(database, ring, own, replay_window)
     }
 
     #[test]
     fn an_attempt_is_complete() {
-        let leaf =
-            Leaf { oid: 4_711, name: "public.outbox_b07_g2".to_owned(), place: 0, generation: 2 };
-        let sql = retention(600, None).attempt_sql(&leaf);
+        let name = "public.outbox_b07_g2".to_owned();
+        let leaf = Leaf { oid: 4_711, name, bucket: Bucket(7), generation: 2 };
+        let sql = retention(600, None).attempt_sql(&leaf, 41);
         for part in ["4711::oid", "integer := 600", "if 2 in", "bucket = 7", "epoch = 41"] {
             assert!(sql.contains(part), "{part} is missing in {sql}");
         }
         assert!(sql.contains("interval '600000000 microseconds'"), "one generation is kept: {sql}");
         assert!(!sql.contains('{'), "{sql}");
-        let sql = retention(600, Some(Duration::ZERO)).attempt_sql(&leaf);
+        let sql = retention(600, Some(Duration::ZERO)).attempt_sql(&leaf, 41);
         assert!(sql.contains("interval '0 microseconds'"), "{sql}");
-        let sql = retention(600, Some(Duration::MAX)).attempt_sql(&leaf);
+        let sql = retention(600, Some(Duration::MAX)).attempt_sql(&leaf, 41);
         assert!(sql.contains("interval '3153600000000000 microseconds'"), "{sql}");
     }
 

@@ -272,10 +272,10 @@ mod tests {
     }
 
     fn show(auditor: &mut Auditor, partition: i32, mark: Mark) -> Sighting {
-        let (mut key, mut payload) = (String::new(), String::new());
+        let (mut key, mut payload) = (Vec::new(), Vec::new());
         mark.write_key(&mut key);
         mark.write_payload(PAYLOAD_BYTES, &mut payload);
-        auditor.observe(partition, Some(key.as_bytes()), Some(payload.as_bytes()))
+        auditor.observe(partition, Some(&key), Some(&payload))
     }
 
     fn audit(versions: &[u32], committed: u32) -> Verdict {
@@ -366,10 +366,10 @@ mod tests {
     #[test]
     fn a_wrong_key_or_payload_is_altered_and_its_event_missing() {
         let mut auditor = Auditor::new(RUN, 1, PAYLOAD_BYTES);
-        let mut payload = String::new();
+        let mut payload = Vec::new();
         mark(0, 1).write_payload(PAYLOAD_BYTES, &mut payload);
-        auditor.observe(0, Some(b"order-1"), Some(payload.as_bytes()));
-        auditor.observe(0, Some(b"order-0"), Some(&payload.as_bytes()[..100]));
+        auditor.observe(0, Some(b"order-1"), Some(&payload));
+        auditor.observe(0, Some(b"order-0"), Some(&payload[..100]));
         auditor.observe(0, Some(b"order-0"), None);
         let verdict = auditor.verdict(&[1]);
         assert_eq!((verdict.altered, verdict.missing), (3, 1));

@@ -40,7 +40,7 @@ pub(crate) enum Command {
     /// Do the fixed set of published experiments, one after the other.
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
-    /// Drain the same backlog by a relay, a hand-made poller and the bare limit, in turns.
+    /// Drain the same backlog by a relay, its peers and the limits, in turns.
     #[command(after_help = PEERS_HELP)]
     Peers(PeersArgs),
     /// The hand-made poller that `peers` measures.
@@ -151,6 +151,10 @@ pub(crate) struct DrainArgs {
     /// Empty the outbox before each run.
     #[arg(long)]
     pub(crate) truncate: bool,
+    /// Let the relay publish so many events first and halt it (SIGSTOP) while the backlog is filled;
+    /// for relays that need warming up. The outbox is emptied in between.
+    #[arg(long, default_value_t = 0, value_name = "EVENTS", requires = "truncate")]
+    pub(crate) warm_up_events: u64,
     /// Skip ANALYZE and CHECKPOINT between filling and draining.
     #[arg(long)]
     pub(crate) no_settle: bool,
@@ -268,7 +272,7 @@ pub(crate) struct BenchArgs {
     pub(crate) out: PathBuf,
 }
 
-/// Drain the same backlog by a relay, a hand-made poller and the bare limit, in turns.
+/// Drain the same backlog by a relay, its peers and the limits, in turns.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PeersArgs {
     #[command(flatten)]
@@ -286,6 +290,13 @@ pub(crate) struct PeersArgs {
     /// Another relay; may be given several times.
     #[arg(long, value_name = "NAME=TABLE=COMMAND", value_parser = parse_peer)]
     pub(crate) peer: Vec<Peer>,
+    /// Add Debezium Server, as it comes and tuned. It is fetched once (780 MB) through Maven; Java 21
+    /// or newer, wal_level = logical and the rights of a superuser are needed.
+    #[arg(long)]
+    pub(crate) debezium: bool,
+    /// Leave the limits out.
+    #[arg(long)]
+    pub(crate) no_limits: bool,
     /// Agree that the tables are emptied before each run.
     #[arg(long, required = true)]
     pub(crate) truncate: bool,

@@ -2,8 +2,9 @@
 //!
 //! Promises: the rate is taken from the records' own stamps, first to last, and from the start of
 //! the process; CPU is that of whole process trees between start and last record; the audit reads
-//! the topic afterwards, so that it costs the measurement nothing. Must not: write while the relay
-//! runs. Fails: when the relay ends, stalls, or the audit finds a fault.
+//! the topic afterwards, so that it costs the measurement nothing. A relay that needs warming up
+//! relays some events first and is halted while the backlog is filled. Must not: write while the
+//! relay runs. Fails: when the relay ends, stalls, or the audit finds a fault.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,15 +16,13 @@ use tokio_postgres::Client;
 use crate::audit::Verdict;
 use crate::cli::DrainArgs;
 use crate::clock;
-use crate::event::Fate;
 use crate::failure::Broken;
+use crate::fill::Backlog;
 use crate::outbox::{self, Outbox};
-use crate::pen::{self, Pen, RowHeaders, Shape};
-use crate::pick::Pick;
+use crate::pen::{RowHeaders, Shape};
 use crate::process::{self, ProcessTable, Relay};
 use crate::range::Range;
 use crate::screen::{self, grouped};
-use crate::session::{Session, Workload};
 use crate::topic::{RecordClock, Topic};
 use crate::truth::Truth;
 use crate::verify::{Stamps, TopicAudit};
@@ -231,10 +230,12 @@ struct Watched {
 impl Site<'_> {
     async fn run(&self, number: u32) -> Result<DrainRun> {
         self.prepare().await?;
+        let log = self.args.out.join(format!("relay-{number}.log"));
+        let warm = self.warm_up(&log).await?;
         let from = self.topic.ends()?;
         let shape = self.shape()?;
         let fill_started = Instant::now();
-        let committed = self.fill(&shape).await?;
+        let committed = self.fill(&shape, self.args.events).await?;
         let fill_seconds = fill_started.elapsed().as_secs_f64();
         let filled = grouped(self.args.events);
         screen::talk(&format!("run {number}: filled {filled} events in {fill_seconds:.1} s"));
@@ -244,9 +245,8 @@ impl Site<'_> {
             self.table.settle(&self.client).await?;
         }
         let postgres_pid = outbox::server_pid(&self.client).await?;
-        let log = self.args.out.join(format!("relay-{number}.log"));
         let (watched, audit, stamps) = tokio::task::block_in_place(|| {
-            let (watched, relay) = self.watch(&from, &log, postgres_pid)?;
+            let (watched, relay) = self.watch(&from, &log, warm, postgres_pid)?;
             let (audit, stamps) = self.stop_and_audit(relay, &truth)?;
             anyhow::Ok((watched, audit, stamps))
         })?;
@@ -279,52 +279,58 @@ impl Site<'_> {
         })
     }
 
-    /// Writes the backlog; returns the last committed version of every aggregate.
-    async fn fill(&self, shape: &Shape) -> Result<Vec<u32>> {
-        let mut writers = tokio::task::JoinSet::new();
-        for writer in 0..shape.writers {
-            let count = u64::from(shape.writers);
-            let events = (self.args.events + count - 1 - u64::from(writer)) / count;
-            let pen = Pen::new(shape, writer, Pick::Walk { step: 0 }, self.args.shape.seed);
-            let url = &self.args.source.database_url;
-            let (table, headers) = (&self.table, &shape.headers);
-            let session =
-                Session::open(url, table, headers, Workload::Events, shape.writers).await?;
-            let tx_size = u64::from(self.args.shape.tx_size);
-            writers.spawn(async move {
-                let mut pen = pen;
-                let mut left = events;
-                while left > 0 {
-                    let rows = left.min(tx_size);
-                    let fate = pen.next_fate();
-                    let now = clock::unix_us(std::time::SystemTime::now())?;
-                    session.write(pen.compose(rows as u32, fate, now), fate).await?;
-                    left -= if fate == Fate::Commit { rows } else { 0 };
-                }
-                anyhow::Ok(pen)
-            });
-        }
-        let mut pens = Vec::new();
-        while let Some(joined) = writers.join_next().await {
-            pens.push(joined.context("a writer broke")??);
-        }
-        Ok(pen::committed_versions(shape, &pens))
+    async fn fill(&self, shape: &Shape, events: u64) -> Result<Vec<u32>> {
+        let backlog = Backlog {
+            database_url: &self.args.source.database_url,
+            table: &self.table,
+            events,
+            tx_size: self.args.shape.tx_size,
+            seed: self.args.shape.seed,
+        };
+        backlog.fill(shape).await
     }
 
-    /// Starts the relay and waits until the topic holds as many new records as the backlog has.
+    /// Starts the relay, lets it relay some events so that it is warm, and halts it.
+    async fn warm_up(&self, log: &Path) -> Result<Option<Relay>> {
+        let events = self.args.warm_up_events;
+        if events == 0 {
+            return Ok(None);
+        }
+        let from = self.topic.ends()?;
+        let mut relay = Relay::start(&self.args.relay, log)?;
+        // No measured run has this number, so repeats of these events are foreign to it.
+        self.fill(&Shape { run: 0, ..self.shape()? }, events).await?;
+        tokio::task::block_in_place(|| {
+            self.wait_for_records(&mut relay, &from, events)?;
+            relay.halt()
+        })?;
+        self.table.truncate(&self.client).await?;
+        Ok(Some(relay))
+    }
+
+    /// Starts the relay, or lets the warm one go on, and waits until the topic holds as many new
+    /// records as the backlog has.
     fn watch(
         &self,
         from: &[i64],
         log: &Path,
+        warm: Option<Relay>,
         postgres_pid: Option<u32>,
     ) -> Result<(Watched, Relay)> {
         let before = ServerCpu::read(postgres_pid, self.args.kafka_pid)?;
-        let mut relay = Relay::start(&self.args.relay, log)?;
-        self.wait_for_records(&mut relay, from)?;
+        let (mut relay, cpu_before) = match warm {
+            None => (Relay::start(&self.args.relay, log)?, Duration::ZERO),
+            Some(mut relay) => {
+                let cpu = relay.usage()?.cpu;
+                relay.resume()?;
+                (relay, cpu)
+            }
+        };
+        self.wait_for_records(&mut relay, from, self.args.events)?;
         let usage = relay.usage()?;
         let watched = Watched {
             relay_started_ms: clock::unix_ms(relay.started_at)?,
-            relay_cpu: usage.cpu,
+            relay_cpu: usage.cpu.saturating_sub(cpu_before),
             relay_peak_bytes: usage.peak_resident_bytes,
             before,
             after: ServerCpu::read(postgres_pid, self.args.kafka_pid)?,
@@ -332,7 +338,7 @@ impl Site<'_> {
         Ok((watched, relay))
     }
 
-    fn wait_for_records(&self, relay: &mut Relay, from: &[i64]) -> Result<()> {
+    fn wait_for_records(&self, relay: &mut Relay, from: &[i64], events: u64) -> Result<()> {
         let stall_limit = Duration::from_secs(self.args.stall_seconds);
         let (mut published, mut last_growth) = (0, Instant::now());
         let mut meter = screen::Meter::new();
@@ -342,10 +348,10 @@ impl Site<'_> {
                 (published, last_growth) = (now_published, Instant::now());
             }
             if meter.is_due() {
-                let (done, all) = (grouped(published), grouped(self.args.events));
+                let (done, all) = (grouped(published), grouped(events));
                 screen::progress(&format!("{done} of {all} events in the topic"));
             }
-            if published >= self.args.events {
+            if published >= events {
                 screen::end_progress();
                 return Ok(());
             }
@@ -361,7 +367,7 @@ impl Site<'_> {
                 bail!(
                     "{published} of {} events are in the topic and nothing came for {stall_limit:?}; \
                      see the relay's log in {}",
-                    self.args.events,
+                    events,
                     self.args.out.display(),
                 );
             }

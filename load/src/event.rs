@@ -9,8 +9,6 @@
 //! `s` intended time of sending in microseconds since 1970, `d` 1 when the transaction will be rolled
 //! back, `p` padding.
 
-use std::fmt::Write;
-
 use serde::Deserialize;
 
 /// What the key of every load event starts with; the aggregate's number follows.
@@ -19,8 +17,11 @@ pub(crate) const KEY_PREFIX: &str = "order-";
 /// The smallest payload in which the fields always have room.
 pub(crate) const SMALLEST_PAYLOAD_BYTES: u32 = 100;
 
-/// What padding is cut from: 64 bytes.
-const PADDING: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+/// The byte of all padding.
+const PADDING: u8 = b'x';
+
+/// Padding is compared in pieces of so many bytes.
+const PADDING_PIECE: [u8; 64] = [PADDING; 64];
 
 /// Whether the transaction of an event is meant to commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,51 +76,108 @@ struct Wire<'a> {
 }
 
 impl Mark {
-    /// The Kafka key: the aggregate's id.
-    pub(crate) fn write_key(&self, key: &mut String) {
-        key.clear();
-        write!(key, "{KEY_PREFIX}{}", self.aggregate).expect("a String takes every write");
+    /// Appends the Kafka key: the aggregate's id.
+    pub(crate) fn write_key(&self, key: &mut Vec<u8>) {
+        key.extend_from_slice(KEY_PREFIX.as_bytes());
+        write_number(self.aggregate, key);
     }
 
-    /// The payload, `payload_bytes` long; longer only when the fields alone need more.
-    pub(crate) fn write_payload(&self, payload_bytes: u32, payload: &mut String) {
-        payload.clear();
+    /// Appends the payload, `payload_bytes` long; longer only when the fields alone need more.
+    pub(crate) fn write_payload(&self, payload_bytes: u32, payload: &mut Vec<u8>) {
+        let begin = payload.len();
         self.write_fields(payload);
-        let bare_bytes = payload.len() + 2;
-        let mut left = (payload_bytes as usize).saturating_sub(bare_bytes);
-        while left > 0 {
-            let part = left.min(PADDING.len());
-            payload.push_str(&PADDING[..part]);
-            left -= part;
-        }
-        payload.push_str("\"}");
+        let bare_bytes = payload.len() - begin + 2;
+        let padding_bytes = (payload_bytes as usize).saturating_sub(bare_bytes);
+        payload.resize(payload.len() + padding_bytes, PADDING);
+        payload.extend_from_slice(b"\"}");
     }
 
-    fn write_fields(&self, payload: &mut String) {
-        let doomed = u8::from(self.fate == Fate::RollBack);
-        write!(
-            payload,
-            r#"{{"r":{},"a":{},"v":{},"w":{},"t":{},"s":{},"d":{doomed},"p":""#,
-            self.run,
-            self.aggregate,
-            self.version,
-            self.writer,
-            self.transaction,
-            self.intended_unix_us,
-        )
-        .expect("a String takes every write");
+    fn write_fields(&self, payload: &mut Vec<u8>) {
+        let doomed = u32::from(self.fate == Fate::RollBack);
+        let mut field = |name: &[u8], number: u64| {
+            payload.extend_from_slice(name);
+            write_number(number, payload);
+        };
+        field(FIELDS[0], u64::from(self.run));
+        field(FIELDS[1], u64::from(self.aggregate));
+        field(FIELDS[2], u64::from(self.version));
+        field(FIELDS[3], u64::from(self.writer));
+        field(FIELDS[4], u64::from(self.transaction));
+        field(FIELDS[5], self.intended_unix_us);
+        field(FIELDS[6], u64::from(doomed));
+        payload.extend_from_slice(BEFORE_PADDING);
     }
 
     /// How long the padding of this event is in a payload of `payload_bytes`.
     fn padding_bytes(&self, payload_bytes: u32) -> usize {
-        let mut fields = String::with_capacity(SMALLEST_PAYLOAD_BYTES as usize);
+        let mut fields = Vec::with_capacity(SMALLEST_PAYLOAD_BYTES as usize);
         self.write_fields(&mut fields);
         (payload_bytes as usize).saturating_sub(fields.len() + 2)
     }
 }
 
+/// What stands before each number of a payload, in the order in which they are written.
+const FIELDS: [&[u8]; 7] =
+    [b"{\"r\":", b",\"a\":", b",\"v\":", b",\"w\":", b",\"t\":", b",\"s\":", b",\"d\":"];
+
+/// What stands before the padding.
+const BEFORE_PADDING: &[u8] = b",\"p\":\"";
+
+fn write_number(number: impl itoa::Integer, text: &mut Vec<u8>) {
+    text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
 /// Reads a payload back; `payload_bytes` is the length with which the run wrote it.
 pub(crate) fn decode(payload: &[u8], payload_bytes: u32) -> Reading {
+    // Byte for byte as it was written, which is every record of a `json` or `text` column.
+    if payload.len() == payload_bytes as usize
+        && let Some((mark, padding)) = read_as_written(payload)
+        && is_padding(padding)
+    {
+        return Reading::Whole(mark);
+    }
+    read_as_json(payload, payload_bytes)
+}
+
+/// The mark and the padding of a payload in the very form in which it was written.
+fn read_as_written(payload: &[u8]) -> Option<(Mark, &[u8])> {
+    let mut numbers = [0; FIELDS.len()];
+    let mut rest = payload;
+    for (name, number) in FIELDS.iter().zip(&mut numbers) {
+        (*number, rest) = read_number(rest.strip_prefix(*name)?)?;
+    }
+    let padding = rest.strip_prefix(BEFORE_PADDING)?.strip_suffix(b"\"}")?;
+    let [run, aggregate, version, writer, transaction, intended_unix_us, doomed] = numbers;
+    let mark = Mark {
+        run: run.try_into().ok()?,
+        aggregate: aggregate.try_into().ok()?,
+        version: version.try_into().ok()?,
+        writer: writer.try_into().ok()?,
+        transaction: transaction.try_into().ok()?,
+        intended_unix_us,
+        fate: if doomed == 0 { Fate::Commit } else { Fate::RollBack },
+    };
+    Some((mark, padding))
+}
+
+/// The number that a text begins with, and what follows it.
+fn read_number(text: &[u8]) -> Option<(u64, &[u8])> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    // Nineteen digits always fit.
+    if digits == 0 || digits > 19 {
+        return None;
+    }
+    let (number, rest) = text.split_at(digits);
+    let value = number.iter().fold(0, |value, digit| value * 10 + u64::from(digit - b'0'));
+    Some((value, rest))
+}
+
+fn is_padding(bytes: &[u8]) -> bool {
+    bytes.chunks(PADDING_PIECE.len()).all(|piece| *piece == PADDING_PIECE[..piece.len()])
+}
+
+/// Reads any JSON with these fields: a payload that PostgreSQL stored as `jsonb`, or a damaged one.
+fn read_as_json(payload: &[u8], payload_bytes: u32) -> Reading {
     let Ok(wire) = serde_json::from_slice::<Wire<'_>>(payload) else {
         return Reading::Unreadable;
     };
@@ -135,7 +193,7 @@ pub(crate) fn decode(payload: &[u8], payload_bytes: u32) -> Reading {
     let as_written = payload.len() == payload_bytes as usize;
     // `jsonb` reorders the fields and adds spaces, so the length of the whole says nothing there.
     let padding_whole = as_written || wire.p.len() == mark.padding_bytes(payload_bytes);
-    if padding_whole && wire.p.bytes().all(|byte| byte == b'x') {
+    if padding_whole && is_padding(wire.p.as_bytes()) {
         Reading::Whole(mark)
     } else {
         Reading::Altered(mark)
@@ -144,8 +202,10 @@ pub(crate) fn decode(payload: &[u8], payload_bytes: u32) -> Reading {
 
 /// The aggregate's number in a record's key, if it is a key of the load generator.
 pub(crate) fn aggregate_of_key(key: &[u8]) -> Option<u32> {
-    let digits = key.strip_prefix(KEY_PREFIX.as_bytes())?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    match read_number(key.strip_prefix(KEY_PREFIX.as_bytes())?)? {
+        (number, []) => number.try_into().ok(),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -165,9 +225,9 @@ mod tests {
     }
 
     fn payload_of(mark: &Mark, payload_bytes: u32) -> String {
-        let mut payload = String::new();
+        let mut payload = Vec::new();
         mark.write_payload(payload_bytes, &mut payload);
-        payload
+        String::from_utf8(payload).unwrap()
     }
 
     #[test]
@@ -197,6 +257,20 @@ mod tests {
     }
 
     #[test]
+    fn both_ways_of_reading_agree() {
+        for payload_bytes in [100, 163, 164, 10_000] {
+            for fate in [Fate::Commit, Fate::RollBack] {
+                let mark = Mark { fate, ..mark() };
+                let payload = payload_of(&mark, payload_bytes);
+                let (read, padding) = read_as_written(payload.as_bytes()).expect("as written");
+                assert!(is_padding(padding));
+                let json = read_as_json(payload.as_bytes(), payload_bytes);
+                assert_eq!((json, read), (Reading::Whole(mark), mark));
+            }
+        }
+    }
+
+    #[test]
     fn the_fate_is_in_the_payload() {
         let doomed = Mark { fate: Fate::RollBack, ..mark() };
         let payload = payload_of(&doomed, 200);
@@ -205,10 +279,12 @@ mod tests {
 
     #[test]
     fn key_names_the_aggregate() {
-        let mut key = String::new();
+        let mut key = Vec::new();
         mark().write_key(&mut key);
-        assert_eq!(aggregate_of_key(key.as_bytes()), Some(99_999));
+        assert_eq!(aggregate_of_key(&key), Some(99_999));
         assert_eq!(aggregate_of_key(b"customer-7"), None);
         assert_eq!(aggregate_of_key(b"order-x"), None);
+        assert_eq!(aggregate_of_key(b"order-7x"), None);
+        assert_eq!(aggregate_of_key(b"order-4294967296"), None);
     }
 }

@@ -3,6 +3,7 @@
 //! Promises: it knows the outbox table, the topic and, to measure it, the relay's process; nothing
 //! else of a relay. Must not: depend on one. Fails: with one line on stderr and an exit code.
 
+mod array;
 mod audit;
 mod bench;
 mod cli;
@@ -12,6 +13,7 @@ mod drain;
 mod environment;
 mod event;
 mod failure;
+mod fill;
 mod latency;
 mod outbox;
 mod peers;

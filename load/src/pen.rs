@@ -3,6 +3,7 @@
 //! Promises: versions of an aggregate count its committed events without a gap; a transaction that
 //! will be rolled back uses up none. Must not: touch the database. Fails: never.
 
+use crate::array::TextArray;
 use crate::event::{Fate, Mark};
 use crate::pick::{Dice, Pick};
 
@@ -50,22 +51,25 @@ impl Shape {
 }
 
 /// The rows of one transaction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batch {
     /// The aggregates' numbers.
     pub(crate) aggregates: Vec<i64>,
     /// The aggregates' ids.
-    pub(crate) keys: Vec<String>,
+    pub(crate) keys: TextArray,
     /// The payloads.
-    pub(crate) payloads: Vec<String>,
+    pub(crate) payloads: TextArray,
 }
 
 impl Batch {
-    /// Sets the number of rows; the strings of earlier rows are used again.
-    fn resize(&mut self, rows: usize) {
-        self.aggregates.resize(rows, 0);
-        self.keys.resize_with(rows, String::new);
-        self.payloads.resize_with(rows, String::new);
+    fn new() -> Self {
+        Self { aggregates: Vec::new(), keys: TextArray::new(), payloads: TextArray::new() }
+    }
+
+    fn clear(&mut self) {
+        self.aggregates.clear();
+        self.keys.clear();
+        self.payloads.clear();
     }
 }
 
@@ -91,7 +95,7 @@ impl Pen {
             transaction: 0,
             dice: Dice::new(seed ^ (u64::from(writer) << 48)),
             pick,
-            batch: Batch::default(),
+            batch: Batch::new(),
         }
     }
 
@@ -113,15 +117,15 @@ impl Pen {
     /// used up when it commits, so what follows must be written, or the run must end.
     pub(crate) fn compose(&mut self, rows: u32, fate: Fate, intended_unix_us: u64) -> &Batch {
         self.transaction += 1;
-        self.batch.resize(rows as usize);
-        for row in 0..rows as usize {
+        self.batch.clear();
+        for _ in 0..rows {
             let slot = self.pick.next(self.versions.len() as u32, &mut self.dice);
             let version = self.versions[slot as usize] + 1;
             if fate == Fate::Commit {
                 self.versions[slot as usize] = version;
             }
             let aggregate = slot * u32::from(self.shape.writers) + u32::from(self.writer);
-            self.batch.aggregates[row] = i64::from(aggregate);
+            self.batch.aggregates.push(i64::from(aggregate));
             let mark = Mark {
                 run: self.shape.run,
                 aggregate,
@@ -131,8 +135,9 @@ impl Pen {
                 intended_unix_us,
                 fate,
             };
-            mark.write_key(&mut self.batch.keys[row]);
-            mark.write_payload(self.shape.payload_bytes, &mut self.batch.payloads[row]);
+            let payload_bytes = self.shape.payload_bytes;
+            self.batch.keys.push(|key| mark.write_key(key));
+            self.batch.payloads.push(|payload| mark.write_payload(payload_bytes, payload));
         }
         &self.batch
     }

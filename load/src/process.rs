@@ -95,6 +95,11 @@ impl ProcessTable {
         Ok(Usage { cpu: time(entry.own_ticks), resident_bytes, peak_resident_bytes })
     }
 
+    /// The process `root` and all that descend from it.
+    fn tree(&self, root: u32) -> Vec<u32> {
+        self.entries.keys().copied().filter(|&pid| self.descends(pid, root)).collect()
+    }
+
     fn descends(&self, pid: u32, root: u32) -> bool {
         let mut at = pid;
         loop {
@@ -281,6 +286,33 @@ impl Relay {
         }
     }
 
+    /// Halts its process tree where it is (SIGSTOP).
+    ///
+    /// # Errors
+    /// When a process of it cannot be reached.
+    pub(crate) fn halt(&mut self) -> Result<()> {
+        self.signal_tree("-STOP")
+    }
+
+    /// Lets a halted tree go on (SIGCONT), and counts its start from now.
+    ///
+    /// # Errors
+    /// When a process of it cannot be reached.
+    pub(crate) fn resume(&mut self) -> Result<()> {
+        self.started_at = SystemTime::now();
+        self.signal_tree("-CONT")
+    }
+
+    fn signal_tree(&mut self, signal: &str) -> Result<()> {
+        self.check_alive()?;
+        let pids = ProcessTable::read()?.tree(self.pid());
+        let sent = Command::new("kill").arg(signal).args(pids.iter().map(u32::to_string)).status();
+        if !sent.context("the command kill cannot be started")?.success() {
+            bail!("{signal} could not be sent to the relay, processes {pids:?}");
+        }
+        Ok(())
+    }
+
     /// Asks it to stop by SIGTERM and waits for its end.
     ///
     /// # Errors
@@ -372,6 +404,9 @@ mod tests {
         };
         assert!(table.descends(11, 10) && table.descends(10, 10));
         assert!(!table.descends(20, 10) && !table.descends(1, 10));
+        let mut tree = table.tree(10);
+        tree.sort_unstable();
+        assert_eq!(tree, [10, 11]);
     }
 
     #[test]

@@ -140,9 +140,9 @@ fn throughput(outcome: &Outcome) -> Throughput {
 
 /// All stages of the measured time in one: the writers have some, the consumer the others.
 fn merged(outcome: &Outcome) -> Latencies {
-    let mut latencies = outcome.seen.book.measured.clone();
+    let mut latencies = outcome.seen.book.measured();
     let book = outcome.written.book.lock().unwrap_or_else(PoisonError::into_inner);
-    latencies.add(&book.measured);
+    latencies.add(&book.measured());
     latencies
 }
 

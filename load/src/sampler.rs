@@ -175,12 +175,10 @@ impl<'a> Sampler<'a> {
     fn take_latencies(&self) -> Latencies {
         let mut latencies = Latencies::new();
         let mut book = self.written.book.lock().unwrap_or_else(PoisonError::into_inner);
-        latencies.add(&book.second);
-        book.second.clear();
+        book.take_second(&mut latencies);
         drop(book);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        latencies.add(&seen.book.second);
-        seen.book.second.clear();
+        seen.take_second(&mut latencies);
         latencies
     }
 }

@@ -13,8 +13,8 @@ use rdkafka::message::{BorrowedMessage, Message};
 use crate::audit::{Auditor, Sighting};
 use crate::commits::Commit;
 use crate::event::Mark;
-use crate::latency::Stage;
-use crate::topic::{Reader, RecordClock, Stamp, Topic};
+use crate::latency::{Latencies, Stage};
+use crate::topic::{Reader, RecordClock, Stamp, Step, Topic};
 use crate::writer::{Epoch, LatencyBook, Written};
 
 /// How long one wait for a record lasts.
@@ -22,6 +22,12 @@ const STEP_LIMIT: Duration = Duration::from_millis(50);
 
 /// The broker's stamp is cut to whole milliseconds; half of one is the fair guess.
 const STAMP_MIDDLE_US: u64 = 500;
+
+/// So many records are taken under one lock at most.
+const READY_LIMIT: u32 = 1_024;
+
+/// The clock is read once for so many records that lie ready: some twenty microseconds.
+const CLOCK_PERIOD: u32 = 32;
 
 /// What the consumer knows.
 #[derive(Debug)]
@@ -50,18 +56,25 @@ impl Seen {
         }
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>, epoch: Epoch, written: &Written) {
+    fn take(&mut self, message: &BorrowedMessage<'_>, now_us: u64) -> Option<Arrival> {
         let sighting = self.auditor.observe(message.partition(), message.key(), message.payload());
-        if let Sighting::First(mark) = sighting {
-            self.time(mark, Stamp::of(message), epoch, written);
+        match sighting {
+            Sighting::First(mark) => Some(Arrival { mark, stamp: Stamp::of(message), now_us }),
+            Sighting::Repeat | Sighting::Foreign | Sighting::Fault => None,
         }
     }
 
-    fn time(&mut self, mark: Mark, stamp: Option<Stamp>, epoch: Epoch, written: &Written) {
-        let now_us = epoch.elapsed_us();
+    /// Adds the latencies of the current second to `sum` and begins the next second.
+    pub(crate) fn take_second(&mut self, sum: &mut Latencies) {
+        self.book.take_second(sum);
+    }
+
+    /// Takes the latencies of `count` events that came alike.
+    fn time(&mut self, alike: &Arrival, count: u64, epoch: Epoch, written: &Written) {
+        let Arrival { mark, stamp, now_us } = *alike;
         let intended_us = epoch.elapsed_at(mark.intended_unix_us);
         let mut record = |stage, from: u64, to: u64| {
-            self.book.record(stage, intended_us, to.saturating_sub(from), 1);
+            self.book.record(stage, intended_us, to.saturating_sub(from), count);
         };
         record(Stage::Total, intended_us, now_us);
         let stamp_us = stamp.map(|stamp| {
@@ -75,7 +88,7 @@ impl Seen {
             Commit::At(at_us) => at_us,
             Commit::NotYet => now_us,
             Commit::Forgotten => {
-                self.commit_forgotten += 1;
+                self.commit_forgotten += count;
                 return;
             }
         };
@@ -83,8 +96,53 @@ impl Seen {
         if let Some(stamp_us) = stamp_us {
             record(Stage::CommitToStamp, committed_us, stamp_us);
         }
-        self.before_commit_answer += u64::from(committed_us == now_us);
+        if committed_us == now_us {
+            self.before_commit_answer += count;
+        }
         self.record_clock = self.record_clock.or(stamp.map(|stamp| stamp.clock));
+    }
+}
+
+/// The first appearance of an event.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    mark: Mark,
+    stamp: Option<Stamp>,
+    now_us: u64,
+}
+
+impl Arrival {
+    /// Whether all latencies of the two are the same: one transaction, one stamp, one moment.
+    fn is_like(&self, other: &Self) -> bool {
+        self.mark.transaction == other.mark.transaction
+            && self.mark.writer == other.mark.writer
+            && self.stamp == other.stamp
+            && self.now_us == other.now_us
+    }
+}
+
+/// Events that came alike, one after the other: the events of a transaction lie together in a
+/// partition, so most of them are timed in one go.
+#[derive(Debug, Default)]
+struct Alike {
+    first: Option<Arrival>,
+    count: u64,
+}
+
+impl Alike {
+    fn add(&mut self, arrival: Arrival, seen: &mut Seen, epoch: Epoch, written: &Written) {
+        if !self.first.is_some_and(|first| first.is_like(&arrival)) {
+            self.flush(seen, epoch, written);
+            self.first = Some(arrival);
+        }
+        self.count += 1;
+    }
+
+    fn flush(&mut self, seen: &mut Seen, epoch: Epoch, written: &Written) {
+        if let Some(first) = self.first.take() {
+            seen.time(&first, self.count, epoch, written);
+        }
+        self.count = 0;
     }
 }
 
@@ -100,14 +158,52 @@ pub(crate) fn follow(
     written: &Written,
     stop: &AtomicBool,
 ) -> Result<()> {
-    let take = |message: &BorrowedMessage<'_>| {
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.take(message, epoch, written);
-    };
     while !stop.load(Ordering::Acquire) {
-        reader.step(STEP_LIMIT, take)?;
+        // Waits outside of the lock; what is there then is taken under one lock.
+        let mut first = None;
+        reader.step(STEP_LIMIT, |message| {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            first = seen.take(message, epoch.elapsed_us());
+        })?;
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alike = Alike::default();
+        if let Some(arrival) = first {
+            alike.add(arrival, &mut seen, epoch, written);
+        }
+        take_ready(&mut reader, &mut seen, &mut alike, epoch, written)?;
+        alike.flush(&mut seen, epoch, written);
     }
     // Only a new reader is certain to reach the end: this one may hold old signs of it.
     let mut last = topic.reader(reader.positions())?;
-    last.read_to(&topic.ends()?, take)
+    last.read_to(&topic.ends()?, |message| {
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(arrival) = seen.take(message, epoch.elapsed_us()) {
+            seen.time(&arrival, 1, epoch, written);
+        }
+    })
+}
+
+/// Takes records as long as there are some, but not for so long that the sampler waits.
+fn take_ready(
+    reader: &mut Reader,
+    seen: &mut Seen,
+    alike: &mut Alike,
+    epoch: Epoch,
+    written: &Written,
+) -> Result<()> {
+    let mut now_us = epoch.elapsed_us();
+    for at in 1..READY_LIMIT {
+        if at % CLOCK_PERIOD == 0 {
+            now_us = epoch.elapsed_us();
+        }
+        let mut arrival = None;
+        let step = reader.step(Duration::ZERO, |message| arrival = seen.take(message, now_us))?;
+        if let Some(arrival) = arrival {
+            alike.add(arrival, seen, epoch, written);
+        }
+        if step != Step::Record {
+            return Ok(());
+        }
+    }
+    Ok(())
 }

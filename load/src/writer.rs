@@ -51,28 +51,51 @@ impl Epoch {
     }
 }
 
-/// Latencies of the current second and of the measured time.
+/// Latencies of the current second and of the measured time. Each is counted once; the second's
+/// become part of the measured time's when the second is taken.
 #[derive(Debug)]
 pub(crate) struct LatencyBook {
-    /// Since the last time that it was taken.
-    pub(crate) second: Latencies,
-    /// Of events that were intended in the measured time.
-    pub(crate) measured: Latencies,
+    /// Of events that were intended before the measured time, since the last time that it was taken.
+    early: Latencies,
+    /// Of the others, since then.
+    second: Latencies,
+    /// Of events that were intended in the measured time, without those of the current second.
+    measured: Latencies,
     measured_from_us: u64,
 }
 
 impl LatencyBook {
     /// An empty book; events intended before `measured_from_us` count for the second only.
     pub(crate) fn new(measured_from_us: u64) -> Self {
-        Self { second: Latencies::new(), measured: Latencies::new(), measured_from_us }
+        Self {
+            early: Latencies::new(),
+            second: Latencies::new(),
+            measured: Latencies::new(),
+            measured_from_us,
+        }
     }
 
     /// Counts events of one intended time.
     pub(crate) fn record(&mut self, stage: Stage, intended_us: u64, took_us: u64, count: u64) {
-        self.second.record(stage, took_us, count);
-        if intended_us >= self.measured_from_us {
-            self.measured.record(stage, took_us, count);
-        }
+        let early = intended_us < self.measured_from_us;
+        let book = if early { &mut self.early } else { &mut self.second };
+        book.record(stage, took_us, count);
+    }
+
+    /// Adds the current second's to `sum` and begins the next second.
+    pub(crate) fn take_second(&mut self, sum: &mut Latencies) {
+        sum.add(&self.early);
+        sum.add(&self.second);
+        self.measured.add(&self.second);
+        self.early.clear();
+        self.second.clear();
+    }
+
+    /// Of all events that were intended in the measured time.
+    pub(crate) fn measured(&self) -> Latencies {
+        let mut all = self.measured.clone();
+        all.add(&self.second);
+        all
     }
 }
 

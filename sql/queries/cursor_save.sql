@@ -1,6 +1,6 @@
 -- Purpose: saves how far buckets are published, many in one statement.
 --          $1 buckets, $2 epochs, $3 from, $4 upto, $5 next, $6 floor, $7 ceiling, $8 carry as text,
---          $9 position; one element per bucket.
+--          $9 position; one element per bucket. $10 system identifier, $11 timeline.
 -- Locks:   row locks on the buckets' cursors, for one short transaction.
 -- Plan:    one key lookup per bucket; the update is heap-only (no indexed column changes).
 -- Hazard:  a bucket that does not come back belongs to another instance: stop publishing it.
@@ -13,6 +13,8 @@ set from_snapshot = given.from_snapshot,
     upto_ceiling = given.upto_ceiling,
     carry = given.carry::bigint[],
     "position" = given."position",
+    system_identifier = $10,
+    timeline = $11,
     lsn = pg_current_wal_insert_lsn(),
     saved_at = clock_timestamp()
 from unnest($1::smallint[], $2::bigint[], $3::pg_snapshot[], $4::pg_snapshot[], $5::xid8[],

@@ -43,6 +43,17 @@ enum MigrateCommand {
         #[command(flatten)]
         table: TableSettings,
     },
+    /// Sets all cursors anew on a restored or promoted database; repeats every retained event.
+    ///
+    /// Writers wait while it runs. Running instances notice it and begin anew.
+    Reanchor {
+        #[command(flatten)]
+        common: CommonSettings,
+
+        /// Only says how many events would be published again.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Shows which migrations are applied; exits with 6 when some are pending.
     Status {
         #[command(flatten)]
@@ -81,6 +92,7 @@ pub(super) fn run(arguments: MigrateArguments) -> Result<ExitCode> {
     match arguments.command {
         MigrateCommand::Up { common, table } => up(settled(common)?, &table),
         MigrateCommand::Print { common, table } => print(&settled(common)?, &table),
+        MigrateCommand::Reanchor { common, dry_run } => reanchor(settled(common)?, dry_run),
         MigrateCommand::Status { common } => status(settled(common)?),
     }
 }
@@ -102,6 +114,24 @@ fn up(common: CommonSettings, table: &TableSettings) -> Result<ExitCode> {
 
 fn print(common: &CommonSettings, table: &TableSettings) -> Result<ExitCode> {
     output::answer(&migrate::print(&table.request(common)?)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reanchor(common: CommonSettings, dry_run: bool) -> Result<ExitCode> {
+    let (database, outbox) = (config::database(&common)?, config::outbox(&common)?);
+    let retained = block_on(async move {
+        let connection = connect(&database, "migrate").await?;
+        let outbox = migrate::load(connection.client(), &outbox).await?;
+        migrate::reanchor(connection.client(), &outbox, dry_run).await
+    })?;
+    output::answer(&match dry_run {
+        true => {
+            format!("{retained} retained events would be published again; nothing was changed\n")
+        }
+        false => {
+            format!("the cursors are set anew: {retained} retained events are published again\n")
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

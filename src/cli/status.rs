@@ -21,6 +21,7 @@ use crate::outbox::{Outbox, OutboxName};
 use crate::postgres::{Connection, DatabaseConfig, classify, connect};
 
 const SIZE: &str = include_str!("../../sql/queries/outbox_size.sql");
+const INSTANCES: &str = include_str!("../../sql/queries/instances.sql");
 
 /// Shows how far each bucket is published, and what waits.
 #[derive(Args, Debug)]
@@ -47,7 +48,31 @@ struct Status {
     /// Whether the counts stopped early.
     unpublished_is_lower_bound: bool,
     oldest_unpublished_age_seconds: Option<f64>,
+    generations: Vec<GenerationStatus>,
+    instances: Vec<InstanceStatus>,
     buckets: Vec<BucketStatus>,
+}
+
+/// One list partition of every bucket.
+#[derive(Debug, Serialize)]
+struct GenerationStatus {
+    generation: i32,
+    /// Whether writers fill it now.
+    is_current: bool,
+    leaves: i64,
+    /// Leaves that hold rows, published or not.
+    filled_leaves: i64,
+    size_bytes: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct InstanceStatus {
+    name: String,
+    shards: i16,
+    buckets: i64,
+    age_seconds: f64,
+    /// Below zero when the lease has run out.
+    lease_left_seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,7 +103,8 @@ pub(super) fn run(arguments: StatusArguments) -> Result<ExitCode> {
 async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
     let connection = connect(database, "status").await?;
     let outbox = migrate::load(connection.client(), name).await?;
-    let (partitions, size_bytes) = size(&connection, &outbox).await?;
+    let generations = generations(&connection, &outbox).await?;
+    let instances = instances(&connection).await?;
     let onlooker = Onlooker::new(&connection).await?;
     let mut buckets = Vec::new();
     for state in onlooker.buckets().await? {
@@ -88,27 +114,81 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
     Ok(Status {
         outbox: name.to_string(),
         database: database.display_name(),
-        partitions,
-        size_bytes,
+        partitions: generations.iter().map(|generation| generation.leaves).sum(),
+        size_bytes: generations.iter().map(|generation| generation.size_bytes).sum(),
         unpublished: buckets.iter().map(|bucket| bucket.unpublished).sum(),
         unpublished_is_lower_bound: buckets.iter().any(|bucket| bucket.unpublished_is_lower_bound),
         oldest_unpublished_age_seconds: buckets
             .iter()
             .filter_map(|bucket| bucket.oldest_unpublished_age_seconds)
             .reduce(f64::max),
+        generations,
+        instances,
         buckets,
     })
 }
 
-async fn size(connection: &Connection, outbox: &Outbox) -> Result<(i64, i64)> {
+async fn generations(connection: &Connection, outbox: &Outbox) -> Result<Vec<GenerationStatus>> {
     let tables: Vec<String> =
         (0..outbox.buckets).map(|bucket| outbox.bucket_table(Bucket(bucket))).collect();
-    let row = connection
-        .client()
-        .query_one(SIZE, &[&tables])
-        .await
-        .map_err(|cause| classify("measure the outbox", cause))?;
-    Ok((row.get("leaves"), row.get("bytes")))
+    let seconds = i32::try_from(outbox.generation_seconds).expect("a week at most");
+    let rows = connection.client().query(SIZE, &[&tables, &seconds]).await;
+    let rows = rows.map_err(|cause| classify("measure the outbox", cause))?;
+    Ok(rows
+        .iter()
+        .map(|row| GenerationStatus {
+            generation: row.get("generation"),
+            is_current: row.get("is_current"),
+            leaves: row.get("leaves"),
+            filled_leaves: row.get("filled_leaves"),
+            size_bytes: row.get("bytes"),
+        })
+        .collect())
+}
+
+async fn instances(connection: &Connection) -> Result<Vec<InstanceStatus>> {
+    let rows = connection.client().query(INSTANCES, &[]).await;
+    let rows = rows.map_err(|cause| classify("look at the relay tier", cause))?;
+    Ok(rows
+        .iter()
+        .map(|row| InstanceStatus {
+            name: row.get("name"),
+            shards: row.get("shards"),
+            buckets: row.get("buckets"),
+            age_seconds: row.get("age_seconds"),
+            lease_left_seconds: row.get("lease_left_seconds"),
+        })
+        .collect())
+}
+
+impl GenerationStatus {
+    fn line(&self) -> String {
+        format!(
+            "generation {}: {:>10} in {} of {} leaves{}\n",
+            self.generation,
+            show_bytes(self.size_bytes.unsigned_abs()),
+            self.filled_leaves,
+            self.leaves,
+            if self.is_current { ", being filled" } else { "" },
+        )
+    }
+}
+
+impl InstanceStatus {
+    fn line(&self) -> String {
+        let lease = if self.lease_left_seconds > 0.0 {
+            format!("lease for {}", show_age(Some(self.lease_left_seconds)))
+        } else {
+            format!("lease ran out {} ago", show_age(Some(-self.lease_left_seconds)))
+        };
+        format!(
+            "instance {}: {} buckets, {} shards, up {}, {lease}\n",
+            self.name,
+            self.buckets,
+            self.shards,
+            show_age(Some(self.age_seconds)),
+        )
+    }
 }
 
 impl BucketStatus {
@@ -143,12 +223,16 @@ impl Status {
     fn table(&self) -> String {
         let size = show_bytes(self.size_bytes.unsigned_abs());
         let mut text = format!(
-            "outbox {} at {}: {} buckets, {} partitions, {size}\n\n",
+            "outbox {} at {}: {} buckets, {} partitions, {size}\n",
             self.outbox,
             self.database,
             self.buckets.len(),
             self.partitions,
         );
+        text.extend(self.generations.iter().map(GenerationStatus::line));
+        text.push_str(if self.instances.is_empty() { "no instance runs\n" } else { "" });
+        text.extend(self.instances.iter().map(InstanceStatus::line));
+        text.push('\n');
         let heads = ["bucket", "epoch", "position", "saved", "unpublished", "oldest"];
         let [bucket, epoch, position, saved, unpublished, oldest] = heads;
         writeln!(
@@ -216,11 +300,28 @@ mod tests {
             unpublished: 17,
             unpublished_is_lower_bound: true,
             oldest_unpublished_age_seconds: Some(2.0),
+            generations: vec![GenerationStatus {
+                generation: 1,
+                is_current: true,
+                leaves: 16,
+                filled_leaves: 3,
+                size_bytes: 4_096,
+            }],
+            instances: vec![InstanceStatus {
+                name: "db1:7:abc".to_owned(),
+                shards: 2,
+                buckets: 5,
+                age_seconds: 90.0,
+                lease_left_seconds: -3.0,
+            }],
             buckets: vec![BucketStatus::new(state, backlog)],
         };
         let table = status.table();
         assert!(table.contains("\u{2265}17"), "{table}");
         assert!(table.contains("2.0 KiB"), "{table}");
         assert!(table.contains("waited for 2.0s"), "{table}");
+        assert!(table.contains("4.0 KiB in 3 of 16 leaves, being filled"), "{table}");
+        assert!(table.contains("db1:7:abc: 5 buckets, 2 shards, up 1.5min"), "{table}");
+        assert!(table.contains("lease ran out 3.0s ago"), "{table}");
     }
 }

@@ -8,6 +8,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::capture::ticker::Cadence;
+use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
@@ -19,17 +20,23 @@ pub mod file;
 pub mod settings;
 pub mod units;
 
-use settings::{AddedHeader, Capture, CommonSettings, Delivery, RelaySettings, Timestamp};
+use settings::{
+    AddedHeader, Capture, CommonSettings, Delivery, Promotion, RelaySettings, Timestamp,
+};
 
 /// Everything that `run` works by.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the outbox is.
     pub database: DatabaseConfig,
+    /// What to do on a server that was promoted since the cursors were saved.
+    pub on_promotion: OnPromotion,
     /// The table.
     pub outbox: OutboxName,
     /// Claim loops in this instance; `None` is one per core.
     pub shards: Option<NonZeroU16>,
+    /// Within how many seconds a dead instance's buckets are taken.
+    pub lease_seconds: u32,
     /// The pauses between two looks at the database.
     pub cadence: Cadence,
     /// Rows that are claimed at a time, per shard.
@@ -61,6 +68,9 @@ pub struct KafkaConfig {
     pub properties: Vec<(String, String)>,
 }
 
+/// Within how many seconds a dead instance's buckets are taken, if nothing else is said.
+pub const DEFAULT_LEASE_SECONDS: u32 = 10;
+
 /// The environment variable that many tools read; postrider's own name and its file come first.
 const DATABASE_URL: &str = "DATABASE_URL";
 
@@ -72,10 +82,13 @@ impl Config {
     /// each other.
     pub fn resolve(common: &CommonSettings, relay: &RelaySettings) -> Result<Self> {
         check_modes(relay)?;
+        let database = database(common)?;
         Ok(Self {
-            database: database(common)?,
+            on_promotion: on_promotion(relay, &database),
+            database,
             outbox: outbox(common)?,
             shards: relay.shards,
+            lease_seconds: lease_seconds(relay)?,
             cadence: cadence(relay)?,
             page_rows: relay.page_rows.map_or(5_000, std::num::NonZeroU32::get),
             max_in_flight_bytes: relay.max_in_flight_bytes.map_or(8 << 20, |size| size.bytes()),
@@ -132,6 +145,26 @@ fn check_modes(relay: &RelaySettings) -> Result<()> {
         .with_remedy("leave --delivery out, and let consumers drop repeats by the header id"));
     }
     Ok(())
+}
+
+fn on_promotion(relay: &RelaySettings, database: &DatabaseConfig) -> OnPromotion {
+    match relay.on_promotion {
+        Some(Promotion::Follow) => OnPromotion::Follow,
+        Some(Promotion::Refuse) => OnPromotion::Refuse,
+        None if database.names_several_servers() => OnPromotion::Follow,
+        None => OnPromotion::Refuse,
+    }
+}
+
+/// The file has no parser of its own that knows the range.
+fn lease_seconds(relay: &RelaySettings) -> Result<u32> {
+    match relay.lease_seconds.unwrap_or(DEFAULT_LEASE_SECONDS) {
+        seconds @ 1..=3_600 => Ok(seconds),
+        seconds => {
+            Err(Error::new(ErrorKind::Config, format!("a lease cannot last {seconds} seconds"))
+                .with_remedy("give --lease-seconds between 1 and 3600"))
+        }
+    }
 }
 
 fn cadence(relay: &RelaySettings) -> Result<Cadence> {

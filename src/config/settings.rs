@@ -131,6 +131,22 @@ pub struct RelaySettings {
     )]
     pub shards: Option<NonZeroU16>,
 
+    /// Takes a dead instance's buckets within this time [default: 10].
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=3600),
+        env = "POSTRIDER_LEASE_SECONDS",
+        hide_env = true,
+        help_heading = "Pace"
+    )]
+    pub lease_seconds: Option<u32>,
+
+    /// Goes on, or refuses, when the server was promoted since the cursors were saved [default: follow where
+    /// the URL names several servers, else refuse].
+    #[arg(long, env = "POSTRIDER_ON_PROMOTION", hide_env = true, help_heading = "Source")]
+    pub on_promotion: Option<Promotion>,
+
     /// Looks at the database at most this often, while traffic is thin [default: 5ms].
     #[arg(
         long,
@@ -231,6 +247,8 @@ impl RelaySettings {
             property: [below.property, self.property].concat(),
             properties: [below.properties, self.properties].concat(),
             shards: self.shards.or(below.shards),
+            lease_seconds: self.lease_seconds.or(below.lease_seconds),
+            on_promotion: self.on_promotion.or(below.on_promotion),
             tick_min: self.tick_min.or(below.tick_min),
             tick_max: self.tick_max.or(below.tick_max),
             page_rows: self.page_rows.or(below.page_rows),
@@ -329,6 +347,16 @@ pub enum Timestamp {
     Send,
     /// The row's `created_at`.
     Created,
+}
+
+/// What to do when the server was promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Promotion {
+    /// Go on from the cursors that reached the promoted server.
+    Follow,
+    /// Wait for an operator: it may be a restored backup.
+    Refuse,
 }
 
 /// A header that is added on request.

@@ -1,4 +1,4 @@
-//! An Apache Kafka broker of our own: one node, broker and controller (KRaft).
+//! An Apache Kafka broker of our own: broker and controller in one node (KRaft), alone or one of some.
 //!
 //! Promises: a client gets the broker in its metadata when `start` returns, and every partition on
 //! the data has its leader; records survive `stop`,
@@ -9,11 +9,11 @@ use super::error::EmbeddedError;
 use super::folder;
 use super::host::Host;
 use super::java::Java;
-use super::kafka_files::{self, OWN_PROPERTIES, VERSION};
+use super::kafka_files::{self, OWN_PROPERTIES, Place, VERSION};
 use super::port::free_port;
 use super::server::{Launch, Server, Signal, Workspace};
 use rdkafka::ClientConfig;
-use rdkafka::metadata::MetadataPartition;
+use rdkafka::metadata::{MetadataBroker, MetadataPartition};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpStream};
@@ -62,6 +62,9 @@ pub struct KafkaOptions {
     pub partitions: u32,
     /// Whether unknown topics are made.
     pub topic_creation: TopicCreation,
+    /// The port of a proxy: the broker listens on one port more, [`Kafka::proxied_port`], and tells the
+    /// clients that come to it that it is to be reached at this one.
+    pub proxy_port: Option<u16>,
     /// Broker properties, after ours: the last one wins.
     pub properties: Vec<(String, String)>,
     /// The Java heap.
@@ -80,6 +83,7 @@ impl Default for KafkaOptions {
             host: Host::default(),
             partitions: 8,
             topic_creation: TopicCreation::default(),
+            proxy_port: None,
             properties: Vec::new(),
             heap: Heap { initial_megabytes: 256, largest_megabytes: 512 },
             compiler: JavaCompiler::default(),
@@ -97,7 +101,7 @@ pub struct Kafka {
     java: Java,
     class_path: OsString,
     brokers: String,
-    port: u16,
+    place: Place,
 }
 
 impl Kafka {
@@ -107,25 +111,35 @@ impl Kafka {
     /// When Java 17 or Kafka's jars are neither there nor fetched, a property is refused, or the
     /// broker does not start.
     pub fn start(options: KafkaOptions, progress: &dyn Fn(&str)) -> Result<Self, EmbeddedError> {
-        check_properties(&options.properties)?;
-        let java = Java::find(&options.host)?;
-        let jars = kafka_files::jars(&options.host, progress)?;
         let begin = Instant::now();
-        let class_path = kafka_files::class_path(&jars)?;
-        let workspace = Workspace::create(&options.host, "kafka")?;
-        folder::make(&temporary_folder(workspace.folder()), 0o700, workspace.run_as())?;
-        let server = Server::new(workspace, format!("Kafka {VERSION}"));
-        let mut kafka = Self { server, options, java, class_path, brokers: String::new(), port: 0 };
-        kafka.choose_ports()?;
-        kafka.format()?;
+        let mut kafka = Self::prepare(options, progress)?;
+        let controller = free_port()?;
+        kafka.settle(1, vec![(1, controller)])?;
+        kafka.format(&new_identity())?;
         kafka.start_somewhere()?;
         progress(&format!(
             "Apache Kafka {VERSION} (Java {}) ready on port {} in {:.1} s",
             kafka.java.version,
-            kafka.port,
+            kafka.place.broker,
             begin.elapsed().as_secs_f64()
         ));
         Ok(kafka)
+    }
+
+    /// A broker that is not formatted, and has no place yet.
+    pub(super) fn prepare(
+        options: KafkaOptions,
+        progress: &dyn Fn(&str),
+    ) -> Result<Self, EmbeddedError> {
+        check_properties(&options.properties)?;
+        let java = Java::find(&options.host)?;
+        let jars = kafka_files::jars(&options.host, progress)?;
+        let class_path = kafka_files::class_path(&jars)?;
+        let workspace = Workspace::create(&options.host, "kafka")?;
+        folder::make(&temporary_folder(workspace.folder()), 0o700, workspace.run_as())?;
+        let server = Server::new(workspace, format!("Kafka {VERSION}"));
+        let (brokers, place) = (String::new(), Place::default());
+        Ok(Self { server, options, java, class_path, brokers, place })
     }
 
     /// Starts the stopped or killed broker on the same data and port. After a kill this takes about
@@ -138,7 +152,8 @@ impl Kafka {
             ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
         let arguments = ["kafka.Kafka".into(), self.properties_file().into()];
         self.server.start(&self.launch("Kafka", arguments), self.options.start_deadline, |_| {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() && answers(&client)
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.place.broker)).is_ok()
+                && answers(&client, &self.place)
         })
     }
 
@@ -185,7 +200,13 @@ impl Kafka {
     /// The broker's port.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.place.broker
+    }
+
+    /// The port behind the proxy that [`KafkaOptions::proxy_port`] names.
+    #[must_use]
+    pub fn proxied_port(&self) -> Option<u16> {
+        self.place.proxied.map(|(port, _)| port)
     }
 
     /// The broker's version.
@@ -214,16 +235,23 @@ impl Kafka {
         self.server.process_id()
     }
 
-    fn choose_ports(&mut self) -> Result<(), EmbeddedError> {
-        self.port = free_port()?;
-        self.brokers = format!("127.0.0.1:{}", self.port);
-        let mut controller = free_port()?;
-        while controller == self.port {
-            controller = free_port()?;
-        }
+    /// Chooses ports, for a node of the cluster with these controllers.
+    pub(super) fn settle(
+        &mut self,
+        node: u32,
+        controllers: Vec<(u32, u16)>,
+    ) -> Result<(), EmbeddedError> {
+        let mut taken: Vec<u16> = controllers.iter().map(|(_, port)| *port).collect();
+        let broker = port_besides(&mut taken)?;
+        let proxied = match self.options.proxy_port {
+            None => None,
+            Some(proxy) => Some((port_besides(&mut taken)?, proxy)),
+        };
+        self.place = Place { node, broker, controllers, proxied };
+        self.brokers = format!("127.0.0.1:{broker}");
         let text = kafka_files::properties(
             &self.data_folder(),
-            (self.port, controller),
+            &self.place,
             self.options.partitions,
             self.options.topic_creation == TopicCreation::Automatic,
             &self.options.properties,
@@ -232,13 +260,11 @@ impl Kafka {
     }
 
     /// Writes the cluster's identity and first metadata, as a new cluster needs.
-    fn format(&self) -> Result<(), EmbeddedError> {
-        let identity = cluster_identity(uuid::Uuid::new_v4().as_u128());
-        let arguments =
-            ["kafka.tools.StorageTool", "format", "--cluster-id", identity.as_str(), "--config"]
-                .map(OsString::from)
-                .into_iter()
-                .chain([self.properties_file().into()]);
+    pub(super) fn format(&self, identity: &str) -> Result<(), EmbeddedError> {
+        let arguments = ["kafka.tools.StorageTool", "format", "--cluster-id", identity, "--config"]
+            .map(OsString::from)
+            .into_iter()
+            .chain([self.properties_file().into()]);
         let launch = self.launch("formatting Kafka's storage", arguments);
         self.server.workspace.run(&launch, FORMAT_DEADLINE)
     }
@@ -250,7 +276,8 @@ impl Kafka {
                 return Err(error);
             }
             tries += 1;
-            self.choose_ports()?;
+            let controller = free_port()?;
+            self.settle(1, vec![(1, controller)])?;
         }
         Ok(())
     }
@@ -315,6 +342,22 @@ fn check_properties(properties: &[(String, String)]) -> Result<(), EmbeddedError
     }
 }
 
+/// A free port that is none of those that were chosen before.
+fn port_besides(taken: &mut Vec<u16>) -> Result<u16, EmbeddedError> {
+    loop {
+        let port = free_port()?;
+        if !taken.contains(&port) {
+            taken.push(port);
+            return Ok(port);
+        }
+    }
+}
+
+/// The identity of a new cluster.
+pub(super) fn new_identity() -> String {
+    cluster_identity(uuid::Uuid::new_v4().as_u128())
+}
+
 /// Kafka writes a cluster's number as 16 bytes in URL-safe base64 without padding: 22 characters.
 /// The first bit is dropped: a first character `-` would be read as an option.
 fn cluster_identity(number: u128) -> String {
@@ -328,20 +371,22 @@ fn cluster_identity(number: u128) -> String {
     (0..22).map(digit).collect()
 }
 
-/// True when the broker has registered itself, so that a client finds it in the metadata, and leads
-/// every partition that it had before: each one is asked, because the metadata is a little ahead.
-fn answers(client: &BaseProducer) -> bool {
+/// True when the broker has registered itself, so that a client finds it in the metadata, and every
+/// partition that it had before has a leader: each one is asked, because the metadata is a little
+/// ahead. In a cluster the other nodes may be away, and their partitions with them.
+fn answers(client: &BaseProducer, place: &Place) -> bool {
     const WAIT: Duration = Duration::from_secs(1);
     let client = client.client();
     let Ok(metadata) = client.fetch_metadata(None, WAIT) else { return false };
+    let registered = |broker: &MetadataBroker| u32::try_from(broker.id()) == Ok(place.node);
     let leads = |topic: &str, partition: &MetadataPartition| {
         partition.leader() >= 0 && client.fetch_watermarks(topic, partition.id(), WAIT).is_ok()
     };
-    !metadata.brokers().is_empty()
-        && metadata
-            .topics()
-            .iter()
-            .all(|topic| topic.partitions().iter().all(|partition| leads(topic.name(), partition)))
+    metadata.brokers().iter().any(registered)
+        && (place.controllers.len() > 1
+            || metadata.topics().iter().all(|topic| {
+                topic.partitions().iter().all(|partition| leads(topic.name(), partition))
+            }))
 }
 
 fn is_port_taken(error: &EmbeddedError) -> bool {

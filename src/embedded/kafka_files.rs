@@ -55,36 +55,80 @@ pub(super) fn class_path(jars: &Path) -> Result<OsString, EmbeddedError> {
     })
 }
 
+/// Where a node and its cluster are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// This node's number.
+    pub(super) node: u32,
+    /// The port for clients and other brokers.
+    pub(super) broker: u16,
+    /// Each node's number and the port of its controller.
+    pub(super) controllers: Vec<(u32, u16)>,
+    /// A second port for clients, and the port of the proxy by which they are told to reach it.
+    pub(super) proxied: Option<(u16, u16)>,
+}
+
+impl Place {
+    fn listeners(&self) -> (String, String) {
+        let (_, controller) = self
+            .controllers
+            .iter()
+            .find(|(node, _)| *node == self.node)
+            .expect("a node is one of its cluster");
+        let own = format!("BROKER://127.0.0.1:{}", self.broker);
+        let listeners = format!("listeners={own},CONTROLLER://127.0.0.1:{controller}");
+        let advertised = format!("advertised.listeners={own}");
+        match self.proxied {
+            None => (listeners, advertised),
+            Some((listens, proxy)) => (
+                format!("{listeners},PROXIED://127.0.0.1:{listens}"),
+                format!("{advertised},PROXIED://127.0.0.1:{proxy}"),
+            ),
+        }
+    }
+
+    fn voters(&self) -> String {
+        let voter = |(node, port): &(u32, u16)| format!("{node}@127.0.0.1:{port}");
+        self.controllers.iter().map(voter).collect::<Vec<_>>().join(",")
+    }
+}
+
 /// `server.properties` of one node that is broker and controller.
 pub(super) fn properties(
     data: &Path,
-    ports: (u16, u16),
+    place: &Place,
     partitions: u32,
     creates_topics: bool,
     more: &[(String, String)],
 ) -> String {
-    let (broker, controller) = ports;
+    let (listeners, advertised_listeners) = place.listeners();
+    // As many copies as there are nodes, and one of them may be away.
+    let copies = place.controllers.len().min(3);
+    let in_sync = copies.div_ceil(2);
     let mut lines = vec![
         "process.roles=broker,controller".to_owned(),
-        "node.id=1".to_owned(),
-        format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
-        format!("listeners=BROKER://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"),
-        format!("advertised.listeners=BROKER://127.0.0.1:{broker}"),
+        format!("node.id={}", place.node),
+        format!("controller.quorum.voters={}", place.voters()),
+        listeners,
+        advertised_listeners,
         "inter.broker.listener.name=BROKER".to_owned(),
         "controller.listener.names=CONTROLLER".to_owned(),
-        "listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT".to_owned(),
+        "listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT"
+            .to_owned(),
         format!("log.dirs={}", data.display()),
         format!("num.partitions={partitions}"),
         format!("auto.create.topics.enable={creates_topics}"),
         "group.initial.rebalance.delay.ms=0".to_owned(),
-        // One broker has one copy of everything, and needs few internal partitions.
-        "offsets.topic.replication.factor=1".to_owned(),
+        format!("default.replication.factor={copies}"),
+        format!("min.insync.replicas={in_sync}"),
+        // So small a cluster needs few internal partitions.
+        format!("offsets.topic.replication.factor={copies}"),
         "offsets.topic.num.partitions=4".to_owned(),
-        "transaction.state.log.replication.factor=1".to_owned(),
-        "transaction.state.log.min.isr=1".to_owned(),
+        format!("transaction.state.log.replication.factor={copies}"),
+        format!("transaction.state.log.min.isr={in_sync}"),
         "transaction.state.log.num.partitions=4".to_owned(),
-        "share.coordinator.state.topic.replication.factor=1".to_owned(),
-        "share.coordinator.state.topic.min.isr=1".to_owned(),
+        format!("share.coordinator.state.topic.replication.factor={copies}"),
+        format!("share.coordinator.state.topic.min.isr={in_sync}"),
         "share.coordinator.state.topic.num.partitions=4".to_owned(),
         // After a kill the broker may register again only when its old session is over: 9 s by
         // default. Much less would fence a broker that a busy machine holds up.
@@ -114,7 +158,32 @@ mod tests {
     #[test]
     fn callers_properties_come_last() {
         let more = [("num.partitions".to_owned(), "3".to_owned())];
-        let text = properties(Path::new("/data"), (1, 2), 8, true, &more);
+        let text = properties(Path::new("/data"), &alone(), 8, true, &more);
         assert!(text.rfind("num.partitions=3") > text.rfind("num.partitions=8"), "{text}");
+    }
+
+    fn alone() -> Place {
+        Place { node: 1, broker: 1, controllers: vec![(1, 2)], proxied: None }
+    }
+
+    #[test]
+    fn clients_are_told_of_the_proxy() {
+        let place = Place { proxied: Some((3, 4)), ..alone() };
+        let text = properties(Path::new("/data"), &place, 8, true, &[]);
+        let listeners =
+            "listeners=BROKER://127.0.0.1:1,CONTROLLER://127.0.0.1:2,PROXIED://127.0.0.1:3";
+        assert!(text.lines().any(|line| line == listeners), "{text}");
+        assert!(text.contains("advertised.listeners=BROKER://127.0.0.1:1,PROXIED://127.0.0.1:4"));
+        assert!(text.contains("default.replication.factor=1\nmin.insync.replicas=1\n"), "{text}");
+    }
+
+    #[test]
+    fn of_three_copies_two_must_be_there() {
+        let place = Place { controllers: vec![(1, 2), (2, 4), (3, 6)], node: 2, ..alone() };
+        let text = properties(Path::new("/data"), &place, 8, true, &[]);
+        assert!(text.contains("default.replication.factor=3\nmin.insync.replicas=2\n"), "{text}");
+        assert!(
+            text.contains("controller.quorum.voters=1@127.0.0.1:2,2@127.0.0.1:4,3@127.0.0.1:6")
+        );
     }
 }

@@ -13,6 +13,7 @@ mod account;
 mod archive;
 mod broker;
 mod cache;
+mod cluster;
 mod error;
 mod folder;
 mod guardian;
@@ -30,6 +31,7 @@ mod server;
 mod standby;
 
 pub use broker::Broker;
+pub use cluster::KafkaCluster;
 pub use error::EmbeddedError;
 pub use host::Host;
 pub use kafka::{Heap, JavaCompiler, Kafka, KafkaOptions, TopicCreation};

@@ -7,6 +7,7 @@
 //! without meaning.
 
 mod load;
+mod reanchor;
 mod registry;
 mod status;
 
@@ -18,6 +19,7 @@ use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
 
 pub use crate::outbox::{Outbox, OutboxName, PayloadType};
 pub use load::load;
+pub use reanchor::reanchor;
 pub use status::{MigrationStatus, Status, status};
 
 use crate::error::{Error, ErrorKind, Result};

@@ -41,6 +41,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "interface",
         sql: include_str!("../../sql/migrations/0003_interface.sql"),
     },
+    Migration { version: 4, name: "tier", sql: include_str!("../../sql/migrations/0004_tier.sql") },
 ];
 
 impl Migration {

@@ -61,6 +61,11 @@ impl DatabaseConfig {
         format!("{}/{database}", servers.join(","))
     }
 
+    /// Whether a failover from one server to another is provided for.
+    pub fn names_several_servers(&self) -> bool {
+        servers(&self.driver).count() > 1
+    }
+
     /// The longest that opening a connection may take, every host counted.
     pub(super) fn patience(&self) -> Option<Duration> {
         let hosts = u32::try_from(servers(&self.driver).count()).unwrap_or(u32::MAX);

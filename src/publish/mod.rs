@@ -1,8 +1,8 @@
 //! The crossing to Kafka: a bounded channel, one publishing thread, and the reports on the way back.
 //!
 //! Promises: records go to the producer in the order in which the batches were sent; a batch is
-//! reported as delivered when each of its records was acknowledged; after the first failure nothing
-//! more is sent. Must not: know PostgreSQL, cursors, or which bucket an event came from.
+//! reported as delivered when each of its records was acknowledged; after the first failure, and
+//! after the end of the lease, nothing more is sent. Must not: know PostgreSQL, cursors, or which bucket an event came from.
 //! Fails: once, by [`Report::Failed`]; the publisher is then of no more use and must be replaced.
 //!
 //! ```text
@@ -15,6 +15,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::Notify;
@@ -23,10 +24,12 @@ use crate::encode::{Encoder, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
 use crate::ledger::BatchNumber;
+use permit::Permit;
 
 pub mod existing;
 pub mod kafka;
 pub mod null;
+pub mod permit;
 pub mod settings;
 mod topics;
 
@@ -139,6 +142,7 @@ impl<R: LendEvent> Publisher<R> {
         name: &str,
         batches_max: usize,
         encoder: Encoder,
+        permit: Arc<Permit>,
         make: impl FnOnce(Reports) -> Result<P>,
     ) -> Result<Self> {
         let (batches, inlet) = crossbeam_channel::bounded(batches_max);
@@ -148,7 +152,7 @@ impl<R: LendEvent> Publisher<R> {
         let producer = make(back.clone())?;
         let thread = std::thread::Builder::new()
             .name(format!("publish-{name}"))
-            .spawn(move || publish(&inlet, encoder, producer, &back))
+            .spawn(move || publish(&inlet, encoder, producer, &permit, &back))
             .map_err(|cause| {
                 Error::new(ErrorKind::Internal, format!("no thread to publish: {cause}"))
             })?;
@@ -216,6 +220,7 @@ fn publish<R: LendEvent, P: Produce>(
     inlet: &Receiver<Batch<R>>,
     mut encoder: Encoder,
     mut producer: P,
+    permit: &Permit,
     reports: &Reports,
 ) {
     let _wake = WakeAtEnd(&reports.wake);
@@ -223,7 +228,12 @@ fn publish<R: LendEvent, P: Produce>(
         if reports.has_failed() {
             continue;
         }
-        if let Err(error) = publish_batch(&batch, &mut encoder, &mut producer) {
+        let sent = if permit.covers(Instant::now()) {
+            publish_batch(&batch, &mut encoder, &mut producer)
+        } else {
+            Err(Error::new(ErrorKind::Fenced, "the lease ran out; nothing more is sent"))
+        };
+        if let Err(error) = sent {
             reports.failed(error);
         }
     }

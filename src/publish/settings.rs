@@ -117,6 +117,7 @@ mod tests {
         for (name, value) in [
             ("acks", "1"),
             ("enable.idempotence", "false"),
+            ("enable.gapless.guarantee", "false"),
             ("partitioner", "consistent"),
             ("retries", "0"),
             ("bootstrap.servers", "x:1"),

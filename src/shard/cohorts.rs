@@ -23,6 +23,19 @@ pub(super) fn merge(cohorts: Vec<CohortCursor>) -> Vec<CohortCursor> {
     merge_where(cohorts, Cursor::is_finished)
 }
 
+/// The cohorts without these buckets.
+pub(super) fn without(cohorts: Vec<CohortCursor>, leaving: &[Bucket]) -> Vec<CohortCursor> {
+    let stays = |bucket: &Bucket| !leaving.contains(bucket);
+    cohorts
+        .into_iter()
+        .map(|CohortCursor { cohort, cursor }| CohortCursor {
+            cohort: cohort.iter().copied().filter(stays).collect(),
+            cursor,
+        })
+        .filter(|at| !at.cohort.is_empty())
+        .collect()
+}
+
 fn merge_where(cohorts: Vec<CohortCursor>, may: impl Fn(&Cursor) -> bool) -> Vec<CohortCursor> {
     let mut merged: Vec<(Vec<Bucket>, Cursor)> = Vec::new();
     for CohortCursor { cohort, cursor } in cohorts {
@@ -81,6 +94,14 @@ mod tests {
             (Bucket(3), Cursor::initial()),
         ]);
         assert_eq!(buckets(&cohorts), [vec![0, 2], vec![1], vec![3]]);
+    }
+
+    #[test]
+    fn a_bucket_that_leaves_takes_nobody_with_it() {
+        let cohorts = group((0..4).map(|bucket| (Bucket(bucket), at(10))).collect());
+        let left = without(cohorts, &[Bucket(1), Bucket(2)]);
+        assert_eq!(buckets(&left), [vec![0, 3]]);
+        assert_eq!(without(left, &[Bucket(0), Bucket(3)]), []);
     }
 
     #[test]

@@ -26,15 +26,16 @@ use crate::capture::poll::{ClaimedRow, Poller};
 use crate::cursor::{CohortCursor, Cursor};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Bucket;
 use crate::ledger::{Ledger, Limit};
 use crate::monitor::ShardGauge;
 use crate::publish::{Batch, Publisher, Report};
 use crate::tick::Tick;
 
 mod cohorts;
+pub mod holdings;
 mod outgoing;
 
+use holdings::Holdings;
 use outgoing::Outgoing;
 
 /// Batches between claim and acknowledgement.
@@ -64,6 +65,7 @@ pub struct Shard {
     store: Arc<CursorStore>,
     ticks: watch::Receiver<Arc<Tick>>,
     stop: watch::Receiver<bool>,
+    holdings: Holdings,
     gauge: Arc<ShardGauge>,
     ledger: Ledger<CohortCursor>,
     cohorts: Vec<CohortCursor>,
@@ -85,14 +87,16 @@ pub struct Wiring {
     pub ticks: watch::Receiver<Arc<Tick>>,
     /// Becomes true when no more is to be claimed.
     pub stop: watch::Receiver<bool>,
+    /// Which buckets are its own.
+    pub holdings: Holdings,
     /// What operators see.
     pub gauge: Arc<ShardGauge>,
 }
 
 impl Shard {
-    /// A shard for these buckets, each at its saved cursor.
-    pub fn new(wiring: Wiring, cursors: Vec<(Bucket, Cursor)>, limits: ShardLimits) -> Self {
-        let Wiring { poller, publisher, store, ticks, stop, gauge } = wiring;
+    /// A shard that has no bucket in hand yet.
+    pub fn new(wiring: Wiring, limits: ShardLimits) -> Self {
+        let Wiring { poller, publisher, store, ticks, stop, holdings, gauge } = wiring;
         let limit = Limit { bytes: limits.in_flight_bytes, batches: BATCHES_MAX };
         Self {
             poller,
@@ -100,9 +104,10 @@ impl Shard {
             store,
             ticks,
             stop,
+            holdings,
             gauge,
             ledger: Ledger::new(limit),
-            cohorts: cohorts::group(cursors),
+            cohorts: Vec::new(),
             turn: 0,
             page_rows: limits.page_rows,
             row_bytes: 1,
@@ -126,6 +131,7 @@ impl Shard {
     async fn work(&mut self) -> Result<()> {
         while !*self.stop.borrow() {
             self.settle()?;
+            self.follow_holdings().await?;
             match self.next_claim() {
                 Some(index) if self.ledger.has_room() => self.claim_page(index).await?,
                 Some(_) | None => self.wait().await,
@@ -135,6 +141,26 @@ impl Shard {
         while !self.ledger.is_empty() {
             self.publisher.reported().await;
             self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Claims no more for buckets that are to be given up, lets those go whose last page is done, and
+    /// begins with new ones at their saved cursors.
+    async fn follow_holdings(&mut self) -> Result<()> {
+        if !self.holdings.settle(self.ledger.pages_finished()) {
+            return Ok(());
+        }
+        let leaving = self.holdings.leave(self.ledger.pages_opened());
+        if !leaving.is_empty() {
+            self.cohorts = cohorts::without(std::mem::take(&mut self.cohorts), &leaving);
+        }
+        let joining = self.holdings.join();
+        if !joining.is_empty() {
+            // One that was ours a moment ago may have a cursor that is not saved yet.
+            self.store.save_all().await?;
+            let cursors = self.store.load(&joining).await?;
+            self.cohorts.extend(cohorts::group(cursors));
         }
         Ok(())
     }
@@ -188,13 +214,14 @@ impl Shard {
     /// Waits until there is a tick, a report, or the word to stop.
     async fn wait(&mut self) {
         // An empty page that was just closed is finished already.
-        if self.ledger.is_front_finished() {
+        if self.ledger.is_front_finished() || self.holdings.is_due(self.ledger.pages_finished()) {
             return;
         }
         let ended = tokio::select! {
             changed = self.ticks.changed() => changed.is_err(),
             () = self.publisher.reported() => false,
             changed = self.stop.changed() => changed.is_err(),
+            changed = self.holdings.changed() => changed.is_err(),
         };
         if ended {
             // The relay has let go of the session; it ends this shard too.

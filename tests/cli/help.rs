@@ -48,6 +48,8 @@ fn run_knows_every_flag() {
         "outbox",
         "brokers",
         "shards",
+        "lease-seconds",
+        "on-promotion",
         "capture",
         "delivery",
         "topic",

@@ -68,6 +68,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("capture::pgoutput", Core, &[]),
     ("capture", PostgresEdge, &[TOKIO, POSTGRES]),
     ("cursors", PostgresEdge, &[TOKIO, POSTGRES]),
+    ("lease::plan", Core, &[]),
     ("lease", PostgresEdge, &[TOKIO, POSTGRES]),
     ("migrate", PostgresEdge, &[TOKIO, POSTGRES]),
     ("parked", PostgresEdge, &[TOKIO, POSTGRES]),

@@ -10,6 +10,7 @@ mod database;
 mod mutants;
 mod relay;
 mod script;
+mod tier;
 
 use proptest::prelude::*;
 

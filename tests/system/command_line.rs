@@ -150,7 +150,7 @@ pub(crate) async fn run_ends_well_by_either_signal(url: &str, brokers: &str) {
         assert_eq!(stop(relay, signal), Some(0), "{signal}");
         assert_eq!(status(url)["unpublished"], 0);
     }
-    assert!(!status(url)["buckets"][0]["owner"].is_null());
+    assert!(status(url)["buckets"][0]["owner"].is_null(), "who stops lets its buckets go");
 }
 
 /// With everything in place `check` finds no problem; with an event that names no topic it does. It
@@ -197,6 +197,10 @@ pub(crate) async fn check_names_what_a_role_lacks(url: &str, brokers: &str) {
     let remedy = "grant update on postrider.cursor";
     assert_check(&limited, brokers, 4, &["may not update postrider.cursor", remedy]);
     execute(&admin, &format!("grant update on postrider.cursor to \"{role}\"")).await;
+    let remedy = "grant insert on postrider.instance";
+    assert_check(&limited, brokers, 4, &["may not insert postrider.instance", remedy]);
+    let rights = "insert, update, delete on postrider.instance";
+    execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
     execute(&admin, &format!("revoke select on sequence public.outbox_seq_seq from \"{role}\""))
         .await;
     let remedy = "grant select on sequence public.outbox_seq_seq";

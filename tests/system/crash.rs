@@ -1,72 +1,16 @@
 //! Crashes and cuts in full flight: nothing lost, nothing invented, order kept after dropping repeats.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use postrider::audit::{Fate, Verdict};
+use postrider::audit::Fate;
 use postrider::embedded::{KafkaOptions, StopMode};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::support::servers::servers;
 use crate::support::writer::{AGGREGATE_TYPE, Inserted, insert_event};
-use crate::support::{Fixture, History, RelayProcess, Writer, start_kafka, start_postgres};
-
-const AGGREGATES: u32 = 30;
-
-/// Writers that go on until they are told to stop.
-struct Traffic {
-    stop: Arc<AtomicBool>,
-    writers: JoinSet<()>,
-}
-
-impl Traffic {
-    async fn start(fixture: &Fixture, history: &History, sessions: u32) -> Self {
-        Writer::create_aggregates(fixture, AGGREGATES).await;
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut writers = JoinSet::new();
-        for session in 0..sessions {
-            let mut writer = Writer::new(fixture, history).await;
-            let stop = Arc::clone(&stop);
-            writers.spawn(async move {
-                let mut round = session;
-                while !stop.load(Ordering::Relaxed) {
-                    let aggregate = 1 + round % AGGREGATES;
-                    if round % 9 == 8 {
-                        writer.roll_back(&[aggregate]).await;
-                    } else {
-                        writer.commit(&[aggregate]).await;
-                    }
-                    round += 7;
-                }
-            });
-        }
-        Self { stop, writers }
-    }
-
-    async fn stop(mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        while let Some(ended) = self.writers.join_next().await {
-            ended.expect("no writer panics");
-        }
-    }
-}
-
-/// Lets the writers end and everything be published, stops the relay, and audits.
-async fn finish(
-    traffic: Traffic,
-    relay: RelayProcess,
-    fixture: &Fixture,
-    history: &History,
-) -> Verdict {
-    traffic.stop().await;
-    fixture.wait_published().await;
-    assert!(relay.stop().await.success());
-    history.audit(fixture)
-}
+use crate::support::{Fixture, History, RelayProcess, Traffic, start_kafka, start_postgres};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_kills_in_full_flight_and_other_shard_counts() {
@@ -81,8 +25,7 @@ async fn five_kills_in_full_flight_and_other_shard_counts() {
     }
     let relay = RelayProcess::start(&fixture, &["--shards", "4"]);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let verdict = finish(traffic, relay, &fixture, &history).await;
-    println!("{verdict}");
+    let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -126,7 +69,7 @@ async fn cut_sessions_are_made_again() {
         assert!(cut > 0, "the relay's sessions carry its name");
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let verdict = finish(traffic, relay, &fixture, &history).await;
+    let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -240,26 +183,6 @@ async fn nothing_is_published_that_a_crash_of_postgresql_takes_back() {
     assert!(verdict.holds(), "{verdict}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_stands_by_takes_over() {
-    let fixture = Fixture::new("takes_over").await;
-    let history = History::default();
-    let traffic = Traffic::start(&fixture, &history, 3).await;
-    let mut working = RelayProcess::start(&fixture, &["--shards", "2"]);
-    working.wait_until_it_says("relaying").await;
-    for shards in ["3", "1"] {
-        let waiting = RelayProcess::start(&fixture, &["--shards", shards]);
-        waiting.wait_until_it_says("standing by").await;
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        working.kill();
-        waiting.wait_until_it_says("relaying").await;
-        working = waiting;
-    }
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    let verdict = finish(traffic, working, &fixture, &history).await;
-    assert!(verdict.holds(), "{verdict}");
-}
-
 /// A relay whose buckets were taken by a higher epoch must not move their cursors any more; here
 /// nobody else works, so that it steps down and takes them again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -274,7 +197,7 @@ async fn a_higher_epoch_is_noticed() {
     other.query(taken, &[]).await.expect("the cursors are there");
     relay.wait_until_it_says("another instance has taken buckets").await;
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let verdict = finish(traffic, relay, &fixture, &history).await;
+    let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
 
@@ -331,7 +254,6 @@ async fn a_refused_batch_replaces_the_producer() {
     }
     relay.wait_until_it_says("the producer is replaced").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let verdict = finish(traffic, relay, &fixture, &history).await;
-    println!("{verdict}");
+    let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use postrider::capture::poll::claim_sql;
 use postrider::capture::ticker::{Cadence, Ticker};
-use postrider::cursors::{self, CursorStore};
+use postrider::cursors::{self, CursorStore, OnPromotion};
 use postrider::error::{Error, ErrorKind};
 use postrider::event::Bucket;
+use postrider::lease::{Lease, Terms};
 use postrider::migrate::{self, Outbox, OutboxName, PayloadType, Request};
 use postrider::postgres::{Connection, DatabaseConfig, PgSnapshot, Xid8, connect};
 use postrider::snapshot::Snapshot;
@@ -41,6 +42,10 @@ fn assert_schema(error: &Error, word: &str) {
     assert!(error.remedy().is_some(), "{error}");
 }
 
+/// All migrations, in their order.
+pub(crate) const TITLES: &[&str] =
+    &["0000 registry", "0001 control", "0002 outbox", "0003 interface", "0004 tier"];
+
 fn named(outbox: &str) -> Request {
     Request { outbox: outbox.parse().unwrap(), ..Request::default() }
 }
@@ -48,8 +53,7 @@ fn named(outbox: &str) -> Request {
 /// The second run does nothing, and what was made works.
 pub(crate) async fn up_is_idempotent(url: &str) {
     let first = up(url, &Request::default()).await.unwrap();
-    let titles = ["0000 registry", "0001 control", "0002 outbox", "0003 interface"];
-    assert_eq!(first.applied, titles);
+    assert_eq!(first.applied, TITLES);
     let connection = session(url).await;
     let registry = "select string_agg(version || name || checksum || applied_at || applied_by, ' ')
                     from postrider.migration";
@@ -92,7 +96,7 @@ pub(crate) async fn many_at_once_end_well(url: &str) {
         applied.extend(task.await.unwrap().unwrap().applied);
     }
     applied.sort();
-    assert_eq!(applied, ["0000 registry", "0001 control", "0002 outbox", "0003 interface"]);
+    assert_eq!(applied, TITLES);
 }
 
 /// Two shells at once that want different tables: one gets its own, the other is told.
@@ -149,7 +153,7 @@ pub(crate) async fn what_others_made_is_left_alone(url: &str) {
     let made = "select coalesce(to_regclass('public.events')::text, 'nothing')";
     assert_eq!(text(&connection, made).await, "nothing");
     client.batch_execute("drop table public.events_b02").await.unwrap();
-    assert_eq!(up(url, &named("events")).await.unwrap().applied, ["0002 outbox", "0003 interface"]);
+    assert_eq!(up(url, &named("events")).await.unwrap().applied, TITLES[2..]);
 
     let other = "drop schema postrider cascade; drop table public.events;
                  create schema postrider; create table postrider.outbox (id int)";
@@ -189,21 +193,22 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
     let client = connection.client();
     let status = migrate::status(client).await.unwrap();
     assert!(status.is_pending() && status.settings.is_none());
-    assert_eq!(status.to_string().matches("pending").count(), 4, "{status}");
+    assert_eq!(status.to_string().matches("pending").count(), TITLES.len(), "{status}");
     let error = migrate::load(client, &OutboxName::default()).await.unwrap_err();
     assert_schema(&error, "was not migrated");
 
     up(url, &Request { buckets: Some(2), ..Request::default() }).await.unwrap();
     assert!(!migrate::status(client).await.unwrap().is_pending());
     let back = "drop view postrider.events; drop function postrider.emit;
-                delete from postrider.migration where version = 3";
+                drop table postrider.instance;
+                delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
     let status = migrate::status(client).await.unwrap();
     assert!(status.is_pending());
     assert_eq!(status.settings.as_ref().unwrap().buckets, 2);
     let error = migrate::load(client, &OutboxName::default()).await.unwrap_err();
     assert_schema(&error, "0003 interface is pending");
-    assert_eq!(up(url, &Request::default()).await.unwrap().applied, ["0003 interface"]);
+    assert_eq!(up(url, &Request::default()).await.unwrap().applied, TITLES[3..]);
     migrate::load(client, &OutboxName::default()).await.unwrap();
 }
 
@@ -403,8 +408,7 @@ pub(crate) async fn the_relay_role_suffices(url: &str) {
 
     assert!(cursors::try_lock(&relay).await.unwrap());
     save_nothing(&mut relay).await;
-    let store = CursorStore::take(session(&relay_url).await, "test").await.unwrap();
-    assert_eq!(store.load().await.unwrap().len(), 2);
+    take_and_release(&relay_url).await;
 
     let forbidden = [
         "insert into public.outbox (aggregatetype, aggregateid, type) values ('a', '1', 'T')",
@@ -418,6 +422,18 @@ pub(crate) async fn the_relay_role_suffices(url: &str) {
         "create table postrider.other (id int)",
     ];
     assert_forbidden(&relay, &forbidden).await;
+}
+
+/// Joins the tier, takes what is free, and leaves it as a relay does.
+async fn take_and_release(url: &str) {
+    let lease = Lease::join(session(url).await, "test", 1, Terms::new(10)).await.unwrap();
+    let plan = lease.look().await.unwrap().plan("test");
+    let taken = lease.take(&plan.take).await.unwrap();
+    let store = CursorStore::open(session(url).await, OnPromotion::Refuse).await.unwrap();
+    store.own(&taken);
+    assert_eq!(store.load(&[Bucket(0), Bucket(1)]).await.unwrap().len(), 2);
+    lease.release(&taken).await.unwrap();
+    lease.leave().await.unwrap();
 }
 
 /// The first tick of a ticker that has no more rights than the URL's role.
@@ -439,7 +455,7 @@ async fn observed_tick(url: &str, outbox: &Outbox) -> Arc<Tick> {
 async fn save_nothing(relay: &mut Connection) {
     let (numbers, texts) = (Vec::<i64>::new(), Vec::<String>::new());
     let (snapshots, xids) = (Vec::<PgSnapshot>::new(), Vec::<Xid8>::new());
-    let parameters: [&(dyn ToSql + Sync); 9] = [
+    let parameters: [&(dyn ToSql + Sync); 11] = [
         &Vec::<i16>::new(),
         &numbers,
         &snapshots,
@@ -449,6 +465,8 @@ async fn save_nothing(relay: &mut Connection) {
         &numbers,
         &texts,
         &numbers,
+        &1_i64,
+        &1_i32,
     ];
     let saved = relay.client_mut().query(CURSOR_SAVE, &parameters).await.unwrap();
     assert!(saved.is_empty());

@@ -8,7 +8,7 @@ use tokio_postgres::IsolationLevel;
 
 use crate::support::fixture::Options;
 use crate::support::writer::{insert_event, write_events};
-use crate::support::{Fixture, History, RelayProcess, Writer};
+use crate::support::{Fixture, History, Random, RelayProcess, Writer};
 
 /// How long the mixed writers write.
 const MIXED_SECONDS: u64 = 8;
@@ -18,7 +18,8 @@ async fn interleaved_transactions() {
     let fixture = Fixture::new("interleaved").await;
     Writer::create_aggregates(&fixture, 40).await;
     let history = History::default();
-    let relay = RelayProcess::start(&fixture, &["--shards", "3"]);
+    // Small pages: a range is left in its middle, and taken up again.
+    let relay = RelayProcess::start(&fixture, &["--shards", "3", "--page-rows", "2"]);
     let mut writers = tokio::task::JoinSet::new();
     for number in 0..8 {
         let writer = Writer::new(&fixture, &history).await;
@@ -36,13 +37,8 @@ async fn interleaved_transactions() {
 
 /// Commits, rollbacks, savepoints taken back, idle time inside transactions, one to three aggregates.
 async fn write_mixed(mut writer: Writer, seed: u64) {
-    let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut draw = move |below: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        random % below
-    };
+    let mut random = Random::new(seed);
+    let mut draw = move |below: u64| random.below(below);
     let deadline = Instant::now() + Duration::from_secs(MIXED_SECONDS);
     while Instant::now() < deadline {
         let mut aggregates: Vec<u32> = (0..=draw(3)).map(|_| 1 + draw(40) as u32).collect();

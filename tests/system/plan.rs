@@ -7,7 +7,8 @@ use postrider::cursor::Cohort;
 use postrider::event::Bucket;
 use tokio_postgres::Client;
 
-use crate::support::Fixture;
+use crate::support::servers::servers;
+use crate::support::{Fixture, RelayProcess, start_postgres};
 
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
 
@@ -61,4 +62,32 @@ async fn assert_plan(fixture: &Fixture, when: &str) {
     for wrong in ["Seq Scan", "Bitmap", "Sort Method", "->  Sort"] {
         assert!(!plan.contains(wrong), "{when}: {wrong}\n{plan}");
     }
+}
+
+/// A tick whose upper bound is read before its snapshot hides what is drawn and committed in between; the
+/// moment is too short to be hit, so that the server's own log tells the order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tick_reads_floor_then_snapshot_then_ceiling() {
+    let settings = [("log_statement", "all"), ("log_line_prefix", "%a|")];
+    let postgres = start_postgres(&settings);
+    let url = postgres.url("tick_order");
+    let brokers = servers().kafka.brokers();
+    let fixture = Fixture::on("tick_order", &postgres.url("postgres"), url, brokers).await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    fill(&fixture.client().await, 10).await;
+    fixture.wait_published().await;
+    assert!(relay.stop().await.success());
+    let log = std::fs::read_to_string(postgres.log_file()).expect("the log is readable");
+    let is_ticks = |line: &&str| line.starts_with("postrider ticker|") && line.contains("execute ");
+    let steps: String = log
+        .lines()
+        .filter(is_ticks)
+        .map(|line| match line {
+            _ if line.contains("-- Purpose: the tick:") => 't',
+            _ if line.contains("-- Purpose: the last value that") => 'd',
+            _ => '.',
+        })
+        .collect();
+    assert!(steps.contains("dtd"), "{steps}");
+    assert!(steps.split("dtd").all(|rest| !rest.contains(['d', 't'])), "{steps}");
 }

@@ -7,6 +7,8 @@
 use postrider::migrate::{self, OutboxName, Request};
 use postrider::postgres::{Connection, DatabaseConfig, connect};
 
+use crate::migrate::TITLES;
+
 const REGISTRY: &str = "
     select coalesce(string_agg(version || ' ' || name || ' ' || applied_at, ', ' order by version), '')
     from postrider.migration";
@@ -71,14 +73,14 @@ pub(crate) async fn what_failed_is_not_noted(url: &str) {
     let sql = migrate::print(&Request::default()).unwrap();
     client.batch_execute("create table public.outbox_b02 (id int)").await.unwrap();
     let failed = run_as_psql(&connection, &sql).await;
-    assert_eq!(failed.len(), 2, "{failed:?}");
+    assert_eq!(failed.len(), TITLES.len() - 2, "{failed:?}");
     assert!(failed[0].contains("outbox_b02"), "{failed:?}");
     assert_eq!(versions(&registry(&connection).await), ["0", "1"]);
     assert!(migrate::status(client).await.unwrap().is_pending());
 
     client.batch_execute("drop table public.outbox_b02").await.unwrap();
     assert_eq!(run_as_psql(&connection, &sql).await, Vec::<String>::new());
-    assert_eq!(versions(&registry(&connection).await), ["0", "1", "2", "3"]);
+    assert_eq!(versions(&registry(&connection).await).len(), TITLES.len());
     migrate::load(client, &OutboxName::default()).await.unwrap();
 }
 

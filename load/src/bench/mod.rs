@@ -16,8 +16,10 @@ use serde::Serialize;
 use crate::cli::{BenchArgs, DrainArgs, RunArgs, ShapeArgs};
 use crate::environment::Environment;
 use crate::failure::Broken;
+use crate::latency::Percentiles;
 use crate::range::Range;
 use crate::session::Workload;
+use crate::summary::Summary;
 use crate::{drain, outbox, process, run, screen};
 
 pub(crate) use experiments::Group;
@@ -189,6 +191,7 @@ fn drain_args(
         relay,
         runs: args.runs,
         truncate: true,
+        warm_up_events: 0,
         no_settle: false,
         verify: true,
         kafka_pid: args.kafka_pid,
@@ -252,20 +255,25 @@ fn live(
         summaries.push(run::measure(&run_args)?);
     }
     let faults = summaries.iter().map(|one| one.audit.missing + one.audit.faults()).sum();
-    let range = |figure: fn(&crate::summary::Summary) -> Option<f64>| {
-        Range::of(summaries.iter().filter_map(figure))
-    };
+    let range =
+        |figure: fn(&Summary) -> Option<f64>| Range::of(summaries.iter().filter_map(figure));
     let figures = Figures {
         events_per_second: range(|one| Some(one.throughput.out_per_second)),
         relay_cpu_us_per_event: range(|one| Some(one.cost.relay?.cpu_us_per_event)),
         postgres_cpu_us_per_event: range(|one| Some(one.cost.postgres?.cpu_us_per_event)),
         kafka_cpu_us_per_event: range(|one| Some(one.cost.kafka?.cpu_us_per_event)),
         relay_peak_megabytes: range(|one| Some(one.cost.relay?.peak_megabytes)),
-        p50_ms: range(|one| Some(one.latency.commit_to_consume.p50_ms)),
-        p99_ms: range(|one| Some(one.latency.commit_to_consume.p99_ms)),
+        p50_ms: range(|one| timed(one).map(|latency| latency.p50_ms)),
+        p99_ms: range(|one| timed(one).map(|latency| latency.p99_ms)),
         ..Figures::default()
     };
     Ok((figures, faults))
+}
+
+/// The latencies, unless no event of the measured time was written: writers that are far behind have
+/// not come to its events when the schedule ends.
+fn timed(summary: &Summary) -> Option<&Percentiles> {
+    Some(&summary.latency.commit_to_consume).filter(|latency| latency.count > 0)
 }
 
 fn idles(

@@ -1,8 +1,11 @@
-//! Two more limits on the rows of a backlog: reading alone, and producing alone.
+//! The limits on the rows of a backlog: reading alone and producing alone, by the shortest ways.
 //!
-//! Promises: the same rows as everybody's; reading throws them away, producing has them in memory.
-//! Must not: be taken for a relay. Fails: with the first error of either side.
+//! Promises: the same rows as everybody's; reading throws them away, producing has them in memory or
+//! in a file. Must not: be taken for a relay. Fails: with the first error of either side.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
 use std::pin::pin;
 use std::time::Instant;
 
@@ -13,7 +16,12 @@ use tokio_postgres::Client;
 use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
 use tokio_postgres::types::Type;
 
+use super::log_limit::LogLimit;
+use super::perf_test::PerfTest;
+use super::places::Ways;
 use super::producer::{Event, Sender};
+use crate::cli::PeersArgs;
+use crate::outbox;
 
 /// As many rows as are kept in memory for producing.
 const PRODUCED_ROWS: usize = 500_000;
@@ -21,13 +29,13 @@ const PRODUCED_ROWS: usize = 500_000;
 /// What the producer's batches wait for more records.
 const LINGER_MS: u32 = 20;
 
-/// What one reading and one producing gave.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Limits {
-    /// Rows per second out of the table, in the order of `seq`, over one connection.
-    pub(crate) rows_read_per_second: f64,
-    /// Records per second into the topic, from memory, one producer.
-    pub(crate) records_produced_per_second: f64,
+/// One limit, measured once.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Limit {
+    /// What was done, and by which way.
+    pub(crate) name: &'static str,
+    /// Rows or records per second.
+    pub(crate) per_second: f64,
 }
 
 struct Row {
@@ -48,35 +56,50 @@ impl Row {
     }
 }
 
-/// Measures both on the rows that `table` holds now.
+/// Measures all limits on the rows that the outbox holds now, and on the log of as many.
 ///
 /// # Errors
 /// When PostgreSQL or Kafka refuse.
 pub(crate) async fn measure(
+    args: &PeersArgs,
     client: &Client,
-    table: &str,
-    brokers: &str,
+    ways: &Ways,
+    perf_test: &PerfTest,
     topic: &str,
-) -> Result<Limits> {
-    let began = Instant::now();
-    let count = copy(client, table, |_| ()).await?;
-    let rows_read_per_second = count as f64 / began.elapsed().as_secs_f64();
-    let mut rows = Vec::new();
-    copy(client, table, |row| {
-        if rows.len() < PRODUCED_ROWS {
-            rows.push(Row::of(row));
+) -> Result<Vec<Limit>> {
+    let table = &args.source.outbox;
+    let mut limits = Vec::new();
+    let copies = [
+        ("limit: `copy` to nowhere, TCP", &ways.tcp_host),
+        ("limit: `copy` to nowhere, unix socket", &ways.socket_folder),
+    ];
+    for (name, host) in copies {
+        if let Some(host) = host {
+            let per_second = copy_to_nowhere(&ways.login.url(host), table).await?;
+            limits.push(Limit { name, per_second });
         }
-    })
-    .await?;
+    }
+    limits.extend(LogLimit { args, client, ways }.measure().await?);
+    let rows = rows(client, table).await?;
+    let produced = tokio::task::block_in_place(|| produce(&args.sink.brokers, topic, &rows))?;
+    limits.push(Limit { name: "limit: rdkafka producing from memory", per_second: produced });
+    let file = args.out.join("payloads");
+    write_payloads(&file, &rows)?;
+    drop(rows);
+    let per_second =
+        tokio::task::block_in_place(|| perf_test.run(&args.sink.brokers, topic, &file))?;
+    limits.push(Limit { name: "limit: kafka-producer-perf-test, no keys", per_second });
+    std::fs::remove_file(&file).context("the file of payloads cannot be removed")?;
+    Ok(limits)
+}
+
+fn produce(brokers: &str, topic: &str, rows: &[Row]) -> Result<f64> {
     let mut sender = Sender::new(brokers, topic, LINGER_MS)?;
-    let produced = tokio::task::block_in_place(|| {
-        // The first record opens the connection and gets the producer its id.
-        send_all(&mut sender, &rows[..rows.len().min(1)])?;
-        let began = Instant::now();
-        send_all(&mut sender, &rows)?;
-        anyhow::Ok(rows.len() as f64 / began.elapsed().as_secs_f64())
-    })?;
-    Ok(Limits { rows_read_per_second, records_produced_per_second: produced })
+    // The first record opens the connection and gets the producer its id.
+    send_all(&mut sender, &rows[..rows.len().min(1)])?;
+    let began = Instant::now();
+    send_all(&mut sender, rows)?;
+    Ok(rows.len() as f64 / began.elapsed().as_secs_f64())
 }
 
 fn send_all(sender: &mut Sender, rows: &[Row]) -> Result<()> {
@@ -91,23 +114,46 @@ fn send_all(sender: &mut Sender, rows: &[Row]) -> Result<()> {
     sender.flush()
 }
 
-/// Copies the table out and gives every row to `take`; returns how many there were.
-async fn copy(
-    client: &Client,
-    table: &str,
-    mut take: impl FnMut(&BinaryCopyOutRow),
-) -> Result<u64> {
+fn write_payloads(path: &Path, rows: &[Row]) -> Result<()> {
+    let failed = || format!("cannot write {}", path.display());
+    let mut file = BufWriter::new(File::create(path).with_context(failed)?);
+    for row in rows {
+        writeln!(file, "{}", row.payload).with_context(failed)?;
+    }
+    file.flush().with_context(failed)
+}
+
+/// Rows per second out of the table in the order of `seq`, over one connection, thrown away as they
+/// come.
+async fn copy_to_nowhere(database_url: &str, table: &str) -> Result<f64> {
+    let client = outbox::connect(database_url).await?;
+    let count: i64 = client
+        .query_one(&format!("select count(*) from {table}"), &[])
+        .await
+        .context("the table cannot be counted")?
+        .get(0);
     let sql = format!(
-        "copy (select id::text, aggregateid, type, payload::text from {table} order by seq) \
+        "copy (select id, aggregateid, type, payload from {table} order by seq) \
          to stdout (format binary)"
+    );
+    let began = Instant::now();
+    let mut stream = pin!(client.copy_out(&sql).await.context("the table cannot be copied")?);
+    while stream.try_next().await.context("the copy failed")?.is_some() {}
+    Ok(count as f64 / began.elapsed().as_secs_f64())
+}
+
+/// The first rows of the table.
+async fn rows(client: &Client, table: &str) -> Result<Vec<Row>> {
+    let sql = format!(
+        "copy (select id::text, aggregateid, type, payload::text from {table} order by seq \
+         limit {PRODUCED_ROWS}) to stdout (format binary)"
     );
     let stream = client.copy_out(&sql).await.context("the table cannot be copied")?;
     let types = [Type::TEXT, Type::TEXT, Type::TEXT, Type::TEXT];
-    let mut rows = pin!(BinaryCopyOutStream::new(stream, &types));
-    let mut count = 0;
-    while let Some(row) = rows.try_next().await.context("the copy failed")? {
-        count += 1;
-        take(&row);
+    let mut found = pin!(BinaryCopyOutStream::new(stream, &types));
+    let mut rows = Vec::new();
+    while let Some(row) = found.try_next().await.context("the copy failed")? {
+        rows.push(Row::of(&row));
     }
-    Ok(count)
+    Ok(rows)
 }

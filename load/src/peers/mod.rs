@@ -5,23 +5,34 @@
 //! Must not: tune one side. Fails: when a peer cannot be run or its audit finds a fault.
 
 pub(crate) mod bare;
+mod debezium;
+mod java;
 mod limits;
+mod log_limit;
+mod logged;
+mod perf_test;
+mod places;
 pub(crate) mod poller;
 mod producer;
+mod table;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use tokio_postgres::Client;
 
 use crate::cli::{DrainArgs, PeersArgs};
-use crate::drain::{self, DrainRun};
+use crate::drain::{self, DrainReport, DrainRun};
 use crate::environment::Environment;
 use crate::failure::Broken;
 use crate::range::Range;
 use crate::topic::Topic;
 use crate::{outbox, process, screen};
-use limits::Limits;
+use debezium::Profile;
+use limits::Limit;
+use perf_test::PerfTest;
+use places::Ways;
 
 /// Who takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +43,16 @@ pub(crate) struct Peer {
     pub(crate) table: String,
     /// Its command line.
     pub(crate) command: String,
+    kind: Kind,
+}
+
+/// What a peer needs around its command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Nothing.
+    Plain,
+    /// Table, slot and configuration, made for each run; and warming up.
+    Debezium(Profile),
 }
 
 /// Reads `name=table=command`.
@@ -43,7 +64,7 @@ pub(crate) fn parse_peer(text: &str) -> Result<Peer, String> {
     let (name, table, command) = (parts.next(), parts.next(), parts.next());
     match (name, table, command) {
         (Some(name), Some(table), Some(command)) if !command.is_empty() => {
-            Ok(Peer { name, table, command })
+            Ok(Peer { name, table, command, kind: Kind::Plain })
         }
         _ => Err("a peer is NAME=TABLE=COMMAND, as in other=public.outbox=/usr/bin/other".into()),
     }
@@ -63,7 +84,7 @@ struct PeersReport {
     schema: &'static str,
     environment: Environment,
     standings: Vec<Standing>,
-    limits: Vec<Limits>,
+    limits: Vec<Vec<Limit>>,
 }
 
 /// Does the command `peers`.
@@ -71,48 +92,104 @@ struct PeersReport {
 /// # Errors
 /// As the module says.
 pub(crate) async fn peers(args: &PeersArgs) -> Result<()> {
-    let client = outbox::connect(&args.source.database_url).await?;
-    poller::make_table(&client).await?;
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("the folder {} cannot be made", args.out.display()))?;
+    let site = Site::open(args).await?;
+    poller::make_table(&site.client).await?;
     let limit_topic = format!("{}.limit", args.sink.topic);
     Topic::open(&args.sink.brokers, &limit_topic, args.sink.partitions).await?;
     let all = everybody(args)?;
     let mut report = PeersReport {
-        schema: "postrider-load/peers/1",
-        environment: Environment::look(&client, Some(&args.relay), &args.note).await?,
+        schema: "postrider-load/peers/2",
+        environment: Environment::look(&site.client, Some(&args.relay), &args.note).await?,
         standings: all.iter().map(Standing::new).collect(),
         limits: Vec::new(),
     };
     for round in 1..=args.runs {
-        for (peer, standing) in all.iter().zip(&mut report.standings) {
-            standing.runs.extend(round_of(args, peer, round).await?);
+        for (at, peer) in all.iter().enumerate() {
+            let runs = site.round_of(peer, round).await?;
+            report.standings[at].runs.extend(runs);
+            // After each run, so that an interrupted set keeps what it has.
+            write(args, &report)?;
         }
-        let (outbox, brokers) = (&args.source.outbox, &args.sink.brokers);
-        report.limits.push(limits::measure(&client, outbox, brokers, &limit_topic).await?);
+        report.limits.extend(site.limits(&limit_topic).await?);
+        write(args, &report)?;
     }
-    finish(args, &report)
+    screen::data(&table::markdown(&report.standings, &report.limits)?);
+    judge(&report.standings)
 }
 
-/// One run of one peer.
-async fn round_of(args: &PeersArgs, peer: &Peer, round: u32) -> Result<Vec<DrainRun>> {
-    let folder = args.out.join(format!("{}-{round}", peer.name.replace(' ', "-")));
-    let drain_args = drain_args(args, peer, &folder);
-    let report = drain::measure(&drain_args, |_, run| {
-        let rate = run.events_per_second;
-        screen::talk(&format!("round {round}, {}: {rate:.0} events/s", peer.name));
-    });
-    let report = report.await.with_context(|| format!("{} could not be measured", peer.name))?;
-    Ok(report.runs)
+/// What all runs share.
+struct Site<'a> {
+    args: &'a PeersArgs,
+    client: Client,
+    ways: Ways,
+    debezium: Option<debezium::Server>,
+    perf_test: Option<PerfTest>,
 }
 
-fn finish(args: &PeersArgs, report: &PeersReport) -> Result<()> {
+impl<'a> Site<'a> {
+    /// Fetches what is missing before anything is measured.
+    async fn open(args: &'a PeersArgs) -> Result<Self> {
+        let client = outbox::connect(&args.source.database_url).await?;
+        let ways = Ways::find(&client, &args.source.database_url).await?;
+        let (debezium, perf_test) = tokio::task::block_in_place(|| {
+            let debezium = args.debezium.then(debezium::install).transpose()?;
+            let perf_test = (!args.no_limits).then(PerfTest::install).transpose()?;
+            anyhow::Ok((debezium, perf_test))
+        })?;
+        Ok(Self { args, client, ways, debezium, perf_test })
+    }
+
+    /// One run of one peer.
+    async fn round_of(&self, peer: &Peer, round: u32) -> Result<Vec<DrainRun>> {
+        let folder = self.args.out.join(format!("{}-{round}", peer.name.replace(' ', "-")));
+        let report = match (&peer.kind, &self.debezium) {
+            (Kind::Debezium(profile), Some(server)) => {
+                let (client, sink) = (&self.client, &self.args.sink);
+                let command = server.prepare(*profile, client, &self.ways, sink, &folder).await?;
+                let peer = Peer { command, ..peer.clone() };
+                let report = self.drain(&peer, round, debezium::WARM_UP_EVENTS, &folder).await;
+                // A slot that stays would hold the log back for everybody's later runs.
+                let cleaned = debezium::clean_up(client).await;
+                report.and_then(|report| cleaned.map(|()| report))
+            }
+            _ => self.drain(peer, round, 0, &folder).await,
+        };
+        Ok(report.with_context(|| format!("{} could not be measured", peer.name))?.runs)
+    }
+
+    async fn drain(
+        &self,
+        peer: &Peer,
+        round: u32,
+        warm_up_events: u64,
+        folder: &Path,
+    ) -> Result<DrainReport> {
+        let drain_args = drain_args(self.args, peer, warm_up_events, folder);
+        drain::measure(&drain_args, |_, run| {
+            let rate = run.events_per_second;
+            screen::talk(&format!("round {round}, {}: {rate:.0} events/s", peer.name));
+        })
+        .await
+    }
+
+    /// The limits of this round, unless they are not wanted. The outbox still holds its rows.
+    async fn limits(&self, topic: &str) -> Result<Option<Vec<Limit>>> {
+        let Some(perf_test) = &self.perf_test else { return Ok(None) };
+        limits::measure(self.args, &self.client, &self.ways, perf_test, topic).await.map(Some)
+    }
+}
+
+/// Writes what is known so far.
+fn write(args: &PeersArgs, report: &PeersReport) -> Result<()> {
     let json = serde_json::to_string_pretty(report).context("the result has no JSON")?;
-    let table = markdown(&report.standings, &report.limits)?;
+    let table = table::markdown(&report.standings, &report.limits)?;
     for (name, text) in [("peers.json", &json), ("peers.md", &table)] {
         let path = args.out.join(name);
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    screen::data(&table);
-    judge(&report.standings)
+    Ok(())
 }
 
 impl Standing {
@@ -141,6 +218,7 @@ fn everybody(args: &PeersArgs) -> Result<Vec<Peer>> {
         name: name.to_owned(),
         table: table.to_owned(),
         command,
+        kind: Kind::Plain,
     };
     let mut all = vec![
         peer("relay", outbox, args.relay.clone()),
@@ -151,6 +229,13 @@ fn everybody(args: &PeersArgs) -> Result<Vec<Peer>> {
         ),
         peer("hand-made poller", poller::TABLE, format!("{} peer-poller {common}", quoted(tool))),
     ];
+    if args.debezium {
+        // Its command line names the folder of a run, so it is made when the run begins.
+        all.extend([Profile::Lab, Profile::Tuned].map(|profile| Peer {
+            kind: Kind::Debezium(profile),
+            ..peer(profile.name(), logged::TABLE, String::new())
+        }));
+    }
     all.extend(args.peer.iter().cloned());
     Ok(all)
 }
@@ -160,7 +245,7 @@ fn quoted(argument: &str) -> String {
     format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
-fn drain_args(args: &PeersArgs, peer: &Peer, folder: &Path) -> DrainArgs {
+fn drain_args(args: &PeersArgs, peer: &Peer, warm_up_events: u64, folder: &Path) -> DrainArgs {
     let mut source = args.source.clone();
     source.outbox.clone_from(&peer.table);
     DrainArgs {
@@ -171,6 +256,7 @@ fn drain_args(args: &PeersArgs, peer: &Peer, folder: &Path) -> DrainArgs {
         relay: peer.command.clone(),
         runs: 1,
         truncate: true,
+        warm_up_events,
         no_settle: false,
         verify: true,
         kafka_pid: args.kafka_pid,
@@ -178,46 +264,6 @@ fn drain_args(args: &PeersArgs, peer: &Peer, folder: &Path) -> DrainArgs {
         out: folder.to_owned(),
         json: false,
     }
-}
-
-/// The table, with the relay's rate over each peer's, median by median.
-fn markdown(standings: &[Standing], limits: &[Limits]) -> Result<String> {
-    let first = standings.first().context("nobody took part")?;
-    let rate = |standing: &Standing| standing.range(|run| Some(run.events_per_second));
-    let relay_rate = rate(first).context("the relay has no run")?;
-    let mut text = String::from(
-        "| who | runs | events/s | relay's rate is | CPU µs/event | PostgreSQL CPU µs/event | \
-         peak MB | missing / out of order / repeats |\n|---|---|---|---|---|---|---|---|\n",
-    );
-    for standing in standings {
-        let show = |range: Option<Range>, decimals| {
-            range.map_or_else(|| "–".to_owned(), |range| range.show(decimals))
-        };
-        let ratio = rate(standing).map_or(0.0, |range| relay_rate.median / range.median);
-        let audits = || standing.runs.iter().filter_map(|run| run.audit.as_ref());
-        text.push_str(&format!(
-            "| {} | {} | {} | {ratio:.2} × | {} | {} | {} | {} / {} / {} |\n",
-            standing.name,
-            standing.runs.len(),
-            show(rate(standing), 0),
-            show(standing.range(|run| Some(run.relay_cpu_us_per_event)), 2),
-            show(standing.range(|run| run.postgres_cpu_us_per_event), 2),
-            show(standing.range(|run| Some(run.relay_peak_megabytes)), 0),
-            audits().map(|audit| audit.missing).sum::<u64>(),
-            audits().map(|audit| audit.out_of_order).sum::<u64>(),
-            audits().map(|audit| audit.repeats).sum::<u64>(),
-        ));
-    }
-    let mut line = |name: &str, figure: fn(&Limits) -> f64| {
-        let range = Range::of(limits.iter().map(figure)).context("no limit was measured")?;
-        let (runs, ratio) = (limits.len(), relay_rate.median / range.median);
-        let shown = range.show(0);
-        text.push_str(&format!("| {name} | {runs} | {shown} | {ratio:.2} × | – | – | – | – |\n"));
-        anyhow::Ok(())
-    };
-    line("limit: reading alone", |limits| limits.rows_read_per_second)?;
-    line("limit: producing alone", |limits| limits.records_produced_per_second)?;
-    Ok(text)
 }
 
 fn judge(standings: &[Standing]) -> Result<()> {

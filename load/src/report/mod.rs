@@ -197,7 +197,7 @@ fn charts(summary: &Summary) -> String {
         ),
         chart("Who is late: p99 by stage", "ms", Scale::Decades, highest, parts),
         chart("CPU", "cores", Scale::Linear, mean, cpu),
-        chart("Resident memory", "MB", Scale::Linear, highest, memory),
+        chart("Resident memory", "MB", Scale::Decades, highest, memory),
         chart("Committed and not yet delivered", "events", Scale::Linear, highest, backlog),
     ]
     .concat()

@@ -55,7 +55,7 @@ main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}h1{font-size:26px;mar
 h2{font-size:17px;margin:34px 0 10px}p{margin:4px 0 0;max-width:75ch}.soft,.unit{color:var(--soft)}\
 .unit{font-size:13px}.badge{display:inline-block;border-radius:20px;padding:2px 12px;font-size:13px;\
 font-weight:600;margin:10px 8px 0 0;border:1px solid currentColor}.good{color:var(--good)}\
-.bad{color:var(--bad)}.warn{color:var(--c1)}.tiles{display:grid;gap:12px;margin:18px 0 6px;\
+.bad{color:var(--bad)}.warn{color:var(--c1)}.tiles{display:grid;gap:12px;margin:18px 0 14px;\
 grid-template-columns:repeat(auto-fit,minmax(128px,1fr))}.tile{background:var(--card);\
 border:1px solid var(--edge);border-radius:10px;padding:12px 14px}.tile span{display:block;\
 color:var(--soft);font-size:13px}.tile b{font-size:21px;font-weight:650;\

@@ -94,6 +94,10 @@ fn needed(outbox: &Outbox) -> Vec<(String, &'static str)> {
         ("postrider.outbox", "SELECT"),
         ("postrider.cursor", "SELECT"),
         ("postrider.cursor", "UPDATE"),
+        ("postrider.instance", "SELECT"),
+        ("postrider.instance", "INSERT"),
+        ("postrider.instance", "UPDATE"),
+        ("postrider.instance", "DELETE"),
     ];
     let control = control.map(|(object, privilege)| (object.to_owned(), privilege));
     let buckets = bucket_tables(outbox).into_iter().map(|table| (table, "SELECT"));

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::capture::ticker::Cadence;
-use crate::config::{Config, KafkaConfig};
+use crate::config::{Config, DEFAULT_LEASE_SECONDS, KafkaConfig};
+use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
@@ -75,8 +76,10 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
     let invalid = |cause: String| Error::new(ErrorKind::Internal, cause);
     Ok(Config {
         database: DatabaseConfig::parse(url)?,
+        on_promotion: OnPromotion::Refuse,
         outbox: OutboxName::default(),
         shards,
+        lease_seconds: DEFAULT_LEASE_SECONDS,
         cadence: Cadence { min: Duration::from_millis(5), max: Duration::from_millis(50) },
         page_rows: 5_000,
         max_in_flight_bytes: 32 << 20,

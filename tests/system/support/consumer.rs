@@ -23,6 +23,16 @@ pub(crate) fn list_topics(brokers: &str) -> Vec<String> {
     metadata.topics().iter().map(|topic| topic.name().to_owned()).collect()
 }
 
+/// How many brokers have a copy of each partition of a topic; the least of them.
+pub(crate) fn copies(brokers: &str, topic: &str) -> usize {
+    let mut config = ClientConfig::new();
+    let consumer: BaseConsumer =
+        config.set("bootstrap.servers", brokers).create().expect("the configuration is good");
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).expect("a broker answers");
+    let partitions = metadata.topics()[0].partitions().iter();
+    partitions.map(|partition| partition.replicas().len()).min().expect("it has partitions")
+}
+
 /// A record as a consumer gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Consumed {

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use tokio_postgres::{Client, NoTls};
 
+use super::Proxy;
 use super::servers::servers;
 
 /// How a test's outbox is made.
@@ -56,9 +57,20 @@ impl Fixture {
         database_url: String,
         brokers: &str,
     ) -> Self {
+        Self::made(name, admin_url, database_url, brokers, &Options::default()).await
+    }
+
+    /// On servers of one's own, with a table made in another way.
+    pub(crate) async fn made(
+        name: &str,
+        admin_url: &str,
+        database_url: String,
+        brokers: &str,
+        options: &Options,
+    ) -> Self {
         create_database(admin_url, name).await;
         let fixture = Self { database_url, brokers: brokers.to_owned(), name: name.to_owned() };
-        fixture.migrate(&Options::default());
+        fixture.migrate(options);
         fixture
     }
 
@@ -82,8 +94,22 @@ impl Fixture {
             .env("POSTRIDER_DATABASE_URL", &self.database_url)
             .env("POSTRIDER_BROKERS", &self.brokers)
             .env("POSTRIDER_TOPIC", format!("{}.{{aggregatetype}}", self.name))
+            .env("POSTRIDER_LEASE_SECONDS", "5")
             .env("POSTRIDER_LOG_LEVEL", "info");
         command
+    }
+
+    /// As the relay sees it through a proxy in front of PostgreSQL.
+    pub(crate) fn through(&self, proxy: &Proxy) -> Self {
+        let (head, tail) = self.database_url.rsplit_once(':').expect("the port is named");
+        let (_, database) = tail.split_once('/').expect("the database is named");
+        let database_url = format!("{head}:{}/{database}", proxy.port());
+        Self { database_url, ..self.clone() }
+    }
+
+    /// As the relay sees it with other brokers.
+    pub(crate) fn with_brokers(&self, brokers: String) -> Self {
+        Self { brokers, ..self.clone() }
     }
 
     /// A session on the test's database.
@@ -96,33 +122,50 @@ impl Fixture {
         format!("{}.{aggregate_type}", self.name)
     }
 
+    /// The highest `seq` that was drawn.
+    pub(crate) async fn drawn(&self) -> i64 {
+        let last = "select coalesce(max(seq), 0) from postrider.events";
+        self.client().await.query_one(last, &[]).await.expect("the view answers").get(0)
+    }
+
     /// Waits until the view says that everything is published.
     pub(crate) async fn wait_published(&self) {
+        self.wait_published_upto(i64::MAX).await;
+    }
+
+    /// Waits until the view says that everything up to this `seq` is published.
+    pub(crate) async fn wait_published_upto(&self, seq: i64) {
         let client = self.client().await;
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let waits = "select seq from postrider.events where not published and seq <= $1 limit 1";
         loop {
-            let waiting = client
-                .query_opt("select from postrider.events where not published limit 1", &[])
-                .await
-                .expect("the view answers");
-            if waiting.is_none() {
-                return;
-            }
-            assert!(std::time::Instant::now() < deadline, "{}: not published in time", self.name);
+            let waiting = client.query_opt(waits, &[&seq]).await.expect("the view answers");
+            let Some(row) = waiting else { return };
+            let seq: i64 = row.get(0);
+            let name = &self.name;
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{name}: seq {seq} not published in time"
+            );
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     }
 }
 
 pub(crate) async fn connect(url: &str) -> Client {
-    let (client, connection) =
-        tokio_postgres::connect(url, NoTls).await.expect("PostgreSQL answers");
+    try_connect(url).await.expect("PostgreSQL answers")
+}
+
+/// # Errors
+/// When PostgreSQL does not answer.
+pub(crate) async fn try_connect(url: &str) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             eprintln!("a test's session ended: {error}");
         }
     });
-    client
+    Ok(client)
 }
 
 /// The address of a database with nothing in it, on the shared server.

@@ -2,13 +2,19 @@
 
 pub(crate) mod consumer;
 pub(crate) mod fixture;
+pub(crate) mod proxy;
+pub(crate) mod random;
 pub(crate) mod relay;
 pub(crate) mod servers;
+pub(crate) mod traffic;
 pub(crate) mod vectors;
 pub(crate) mod writer;
 
 pub(crate) use consumer::{Consumed, read_topic};
 pub(crate) use fixture::Fixture;
+pub(crate) use proxy::{Ending, Mode, Proxy};
+pub(crate) use random::Random;
 pub(crate) use relay::RelayProcess;
-pub(crate) use servers::{start_kafka, start_postgres};
+pub(crate) use servers::{start_kafka, start_postgres, start_proxied_kafka};
+pub(crate) use traffic::{Load, Traffic};
 pub(crate) use writer::{History, Writer};

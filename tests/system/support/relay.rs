@@ -47,10 +47,23 @@ impl RelayProcess {
         assert!(sent.success(), "the relay is there to get SIG{name}");
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the relay is ours to wait for")
+    }
+
     /// Asks it to stop, and waits.
     pub(crate) async fn stop(self) -> ExitStatus {
         self.signal("TERM");
         self.wait(Duration::from_secs(30)).await
+    }
+
+    /// Asks it to stop; it must end well.
+    pub(crate) async fn stop_well(self) {
+        let log = self.log.clone();
+        let ended = self.stop().await;
+        let said = std::fs::read_to_string(log).expect("the log is readable");
+        assert!(ended.success(), "{ended}; it said:\n{said}");
     }
 
     /// Waits until it ends by itself.

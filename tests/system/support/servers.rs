@@ -4,9 +4,20 @@ use std::sync::OnceLock;
 
 use postrider::embedded::{Kafka, KafkaOptions, Postgres, PostgresOptions, PostgresSource};
 
+use super::Proxy;
+
 pub(crate) struct Servers {
     pub(crate) postgres: Postgres,
     pub(crate) kafka: Kafka,
+    /// In front of Kafka's second port, for the one test that breaks its network.
+    pub(crate) kafka_proxy: Proxy,
+}
+
+impl Servers {
+    /// Kafka as it is reached through the proxy.
+    pub(crate) fn proxied_brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.kafka_proxy.port())
+    }
 }
 
 /// Both servers; the first caller waits until they are ready. They end with this process.
@@ -14,9 +25,10 @@ pub(crate) fn servers() -> &'static Servers {
     static SERVERS: OnceLock<Servers> = OnceLock::new();
     SERVERS.get_or_init(|| {
         std::thread::scope(|scope| {
-            let kafka = scope.spawn(|| start_kafka(KafkaOptions::default()));
+            let kafka = scope.spawn(|| start_proxied_kafka(KafkaOptions::default()));
             let postgres = start_postgres(&[]);
-            Servers { postgres, kafka: kafka.join().expect("Kafka starts") }
+            let (kafka, kafka_proxy) = kafka.join().expect("Kafka starts");
+            Servers { postgres, kafka, kafka_proxy }
         })
     })
 }
@@ -38,6 +50,14 @@ pub(crate) fn start_postgres(settings: &[(&str, &str)]) -> Postgres {
 /// A Kafka of one's own.
 pub(crate) fn start_kafka(options: KafkaOptions) -> Kafka {
     Kafka::start(options, &progress).unwrap_or_else(|missing| panic!("{missing}"))
+}
+
+/// A Kafka of one's own with a proxy in front of its second port.
+pub(crate) fn start_proxied_kafka(options: KafkaOptions) -> (Kafka, Proxy) {
+    let proxy = Proxy::new();
+    let kafka = start_kafka(KafkaOptions { proxy_port: Some(proxy.port()), ..options });
+    proxy.lead_to(kafka.proxied_port().expect("it was asked for"));
+    (kafka, proxy)
 }
 
 fn progress(line: &str) {

@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex};
 
 use postrider::audit::{Auditor, Fate, Verdict};
 use postrider::event::EventId;
-use tokio_postgres::{Client, GenericClient};
+use tokio_postgres::{Client, Error, GenericClient};
 use uuid::Uuid;
 
 use super::Fixture;
 use super::consumer::audit_topic;
+use super::fixture::try_connect;
 
 /// The aggregate type of all events that a [`Writer`] writes.
 pub(crate) const AGGREGATE_TYPE: &str = "order";
@@ -52,7 +53,13 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) async fn new(fixture: &Fixture, history: &History) -> Self {
-        Self { client: fixture.client().await, history: history.clone() }
+        Self::open(fixture, history).await.expect("PostgreSQL answers")
+    }
+
+    /// # Errors
+    /// When PostgreSQL does not answer.
+    pub(crate) async fn open(fixture: &Fixture, history: &History) -> Result<Self, Error> {
+        Ok(Self { client: try_connect(&fixture.database_url).await?, history: history.clone() })
     }
 
     /// The business table; once per test.
@@ -66,18 +73,39 @@ impl Writer {
 
     /// One transaction: a version and an event for each aggregate, then commit.
     pub(crate) async fn commit(&mut self, aggregates: &[u32]) {
-        let transaction = self.client.transaction().await.expect("the session lives");
-        let events = write_events(&transaction, aggregates).await;
-        transaction.commit().await.expect("nothing is in the way of the commit");
-        self.history.ended(events, Fate::Committed);
+        self.try_commit(aggregates).await.expect("nothing is in the way of the commit");
     }
 
     /// One transaction that comes to nothing.
     pub(crate) async fn roll_back(&mut self, aggregates: &[u32]) {
-        let transaction = self.client.transaction().await.expect("the session lives");
-        let events = write_events(&transaction, aggregates).await;
-        transaction.rollback().await.expect("the session lives");
+        self.try_roll_back(aggregates).await.expect("the session lives");
+    }
+
+    /// # Errors
+    /// When the session breaks. What has no answer to its commit may have been committed; before it
+    /// nothing can have been.
+    pub(crate) async fn try_commit(&mut self, aggregates: &[u32]) -> Result<(), Error> {
+        let transaction = self.client.transaction().await?;
+        let mut events = Vec::with_capacity(aggregates.len());
+        if let Err(error) = try_write_events(&transaction, aggregates, &mut events).await {
+            self.history.ended(events, Fate::RolledBack);
+            return Err(error);
+        }
+        let committed = transaction.commit().await;
+        let fate = if committed.is_ok() { Fate::Committed } else { Fate::Unknown };
+        self.history.ended(events, fate);
+        committed
+    }
+
+    /// # Errors
+    /// When the session breaks.
+    pub(crate) async fn try_roll_back(&mut self, aggregates: &[u32]) -> Result<(), Error> {
+        let transaction = self.client.transaction().await?;
+        let mut events = Vec::with_capacity(aggregates.len());
+        let written = try_write_events(&transaction, aggregates, &mut events).await;
         self.history.ended(events, Fate::RolledBack);
+        written?;
+        transaction.rollback().await
     }
 }
 
@@ -85,19 +113,26 @@ impl Writer {
 /// writers could wait for each other.
 pub(crate) async fn write_events(client: &impl GenericClient, aggregates: &[u32]) -> Vec<Inserted> {
     let mut events = Vec::with_capacity(aggregates.len());
+    try_write_events(client, aggregates, &mut events).await.expect("an insert never fails");
+    events
+}
+
+/// The same where the session may break; `events` has what was tried.
+async fn try_write_events(
+    client: &impl GenericClient,
+    aggregates: &[u32],
+    events: &mut Vec<Inserted>,
+) -> Result<(), Error> {
     for aggregate in aggregates {
         let name = format!("aggregate-{aggregate}");
-        let row = client
-            .query_one(
-                "update aggregate set version = version + 1 where name = $1 returning version",
-                &[&name],
-            )
-            .await
-            .expect("the aggregate exists");
-        let version: i64 = row.get(0);
-        events.push(insert_event(client, &name, version.cast_unsigned()).await);
+        let raise = "update aggregate set version = version + 1 where name = $1 returning version";
+        let version: i64 = client.query_one(raise, &[&name]).await?.get(0);
+        let event =
+            Inserted { id: Uuid::new_v4(), aggregate: name, number: version.cast_unsigned() };
+        events.push(event.clone());
+        insert(client, &event).await?;
     }
-    events
+    Ok(())
 }
 
 /// Inserts one event.
@@ -106,15 +141,15 @@ pub(crate) async fn insert_event(
     aggregate: &str,
     number: u64,
 ) -> Inserted {
-    let id = Uuid::new_v4();
+    let event = Inserted { id: Uuid::new_v4(), aggregate: aggregate.to_owned(), number };
+    insert(client, &event).await.expect("an insert never fails");
+    event
+}
+
+async fn insert(client: &impl GenericClient, event: &Inserted) -> Result<(), Error> {
+    let Inserted { id, aggregate, number } = event;
     let payload = format!("{{\"aggregate\":\"{aggregate}\",\"version\":{number}}}");
-    client
-        .execute(
-            "insert into outbox (id, aggregatetype, aggregateid, type, payload) \
-             values ($1, $2, $3, 'Changed', $4::text::json)",
-            &[&id, &AGGREGATE_TYPE, &aggregate, &payload],
-        )
-        .await
-        .expect("an insert never fails");
-    Inserted { id, aggregate: aggregate.to_owned(), number }
+    let sql = "insert into outbox (id, aggregatetype, aggregateid, type, payload)
+        values ($1, $2, $3, 'Changed', $4::text::json)";
+    client.execute(sql, &[id, &AGGREGATE_TYPE, aggregate, &payload]).await.map(|_| ())
 }

@@ -1,0 +1,68 @@
+//! A backlog: so many events, written by several connections as fast as the database takes them.
+//!
+//! Promises: each aggregate has about five events close together; returns what was committed. Must
+//! not: measure. Fails: with the first error of the database.
+
+use anyhow::{Context, Result};
+
+use crate::clock;
+use crate::event::Fate;
+use crate::outbox::Outbox;
+use crate::pen::{self, Pen, Shape};
+use crate::pick::Pick;
+use crate::session::{Session, Workload};
+
+/// What is to be written, and where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog<'a> {
+    /// The database.
+    pub(crate) database_url: &'a str,
+    /// Its table.
+    pub(crate) table: &'a Outbox,
+    /// Events that commit.
+    pub(crate) events: u64,
+    /// Events per transaction.
+    pub(crate) tx_size: u32,
+    /// Seed of the choices of aggregates.
+    pub(crate) seed: u64,
+}
+
+impl Backlog<'_> {
+    /// Writes it; returns the last committed version of every aggregate.
+    ///
+    /// # Errors
+    /// As the module says.
+    pub(crate) async fn fill(&self, shape: &Shape) -> Result<Vec<u32>> {
+        let mut writers = tokio::task::JoinSet::new();
+        for writer in 0..shape.writers {
+            let pen = Pen::new(shape, writer, Pick::Walk { step: 0 }, self.seed);
+            let (url, headers) = (self.database_url, &shape.headers);
+            let session =
+                Session::open(url, self.table, headers, Workload::Events, shape.writers).await?;
+            writers.spawn(write(pen, session, self.share(shape, writer), self.tx_size));
+        }
+        let mut pens = Vec::new();
+        while let Some(joined) = writers.join_next().await {
+            pens.push(joined.context("a writer broke")??);
+        }
+        Ok(pen::committed_versions(shape, &pens))
+    }
+
+    /// How many of the events this writer writes.
+    fn share(&self, shape: &Shape, writer: u16) -> u64 {
+        let writers = u64::from(shape.writers);
+        (self.events + writers - 1 - u64::from(writer)) / writers
+    }
+}
+
+async fn write(mut pen: Pen, session: Session, events: u64, tx_size: u32) -> Result<Pen> {
+    let mut left = events;
+    while left > 0 {
+        let rows = left.min(u64::from(tx_size));
+        let fate = pen.next_fate();
+        let now = clock::unix_us(std::time::SystemTime::now())?;
+        session.write(pen.compose(rows as u32, fate, now), fate).await?;
+        left -= if fate == Fate::Commit { rows } else { 0 };
+    }
+    Ok(pen)
+}

@@ -1,0 +1,177 @@
+//! Debezium Server with the outbox event router, as it comes and tuned.
+//!
+//! Promises: fetched once through Maven; a table, publication and slot of its own for each run, so
+//! that it reads nobody else's rows; a heap of 1 GB. Must not: be started cold, for a JVM needs
+//! some hundred thousand events to warm up. Fails: when Java, Maven or the log are missing.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tokio_postgres::Client;
+
+use super::places::Ways;
+use super::{java, logged, quoted};
+use crate::cli::SinkArgs;
+
+/// The release that is measured.
+const VERSION: &str = "3.6.0.Final";
+
+/// The server's classes are made for this Java.
+const LEAST_JAVA: u32 = 21;
+
+/// The slot that it reads.
+const SLOT: &str = "postrider_load_debezium";
+
+/// Events that it relays before it is measured.
+pub(crate) const WARM_UP_EVENTS: u64 = 300_000;
+
+const COMMON: &str = include_str!("../../peers/debezium/common.properties");
+const LAB: &str = include_str!("../../peers/debezium/lab.properties");
+const TUNED: &str = include_str!("../../peers/debezium/tuned.properties");
+
+/// Maven wants a project to run in.
+const POM: &str = "<project xmlns='http://maven.apache.org/POM/4.0.0'>\
+    <modelVersion>4.0.0</modelVersion><groupId>postrider</groupId>\
+    <artifactId>load-debezium</artifactId><version>1</version><packaging>pom</packaging></project>";
+
+/// How it is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// As it comes.
+    Lab,
+    /// Tuned.
+    Tuned,
+}
+
+impl Profile {
+    /// The name in the table.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Lab => "Debezium Server as it comes",
+            Self::Tuned => "Debezium Server tuned",
+        }
+    }
+
+    const fn properties(self) -> &'static str {
+        match self {
+            Self::Lab => LAB,
+            Self::Tuned => TUNED,
+        }
+    }
+
+    const fn java_flags(self) -> &'static str {
+        match self {
+            Self::Lab => "-Xmx1g",
+            Self::Tuned => "-Xmx1g -XX:+UseParallelGC",
+        }
+    }
+}
+
+/// Fetches the server when it is not there and gives the part of the command line that all runs
+/// share, up to the flags of the profile.
+///
+/// # Errors
+/// When Java or Maven is missing, or Maven refuses.
+pub(crate) fn install() -> Result<Server> {
+    let java = java::find(LEAST_JAVA)?;
+    let coordinates = format!("io.debezium:debezium-server-dist:{VERSION}:tar.gz");
+    let home = java::archive(&format!("debezium-server-{VERSION}"), &coordinates, POM)?;
+    Ok(Server { java: text(&java)?, home: text(&home)? })
+}
+
+/// An installed server.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    java: String,
+    home: String,
+}
+
+impl Server {
+    /// Makes table and slot, writes the configuration into `folder` and gives the command line.
+    ///
+    /// # Errors
+    /// When the log cannot be decoded, or the role may not make these.
+    pub(crate) async fn prepare(
+        &self,
+        profile: Profile,
+        client: &Client,
+        ways: &Ways,
+        sink: &SinkArgs,
+        folder: &Path,
+    ) -> Result<String> {
+        logged::make(client, &[SLOT]).await?;
+        fs::create_dir_all(folder)
+            .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
+        let folder = folder.canonicalize().context("the run's folder has no path")?;
+        let folder = text(&folder)?;
+        let file = format!("{folder}/application.properties");
+        fs::write(&file, properties(profile, ways, sink, &folder)?)
+            .with_context(|| format!("cannot write {file}"))?;
+        let jar = format!("{}/debezium-server-dist-{VERSION}-runner.jar", self.home);
+        Ok(format!(
+            "{} {} --add-opens=java.base/java.lang=ALL-UNNAMED {} -cp {} io.debezium.server.Main",
+            quoted(&self.java),
+            profile.java_flags(),
+            quoted(&format!("-Dquarkus.config.locations={file}")),
+            quoted(&format!("{jar}:{}/lib/*", self.home)),
+        ))
+    }
+}
+
+/// Takes table, slot and role away.
+///
+/// # Errors
+/// When the slot is still being read.
+pub(crate) async fn clean_up(client: &Client) -> Result<()> {
+    logged::remove(client, &[SLOT]).await
+}
+
+fn properties(profile: Profile, ways: &Ways, sink: &SinkArgs, folder: &str) -> Result<String> {
+    let host = ways.tcp_host.as_deref().context("Debezium needs PostgreSQL over TCP")?;
+    let fields = [
+        ("{host}", host),
+        ("{port}", &ways.login.port),
+        ("{database}", &ways.login.database),
+        ("{user}", logged::ROLE),
+        ("{password}", logged::PASSWORD),
+        ("{table}", logged::TABLE),
+        ("{slot}", SLOT),
+        ("{publication}", logged::PUBLICATION),
+        ("{folder}", folder),
+        ("{topic}", &sink.topic),
+        ("{brokers}", &sink.brokers),
+    ];
+    let mut text = format!("{COMMON}{}", profile.properties());
+    for (word, value) in fields {
+        text = text.replace(word, value);
+    }
+    Ok(text)
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).with_context(|| format!("{} is not text", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::places::Login;
+    use super::*;
+
+    #[test]
+    fn every_word_of_the_configuration_is_filled_in() {
+        let login = Login {
+            port: "1".to_owned(),
+            database: "d".to_owned(),
+            user: "u".to_owned(),
+            password: String::new(),
+        };
+        let ways = Ways { login, tcp_host: Some("h".to_owned()), socket_folder: None };
+        let sink = SinkArgs { brokers: "b:1".to_owned(), topic: "t".to_owned(), partitions: 8 };
+        for profile in [Profile::Lab, Profile::Tuned] {
+            let text = properties(profile, &ways, &sink, "/f").expect("complete");
+            assert!(!text.contains('{') && !text.contains('}'), "{text}");
+            assert!(text.contains("hostname=h\n") && text.contains("linger.ms="));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Starts a shard, and starts it again after trouble with Kafka.
+//!
+//! Promises: what one shard meets with Kafka ends its producer alone; it begins again at its saved
+//! cursors, after a pause that grows. Must not: touch other shards.
+//! Fails: with errors that concern the session.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use super::Pauses;
+use super::session::Ended;
+use super::steward::ShardBerth;
+use crate::capture::poll::Poller;
+use crate::config::Config;
+use crate::cursors::CursorStore;
+use crate::encode::Encoder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::monitor::ShardGauge;
+use crate::outbox::Outbox;
+use crate::publish::Publisher;
+use crate::publish::kafka::{KafkaProducer, Warnings};
+use crate::publish::permit::Permit;
+use crate::publish::settings::ProducerConfig;
+use crate::shard::{BATCHES_MAX, Shard, ShardLimits, Wiring};
+use crate::tick::Tick;
+
+/// Everything that a shard needs to be started again.
+pub(super) struct ShardContext {
+    pub(super) config: Config,
+    pub(super) producer: ProducerConfig,
+    pub(super) outbox: Outbox,
+    pub(super) shards: usize,
+    pub(super) store: Arc<CursorStore>,
+    pub(super) permit: Arc<Permit>,
+    pub(super) ticks: watch::Receiver<Arc<Tick>>,
+    pub(super) warnings: Arc<Warnings>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// Runs one shard; after trouble with Kafka starts it again from its saved cursors.
+pub(super) async fn supervise(
+    context: Arc<ShardContext>,
+    index: usize,
+    berth: ShardBerth,
+    gauge: Arc<ShardGauge>,
+) -> Result<Ended> {
+    let mut pauses = Pauses::new();
+    loop {
+        let before = gauge.published.load(Ordering::Relaxed);
+        let error = match context.start_shard(index, &berth, Arc::clone(&gauge)).await {
+            Ok(()) => return Ok(Ended::Shard),
+            Err(error) if concerns_one_shard(&error) => error,
+            Err(error) => return Err(error),
+        };
+        if *context.stop.borrow() {
+            return Err(error);
+        }
+        if gauge.published.load(Ordering::Relaxed) > before {
+            pauses = Pauses::new();
+        }
+        let pause = pauses.next();
+        // All shards share what was said: what one met is the others' trouble, too.
+        if let Some(unsaid) = context.warnings.note(error.message(), Instant::now()) {
+            tracing::warn!(
+                shard = index,
+                cause = error.message(),
+                remedy = error.remedy(),
+                pause_ms = pause.as_millis() as u64,
+                unsaid,
+                "the producer is replaced; the shard goes back to its saved cursors"
+            );
+        }
+        let mut stop = context.stop.clone();
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.changed() => return Ok(Ended::Shard),
+        }
+    }
+}
+
+impl ShardContext {
+    async fn start_shard(
+        &self,
+        index: usize,
+        berth: &ShardBerth,
+        gauge: Arc<ShardGauge>,
+    ) -> Result<()> {
+        let name = index.to_string();
+        let poller = Poller::connect(&self.config.database, &self.outbox, &name).await?;
+        let encoder = Encoder::new(self.config.kafka.topic.clone())
+            .with_created_at(self.config.kafka.created_at_header);
+        let publisher =
+            Publisher::start(&name, BATCHES_MAX, encoder, Arc::clone(&self.permit), |reports| {
+                let timestamp = self.config.kafka.record_timestamp;
+                let warnings = Arc::clone(&self.warnings);
+                KafkaProducer::new(&name, &self.producer, timestamp, reports, warnings)
+            })?;
+        let limits = ShardLimits {
+            page_rows: self.config.page_rows,
+            in_flight_bytes: (self.config.max_in_flight_bytes / self.shards).max(1),
+        };
+        let wiring = Wiring {
+            poller,
+            publisher,
+            store: Arc::clone(&self.store),
+            ticks: self.ticks.clone(),
+            stop: self.stop.clone(),
+            holdings: berth.holdings(),
+            gauge,
+        };
+        Shard::new(wiring, limits).run().await
+    }
+}
+
+/// Trouble with Kafka ends one shard's producer; the session with PostgreSQL goes on.
+fn concerns_one_shard(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::KafkaUnavailable | ErrorKind::TopicUnavailable | ErrorKind::DeliveryUncertain
+    )
+}

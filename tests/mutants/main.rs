@@ -1,0 +1,97 @@
+//! Mutants that must die: small changes of the code, each of which a test must notice.
+//!
+//! Promises: every mutation of the list fits the code as it is, and names tests that exist; those that
+//! `POSTRIDER_MUTANTS` asks for (`all`, or numbers with commas; `just mutants` does it) are built in a
+//! copy of the tree, and must make one of their tests fail. Must not: change the tree itself.
+//! Fails: with each mutation that fits no more, does not build, or survives.
+
+#![allow(clippy::print_stdout, reason = "a test may talk")]
+
+mod list;
+mod tree;
+
+use std::fs;
+use std::path::Path;
+
+use list::{Killer, Mutant};
+use tree::Tree;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_whole_catalogue_is_there() {
+    let mutants = list::read(root());
+    for number in 1..=16 {
+        let name = format!("M{number}");
+        let found = mutants.iter().filter(|mutant| mutant.name == name).count();
+        assert_eq!(found, 1, "{name}");
+    }
+    for Mutant { name, waits, killers, changes, .. } in &mutants {
+        let is_whole =
+            killers.is_empty() == waits.is_some() && changes.is_empty() == waits.is_some();
+        assert!(is_whole, "{name}: either a reason to wait, or tests and changes");
+    }
+}
+
+#[test]
+fn every_mutation_fits_the_code() {
+    for mutant in list::read(root()) {
+        for change in &mutant.changes {
+            let path = root().join(&change.file);
+            let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", change.file));
+            change.apply(&text).unwrap_or_else(|reason| panic!("{}: {reason}", mutant.name));
+        }
+    }
+}
+
+/// A killer that was renamed would let its mutant survive, or kill it by chance.
+#[test]
+fn every_killer_exists() {
+    for mutant in list::read(root()) {
+        for Killer { target, filter } in &mutant.killers {
+            let folder = if target == "lib" { "src".to_owned() } else { format!("tests/{target}") };
+            let path = filter.trim_end_matches("::").replace("::", "/");
+            let (module, function) = path.rsplit_once('/').unwrap_or(("main", path.as_str()));
+            let is_module = |path: &str| {
+                let folder = root().join(&folder);
+                folder.join(format!("{path}.rs")).exists() || folder.join(path).is_dir()
+            };
+            let holds = |module: &str| {
+                let path = root().join(&folder).join(format!("{module}.rs"));
+                fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("fn {function}(")))
+            };
+            let found = if filter.ends_with("::") { is_module(&path) } else { holds(module) };
+            assert!(found, "{}: {target} has no {filter}", mutant.name);
+        }
+    }
+}
+
+#[test]
+fn mutants_that_are_asked_for_die() {
+    let Ok(asked) = std::env::var("POSTRIDER_MUTANTS") else {
+        println!("none is asked for: `just mutants` does");
+        return;
+    };
+    let wanted = |mutant: &Mutant| asked == "all" || asked.split(',').any(|one| one == mutant.name);
+    let mutants: Vec<Mutant> = list::read(root()).into_iter().filter(wanted).collect();
+    assert!(!mutants.is_empty(), "POSTRIDER_MUTANTS={asked} names none");
+    let tree = Tree::copy(root());
+    tree.check_killers(&mutants);
+    let mut alive = Vec::new();
+    for mutant in &mutants {
+        let fate = match &mutant.waits {
+            Some(reason) => format!("waits: {reason}"),
+            None => match tree.killer_of(mutant) {
+                Some(Killer { target, filter }) => format!("killed by {target} {filter}"),
+                None => {
+                    alive.push(&mutant.name);
+                    "SURVIVES".to_owned()
+                }
+            },
+        };
+        println!("{:<4} {:<75} {fate}", mutant.name, mutant.what);
+    }
+    assert!(alive.is_empty(), "alive: {alive:?}");
+}

@@ -1,0 +1,13 @@
+//! Faults of the machines and the network around a running relay. Each test ends with the auditor.
+//!
+//! Promises: each fault is really injected, and work goes on when it has passed. Must not: repeat what
+//! `crash`, `retention` and `refusals` show. Fails: with the auditor's verdict, or with what did not
+//! go on.
+
+mod cluster;
+mod disk;
+mod fencing;
+mod network;
+mod promotion;
+mod schedule;
+mod servers;

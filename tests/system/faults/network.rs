@@ -1,0 +1,59 @@
+//! Connections that break, stall, crawl and vanish, on either side.
+
+use std::time::Duration;
+
+use crate::support::servers::servers;
+use crate::support::{Ending, Fixture, History, Load, Mode, Proxy, RelayProcess, Traffic};
+
+/// Long enough for everything that was on its way to meet the fault.
+const FAULT: Duration = Duration::from_secs(2);
+const SLOW: Mode = Mode::Slow { pause: Duration::from_millis(5), piece_bytes: 1_000 };
+
+/// Cuts, resets, refuses, stalls, slows and leaves half-open; after each of them everything is published that
+/// was written until then.
+async fn break_in_every_way(proxy: &Proxy, fixture: &Fixture, traffic: &Traffic) {
+    for ending in [Ending::Close, Ending::Reset] {
+        proxy.cut(ending);
+        go_on(fixture, traffic).await;
+    }
+    for mode in [Mode::Refuse, Mode::Stall, SLOW, Mode::HalfOpen] {
+        println!("{}: {mode:?}", fixture.name);
+        proxy.set(mode);
+        tokio::time::sleep(FAULT).await;
+        proxy.set(Mode::Pass);
+        go_on(fixture, traffic).await;
+    }
+}
+
+async fn go_on(fixture: &Fixture, traffic: &Traffic) {
+    traffic.commits_more(50).await;
+    fixture.wait_published_upto(fixture.drawn().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_network_to_postgresql() {
+    let fixture = Fixture::new("network_postgresql").await;
+    let history = History::default();
+    let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
+    let proxy = Proxy::before(servers().postgres.port());
+    let relay = RelayProcess::start(&fixture.through(&proxy), &["--shards", "2"]);
+    relay.wait_until_it_says("relaying").await;
+    break_in_every_way(&proxy, &fixture, &traffic).await;
+    relay.wait_until_it_says("the session ended").await;
+    let verdict = traffic.finish([relay], &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_network_to_kafka() {
+    let fixture = Fixture::new("network_kafka").await;
+    let history = History::default();
+    let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
+    let proxied = fixture.with_brokers(servers().proxied_brokers());
+    let relay = RelayProcess::start(&proxied, &["--shards", "2", "-X", "socket.timeout.ms=5000"]);
+    relay.wait_until_it_says("relaying").await;
+    break_in_every_way(&servers().kafka_proxy, &fixture, &traffic).await;
+    relay.wait_until_it_says("trouble with Kafka").await;
+    let verdict = traffic.finish([relay], &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+}
