@@ -184,7 +184,7 @@ impl Steward {
     /// Takes free buckets. Those that carry our name from a session before this come first; what of
     /// them is too much is let go: nobody else could take what a live instance seems to own.
     async fn take(&mut self, tier: &Tier, plan: &Plan) -> Result<()> {
-        let mut free = self.from_before(tier);
+        let mut free = self.left_over(tier);
         let lack = plan.quota.saturating_sub(self.deal.len());
         let too_much = free.split_off(lack.min(free.len()));
         if !too_much.is_empty() {
@@ -205,7 +205,7 @@ impl Steward {
     }
 
     /// What carries our name and was not taken in this session. All that worked on it has ended.
-    fn from_before(&self, tier: &Tier) -> Vec<Owned> {
+    fn left_over(&self, tier: &Tier) -> Vec<Owned> {
         let ours =
             tier.holdings.iter().filter(|holding| holding.owner.as_ref() == Some(&self.name));
         ours.filter(|holding| !self.owned.contains_key(&holding.bucket))

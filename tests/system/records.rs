@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use crate::support::consumer::create_topic;
+use crate::support::consumer::{add_partitions, create_topic};
 use crate::support::fixture::Options;
 use crate::support::{Consumed, Fixture, RelayProcess, read_topic};
 
@@ -132,4 +132,23 @@ async fn a_key_goes_to_the_partition_of_the_java_client() {
 
 fn now_millis() -> i64 {
     jiff::Timestamp::now().as_millisecond()
+}
+
+/// Keys move to other partitions then: that is noticed within the minute, and said.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_gets_more_partitions_is_noticed() {
+    let fixture = Fixture::new("more_partitions").await;
+    create_topic(&fixture.brokers, &fixture.topic("thing"), 2).await;
+    insert(&fixture, "'{}'").await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    fixture.wait_published().await;
+    add_partitions(&fixture.brokers, &fixture.topic("thing"), 5).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(100);
+    while !relay.said().contains("the topic's number of partitions changed") {
+        assert!(std::time::Instant::now() < deadline, "it never noticed:\n{}", relay.said());
+        insert(&fixture, "'{}'").await;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    fixture.wait_published().await;
+    assert!(relay.stop().await.success());
 }

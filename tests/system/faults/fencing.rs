@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use postrider::cursor::{Cohort, CohortCursor, Cursor};
-use postrider::cursors::CursorStore;
+use postrider::cursors::{CursorStore, OnPromotion};
 use postrider::error::ErrorKind;
 use postrider::event::Bucket;
 use postrider::lease::{Lease, Terms};
@@ -38,7 +38,8 @@ fn page_done() -> Finished<CohortCursor> {
 async fn a_former_owner_saves_nothing() {
     let fixture = Fixture::new("former_owner").await;
     let (former, successor) = (join(&fixture, "former").await, join(&fixture, "successor").await);
-    let store = CursorStore::open(session(&fixture).await).await.expect("a primary");
+    let store =
+        CursorStore::open(session(&fixture).await, OnPromotion::Refuse).await.expect("a primary");
     let taken = former.take(&[(BUCKET, 0)]).await.expect("it is free");
     assert_eq!(taken.len(), 1);
     store.own(&taken);

@@ -68,18 +68,23 @@ impl Pair {
         }
     }
 
-    /// Kills the primary and promotes; the relay must refuse the other timeline and end.
-    async fn fail_over(&mut self, relay: RelayProcess) {
+    fn promote(&mut self) {
         self.primary.kill().expect("it is ours to kill");
         self.standby.promote().expect("it can be promoted");
         self.fixture.database_url = self.standby.url(&self.fixture.name);
-        let text = "timeline 1 and not 2";
-        relay.wait_until_it_says(text).await;
+    }
+
+    /// Kills the primary and promotes; a relay that may not follow must refuse the other timeline and
+    /// end. An operator sets the cursors anew, and a new relay starts.
+    async fn fail_over_by_hand(&mut self, relay: RelayProcess) -> RelayProcess {
+        self.promote();
+        relay.wait_until_it_says("timeline 1 and not 2").await;
         let ended = relay.wait(Duration::from_secs(20)).await;
         assert_eq!(ended.code(), Some(POSTGRES_EXIT_CODE));
-        let client = self.fixture.client().await;
-        let reanchor = include_str!("../../../sql/reanchor.sql");
-        client.batch_execute(reanchor).await.expect("as the README says");
+        let mut reanchor = self.fixture.command();
+        let done = reanchor.args(["migrate", "reanchor"]).output().expect("the binary runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        RelayProcess::start(&self.both(), &["--shards", "2"])
     }
 
     /// What the promoted server has was committed; the rest never happened.
@@ -113,9 +118,22 @@ impl Pair {
         Fixture { database_url, ..self.fixture.clone() }
     }
 
-    async fn publish_the_rest(mut self) -> History {
+    /// Both have the first events; the rest is published and never reaches the standby.
+    async fn publish_a_tail_that_is_lost(&mut self, on_promotion: &str) -> RelayProcess {
         let client = self.fixture.client().await;
-        let relay = RelayProcess::start(&self.both(), &["--shards", "2"]);
+        self.write(&client, 0).await;
+        let flags = ["--shards", "2", "--on-promotion", on_promotion];
+        let relay = RelayProcess::start(&self.both(), &flags);
+        self.fixture.wait_published().await;
+        self.wait_until_the_standby_has_all().await;
+        self.cut_off().await;
+        self.write(&client, 1_000).await;
+        self.fixture.wait_published().await;
+        relay
+    }
+
+    async fn publish_the_rest(mut self, relay: RelayProcess) -> History {
+        let client = self.fixture.client().await;
         self.write(&client, 10_000).await;
         self.fixture.wait_published().await;
         assert!(relay.stop().await.success());
@@ -152,29 +170,37 @@ async fn a_synchronous_standby_takes_back_nothing_that_was_published() {
     }
     // Time in which a relay without the fence would publish.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    pair.fail_over(relay).await;
+    pair.promote();
+    relay.wait_until_it_says("going on from the cursors that reached it").await;
     let fixture = pair.both();
-    let verdict = pair.publish_the_rest().await.audit(&fixture);
+    let verdict = pair.publish_the_rest(relay).await.audit(&fixture);
     println!("{verdict}");
     assert!(verdict.holds(), "{verdict}");
 }
 
 /// Behind an asynchronous standby the lost tail was published: nobody can take that back. But the
-/// numbers that are given out a second time hide no new event.
+/// numbers that are given out a second time hide no new event, whether the relay follows by itself
+/// or an operator sets the cursors anew.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lost_tail_of_an_asynchronous_standby_hides_nothing() {
     let mut pair = Pair::new("promoted_async", &[]).await;
-    let client = pair.fixture.client().await;
-    pair.write(&client, 0).await;
-    let relay = RelayProcess::start(&pair.both(), &["--shards", "2"]);
-    pair.fixture.wait_published().await;
-    pair.wait_until_the_standby_has_all().await;
-    pair.cut_off().await;
-    pair.write(&client, 1_000).await;
-    pair.fixture.wait_published().await;
-    pair.fail_over(relay).await;
+    let relay = pair.publish_a_tail_that_is_lost("follow").await;
+    pair.promote();
+    relay.wait_until_it_says("going on from the cursors that reached it").await;
+    assert_tail_was_all(pair, relay).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promotion_that_must_not_be_followed_is_refused_until_reanchored() {
+    let mut pair = Pair::new("promoted_by_hand", &[]).await;
+    let relay = pair.publish_a_tail_that_is_lost("refuse").await;
+    let relay = pair.fail_over_by_hand(relay).await;
+    assert_tail_was_all(pair, relay).await;
+}
+
+async fn assert_tail_was_all(pair: Pair, relay: RelayProcess) {
     let fixture = pair.both();
-    let verdict = pair.publish_the_rest().await.audit(&fixture);
+    let verdict = pair.publish_the_rest(relay).await.audit(&fixture);
     println!("{verdict}");
     assert_eq!(verdict.missing + verdict.invented + verdict.out_of_order, 0, "{verdict}");
     assert_eq!(verdict.rolled_back, ROUNDS, "the published tail: {verdict}");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use postrider::audit::Auditor;
 use postrider::event::EventId;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -120,5 +120,16 @@ pub(crate) async fn create_topic(brokers: &str, name: &str, partitions: i32) {
         .expect("a client can be made");
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     let made = admin.create_topics([&topic], &AdminOptions::new()).await.expect("Kafka answers");
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+}
+
+/// Gives a topic more partitions.
+pub(crate) async fn add_partitions(brokers: &str, name: &str, count: usize) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .expect("a client can be made");
+    let more = NewPartitions::new(name, count);
+    let made = admin.create_partitions([&more], &AdminOptions::new()).await.expect("Kafka answers");
     assert!(made.iter().all(Result::is_ok), "{made:?}");
 }
