@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, Statement};
 
 use crate::cursor::{CohortCursor, Cursor};
 use crate::error::{Error, ErrorKind, Result};
@@ -110,6 +110,7 @@ struct Progress {
 #[derive(Debug)]
 pub struct CursorStore {
     connection: Connection,
+    save: Statement,
     history: History,
     on_promotion: OnPromotion,
     epochs: Mutex<HashMap<Bucket, i64>>,
@@ -142,9 +143,11 @@ impl CursorStore {
         let relax = include_str!("../sql/queries/cursor_session.sql");
         let relaxed = connection.client().batch_execute(relax).await;
         relaxed.map_err(|cause| classify("set up the cursors' session", cause))?;
+        let save = connection.client().prepare(SAVE).await;
+        let save = save.map_err(|cause| classify("prepare to save the cursors", cause))?;
         let (epochs, progress) = (Mutex::default(), Mutex::default());
         let saving = tokio::sync::Mutex::default();
-        Ok(Self { connection, history, on_promotion, epochs, progress, saving })
+        Ok(Self { connection, save, history, on_promotion, epochs, progress, saving })
     }
 
     /// The latest tick among all cursors, whoever owns them: with it the chain of ticks goes on.
@@ -324,7 +327,7 @@ impl CursorStore {
         self.connection
             .client()
             .execute(
-                SAVE,
+                &self.save,
                 &[
                     &buckets,
                     &epochs,

@@ -251,10 +251,17 @@ impl Server {
         let Some(child) = process.as_ref() else {
             return Err(EmbeddedError::NotRunning { name: self.name.clone() });
         };
-        let children = process_table::children_of(child.id())?;
-        let mut family = vec![child.id()];
-        family.extend(children.iter().map(|process| process.id));
-        send(&family, signal)
+        // The parent first: one that stands still neither makes children nor lets go of ended ones.
+        send(&[child.id()], signal)?;
+        let children = |parent| -> Result<Vec<u32>, EmbeddedError> {
+            Ok(process_table::children_of(parent)?.iter().map(|process| process.id).collect())
+        };
+        let found = children(child.id())?;
+        match send(&found, signal) {
+            // A child that the parent let go just before is not there to get it.
+            Err(_) if children(child.id())? != found => send(&children(child.id())?, signal),
+            sent => sent,
+        }
     }
 
     /// Notices a server that ended by itself, so that its number is never used again.

@@ -18,7 +18,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::metadata::{Metadata, MetadataTopic};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::topics::{Before, Topics};
@@ -28,8 +28,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::repeats::Repeats;
 use crate::route;
 
-/// The poll thread looks this often whether it should end.
-const POLL_TIMEOUT: Duration = Duration::from_millis(50);
+/// The poll thread looks this often whether it should end. Each time it is busy for the last millisecond
+/// of the timeout: librdkafka counts in whole ones, and the client polls on until the time is over.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one wait for room in librdkafka's queue lasts.
+const SPACE_TIMEOUT: Duration = Duration::from_millis(50);
 /// One request for metadata.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for acknowledgements goes in steps: a poll of the client takes all the time it is given.
@@ -234,7 +237,7 @@ impl KafkaProducer {
     fn wait_for_space(&self) -> Result<()> {
         self.context().waiting_for_space.store(true, Ordering::Relaxed);
         // The timeout covers a wake-up that came just before the flag was set.
-        let woken = self.space.recv_timeout(POLL_TIMEOUT);
+        let woken = self.space.recv_timeout(SPACE_TIMEOUT);
         self.context().waiting_for_space.store(false, Ordering::Relaxed);
         tracing::trace!(woken = woken.is_ok(), "librdkafka's queue was full");
         self.check_alive()
@@ -289,6 +292,8 @@ impl Drop for KafkaProducer {
     /// Purges what was not acknowledged: its fate is decided by the saved cursor.
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
+        // The reports of what is purged wake the poll thread.
+        self.producer.purge(PurgeConfig::default().queue().inflight());
         if let Some(thread) = self.poll_thread.take()
             && thread.join().is_err()
         {
