@@ -9,7 +9,6 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -124,7 +123,6 @@ pub struct KafkaProducer {
     /// The time at the start of the batch at hand; nothing here needs it more exactly.
     now: Instant,
     ended: Arc<AtomicBool>,
-    poll_thread: Option<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for KafkaProducer {
@@ -160,7 +158,7 @@ impl KafkaProducer {
         let producer: Arc<BaseProducer<Context>> =
             Arc::new(config.create_with_context(context).map_err(invalid)?);
         let ended = Arc::new(AtomicBool::new(false));
-        let poll_thread = spawn_poll_thread(name, Arc::clone(&producer), Arc::clone(&ended))?;
+        spawn_poll_thread(name, Arc::clone(&producer), Arc::clone(&ended))?;
         Ok(Self {
             producer,
             topics: Topics::new(),
@@ -168,7 +166,6 @@ impl KafkaProducer {
             space,
             now: Instant::now(),
             ended,
-            poll_thread: Some(poll_thread),
         })
     }
 
@@ -289,16 +286,11 @@ impl Produce for KafkaProducer {
 }
 
 impl Drop for KafkaProducer {
-    /// Purges what was not acknowledged: its fate is decided by the saved cursor.
+    /// Purges what was not acknowledged: its fate is decided by the saved cursor. The poll thread is
+    /// not waited for; it ends within [`POLL_TIMEOUT`], and with it the client.
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
-        // The reports of what is purged wake the poll thread.
         self.producer.purge(PurgeConfig::default().queue().inflight());
-        if let Some(thread) = self.poll_thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the poll thread panicked");
-        }
     }
 }
 
@@ -306,7 +298,7 @@ fn spawn_poll_thread(
     name: &str,
     producer: Arc<BaseProducer<Context>>,
     ended: Arc<AtomicBool>,
-) -> Result<JoinHandle<()>> {
+) -> Result<()> {
     std::thread::Builder::new()
         .name(format!("poll-{name}"))
         .spawn(move || {
@@ -314,6 +306,7 @@ fn spawn_poll_thread(
                 producer.poll(POLL_TIMEOUT);
             }
         })
+        .map(|_| ())
         .map_err(|cause| Error::new(ErrorKind::Internal, format!("no thread to poll: {cause}")))
 }
 
