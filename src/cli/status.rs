@@ -20,6 +20,7 @@ use crate::migrate;
 use crate::outbox::{Outbox, OutboxName};
 use crate::postgres::{Connection, DatabaseConfig, classify, connect};
 
+const PARKED: &str = include_str!("../../sql/queries/parked_count.sql");
 const SIZE: &str = include_str!("../../sql/queries/outbox_size.sql");
 
 /// Shows how far each bucket is published, and what waits.
@@ -47,7 +48,16 @@ struct Status {
     /// Whether the counts stopped early.
     unpublished_is_lower_bound: bool,
     oldest_unpublished_age_seconds: Option<f64>,
+    parked: ParkedStatus,
     buckets: Vec<BucketStatus>,
+}
+
+/// What cannot be published.
+#[derive(Debug, Default, Serialize)]
+struct ParkedStatus {
+    events: i64,
+    aggregates: i64,
+    oldest_age_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,6 +89,7 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
     let connection = connect(database, "status").await?;
     let outbox = migrate::load(connection.client(), name).await?;
     let (partitions, size_bytes) = size(&connection, &outbox).await?;
+    let parked = parked(&connection).await?;
     let onlooker = Onlooker::new(&connection).await?;
     let mut buckets = Vec::new();
     for state in onlooker.buckets().await? {
@@ -96,7 +107,18 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
             .iter()
             .filter_map(|bucket| bucket.oldest_unpublished_age_seconds)
             .reduce(f64::max),
+        parked,
         buckets,
+    })
+}
+
+async fn parked(connection: &Connection) -> Result<ParkedStatus> {
+    let row = connection.client().query_one(PARKED, &[]).await;
+    let row = row.map_err(|cause| classify("count the parked events", cause))?;
+    Ok(ParkedStatus {
+        events: row.get("events"),
+        aggregates: row.get("aggregates"),
+        oldest_age_seconds: row.get("oldest_age_seconds"),
     })
 }
 
@@ -163,6 +185,15 @@ impl Status {
             age => format!("the oldest has waited for {}", show_age(age)),
         };
         writeln!(text, "\nunpublished: {count}; {age}").expect("text takes text");
+        if self.parked.events > 0 {
+            let ParkedStatus { events, aggregates, oldest_age_seconds } = self.parked;
+            let age = show_age(oldest_age_seconds);
+            writeln!(
+                text,
+                "parked: {events} of {aggregates} aggregates, the oldest for {age}; see `postrider parked list`"
+            )
+            .expect("text takes text");
+        }
         if self.unpublished_is_lower_bound {
             writeln!(
                 text,
@@ -179,7 +210,7 @@ fn show_count(count: i64, is_lower_bound: bool) -> String {
 }
 
 /// An age as people read it; a clock that was set back makes none below zero.
-fn show_age(seconds: Option<f64>) -> String {
+pub(super) fn show_age(seconds: Option<f64>) -> String {
     match seconds.map(|seconds| seconds.max(0.0)) {
         None => "-".to_owned(),
         Some(seconds) if seconds < 60.0 => format!("{seconds:.1}s"),
@@ -216,11 +247,13 @@ mod tests {
             unpublished: 17,
             unpublished_is_lower_bound: true,
             oldest_unpublished_age_seconds: Some(2.0),
+            parked: ParkedStatus { events: 3, aggregates: 2, oldest_age_seconds: Some(90.0) },
             buckets: vec![BucketStatus::new(state, backlog)],
         };
         let table = status.table();
         assert!(table.contains("\u{2265}17"), "{table}");
         assert!(table.contains("2.0 KiB"), "{table}");
         assert!(table.contains("waited for 2.0s"), "{table}");
+        assert!(table.contains("parked: 3 of 2 aggregates, the oldest for 1.5min"), "{table}");
     }
 }

@@ -13,6 +13,7 @@ mod connection;
 mod crash;
 mod migrate;
 mod order;
+mod parking;
 mod patterns;
 mod plan;
 mod printed;
