@@ -11,7 +11,7 @@ use postrider::event::{Event, EventId, LendEvent};
 use postrider::ledger::{Ledger, Limit};
 use postrider::publish::null::NullProducer;
 use postrider::publish::permit::Permit;
-use postrider::publish::{Batch, Publisher, Report};
+use postrider::publish::{Batch, OnPoison, Publisher, Report};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -45,10 +45,11 @@ impl LendEvent for MemoryRow {
 fn relay(payload: &Arc<[u8]>, headers: Option<&'static str>) {
     let encoder = Encoder::new("outbox.event.{aggregatetype}".parse().expect("a template"));
     let permit = Arc::new(Permit::endless());
-    let publisher = Publisher::start("bench", BATCHES_MAX, encoder, permit, |reports| {
-        Ok(NullProducer::new(reports))
-    })
-    .expect("a thread can be started");
+    let publisher =
+        Publisher::start("bench", BATCHES_MAX, encoder, OnPoison::Park, permit, |reports| {
+            Ok(NullProducer::new(reports))
+        })
+        .expect("a thread can be started");
     let mut ledger = Ledger::new(Limit { bytes: usize::MAX, batches: BATCHES_MAX });
     ledger.open_page();
     let mut sent = 0;

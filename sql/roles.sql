@@ -43,5 +43,7 @@ begin
     grant select on postrider.migration, postrider.outbox, postrider.events to postrider_relay;
     grant select, update on postrider.cursor to postrider_relay;
     grant select, insert, update, delete on postrider.instance to postrider_relay;
+    grant select, insert, update, delete on postrider.parked to postrider_relay;
+    grant select, insert, delete on postrider.parked_request to postrider_relay;
 end
 $roles$;

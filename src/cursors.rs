@@ -183,6 +183,11 @@ impl CursorStore {
         }
     }
 
+    /// What is owned, each bucket with its epoch.
+    pub fn owned(&self) -> Vec<(Bucket, i64)> {
+        self.epochs().iter().map(|(bucket, epoch)| (*bucket, *epoch)).collect()
+    }
+
     /// The cursors of these buckets as they were saved, by rising bucket.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::event::{Event, EventId};
+use crate::hold::{Reason, Refusal};
 use crate::route::{IllegalTopic, TopicTemplate};
 
 /// The header that carries the event's id: consumers drop repeats by it.
@@ -71,6 +72,14 @@ impl<'a> Record<'a> {
         })
     }
 
+    /// Whether it fits into so many bytes. Most do so plainly that nothing is counted header by header.
+    pub fn fits(&self, bytes_max: usize) -> bool {
+        // More than any overhead: of the batch and of the record, and of the three lengths of a header.
+        let overhead = 128 + 12 * (self.headers.spans.len() + 2);
+        let text = self.headers.text.len() + self.key.len() + self.value.map_or(0, <[u8]>::len);
+        text + overhead <= bytes_max || size_bytes(self) <= bytes_max
+    }
+
     /// How many headers there are.
     pub fn header_count(&self) -> usize {
         self.headers.spans.len()
@@ -83,22 +92,26 @@ impl<'a> Record<'a> {
 /// Source: Kafka's record format v2; the same bound as the Java client's
 /// `AbstractRecords.estimateSizeInBytesUpperBound`.
 pub fn size_bytes(record: &Record<'_>) -> usize {
+    let headers = record.headers().map(|(name, value)| (name.len(), value.map(<[u8]>::len)));
+    size_bytes_of(record.key.len(), record.value.map(<[u8]>::len), headers)
+}
+
+/// The same, by the lengths of key, value and of each header's name and value.
+pub fn size_bytes_of(
+    key: usize,
+    value: Option<usize>,
+    headers: impl Iterator<Item = (usize, Option<usize>)>,
+) -> usize {
     const BATCH_OVERHEAD_BYTES: usize = 61;
     // Length 5, attributes 1, timestamp 10, offset 5: the longest forms.
     const RECORD_OVERHEAD_BYTES: usize = 21;
 
-    let headers: usize = record
-        .headers()
-        .map(|(name, value)| {
-            prefixed_bytes(name.len()) + value.map_or(1, |v| prefixed_bytes(v.len()))
-        })
-        .sum();
-    BATCH_OVERHEAD_BYTES
-        + RECORD_OVERHEAD_BYTES
-        + prefixed_bytes(record.key.len())
-        + record.value.map_or(1, |value| prefixed_bytes(value.len()))
-        + varint_bytes(record.header_count())
-        + headers
+    let (mut count, mut bytes) = (0, BATCH_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES);
+    for (name, value) in headers {
+        count += 1;
+        bytes += prefixed_bytes(name) + value.map_or(1, prefixed_bytes);
+    }
+    bytes + prefixed_bytes(key) + value.map_or(1, prefixed_bytes) + varint_bytes(count)
 }
 
 /// A length in its zig-zag form, and as many bytes.
@@ -172,6 +185,45 @@ impl Encoder {
             created_at_micros: event.created_at_micros,
             headers: &self.headers,
         })
+    }
+}
+
+/// What a dead letter's own headers begin with.
+const LETTER_HEADERS: [&str; 5] = [
+    "postrider.reason",
+    "postrider.detail",
+    "postrider.topic",
+    "postrider.seq",
+    "postrider.aggregatetype",
+];
+
+impl Encoder {
+    /// The event as a dead letter: its key, its payload, its `id` and `type`, and why it is one. The
+    /// row's own headers stay behind, as they may be what is wrong.
+    pub fn dead_letter<'a>(
+        &'a mut self,
+        event: &Event<'a>,
+        topic: &'a str,
+        refusal: &Refusal,
+    ) -> Record<'a> {
+        self.headers.clear();
+        let mut id = [0; EventId::TEXT_BYTES];
+        self.headers.push(ID_HEADER, event.id.encode(&mut id));
+        self.headers.push(TYPE_HEADER, event.kind);
+        let seq = event.seq.to_string();
+        let meant_for = refusal.topic.as_deref().unwrap_or_default();
+        let reason = refusal.reason.name();
+        let values = [reason, &refusal.detail, meant_for, &seq, event.aggregate_type];
+        for (name, value) in LETTER_HEADERS.into_iter().zip(values) {
+            self.headers.push(name, value);
+        }
+        Record {
+            topic,
+            key: event.aggregate_id,
+            value: event.payload,
+            created_at_micros: event.created_at_micros,
+            headers: &self.headers,
+        }
     }
 }
 
@@ -372,6 +424,20 @@ pub enum Unpublishable {
         /// Microseconds since 1970-01-01 UTC.
         micros: i64,
     },
+}
+
+impl From<Unpublishable> for Refusal {
+    fn from(cause: Unpublishable) -> Self {
+        let reason = match &cause {
+            Unpublishable::IllegalTopic(_) => Reason::IllegalTopic,
+            Unpublishable::HeadersNotAnObject { .. }
+            | Unpublishable::HeadersMalformed { .. }
+            | Unpublishable::HeaderNameEmpty
+            | Unpublishable::HeaderNameWithNul { .. } => Reason::BadHeaders,
+            Unpublishable::CreatedAtOutOfRange { .. } => Reason::BadTime,
+        };
+        Self { reason, detail: cause.to_string(), topic: None }
+    }
 }
 
 #[cfg(test)]
@@ -645,6 +711,8 @@ mod tests {
             let record = encoder.encode(&Event { payload: Some(&payload), ..event(None) }).unwrap();
             let more = size_bytes(&record) - small;
             prop_assert!(more >= payload.len() && more <= payload.len() + 1);
+            let size = size_bytes(&record);
+            prop_assert!(record.fits(size) && record.fits(usize::MAX) && !record.fits(size - 1));
         }
     }
 }

@@ -67,3 +67,49 @@ pub trait LendEvent: Send + 'static {
     /// The event, borrowed from `self`.
     fn event(&self) -> Event<'_>;
 }
+
+/// An event that owns its bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnedEvent {
+    /// As [`Event::seq`].
+    pub seq: i64,
+    /// As [`Event::id`].
+    pub id: EventId,
+    /// As [`Event::aggregate_type`].
+    pub aggregate_type: String,
+    /// As [`Event::aggregate_id`].
+    pub aggregate_id: String,
+    /// As [`Event::kind`].
+    pub kind: String,
+    /// As [`Event::payload`].
+    pub payload: Option<Vec<u8>>,
+    /// As [`Event::headers`].
+    pub headers: Option<String>,
+    /// As [`Event::created_at_micros`].
+    pub created_at_micros: i64,
+}
+
+impl OwnedEvent {
+    /// The bytes of its columns.
+    pub fn size_bytes(&self) -> usize {
+        let texts = [&self.aggregate_type, &self.aggregate_id, &self.kind];
+        texts.iter().map(|text| text.len()).sum::<usize>()
+            + self.payload.as_ref().map_or(0, Vec::len)
+            + self.headers.as_ref().map_or(0, String::len)
+    }
+}
+
+impl LendEvent for OwnedEvent {
+    fn event(&self) -> Event<'_> {
+        Event {
+            seq: self.seq,
+            id: self.id,
+            aggregate_type: &self.aggregate_type,
+            aggregate_id: &self.aggregate_id,
+            kind: &self.kind,
+            payload: self.payload.as_deref(),
+            headers: self.headers.as_deref(),
+            created_at_micros: self.created_at_micros,
+        }
+    }
+}

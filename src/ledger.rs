@@ -35,6 +35,7 @@ pub struct Limit {
 struct Page<P> {
     batches_open: usize,
     events: u64,
+    parked: u64,
     /// What is reached once the page is done; none while the page is still being read.
     place: Option<P>,
 }
@@ -58,6 +59,8 @@ pub struct Finished<P> {
     pub place: P,
     /// How many events the page had.
     pub events: u64,
+    /// How many of them were parked and not published.
+    pub parked: u64,
 }
 
 /// The pages and batches of one shard that are on their way.
@@ -92,7 +95,7 @@ impl<P> Ledger<P> {
             self.pages.back().is_none_or(|page| page.place.is_some()),
             "one page is read at a time"
         );
-        self.pages.push_back(Page { batches_open: 0, events: 0, place: None });
+        self.pages.push_back(Page { batches_open: 0, events: 0, parked: 0, place: None });
     }
 
     /// Whether another batch may be sent.
@@ -124,10 +127,23 @@ impl<P> Ledger<P> {
 
     /// Takes a batch out of flight: Kafka has acknowledged each of its records.
     pub fn acknowledge(&mut self, number: BatchNumber) {
+        self.acknowledge_but(number, 0);
+    }
+
+    /// Takes a batch out of flight of which some events were parked and the others acknowledged.
+    pub fn acknowledge_but(&mut self, number: BatchNumber, parked: u64) {
         let batch = self.batches.remove(&number).expect("only what is in flight is acknowledged");
         self.bytes -= batch.bytes;
         let index = usize::try_from(batch.page - self.front).expect("a page index fits");
-        self.pages[index].batches_open -= 1;
+        let page = &mut self.pages[index];
+        page.batches_open -= 1;
+        page.parked += parked;
+        assert!(page.parked <= page.events, "only what was sent can be parked");
+    }
+
+    /// The batch that was sent before all others in flight.
+    pub fn oldest(&self) -> Option<BatchNumber> {
+        self.batches.keys().min().copied()
     }
 
     /// The next page that is done, if the one at the front is.
@@ -137,7 +153,7 @@ impl<P> Ledger<P> {
         }
         let page = self.pages.pop_front()?;
         self.front += 1;
-        Some(Finished { place: page.place?, events: page.events })
+        Some(Finished { place: page.place?, events: page.events, parked: page.parked })
     }
 
     /// How many pages were opened, ever.
@@ -212,6 +228,21 @@ mod tests {
         let places: Vec<u32> =
             std::iter::from_fn(|| ledger.next_finished()).map(|finished| finished.place).collect();
         assert_eq!(places, [1, 2, 3]);
+    }
+
+    #[test]
+    fn parked_events_are_told_apart_and_the_oldest_batch_is_known() {
+        let mut ledger = ledger();
+        ledger.open_page();
+        let first = ledger.add_batch(4, 10);
+        let second = ledger.add_batch(4, 10);
+        ledger.close_page(1);
+        assert_eq!(ledger.oldest(), Some(first));
+        ledger.acknowledge(first);
+        assert_eq!(ledger.oldest(), Some(second));
+        ledger.acknowledge_but(second, 3);
+        let finished = ledger.next_finished().unwrap();
+        assert_eq!((finished.events, finished.parked, ledger.oldest()), (8, 3, None));
     }
 
     #[test]

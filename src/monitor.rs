@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct ShardGauge {
     /// Events acknowledged by Kafka since the process began.
     pub published: AtomicU64,
+    /// Events parked since the process began; one that is parked again counts again.
+    pub parked: AtomicU64,
     /// Bytes between claim and acknowledgement.
     pub in_flight_bytes: AtomicU64,
 }

@@ -7,12 +7,12 @@ select distinct aggregatetype, type
 from (
     select aggregatetype, type
     from (
-        select aggregatetype, type, published
+        select aggregatetype, type, published, parked
         from postrider.events
         where bucket = {bucket} and seq > $1
         order by seq
         limit $2
     ) as looked_at
-    where not published
+    where not published and not parked
     limit $3
 ) as waiting

@@ -16,14 +16,13 @@ use crate::cursor::{Cohort, Cursor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId, LendEvent};
 use crate::outbox::Outbox;
-use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, RawBytes, classify, connect};
+use crate::postgres::{
+    Connection, DatabaseConfig, PgSnapshot, RawBytes, Timestamp, classify, connect,
+};
 
 const CLAIM: &str = include_str!("../../sql/queries/claim.sql");
 const CLAIM_ARM: &str = include_str!("../../sql/queries/claim_arm.sql");
 const CLAIM_SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
-
-/// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
-const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// One session that claims pages.
 #[derive(Debug)]
@@ -202,7 +201,8 @@ impl LendEvent for ClaimedRow {
             headers: self.column(HEADERS).map(|bytes| {
                 std::str::from_utf8(&bytes[JSONB_VERSION_BYTES..]).expect("JSON is UTF-8")
             }),
-            created_at_micros: i64::from_be_bytes(self.fixed(CREATED_AT)) + POSTGRES_EPOCH_MICROS,
+            created_at_micros: Timestamp::from_postgres(i64::from_be_bytes(self.fixed(CREATED_AT)))
+                .0,
         }
     }
 }

@@ -20,6 +20,7 @@ mod completions;
 pub mod demo;
 mod migrate;
 mod output;
+mod parked;
 mod run;
 mod status;
 
@@ -49,6 +50,7 @@ enum Command {
     Migrate(migrate::MigrateArguments),
     Check(check::CheckArguments),
     Status(status::StatusArguments),
+    Parked(parked::ParkedArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
 }
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Migrate(arguments) => migrate::run(arguments),
         Command::Check(arguments) => check::run(arguments),
         Command::Status(arguments) => status::run(arguments),
+        Command::Parked(arguments) => parked::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };

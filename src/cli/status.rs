@@ -20,6 +20,7 @@ use crate::migrate;
 use crate::outbox::{Outbox, OutboxName};
 use crate::postgres::{Connection, DatabaseConfig, classify, connect};
 
+const PARKED: &str = include_str!("../../sql/queries/parked_count.sql");
 const SIZE: &str = include_str!("../../sql/queries/outbox_size.sql");
 const INSTANCES: &str = include_str!("../../sql/queries/instances.sql");
 
@@ -50,6 +51,7 @@ struct Status {
     oldest_unpublished_age_seconds: Option<f64>,
     generations: Vec<GenerationStatus>,
     instances: Vec<InstanceStatus>,
+    parked: ParkedStatus,
     buckets: Vec<BucketStatus>,
 }
 
@@ -73,6 +75,14 @@ struct InstanceStatus {
     age_seconds: f64,
     /// Below zero when the lease has run out.
     lease_left_seconds: f64,
+}
+
+/// What cannot be published.
+#[derive(Debug, Default, Serialize)]
+struct ParkedStatus {
+    events: i64,
+    aggregates: i64,
+    oldest_age_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,6 +115,7 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
     let outbox = migrate::load(connection.client(), name).await?;
     let generations = generations(&connection, &outbox).await?;
     let instances = instances(&connection).await?;
+    let parked = parked(&connection).await?;
     let onlooker = Onlooker::new(&connection).await?;
     let mut buckets = Vec::new();
     for state in onlooker.buckets().await? {
@@ -124,7 +135,18 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
             .reduce(f64::max),
         generations,
         instances,
+        parked,
         buckets,
+    })
+}
+
+async fn parked(connection: &Connection) -> Result<ParkedStatus> {
+    let row = connection.client().query_one(PARKED, &[]).await;
+    let row = row.map_err(|cause| classify("count the parked events", cause))?;
+    Ok(ParkedStatus {
+        events: row.get("events"),
+        aggregates: row.get("aggregates"),
+        oldest_age_seconds: row.get("oldest_age_seconds"),
     })
 }
 
@@ -247,6 +269,15 @@ impl Status {
             age => format!("the oldest has waited for {}", show_age(age)),
         };
         writeln!(text, "\nunpublished: {count}; {age}").expect("text takes text");
+        if self.parked.events > 0 {
+            let ParkedStatus { events, aggregates, oldest_age_seconds } = self.parked;
+            let age = show_age(oldest_age_seconds);
+            writeln!(
+                text,
+                "parked: {events} of {aggregates} aggregates, the oldest for {age}; see `postrider parked list`"
+            )
+            .expect("text takes text");
+        }
         if self.unpublished_is_lower_bound {
             writeln!(
                 text,
@@ -263,7 +294,7 @@ fn show_count(count: i64, is_lower_bound: bool) -> String {
 }
 
 /// An age as people read it; a clock that was set back makes none below zero.
-fn show_age(seconds: Option<f64>) -> String {
+pub(super) fn show_age(seconds: Option<f64>) -> String {
     match seconds.map(|seconds| seconds.max(0.0)) {
         None => "-".to_owned(),
         Some(seconds) if seconds < 60.0 => format!("{seconds:.1}s"),
@@ -314,6 +345,7 @@ mod tests {
                 age_seconds: 90.0,
                 lease_left_seconds: -3.0,
             }],
+            parked: ParkedStatus { events: 3, aggregates: 2, oldest_age_seconds: Some(90.0) },
             buckets: vec![BucketStatus::new(state, backlog)],
         };
         let table = status.table();
@@ -323,5 +355,6 @@ mod tests {
         assert!(table.contains("4.0 KiB in 3 of 16 leaves, being filled"), "{table}");
         assert!(table.contains("db1:7:abc: 5 buckets, 2 shards, up 1.5min"), "{table}");
         assert!(table.contains("lease ran out 3.0s ago"), "{table}");
+        assert!(table.contains("parked: 3 of 2 aggregates, the oldest for 1.5min"), "{table}");
     }
 }

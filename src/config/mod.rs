@@ -13,6 +13,7 @@ use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::DatabaseConfig;
+use crate::publish::OnPoison;
 use crate::publish::kafka::RecordTimestamp;
 use crate::route::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
 
@@ -21,7 +22,8 @@ pub mod settings;
 pub mod units;
 
 use settings::{
-    AddedHeader, Capture, CommonSettings, Delivery, Promotion, RelaySettings, Timestamp,
+    AddedHeader, Capture, CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings,
+    Timestamp,
 };
 
 /// Everything that `run` works by.
@@ -64,12 +66,17 @@ pub struct KafkaConfig {
     pub record_timestamp: RecordTimestamp,
     /// Whether records carry the row's time as a header.
     pub created_at_header: CreatedAtHeader,
+    /// What to do with an event that cannot become a record.
+    pub on_poison: OnPoison,
     /// librdkafka's properties, in the order in which they are set; a later one wins.
     pub properties: Vec<(String, String)>,
 }
 
 /// Within how many seconds a dead instance's buckets are taken, if nothing else is said.
 pub const DEFAULT_LEASE_SECONDS: u32 = 10;
+
+/// Where dead letters go, if nothing else is said.
+pub const DEFAULT_DEAD_LETTER_TOPIC: &str = "outbox.dead-letter";
 
 /// The environment variable that many tools read; postrider's own name and its file come first.
 const DATABASE_URL: &str = "DATABASE_URL";
@@ -203,7 +210,25 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
         } else {
             CreatedAtHeader::Omit
         },
+        on_poison: on_poison(relay)?,
         properties: properties.map(|property| property.clone().into_pair()).collect(),
+    })
+}
+
+fn on_poison(relay: &RelaySettings) -> Result<OnPoison> {
+    let name = relay.dead_letter_topic.as_deref().unwrap_or(DEFAULT_DEAD_LETTER_TOPIC);
+    let refused = |cause: String| {
+        Error::new(ErrorKind::Config, format!("--dead-letter-topic: {cause}"))
+            .with_remedy(format!("name one topic; the default is {DEFAULT_DEAD_LETTER_TOPIC}"))
+    };
+    let topic: TopicTemplate = name.parse().map_err(|cause| refused(format!("{cause}")))?;
+    if !topic.is_fixed() {
+        return Err(refused(format!("{name} depends on the event")));
+    }
+    Ok(match relay.on_poison {
+        None | Some(PoisonPolicy::Park) => OnPoison::Park,
+        Some(PoisonPolicy::DeadLetter) => OnPoison::DeadLetter(name.to_owned()),
+        Some(PoisonPolicy::Stop) => OnPoison::Stop,
     })
 }
 

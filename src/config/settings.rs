@@ -111,6 +111,20 @@ pub struct RelaySettings {
     )]
     pub add_headers: Option<Vec<AddedHeader>>,
 
+    /// Does this with an event that cannot become a record [default: park].
+    #[arg(long, env = "POSTRIDER_ON_POISON", hide_env = true, help_heading = "Kafka")]
+    pub on_poison: Option<PoisonPolicy>,
+
+    /// Names the topic for dead letters [default: outbox.dead-letter].
+    #[arg(
+        long,
+        value_name = "TOPIC",
+        env = "POSTRIDER_DEAD_LETTER_TOPIC",
+        hide_env = true,
+        help_heading = "Kafka"
+    )]
+    pub dead_letter_topic: Option<String>,
+
     /// Sets a librdkafka property, like linger.ms=20; may be given many times.
     #[arg(short = 'X', value_name = "NAME=VALUE", id = "property", help_heading = "Kafka")]
     #[serde(skip)]
@@ -244,6 +258,8 @@ impl RelaySettings {
             delivery: self.delivery.or(below.delivery),
             record_timestamp: self.record_timestamp.or(below.record_timestamp),
             add_headers: self.add_headers.or(below.add_headers),
+            on_poison: self.on_poison.or(below.on_poison),
+            dead_letter_topic: self.dead_letter_topic.or(below.dead_letter_topic),
             property: [below.property, self.property].concat(),
             properties: [below.properties, self.properties].concat(),
             shards: self.shards.or(below.shards),
@@ -357,6 +373,18 @@ pub enum Promotion {
     Follow,
     /// Wait for an operator: it may be a restored backup.
     Refuse,
+}
+
+/// What becomes of an event that cannot become a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoisonPolicy {
+    /// Set aside, with its aggregate's later events.
+    Park,
+    /// Sent to the dead-letter topic; its aggregate goes on.
+    DeadLetter,
+    /// The relay ends.
+    Stop,
 }
 
 /// A header that is added on request.

@@ -42,6 +42,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../sql/migrations/0003_interface.sql"),
     },
     Migration { version: 4, name: "tier", sql: include_str!("../../sql/migrations/0004_tier.sql") },
+    Migration {
+        version: 5,
+        name: "parked",
+        sql: include_str!("../../sql/migrations/0005_parked.sql"),
+    },
 ];
 
 impl Migration {

@@ -20,7 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use config::DatabaseConfig;
 pub use failure::classify;
-pub use types::{Lsn, PgSnapshot, RawBytes, Xid8};
+pub use types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
 
 use crate::error::{Error, ErrorKind, Result};
 use tls::Attempt;

@@ -80,6 +80,54 @@ pub struct Xid8(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
 
+/// A `timestamptz`, in microseconds since 1970-01-01 UTC; infinity is [`i64::MAX`], the other end
+/// [`i64::MIN`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub i64);
+
+/// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+impl Timestamp {
+    /// From PostgreSQL's own count.
+    pub fn from_postgres(micros: i64) -> Self {
+        match micros {
+            i64::MIN | i64::MAX => Self(micros),
+            finite => Self(finite.saturating_add(POSTGRES_EPOCH_MICROS)),
+        }
+    }
+
+    fn to_postgres(self) -> i64 {
+        match self.0 {
+            i64::MIN | i64::MAX => self.0,
+            finite => finite.saturating_sub(POSTGRES_EPOCH_MICROS),
+        }
+    }
+}
+
+impl ToSql for Timestamp {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
+        out.put_i64(self.to_postgres());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(given: &Type) -> bool {
+        *given == Type::TIMESTAMPTZ
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Timestamp {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Failure> {
+        Ok(Self::from_postgres(i64::from_be_bytes(raw.try_into()?)))
+    }
+
+    fn accepts(given: &Type) -> bool {
+        *given == Type::TIMESTAMPTZ
+    }
+}
+
 /// Both are eight bytes in network order.
 macro_rules! eight_bytes {
     ($name:ident, $sql:expr) => {
@@ -139,6 +187,19 @@ mod tests {
         assert!(PgSnapshot::from_sql(&Type::PG_SNAPSHOT, &bytes).is_err(), "one too many");
         let negative = [255; 20];
         assert!(PgSnapshot::from_sql(&Type::PG_SNAPSHOT, &negative).is_err(), "negative count");
+    }
+
+    #[test]
+    fn times_have_no_other_ends_than_infinity() {
+        for micros in [0, -1, i64::MIN, i64::MAX, 1_795_466_121_219_663] {
+            let mut bytes = BytesMut::new();
+            Timestamp(micros).to_sql(&Type::TIMESTAMPTZ, &mut bytes).unwrap();
+            let back = Timestamp::from_sql(&Type::TIMESTAMPTZ, &bytes).unwrap();
+            assert_eq!(back, Timestamp(micros));
+        }
+        let year_294276 = 9_223_371_331_200_000_000 - 1;
+        assert_eq!(Timestamp::from_postgres(year_294276), Timestamp(i64::MAX));
+        assert_eq!(Timestamp::from_postgres(0), Timestamp(946_684_800_000_000));
     }
 
     #[test]

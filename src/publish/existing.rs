@@ -11,8 +11,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 
-use super::kafka;
 use super::settings::ProducerConfig;
+use super::{failure, kafka};
 use crate::error::{Error, Result};
 
 /// One request for a broker's settings.
@@ -57,7 +57,7 @@ pub fn look(config: &ProducerConfig, wanted: &BTreeSet<String>) -> Result<Existi
             existing.missing.insert(topic.clone());
             continue;
         }
-        match kafka::ready_partitions(topic, &metadata) {
+        match failure::ready_partitions(topic, &metadata) {
             Ok(_) => {
                 existing.ready.insert(topic.clone());
             }

@@ -2,28 +2,40 @@
 //!
 //! Promises: records of one partition are appended in the order in which they were produced, without
 //! a gap: idempotent, gapless, without expiry, the first batch of a partition acknowledged before
-//! the second is sent. Must not: decide what a failure means for a cursor.
-//! Fails: any refused or uncertain record makes the producer useless; it is dropped, what it still
-//! holds is purged, and the shard goes back to its saved cursor.
+//! the second is sent. What can be known before sending is known before sending: a record that its
+//! topic does not take, and a topic that cannot be used, are refused, and the producer goes on.
+//! Must not: decide what a failure means for a cursor.
+//! Fails: any record that was sent and then refused, or is uncertain, makes the producer useless; it
+//! is dropped, what it still holds is purged, and the shard goes back to its saved cursor. What was
+//! learnt stays in [`Lessons`].
+//!
+//! A topic's trouble is one that a broker tells of: it is not there, has no leader, may not be written
+//! to. Without a broker's answer it is Kafka that is away; then everything waits and nothing is refused.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
-use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::metadata::{Metadata, MetadataTopic};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
-use rdkafka::types::RDKafkaRespErr;
+use crossbeam_channel::Receiver;
+use hashbrown::HashMap;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 
-use super::topics::{Before, Topics};
-use super::{InFlightBatch, Produce, Reports};
-use crate::encode::Record;
+use super::context::Context;
+use super::failure::{invalid, ready_partitions, refused, replaced, unavailable};
+use super::lessons::Lessons;
+use super::limits::Limits;
+use super::scout::{Look, Scout};
+use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
+use super::topics::{Before, Known, Topics};
+use super::{InFlightBatch, Offer, Produce, Reports};
+use crate::encode::{self, Record};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hold::{Reason, Refusal};
 use crate::repeats::Repeats;
 use crate::route;
 
@@ -36,8 +48,15 @@ const SPACE_TIMEOUT: Duration = Duration::from_millis(50);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for acknowledgements goes in steps: a poll of the client takes all the time it is given.
 const SETTLE_STEP: Duration = Duration::from_millis(2);
-/// A broker that creates topics needs a moment until each partition has a leader.
+/// At the start, and while no broker answers.
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
+/// A broker that creates topics needs a moment until each partition has a leader. The publishing
+/// thread waits for no second topic as long as one is in trouble.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
+/// The scout's request for metadata; a producer that ends waits for it.
+const SCOUT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Before an event is called too large, the topic's limit is asked for again if it is older than this.
+const LIMIT_AGE: Duration = Duration::from_secs(1);
 /// Pause between two looks at a topic that is not ready.
 const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
@@ -58,66 +77,23 @@ pub enum RecordTimestamp {
     Created,
 }
 
-/// Callbacks of one producer, called on the thread that polls it.
-struct Context {
-    reports: Reports,
-    /// What librdkafka said last.
-    trouble: Mutex<Option<String>>,
-    warnings: Arc<Warnings>,
-    waiting_for_space: AtomicBool,
-    space: Sender<()>,
-}
-
-impl Context {
-    fn last_trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Causes are told apart by librdkafka's code: its words differ from one attempt to the next.
-    fn note_trouble(&self, error: &KafkaError, reason: &str) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-        let cause = format!("librdkafka: {:?}", error.rdkafka_error_code());
-        if let Some(unsaid) = self.warnings.note(&cause, Instant::now()) {
-            tracing::warn!(reason, unsaid, "trouble with Kafka; librdkafka retries");
-        }
-    }
-}
-
-impl ClientContext for Context {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            self.reports.failed(Error::new(
-                ErrorKind::DeliveryUncertain,
-                format!("the producer failed: {reason}"),
-            ));
-        } else {
-            self.note_trouble(&error, reason);
-        }
-    }
-}
-
-impl ProducerContext for Context {
-    type DeliveryOpaque = Arc<InFlightBatch>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<InFlightBatch>) {
-        match result {
-            Ok(_) => self.reports.acknowledged(&batch),
-            Err((cause, message)) => self.reports.failed(refused(cause, message.topic())),
-        }
-        if self.waiting_for_space.load(Ordering::Relaxed) && self.space.try_send(()).is_err() {
-            tracing::trace!("the wake-up is there already");
-        }
-    }
+/// A number that the configuration has.
+fn number(config: &ClientConfig, (name, default): (&str, usize)) -> usize {
+    config.get(name).and_then(|value| value.trim().parse().ok()).unwrap_or(default)
 }
 
 /// An idempotent, gapless producer with its poll thread.
 pub struct KafkaProducer {
+    name: String,
     producer: Arc<BaseProducer<Context>>,
     topics: Topics,
+    limits: Limits,
+    /// Bytes of a batch, and of a record, as this producer was made.
+    batch_bytes: usize,
+    message_bytes: usize,
+    /// Topics that cannot be used, each with the reason. The scout looks at them.
+    held: HashMap<String, String>,
+    scout: Option<Scout>,
     record_timestamp: RecordTimestamp,
     space: Receiver<()>,
     /// The time at the start of the batch at hand; nothing here needs it more exactly.
@@ -136,7 +112,8 @@ impl std::fmt::Debug for KafkaProducer {
 
 impl KafkaProducer {
     /// Builds the producer and starts its poll thread. Connections are made in the background.
-    /// `warnings` outlives the producer, so that a replaced one does not say everything anew.
+    /// `warnings` and `lessons` outlive the producer, so that one that takes its place neither says
+    /// everything anew nor meets the same refusals again; see [`Lessons::apply`].
     ///
     /// # Errors
     /// When librdkafka refuses the configuration, or a thread cannot be started.
@@ -146,12 +123,14 @@ impl KafkaProducer {
         record_timestamp: RecordTimestamp,
         reports: Reports,
         warnings: Arc<Warnings>,
+        lessons: Arc<Lessons>,
     ) -> Result<Self> {
         let (space_sender, space) = crossbeam_channel::bounded(1);
         let context = Context {
             reports,
             trouble: Mutex::default(),
             warnings,
+            lessons,
             waiting_for_space: AtomicBool::new(false),
             space: space_sender,
         };
@@ -160,8 +139,14 @@ impl KafkaProducer {
         let ended = Arc::new(AtomicBool::new(false));
         spawn_poll_thread(name, Arc::clone(&producer), Arc::clone(&ended))?;
         Ok(Self {
+            name: name.to_owned(),
             producer,
             topics: Topics::new(),
+            limits: Limits::new(config),
+            batch_bytes: number(config, BATCH_BYTES),
+            message_bytes: number(config, MESSAGE_BYTES_MAX),
+            held: HashMap::new(),
+            scout: None,
             record_timestamp,
             space,
             now: Instant::now(),
@@ -173,14 +158,34 @@ impl KafkaProducer {
         self.producer.context()
     }
 
-    /// The number of partitions of a topic, asked of the broker when it is not known or old.
-    fn partitions(&mut self, topic: &str) -> Result<NonZeroU32> {
-        if let Some(partitions) = self.topics.partitions(topic, self.now) {
-            return Ok(partitions);
+    /// What is known of a topic, asked of the broker when it is not known or old; none for a topic
+    /// that cannot be used.
+    fn known(&mut self, topic: &str) -> Result<Option<Known>> {
+        if !self.held.is_empty() && self.held.contains_key(topic) {
+            return Ok(None);
         }
-        let known = self.topics.last_known(topic);
-        let partitions = self.look_up(topic)?;
-        if let Some(before) = known.filter(|before| *before != partitions) {
+        if let Some(known) = self.topics.get(topic, self.now) {
+            return Ok(Some(known));
+        }
+        match self.meet(topic) {
+            Ok(known) => Ok(Some(known)),
+            Err(cause) if cause.kind() == ErrorKind::TopicUnavailable => {
+                self.hold_topic(topic, &cause)?;
+                Ok(None)
+            }
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// Asks the brokers about a topic.
+    fn meet(&mut self, topic: &str) -> Result<Known> {
+        if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
+            return Err(Error::new(ErrorKind::TopicUnavailable, detail));
+        }
+        let before = self.topics.last_known(topic);
+        let patience = if self.held.is_empty() { TOPIC_PATIENCE } else { Duration::ZERO };
+        let partitions = self.look_up(topic, patience)?;
+        if let Some(before) = before.filter(|before| *before != partitions) {
             // Keys move to other partitions: what is in flight must land before what follows.
             self.settle()?;
             tracing::warn!(
@@ -188,24 +193,101 @@ impl KafkaProducer {
                 "the topic's number of partitions changed; keys move, order across the change is lost"
             );
         }
+        let told = self.limits.ask(topic, Instant::now());
+        let limit_bytes = self.context().lessons.limit_bytes(topic, told);
+        self.fit_batches(topic, limit_bytes)?;
+        let known = Known { partitions, limit_bytes };
         self.now = Instant::now();
-        self.topics.learn(topic, partitions, self.now);
-        Ok(partitions)
+        self.topics.learn(topic, known, self.now);
+        Ok(known)
     }
 
-    /// Asks until every partition has a leader.
-    fn look_up(&self, topic: &str) -> Result<NonZeroU32> {
-        let deadline = Instant::now() + LEADER_DEADLINE;
+    /// A batch that is larger than its topic takes would be refused with all that is in it.
+    fn fit_batches(&self, topic: &str, limit_bytes: usize) -> Result<()> {
+        if limit_bytes >= self.batch_bytes {
+            return Ok(());
+        }
+        let lessons = &self.context().lessons;
+        lessons.shrink_batches(limit_bytes);
+        if lessons.batch_bytes() >= self.batch_bytes {
+            return Ok(());
+        }
+        let (old, new) = (self.batch_bytes, lessons.batch_bytes());
+        Err(replaced(format!(
+            "topic {topic} takes {limit_bytes} bytes at most: batches shrink from {old} to {new} bytes"
+        )))
+    }
+
+    /// Refuses what goes to this topic until the scout finds that it can be used.
+    fn hold_topic(&mut self, topic: &str, cause: &Error) -> Result<()> {
+        if let Some(unsaid) = self.context().warnings.note(cause.message(), Instant::now()) {
+            tracing::warn!(
+                topic,
+                cause = cause.message(),
+                remedy = cause.remedy(),
+                unsaid,
+                "what goes to this topic is parked, and sent when the topic can be used; the rest goes on"
+            );
+        }
+        self.watch_topic(topic, cause.message())
+    }
+
+    fn watch_topic(&mut self, topic: &str, detail: &str) -> Result<()> {
+        let scout = match &self.scout {
+            Some(scout) => scout,
+            None => self.scout.insert(Scout::start(&self.name, self.look())?),
+        };
+        scout.watch(topic)?;
+        self.held.insert(topic.to_owned(), detail.to_owned());
+        Ok(())
+    }
+
+    fn look(&self) -> TopicLook {
+        TopicLook(Arc::clone(&self.producer))
+    }
+
+    /// Why a record for a held topic is not sent.
+    fn refuse_topic(&self, topic: &str) -> Refusal {
+        let detail = self.held.get(topic).cloned().unwrap_or_default();
+        Refusal { reason: Reason::TopicUnavailable, detail, topic: Some(topic.to_owned()) }
+    }
+
+    /// Decides about a record that may be too large; none if it can be sent.
+    fn judge_size(&mut self, record: &Record<'_>) -> Result<Option<Refusal>> {
+        let topic = record.topic;
+        let known = match self.topics.get_within(topic, LIMIT_AGE, Instant::now()) {
+            Some(known) => known,
+            None => self.meet(topic)?,
+        };
+        let limit = known.limit_bytes;
+        if !record.fits(limit) {
+            let size = encode::size_bytes(record);
+            let detail = format!("it takes {size} bytes, and topic {topic} takes {limit} at most");
+            let topic = Some(topic.to_owned());
+            return Ok(Some(Refusal { reason: Reason::TooLarge, detail, topic }));
+        }
+        if record.fits(self.message_bytes) {
+            return Ok(None);
+        }
+        self.context().lessons.admit_messages(limit);
+        Err(replaced(format!(
+            "topic {topic} takes up to {limit} bytes: so does the producer from now on"
+        )))
+    }
+
+    /// Asks until every partition has a leader; `patience` is for what the brokers answer.
+    fn look_up(&self, topic: &str, patience: Duration) -> Result<NonZeroU32> {
+        let begin = Instant::now();
         loop {
             let answer = self.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
-            let problem = match answer {
+            let (problem, patience) = match answer {
                 Ok(metadata) => match ready_partitions(topic, &metadata) {
                     Ok(partitions) => return Ok(partitions),
-                    Err(problem) => problem,
+                    Err(problem) => (problem, patience),
                 },
-                Err(cause) => unavailable(&cause, self.context().last_trouble()),
+                Err(cause) => (unavailable(&cause, self.context().last_trouble()), LEADER_DEADLINE),
             };
-            if Instant::now() >= deadline || self.context().reports.has_failed() {
+            if begin.elapsed() >= patience || self.context().reports.has_failed() {
                 return Err(problem);
             }
             std::thread::park_timeout(LEADER_PAUSE);
@@ -275,13 +357,53 @@ impl Produce for KafkaProducer {
         self.now = Instant::now();
     }
 
-    fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<()> {
-        let partitions = self.partitions(record.topic)?;
-        let partition = route::partition(record.key.as_bytes(), partitions);
+    fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer> {
+        let Some(known) = self.known(record.topic)? else {
+            return Ok(Offer::Refused(self.refuse_topic(record.topic)));
+        };
+        if !record.fits(known.limit_bytes.min(self.message_bytes))
+            && let Some(refusal) = self.judge_size(record)?
+        {
+            return Ok(Offer::Refused(refusal));
+        }
+        let partition = route::partition(record.key.as_bytes(), known.partitions);
         while self.topics.before(record.topic, partition, self.now) == Before::Settle {
             self.settle()?;
         }
-        self.send(record, partition, batch)
+        self.send(record, partition, batch)?;
+        Ok(Offer::Taken)
+    }
+
+    fn watch_topics(&mut self, topics: Vec<String>) -> Result<()> {
+        for topic in topics {
+            if !self.held.contains_key(&topic) {
+                self.watch_topic(&topic, "parked events wait for this topic")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn resume_topics(&mut self, topics: &[String]) {
+        for topic in topics {
+            self.held.remove(topic);
+        }
+    }
+}
+
+/// Looks at topics with the producer's own connections.
+struct TopicLook(Arc<BaseProducer<Context>>);
+
+impl Look for TopicLook {
+    fn is_usable(&self, topic: &str) -> bool {
+        if self.0.context().lessons.is_refused(topic, Instant::now()).is_some() {
+            return false;
+        }
+        let answer = self.0.client().fetch_metadata(Some(topic), SCOUT_TIMEOUT);
+        answer.is_ok_and(|metadata| ready_partitions(topic, &metadata).is_ok())
+    }
+
+    fn tell(&self, topic: String) {
+        self.0.context().reports.topic_is_back(topic);
     }
 }
 
@@ -316,7 +438,7 @@ fn spawn_poll_thread(
 /// When no broker answers in time, or the topic (where one is named) is not there.
 pub fn check(config: &ClientConfig, topic: Option<&str>) -> Result<()> {
     match topic {
-        Some(topic) => asking(config)?.look_up(topic).map(|_| ()),
+        Some(topic) => asking(config)?.look_up(topic, LEADER_DEADLINE).map(|_| ()),
         None => fetch_all(config).map(|_| ()),
     }
 }
@@ -332,79 +454,6 @@ pub(super) fn fetch_all(config: &ClientConfig) -> Result<Metadata> {
 fn asking(config: &ClientConfig) -> Result<KafkaProducer> {
     let (sender, _reports) = crossbeam_channel::bounded(1);
     let (reports, warnings) = (Reports::new(sender), Arc::new(Warnings::new(WARNING_PAUSE)));
-    KafkaProducer::new("check", config, RecordTimestamp::Send, reports, warnings)
-}
-
-pub(super) fn ready_partitions(topic: &str, metadata: &Metadata) -> Result<NonZeroU32> {
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let leaders =
-        |found: &MetadataTopic| found.partitions().iter().all(|partition| partition.leader() >= 0);
-    let count = found.map_or(0, |found| found.partitions().len());
-    let error = found.and_then(|found| found.error());
-    match (found, error, u32::try_from(count).ok().and_then(NonZeroU32::new)) {
-        (Some(found), None, Some(count)) if leaders(found) => Ok(count),
-        (Some(_), None, Some(_)) | (_, Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE), _) => {
-            Err(Error::new(
-                ErrorKind::TopicUnavailable,
-                format!("topic {topic} has a partition without a leader"),
-            )
-            .with_remedy("look at the brokers; postrider goes on when there is a leader"))
-        }
-        (_, Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED), _) => Err(Error::new(
-            ErrorKind::TopicUnavailable,
-            format!("Kafka does not let this user write to topic {topic}"),
-        )
-        .with_remedy(format!("grant Write and Describe on topic {topic}"))),
-        _ => Err(Error::new(
-            ErrorKind::TopicUnavailable,
-            format!("topic {topic} does not exist, and the broker did not create it"),
-        )
-        .with_remedy(format!(
-            "create it (kafka-topics.sh --create --topic {topic}), or set auto.create.topics.enable=true on the broker"
-        ))),
-    }
-}
-
-fn unavailable(cause: &KafkaError, trouble: Option<String>) -> Error {
-    let reason = trouble.unwrap_or_else(|| cause.to_string());
-    let denied = ["uthentication", "SASL", "certificate", "SSL handshake"];
-    if denied.iter().any(|word| reason.contains(word)) {
-        return Error::new(
-            ErrorKind::KafkaRefused,
-            format!("Kafka refused the connection: {reason}"),
-        )
-        .with_remedy("check security.protocol, sasl.* and ssl.* (set by -X name=value)");
-    }
-    Error::new(ErrorKind::KafkaUnavailable, format!("no Kafka broker can be reached: {reason}"))
-        .with_remedy(
-            "check --brokers, and that the brokers run and advertise addresses reachable from here",
-        )
-}
-
-fn invalid(cause: KafkaError) -> Error {
-    Error::new(ErrorKind::Config, format!("librdkafka refuses its configuration: {cause}"))
-        .with_remedy("check the properties given by -X or [librdkafka]")
-}
-
-/// A record that was not appended, or of which nobody knows.
-fn refused(cause: &KafkaError, topic: &str) -> Error {
-    match cause.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
-            Error::new(
-                ErrorKind::Unpublishable,
-                format!("an event for topic {topic} is larger than Kafka takes"),
-            )
-            .with_remedy("raise max.message.bytes of the topic, and message.max.bytes by -X")
-        }
-        Some(
-            RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownTopicOrPartition,
-        ) => Error::new(ErrorKind::TopicUnavailable, format!("topic {topic} was refused: {cause}"))
-            .with_remedy("check that the topic exists and that this user may write to it"),
-        _ => Error::new(
-            ErrorKind::DeliveryUncertain,
-            format!("a record for topic {topic} was not acknowledged: {cause}"),
-        ),
-    }
+    let lessons = Arc::new(Lessons::new(&[]));
+    KafkaProducer::new("check", config, RecordTimestamp::Send, reports, warnings, lessons)
 }

@@ -1,19 +1,23 @@
 //! The crossing to Kafka: a bounded channel, one publishing thread, and the reports on the way back.
 //!
 //! Promises: records go to the producer in the order in which the batches were sent; a batch is
-//! reported as delivered when each of its records was acknowledged; after the first failure, and
-//! after the end of the lease, nothing more is sent. Must not: know PostgreSQL, cursors, or which bucket an event came from.
+//! reported as delivered when each of its records was acknowledged or handed back; after the first
+//! failure, and after the end of the lease, nothing more is sent. Must not: know PostgreSQL, cursors,
+//! or which bucket an event came from.
 //! Fails: once, by [`Report::Failed`]; the publisher is then of no more use and must be replaced.
 //!
 //! ```text
 //!  shard loop (tokio)              publishing thread              poll thread (librdkafka's queue)
-//!  try_send ──► bounded channel ──► encode ──► produce
+//!  orders   ──► bounded channel ──► desk: encode ──► produce
+//!  set aside ◄─ bounded channel ◄─────┘ (held, or cannot be sent)
 //!  reports  ◄── bounded channel ◄──────────────────────────────── delivery reports
 //!     └─ woken by Notify
 //! ```
+//!
+//! What a batch has set aside is there before the batch is reported as delivered.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -23,15 +27,27 @@ use tokio::sync::Notify;
 use crate::encode::{Encoder, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
+use crate::hold::{AggregateKey, Hold, Holds, Refusal, SetAside};
 use crate::ledger::BatchNumber;
+use desk::Desk;
+pub use desk::OnPoison;
 use permit::Permit;
 
+mod context;
+mod desk;
 pub mod existing;
+mod failure;
 pub mod kafka;
+pub mod lessons;
+mod limits;
 pub mod null;
 pub mod permit;
+mod scout;
 pub mod settings;
 mod topics;
+
+/// Orders besides batches that may be on their way; the shard sends a few of them per second at most.
+const ORDERS_MAX: usize = 64;
 
 /// Rows that go to the producer in one piece.
 #[derive(Debug)]
@@ -42,10 +58,23 @@ pub struct Batch<R> {
     pub rows: Vec<R>,
 }
 
+/// What the publishing thread does, in the order in which it was told.
+#[derive(Debug)]
+enum Order<R> {
+    /// Send these, but for those that are held.
+    Send(Batch<R>),
+    /// Hold exactly these aggregates, and see when these topics can be used.
+    Renew { holds: Holds, topics: Vec<String> },
+    /// Try these topics again, and hold these aggregates no more.
+    Resume { topics: Vec<String>, aggregates: Vec<AggregateKey> },
+    /// Hold these, too.
+    Hold(Vec<Hold>),
+}
+
 /// What comes back from the Kafka side.
 #[derive(Debug)]
 pub enum Report {
-    /// Each record of the batch was acknowledged.
+    /// Each record of the batch was acknowledged, but for those that were set aside.
     Delivered(BatchNumber),
     /// A record was refused, or its fate is unknown. Nothing that follows it was sent.
     Failed(Error),
@@ -73,12 +102,40 @@ pub struct Reports {
     sender: Sender<Report>,
     wake: Arc<Notify>,
     failed: Arc<AtomicBool>,
+    topics_back: Arc<TopicsBack>,
+}
+
+/// Held topics that can be used again, as far as metadata tells.
+#[derive(Debug, Default)]
+struct TopicsBack {
+    any: AtomicBool,
+    names: Mutex<Vec<String>>,
+}
+
+impl TopicsBack {
+    fn add(&self, topic: String) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).push(topic);
+        self.any.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Vec<String> {
+        if !self.any.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.names.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Reports {
     /// Reports that go to `sender`, which must have room for one per batch in flight and one more.
     fn new(sender: Sender<Report>) -> Self {
-        Self { sender, wake: Arc::new(Notify::new()), failed: Arc::new(AtomicBool::new(false)) }
+        Self { sender, wake: Arc::default(), failed: Arc::default(), topics_back: Arc::default() }
+    }
+
+    /// A held topic can be used again.
+    pub fn topic_is_back(&self, topic: String) {
+        self.topics_back.add(topic);
+        self.wake.notify_one();
     }
 
     /// One more record of the batch was acknowledged.
@@ -111,25 +168,48 @@ impl Reports {
     }
 }
 
+/// What a producer did with a record.
+#[derive(Debug)]
+pub enum Offer {
+    /// It is on its way: it will be acknowledged, or a failure reported.
+    Taken,
+    /// This record cannot be sent; others can.
+    Refused(Refusal),
+}
+
 /// A producer of records: Kafka, or nothing at all for benchmarks.
 pub trait Produce: Send + 'static {
     /// A batch begins: the moment to look at the clock.
     fn begin_batch(&mut self) {}
 
-    /// Takes one record over. Every record of `batch` is later acknowledged, or a failure reported.
+    /// Takes one record over, or says why it cannot be sent.
     ///
     /// # Errors
-    /// When the record cannot be taken; nothing more may be sent then.
-    fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<()>;
+    /// When the producer is of no more use.
+    fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer>;
+
+    /// These topics are refused until they are back, see [`Reports::topic_is_back`].
+    ///
+    /// # Errors
+    /// When they cannot be looked at.
+    fn watch_topics(&mut self, _topics: Vec<String>) -> Result<()> {
+        Ok(())
+    }
+
+    /// These topics are to be tried again.
+    fn resume_topics(&mut self, _topics: &[String]) {}
 }
 
 /// One producer with its publishing thread, as the shard sees it.
 #[derive(Debug)]
 pub struct Publisher<R> {
-    batches: Option<Sender<Batch<R>>>,
+    orders: Option<Sender<Order<R>>>,
     reports: Receiver<Report>,
+    set_aside: Receiver<(BatchNumber, Vec<SetAside<R>>)>,
     wake: Arc<Notify>,
     failed: Arc<AtomicBool>,
+    topics_back: Arc<TopicsBack>,
+    held: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -142,21 +222,25 @@ impl<R: LendEvent> Publisher<R> {
         name: &str,
         batches_max: usize,
         encoder: Encoder,
+        on_poison: OnPoison,
         permit: Arc<Permit>,
         make: impl FnOnce(Reports) -> Result<P>,
     ) -> Result<Self> {
-        let (batches, inlet) = crossbeam_channel::bounded(batches_max);
+        let (orders, inlet) = crossbeam_channel::bounded(batches_max + ORDERS_MAX);
         let (sender, reports) = crossbeam_channel::bounded(batches_max + 1);
+        let (aside, set_aside) = crossbeam_channel::bounded(batches_max);
         let back = Reports::new(sender);
         let (wake, failed) = (Arc::clone(&back.wake), Arc::clone(&back.failed));
-        let producer = make(back.clone())?;
+        let (topics_back, held) = (Arc::clone(&back.topics_back), Arc::new(AtomicUsize::new(0)));
+        let desk = Desk::new(encoder, on_poison, make(back.clone())?, Arc::clone(&held));
         let thread = std::thread::Builder::new()
             .name(format!("publish-{name}"))
-            .spawn(move || publish(&inlet, encoder, producer, &permit, &back))
+            .spawn(move || publish(&inlet, desk, &permit, &back, &aside))
             .map_err(|cause| {
                 Error::new(ErrorKind::Internal, format!("no thread to publish: {cause}"))
             })?;
-        Ok(Self { batches: Some(batches), reports, wake, failed, thread: Some(thread) })
+        let (orders, thread) = (Some(orders), Some(thread));
+        Ok(Self { orders, reports, set_aside, wake, failed, topics_back, held, thread })
     }
 
     /// Sends a batch. The ledger has made sure that there is room.
@@ -164,13 +248,48 @@ impl<R: LendEvent> Publisher<R> {
     /// # Panics
     /// When more batches are sent than the ledger's limit allows.
     pub fn send(&self, batch: Batch<R>) {
-        let batches = self.batches.as_ref().expect("the publisher is running");
-        match batches.try_send(batch) {
+        self.order(Order::Send(batch));
+    }
+
+    /// From here on exactly these aggregates are held, and these topics are looked at until they can
+    /// be used.
+    pub fn renew(&self, holds: Holds, topics: Vec<String>) {
+        self.order(Order::Renew { holds, topics });
+    }
+
+    /// From here on these topics are tried again, and these aggregates are not held.
+    pub fn resume(&self, topics: Vec<String>, aggregates: Vec<AggregateKey>) {
+        self.order(Order::Resume { topics, aggregates });
+    }
+
+    /// From here on these are held, too.
+    pub fn hold(&self, holds: Vec<Hold>) {
+        self.order(Order::Hold(holds));
+    }
+
+    fn order(&self, order: Order<R>) {
+        let orders = self.orders.as_ref().expect("the publisher is running");
+        match orders.try_send(order) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => unreachable!("the ledger bounds the batches in flight"),
+            Err(TrySendError::Full(_)) => unreachable!("the shard bounds what is on its way"),
             // The thread ends only by a panic, which is a failure like any other.
             Err(TrySendError::Disconnected(_)) => self.failed.store(true, Ordering::Release),
         }
+    }
+
+    /// The next events that were not sent, with the number of their batch.
+    pub fn next_set_aside(&self) -> Option<(BatchNumber, Vec<SetAside<R>>)> {
+        self.set_aside.try_recv().ok()
+    }
+
+    /// Held topics that can be used again.
+    pub fn topics_back(&self) -> Vec<String> {
+        self.topics_back.take()
+    }
+
+    /// How many aggregates are held.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// The next report, if there is one.
@@ -197,7 +316,7 @@ impl<R> Drop for Publisher<R> {
     /// Throws away what is not sent, and waits for the thread: call it where blocking is allowed.
     fn drop(&mut self) {
         self.failed.store(true, Ordering::Release);
-        drop(self.batches.take());
+        drop(self.orders.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -215,48 +334,59 @@ impl Drop for WakeAtEnd<'_> {
     }
 }
 
-/// The publishing thread: batches in, records out, until the shard closes the channel.
+/// The publishing thread: orders in, records out, until the shard closes the channel.
 fn publish<R: LendEvent, P: Produce>(
-    inlet: &Receiver<Batch<R>>,
-    mut encoder: Encoder,
-    mut producer: P,
+    inlet: &Receiver<Order<R>>,
+    mut desk: Desk<P>,
     permit: &Permit,
     reports: &Reports,
+    aside: &Sender<(BatchNumber, Vec<SetAside<R>>)>,
 ) {
     let _wake = WakeAtEnd(&reports.wake);
-    while let Ok(batch) = inlet.recv() {
+    while let Ok(order) = inlet.recv() {
         if reports.has_failed() {
             continue;
         }
-        let sent = if permit.covers(Instant::now()) {
-            publish_batch(&batch, &mut encoder, &mut producer)
-        } else {
-            Err(Error::new(ErrorKind::Fenced, "the lease ran out; nothing more is sent"))
+        let done = match order {
+            Order::Send(_) if !permit.covers(Instant::now()) => {
+                Err(Error::new(ErrorKind::Fenced, "the lease ran out; nothing more is sent"))
+            }
+            Order::Send(batch) => publish_batch(batch, &mut desk, reports, aside),
+            Order::Renew { holds, topics } => desk.renew(holds, topics),
+            Order::Resume { topics, aggregates } => {
+                desk.resume(&topics, &aggregates);
+                Ok(())
+            }
+            Order::Hold(holds) => {
+                desk.hold(holds);
+                Ok(())
+            }
         };
-        if let Err(error) = sent {
+        if let Err(error) = done {
             reports.failed(error);
         }
     }
 }
 
 fn publish_batch<R: LendEvent, P: Produce>(
-    batch: &Batch<R>,
-    encoder: &mut Encoder,
-    producer: &mut P,
+    batch: Batch<R>,
+    desk: &mut Desk<P>,
+    reports: &Reports,
+    aside: &Sender<(BatchNumber, Vec<SetAside<R>>)>,
 ) -> Result<()> {
     let waiting = u32::try_from(batch.rows.len()).expect("a batch has a bounded number of rows");
-    let in_flight =
-        Arc::new(InFlightBatch { number: batch.number, waiting: AtomicU32::new(waiting) });
-    producer.begin_batch();
-    for row in &batch.rows {
-        let event = row.event();
-        let record = encoder.encode(&event).map_err(|cause| {
-            Error::new(
-                ErrorKind::Unpublishable,
-                format!("event {} (seq {}) cannot be published: {cause}", event.id, event.seq),
-            )
-        })?;
-        producer.produce(&record, &in_flight)?;
+    let number = batch.number;
+    let in_flight = Arc::new(InFlightBatch { number, waiting: AtomicU32::new(waiting) });
+    let set_aside = desk.publish(batch.rows, &in_flight)?;
+    let count = set_aside.len();
+    if count == 0 {
+        return Ok(());
+    }
+    match aside.try_send((number, set_aside)) {
+        // Not before the shard can find them: the batch may be complete with the last of these.
+        Ok(()) => (0..count).for_each(|_| reports.acknowledged(&in_flight)),
+        Err(TrySendError::Full(_)) => unreachable!("more set aside than batches in flight"),
+        Err(TrySendError::Disconnected(_)) => reports.failed.store(true, Ordering::Release),
     }
     Ok(())
 }

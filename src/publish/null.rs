@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{InFlightBatch, Produce, Reports};
+use super::{InFlightBatch, Offer, Produce, Reports};
 use crate::encode::Record;
 use crate::error::Result;
 
@@ -24,9 +24,9 @@ impl NullProducer {
 }
 
 impl Produce for NullProducer {
-    fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<()> {
+    fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer> {
         self.bytes += record.value.map_or(0, <[u8]>::len) as u64;
         self.reports.acknowledged(batch);
-        Ok(())
+        Ok(Offer::Taken)
     }
 }

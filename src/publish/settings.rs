@@ -9,6 +9,14 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// Below the broker's default limit of 1,048,588 bytes per batch: one large event must not take its
+/// neighbours with it. `lessons` lowers it where a topic takes less.
+pub(super) const BATCH_BYTES: (&str, usize) = ("batch.size", 900_000);
+
+/// As much as a broker takes by default. `lessons` raises it where a topic takes more, so that the
+/// topic's limit alone decides; what the operator sets here is a limit of its own.
+pub(super) const MESSAGE_BYTES_MAX: (&str, usize) = ("message.max.bytes", 1_048_588);
+
 /// Properties that every producer has, before the operator's own.
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "postrider"),
@@ -18,9 +26,6 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "1048576"),
     ("batch.num.messages", "10000"),
-    // Below the broker's default limit of 1,048,588 bytes per batch: one large event must not take
-    // its neighbours with it.
-    ("batch.size", "900000"),
     ("socket.keepalive.enable", "true"),
     ("socket.nagle.disable", "true"),
     ("reconnect.backoff.max.ms", "2000"),
@@ -67,6 +72,9 @@ pub fn producer_config(brokers: &str, properties: &[(String, String)]) -> Result
     config.set_log_level(RDKafkaLogLevel::Warning);
     for (name, value) in DEFAULTS {
         config.set(*name, *value);
+    }
+    for (name, bytes) in [BATCH_BYTES, MESSAGE_BYTES_MAX] {
+        config.set(name, bytes.to_string());
     }
     for (name, value) in properties {
         check_property(name, value)?;

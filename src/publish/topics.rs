@@ -1,4 +1,4 @@
-//! Which partitions a topic has, and which of them a new producer has already written to.
+//! What a topic takes, and which of its partitions a new producer has already written to.
 //!
 //! Promises: a second batch goes to a partition only when the first was acknowledged.
 //! Must not: send. Fails: never; it only remembers.
@@ -37,9 +37,17 @@ pub(super) enum Before {
     Settle,
 }
 
+/// What the brokers say of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) partitions: NonZeroU32,
+    /// The largest record that it takes.
+    pub(super) limit_bytes: usize,
+}
+
 #[derive(Debug)]
 struct Topic {
-    partitions: NonZeroU32,
+    known: Known,
     looked_up: Instant,
     priming: Vec<Priming>,
 }
@@ -57,30 +65,34 @@ impl Topics {
         Self { known: HashMap::new(), first: 0 }
     }
 
-    /// The number of partitions, if it is known and fresh enough.
-    pub(super) fn partitions(&self, topic: &str, now: Instant) -> Option<NonZeroU32> {
+    /// What is known of a topic, if it is fresh enough.
+    pub(super) fn get(&self, topic: &str, now: Instant) -> Option<Known> {
+        self.get_within(topic, REFRESH_AFTER, now)
+    }
+
+    /// What is known of a topic, if it is younger than `age`.
+    pub(super) fn get_within(&self, topic: &str, age: Duration, now: Instant) -> Option<Known> {
         let topic = self.known.get(topic)?;
-        (now.duration_since(topic.looked_up) < REFRESH_AFTER).then_some(topic.partitions)
+        (now.duration_since(topic.looked_up) < age).then_some(topic.known)
     }
 
     /// The number of partitions that was known last, however old.
     pub(super) fn last_known(&self, topic: &str) -> Option<NonZeroU32> {
-        self.known.get(topic).map(|topic| topic.partitions)
+        self.known.get(topic).map(|topic| topic.known.partitions)
     }
 
-    /// Takes note of a topic's number of partitions.
-    pub(super) fn learn(&mut self, name: &str, partitions: NonZeroU32, now: Instant) {
-        let count = partitions.get() as usize;
+    /// Takes note of what the brokers say of a topic.
+    pub(super) fn learn(&mut self, name: &str, known: Known, now: Instant) {
+        let count = known.partitions.get() as usize;
         match self.known.get_mut(name) {
             Some(topic) => {
-                topic.partitions = partitions;
+                topic.known = known;
                 topic.looked_up = now;
                 topic.priming.resize(count, Priming::Untouched);
             }
             None => {
                 let priming = vec![Priming::Untouched; count];
-                let topic = Topic { partitions, looked_up: now, priming };
-                self.known.insert(name.to_owned(), topic);
+                self.known.insert(name.to_owned(), Topic { known, looked_up: now, priming });
             }
         }
     }
@@ -124,9 +136,13 @@ impl Topics {
 mod tests {
     use super::*;
 
+    fn known(partitions: u32) -> Known {
+        Known { partitions: NonZeroU32::new(partitions).unwrap(), limit_bytes: 9 }
+    }
+
     fn topics(now: Instant) -> Topics {
         let mut topics = Topics::new();
-        topics.learn("t", NonZeroU32::new(2).unwrap(), now);
+        topics.learn("t", known(2), now);
         topics
     }
 
@@ -154,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn partitions_are_looked_at_again() {
+    fn topics_are_looked_at_again() {
         let now = Instant::now();
         let mut topics = topics(now);
-        assert_eq!(topics.partitions("t", now), NonZeroU32::new(2));
-        assert_eq!(topics.partitions("t", now + REFRESH_AFTER), None);
+        assert_eq!(topics.get("t", now), Some(known(2)));
+        assert_eq!(topics.get("t", now + REFRESH_AFTER), None);
         assert_eq!(topics.last_known("t"), NonZeroU32::new(2));
-        topics.learn("t", NonZeroU32::new(3).unwrap(), now);
+        topics.learn("t", known(3), now);
         assert_eq!(topics.before("t", 2, now), Before::Nothing, "a new partition is untouched");
     }
 }

@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::publish::kafka::{self, WARNING_PAUSE, Warnings};
+use crate::publish::lessons::Lessons;
 use crate::publish::settings::{self, ProducerConfig};
 
 mod session;
@@ -46,7 +47,8 @@ pub async fn run(
 ) -> Result<()> {
     let (stop_sender, stop) = watch::channel(false);
     let warnings = Arc::new(Warnings::new(WARNING_PAUSE));
-    let relay = Relay { config, name: instance_name(), monitor, warnings, stop };
+    let lessons = Arc::new(Lessons::new(&config.kafka.properties));
+    let relay = Relay { config, name: instance_name(), monitor, warnings, lessons, stop };
     let mut work = pin!(relay.run());
     tokio::select! {
         ended = &mut work => return ended,
@@ -70,6 +72,7 @@ struct Relay {
     name: String,
     monitor: Arc<Monitor>,
     warnings: Arc<Warnings>,
+    lessons: Arc<Lessons>,
     stop: watch::Receiver<bool>,
 }
 

@@ -21,6 +21,7 @@ use crate::lease::{Lease, Terms};
 use crate::migrate;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
+use crate::parked::Parked;
 use crate::postgres::connect;
 use crate::publish::permit::Permit;
 use crate::publish::settings::ProducerConfig;
@@ -53,6 +54,7 @@ impl Relay {
         let ticker =
             Ticker::connect(database, &outbox, self.config.cadence, Arc::clone(&latest)).await?;
         let terms = Terms::new(self.config.lease_seconds);
+        let parked = Arc::new(Parked::open(connect(database, "parked").await?, &outbox).await?);
         let lease =
             Lease::join(connect(database, "lease").await?, &self.name, shards, terms).await?;
         *started = true;
@@ -70,6 +72,8 @@ impl Relay {
             outbox,
             shards,
             store: Arc::clone(&store),
+            parked,
+            lessons: Arc::clone(&self.lessons),
             permit: Arc::clone(&permit),
             ticks,
             warnings: Arc::clone(&self.warnings),

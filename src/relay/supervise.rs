@@ -20,8 +20,10 @@ use crate::encode::Encoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::ShardGauge;
 use crate::outbox::Outbox;
+use crate::parked::Parked;
 use crate::publish::Publisher;
 use crate::publish::kafka::{KafkaProducer, Warnings};
+use crate::publish::lessons::Lessons;
 use crate::publish::permit::Permit;
 use crate::publish::settings::ProducerConfig;
 use crate::shard::{BATCHES_MAX, Shard, ShardLimits, Wiring};
@@ -34,6 +36,8 @@ pub(super) struct ShardContext {
     pub(super) outbox: Outbox,
     pub(super) shards: usize,
     pub(super) store: Arc<CursorStore>,
+    pub(super) parked: Arc<Parked>,
+    pub(super) lessons: Arc<Lessons>,
     pub(super) permit: Arc<Permit>,
     pub(super) ticks: watch::Receiver<Arc<Tick>>,
     pub(super) warnings: Arc<Warnings>,
@@ -92,12 +96,15 @@ impl ShardContext {
         let poller = Poller::connect(&self.config.database, &self.outbox, &name).await?;
         let encoder = Encoder::new(self.config.kafka.topic.clone())
             .with_created_at(self.config.kafka.created_at_header);
-        let publisher =
-            Publisher::start(&name, BATCHES_MAX, encoder, Arc::clone(&self.permit), |reports| {
-                let timestamp = self.config.kafka.record_timestamp;
-                let warnings = Arc::clone(&self.warnings);
-                KafkaProducer::new(&name, &self.producer, timestamp, reports, warnings)
-            })?;
+        let on_poison = self.config.kafka.on_poison.clone();
+        let permit = Arc::clone(&self.permit);
+        let make = |reports| {
+            let config = self.lessons.apply(&self.producer);
+            let timestamp = self.config.kafka.record_timestamp;
+            let (warnings, lessons) = (Arc::clone(&self.warnings), Arc::clone(&self.lessons));
+            KafkaProducer::new(&name, &config, timestamp, reports, warnings, lessons)
+        };
+        let publisher = Publisher::start(&name, BATCHES_MAX, encoder, on_poison, permit, make)?;
         let limits = ShardLimits {
             page_rows: self.config.page_rows,
             in_flight_bytes: (self.config.max_in_flight_bytes / self.shards).max(1),
@@ -106,6 +113,8 @@ impl ShardContext {
             poller,
             publisher,
             store: Arc::clone(&self.store),
+            parked: Arc::clone(&self.parked),
+            warnings: Arc::clone(&self.warnings),
             ticks: self.ticks.clone(),
             stop: self.stop.clone(),
             holdings: berth.holdings(),

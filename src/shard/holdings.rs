@@ -89,6 +89,12 @@ impl Holdings {
         leaving
     }
 
+    /// Whether there are buckets to begin with.
+    pub(super) fn wants_more(&self) -> bool {
+        let held = self.held.borrow();
+        self.wanted.borrow().iter().any(|bucket| !held.contains(bucket))
+    }
+
     /// The buckets to begin with; they are in hand now.
     pub(super) fn join(&mut self) -> Vec<Bucket> {
         let wanted = self.wanted.borrow().clone();

@@ -1,8 +1,8 @@
 //! One shard: claim, send, take note, in this order, for the buckets that it owns.
 //!
 //! Promises: events of a bucket are sent in the order of the cursor's ranges and of `seq` in them; a
-//! cursor is handed to the store only when all that lies before it was acknowledged; nothing is
-//! claimed while too much is in flight. Must not: know SQL, librdkafka, or other shards.
+//! cursor is handed to the store only when all that lies before it was acknowledged or parked; nothing
+//! is claimed while too much is in flight. Must not: know SQL, librdkafka, or other shards.
 //! Fails: with the first error of either side; everything in flight is then forgotten, and whoever
 //! starts the shard again starts from the saved cursors.
 //!
@@ -12,31 +12,39 @@
 //!          ▼
 //!     claim_page ── rows ──► batches ──► publisher        (waits while the ledger has no room)
 //!          │
-//!       settle ◄── reports: acknowledge, finished pages ──► cursor store
+//!       settle ◄── reports: acknowledge, park, finished pages ──► cursor store
+//!
+//!     once nothing is in flight: begin with new buckets, try parked events again (`parking`)
 //! ```
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
-use crate::capture::poll::{ClaimedRow, Poller};
-use crate::cursor::{CohortCursor, Cursor};
+use crate::capture::poll::Poller;
+use crate::cursor::{Cohort, CohortCursor, Cursor};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Bucket;
 use crate::ledger::{Ledger, Limit};
 use crate::monitor::ShardGauge;
+use crate::parked::{Parked, Piece};
+use crate::publish::kafka::Warnings;
 use crate::publish::{Batch, Publisher, Report};
 use crate::tick::Tick;
 
 mod cohorts;
 pub mod holdings;
 mod outgoing;
+mod parking;
 
 use holdings::Holdings;
 use outgoing::Outgoing;
+pub use outgoing::OutgoingRow;
+use parking::Parking;
 
 /// Batches between claim and acknowledgement.
 pub const BATCHES_MAX: usize = 1_024;
@@ -61,8 +69,9 @@ pub struct ShardLimits {
 #[derive(Debug)]
 pub struct Shard {
     poller: Poller,
-    publisher: Publisher<ClaimedRow>,
+    publisher: Publisher<OutgoingRow>,
     store: Arc<CursorStore>,
+    parking: Parking,
     ticks: watch::Receiver<Arc<Tick>>,
     stop: watch::Receiver<bool>,
     holdings: Holdings,
@@ -80,9 +89,13 @@ pub struct Wiring {
     /// Where pages come from.
     pub poller: Poller,
     /// Where batches go.
-    pub publisher: Publisher<ClaimedRow>,
+    pub publisher: Publisher<OutgoingRow>,
     /// Who saves cursors.
     pub store: Arc<CursorStore>,
+    /// Where events go that cannot be published.
+    pub parked: Arc<Parked>,
+    /// Which warnings were said.
+    pub warnings: Arc<Warnings>,
     /// The latest tick.
     pub ticks: watch::Receiver<Arc<Tick>>,
     /// Becomes true when no more is to be claimed.
@@ -96,12 +109,14 @@ pub struct Wiring {
 impl Shard {
     /// A shard that has no bucket in hand yet.
     pub fn new(wiring: Wiring, limits: ShardLimits) -> Self {
-        let Wiring { poller, publisher, store, ticks, stop, holdings, gauge } = wiring;
+        let Wiring { poller, publisher, store, parked, warnings, ticks, stop, holdings, gauge } =
+            wiring;
         let limit = Limit { bytes: limits.in_flight_bytes, batches: BATCHES_MAX };
         Self {
             poller,
             publisher,
             store,
+            parking: Parking::new(parked, warnings),
             ticks,
             stop,
             holdings,
@@ -130,54 +145,147 @@ impl Shard {
 
     async fn work(&mut self) -> Result<()> {
         while !*self.stop.borrow() {
-            self.settle()?;
-            self.follow_holdings().await?;
+            self.settle().await?;
+            self.follow_holdings();
+            self.look_for_requests().await?;
+            if self.holdings.wants_more() || self.parking.wants_quiet() {
+                if self.ledger.is_empty() {
+                    self.begin_joined().await?;
+                    self.retry().await?;
+                } else {
+                    self.wait().await;
+                }
+                continue;
+            }
             match self.next_claim() {
                 Some(index) if self.ledger.has_room() => self.claim_page(index).await?,
                 Some(_) | None => self.wait().await,
             }
         }
-        self.settle()?;
+        self.settle().await?;
         while !self.ledger.is_empty() {
             self.publisher.reported().await;
-            self.settle()?;
+            self.settle().await?;
         }
         Ok(())
     }
 
-    /// Claims no more for buckets that are to be given up, lets those go whose last page is done, and
-    /// begins with new ones at their saved cursors.
-    async fn follow_holdings(&mut self) -> Result<()> {
+    /// Claims no more for buckets that are to be given up, and lets those go whose last page is done.
+    fn follow_holdings(&mut self) {
         if !self.holdings.settle(self.ledger.pages_finished()) {
-            return Ok(());
+            return;
         }
         let leaving = self.holdings.leave(self.ledger.pages_opened());
         if !leaving.is_empty() {
             self.cohorts = cohorts::without(std::mem::take(&mut self.cohorts), &leaving);
         }
+    }
+
+    /// Begins with new buckets at their saved cursors. Nothing is in flight: what is held is read anew
+    /// for all buckets, as somebody else may have lifted holds since one was here last.
+    async fn begin_joined(&mut self) -> Result<()> {
         let joining = self.holdings.join();
-        if !joining.is_empty() {
-            // One that was ours a moment ago may have a cursor that is not saved yet.
-            self.store.save_all().await?;
-            let cursors = self.store.load(&joining).await?;
-            self.cohorts.extend(cohorts::group(cursors));
+        if joining.is_empty() {
+            return Ok(());
         }
+        // One that was ours a moment ago may have a cursor that is not saved yet.
+        self.store.save_all().await?;
+        let cursors = self.store.load(&joining).await?;
+        self.cohorts.extend(cohorts::group(cursors));
+        let waiting = self.parking.load(&self.claimed_buckets()).await?;
+        self.publisher.renew(waiting.holds, waiting.topics);
         Ok(())
     }
 
-    /// Takes the reports that are there, and hands on the cursors that they free.
-    fn settle(&mut self) -> Result<()> {
-        while let Some(report) = self.publisher.next_report()? {
-            match report {
-                Report::Delivered(number) => self.ledger.acknowledge(number),
-                Report::Failed(error) => return Err(error),
+    async fn look_for_requests(&mut self) -> Result<()> {
+        let back = self.publisher.topics_back();
+        if back.is_empty() && self.parking.next_look().is_none() {
+            return Ok(());
+        }
+        self.parking.look(back, &self.claimed_buckets()).await
+    }
+
+    /// Those that are not to be given up.
+    fn claimed_buckets(&self) -> Vec<Bucket> {
+        self.cohorts.iter().flat_map(|at| at.cohort.iter().copied()).collect()
+    }
+
+    /// Sends parked events that were asked for. Nothing is in flight, and nothing is claimed before
+    /// all of them are on their way.
+    async fn retry(&mut self) -> Result<()> {
+        if !self.parking.wants_quiet() {
+            return Ok(());
+        }
+        let buckets = self.claimed_buckets();
+        let (topics, Piece { requests, events, rest }) = self.parking.begin_retry(&buckets).await?;
+        self.publisher.resume(topics, requests.into_iter().map(|(_, key)| key).collect());
+        self.ledger.open_page();
+        let mut outgoing = Outgoing::default();
+        for event in events {
+            if outgoing.push(OutgoingRow::Parked(Box::new(event))) {
+                self.send_parked(&mut outgoing).await?;
             }
         }
+        self.send_parked(&mut outgoing).await?;
+        if !rest.is_empty() {
+            self.publisher.hold(rest);
+        }
+        // It leads no cursor anywhere.
+        self.ledger
+            .close_page(CohortCursor { cohort: Cohort::from([]), cursor: Cursor::initial() });
+        self.parking.all_sent(&self.store.owned()).await
+    }
+
+    async fn send_parked(&mut self, outgoing: &mut Outgoing) -> Result<()> {
+        if outgoing.rows.is_empty() {
+            return Ok(());
+        }
+        while !self.ledger.has_room() {
+            self.publisher.reported().await;
+            self.settle().await?;
+        }
+        let (rows, bytes) = outgoing.take();
+        let number = self.ledger.add_batch(rows.len() as u64, bytes);
+        self.parking.retries(number, rows.iter().map(OutgoingRow::seq).collect());
+        self.publisher.send(Batch { number, rows });
+        Ok(())
+    }
+
+    /// Takes the reports that are there, parks what was set aside, and hands on the cursors that this
+    /// frees.
+    async fn settle(&mut self) -> Result<()> {
+        while let Some(report) = self.publisher.next_report()? {
+            let number = match report {
+                Report::Delivered(number) => number,
+                Report::Failed(error) => return Err(error),
+            };
+            while let Some((number, events)) = self.publisher.next_set_aside() {
+                self.parking.set_aside(number, events);
+            }
+            if !self.parking.is_unfinished(number) {
+                self.ledger.acknowledge(number);
+            }
+        }
+        if self.parking.has_open() {
+            self.land().await?;
+        }
         while let Some(finished) = self.ledger.next_finished() {
-            self.gauge.published.fetch_add(finished.events, Ordering::Relaxed);
+            let published = finished.events - finished.parked;
+            self.gauge.published.fetch_add(published, Ordering::Relaxed);
+            self.gauge.parked.fetch_add(finished.parked, Ordering::Relaxed);
             self.store.note(&finished);
         }
         self.gauge.in_flight_bytes.store(self.ledger.bytes() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Parks what was set aside, batch by batch, each when all that was sent before is acknowledged.
+    async fn land(&mut self) -> Result<()> {
+        while let Some(oldest) = self.ledger.oldest() {
+            let owned = self.store.owned();
+            let Some(parked) = self.parking.land(oldest, &owned).await? else { break };
+            self.ledger.acknowledge_but(oldest, parked);
+        }
         Ok(())
     }
 
@@ -217,9 +325,11 @@ impl Shard {
         if self.ledger.is_front_finished() || self.holdings.is_due(self.ledger.pages_finished()) {
             return;
         }
+        let look = self.parking.next_look();
         let ended = tokio::select! {
             changed = self.ticks.changed() => changed.is_err(),
             () = self.publisher.reported() => false,
+            () = sleep_until(look) => false,
             changed = self.stop.changed() => changed.is_err(),
             changed = self.holdings.changed() => changed.is_err(),
         };
@@ -239,14 +349,14 @@ impl Shard {
         while let Some(row) = page.next().await {
             let row = row?;
             (rows, bytes) = (rows + 1, bytes + row.size_bytes() as u64);
-            if outgoing.push(row)
+            if outgoing.push(OutgoingRow::Claimed(row))
                 && let Sent::CutShort = self.send(&mut outgoing, &mut cursor).await?
             {
-                return self.close_page(index, cursor);
+                return self.close_page(index, cursor).await;
             }
         }
         if let Sent::CutShort = self.send(&mut outgoing, &mut cursor).await? {
-            return self.close_page(index, cursor);
+            return self.close_page(index, cursor).await;
         }
         if rows < rows_max {
             cursor.finish();
@@ -254,13 +364,13 @@ impl Shard {
         if rows > 0 {
             self.row_bytes = (bytes / u64::from(rows)).max(1);
         }
-        self.close_page(index, cursor)
+        self.close_page(index, cursor).await
     }
 
-    fn close_page(&mut self, index: usize, cursor: Cursor) -> Result<()> {
+    async fn close_page(&mut self, index: usize, cursor: Cursor) -> Result<()> {
         self.cohorts[index].cursor = cursor;
         self.ledger.close_page(self.cohorts[index].clone());
-        self.settle()
+        self.settle().await
     }
 
     /// Large events make small pages: a page holds a snapshot open in PostgreSQL while it is read.
@@ -273,11 +383,11 @@ impl Shard {
     async fn send(&mut self, outgoing: &mut Outgoing, cursor: &mut Cursor) -> Result<Sent> {
         let Some(last) = outgoing.rows.last() else { return Ok(Sent::Done) };
         let seq = last.seq();
-        self.settle()?;
+        self.settle().await?;
         let patience = tokio::time::Instant::now() + PAGE_WAIT_MAX;
         while !self.ledger.has_room() {
             tokio::select! {
-                () = self.publisher.reported() => self.settle()?,
+                () = self.publisher.reported() => self.settle().await?,
                 _ = self.stop.changed() => return Ok(Sent::CutShort),
                 () = tokio::time::sleep_until(patience) => return Ok(Sent::CutShort),
             }
@@ -287,6 +397,13 @@ impl Shard {
         self.publisher.send(Batch { number, rows });
         cursor.advance(seq);
         Ok(Sent::Done)
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

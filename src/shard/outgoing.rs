@@ -4,6 +4,7 @@
 //! Must not: know where rows come from or where they go. Fails: never.
 
 use crate::capture::poll::ClaimedRow;
+use crate::event::{Event, LendEvent, OwnedEvent};
 
 /// Rows that travel to the publishing thread in one piece, at most.
 const BATCH_ROWS: usize = 512;
@@ -12,22 +13,57 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// What an event costs besides its bytes, while it is in flight: librdkafka's record and headers.
 const EVENT_OVERHEAD_BYTES: usize = 512;
 
+/// What a shard sends.
+#[derive(Debug)]
+pub enum OutgoingRow {
+    /// A row of the outbox.
+    Claimed(ClaimedRow),
+    /// A parked event that is tried again.
+    Parked(Box<OwnedEvent>),
+}
+
+impl OutgoingRow {
+    /// Its place in the order of writing.
+    pub(super) fn seq(&self) -> i64 {
+        match self {
+            Self::Claimed(row) => row.seq(),
+            Self::Parked(event) => event.seq,
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        match self {
+            Self::Claimed(row) => row.size_bytes(),
+            Self::Parked(event) => event.size_bytes(),
+        }
+    }
+}
+
+impl LendEvent for OutgoingRow {
+    fn event(&self) -> Event<'_> {
+        match self {
+            Self::Claimed(row) => row.event(),
+            Self::Parked(event) => event.event(),
+        }
+    }
+}
+
 /// Rows that gather for one batch.
 #[derive(Default)]
 pub(super) struct Outgoing {
-    pub(super) rows: Vec<ClaimedRow>,
+    pub(super) rows: Vec<OutgoingRow>,
     bytes: usize,
 }
 
 impl Outgoing {
     /// Takes a row; true when the batch is full.
-    pub(super) fn push(&mut self, row: ClaimedRow) -> bool {
+    pub(super) fn push(&mut self, row: OutgoingRow) -> bool {
         self.bytes += row.size_bytes() + EVENT_OVERHEAD_BYTES;
         self.rows.push(row);
         self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
     }
 
-    pub(super) fn take(&mut self) -> (Vec<ClaimedRow>, usize) {
+    pub(super) fn take(&mut self) -> (Vec<OutgoingRow>, usize) {
         let capacity = self.rows.len();
         let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(capacity));
         (rows, std::mem::take(&mut self.bytes))

@@ -81,6 +81,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("encode", Core, &[]),
     ("error", Core, &[]),
     ("event", Core, &[]),
+    ("hold", Core, &[]),
     ("ledger", Core, &[]),
     ("monitor", Core, &[]),
     ("outbox", Core, &[]),

@@ -14,6 +14,7 @@ mod crash;
 mod faults;
 mod migrate;
 mod order;
+mod parking;
 mod patterns;
 mod plan;
 mod printed;

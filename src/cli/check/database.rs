@@ -98,6 +98,13 @@ fn needed(outbox: &Outbox) -> Vec<(String, &'static str)> {
         ("postrider.instance", "INSERT"),
         ("postrider.instance", "UPDATE"),
         ("postrider.instance", "DELETE"),
+        ("postrider.parked", "SELECT"),
+        ("postrider.parked", "INSERT"),
+        ("postrider.parked", "UPDATE"),
+        ("postrider.parked", "DELETE"),
+        ("postrider.parked_request", "SELECT"),
+        ("postrider.parked_request", "INSERT"),
+        ("postrider.parked_request", "DELETE"),
     ];
     let control = control.map(|(object, privilege)| (object.to_owned(), privilege));
     let buckets = bucket_tables(outbox).into_iter().map(|table| (table, "SELECT"));

@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::Monitor;
 use crate::outbox::OutboxName;
 use crate::postgres::DatabaseConfig;
+use crate::publish::OnPoison;
 use crate::publish::kafka::RecordTimestamp;
 use crate::route::DEFAULT_TOPIC_TEMPLATE;
 
@@ -91,6 +92,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
             topic: DEFAULT_TOPIC_TEMPLATE.parse().map_err(|cause| invalid(format!("{cause}")))?,
             record_timestamp: RecordTimestamp::default(),
             created_at_header: CreatedAtHeader::default(),
+            on_poison: OnPoison::Park,
             properties: Vec::new(),
         },
     })

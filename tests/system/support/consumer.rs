@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use postrider::audit::Auditor;
 use postrider::event::EventId;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -114,22 +117,42 @@ pub(crate) fn audit_topic(auditor: &mut Auditor, brokers: &str, topic: &str) {
 
 /// Makes a topic.
 pub(crate) async fn create_topic(brokers: &str, name: &str, partitions: i32) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()
-        .expect("a client can be made");
-    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-    let made = admin.create_topics([&topic], &AdminOptions::new()).await.expect("Kafka answers");
+    make_topic(brokers, NewTopic::new(name, partitions, TopicReplication::Fixed(1))).await;
+}
+
+/// Makes a topic with settings of its own.
+pub(crate) async fn create_topic_with(brokers: &str, name: &str, settings: &[(&str, &str)]) {
+    let topic = NewTopic::new(name, 2, TopicReplication::Fixed(1));
+    let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+    make_topic(brokers, topic).await;
+}
+
+async fn make_topic(brokers: &str, topic: NewTopic<'_>) {
+    let made = admin(brokers).create_topics([&topic], &AdminOptions::new()).await;
+    let made = made.expect("Kafka answers");
     assert!(made.iter().all(Result::is_ok), "{made:?}");
 }
 
 /// Gives a topic more partitions.
 pub(crate) async fn add_partitions(brokers: &str, name: &str, count: usize) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .create()
-        .expect("a client can be made");
     let more = NewPartitions::new(name, count);
-    let made = admin.create_partitions([&more], &AdminOptions::new()).await.expect("Kafka answers");
+    let made = admin(brokers)
+        .create_partitions([&more], &AdminOptions::new())
+        .await
+        .expect("Kafka answers");
     assert!(made.iter().all(Result::is_ok), "{made:?}");
+}
+
+/// Changes a topic's settings.
+pub(crate) async fn set_topic(brokers: &str, name: &str, settings: &[(&str, &str)]) {
+    let topic = AlterConfig::new(ResourceSpecifier::Topic(name));
+    let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+    let set = admin(brokers).alter_configs([&topic], &AdminOptions::new()).await;
+    let set = set.expect("Kafka answers");
+    assert!(set.iter().all(Result::is_ok), "{set:?}");
+}
+
+fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).create().expect("a client can be made")
 }

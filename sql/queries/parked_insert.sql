@@ -1,0 +1,42 @@
+-- Purpose: parks events, or counts another attempt of those that are parked.
+--          $1 our buckets, $2 their epochs, $3 the outbox, $4 how many buckets it has; then one element
+--          per event: $5 seq, $6 id, $7 aggregatetype, $8 aggregateid, $9 type, $10 payload,
+--          $11 headers, $12 created_at, $13 reason, $14 detail, $15 topic, $16 attempts.
+-- Locks:   share locks on the cursors of the events' buckets, row locks, for one short transaction.
+-- Plan:    one key lookup per event and per bucket.
+-- Hazard:  an event that does not come back lies in a bucket that another instance has taken. Who takes
+--          a bucket waits for this transaction, so it sees its rows; whoever came first fences us off.
+--          Committed with synchronous_commit = on: the cursor moves on behind it.
+with given as materialized (
+    select given.*,
+        (select remainder
+        from generate_series(0, $4::integer - 1) as remainder
+        where satisfies_hash_partition($3::text::regclass, $4::integer, remainder, given.aggregateid)
+        )::smallint as bucket
+    from unnest($5::bigint[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::bytea[],
+            $11::text[], $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::integer[])
+        as given (seq, id, aggregatetype, aggregateid, type, payload, headers, created_at, reason,
+            detail, topic, attempts)
+), mine as materialized (
+    select kept.bucket
+    from postrider.cursor as kept
+        join unnest($1::smallint[], $2::bigint[]) as owned (bucket, epoch)
+            on owned.bucket = kept.bucket and owned.epoch = kept.epoch
+    where kept.bucket in (select bucket from given)
+    for share of kept
+)
+insert into postrider.parked as parked
+    (seq, bucket, id, aggregatetype, aggregateid, type, payload, headers, created_at, reason, detail,
+        topic, attempts, last_attempt_at)
+select given.seq, given.bucket, given.id, given.aggregatetype, given.aggregateid, given.type,
+    given.payload, given.headers::jsonb, given.created_at, given.reason, given.detail, given.topic,
+    given.attempts, case when given.attempts > 0 then clock_timestamp() end
+from given
+    join mine on mine.bucket = given.bucket
+on conflict (seq) do update
+set reason = case when excluded.attempts > 0 then excluded.reason else parked.reason end,
+    detail = case when excluded.attempts > 0 then excluded.detail else parked.detail end,
+    topic = coalesce(excluded.topic, parked.topic),
+    attempts = parked.attempts + excluded.attempts,
+    last_attempt_at = coalesce(excluded.last_attempt_at, parked.last_attempt_at)
+returning seq

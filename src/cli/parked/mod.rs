@@ -1,0 +1,121 @@
+//! `postrider parked`: what cannot be published, and what people do about it.
+//!
+//! Promises: works without a running relay; a dry run changes nothing; nothing is discarded that was
+//! not named. Must not: publish; the owner of the bucket does, when it finds the request.
+//! Fails: when PostgreSQL cannot be read, or the outbox is not there.
+
+use std::process::ExitCode;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use uuid::Uuid;
+
+use super::prepare;
+use crate::config;
+use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::error::Result;
+use crate::hold::Reason;
+use crate::migrate;
+use crate::postgres::{Connection, connect};
+
+mod change;
+mod list;
+mod show;
+
+/// Shows what is parked; tries it again, or discards it.
+#[derive(Args, Debug)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = "\
+Examples:
+  postrider parked list --reason too-large
+  postrider parked show 018f4e6a-5b1c-7def-8a00-0123456789ab
+  postrider parked retry --aggregate order/4711
+  postrider parked discard --event 018f4e6a-5b1c-7def-8a00-0123456789ab --dry-run")]
+pub(super) struct ParkedArguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(list::ListArguments),
+    Show(show::ShowArguments),
+    Retry(change::RetryArguments),
+    Discard(change::DiscardArguments),
+}
+
+pub(super) fn run(arguments: ParkedArguments) -> Result<ExitCode> {
+    match arguments.command {
+        Command::List(arguments) => list::run(arguments),
+        Command::Show(arguments) => show::run(arguments),
+        Command::Retry(arguments) => change::retry(arguments),
+        Command::Discard(arguments) => change::discard(arguments),
+    }
+}
+
+/// Which parked events are meant; several conditions all hold.
+#[derive(Args, Clone, Debug)]
+struct Selection {
+    /// Chooses an aggregate: its type, a slash, its id.
+    #[arg(long, value_name = "TYPE/ID", value_parser = aggregate)]
+    aggregate: Option<(String, String)>,
+
+    /// Chooses an event by its id.
+    #[arg(long, value_name = "ID")]
+    event: Option<Uuid>,
+
+    /// Chooses events that are parked for this reason.
+    #[arg(long, value_parser = reasons())]
+    reason: Option<Reason>,
+}
+
+fn aggregate(text: &str) -> std::result::Result<(String, String), String> {
+    let (aggregate_type, aggregate_id) =
+        text.split_once('/').ok_or("write an aggregate as type/id, like order/4711")?;
+    Ok((aggregate_type.to_owned(), aggregate_id.to_owned()))
+}
+
+fn reasons() -> impl TypedValueParser<Value = Reason> {
+    PossibleValuesParser::new(Reason::ALL.map(Reason::name)).try_map(|name| name.parse::<Reason>())
+}
+
+/// The selection as a statement's first parameters.
+struct Chosen {
+    aggregate_type: Option<String>,
+    aggregate_id: Option<String>,
+    event: Option<Uuid>,
+    reason: Option<&'static str>,
+}
+
+impl From<Selection> for Chosen {
+    fn from(selection: Selection) -> Self {
+        let (aggregate_type, aggregate_id) = selection.aggregate.unzip();
+        let (event, reason) = (selection.event, selection.reason.map(Reason::name));
+        Self { aggregate_type, aggregate_id, event, reason }
+    }
+}
+
+/// A session on the outbox's database.
+async fn open(common: CommonSettings) -> Result<Connection> {
+    let (common, ..) = prepare(common, RelaySettings::default(), "warn")?;
+    let connection = connect(&config::database(&common)?, "parked").await?;
+    migrate::load(connection.client(), &config::outbox(&common)?).await?;
+    Ok(connection)
+}
+
+/// `1 event`, `2 events`.
+fn count(number: i64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_aggregate_is_cut_at_its_first_slash() {
+        assert_eq!(aggregate("order/a/b"), Ok(("order".to_owned(), "a/b".to_owned())));
+        assert!(aggregate("order").is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! What librdkafka calls back: acknowledgements, refusals, trouble.
+//!
+//! Promises: each record's fate is reported once; what a refusal teaches is kept for the producer that
+//! comes next. Must not: block the thread that polls. Fails: never.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message};
+use rdkafka::producer::ProducerContext;
+
+use super::failure::refused;
+use super::kafka::Warnings;
+use super::lessons::Lessons;
+use super::{InFlightBatch, Reports};
+use crate::encode;
+use crate::error::{Error, ErrorKind};
+
+/// Callbacks of one producer, called on the thread that polls it.
+pub(super) struct Context {
+    pub(super) reports: Reports,
+    /// What librdkafka said last.
+    pub(super) trouble: Mutex<Option<String>>,
+    pub(super) warnings: Arc<Warnings>,
+    pub(super) lessons: Arc<Lessons>,
+    pub(super) waiting_for_space: AtomicBool,
+    pub(super) space: Sender<()>,
+}
+
+impl Context {
+    /// What a refused record teaches the producer that comes next.
+    fn learn(&self, cause: &KafkaError, message: &BorrowedMessage<'_>) {
+        let topic = message.topic();
+        match cause.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
+                self.lessons.refused_size(topic, size_bytes(message));
+            }
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition,
+            ) => {
+                let error = refused(cause, topic);
+                self.lessons.refused_topic(topic, error.message(), Instant::now());
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn last_trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Causes are told apart by librdkafka's code: its words differ from one attempt to the next.
+    fn note_trouble(&self, error: &KafkaError, reason: &str) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        let cause = format!("librdkafka: {:?}", error.rdkafka_error_code());
+        if let Some(unsaid) = self.warnings.note(&cause, Instant::now()) {
+            tracing::warn!(reason, unsaid, "trouble with Kafka; librdkafka retries");
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.reports.failed(Error::new(
+                ErrorKind::DeliveryUncertain,
+                format!("the producer failed: {reason}"),
+            ));
+        } else {
+            self.note_trouble(&error, reason);
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Arc<InFlightBatch>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<InFlightBatch>) {
+        match result {
+            Ok(_) => self.reports.acknowledged(&batch),
+            Err((cause, message)) => {
+                self.learn(cause, message);
+                self.reports.failed(refused(cause, message.topic()));
+            }
+        }
+        if self.waiting_for_space.load(Ordering::Relaxed) && self.space.try_send(()).is_err() {
+            tracing::trace!("the wake-up is there already");
+        }
+    }
+}
+
+/// As [`encode::size_bytes`].
+fn size_bytes(message: &BorrowedMessage<'_>) -> usize {
+    let key = message.key().map_or(0, <[u8]>::len);
+    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+    let headers = headers.map(|header| (header.key.len(), header.value.map(<[u8]>::len)));
+    encode::size_bytes_of(key, message.payload().map(<[u8]>::len), headers)
+}

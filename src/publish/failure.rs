@@ -1,0 +1,88 @@
+//! What an answer or an error of Kafka means, in words.
+//!
+//! Promises: one line of cause, one line of what to do; a topic's trouble is told apart from a broker's.
+//! Must not: decide what follows. Fails: never.
+
+use std::num::NonZeroU32;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The number of partitions of a topic that can be written to.
+pub(super) fn ready_partitions(topic: &str, metadata: &Metadata) -> Result<NonZeroU32> {
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let leaders =
+        |found: &MetadataTopic| found.partitions().iter().all(|partition| partition.leader() >= 0);
+    let count = found.map_or(0, |found| found.partitions().len());
+    let error = found.and_then(|found| found.error());
+    match (found, error, u32::try_from(count).ok().and_then(NonZeroU32::new)) {
+        (Some(found), None, Some(count)) if leaders(found) => Ok(count),
+        (Some(_), None, Some(_)) | (_, Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE), _) => {
+            Err(Error::new(
+                ErrorKind::TopicUnavailable,
+                format!("topic {topic} has a partition without a leader"),
+            )
+            .with_remedy("look at the brokers; postrider goes on when there is a leader"))
+        }
+        (_, Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED), _) => Err(Error::new(
+            ErrorKind::TopicUnavailable,
+            format!("Kafka does not let this user write to topic {topic}"),
+        )
+        .with_remedy(format!("grant Write and Describe on topic {topic}"))),
+        _ => Err(Error::new(
+            ErrorKind::TopicUnavailable,
+            format!("topic {topic} does not exist, and the broker did not create it"),
+        )
+        .with_remedy(format!(
+            "create it (kafka-topics.sh --create --topic {topic}), or set auto.create.topics.enable=true on the broker"
+        ))),
+    }
+}
+
+pub(super) fn unavailable(cause: &KafkaError, trouble: Option<String>) -> Error {
+    let reason = trouble.unwrap_or_else(|| cause.to_string());
+    let denied = ["uthentication", "SASL", "certificate", "SSL handshake"];
+    if denied.iter().any(|word| reason.contains(word)) {
+        return Error::new(
+            ErrorKind::KafkaRefused,
+            format!("Kafka refused the connection: {reason}"),
+        )
+        .with_remedy("check security.protocol, sasl.* and ssl.* (set by -X name=value)");
+    }
+    Error::new(ErrorKind::KafkaUnavailable, format!("no Kafka broker can be reached: {reason}"))
+        .with_remedy(
+            "check --brokers, and that the brokers run and advertise addresses reachable from here",
+        )
+}
+
+pub(super) fn invalid(cause: KafkaError) -> Error {
+    Error::new(ErrorKind::Config, format!("librdkafka refuses its configuration: {cause}"))
+        .with_remedy("check the properties given by -X or [librdkafka]")
+}
+
+/// A record that was not appended, or of which nobody knows.
+pub(super) fn refused(cause: &KafkaError, topic: &str) -> Error {
+    match cause.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
+            replaced(format!("topic {topic} refused a batch as too large"))
+        }
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownTopicOrPartition,
+        ) => Error::new(ErrorKind::TopicUnavailable, format!("topic {topic} was refused: {cause}"))
+            .with_remedy("check that the topic exists and that this user may write to it"),
+        _ => Error::new(
+            ErrorKind::DeliveryUncertain,
+            format!("a record for topic {topic} was not acknowledged: {cause}"),
+        ),
+    }
+}
+
+/// The producer has to give way to one that is made with what was learnt.
+pub(super) fn replaced(cause: String) -> Error {
+    Error::new(ErrorKind::DeliveryUncertain, cause)
+}

@@ -1,0 +1,256 @@
+//! What a shard does with events that were not sent, and how it tries them again.
+//!
+//! Promises: a batch counts as done only when all of its events are in Kafka or in `postrider.parked`,
+//! on disk; events of one aggregate appear first in the order of `seq`, whatever is parked, tried
+//! again or discarded, and whatever crashes in between. Must not: send, claim, or know SQL.
+//! Fails: with the error of `postrider.parked`; nothing is acknowledged then.
+//!
+//! **Why the order holds.** Let *S* be the events that are in Kafka, *P* those in `postrider.parked`.
+//! Two rules are kept here.
+//!
+//! 1. *An event is parked only when everything that was sent before it is acknowledged.* The shard keeps
+//!    what was set aside until its batch is the oldest in flight and its other records are delivered.
+//!    So whatever is in P has all earlier events of its aggregate in S or in P, from the moment at which
+//!    it is there; and S only grows, and an event leaves P only for S (or because somebody discards it).
+//! 2. *A retry begins when nothing is in flight, and the publishing thread does everything in order.*
+//!    It is told: let these aggregates go; send their first parked events; hold those again that have
+//!    more, from the next one on. Rows that the shard claims later follow behind.
+//!
+//! Thus a retry sends the first events of P, whose predecessors are all in S, in the order of `seq`. The
+//! aggregate's next event is sent either by the next piece of the retry or, when P is exhausted, by the
+//! claim; either way behind them on the same producer, which leaves no gaps. A retried event that
+//! cannot be sent either is held again by the publishing thread before it meets the next one.
+//!
+//! After a crash the shard begins at the saved cursor, which may lie before or behind any of these. It
+//! reads the holds first. An event below an aggregate's first parked one is sent again: a repeat, or the
+//! first appearance in its place. One at or above it is parked again, which changes nothing for those
+//! that are in P, and puts those back that were published and taken out just before: repeats, too.
+//!
+//! `tests/model/parking.rs` runs these steps against a model that crashes anywhere.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashSet;
+
+use super::outgoing::OutgoingRow;
+use crate::error::Result;
+use crate::event::{Bucket, LendEvent};
+use crate::hold::{AggregateKey, Hold, Reason, SetAside};
+use crate::ledger::BatchNumber;
+use crate::parked::{Owned, Parked, Piece, Waiting};
+use crate::publish::kafka::Warnings;
+
+/// How often the shard looks for requests, while any aggregate is held.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What of a shard's events is parked or on its way there.
+#[derive(Debug)]
+pub(super) struct Parking {
+    parked: Arc<Parked>,
+    warnings: Arc<Warnings>,
+    /// Batches with more to do than to be acknowledged.
+    open: BTreeMap<BatchNumber, OpenBatch>,
+    retry: Option<Retry>,
+    topics_back: Vec<String>,
+    is_requested: bool,
+    /// None while nothing is held that anybody could ask for.
+    next_look: Option<Instant>,
+}
+
+/// A batch of which events were set aside, or that carries parked ones.
+#[derive(Debug, Default)]
+struct OpenBatch {
+    set_aside: Vec<SetAside<OutgoingRow>>,
+    /// The parked events that it carries.
+    retried: Vec<i64>,
+    is_delivered: bool,
+}
+
+/// A piece of what was asked for, on its way.
+#[derive(Debug)]
+struct Retry {
+    requests: Vec<(i64, AggregateKey)>,
+    /// Aggregates that have more parked events.
+    rest: HashSet<AggregateKey>,
+    /// Aggregates of which an event could not be sent either.
+    stuck: HashSet<AggregateKey>,
+    batches_open: usize,
+    is_all_sent: bool,
+}
+
+impl Retry {
+    /// The requests that are answered: nothing is left, or what is left cannot be sent now.
+    fn answered(&self) -> Vec<i64> {
+        let is_answered = |key: &AggregateKey| !self.rest.contains(key) || self.stuck.contains(key);
+        self.requests
+            .iter()
+            .filter(|(_, key)| is_answered(key))
+            .map(|(number, _)| *number)
+            .collect()
+    }
+}
+
+impl Parking {
+    pub(super) fn new(parked: Arc<Parked>, warnings: Arc<Warnings>) -> Self {
+        Self {
+            parked,
+            warnings,
+            open: BTreeMap::new(),
+            retry: None,
+            topics_back: Vec::new(),
+            is_requested: false,
+            next_look: None,
+        }
+    }
+
+    /// What waits in these buckets. Also requests are looked for: one may be left over from before.
+    pub(super) async fn load(&mut self, buckets: &[Bucket]) -> Result<Waiting> {
+        self.next_look = Some(Instant::now());
+        self.parked.waiting(buckets).await
+    }
+
+    /// Takes events that were not sent.
+    pub(super) fn set_aside(&mut self, number: BatchNumber, events: Vec<SetAside<OutgoingRow>>) {
+        self.open.entry(number).or_default().set_aside.extend(events);
+    }
+
+    /// Takes note of a delivered batch; whether there is more to do about it.
+    pub(super) fn is_unfinished(&mut self, delivered: BatchNumber) -> bool {
+        let Some(batch) = self.open.get_mut(&delivered) else { return false };
+        batch.is_delivered = true;
+        true
+    }
+
+    /// Whether any batch is more than in flight.
+    pub(super) fn has_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Parks what the oldest batch in flight has set aside, and takes away what it has published.
+    /// Says how many events were parked, or nothing when the batch is not delivered yet.
+    pub(super) async fn land(
+        &mut self,
+        oldest: BatchNumber,
+        owned: &[Owned],
+    ) -> Result<Option<u64>> {
+        if !self.open.get(&oldest).is_some_and(|batch| batch.is_delivered) {
+            return Ok(None);
+        }
+        let Some(batch) = self.open.remove(&oldest) else { return Ok(None) };
+        if !batch.set_aside.is_empty() {
+            self.parked.park(owned, &batch.set_aside).await?;
+            self.say(&batch.set_aside);
+            self.next_look = self.next_look.or_else(|| Some(Instant::now() + LOOK_INTERVAL));
+        }
+        if !batch.retried.is_empty() {
+            self.end_retried(&batch, owned).await?;
+        }
+        Ok(Some(batch.set_aside.len() as u64))
+    }
+
+    async fn end_retried(&mut self, batch: &OpenBatch, owned: &[Owned]) -> Result<()> {
+        let again: HashSet<i64> = batch.set_aside.iter().map(|one| one.row.event().seq).collect();
+        let published: Vec<i64> =
+            batch.retried.iter().copied().filter(|seq| !again.contains(seq)).collect();
+        self.parked.answer(owned, &published, &[]).await?;
+        let retry = self.retry.as_mut().expect("parked events are sent by a retry");
+        let stuck = batch.set_aside.iter().map(|one| AggregateKey::of(&one.row.event()));
+        retry.stuck.extend(stuck);
+        retry.batches_open -= 1;
+        self.end_retry(owned).await
+    }
+
+    /// Answers the requests once all that was sent for them has landed.
+    async fn end_retry(&mut self, owned: &[Owned]) -> Result<()> {
+        let Some(retry) = self.retry.take_if(|retry| retry.is_all_sent && retry.batches_open == 0)
+        else {
+            return Ok(());
+        };
+        // There may be more to do than one piece.
+        self.next_look = Some(Instant::now());
+        self.parked.answer(owned, &[], &retry.answered()).await
+    }
+
+    /// Says once in a while that something is parked, and where to look.
+    fn say(&self, set_aside: &[SetAside<OutgoingRow>]) {
+        for SetAside { row, refusal } in set_aside {
+            if refusal.reason == Reason::Follows {
+                continue;
+            }
+            let topic = refusal.topic.as_deref().unwrap_or_default();
+            let cause = format!("parked: {} {topic}", refusal.reason);
+            if let Some(unsaid) = self.warnings.note(&cause, Instant::now()) {
+                let event = row.event();
+                tracing::warn!(
+                    event = %event.id,
+                    aggregate = format!("{}/{}", event.aggregate_type, event.aggregate_id),
+                    reason = refusal.reason.name(),
+                    cause = refusal.detail,
+                    unsaid,
+                    "an event is parked, its aggregate waits; see `postrider parked list`"
+                );
+            }
+        }
+    }
+
+    /// When to look for requests.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.next_look.filter(|_| self.retry.is_none() && !self.is_requested)
+    }
+
+    /// Looks for requests when it is time.
+    pub(super) async fn look(
+        &mut self,
+        topics_back: Vec<String>,
+        buckets: &[Bucket],
+    ) -> Result<()> {
+        self.topics_back.extend(topics_back);
+        let now = Instant::now();
+        if self.next_look().is_none_or(|due| now < due) {
+            return Ok(());
+        }
+        let seen = self.parked.look(buckets).await?;
+        self.is_requested = seen.is_requested;
+        self.next_look = (seen.is_any_parked || seen.is_requested).then_some(now + LOOK_INTERVAL);
+        Ok(())
+    }
+
+    /// Whether there is something to try again, as soon as nothing is in flight.
+    pub(super) fn wants_quiet(&self) -> bool {
+        self.retry.is_none() && (self.is_requested || !self.topics_back.is_empty())
+    }
+
+    /// What to try again: the topics that are back, and the next piece of what was asked for. Nothing
+    /// is in flight.
+    pub(super) async fn begin_retry(&mut self, buckets: &[Bucket]) -> Result<(Vec<String>, Piece)> {
+        assert!(self.open.is_empty() && self.retry.is_none(), "nothing is in flight");
+        self.is_requested = false;
+        let topics = std::mem::take(&mut self.topics_back);
+        if !topics.is_empty() {
+            self.parked.request_topics(buckets, &topics).await?;
+        }
+        let piece = self.parked.piece(buckets).await?;
+        self.retry = Some(Retry {
+            requests: piece.requests.clone(),
+            rest: piece.rest.iter().map(|(key, _): &Hold| key.clone()).collect(),
+            stuck: HashSet::new(),
+            batches_open: 0,
+            is_all_sent: false,
+        });
+        Ok((topics, piece))
+    }
+
+    /// A batch of parked events is on its way.
+    pub(super) fn retries(&mut self, number: BatchNumber, seqs: Vec<i64>) {
+        self.open.entry(number).or_default().retried = seqs;
+        self.retry.as_mut().expect("a retry has begun").batches_open += 1;
+    }
+
+    /// All batches of the piece are on their way.
+    pub(super) async fn all_sent(&mut self, owned: &[Owned]) -> Result<()> {
+        self.retry.as_mut().expect("a retry has begun").is_all_sent = true;
+        self.end_retry(owned).await
+    }
+}

@@ -1,0 +1,289 @@
+//! What cannot be published is set aside in order, and everything else goes on.
+
+use std::time::{Duration, Instant};
+
+use postrider::embedded::{KafkaOptions, TopicCreation};
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use crate::support::consumer::{create_topic, create_topic_with, list_topics, set_topic};
+use crate::support::{Fixture, RelayProcess, read_topic, start_kafka};
+
+/// Inserts one event; its type is its number in the test.
+async fn insert(client: &Client, aggregate: (&str, &str), number: u32, payload_bytes: usize) {
+    let payload = format!("\"{}\"", "x".repeat(payload_bytes));
+    insert_with(client, aggregate, number, &payload, None).await;
+}
+
+async fn insert_with(
+    client: &Client,
+    (aggregate_type, aggregate_id): (&str, &str),
+    number: u32,
+    payload: &str,
+    headers: Option<&str>,
+) {
+    client
+        .execute(
+            "insert into outbox (aggregatetype, aggregateid, type, payload, headers)
+             values ($1, $2, $3, $4::text::json, $5::text::jsonb)",
+            &[&aggregate_type, &aggregate_id, &number.to_string(), &payload, &headers],
+        )
+        .await
+        .expect("an insert never fails");
+}
+
+/// Parked events as type and reason, by seq.
+async fn parked(client: &Client) -> Vec<(String, String)> {
+    let sql = "select type, reason from postrider.parked order by seq";
+    let rows = client.query(sql, &[]).await.expect("the table answers");
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+async fn wait_until_parked(client: &Client, expected: &[(&str, &str)]) {
+    let expected: Vec<(String, String)> =
+        expected.iter().map(|(kind, reason)| ((*kind).into(), (*reason).into())).collect();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let found = parked(client).await;
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "parked {found:?}, not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until all is published but what is parked.
+async fn wait_for_the_rest(fixture: &Fixture) {
+    let client = fixture.client().await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let sql = "select from postrider.events where not published and not parked limit 1";
+    while client.query_opt(sql, &[]).await.expect("the view answers").is_some() {
+        assert!(Instant::now() < deadline, "{}: not published in time", fixture.name);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The types of an aggregate's events, each where it is seen first.
+fn first_seen(fixture: &Fixture, topic: &str, key: &str) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    for record in read_topic(&fixture.brokers, topic) {
+        let kind = String::from_utf8(record.header("type").expect("it has one").to_vec());
+        let kind = kind.expect("it is text");
+        if record.key_text() == key && !seen.contains(&kind) {
+            seen.push(kind);
+        }
+    }
+    seen
+}
+
+fn numbers(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+/// Runs a command to its end; what it answered.
+fn ask(fixture: &Fixture, arguments: &[&str]) -> String {
+    let output = fixture.command().args(arguments).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    String::from_utf8(output.stdout).expect("the answer is text")
+}
+
+fn ask_json(fixture: &Fixture, arguments: &[&str]) -> Value {
+    serde_json::from_str(&ask(fixture, arguments)).expect("the answer is JSON")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_event_holds_its_aggregate_alone_until_the_topic_takes_it() {
+    let fixture = Fixture::new("park_large").await;
+    let topic = fixture.topic("t");
+    create_topic_with(&fixture.brokers, &topic, &[("max.message.bytes", "20000")]).await;
+    let client = fixture.client().await;
+    for number in 1..=9 {
+        insert(&client, ("t", "hot"), number, if number == 4 { 30_000 } else { 100 }).await;
+        insert(&client, ("t", "other"), number, 15_000).await;
+    }
+    let relay = RelayProcess::start(&fixture, &[]);
+    wait_for_the_rest(&fixture).await;
+    let waits = [("4", "too-large"), ("5", "follows"), ("6", "follows"), ("7", "follows")];
+    let waits = [&waits[..], &[("8", "follows"), ("9", "follows")]].concat();
+    wait_until_parked(&client, &waits).await;
+    assert_eq!(first_seen(&fixture, &topic, "hot"), numbers(1..=3));
+    assert_eq!(first_seen(&fixture, &topic, "other"), numbers(1..=9), "nobody else waits");
+    assert!(relay.said().contains("an event is parked"), "{}", relay.said());
+
+    // A restart knows what is held.
+    assert!(relay.stop().await.success());
+    insert(&client, ("t", "hot"), 10, 100).await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    wait_until_parked(&client, &[&waits[..], &[("10", "follows")]].concat()).await;
+
+    let listed = ask_json(&fixture, &["parked", "list", "--reason", "too-large", "--json"]);
+    assert_eq!(listed["total"], 1, "{listed}");
+    let event = &listed["events"][0];
+    assert!(event["detail"].as_str().is_some_and(|text| text.contains("takes 20000")), "{event}");
+    let shown =
+        ask_json(&fixture, &["parked", "show", event["id"].as_str().expect("an id"), "--json"]);
+    assert_eq!(shown["payload"].as_str().map(str::len), Some(30_002));
+    let status = ask_json(&fixture, &["status", "--json"]);
+    assert_eq!(status["parked"]["events"], 7, "{status}");
+    assert_eq!(status["unpublished"], 0, "{status}");
+
+    // Nothing has changed: it is parked again, and the attempt counted.
+    let retry = ["parked", "retry", "--aggregate", "t/hot"];
+    assert!(ask(&fixture, &[&retry[..], &["--dry-run"]].concat()).contains("t/hot: 7 events"));
+    assert!(ask(&fixture, &retry).contains("1 aggregate will be tried again"));
+    wait_for_attempts(&client, 2).await;
+    assert_eq!(first_seen(&fixture, &topic, "hot"), numbers(1..=3));
+
+    set_topic(&fixture.brokers, &topic, &[("max.message.bytes", "200000")]).await;
+    ask(&fixture, &retry);
+    fixture.wait_published().await;
+    insert(&client, ("t", "hot"), 11, 100).await;
+    fixture.wait_published().await;
+    assert_eq!(first_seen(&fixture, &topic, "hot"), numbers(1..=11));
+    assert_eq!(ask(&fixture, &["parked", "list"]), "nothing is parked\n");
+    let requests = client.query_one("select count(*) from postrider.parked_request", &[]).await;
+    assert_eq!(requests.expect("the table answers").get::<_, i64>(0), 0);
+    assert!(relay.stop().await.success());
+}
+
+async fn wait_for_attempts(client: &Client, attempts: i32) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let sql = "select from postrider.parked where attempts = $1";
+    while client.query_opt(sql, &[&attempts]).await.expect("the table answers").is_none() {
+        assert!(Instant::now() < deadline, "there were no {attempts} attempts");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_headers_and_illegal_topics_are_parked_and_discarded() {
+    let fixture = Fixture::new("park_bad").await;
+    let client = fixture.client().await;
+    let bad = ("t", "bad");
+    insert_with(&client, bad, 1, "{}", None).await;
+    insert_with(&client, bad, 2, "{}", Some("[1]")).await;
+    insert_with(&client, bad, 3, "{}", None).await;
+    insert_with(&client, bad, 4, "{}", Some(r#"{"": 1}"#)).await;
+    insert_with(&client, bad, 5, "{}", None).await;
+    insert_with(&client, ("no topic!", "k"), 6, "{}", None).await;
+    insert_with(&client, ("t", "good"), 7, "{}", None).await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    wait_for_the_rest(&fixture).await;
+    let waits = [
+        ("2", "bad-headers"),
+        ("3", "follows"),
+        ("4", "follows"),
+        ("5", "follows"),
+        ("6", "illegal-topic"),
+    ];
+    wait_until_parked(&client, &waits).await;
+
+    let discard = ["parked", "discard", "--reason", "bad-headers"];
+    let said = ask(&fixture, &[&discard[..], &["--dry-run"]].concat());
+    assert!(said.contains("t/bad") && said.contains("1 event would be discarded"), "{said}");
+    assert_eq!(parked(&client).await.len(), 5, "a dry run changes nothing");
+    ask(&fixture, &discard);
+    // The next goes on by itself, up to the next that cannot.
+    wait_until_parked(&client, &[("4", "bad-headers"), ("5", "follows"), ("6", "illegal-topic")])
+        .await;
+    ask(&fixture, &["parked", "discard", "--all"]);
+    wait_until_parked(&client, &[]).await;
+    insert_with(&client, bad, 8, "{}", None).await;
+    insert_with(&client, bad, 9, "{}", None).await;
+    fixture.wait_published().await;
+    let expected: Vec<String> = ["1", "3", "8", "9"].map(str::to_owned).to_vec();
+    assert_eq!(first_seen(&fixture, &fixture.topic("t"), "bad"), expected);
+    assert_eq!(first_seen(&fixture, &fixture.topic("t"), "good"), ["7"]);
+    assert!(relay.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_say_why_and_their_aggregate_goes_on() {
+    let fixture = Fixture::new("park_letter").await;
+    let letters = fixture.topic("letters");
+    create_topic_with(&fixture.brokers, &letters, &[("max.message.bytes", "200000")]).await;
+    let client = fixture.client().await;
+    insert_with(&client, ("t", "k"), 1, "{}", None).await;
+    insert_with(&client, ("t", "k"), 2, r#"{"a":1}"#, Some("7")).await;
+    insert_with(&client, ("t", "k"), 3, "{}", None).await;
+    // Too large for both.
+    insert(&client, ("t", "k"), 4, 1_200_000).await;
+    insert_with(&client, ("t", "k"), 5, "{}", None).await;
+    let flags = ["--on-poison", "dead-letter", "--dead-letter-topic", &letters];
+    let relay = RelayProcess::start(&fixture, &flags);
+    wait_for_the_rest(&fixture).await;
+    wait_until_parked(&client, &[("4", "too-large"), ("5", "follows")]).await;
+    assert_eq!(first_seen(&fixture, &fixture.topic("t"), "k"), ["1", "3"]);
+    let records = read_topic(&fixture.brokers, &letters);
+    assert_eq!(first_seen(&fixture, &letters, "k"), ["2"]);
+    let letter = &records[0];
+    assert_eq!(letter.value.as_deref(), Some(br#"{"a":1}"#.as_slice()));
+    let header = |name: &str| {
+        let value = letter.header(name).unwrap_or_else(|| panic!("no header {name}"));
+        String::from_utf8_lossy(value).into_owned()
+    };
+    assert_eq!(header("postrider.reason"), "bad-headers");
+    assert!(header("postrider.detail").contains("must be a JSON object"));
+    assert_eq!(header("postrider.aggregatetype"), "t");
+    assert_eq!(header("postrider.seq"), "2");
+    let detail: String = client
+        .query_one("select detail from postrider.parked where type = '4'", &[])
+        .await
+        .expect("it is parked")
+        .get(0);
+    assert!(detail.contains("nor as a dead letter"), "{detail}");
+    assert!(relay.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_is_to_stop_names_the_event() {
+    let fixture = Fixture::new("park_stop").await;
+    let client = fixture.client().await;
+    insert_with(&client, ("t", "k"), 1, "{}", Some("[]")).await;
+    let relay = RelayProcess::start(&fixture, &["--on-poison", "stop"]);
+    let id: uuid::Uuid =
+        client.query_one("select id from outbox", &[]).await.expect("it is there").get(0);
+    relay.wait_until_it_says(&id.to_string()).await;
+    let status = relay.wait(Duration::from_secs(20)).await;
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(parked(&client).await, []);
+}
+
+/// A topic that is missing holds what goes there; it is used by itself as soon as it is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_topic_holds_its_aggregates_and_lets_the_others_pass() {
+    let kafka = start_kafka(KafkaOptions {
+        topic_creation: TopicCreation::Explicit,
+        ..KafkaOptions::default()
+    });
+    let mut fixture = Fixture::new("park_topic").await;
+    fixture.brokers = kafka.brokers().to_owned();
+    let (missing, there) = (fixture.topic("missing"), fixture.topic("there"));
+    create_topic(&fixture.brokers, &there, 2).await;
+    let client = fixture.client().await;
+    for number in 1..=3 {
+        insert(&client, ("missing", "a"), number, 10).await;
+        insert(&client, ("there", "a"), number, 10).await;
+    }
+    let relay = RelayProcess::start(&fixture, &[]);
+    wait_for_the_rest(&fixture).await;
+    let waits = [("1", "topic-unavailable"), ("2", "follows"), ("3", "follows")];
+    wait_until_parked(&client, &waits).await;
+    assert_eq!(first_seen(&fixture, &there, "a"), numbers(1..=3));
+
+    // A relay that knows of the topic only by what is parked finds it, too.
+    relay.kill();
+    let relay = RelayProcess::start(&fixture, &[]);
+    insert(&client, ("missing", "a"), 4, 10).await;
+    insert(&client, ("missing", "b"), 5, 10).await;
+    wait_for_the_rest(&fixture).await;
+    assert_eq!(list_topics(&fixture.brokers).iter().filter(|name| **name == missing).count(), 0);
+    create_topic(&fixture.brokers, &missing, 3).await;
+    fixture.wait_published().await;
+    assert_eq!(first_seen(&fixture, &missing, "a"), numbers(1..=4));
+    assert_eq!(first_seen(&fixture, &missing, "b"), ["5"]);
+    assert_eq!(first_seen(&fixture, &there, "a"), numbers(1..=3));
+    assert!(relay.stop().await.success());
+}
