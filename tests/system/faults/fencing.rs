@@ -31,7 +31,11 @@ fn page_done() -> Finished<CohortCursor> {
     let mut cursor = Cursor::initial();
     cursor.enter(&tick);
     cursor.finish();
-    Finished { place: CohortCursor { cohort: Cohort::from([BUCKET]), cursor }, events: 1, parked: 0 }
+    Finished {
+        place: CohortCursor { cohort: Cohort::from([BUCKET]), cursor },
+        events: 1,
+        parked: 0,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
