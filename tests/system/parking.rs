@@ -1,5 +1,6 @@
 //! What cannot be published is set aside in order, and everything else goes on.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use postrider::embedded::{KafkaOptions, TopicCreation};
@@ -75,15 +76,15 @@ async fn wait_for_the_rest(fixture: &Fixture) {
 
 /// The types of an aggregate's events, each where it is seen first.
 fn first_seen(fixture: &Fixture, topic: &str, key: &str) -> Vec<String> {
-    let mut seen: Vec<String> = Vec::new();
+    let (mut known, mut first) = (HashSet::new(), Vec::new());
     for record in read_topic(&fixture.brokers, topic) {
         let kind = String::from_utf8(record.header("type").expect("it has one").to_vec());
         let kind = kind.expect("it is text");
-        if record.key_text() == key && !seen.contains(&kind) {
-            seen.push(kind);
+        if record.key_text() == key && known.insert(kind.clone()) {
+            first.push(kind);
         }
     }
-    seen
+    first
 }
 
 fn numbers(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
@@ -295,6 +296,36 @@ async fn a_missing_topic_holds_its_aggregates_and_lets_the_others_pass() {
     assert_eq!(first_seen(&fixture, &missing, "b"), ["5"]);
     assert_eq!(first_seen(&fixture, &there, "a"), numbers(1..=3));
     assert!(relay.stop().await.success());
+}
+
+/// More than one piece is parked, and the aggregate's writer does not rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_retry_keeps_what_comes_meanwhile_behind() {
+    const PARKED: u32 = 7_000;
+    let fixture = Fixture::new("park_long").await;
+    let client = fixture.client().await;
+    let write = format!(
+        "insert into outbox (aggregatetype, aggregateid, type, payload, headers)
+         select 't', 'k', n, '{{}}', case n when 1 then '[]'::jsonb end
+         from generate_series(1, {PARKED}) n"
+    );
+    client.batch_execute(&write).await.expect("an insert never fails");
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    wait_for_the_rest(&fixture).await;
+    assert_eq!(parked(&client).await.len(), PARKED as usize);
+    let mend = "update postrider.parked set headers = null where headers = '[]'";
+    client.batch_execute(mend).await.expect("the table is ours");
+    ask(&fixture, &["parked", "retry", "--all"]);
+    let mut last = PARKED;
+    while !parked(&client).await.is_empty() {
+        last += 1;
+        insert(&client, ("t", "k"), last, 1).await;
+    }
+    assert!(last > PARKED + 5, "the writer was at work meanwhile");
+    fixture.wait_published().await;
+    let seen = first_seen(&fixture, &fixture.topic("t"), "k");
+    assert!(seen == numbers(1..=last), "{seen:?}");
+    relay.stop_well().await;
 }
 
 /// Poison all over the traffic, kills while it is parked, kills while it is tried again.
