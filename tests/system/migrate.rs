@@ -44,7 +44,7 @@ fn assert_schema(error: &Error, word: &str) {
 
 /// All migrations, in their order.
 pub(crate) const TITLES: &[&str] =
-    &["0000 registry", "0001 control", "0002 outbox", "0003 interface", "0004 tier"];
+    &["0000 registry", "0001 control", "0002 outbox", "0003 interface", "0004 tier", "0005 parked"];
 
 fn named(outbox: &str) -> Request {
     Request { outbox: outbox.parse().unwrap(), ..Request::default() }
@@ -200,7 +200,7 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
     up(url, &Request { buckets: Some(2), ..Request::default() }).await.unwrap();
     assert!(!migrate::status(client).await.unwrap().is_pending());
     let back = "drop view postrider.events; drop function postrider.emit;
-                drop table postrider.instance;
+                drop table postrider.instance, postrider.parked, postrider.parked_request;
                 delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
     let status = migrate::status(client).await.unwrap();
