@@ -102,6 +102,8 @@ fn what_has_no_meaning_is_refused() {
     refused(&["--capture", "wal"], &["this version reads by poll only", "--capture poll"]);
     refused(&["--delivery", "exactly-once"], &["at least once"]);
     refused(&["--topic", "a.{b}"], &["--topic", "{aggregatetype}"]);
+    refused(&["--dead-letter-topic", "a.{type}"], &["--dead-letter-topic", "depends"]);
+    refused(&["--dead-letter-topic", "a b"], &["--dead-letter-topic", "outbox.dead-letter"]);
     refused(&["--brokers", ""], &["--brokers is empty"]);
     refused(&["--tick-min", "1s", "--tick-max", "5ms"], &["--tick-min 1s", "--tick-max 5ms"]);
     refused(&["--log-level", "inof"], &["--log-level", "info"]);

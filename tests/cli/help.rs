@@ -2,7 +2,7 @@
 
 use super::Place;
 
-const COMMANDS: &[&str] = &["run", "migrate", "check", "status", "completions"];
+const COMMANDS: &[&str] = &["run", "migrate", "check", "status", "parked", "completions"];
 
 fn help_of(arguments: &[&str]) -> String {
     let answer = Place::new().run(arguments);
@@ -34,6 +34,11 @@ fn every_help_is_at_most_100_columns_wide_and_has_an_example() {
             assert!(line.chars().count() <= 100, "{arguments:?}: {line}");
         }
     }
+    for command in ["list", "show", "retry", "discard"] {
+        let help = help_of(&["parked", command, "--help"]);
+        assert!(help.contains("--database-url") && help.contains("Example"), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
     for command in ["up", "print", "status"] {
         let help = help_of(&["migrate", command, "--help"]);
         assert!(help.contains("--database-url"), "{help}");
@@ -64,6 +69,8 @@ fn run_knows_every_flag() {
         "save-interval",
         "replay-window",
         "record-timestamp",
+        "on-poison",
+        "dead-letter-topic",
         "add-headers",
     ] {
         assert!(help.contains(&format!("--{flag}")), "--{flag} is missing in {help}");
@@ -83,6 +90,12 @@ fn usage_errors_exit_with_2() {
     place.run(&["run", "--shards", "0"]).failed(2, &["--shards"]);
     place.run(&["run", "-X", "linger.ms"]).failed(2, &["name=value"]);
     place.run(&["run", "--record-timestamp", "now"]).failed(2, &["created"]);
+    place.run(&["run", "--on-poison", "ignore"]).failed(2, &["park, dead-letter, stop"]);
+    place.run(&["parked", "discard"]).failed(2, &["--aggregate", "--all"]);
+    place.run(&["parked", "retry", "--all", "--reason", "follows"]).failed(2, &["--all"]);
+    place.run(&["parked", "list", "--reason", "bad"]).failed(2, &["too-large, illegal-topic"]);
+    place.run(&["parked", "list", "--aggregate", "order"]).failed(2, &["order/4711"]);
+    place.run(&["parked", "show", "7"]).failed(2, &["<ID>"]);
     place.run(&["migrate", "up", "--buckets", "65"]).failed(2, &["1..=64"]);
     place.run(&["migrate", "up", "--payload", "xml"]).failed(2, &["--payload", "bytea"]);
 }

@@ -8,6 +8,7 @@
 
 mod database;
 mod mutants;
+mod parking;
 mod relay;
 mod script;
 mod tier;

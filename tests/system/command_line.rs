@@ -199,13 +199,12 @@ pub(crate) async fn check_names_what_a_role_lacks(url: &str, brokers: &str) {
     execute(&admin, &format!("grant update on postrider.cursor to \"{role}\"")).await;
     let remedy = "grant insert on postrider.instance";
     assert_check(&limited, brokers, 4, &["may not insert postrider.instance", remedy]);
-    for rights in [
-        "insert, update, delete on postrider.instance",
-        "insert, update, delete on postrider.parked",
-        "insert, update, delete on postrider.parked_request",
-    ] {
-        execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
-    }
+    let rights = "insert, update, delete on postrider.instance";
+    execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
+    let remedy = "grant insert on postrider.parked";
+    assert_check(&limited, brokers, 4, &["may not insert postrider.parked", remedy]);
+    let rights = "insert, update, delete on postrider.parked, postrider.parked_request";
+    execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
     execute(&admin, &format!("revoke select on sequence public.outbox_seq_seq from \"{role}\""))
         .await;
     let remedy = "grant select on sequence public.outbox_seq_seq";

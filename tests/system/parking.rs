@@ -1,13 +1,23 @@
 //! What cannot be published is set aside in order, and everything else goes on.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use postrider::embedded::{KafkaOptions, TopicCreation};
+use postrider::error::ErrorKind;
+use postrider::event::{Bucket, EventId, OwnedEvent};
+use postrider::hold::{Reason, Refusal, SetAside};
+use postrider::migrate;
+use postrider::outbox::OutboxName;
+use postrider::parked::Parked;
+use postrider::postgres::{DatabaseConfig, connect};
 use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::support::consumer::{create_topic, create_topic_with, list_topics, set_topic};
-use crate::support::{Fixture, RelayProcess, read_topic, start_kafka};
+use crate::support::traffic::Load;
+use crate::support::writer::AGGREGATE_TYPE;
+use crate::support::{Fixture, History, RelayProcess, Traffic, read_topic, start_kafka};
 
 /// Inserts one event; its type is its number in the test.
 async fn insert(client: &Client, aggregate: (&str, &str), number: u32, payload_bytes: usize) {
@@ -66,15 +76,15 @@ async fn wait_for_the_rest(fixture: &Fixture) {
 
 /// The types of an aggregate's events, each where it is seen first.
 fn first_seen(fixture: &Fixture, topic: &str, key: &str) -> Vec<String> {
-    let mut seen: Vec<String> = Vec::new();
+    let (mut known, mut first) = (HashSet::new(), Vec::new());
     for record in read_topic(&fixture.brokers, topic) {
         let kind = String::from_utf8(record.header("type").expect("it has one").to_vec());
         let kind = kind.expect("it is text");
-        if record.key_text() == key && !seen.contains(&kind) {
-            seen.push(kind);
+        if record.key_text() == key && known.insert(kind.clone()) {
+            first.push(kind);
         }
     }
-    seen
+    first
 }
 
 fn numbers(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
@@ -286,4 +296,124 @@ async fn a_missing_topic_holds_its_aggregates_and_lets_the_others_pass() {
     assert_eq!(first_seen(&fixture, &missing, "b"), ["5"]);
     assert_eq!(first_seen(&fixture, &there, "a"), numbers(1..=3));
     assert!(relay.stop().await.success());
+}
+
+/// More than one piece is parked, and the aggregate's writer does not rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_retry_keeps_what_comes_meanwhile_behind() {
+    const PARKED: u32 = 7_000;
+    let fixture = Fixture::new("park_long").await;
+    let client = fixture.client().await;
+    let write = format!(
+        "insert into outbox (aggregatetype, aggregateid, type, payload, headers)
+         select 't', 'k', n, '{{}}', case n when 1 then '[]'::jsonb end
+         from generate_series(1, {PARKED}) n"
+    );
+    client.batch_execute(&write).await.expect("an insert never fails");
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    wait_for_the_rest(&fixture).await;
+    assert_eq!(parked(&client).await.len(), PARKED as usize);
+    let mend = "update postrider.parked set headers = null where headers = '[]'";
+    client.batch_execute(mend).await.expect("the table is ours");
+    ask(&fixture, &["parked", "retry", "--all"]);
+    let mut last = PARKED;
+    while !parked(&client).await.is_empty() {
+        last += 1;
+        insert(&client, ("t", "k"), last, 1).await;
+    }
+    assert!(last > PARKED + 5, "the writer was at work meanwhile");
+    fixture.wait_published().await;
+    let seen = first_seen(&fixture, &fixture.topic("t"), "k");
+    assert!(seen == numbers(1..=last), "{seen:?}");
+    relay.stop_well().await;
+}
+
+/// Poison all over the traffic, kills while it is parked, kills while it is tried again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_while_parking_and_while_trying_again() {
+    let fixture = Fixture::new("park_kills").await;
+    let topic = fixture.topic(AGGREGATE_TYPE);
+    create_topic_with(&fixture.brokers, &topic, &[("max.message.bytes", "5000")]).await;
+    let client = fixture.client().await;
+    let swell = "create function swell() returns trigger language plpgsql as $$
+        begin
+            if random() < 0.03 then
+                new.payload = to_json(repeat('x', 6000));
+            end if;
+            return new;
+        end $$;
+        create trigger swell before insert on outbox for each row execute function swell()";
+    client.batch_execute(swell).await.expect("the table is ours");
+    let history = History::default();
+    let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
+    for shards in ["2", "1", "3"] {
+        let relay = RelayProcess::start(&fixture, &["--shards", shards]);
+        relay.wait_until_it_says("an event is parked").await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        relay.kill();
+    }
+    // Some retries meet the same limit again, some the next large event, the last ones none.
+    for limit in ["5000", "9000", "9000", "9000"] {
+        set_topic(&fixture.brokers, &topic, &[("max.message.bytes", limit)]).await;
+        let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+        relay.wait_until_it_says("relaying").await;
+        ask(&fixture, &["parked", "retry", "--all"]);
+        tokio::time::sleep(Duration::from_millis(1_300)).await;
+        relay.kill();
+    }
+    let relays = [RelayProcess::start(&fixture, &[]), RelayProcess::start(&fixture, &[])];
+    ask(&fixture, &["parked", "retry", "--all"]);
+    let verdict = traffic.finish(relays, &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+    assert_eq!(parked(&client).await, []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_owner_neither_parks_nor_takes_away() {
+    let fixture = Fixture::new("park_fence").await;
+    let database = DatabaseConfig::parse(&fixture.database_url).expect("it is a URL");
+    let connection = connect(&database, "test").await.expect("PostgreSQL answers");
+    let name = OutboxName::default();
+    let outbox = migrate::load(connection.client(), &name).await.expect("it was migrated");
+    let store = Parked::open(connection, &outbox).await.expect("the tables are there");
+    let refusal = Refusal { reason: Reason::BadHeaders, detail: "bad".into(), topic: None };
+    let event = |seq, aggregate_id: &str| SetAside {
+        row: OwnedEvent {
+            seq,
+            id: EventId([7; 16]),
+            aggregate_type: "t".into(),
+            aggregate_id: aggregate_id.into(),
+            kind: seq.to_string(),
+            payload: Some(b"\xff\x00".to_vec()),
+            headers: Some("[1]".into()),
+            created_at_micros: i64::MAX,
+        },
+        refusal: refusal.clone(),
+    };
+    let all: Vec<Bucket> = (0..outbox.buckets).map(Bucket).collect();
+    let at = |epoch: i64| all.iter().map(|bucket| (*bucket, epoch)).collect::<Vec<_>>();
+    let client = fixture.client().await;
+    let fenced = store.park(&at(1), &[event(1, "a"), event(2, "b")]).await;
+    assert_eq!(fenced.expect_err("nobody has taken it").kind(), ErrorKind::Fenced);
+    assert_eq!(parked(&client).await, []);
+    store.park(&at(0), &[event(1, "a"), event(2, "b")]).await.expect("it is ours");
+    store.answer(&at(1), &[1, 2], &[]).await.expect("nothing fails");
+    assert_eq!(parked(&client).await.len(), 2);
+
+    let wrong = "select from postrider.parked
+        where not satisfies_hash_partition('outbox'::regclass, 8, bucket, aggregateid)
+            or created_at <> 'infinity' or payload <> '\\xff00'";
+    assert!(client.query(wrong, &[]).await.expect("the table answers").is_empty());
+    client
+        .batch_execute(
+            "insert into postrider.parked_request (bucket, aggregatetype, aggregateid)
+        select bucket, aggregatetype, aggregateid from postrider.parked",
+        )
+        .await
+        .expect("it is there");
+    let piece = store.piece(&all).await.expect("it is there");
+    assert_eq!(piece.events, [event(1, "a").row, event(2, "b").row], "whole, byte for byte");
+    assert_eq!((piece.requests.len(), piece.rest), (2, vec![]));
+    store.answer(&at(0), &[1], &[piece.requests[0].0]).await.expect("it is ours");
+    assert_eq!(parked(&client).await.len(), 1);
 }

@@ -183,6 +183,10 @@ async fn a_missing_topic_where_the_broker_makes_none() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(KAFKA), "{said}");
     assert!(said.contains("\u{2718} topics        not there: refuse_topic.thing\n"), "{said}");
+    let letters = ["check", "--on-poison", "dead-letter", "--dead-letter-topic", "refuse.letters"];
+    let output = fixture.command().args(letters).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("not there: refuse.letters, refuse_topic.thing\n"), "{said}");
     let relay = RelayProcess::start(&fixture, &[]);
     relay.wait_until_it_says("refuse_topic.thing").await;
     relay.wait_until_it_says("does not exist").await;

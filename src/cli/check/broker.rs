@@ -10,6 +10,7 @@ use crate::cli::backlog::EventKind;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId};
+use crate::publish::OnPoison;
 use crate::publish::existing::{self, ExistingTopics, MissingTopics};
 use crate::publish::settings::ProducerConfig;
 use crate::route::TopicTemplate;
@@ -29,7 +30,10 @@ pub(super) async fn look(
 ) -> Result<()> {
     let is_known = waiting.is_some() || config.kafka.topic.is_fixed();
     let waiting = waiting.unwrap_or_default();
-    let (topics, unnamed) = topics(&config.kafka.topic, &waiting);
+    let (mut topics, unnamed) = topics(&config.kafka.topic, &waiting);
+    if let OnPoison::DeadLetter(topic) = &config.kafka.on_poison {
+        topics.insert(topic.clone());
+    }
     let existing = match ask(producer.clone(), topics.clone()).await? {
         Ok(existing) => existing,
         Err(error) => {

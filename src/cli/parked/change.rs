@@ -45,6 +45,9 @@ struct Change {
 ///
 /// The relay that owns the bucket does so within about a second.
 #[derive(Args, Debug)]
+#[command(
+    override_usage = "postrider parked retry [OPTIONS] <--aggregate, --event, --reason | --all>"
+)]
 #[command(after_help = "\
 Examples:
   postrider parked retry --reason too-large
@@ -58,6 +61,9 @@ pub(super) struct RetryArguments {
 ///
 /// Discarded events are lost. Events that wait behind another parked one go on waiting.
 #[derive(Args, Debug)]
+#[command(
+    override_usage = "postrider parked discard [OPTIONS] <--aggregate, --event, --reason | --all>"
+)]
 #[command(after_help = "\
 Examples:
   postrider parked discard --event 018f4e6a-5b1c-7def-8a00-0123456789ab
