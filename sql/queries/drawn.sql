@@ -1,6 +1,8 @@
 -- Purpose: the last value that the outbox's sequence gave out; 0 when it never did.
--- Locks:   access share on the sequence.
+-- Locks:   access share on the sequence, and for a moment the lock on its page.
 -- Plan:    one row.
--- Hazard:  a sequence that was never called reads as its start value.
-select case when is_called then last_value else last_value - 1 end
-from {sequence}
+-- Hazard:  `select last_value` will not do. nextval writes a value up to 32 ahead into the page, logs
+--          it, and only then writes the one that it gives out; it holds the page's lock meanwhile, and
+--          a scan reads without it (nextval_internal in PostgreSQL's sequence.c). A floor that is read
+--          too high loses rows. This function takes the lock.
+select coalesce(pg_sequence_last_value({sequence}::regclass), 0)

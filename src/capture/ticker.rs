@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use postgres_protocol::escape::escape_literal;
 use tokio::sync::watch;
 use tokio_postgres::Statement;
 
@@ -59,7 +60,7 @@ impl Ticker {
         let connection = connect(database, "ticker").await?;
         let client = connection.client();
         let failed = |cause| classify("prepare the ticks", cause);
-        let named = |sql: &str| sql.replace("{sequence}", &outbox.sequence);
+        let named = |sql: &str| sql.replace("{sequence}", &escape_literal(&outbox.sequence));
         let drawn = client.prepare(&named(DRAWN)).await.map_err(failed)?;
         let probe = client.prepare(&named(PROBE)).await.map_err(failed)?;
         let tick = client.prepare(TICK).await.map_err(failed)?;

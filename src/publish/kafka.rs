@@ -275,19 +275,27 @@ impl KafkaProducer {
         )))
     }
 
-    /// Asks until every partition has a leader; `patience` is for what the brokers answer.
+    /// Asks until every partition has a leader; `patience` is for what the brokers answer, and begins
+    /// with their first answer: a broker that says nothing says nothing about the topic either.
     fn look_up(&self, topic: &str, patience: Duration) -> Result<NonZeroU32> {
         let begin = Instant::now();
+        let mut answered = None;
         loop {
             let answer = self.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
-            let (problem, patience) = match answer {
+            let (problem, is_over) = match answer {
                 Ok(metadata) => match ready_partitions(topic, &metadata) {
                     Ok(partitions) => return Ok(partitions),
-                    Err(problem) => (problem, patience),
+                    Err(problem) => {
+                        let first = *answered.get_or_insert_with(Instant::now);
+                        (problem, first.elapsed() >= patience)
+                    }
                 },
-                Err(cause) => (unavailable(&cause, self.context().last_trouble()), LEADER_DEADLINE),
+                Err(cause) => {
+                    let problem = unavailable(&cause, self.context().last_trouble());
+                    (problem, begin.elapsed() >= LEADER_DEADLINE)
+                }
             };
-            if begin.elapsed() >= patience || self.context().reports.has_failed() {
+            if is_over || self.context().reports.has_failed() {
                 return Err(problem);
             }
             std::thread::park_timeout(LEADER_PAUSE);
