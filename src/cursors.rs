@@ -256,6 +256,12 @@ impl CursorStore {
         }
     }
 
+    /// Keeps saves waiting as long as the guard lives. Whoever locks several cursors besides might
+    /// otherwise meet a save that locks the same ones in another order.
+    pub async fn pause_saves(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.saving.lock().await
+    }
+
     /// Saves what moved over events, and now and then what moved over nothing.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ pub struct ShardGauge {
     pub published: AtomicU64,
     /// Events parked since the process began; one that is parked again counts again.
     pub parked: AtomicU64,
+    /// Aggregates that wait behind a parked event.
+    pub held_aggregates: AtomicU64,
     /// Bytes between claim and acknowledgement.
     pub in_flight_bytes: AtomicU64,
 }

@@ -233,7 +233,8 @@ impl Shard {
         // It leads no cursor anywhere.
         self.ledger
             .close_page(CohortCursor { cohort: Cohort::from([]), cursor: Cursor::initial() });
-        self.parking.all_sent(&self.store.owned()).await
+        let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
+        self.parking.all_sent(&owned).await
     }
 
     async fn send_parked(&mut self, outgoing: &mut Outgoing) -> Result<()> {
@@ -276,15 +277,18 @@ impl Shard {
             self.store.note(&finished);
         }
         self.gauge.in_flight_bytes.store(self.ledger.bytes() as u64, Ordering::Relaxed);
+        self.gauge.held_aggregates.store(self.publisher.held() as u64, Ordering::Relaxed);
         Ok(())
     }
 
     /// Parks what was set aside, batch by batch, each when all that was sent before is acknowledged.
     async fn land(&mut self) -> Result<()> {
-        while let Some(oldest) = self.ledger.oldest() {
-            let owned = self.store.owned();
-            let Some(parked) = self.parking.land(oldest, &owned).await? else { break };
-            self.ledger.acknowledge_but(oldest, parked);
+        while let Some(oldest) = self.ledger.oldest()
+            && let Some((number, batch)) = self.parking.take(oldest)
+        {
+            let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
+            let parked = self.parking.land(&batch, &owned).await?;
+            self.ledger.acknowledge_but(number, parked);
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ pub(super) struct Parking {
 
 /// A batch of which events were set aside, or that carries parked ones.
 #[derive(Debug, Default)]
-struct OpenBatch {
+pub(super) struct OpenBatch {
     set_aside: Vec<SetAside<OutgoingRow>>,
     /// The parked events that it carries.
     retried: Vec<i64>,
@@ -128,26 +128,24 @@ impl Parking {
         !self.open.is_empty()
     }
 
-    /// Parks what the oldest batch in flight has set aside, and takes away what it has published.
-    /// Says how many events were parked, or nothing when the batch is not delivered yet.
-    pub(super) async fn land(
-        &mut self,
-        oldest: BatchNumber,
-        owned: &[Owned],
-    ) -> Result<Option<u64>> {
-        if !self.open.get(&oldest).is_some_and(|batch| batch.is_delivered) {
-            return Ok(None);
-        }
-        let Some(batch) = self.open.remove(&oldest) else { return Ok(None) };
+    /// The oldest batch in flight, if it is delivered and there is more to do about it.
+    pub(super) fn take(&mut self, oldest: BatchNumber) -> Option<(BatchNumber, OpenBatch)> {
+        let is_ready = self.open.get(&oldest).is_some_and(|batch| batch.is_delivered);
+        is_ready.then(|| self.open.remove_entry(&oldest))?
+    }
+
+    /// Parks what a batch has set aside, and takes away what it has published. Says how many events
+    /// were parked.
+    pub(super) async fn land(&mut self, batch: &OpenBatch, owned: &[Owned]) -> Result<u64> {
         if !batch.set_aside.is_empty() {
             self.parked.park(owned, &batch.set_aside).await?;
             self.say(&batch.set_aside);
             self.next_look = self.next_look.or_else(|| Some(Instant::now() + LOOK_INTERVAL));
         }
         if !batch.retried.is_empty() {
-            self.end_retried(&batch, owned).await?;
+            self.end_retried(batch, owned).await?;
         }
-        Ok(Some(batch.set_aside.len() as u64))
+        Ok(batch.set_aside.len() as u64)
     }
 
     async fn end_retried(&mut self, batch: &OpenBatch, owned: &[Owned]) -> Result<()> {

@@ -371,7 +371,13 @@ async fn kills_while_parking_and_while_trying_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_former_owner_neither_parks_nor_takes_away() {
     let fixture = Fixture::new("park_fence").await;
-    let database = DatabaseConfig::parse(&fixture.database_url).expect("it is a URL");
+    let client = fixture.client().await;
+    client.batch_execute(include_str!("../../sql/roles.sql")).await.expect("the roles are made");
+    let login = "create role park_login login password 'secret' in role postrider_relay";
+    client.batch_execute(login).await.expect("the role is new");
+    let (_, server) = fixture.database_url.split_once('@').expect("the URL names a user");
+    let database = DatabaseConfig::parse(&format!("postgresql://park_login:secret@{server}"));
+    let database = database.expect("it is a URL");
     let connection = connect(&database, "test").await.expect("PostgreSQL answers");
     let name = OutboxName::default();
     let outbox = migrate::load(connection.client(), &name).await.expect("it was migrated");
@@ -392,7 +398,6 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
     };
     let all: Vec<Bucket> = (0..outbox.buckets).map(Bucket).collect();
     let at = |epoch: i64| all.iter().map(|bucket| (*bucket, epoch)).collect::<Vec<_>>();
-    let client = fixture.client().await;
     let fenced = store.park(&at(1), &[event(1, "a"), event(2, "b")]).await;
     assert_eq!(fenced.expect_err("nobody has taken it").kind(), ErrorKind::Fenced);
     assert_eq!(parked(&client).await, []);
