@@ -10,7 +10,8 @@
 //! tick's own transaction id `next` is assigned, and a row's transaction id is assigned before its
 //! `seq` is drawn, therefore
 //!
-//! * every transaction above `next` draws all its `seq` above `floor`;
+//! * every transaction above `next` draws all its `seq` above `floor` (if that was not read too high:
+//!   `sql/queries/drawn.sql` says how it is read);
 //! * what may be open at the tick is the snapshot's `in_progress` and every id from `xmax` up to
 //!   `next`. Each of these keeps the floor of the tick before the one that first met it: the carry.
 

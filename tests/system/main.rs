@@ -21,5 +21,6 @@ mod printed;
 mod records;
 mod refusals;
 mod retention;
+mod sequence;
 mod tier;
 mod wired;
