@@ -417,7 +417,7 @@ impl Look for TopicLook {
 
 impl Drop for KafkaProducer {
     /// Purges what was not acknowledged: its fate is decided by the saved cursor. The poll thread is
-    /// not waited for; it ends within [`POLL_TIMEOUT`], and with it the client.
+    /// not waited for; it ends within `POLL_TIMEOUT`, and with it the client.
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
         self.producer.purge(PurgeConfig::default().queue().inflight());

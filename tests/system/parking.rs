@@ -158,6 +158,28 @@ async fn a_large_event_holds_its_aggregate_alone_until_the_topic_takes_it() {
     assert!(relay.stop().await.success());
 }
 
+/// The client's own limit follows the topic's, and an operator's limit counts besides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_takes_more_than_others_gets_more() {
+    let fixture = Fixture::new("park_more").await;
+    let topic = fixture.topic("big");
+    create_topic_with(&fixture.brokers, &topic, &[("max.message.bytes", "3000000")]).await;
+    let client = fixture.client().await;
+    for number in 1..=3 {
+        insert(&client, ("big", "k"), number, if number == 2 { 2_500_000 } else { 10 }).await;
+    }
+    insert(&client, ("plain", "k"), 4, 1_100_000).await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    wait_for_the_rest(&fixture).await;
+    wait_until_parked(&client, &[("4", "too-large")]).await;
+    assert_eq!(first_seen(&fixture, &topic, "k"), numbers(1..=3));
+    relay.stop_well().await;
+    let relay = RelayProcess::start(&fixture, &["-X", "message.max.bytes=2000000"]);
+    insert(&client, ("big", "k"), 5, 2_500_000).await;
+    wait_until_parked(&client, &[("4", "too-large"), ("5", "too-large")]).await;
+    relay.stop_well().await;
+}
+
 async fn wait_for_attempts(client: &Client, attempts: i32) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let sql = "select from postrider.parked where attempts = $1";
