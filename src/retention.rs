@@ -229,7 +229,7 @@ struct Leaf {
 }
 
 /// What came of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Outcome {
     /// It holds no page.
     Empty,
@@ -337,7 +337,8 @@ impl Session {
 struct Warnings {
     trouble: Option<Instant>,
     missing_right: Option<Instant>,
-    overdue: Option<Instant>,
+    /// By what is in the way.
+    overdue: HashMap<Outcome, Option<Instant>>,
 }
 
 impl Warnings {
@@ -365,7 +366,7 @@ impl Warnings {
     }
 
     fn overdue(&mut self, leaf: &Leaf, outcome: Outcome, since: Duration) {
-        if is_due(&mut self.overdue) {
+        if is_due(self.overdue.entry(outcome).or_default()) {
             let (cause, remedy) = outcome.explanation();
             tracing::warn!(
                 leaf = leaf.name,

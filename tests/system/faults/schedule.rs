@@ -20,6 +20,7 @@ use crate::support::{
 };
 
 const SECONDS_DEFAULT: u64 = 40;
+const SEED_DEFAULT: u64 = 1;
 const INSTANCES: usize = 3;
 const FAULT_LEAST: Duration = Duration::from_millis(200);
 /// Longer than a lease of the tests.
@@ -128,9 +129,13 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_random_schedule_of_faults() {
-    let drawn = uuid::Uuid::new_v4().as_u128() as u32;
-    let seed = setting("POSTRIDER_SEED", drawn.into());
     let seconds = setting("POSTRIDER_SOAK_SECONDS", SECONDS_DEFAULT);
+    // Everyday runs are alike, so that a failure is the change's; a soak looks for what is not known.
+    let drawn = match seconds {
+        SECONDS_DEFAULT => SEED_DEFAULT,
+        _ => u64::from(uuid::Uuid::new_v4().as_u128() as u32),
+    };
+    let seed = setting("POSTRIDER_SEED", drawn);
     println!("POSTRIDER_SEED={seed} POSTRIDER_SOAK_SECONDS={seconds} repeats this schedule");
     let mut world = World::new(seed).await;
     let history = History::default();
