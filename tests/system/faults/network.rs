@@ -52,8 +52,9 @@ async fn a_broken_network_to_kafka() {
     let proxied = fixture.with_brokers(servers().proxied_brokers());
     let relay = RelayProcess::start(&proxied, &["--shards", "2", "-X", "socket.timeout.ms=5000"]);
     relay.wait_until_it_says("relaying").await;
+    // Whether librdkafka speaks of an interruption this short depends on when it meets it;
+    // `crash::kafka_killed_and_started_again` makes sure that an outage is said.
     break_in_every_way(&servers().kafka_proxy, &fixture, &traffic).await;
-    relay.wait_until_it_says("trouble with Kafka").await;
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
