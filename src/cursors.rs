@@ -198,7 +198,7 @@ impl CursorStore {
         let epochs = self.epochs();
         for row in &rows {
             if epochs.get(&bucket(row)) != Some(&row.get("epoch")) {
-                return Err(fenced());
+                return Err(Error::fenced());
             }
         }
         Ok(rows.iter().map(|row| (bucket(row), restore(row))).collect())
@@ -291,7 +291,7 @@ impl CursorStore {
             due.iter().map(|(bucket, cursor, _)| (*bucket, cursor.clone())).collect();
         let saved = self.write(&cursors).await?;
         if saved != cursors.len() as u64 {
-            return Err(fenced());
+            return Err(Error::fenced());
         }
         self.forget_saved(&due);
         Ok(())
@@ -356,10 +356,6 @@ impl CursorStore {
             .await
             .map_err(|cause| classify("save the cursors", cause))
     }
-}
-
-fn fenced() -> Error {
-    Error::new(ErrorKind::Fenced, "another instance has taken buckets of this one")
 }
 
 fn bucket(row: &Row) -> Bucket {

@@ -101,6 +101,11 @@ impl Error {
         Self { kind, message: message.into(), remedy: None, source: None }
     }
 
+    /// Somebody else owns what this instance took for its own.
+    pub fn fenced() -> Self {
+        Self::new(ErrorKind::Fenced, "another instance has taken buckets of this one")
+    }
+
     /// Adds what the operator can do: an imperative sentence without full stop.
     #[must_use]
     pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {

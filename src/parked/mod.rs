@@ -17,7 +17,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent};
 use crate::hold::{AggregateKey, Hold, Holds, Reason, Refusal, SetAside};
 use crate::outbox::Outbox;
@@ -165,7 +165,7 @@ impl Parked {
         if parked.len() == events.len() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Fenced, "another instance has taken buckets of this one"))
+        Err(Error::fenced())
     }
 
     /// Takes away what was published, and the requests that were answered.

@@ -150,10 +150,7 @@ impl Steward {
     async fn follow(&mut self, tier: &Tier) -> Result<()> {
         let lost = self.owned.iter().any(|(bucket, epoch)| !self.still_owns(tier, *bucket, *epoch));
         if lost {
-            return Err(Error::new(
-                ErrorKind::Fenced,
-                "another instance has taken buckets of this one",
-            ));
+            return Err(Error::fenced());
         }
         let plan = tier.plan(&self.name);
         while self.deal.len() > plan.quota && self.deal.remove_one().is_some() {}
