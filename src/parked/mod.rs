@@ -2,7 +2,7 @@
 //!
 //! Promises: what is parked is on disk before anybody learns that it is; a former owner of a bucket
 //! neither parks nor takes away. Must not: decide what is parked, or when it is tried again.
-//! Fails: [`ErrorKind::Fenced`] when another instance has taken a bucket; with the connection's error.
+//! Fails: [`Fenced`](crate::error::ErrorKind::Fenced) when another instance has taken a bucket; with the connection's error.
 //!
 //! **Whole.** A row holds the whole event, so the outbox's leaf may be truncated behind it.
 //!
@@ -125,7 +125,7 @@ impl Parked {
     /// Parks events. When it returns, they are on disk.
     ///
     /// # Errors
-    /// [`ErrorKind::Fenced`] when a bucket is not owned any more; the connection's error.
+    /// [`Fenced`](crate::error::ErrorKind::Fenced) when a bucket is not owned any more; the connection's error.
     pub async fn park<R: LendEvent>(&self, owned: &[Owned], events: &[SetAside<R>]) -> Result<()> {
         let lent: Vec<(Event<'_>, &SetAside<R>)> =
             events.iter().map(|event| (event.row.event(), event)).collect();
