@@ -11,7 +11,7 @@ use crate::bench::Group;
 use crate::environment::parse_note;
 use crate::event::SMALLEST_PAYLOAD_BYTES;
 use crate::peers::{Peer, parse_peer};
-use crate::session::Workload;
+use crate::session::{Capture, Workload};
 use crate::threshold::Threshold;
 
 /// Load generator and auditor for a transactional outbox.
@@ -201,6 +201,9 @@ pub(crate) struct RunArgs {
     /// What a transaction holds.
     #[arg(long, value_enum, default_value_t = Workload::Events)]
     pub(crate) workload: Workload,
+    /// How events are written: rows of the outbox, or logical messages that need no table.
+    #[arg(long, value_enum, default_value_t = Capture::Table)]
+    pub(crate) capture: Capture,
     /// The relay's command line, when this tool is to start it; no shell is involved.
     #[arg(long, value_name = "COMMAND", conflicts_with = "relay_pid")]
     pub(crate) relay: Option<String>,

@@ -23,6 +23,7 @@ use crate::pen::{RowHeaders, Shape};
 use crate::process::{self, ProcessTable, Relay};
 use crate::range::Range;
 use crate::screen::{self, grouped};
+use crate::session::Target;
 use crate::topic::{RecordClock, Topic};
 use crate::truth::Truth;
 use crate::verify::{Stamps, TopicAudit};
@@ -282,7 +283,7 @@ impl Site<'_> {
     async fn fill(&self, shape: &Shape, events: u64) -> Result<Vec<u32>> {
         let backlog = Backlog {
             database_url: &self.args.source.database_url,
-            table: &self.table,
+            target: &Target::Table(self.table.clone()),
             events,
             tx_size: self.args.shape.tx_size,
             seed: self.args.shape.seed,

@@ -7,18 +7,17 @@ use anyhow::{Context, Result};
 
 use crate::clock;
 use crate::event::Fate;
-use crate::outbox::Outbox;
 use crate::pen::{self, Pen, Shape};
 use crate::pick::Pick;
-use crate::session::{Session, Workload};
+use crate::session::{Session, Target, Workload};
 
 /// What is to be written, and where.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backlog<'a> {
     /// The database.
     pub(crate) database_url: &'a str,
-    /// Its table.
-    pub(crate) table: &'a Outbox,
+    /// Where in it.
+    pub(crate) target: &'a Target,
     /// Events that commit.
     pub(crate) events: u64,
     /// Events per transaction.
@@ -38,7 +37,7 @@ impl Backlog<'_> {
             let pen = Pen::new(shape, writer, Pick::Walk { step: 0 }, self.seed);
             let (url, headers) = (self.database_url, &shape.headers);
             let session =
-                Session::open(url, self.table, headers, Workload::Events, shape.writers).await?;
+                Session::open(url, self.target, headers, Workload::Events, shape.writers).await?;
             writers.spawn(write(pen, session, self.share(shape, writer), self.tx_size));
         }
         let mut pens = Vec::new();
@@ -55,7 +54,7 @@ impl Backlog<'_> {
     }
 }
 
-async fn write(mut pen: Pen, session: Session, events: u64, tx_size: u32) -> Result<Pen> {
+async fn write(mut pen: Pen, mut session: Session, events: u64, tx_size: u32) -> Result<Pen> {
     let mut left = events;
     while left > 0 {
         let rows = left.min(u64::from(tx_size));

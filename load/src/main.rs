@@ -15,6 +15,7 @@ mod event;
 mod failure;
 mod fill;
 mod latency;
+mod message;
 mod outbox;
 mod peers;
 mod pen;

@@ -11,10 +11,10 @@ use crate::pen::RowHeaders;
 use crate::{process, screen};
 
 /// The aggregate type of every load event; the default topic ends in it.
-const AGGREGATE_TYPE: &str = "order";
+pub(crate) const AGGREGATE_TYPE: &str = "order";
 
 /// The type of every load event.
-const EVENT_TYPE: &str = "OrderChanged";
+pub(crate) const EVENT_TYPE: &str = "OrderChanged";
 
 /// Opens a connection and keeps it going in the background.
 ///
@@ -124,6 +124,19 @@ impl Outbox {
         );
         client.prepare(&sql).await.with_context(|| format!("{} is no outbox", self.table))
     }
+}
+
+/// Refuses a server whose log cannot be read for messages.
+///
+/// # Errors
+/// When `wal_level` is not `logical`, or the server does not answer.
+pub(crate) async fn check_log(client: &Client) -> Result<()> {
+    let row = client.query_one("select current_setting('wal_level')", &[]).await;
+    let level: String = row.context("PostgreSQL does not answer")?.get(0);
+    if level != "logical" {
+        bail!("--capture message needs wal_level = logical; it is {level}");
+    }
+    Ok(())
 }
 
 /// The process id of the server, when it runs on this machine.

@@ -3,7 +3,7 @@
 //! Promises: versions of an aggregate count its committed events without a gap; a transaction that
 //! will be rolled back uses up none. Must not: touch the database. Fails: never.
 
-use crate::array::TextArray;
+use crate::array::Array;
 use crate::event::{Fate, Mark};
 use crate::pick::{Dice, Pick};
 
@@ -56,14 +56,14 @@ pub(crate) struct Batch {
     /// The aggregates' numbers.
     pub(crate) aggregates: Vec<i64>,
     /// The aggregates' ids.
-    pub(crate) keys: TextArray,
+    pub(crate) keys: Array,
     /// The payloads.
-    pub(crate) payloads: TextArray,
+    pub(crate) payloads: Array,
 }
 
 impl Batch {
     fn new() -> Self {
-        Self { aggregates: Vec::new(), keys: TextArray::new(), payloads: TextArray::new() }
+        Self { aggregates: Vec::new(), keys: Array::of_texts(), payloads: Array::of_texts() }
     }
 
     fn clear(&mut self) {

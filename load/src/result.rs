@@ -103,6 +103,7 @@ fn verdict(args: &RunArgs, summary: &Summary) -> Result<()> {
 
 fn plan(args: &RunArgs, partitions: i32) -> Result<Plan> {
     let workload = args.workload.to_possible_value().context("the workload has no name")?;
+    let capture = args.capture.to_possible_value().context("the capture has no name")?;
     let usual_rollbacks = if workload.get_name() == "orders" { 2 } else { 0 };
     let now_ms = clock::unix_ms(SystemTime::now())?;
     Ok(Plan {
@@ -118,6 +119,7 @@ fn plan(args: &RunArgs, partitions: i32) -> Result<Plan> {
         payload_bytes: args.shape.payload_bytes,
         headers: args.shape.headers,
         workload: workload.get_name().to_owned(),
+        capture: capture.get_name().to_owned(),
         rollback_percent: args.shape.rollback_percent.unwrap_or(usual_rollbacks),
         partitions,
     })

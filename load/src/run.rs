@@ -16,6 +16,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::Client;
 
 use crate::audit::Auditor;
 use crate::cli::RunArgs;
@@ -29,7 +30,7 @@ use crate::result;
 use crate::sampler::{HistogramSink, Moment, Sampler, Watched};
 use crate::schedule::Schedule;
 use crate::screen;
-use crate::session::{self, Session, Workload};
+use crate::session::{self, Capture, Session, Target, Workload};
 use crate::summary::{Phase, Second, Summary};
 use crate::tail::{self, Seen};
 use crate::topic::Topic;
@@ -90,7 +91,7 @@ struct Site<'a> {
     args: &'a RunArgs,
     shape: Shape,
     schedule: Schedule,
-    table: Outbox,
+    target: Target,
     topic: Topic,
     environment: Environment,
     postgres_pid: Option<u32>,
@@ -101,10 +102,7 @@ impl<'a> Site<'a> {
         let runtime = small_runtime()?;
         runtime.block_on(async {
             let client = outbox::connect(&args.source.database_url).await?;
-            let table = Outbox::find(&client, &args.source.outbox).await?;
-            if args.truncate {
-                table.truncate(&client).await?;
-            }
+            let target = target(&client, args).await?;
             if args.workload == Workload::Orders {
                 session::make_business_tables(&client).await?;
             }
@@ -116,7 +114,7 @@ impl<'a> Site<'a> {
                 schedule: schedule(args),
                 environment: Environment::look(&client, args.relay.as_deref(), &args.note).await?,
                 postgres_pid: outbox::server_pid(&client).await?,
-                table,
+                target,
                 topic,
             })
         })
@@ -158,7 +156,7 @@ impl<'a> Site<'a> {
                 let runtime = small_runtime()?;
                 let session = runtime.block_on(Session::open(
                     &self.args.source.database_url,
-                    &self.table,
+                    &self.target,
                     &self.shape.headers,
                     self.args.workload,
                     self.shape.writers,
@@ -425,6 +423,22 @@ fn progress_line(row: &Second) -> String {
         row.schedule.p99_ms,
         if row.faults > 0 { format!("  FAULTS {}", row.faults) } else { String::new() },
     )
+}
+
+/// Where the events go; a table is empty then, if that was asked for.
+async fn target(client: &Client, args: &RunArgs) -> Result<Target> {
+    if args.capture == Capture::Message {
+        outbox::check_log(client).await?;
+        if args.truncate {
+            bail!("--capture message writes to no table: leave --truncate out");
+        }
+        return Ok(Target::Log);
+    }
+    let table = Outbox::find(client, &args.source.outbox).await?;
+    if args.truncate {
+        table.truncate(client).await?;
+    }
+    Ok(Target::Table(table))
 }
 
 fn shape(args: &RunArgs) -> Result<Shape> {

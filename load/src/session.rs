@@ -1,6 +1,6 @@
 //! One writer's connection: one transaction per batch, committed or rolled back.
 //!
-//! Promises: a batch is one transaction. Events alone are one statement, which is one round trip; with
+//! Promises: a batch is one transaction. Events alone, rows or messages, are one statement, which is one round trip; with
 //! orders, the business rows and the events are written together, the order's row first, as an
 //! application that keeps an aggregate's events in order does. Must not: decide what is written.
 //! Fails: with the server's words; what became of the transaction is not known then.
@@ -8,9 +8,11 @@
 use anyhow::{Context, Result};
 use tokio_postgres::{Client, Statement};
 
+use crate::array::Array;
 use crate::event::Fate;
 use crate::outbox::{self, Outbox};
 use crate::pen::{Batch, RowHeaders};
+use crate::{clock, message};
 
 /// What a transaction holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
@@ -20,6 +22,24 @@ pub(crate) enum Workload {
     Events,
     /// Rows of customer, orders and order_line, and the outbox row of each order.
     Orders,
+}
+
+/// How events are written, which is how a relay captures them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Capture {
+    /// As rows of the outbox.
+    Table,
+    /// As logical messages in the log; no table is involved.
+    Message,
+}
+
+/// Where events are written to.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    /// A table.
+    Table(Outbox),
+    /// The log.
+    Log,
 }
 
 /// The business tables of the orders workload; they are this tool's own and made anew for each run.
@@ -76,6 +96,29 @@ pub(crate) async fn make_business_tables(client: &Client) -> Result<()> {
         .context("the business tables cannot be made; --workload orders needs the right to create")
 }
 
+/// One transaction's events in one statement, in their order; the count keeps the answer small.
+const EMIT: &str = "
+    select count(pg_logical_emit_message(true, $1, m)) from unnest($2::bytea[]) as m";
+
+/// How a batch's events reach the server.
+enum Way {
+    Insert(Statement),
+    /// With the messages of the batch at hand, whose memory is used again.
+    Emit(Statement, Array),
+}
+
+impl Way {
+    async fn prepare(client: &Client, target: &Target, headers: &RowHeaders) -> Result<Self> {
+        match target {
+            Target::Table(table) => table.prepare_insert(client, headers).await.map(Self::Insert),
+            Target::Log => {
+                let emit = client.prepare(EMIT).await.context("messages cannot be written")?;
+                Ok(Self::Emit(emit, Array::of_bytes()))
+            }
+        }
+    }
+}
+
 struct Business {
     customers: Statement,
     orders: Statement,
@@ -86,7 +129,7 @@ struct Business {
 /// A connection that writes batches.
 pub(crate) struct Session {
     client: Client,
-    insert: Statement,
+    way: Way,
     headers: Option<String>,
     business: Option<Business>,
 }
@@ -95,16 +138,16 @@ impl Session {
     /// Connects and prepares the statements; `writers` is the number of writers in the run.
     ///
     /// # Errors
-    /// When the server refuses, or the table is not an outbox.
+    /// When the server refuses, or the target's table is not an outbox.
     pub(crate) async fn open(
         database_url: &str,
-        table: &Outbox,
+        target: &Target,
         headers: &RowHeaders,
         workload: Workload,
         writers: u16,
     ) -> Result<Self> {
         let client = outbox::connect(database_url).await?;
-        let insert = table.prepare_insert(&client, headers).await?;
+        let way = Way::prepare(&client, target, headers).await?;
         let business = match workload {
             Workload::Events => None,
             Workload::Orders => Some(Business {
@@ -114,22 +157,22 @@ impl Session {
                 writers: i64::from(writers),
             }),
         };
-        Ok(Self { client, insert, headers: headers.json().cloned(), business })
+        Ok(Self { client, way, headers: headers.json().cloned(), business })
     }
 
     /// Writes one transaction and ends it as `fate` says.
     ///
     /// # Errors
     /// When the server refuses or the connection is lost.
-    pub(crate) async fn write(&self, batch: &Batch, fate: Fate) -> Result<()> {
+    pub(crate) async fn write(&mut self, batch: &Batch, fate: Fate) -> Result<()> {
         if fate == Fate::Commit && self.business.is_none() {
-            return self.insert(batch).await;
+            return self.write_events(batch).await;
         }
         self.client.batch_execute("begin").await.context("a transaction cannot be started")?;
         if let Some(business) = &self.business {
             self.write_business(business, batch).await?;
         }
-        self.insert(batch).await?;
+        self.write_events(batch).await?;
         let end = if fate == Fate::Commit { "commit" } else { "rollback" };
         self.client.batch_execute(end).await.context("a transaction cannot be ended")
     }
@@ -144,14 +187,34 @@ impl Session {
         written.context("the order lines cannot be written").map(drop)
     }
 
-    async fn insert(&self, batch: &Batch) -> Result<()> {
-        let (keys, payloads) = (&batch.keys, &batch.payloads);
-        let sent = match &self.headers {
-            Some(headers) => self.client.execute(&self.insert, &[keys, payloads, headers]).await,
-            None => self.client.execute(&self.insert, &[keys, payloads]).await,
+    async fn write_events(&mut self, batch: &Batch) -> Result<()> {
+        let headers = self.headers.as_ref();
+        let sent = match &mut self.way {
+            Way::Insert(insert) => {
+                let (keys, payloads) = (&batch.keys, &batch.payloads);
+                match headers {
+                    Some(headers) => self.client.execute(insert, &[keys, payloads, headers]).await,
+                    None => self.client.execute(insert, &[keys, payloads]).await,
+                }
+            }
+            Way::Emit(emit, messages) => {
+                compose(batch, headers, messages)?;
+                self.client.execute(emit, &[&message::PREFIX, messages]).await
+            }
         };
-        sent.context("the insert into the outbox failed").map(drop)
+        sent.context("the events cannot be written").map(drop)
     }
+}
+
+/// Makes the messages of a batch, in its order.
+fn compose(batch: &Batch, headers: Option<&String>, messages: &mut Array) -> Result<()> {
+    let now_us = clock::unix_us(std::time::SystemTime::now())?;
+    messages.clear();
+    for event in batch.keys.elements().zip(batch.payloads.elements()) {
+        let id = uuid::Uuid::new_v4().into_bytes();
+        messages.push(|out| message::write(id, now_us, event, headers.map(String::as_str), out));
+    }
+    Ok(())
 }
 
 async fn prepare(client: &Client, sql: &str) -> Result<Statement> {

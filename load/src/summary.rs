@@ -65,10 +65,18 @@ pub(crate) struct Plan {
     pub(crate) headers: u32,
     /// `events` or `orders`.
     pub(crate) workload: String,
+    /// `table` or `message`.
+    #[serde(default = "table")]
+    pub(crate) capture: String,
     /// Of 100 transactions, how many were rolled back.
     pub(crate) rollback_percent: u32,
     /// Partitions of the topic.
     pub(crate) partitions: i32,
+}
+
+/// What runs before there was a choice wrote to.
+fn table() -> String {
+    "table".to_owned()
 }
 
 /// What went in and out.

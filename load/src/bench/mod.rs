@@ -18,7 +18,7 @@ use crate::environment::Environment;
 use crate::failure::Broken;
 use crate::latency::Percentiles;
 use crate::range::Range;
-use crate::session::Workload;
+use crate::session::{Capture, Workload};
 use crate::summary::Summary;
 use crate::{drain, outbox, process, run, screen};
 
@@ -240,6 +240,7 @@ fn live(
             warmup: 5,
             skew: 0.0,
             workload: Workload::Events,
+            capture: Capture::Table,
             relay: Some(relay.to_owned()),
             relay_pid: None,
             kafka_pid: args.kafka_pid,

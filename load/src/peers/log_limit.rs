@@ -18,6 +18,7 @@ use crate::clock;
 use crate::fill::Backlog;
 use crate::outbox::Outbox;
 use crate::pen::{RowHeaders, Shape};
+use crate::session::Target;
 use crate::{process, screen};
 
 const PROGRAM: &str = "pg_recvlogical";
@@ -81,7 +82,7 @@ impl LogLimit<'_> {
         let table = Outbox::find(self.client, logged::TABLE).await?;
         let backlog = Backlog {
             database_url: &self.args.source.database_url,
-            table: &table,
+            target: &Target::Table(table),
             events: self.args.events,
             tx_size: shape.tx_size,
             seed: shape.seed,

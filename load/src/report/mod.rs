@@ -294,6 +294,7 @@ fn plan_rows(summary: &Summary) -> Vec<Vec<String>> {
         ("skew (Zipf)", plan.skew.to_string()),
         ("payload", format!("{} B, {} row headers", plan.payload_bytes, plan.headers)),
         ("workload", plan.workload.clone()),
+        ("events written as", plan.capture.clone()),
         ("rolled back", format!("{} % of transactions", plan.rollback_percent)),
         ("topic partitions", plan.partitions.to_string()),
     ];
