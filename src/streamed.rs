@@ -51,6 +51,11 @@ impl Streamed {
         self.recent.push(xid);
     }
 
+    /// Whether anything came since the last tick's commit.
+    pub fn has_recent(&self) -> bool {
+        !self.recent.is_empty()
+    }
+
     /// The commit of the tick with this transaction id.
     pub fn mark(&mut self, tick: TransactionId) {
         self.marks.push_back(Mark { tick, brought: std::mem::take(&mut self.recent) });

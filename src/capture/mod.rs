@@ -4,6 +4,9 @@
 //! Must not: know Kafka, or what was acknowledged. Fails: with the error of the connection; the
 //! shard then goes back to its saved cursor.
 
+pub mod envelope;
 pub mod pgoutput;
 pub mod poll;
+pub mod slot;
 pub mod ticker;
+pub mod wal;
