@@ -97,7 +97,7 @@ impl Timestamp {
         }
     }
 
-    fn to_postgres(self) -> i64 {
+    pub(super) fn to_postgres(self) -> i64 {
         match self.0 {
             i64::MIN | i64::MAX => self.0,
             finite => finite.saturating_sub(POSTGRES_EPOCH_MICROS),
