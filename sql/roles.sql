@@ -3,6 +3,9 @@
 --          allowed to create roles; run it again after a migration. Then, for your own login roles:
 --              grant postrider_writer to shop;
 --              grant postrider_relay to relay;
+--          To read the log (capture wal or message) the login role itself must have an attribute that
+--          no group can hand on, and that a superuser gives:
+--              alter role relay replication;
 -- Locks:   share locks on catalog rows only.
 -- Hazard:  a role that owns the tables needs no grant, and can do much more than these.
 
@@ -28,7 +31,8 @@ begin
         execute format('grant usage on schema %I, postrider to %I', settings.schema_name, role_name);
     end loop;
 
-    -- A writer needs no right on the sequence, on the partitions or on the control tables.
+    -- A writer needs no right on the sequence or on the partitions. What emit reads of the control
+    -- tables everybody may read (0006_log.sql).
     execute format('grant insert on %s to postrider_writer', root);
 
     -- The relay reads the partitions by their own names, and the sequence's last value. It empties
@@ -45,5 +49,6 @@ begin
     grant select, insert, update, delete on postrider.instance to postrider_relay;
     grant select, insert, update, delete on postrider.parked to postrider_relay;
     grant select, insert, delete on postrider.parked_request to postrider_relay;
+    grant select, update on postrider.capture, postrider.capture_slot to postrider_relay;
 end
 $roles$;

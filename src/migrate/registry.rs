@@ -47,6 +47,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "parked",
         sql: include_str!("../../sql/migrations/0005_parked.sql"),
     },
+    Migration { version: 6, name: "log", sql: include_str!("../../sql/migrations/0006_log.sql") },
 ];
 
 impl Migration {

@@ -65,6 +65,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("relay", Relay, &[TOKIO]),
     ("config", Settings, &[]),
     ("shard", Shard, &[TOKIO]),
+    ("capture::envelope", Core, &[]),
     ("capture::pgoutput", Core, &[]),
     ("capture", PostgresEdge, &[TOKIO, POSTGRES]),
     ("cursors", PostgresEdge, &[TOKIO, POSTGRES]),

@@ -205,6 +205,10 @@ pub(crate) async fn check_names_what_a_role_lacks(url: &str, brokers: &str) {
     assert_check(&limited, brokers, 4, &["may not insert postrider.parked", remedy]);
     let rights = "insert, update, delete on postrider.parked, postrider.parked_request";
     execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
+    let remedy = "grant update on postrider.capture";
+    assert_check(&limited, brokers, 4, &["may not update postrider.capture", remedy]);
+    let rights = "update on postrider.capture, postrider.capture_slot";
+    execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
     execute(&admin, &format!("revoke select on sequence public.outbox_seq_seq from \"{role}\""))
         .await;
     let remedy = "grant select on sequence public.outbox_seq_seq";

@@ -43,8 +43,15 @@ fn assert_schema(error: &Error, word: &str) {
 }
 
 /// All migrations, in their order.
-pub(crate) const TITLES: &[&str] =
-    &["0000 registry", "0001 control", "0002 outbox", "0003 interface", "0004 tier", "0005 parked"];
+pub(crate) const TITLES: &[&str] = &[
+    "0000 registry",
+    "0001 control",
+    "0002 outbox",
+    "0003 interface",
+    "0004 tier",
+    "0005 parked",
+    "0006 log",
+];
 
 fn named(outbox: &str) -> Request {
     Request { outbox: outbox.parse().unwrap(), ..Request::default() }
@@ -199,8 +206,10 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
 
     up(url, &Request { buckets: Some(2), ..Request::default() }).await.unwrap();
     assert!(!migrate::status(client).await.unwrap().is_pending());
-    let back = "drop view postrider.events; drop function postrider.emit;
-                drop table postrider.instance, postrider.parked, postrider.parked_request;
+    let back = "drop view postrider.events;
+                drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event;
+                drop table postrider.instance, postrider.parked, postrider.parked_request,
+                    postrider.capture, postrider.capture_slot;
                 delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
     let status = migrate::status(client).await.unwrap();
@@ -377,6 +386,8 @@ pub(crate) async fn a_writer_can_only_insert(url: &str) {
         "select * from postrider.cursor",
         "select * from postrider.events",
         "update postrider.cursor set epoch = 0",
+        "update postrider.capture set mode = 'message'",
+        "select * from postrider.capture_slot",
     ];
     assert_forbidden(&writer, &forbidden).await;
     let error = up(&as_role(url, "postrider_writer"), &Request::default()).await.unwrap_err();

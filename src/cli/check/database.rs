@@ -105,6 +105,10 @@ fn needed(outbox: &Outbox) -> Vec<(String, &'static str)> {
         ("postrider.parked_request", "SELECT"),
         ("postrider.parked_request", "INSERT"),
         ("postrider.parked_request", "DELETE"),
+        ("postrider.capture", "SELECT"),
+        ("postrider.capture", "UPDATE"),
+        ("postrider.capture_slot", "SELECT"),
+        ("postrider.capture_slot", "UPDATE"),
     ];
     let control = control.map(|(object, privilege)| (object.to_owned(), privilege));
     let buckets = bucket_tables(outbox).into_iter().map(|table| (table, "SELECT"));
