@@ -440,8 +440,8 @@ mod tests {
                 let expected = match form {
                     b'n' => Value::Null,
                     b'u' => Value::Unchanged,
-                    b't' => Value::Text(written),
-                    _ => Value::Binary(written),
+                    b't' => Value::Text(&written[..]),
+                    _ => Value::Binary(&written[..]),
                 };
                 prop_assert_eq!(read, expected);
             }

@@ -11,18 +11,14 @@
 
 use tokio_postgres::types::ToSql;
 
+use super::mode::{CaptureState, KnownSlot, Mode, read_state};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::postgres::{
-    Connection, DatabaseConfig, Lsn, PgSnapshot, classify, connect_walsender,
-};
+use crate::postgres::{Connection, DatabaseConfig, Lsn, PgSnapshot, classify, connect_walsender};
 use crate::snapshot::Snapshot;
 
-const READ: &str = include_str!("../../sql/queries/capture_read.sql");
-const MODE: &str = include_str!("../../sql/queries/capture_mode.sql");
 const SLOT: &str = include_str!("../../sql/queries/capture_slot.sql");
 const DELIVERED: &str = include_str!("../../sql/queries/capture_delivered.sql");
-const LEAVE: &str = include_str!("../../sql/queries/slot_leave.sql");
 const COVERED: &str = include_str!("../../sql/queries/capture_covered.sql");
 const LOOK: &str = include_str!("../../sql/queries/slot_look.sql");
 const DROP: &str = include_str!("../../sql/queries/slot_drop.sql");
@@ -30,72 +26,9 @@ const PUBLICATION_LOOK: &str = include_str!("../../sql/queries/publication_look.
 const PUBLICATION_MAKE: &str = include_str!("../../sql/queries/publication_make.sql");
 const PUBLICATION_MAKE_EMPTY: &str = include_str!("../../sql/queries/publication_make_empty.sql");
 
-/// The publication of the outbox.
-const TABLE_PUBLICATION: &str = "postrider";
-/// The publication without a table.
-const MESSAGE_PUBLICATION: &str = "postrider_messages";
 /// Slots that follow a failover, and the list of options in parentheses.
 const FAILOVER_VERSION: i32 = 170_000;
 const OPTIONS_VERSION: i32 = 150_000;
-
-/// How events are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// From the table.
-    Poll,
-    /// From the table's log.
-    Wal,
-    /// From messages in the log.
-    Message,
-}
-
-impl Mode {
-    /// As it is typed and stored.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Poll => "poll",
-            Self::Wal => "wal",
-            Self::Message => "message",
-        }
-    }
-
-    fn read(name: &str) -> Result<Self> {
-        [Self::Poll, Self::Wal, Self::Message].into_iter().find(|mode| mode.name() == name).ok_or_else(
-            || {
-                Error::new(ErrorKind::Schema, format!("postrider.capture has the mode {name:?}"))
-                    .with_remedy("use the version of postrider that wrote it")
-            },
-        )
-    }
-
-    fn publication(self) -> &'static str {
-        if self == Self::Message { MESSAGE_PUBLICATION } else { TABLE_PUBLICATION }
-    }
-}
-
-/// The row of `postrider.capture`.
-#[derive(Clone, Debug)]
-pub struct CaptureState {
-    /// How events are read now.
-    pub mode: Mode,
-    /// The slot that was made last.
-    pub slot: Option<KnownSlot>,
-    /// All transactions that committed before this are published; none before the slot was used.
-    pub delivered: Option<Lsn>,
-}
-
-/// What was noted when a slot was made.
-#[derive(Clone, Debug)]
-pub struct KnownSlot {
-    /// Its name.
-    pub name: String,
-    /// What had committed where it begins.
-    pub snapshot: Snapshot,
-    /// Where it begins.
-    pub lsn: Lsn,
-    /// What the publication was.
-    pub publication: String,
-}
 
 /// The slot as the server has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,49 +61,6 @@ pub struct SlotKeeper {
     server_version: i32,
 }
 
-/// Reads the row of `postrider.capture`.
-///
-/// # Errors
-/// When the connection fails, or the row is not one of this version.
-pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
-    let row = connection.client().query_one(READ, &[]).await;
-    let row = row.map_err(|cause| classify("read how events are captured", cause))?;
-    let name: Option<String> = row.get("slot_name");
-    let snapshot: Option<PgSnapshot> = row.get("slot_snapshot");
-    let lsn: Option<Lsn> = row.get("slot_lsn");
-    let publication: Option<String> = row.get("publication");
-    let slot = name.zip(snapshot).zip(lsn.zip(publication));
-    Ok(CaptureState {
-        mode: Mode::read(row.get("mode"))?,
-        slot: slot.map(|((name, snapshot), (lsn, publication))| KnownSlot {
-            name,
-            snapshot: snapshot.0,
-            lsn,
-            publication,
-        }),
-        delivered: row.get("delivered_lsn"),
-    })
-}
-
-/// Changes how events are read; false when somebody else has changed it meanwhile.
-///
-/// # Errors
-/// When the connection fails.
-pub async fn change_mode(connection: &Connection, from: Mode, to: Mode) -> Result<bool> {
-    let changed = connection.client().execute(MODE, &[&from.name(), &to.name()]).await;
-    changed.map(|rows| rows == 1).map_err(|cause| classify("change how events are captured", cause))
-}
-
-/// Drops a slot that polling has left behind; false while somebody still reads it.
-///
-/// # Errors
-/// When the connection fails, or rights are missing.
-pub async fn leave_slot(connection: &Connection, slot: &str) -> Result<bool> {
-    let failed = |cause| classify("drop the slot that is not read any more", cause);
-    connection.client().query(LEAVE, &[&slot]).await.map_err(failed)?;
-    Ok(read_state(connection).await?.slot.is_none())
-}
-
 impl SlotKeeper {
     /// Opens the session; nothing is changed yet.
     ///
@@ -182,7 +72,10 @@ impl SlotKeeper {
         outbox: OutboxName,
         mode: Mode,
     ) -> Result<Self> {
-        let server = connection.client().query_one(include_str!("../../sql/queries/slot_server.sql"), &[]).await;
+        let server = connection
+            .client()
+            .query_one(include_str!("../../sql/queries/slot_server.sql"), &[])
+            .await;
         let server = server.map_err(|cause| classify("look at the server's log", cause))?;
         if server.get::<_, &str>("wal_level") != "logical" {
             let cause = format!(
@@ -190,8 +83,9 @@ impl SlotKeeper {
                 mode.name(),
                 server.get::<_, &str>("wal_level")
             );
-            return Err(Error::new(ErrorKind::PostgresRefused, cause)
-                .with_remedy("set wal_level = logical and restart the server, or capture by poll"));
+            return Err(Error::new(ErrorKind::PostgresRefused, cause).with_remedy(
+                "set wal_level = logical and restart the server, or capture by poll",
+            ));
         }
         let (name, server_version) = (server.get("slot_name"), server.get("server_version"));
         Ok(Self { connection, database: database.clone(), outbox, mode, name, server_version })
@@ -241,7 +135,8 @@ impl SlotKeeper {
         let parameters: [&(dyn ToSql + Sync); 2] = [&publication, &self.outbox.quoted()];
         let row = self.connection.client().query_opt(PUBLICATION_LOOK, &parameters).await;
         let row = row.map_err(|cause| classify("look at the publication", cause))?;
-        let is_whole = |row: &tokio_postgres::Row| self.mode == Mode::Message || row.get("is_whole");
+        let is_whole =
+            |row: &tokio_postgres::Row| self.mode == Mode::Message || row.get("is_whole");
         Ok(row.filter(is_whole).map(|row| row.get("fingerprint")))
     }
 
@@ -287,12 +182,17 @@ impl SlotKeeper {
         if self.look().await? == Slot::Foreign {
             return Err(self.foreign());
         }
-        client.execute(DROP, &[&self.name]).await.map_err(|cause| classify("drop the slot", cause))?;
+        client
+            .execute(DROP, &[&self.name])
+            .await
+            .map_err(|cause| classify("drop the slot", cause))?;
         let (lsn, snapshot) = self.create().await?;
         let known = KnownSlot { name: self.name.clone(), snapshot, lsn, publication };
         let snapshot = PgSnapshot(known.snapshot.clone());
-        let noted = client.execute(SLOT, &[&known.name, &snapshot, &known.lsn, &known.publication]);
-        noted.await.map_err(|cause| classify("note the slot", cause))?;
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&known.name, &snapshot, &known.lsn, &known.publication];
+        let noted = client.execute(SLOT, &parameters).await;
+        noted.map_err(|cause| classify("note the slot", cause))?;
         Ok(known)
     }
 
@@ -316,8 +216,11 @@ impl SlotKeeper {
             ))
         })?;
         self.publication().await?.ok_or_else(|| {
-            Error::new(ErrorKind::Schema, format!("the publication {name} does not bring the outbox"))
-                .with_remedy(format!("drop it: drop publication {name}"))
+            Error::new(
+                ErrorKind::Schema,
+                format!("the publication {name} does not bring the outbox"),
+            )
+            .with_remedy(format!("drop it: drop publication {name}"))
         })
     }
 

@@ -355,7 +355,7 @@ impl LoggedEvent {
     pub fn aggregate_id(&self) -> &[u8] {
         match self {
             Self::Row(row) => row.slice(&row.aggregate_id),
-            Self::Message(envelope, _) => envelope.aggregate_id().as_bytes(),
+            Self::Message(envelope, _) => envelope.aggregate_id(),
         }
     }
 }

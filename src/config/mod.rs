@@ -7,7 +7,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use crate::capture::slot::Mode;
+use crate::capture::mode::Mode;
 use crate::capture::ticker::Cadence;
 use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::session::Ended;
-use crate::capture::slot::{Gap, KnownSlot, SlotKeeper};
+use crate::capture::mode::KnownSlot;
+use crate::capture::slot::{Gap, SlotKeeper};
 use crate::cursor::Cursor;
 use crate::cursors::CursorStore;
 use crate::error::Result;
@@ -41,7 +42,11 @@ pub(super) async fn heal(
     let known = match known.filter(|_| gap == Gap::Uncovered) {
         Some(known) => known,
         None => {
-            tracing::info!(slot = keeper.name(), reason = gap.words(), "polling, while a slot is made");
+            tracing::info!(
+                slot = keeper.name(),
+                reason = gap.words(),
+                "polling, while a slot is made"
+            );
             keeper.make().await?
         }
     };
@@ -55,7 +60,10 @@ pub(super) async fn heal(
         nudge.notify_one();
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
-    tracing::info!(slot = keeper.name(), "what the slot does not bring is published: the log is read from here on");
+    tracing::info!(
+        slot = keeper.name(),
+        "what the slot does not bring is published: the log is read from here on"
+    );
     keeper.cover().await?;
     end.send_replace(true);
     Ok(Ended::Aide)

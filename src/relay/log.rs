@@ -17,7 +17,8 @@ use super::session::{Ended, Opened};
 use super::steward::ShardBerth;
 use super::supervise::{Kafka, publisher};
 use super::turn::{Turn, watch_mode};
-use crate::capture::slot::{Gap, KnownSlot, Mode, SlotKeeper};
+use crate::capture::mode::{KnownSlot, Mode, read_state};
+use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
 use crate::capture::wal::{LogCapture, Source};
 use crate::cursor::{Cohort, CohortCursor};
@@ -96,7 +97,7 @@ impl Relay {
                 () = tokio::time::sleep(STAND_BY_INTERVAL) => {}
                 _ = stop.changed() => return Ok(false),
             }
-            if crate::capture::slot::read_state(&opened.control).await?.mode != mode {
+            if read_state(&opened.control).await?.mode != mode {
                 return Ok(false);
             }
         }
@@ -130,7 +131,9 @@ impl Relay {
         crew.tasks.spawn(saver.run(landed, saved_sender));
         let ticks = match state.mode {
             Mode::Message => None,
-            Mode::Poll | Mode::Wal => Some(self.spawn_ticker(&mut crew.tasks, &outbox, latest).await?),
+            Mode::Poll | Mode::Wal => {
+                Some(self.spawn_ticker(&mut crew.tasks, &outbox, latest).await?)
+            }
         };
         let berth = berthed.pop().expect("there is one berth");
         let kafka = Kafka {

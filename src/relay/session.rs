@@ -15,7 +15,7 @@ use super::heal::{Healing, heal};
 use super::steward::{Berth, Berths, ShardBerth, Steward};
 use super::supervise::{ShardContext, supervise};
 use super::turn::{Turn, agree, watch_mode};
-use crate::capture::slot::{CaptureState, Mode, read_state};
+use crate::capture::mode::{CaptureState, Mode, read_state};
 use crate::capture::ticker::{Audience, Ticker};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
@@ -169,8 +169,7 @@ impl Relay {
         tasks.spawn(log_figures(Arc::clone(&self.monitor)));
         let (keeper, held) = (Arc::clone(store), Arc::clone(&permit));
         let berths = Berths { berths, moved };
-        let steward =
-            Steward::new(lease, terms, &self.name, keeper, berths, held, own_sender);
+        let steward = Steward::new(lease, terms, &self.name, keeper, berths, held, own_sender);
         let (stop_sender, stop) = watch::channel(*self.stop.borrow());
         let (stop_sender, store) = (Arc::new(stop_sender), Arc::clone(store));
         Ok((Crew { tasks, steward, permit, parked, stop, stop_sender, store }, berthed))

@@ -137,8 +137,8 @@ pub(super) fn publisher(
     batches_max: usize,
     wake: &Arc<Notify>,
 ) -> Result<Publisher<OutgoingRow>> {
-    let encoder = Encoder::new(kafka.config.topic.clone())
-        .with_created_at(kafka.config.created_at_header);
+    let encoder =
+        Encoder::new(kafka.config.topic.clone()).with_created_at(kafka.config.created_at_header);
     let on_poison = kafka.config.on_poison.clone();
     let make = |reports| {
         let config = kafka.lessons.apply(&kafka.producer);

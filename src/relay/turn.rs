@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::session::{Ended, Opened};
-use crate::capture::slot::{Mode, change_mode, leave_slot, read_state};
+use crate::capture::mode::{Mode, change_mode, check_change, leave_slot, read_state};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::live_instances;
 use crate::postgres::Connection;
@@ -42,8 +42,13 @@ pub(super) async fn agree(opened: &mut Opened, asked: Option<Mode>, started: boo
     let Some(asked) = asked.filter(|asked| *asked != now && !started) else { return Ok(()) };
     let live = wait_for_the_dead(&opened.control).await?;
     if live > 0 {
-        let cause = format!("--capture {} does not fit: {live} running instances read by {}", asked.name(), now.name());
-        let remedy = format!("run `postrider capture switch {}`, or leave --capture out", asked.name());
+        let cause = format!(
+            "--capture {} does not fit: {live} running instances read by {}",
+            asked.name(),
+            now.name()
+        );
+        let remedy =
+            format!("run `postrider capture switch {}`, or leave --capture out", asked.name());
         return Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy));
     }
     check_change(&opened.control, now, asked).await?;
@@ -63,25 +68,6 @@ async fn wait_for_the_dead(control: &Connection) -> Result<usize> {
         }
         tokio::time::sleep(LOOK_INTERVAL / 4).await;
     }
-}
-
-/// Whether nothing is lost by the change: a table that nobody reads any more must be empty of events
-/// that wait.
-///
-/// # Errors
-/// [`ErrorKind::Config`] when events wait.
-pub async fn check_change(control: &Connection, from: Mode, to: Mode) -> Result<()> {
-    if to != Mode::Message || from == Mode::Message {
-        return Ok(());
-    }
-    let waiting = control.client().query_one(include_str!("../../sql/queries/table_waits.sql"), &[]);
-    let waiting = waiting.await.map_err(|cause| crate::postgres::classify("look for events that wait", cause))?;
-    if waiting.get(0) {
-        let cause = "events of the table are not published yet, and messages do not bring them";
-        return Err(Error::new(ErrorKind::Config, cause)
-            .with_remedy(format!("run with --capture {} until nothing waits", from.name())));
-    }
-    Ok(())
 }
 
 /// Ends the session when the process is to stop, or the way of reading was changed. A slot that is of

@@ -183,8 +183,7 @@ impl Reader {
     /// A reader at the beginning of its stream.
     pub fn new(wiring: ReaderWiring, in_flight_bytes: usize) -> Self {
         let outgoing = wiring.publishers.iter().map(|_| Outgoing::default()).collect();
-        let limit =
-            Limit { bytes: in_flight_bytes, batches: BATCHES_MAX };
+        let limit = Limit { bytes: in_flight_bytes, batches: BATCHES_MAX };
         let mut ledger = Ledger::new(limit);
         ledger.open_page();
         Self {
@@ -444,7 +443,8 @@ impl Reader {
             && self.send_at.is_none()
             && self.ledger.batches() == 0
             && self.table.as_ref().is_none_or(|table| table.is_at_rest());
-        let landed = self.course.landed.borrow().as_ref().map_or(self.begins, |landing| landing.place);
+        let landed =
+            self.course.landed.borrow().as_ref().map_or(self.begins, |landing| landing.place);
         if is_idle && self.received.0 > landed.0 + IDLE_STEP_BYTES {
             let place = self.received;
             self.place = place;
