@@ -12,6 +12,7 @@ mod command_line;
 mod connection;
 mod crash;
 mod faults;
+mod log_access;
 mod log_stream;
 mod migrate;
 mod order;
