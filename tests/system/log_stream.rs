@@ -197,7 +197,7 @@ pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
     holder.end().await.unwrap();
 }
 
-/// Through a socket that gives a few bytes at a time, with a wait that is always too short.
+/// With waits that are nearly always too short.
 pub(crate) async fn a_wait_can_be_given_up(url: &str) {
     const ROWS: i64 = 300;
     let (client, slot) = publish(url).await;
