@@ -165,6 +165,12 @@ pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
     drop(walsender(&crate::connection::with_user(url, &role, "right")).await);
     client.batch_execute(&format!("drop role {role}")).await.unwrap();
 
+    let read_only = format!("alter database {slot} set default_transaction_read_only = on");
+    client.batch_execute(&read_only).await.unwrap();
+    drop(walsender(url).await);
+    let standby = refusal(&format!("{url}?target_session_attrs=read-write")).await;
+    assert_says(&standby, ErrorKind::Standby, "does not allow writes", "primary");
+
     let unavailable = ErrorKind::PostgresUnavailable;
     let absent = try_start(url, "no_such_slot", "item").await.unwrap_err();
     assert_says(&absent, unavailable, "\"no_such_slot\" does not exist", "made again");
@@ -191,7 +197,7 @@ pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
     holder.end().await.unwrap();
 }
 
-/// Through a socket that gives a few bytes at a time, with a wait that is always too short.
+/// With waits that are nearly always too short.
 pub(crate) async fn a_wait_can_be_given_up(url: &str) {
     const ROWS: i64 = 300;
     let (client, slot) = publish(url).await;

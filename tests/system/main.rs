@@ -13,6 +13,7 @@ mod connection;
 mod crash;
 mod faults;
 mod log;
+mod log_access;
 mod log_stream;
 mod migrate;
 mod order;

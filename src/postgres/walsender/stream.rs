@@ -69,11 +69,14 @@ pub struct LogStream {
 }
 
 impl LogStream {
-    pub(super) fn new(wire: Wire) -> Self {
+    pub(super) fn new(mut wire: Wire) -> Self {
+        wire.gather();
         Self { wire }
     }
 
-    /// The next frame. May be given up and called again; sends what [`LogStream::confirm`] could not.
+    /// The next frame. Over TCP it may be one or two milliseconds late: a socket that was emptied is
+    /// left alone for so long, and many messages are read at once. May be given up and called again;
+    /// sends what [`LogStream::confirm`] could not.
     ///
     /// # Errors
     /// What the server ended the stream for, by its SQLSTATE;

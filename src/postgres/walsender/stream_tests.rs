@@ -2,7 +2,9 @@
 
 use bytes::BufMut;
 use proptest::prelude::*;
+use tokio::io::AsyncReadExt as _;
 
+use super::super::transport::Transport;
 use super::*;
 
 fn xlog_data(start: u64, message: &[u8]) -> Vec<u8> {
@@ -64,4 +66,36 @@ proptest! {
         // A frame or a fault, no panic.
         drop(copied(Bytes::from(body)));
     }
+}
+
+/// A server that does not read: confirmations return, no message is torn, the latest arrives last,
+/// and those between are not kept.
+#[tokio::test]
+async fn a_confirmation_waits_for_no_room() {
+    const CONFIRMATIONS: u64 = 200_000;
+    let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
+    let mut stream = LogStream::new(Wire::new(Transport::Unix(ours)));
+    let confirming = async {
+        for place in 1..=CONFIRMATIONS {
+            stream.confirm(Lsn(place), Lsn(place)).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), confirming).await.expect("it never waits");
+    let reading = async {
+        let mut places = Vec::new();
+        while places.last() != Some(&CONFIRMATIONS) {
+            let mut message = [0; STATUS_BYTES];
+            theirs.read_exact(&mut message).await.unwrap();
+            let place = u64::from_be_bytes(*message[6..].first_chunk().unwrap());
+            assert_eq!(message[..30], status(Lsn(place), Lsn(place), Timestamp(0))[..30]);
+            places.push(place);
+        }
+        places
+    };
+    let places = tokio::select! {
+        places = reading => places,
+        frame = stream.next() => panic!("nothing was sent: {frame:?}"),
+    };
+    assert!(places.is_sorted());
+    assert!(places.len() < 100_000, "{} were kept", places.len());
 }
