@@ -6,6 +6,6 @@
 with owned as materialized (
     select from postrider.cursor where bucket = 0 and epoch = $2 for share
 )
-update postrider.capture
+update postrider.capture_slot
 set delivered_lsn = $1
 where exists (select from owned)

@@ -3,4 +3,4 @@
 -- Plan:    one row.
 -- Hazard:  read it anew in each session; others change it.
 select mode, slot_name, slot_snapshot, slot_lsn, delivered_lsn, publication
-from postrider.capture
+from postrider.capture, postrider.capture_slot

@@ -3,5 +3,5 @@
 -- Locks:   a row lock, for one short transaction.
 -- Plan:    one row.
 -- Hazard:  nothing was delivered by it yet: null until the cursors have passed the snapshot.
-update postrider.capture
+update postrider.capture_slot
 set slot_name = $1, slot_snapshot = $2, slot_lsn = $3, publication = $4, delivered_lsn = null

@@ -3,9 +3,9 @@
 -- Plan:    one row each.
 -- Hazard:  only while the outbox is polled: the cursors then know all that is published.
 with forgotten as (
-    update postrider.capture
+    update postrider.capture_slot
     set slot_name = null, slot_snapshot = null, slot_lsn = null, delivered_lsn = null, publication = null
-    where mode = 'poll' and slot_name = $1
+    where slot_name = $1 and (select mode from postrider.capture) = 'poll'
         and not exists (select from pg_replication_slots where slot_name = $1 and active)
     returning slot_name
 )

@@ -7,7 +7,7 @@ use crate::support::{Fixture, History, RelayProcess, Traffic};
 const WAL: &[&str] = &["--capture", "wal", "--shards", "3"];
 
 async fn slot_of(fixture: &Fixture) -> String {
-    let row = fixture.client().await.query_one("select slot_name from postrider.capture", &[]).await;
+    let row = fixture.client().await.query_one("select slot_name from postrider.capture_slot", &[]).await;
     row.unwrap().get(0)
 }
 
