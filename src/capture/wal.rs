@@ -18,7 +18,8 @@ use super::pgoutput::{self, Message, Name, Relation, Scope, Tuple, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, Event, EventId, LendEvent};
 use crate::outbox::Outbox;
-use crate::postgres::{Frame, LogStream, Lsn, ReplyWanted, Timestamp};
+use crate::postgres::{Frame, LogStream, Timestamp};
+pub use crate::postgres::{Lsn, ReplyWanted};
 
 /// The prefix of the messages that are events.
 pub const EVENT_PREFIX: &str = "postrider.outbox";

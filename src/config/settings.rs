@@ -334,17 +334,6 @@ pub enum Capture {
     Message,
 }
 
-impl Capture {
-    /// As it is typed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Poll => "poll",
-            Self::Wal => "wal",
-            Self::Message => "message",
-        }
-    }
-}
-
 /// How often an event may arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]

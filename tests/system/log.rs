@@ -6,11 +6,6 @@ use crate::support::{Fixture, History, RelayProcess, Traffic};
 
 const WAL: &[&str] = &["--capture", "wal", "--shards", "3"];
 
-async fn slot_of(fixture: &Fixture) -> String {
-    let row = fixture.client().await.query_one("select slot_name from postrider.capture_slot", &[]).await;
-    row.unwrap().get(0)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_of_the_stream_repeats_nothing() {
     let fixture = Fixture::new("log_stops").await;

@@ -13,33 +13,33 @@
 //!     settle ◄── reports: acknowledge, park ──► place (and at a tick, cursor) ──► `Course`
 //! ```
 
-use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hashbrown::{DefaultHashBuilder, HashMap};
-use tokio::sync::{Notify, mpsc, watch};
+use hashbrown::DefaultHashBuilder;
+use tokio::sync::{Notify, watch};
 
+mod course;
+mod landing;
+mod retry;
+
+use self::course::Table;
+pub use self::course::{Course, Landing, TableCourse};
 use super::holdings::Holdings;
 use super::outgoing::{Outgoing, OutgoingRow};
 use super::parking::Parking;
 use super::{BATCHES_MAX, sleep_until};
-use crate::capture::wal::{LogCapture, LogItem, LoggedEvent};
-use crate::cursor::Cursor;
+use crate::capture::wal::{LogCapture, LogItem, LoggedEvent, Lsn, ReplyWanted};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Bucket, LendEvent};
-use crate::hold::{AggregateKey, Hold, Holds};
+use crate::event::Bucket;
 use crate::ledger::{Ledger, Limit};
 use crate::monitor::ShardGauge;
-use crate::parked::{Parked, Piece};
-use crate::postgres::{Lsn, ReplyWanted};
+use crate::parked::Parked;
 use crate::publish::kafka::Warnings;
-use crate::publish::{Batch, Publisher, Report};
-use crate::streamed::{Streamed, widen};
-use crate::tick::Tick;
+use crate::publish::{Batch, Publisher};
+use crate::streamed::widen;
 
 /// Events wait this long for others to travel with.
 const GATHER: Duration = Duration::from_millis(2);
@@ -49,39 +49,8 @@ const PAGE_EVENTS: u64 = 5_000;
 const SETTLE_ITEMS: u32 = 256;
 /// The server ends a stream from which it has not heard for `wal_sender_timeout`, a minute by default.
 const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
-/// Ticks that wait for their page.
-const TICKS_MAX: usize = 64;
 /// While nothing comes for the outbox, the place moves on in steps of so many bytes of the log.
 const IDLE_STEP_BYTES: u64 = 1024 * 1024;
-
-/// How far the stream has led.
-#[derive(Clone, Debug)]
-pub struct Landing {
-    /// Everything that committed before it is published or parked.
-    pub place: Lsn,
-    /// The same as a cursor of all buckets, where ticks come.
-    pub cursor: Option<Cursor>,
-}
-
-/// The line between the reader and whoever saves and confirms.
-#[derive(Debug)]
-pub struct Course {
-    /// How far everything has landed.
-    pub landed: watch::Sender<Option<Landing>>,
-    /// How far that is saved.
-    pub saved: watch::Receiver<Lsn>,
-}
-
-/// Cursors and ticks, where the stream is a table's.
-#[derive(Debug)]
-pub struct TableCourse {
-    /// Where each bucket stands; what it has passed is not sent again.
-    pub cursors: Vec<(Bucket, Cursor)>,
-    /// Every tick, in order.
-    pub ticks: mpsc::Receiver<Arc<Tick>>,
-    /// Asks for a tick at once.
-    pub nudge: Arc<Notify>,
-}
 
 /// What a reader is connected to.
 #[derive(Debug)]
@@ -132,21 +101,6 @@ struct Transaction {
     is_delivered: bool,
     /// Its whole id, once a row has told it.
     txid: Option<u64>,
-}
-
-/// What the stream has led to, where it is a table's.
-#[derive(Debug)]
-struct Table {
-    passed: HashMap<Bucket, Cursor>,
-    /// Transactions from here on were passed by no cursor.
-    horizon: u64,
-    streamed: Streamed,
-    ticks: mpsc::Receiver<Arc<Tick>>,
-    waiting: VecDeque<Arc<Tick>>,
-    /// Places of ticks that are not there yet.
-    landed: VecDeque<(u64, Lsn)>,
-    near: u64,
-    nudge: Option<Arc<Notify>>,
 }
 
 /// Reads one stream.
@@ -455,128 +409,6 @@ impl Reader {
         }
     }
 
-    /// Takes the reports that are there, parks what was set aside, and hands on how far that leads.
-    async fn settle(&mut self) -> Result<()> {
-        self.items = 0;
-        for publisher in &self.publishers {
-            while let Some(report) = publisher.next_report()? {
-                let number = match report {
-                    Report::Delivered(number) => number,
-                    Report::Failed(error) => return Err(error),
-                };
-                while let Some((number, events)) = publisher.next_set_aside() {
-                    self.parking.set_aside(number, events);
-                }
-                if !self.parking.is_unfinished(number) {
-                    self.ledger.acknowledge(number);
-                }
-            }
-        }
-        if self.parking.has_open() {
-            self.land().await?;
-        }
-        while let Some(finished) = self.ledger.next_finished() {
-            let published = finished.events - finished.parked;
-            self.gauge.published.fetch_add(published, Ordering::Relaxed);
-            self.gauge.parked.fetch_add(finished.parked, Ordering::Relaxed);
-            self.hand_on(finished.place);
-        }
-        self.hand_on_ticks();
-        let held: usize = self.publishers.iter().map(Publisher::held).sum();
-        self.gauge.in_flight_bytes.store(self.ledger.bytes() as u64, Ordering::Relaxed);
-        self.gauge.held_aggregates.store(held as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn land(&mut self) -> Result<()> {
-        while let Some(oldest) = self.ledger.oldest()
-            && let Some((number, batch)) = self.parking.take(oldest)
-        {
-            let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
-            let parked = self.parking.land(&batch, &owned).await?;
-            self.ledger.acknowledge_but(number, parked);
-        }
-        Ok(())
-    }
-
-    /// Where there are ticks, only their places can be saved: a cursor belongs to them.
-    fn hand_on(&mut self, place: LogPlace) {
-        match (&mut self.table, place.tick) {
-            (Some(table), Some(tick)) => table.landed.push_back((tick, place.end)),
-            (Some(_), None) => {}
-            (None, _) => {
-                let landing = Landing { place: place.end, cursor: None };
-                self.course.landed.send_replace(Some(landing));
-            }
-        }
-    }
-
-    fn hand_on_ticks(&mut self) {
-        let Some(table) = &mut self.table else { return };
-        while let Some(landing) = table.next_landing() {
-            self.course.landed.send_replace(Some(landing));
-        }
-    }
-
-    /// Each publisher holds its own aggregates, and looks after its own topics.
-    fn renew(&self, holds: Holds, topics: &[String]) {
-        let mut dealt: Vec<Vec<Hold>> = self.publishers.iter().map(|_| Vec::new()).collect();
-        for hold in holds {
-            dealt[self.shard_of(hold.0.aggregate_id.as_bytes())].push(hold);
-        }
-        for (publisher, holds) in self.publishers.iter().zip(dealt) {
-            publisher.renew(holds.into_iter().collect(), topics.to_vec());
-        }
-    }
-
-    async fn look_for_requests(&mut self) -> Result<()> {
-        let back: Vec<String> = self.publishers.iter().flat_map(Publisher::topics_back).collect();
-        if back.is_empty() && self.parking.next_look().is_none() {
-            return Ok(());
-        }
-        self.parking.look(back, &self.buckets).await
-    }
-
-    /// Sends parked events that were asked for, between two transactions.
-    async fn retry(&mut self) -> Result<()> {
-        self.end_page(None).await?;
-        self.wait_until_landed().await?;
-        let (topics, Piece { requests, events, rest }) =
-            self.parking.begin_retry(&self.buckets).await?;
-        let keys: Vec<AggregateKey> = requests.into_iter().map(|(_, key)| key).collect();
-        for publisher in &self.publishers {
-            publisher.resume(topics.clone(), keys.clone());
-        }
-        let mut outgoing: Vec<Outgoing> =
-            self.publishers.iter().map(|_| Outgoing::default()).collect();
-        for event in events {
-            let shard = self.shard_of(event.event().aggregate_id.as_bytes());
-            if outgoing[shard].push(OutgoingRow::Parked(Box::new(event))) {
-                self.send_parked(shard, &mut outgoing[shard]).await?;
-            }
-        }
-        for (shard, outgoing) in outgoing.iter_mut().enumerate() {
-            self.send_parked(shard, outgoing).await?;
-        }
-        for hold in rest {
-            self.publishers[self.shard_of(hold.0.aggregate_id.as_bytes())].hold(vec![hold]);
-        }
-        let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
-        self.parking.all_sent(&owned).await
-    }
-
-    async fn send_parked(&mut self, shard: usize, outgoing: &mut Outgoing) -> Result<()> {
-        if outgoing.rows.is_empty() {
-            return Ok(());
-        }
-        self.wait_for_room().await?;
-        let (rows, bytes) = outgoing.take();
-        let number = self.ledger.add_batch(rows.len() as u64, bytes);
-        self.parking.retries(number, rows.iter().map(OutgoingRow::seq).collect());
-        self.publishers[shard].send(Batch { number, rows });
-        Ok(())
-    }
-
     /// All pages but the open one, which is empty.
     async fn wait_until_landed(&mut self) -> Result<()> {
         loop {
@@ -608,69 +440,6 @@ impl Reader {
             self.course.saved.changed().await.map_err(|_| gone())?;
         }
         self.feed_back().await
-    }
-}
-
-impl Table {
-    fn new(course: TableCourse) -> Self {
-        let TableCourse { cursors, ticks, nudge } = course;
-        let streamed = Streamed::new(cursors.iter().map(|(_, cursor)| cursor));
-        let horizon = |cursor: &Cursor| cursor.from().xmax().max(cursor.upto().snapshot.xmax());
-        let latest = cursors.iter().map(|(_, cursor)| cursor.upto().next).max();
-        Self {
-            horizon: cursors.iter().map(|(_, cursor)| horizon(cursor)).max().unwrap_or_default(),
-            passed: cursors.into_iter().collect(),
-            streamed,
-            ticks,
-            waiting: VecDeque::new(),
-            landed: VecDeque::new(),
-            near: latest.unwrap_or_default(),
-            nudge: Some(nudge),
-        }
-    }
-
-    fn has_passed(&self, bucket: Bucket, txid: u64, seq: i64) -> bool {
-        txid < self.horizon
-            && self.passed.get(&bucket).is_some_and(|cursor| cursor.has_passed(txid, seq))
-    }
-
-    /// Whether nothing was streamed since the last tick, and that one is handed on.
-    fn is_at_rest(&self) -> bool {
-        self.landed.is_empty() && !self.streamed.has_recent()
-    }
-
-    /// Asks once.
-    fn ask_for_tick(&mut self) {
-        if let Some(nudge) = self.nudge.take() {
-            nudge.notify_one();
-        }
-    }
-
-    /// The next tick whose page is done and which is known. Ticks of a session before this one are in
-    /// the stream, too; nobody tells of them again.
-    fn next_landing(&mut self) -> Option<Landing> {
-        while let Some((number, place)) = self.landed.front().copied() {
-            self.take_ticks();
-            while self.waiting.front().is_some_and(|tick| tick.next < number) {
-                self.waiting.pop_front();
-            }
-            let tick = self.waiting.front()?;
-            self.landed.pop_front();
-            if tick.next == number {
-                let cursor = Some(self.streamed.cursor_at(tick));
-                self.waiting.pop_front();
-                return Some(Landing { place, cursor });
-            }
-        }
-        None
-    }
-
-    fn take_ticks(&mut self) {
-        while self.waiting.len() < TICKS_MAX
-            && let Ok(tick) = self.ticks.try_recv()
-        {
-            self.waiting.push_back(tick);
-        }
     }
 }
 
