@@ -12,6 +12,7 @@ mod authentication;
 mod fault;
 mod inbox;
 mod open;
+mod paced;
 mod stream;
 mod transport;
 mod wire;

@@ -27,6 +27,7 @@ use tokio_rustls::client::TlsStream;
 use super::super::tls::{Attempt, TlsSettings};
 use super::authentication::end_point;
 use super::fault::Fault;
+use super::paced::PacedTcp;
 
 /// How TLS without a request names the protocol (PostgreSQL 17).
 const PROTOCOL_NAME: &[u8] = b"postgresql";
@@ -34,9 +35,9 @@ const PROTOCOL_NAME: &[u8] = b"postgresql";
 /// What bytes go through.
 #[derive(Debug)]
 pub(super) enum Transport {
-    Tcp(TcpStream),
+    Tcp(PacedTcp),
     Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<PacedTcp>>),
 }
 
 impl Transport {
@@ -63,7 +64,7 @@ impl Transport {
         if driver.get_keepalives() {
             socket.set_tcp_keepalive(&keepalive(driver))?;
         }
-        Ok(Self::Tcp(stream))
+        Ok(Self::Tcp(PacedTcp::new(stream)))
     }
 
     /// Encrypts as the attempt says. `host` is whom the certificate must name.
@@ -97,6 +98,16 @@ impl Transport {
         Ok(Self::Tls(Box::new(handshake.await.map_err(Fault::Tls)?)))
     }
 
+    /// From here on lets bytes gather before they are read. Not in a socket in the file system: that
+    /// has room for few messages, however short, and would stop the server.
+    pub(super) fn pace(&mut self) {
+        match self {
+            Self::Tcp(stream) => stream.pace(),
+            Self::Tls(stream) => stream.get_mut().0.pace(),
+            Self::Unix(_) => {}
+        }
+    }
+
     /// What ties a proof to this connection, where it is encrypted.
     pub(super) fn end_point(&self) -> Option<Vec<u8>> {
         let Self::Tls(stream) = self else { return None };
@@ -105,7 +116,7 @@ impl Transport {
 }
 
 /// Asks for encryption. The answer is read alone: what follows it may be somebody else's.
-async fn is_offered(stream: &mut TcpStream) -> Result<bool, Fault> {
+async fn is_offered(stream: &mut PacedTcp) -> Result<bool, Fault> {
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
     stream.write_all(&request).await?;

@@ -8,12 +8,10 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::time::{Instant, sleep_until};
 
 use super::fault::Fault;
 use super::inbox::{Inbox, Packet};
@@ -21,11 +19,6 @@ use super::transport::Transport;
 
 /// A standby status update: head, letter, three places, a time, one flag.
 pub(super) const STATUS_BYTES: usize = 5 + 1 + 3 * 8 + 8 + 1;
-
-/// How long a stream's socket is left alone after it was emptied. The server sends each message by
-/// itself; woken for each, we would cost more than the server, and slow it down besides. The timer
-/// turns this into one or two milliseconds.
-const GATHER: Duration = Duration::from_millis(1);
 
 /// One socket with what came from it and what is to go to it.
 pub(super) struct Wire {
@@ -35,9 +28,6 @@ pub(super) struct Wire {
     /// Goes out after `unsent`; a later one takes its place.
     latest: Option<[u8; STATUS_BYTES]>,
     is_flushed: bool,
-    gathers: bool,
-    /// No read before.
-    next_read: Option<Instant>,
 }
 
 impl Wire {
@@ -48,15 +38,12 @@ impl Wire {
             unsent: BytesMut::new(),
             latest: None,
             is_flushed: true,
-            gathers: false,
-            next_read: None,
         }
     }
 
-    /// From here on lets messages gather before they are read. Not from a socket in the file system:
-    /// that has room for few messages, however short, and would stop the server.
+    /// From here on lets messages gather before they are read.
     pub(super) fn gather(&mut self) {
-        self.gathers = !matches!(self.transport, Transport::Unix(_));
+        self.transport.pace();
     }
 
     pub(super) fn transport(&self) -> &Transport {
@@ -102,13 +89,6 @@ impl Wire {
             if let Some(packet) = self.inbox.take()? {
                 return Ok(packet);
             }
-            if let Some(next_read) = self.next_read {
-                // The instant stays until it is over: a wait that is given up does not begin anew.
-                if Instant::now() < next_read {
-                    sleep_until(next_read).await;
-                }
-                self.next_read = None;
-            }
             if poll_fn(|context| self.poll_receive(context)).await? == 0 {
                 return Err(Fault::Closed);
             }
@@ -124,11 +104,7 @@ impl Wire {
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Result<usize, Fault>> {
         let sending = self.poll_send(context);
         let room = self.inbox.room()?;
-        let room_bytes = room.capacity() - room.len();
         let reading = pin!(self.transport.read_buf(room)).poll(context)?;
-        if self.gathers && matches!(reading, Poll::Ready(read) if read < room_bytes) {
-            self.next_read = Some(Instant::now() + GATHER);
-        }
         match (reading, sending) {
             // A server that hangs up has said why: that is read first.
             (Poll::Pending, Poll::Ready(Err(cause))) => Poll::Ready(Err(cause.into())),
