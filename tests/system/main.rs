@@ -11,6 +11,7 @@ mod backlog;
 mod command_line;
 mod connection;
 mod crash;
+mod debezium;
 mod faults;
 mod migrate;
 mod order;
