@@ -95,7 +95,11 @@ const ROUTERS: [Router; 7] = [
     Router {
         name: "bytea",
         payload: "bytea",
-        properties: &[("value.converter", BINARY_CONVERTER)],
+        // The delegate is for heartbeats.
+        properties: &[
+            ("value.converter", BINARY_CONVERTER),
+            ("value.converter.delegate.converter.type", JSON_CONVERTER),
+        ],
     },
     Router {
         name: "quoted",
@@ -177,6 +181,9 @@ async fn a_consumer_of_debeziums_sees_no_difference() {
     assert_expanded(&ours["jsonb"], &taken_down(theirs("expanded")));
     assert_emptied(&ours["text"], &taken_down(theirs("emptied")));
     wait_for_topic(brokers, &format!("{}.message", topic_beginning(router_named("emptied"))));
+    for router in &ROUTERS {
+        wait_until_done(&fixtures[router.payload], &topic_beginning(router)).await;
+    }
     connect.stop().expect("Kafka Connect stops");
 }
 
@@ -293,6 +300,7 @@ fn connector(postgres: &Postgres, router: &Router) -> Connector {
         ("publication.autocreate.mode", "disabled"),
         ("snapshot.mode", "no_data"),
         ("poll.interval.ms", "50"),
+        ("heartbeat.interval.ms", "500"),
         ("message.prefix.exclude.list", "postrider.*"),
         ("transforms", "outbox"),
         ("transforms.outbox.type", "io.debezium.transforms.outbox.EventRouter"),
@@ -342,6 +350,28 @@ fn wait_for_topic(brokers: &str, topic: &str) {
     while !list_topics(brokers).iter().any(|found| found == topic) {
         assert!(Instant::now() < deadline, "{topic} does not come");
         std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// On the way to postrider one sees in this way that the connector is done: its slot has passed the
+/// place at which the last writer committed. It does only when something comes after that, so a small
+/// message is written; heartbeats then let the connector acknowledge.
+async fn wait_until_done(fixture: &Fixture, slot: &str) {
+    let client = fixture.client().await;
+    let now = client.query_one("select pg_current_wal_lsn()::text", &[]).await;
+    let place: String = now.expect("PostgreSQL answers").get(0);
+    let done = "select confirmed_flush_lsn >= $2::text::pg_lsn from pg_replication_slots
+        where slot_name = $1";
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let message = "select pg_logical_emit_message(true, 'postrider.switch', '')::text";
+        client.query_one(message, &[]).await.expect("PostgreSQL answers");
+        let row = client.query_one(done, &[&slot, &place]).await.expect("the slot is there");
+        if row.get(0) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{slot} does not reach {place}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
