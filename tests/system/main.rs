@@ -12,6 +12,7 @@ mod command_line;
 mod connection;
 mod crash;
 mod debezium;
+mod debezium_switch;
 mod faults;
 mod migrate;
 mod order;
