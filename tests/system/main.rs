@@ -11,6 +11,8 @@ mod backlog;
 mod command_line;
 mod connection;
 mod crash;
+mod debezium;
+mod debezium_switch;
 mod faults;
 mod log;
 mod log_access;
