@@ -17,6 +17,7 @@ mod faults;
 mod log;
 mod log_access;
 mod log_stream;
+mod message;
 mod migrate;
 mod order;
 mod parking;
