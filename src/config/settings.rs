@@ -61,7 +61,7 @@ pub struct CommonSettings {
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct RelaySettings {
-    /// Reads events in this way; this version knows poll [default: poll].
+    /// Reads events in this way: poll, wal or message [default: as the database says, poll at first].
     #[arg(
         long,
         env = "POSTRIDER_CAPTURE",
