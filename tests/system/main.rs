@@ -28,5 +28,6 @@ mod records;
 mod refusals;
 mod retention;
 mod sequence;
+mod switching;
 mod tier;
 mod wired;
