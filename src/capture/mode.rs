@@ -10,6 +10,7 @@ use crate::snapshot::Snapshot;
 
 const READ: &str = include_str!("../../sql/queries/capture_read.sql");
 const MODE: &str = include_str!("../../sql/queries/capture_mode.sql");
+const FORGET: &str = include_str!("../../sql/queries/capture_forget.sql");
 const LEAVE: &str = include_str!("../../sql/queries/slot_leave.sql");
 const MESSAGES_WAIT: &str = include_str!("../../sql/queries/messages_wait.sql");
 const TABLE_WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
@@ -134,6 +135,15 @@ pub async fn check_change(control: &Connection, from: Mode, to: Mode) -> Result<
             .with_remedy(format!("run with --capture {} until nothing waits", from.name())));
     }
     Ok(())
+}
+
+/// Forgets a slot of messages that is lost.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn forget_slot(connection: &Connection) -> Result<()> {
+    let forgotten = connection.client().execute(FORGET, &[]).await;
+    forgotten.map(|_| ()).map_err(|cause| classify("forget the lost slot", cause))
 }
 
 /// Drops a slot that polling has left behind; false while somebody still reads it.

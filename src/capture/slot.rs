@@ -20,6 +20,7 @@ use crate::snapshot::Snapshot;
 const SLOT: &str = include_str!("../../sql/queries/capture_slot.sql");
 const DELIVERED: &str = include_str!("../../sql/queries/capture_delivered.sql");
 const COVERED: &str = include_str!("../../sql/queries/capture_covered.sql");
+const WAITS: &str = include_str!("../../sql/queries/slot_waits.sql");
 const LOOK: &str = include_str!("../../sql/queries/slot_look.sql");
 const DROP: &str = include_str!("../../sql/queries/slot_drop.sql");
 const PUBLICATION_LOOK: &str = include_str!("../../sql/queries/publication_look.sql");
@@ -196,7 +197,11 @@ impl SlotKeeper {
         Ok(known)
     }
 
-    async fn make_publication(&self) -> Result<String> {
+    /// Makes the publication, where it is not there as it should be; gives its fingerprint.
+    ///
+    /// # Errors
+    /// When rights are missing, or the connection fails.
+    pub async fn make_publication(&self) -> Result<String> {
         if let Some(publication) = self.publication().await? {
             return Ok(publication);
         }
@@ -237,10 +242,12 @@ impl SlotKeeper {
         let slot = session.query(&create).await?;
         let snapshot = session.query("select pg_current_snapshot()").await?;
         session.query("commit").await?;
-        let lsn = cell(&slot, 1).and_then(parse_lsn);
-        let snapshot = cell(&snapshot, 0).and_then(|text| text.parse().ok());
-        lsn.zip(snapshot).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "the server's answer to a new slot cannot be read")
+        let (lsn, seen) = (cell(&slot, 1), cell(&snapshot, 0));
+        let read = lsn.and_then(parse_lsn).zip(seen.and_then(parse_snapshot));
+        read.ok_or_else(|| {
+            let cause = format!("a new slot begins at {lsn:?} with the snapshot {seen:?}");
+            Error::new(ErrorKind::SlotUnusable, cause)
+                .with_remedy("see `postrider capture show`; the slot is made again after a pause")
         })
     }
 
@@ -253,13 +260,14 @@ impl SlotKeeper {
         noted.map(|_| ()).map_err(|cause| classify("note that the slot is covered", cause))
     }
 
-    /// Drops the slot, if it is there.
+    /// For whom the making of the slot waits, if it does.
     ///
     /// # Errors
-    /// When somebody reads it, or the connection fails.
-    pub async fn drop_slot(&self) -> Result<()> {
-        let dropped = self.connection.client().execute(DROP, &[&self.name]).await;
-        dropped.map(|_| ()).map_err(|cause| classify("drop the slot", cause))
+    /// When the connection fails.
+    pub async fn waits_for(&self) -> Result<Option<String>> {
+        let row = self.connection.client().query_one(WAITS, &[]).await;
+        let row = row.map_err(|cause| classify("look for whom the slot waits", cause))?;
+        Ok(row.get("who"))
     }
 
     /// Notes, on disk, that everything before this place is published.
@@ -275,11 +283,9 @@ impl SlotKeeper {
     /// How the stream is asked for: what was delivered is not sent again.
     pub fn start_command(&self, delivered: Lsn) -> String {
         format!(
-            "START_REPLICATION SLOT {} LOGICAL {:X}/{:X} (proto_version '1', publication_names '{}', \
+            "START_REPLICATION SLOT {} LOGICAL {delivered} (proto_version '1', publication_names '{}', \
              binary 'true', messages 'true')",
             self.name,
-            delivered.0 >> 32,
-            delivered.0 & 0xFFFF_FFFF,
             self.mode.publication()
         )
     }
@@ -324,4 +330,32 @@ fn parse_lsn(text: &str) -> Option<Lsn> {
     let (high, low) = text.split_once('/')?;
     let part = |text| u64::from_str_radix(text, 16).ok();
     Some(Lsn(part(high)? << 32 | part(low)?))
+}
+
+/// The snapshot at which a slot begins. Logical decoding makes it, and gives an `xmin` behind `xmax` when
+/// nothing runs: what lies below `xmin` is seen all the same.
+fn parse_snapshot(text: &str) -> Option<Snapshot> {
+    let mut numbers = text.splitn(3, ':');
+    let (xmin, xmax): (u64, u64) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+    if xmin > xmax { Snapshot::new(xmin, xmin, Vec::new()).ok() } else { text.parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slots_snapshot_may_have_its_xmin_behind_its_xmax() {
+        let parsed = |text| parse_snapshot(text).map(|snapshot| snapshot.to_string());
+        assert_eq!(parsed("11790:11789:").as_deref(), Some("11790:11790:"));
+        assert_eq!(parsed("10:20:11,14").as_deref(), Some("10:20:11,14"));
+        assert_eq!(parsed("10:"), None);
+    }
+
+    #[test]
+    fn places_are_read_as_postgresql_writes_them() {
+        assert_eq!(parse_lsn("1/2E48CE8"), Some(Lsn(0x1_02E4_8CE8)));
+        assert_eq!(parse_lsn("1/2E48CE8").map(|lsn| lsn.to_string()).as_deref(), Some("1/2E48CE8"));
+        assert_eq!(parse_lsn("12"), None);
+    }
 }

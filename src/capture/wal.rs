@@ -133,7 +133,7 @@ impl Decoder {
             Frame::KeepAlive { end, reply } => return Ok(LogItem::KeepAlive { end, reply }),
         };
         let message = pgoutput::decode(message).map_err(|cause| {
-            Error::new(ErrorKind::Internal, format!("the stream at {:X}: {cause}", start.0))
+            Error::new(ErrorKind::Internal, format!("the stream at {start}: {cause}"))
         })?;
         Ok(match message {
             Message::Begin { commit_lsn, xid } => LogItem::Begin { commit: Lsn(commit_lsn), xid },
@@ -177,7 +177,7 @@ impl Decoder {
                 let envelope = envelope::decode(content).map_err(|cause| {
                     Error::new(
                         ErrorKind::Schema,
-                        format!("the message at {:X} is no event: {cause}", start.0),
+                        format!("the message at {start} is no event: {cause}"),
                     )
                     .with_remedy("write messages by postrider.emit or postrider.event_message")
                 })?;
@@ -185,7 +185,7 @@ impl Decoder {
             }
             (Scope::Immediate, EVENT_PREFIX, Source::Messages) => {
                 tracing::warn!(
-                    lsn = format!("{:X}", start.0),
+                    lsn = %start,
                     "a message that is not transactional is no event: it would survive a rollback"
                 );
                 LogItem::Other

@@ -23,8 +23,7 @@ pub mod settings;
 pub mod units;
 
 use settings::{
-    AddedHeader, Capture, CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings,
-    Timestamp,
+    AddedHeader, CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings, Timestamp,
 };
 
 /// Everything that `run` works by.
@@ -97,11 +96,7 @@ impl Config {
             on_promotion: on_promotion(relay, &database),
             database,
             outbox: outbox(common)?,
-            capture: relay.capture.map(|capture| match capture {
-                Capture::Poll => Mode::Poll,
-                Capture::Wal => Mode::Wal,
-                Capture::Message => Mode::Message,
-            }),
+            capture: relay.capture.map(Mode::from),
             shards: relay.shards,
             lease_seconds: lease_seconds(relay)?,
             cadence: cadence(relay)?,

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::units::{ByteSize, Secret, Span, SpanOrZero};
+use crate::capture::mode::Mode;
 
 /// Settings of every command that talks to the database.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -332,6 +333,16 @@ pub enum Capture {
     Wal,
     /// From logical messages, without a table.
     Message,
+}
+
+impl From<Capture> for Mode {
+    fn from(capture: Capture) -> Self {
+        match capture {
+            Capture::Poll => Self::Poll,
+            Capture::Wal => Self::Wal,
+            Capture::Message => Self::Message,
+        }
+    }
 }
 
 /// How often an event may arrive.

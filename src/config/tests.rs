@@ -1,4 +1,4 @@
-use super::settings::Property;
+use super::settings::{Capture, Property};
 use super::*;
 
 fn relay() -> RelaySettings {

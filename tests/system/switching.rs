@@ -6,17 +6,30 @@ use tokio_postgres::Client;
 
 use crate::support::{Fixture, History, RelayProcess, Traffic};
 
-async fn switch(client: &Client, mode: &str) {
-    let changed = client.execute("update postrider.capture set mode = $1", &[&mode]).await;
-    assert_eq!(changed.expect("the mode can be changed"), 1);
+/// By the command, which waits until an instance has followed.
+fn switch(fixture: &Fixture, arguments: &[&str]) -> String {
+    let output = fixture.command().args(["capture", "switch"]).args(arguments).output();
+    let output = output.expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+fn show(fixture: &Fixture) -> String {
+    let output = fixture.command().args(["capture", "show"]).output().expect("the binary runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Waits until the slot is read, or is not there any more.
 async fn wait_for_slot(client: &Client, is_read: bool) {
-    let looks = "select exists (select from pg_replication_slots where database = current_database()
+    let looks =
+        "select exists (select from pg_replication_slots where database = current_database()
         and slot_name like 'postrider%' and active)";
     for _ in 0..600 {
-        if client.query_one(looks, &[]).await.expect("slots are listed").get::<_, bool>(0) == is_read {
+        if client.query_one(looks, &[]).await.expect("slots are listed").get::<_, bool>(0)
+            == is_read
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -31,14 +44,14 @@ async fn switches_in_full_flight_neither_lose_nor_repeat() {
     let traffic = Traffic::start(&fixture, &history, 4).await;
     let relays =
         [RelayProcess::start(&fixture, &["--shards", "2"]), RelayProcess::start(&fixture, &[])];
-    let client = fixture.client().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     for _ in 0..3 {
-        switch(&client, "wal").await;
-        wait_for_slot(&client, true).await;
+        let said = switch(&fixture, &["wal"]);
+        assert!(said.contains("the log is read, by backend"), "{said}");
+        assert!(show(&fixture).contains(": read by backend"), "{}", show(&fixture));
         tokio::time::sleep(Duration::from_millis(500)).await;
-        switch(&client, "poll").await;
-        wait_for_slot(&client, false).await;
+        let said = switch(&fixture, &["poll"]);
+        assert!(said.contains("the slot is dropped"), "{said}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     traffic.stop().await;
@@ -55,11 +68,10 @@ async fn kills_in_the_middle_of_switches_lose_nothing() {
     let fixture = Fixture::new("switch_kills").await;
     let history = History::default();
     let traffic = Traffic::start(&fixture, &history, 4).await;
-    let client = fixture.client().await;
     for round in 0..8_u64 {
         let relay = RelayProcess::start(&fixture, &[]);
         tokio::time::sleep(Duration::from_millis(300)).await;
-        switch(&client, if round % 2 == 0 { "wal" } else { "poll" }).await;
+        switch(&fixture, &[if round % 2 == 0 { "wal" } else { "poll" }, "--no-wait"]);
         tokio::time::sleep(Duration::from_millis(200 * round)).await;
         relay.kill();
     }
@@ -107,4 +119,59 @@ async fn whatever_happens_to_the_slot_the_table_brings_what_it_lacks() {
     }
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_waits_for_an_open_transaction_and_polling_goes_on() {
+    let fixture = Fixture::new("switch_waits").await;
+    let history = History::default();
+    let traffic = Traffic::start(&fixture, &history, 2).await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    let open = fixture.client().await;
+    open.batch_execute("begin; select pg_current_xact_id()").await.expect("a transaction opens");
+    let mut command = fixture.command();
+    command.args(["capture", "switch", "wal"]).stdout(std::process::Stdio::piped());
+    let mut switching = command.spawn().expect("the binary runs");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let drawn = fixture.drawn().await;
+    fixture.wait_published_upto(drawn - 100).await;
+    // Killed while it waits: the switch stands.
+    switching.kill().expect("the command is ours to kill");
+    let output = switching.wait_with_output().expect("the command is ours to wait for");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("waits for older transactions: backend"), "{said}");
+    open.batch_execute("commit").await.expect("the transaction ends");
+    wait_for_slot(&fixture.client().await, true).await;
+    assert!(switch(&fixture, &["wal"]).contains("already"));
+    let verdict = traffic.finish([relay], &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_and_messages_are_not_mixed_up() {
+    let fixture = Fixture::new("switch_messages").await;
+    let client = fixture.client().await;
+    let emit = "select postrider.emit('order', 'a', 'Placed', '{}')";
+    client.execute(emit, &[]).await.expect("a row is written");
+    let refused = |to: &str| {
+        let output = fixture.command().args(["capture", "switch", to, "--dry-run"]).output();
+        let output = output.expect("the binary runs");
+        assert_eq!(output.status.code(), Some(3));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(refused("message").contains("rows of the table are not published yet"));
+    let relay = RelayProcess::start(&fixture, &[]);
+    fixture.wait_published().await;
+    relay.stop_well().await;
+    switch(&fixture, &["message", "--no-wait"]);
+    let relay = RelayProcess::start(&fixture, &["--capture", "message"]);
+    relay.wait_until_it_says("reading the log").await;
+    relay.stop_well().await;
+    client.execute(emit, &[]).await.expect("a message is written");
+    assert!(refused("poll").contains("messages in the log are not published yet"));
+    let relay = RelayProcess::start(&fixture, &["--capture", "message"]);
+    relay.wait_until_it_says("reading the log").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    relay.stop_well().await;
+    switch(&fixture, &["poll"]);
 }

@@ -131,6 +131,8 @@ pub struct Reader {
     send_at: Option<Instant>,
     feedback_at: Instant,
     items: u32,
+    /// Buckets are to be given up.
+    is_ending: bool,
 }
 
 impl Reader {
@@ -163,6 +165,7 @@ impl Reader {
             send_at: None,
             feedback_at: Instant::now() + FEEDBACK_INTERVAL,
             items: 0,
+            is_ending: false,
         }
     }
 
@@ -199,9 +202,8 @@ impl Reader {
 
     /// What is not looked at for every event.
     async fn look_around(&mut self) -> Result<()> {
-        if self.holdings.is_revoked() {
-            return Err(Error::fenced());
-        }
+        // Others poll already: they get the buckets once everything has landed, as in any planned move.
+        self.is_ending |= self.holdings.is_revoked();
         self.look_for_requests().await?;
         if self.parking.wants_quiet() && !self.transaction.is_open {
             self.retry().await?;
@@ -212,7 +214,7 @@ impl Reader {
     /// After the word to stop: at once where there are no ticks, else at the next one, so that a
     /// poller can go on exactly here.
     fn is_over(&mut self) -> bool {
-        if !*self.stop.borrow() {
+        if !*self.stop.borrow() && !self.is_ending {
             return false;
         }
         match &mut self.table {
