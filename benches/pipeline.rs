@@ -45,11 +45,11 @@ impl LendEvent for MemoryRow {
 fn relay(payload: &Arc<[u8]>, headers: Option<&'static str>) {
     let encoder = Encoder::new("outbox.event.{aggregatetype}".parse().expect("a template"));
     let permit = Arc::new(Permit::endless());
+    let make = |reports| Ok(NullProducer::new(reports));
+    let wake = Arc::default();
     let publisher =
-        Publisher::start("bench", BATCHES_MAX, encoder, OnPoison::Park, permit, |reports| {
-            Ok(NullProducer::new(reports))
-        })
-        .expect("a thread can be started");
+        Publisher::start("bench", BATCHES_MAX, encoder, OnPoison::Park, permit, wake, make)
+            .expect("a thread can be started");
     let mut ledger = Ledger::new(Limit { bytes: usize::MAX, batches: BATCHES_MAX });
     ledger.open_page();
     let mut sent = 0;

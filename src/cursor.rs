@@ -60,6 +60,12 @@ impl Cursor {
         Self { from: Arc::new(from), upto: Arc::new(upto), position }
     }
 
+    /// A cursor that has passed exactly what the tick's snapshot sees.
+    pub fn passed(tick: Tick) -> Self {
+        let upto = Arc::new(tick);
+        Self { from: Arc::clone(&upto), position: upto.ceiling, upto }
+    }
+
     /// Everything visible in this snapshot is done.
     pub fn from(&self) -> &Snapshot {
         &self.from.snapshot

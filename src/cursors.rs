@@ -204,6 +204,14 @@ impl CursorStore {
         Ok(rows.iter().map(|row| (bucket(row), restore(row))).collect())
     }
 
+    /// All cursors as they were saved, whoever owns them.
+    ///
+    /// # Errors
+    /// As [`CursorStore::load`], but for the epochs.
+    pub async fn all(&self) -> Result<Vec<Cursor>> {
+        Ok(self.read(None).await?.iter().map(restore).collect())
+    }
+
     /// Reads cursors, all of them without a list, and makes sure that they mean something here.
     async fn read(&self, buckets: Option<&[Bucket]>) -> Result<Vec<Row>> {
         let numbers: Option<Vec<i16>> =

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     History,
     /// The outbox or its control tables are missing, or were made by another version.
     Schema,
+    /// The replication slot or its stream cannot be used as it is.
+    SlotUnusable,
     /// No broker can be reached.
     KafkaUnavailable,
     /// Kafka says no: authentication, authorisation, a property that librdkafka refuses.
@@ -61,6 +63,7 @@ impl ErrorKind {
             Self::Standby => (Disposition::Retry, 4),
             Self::History => (Disposition::Stop, 4),
             Self::Schema => (Disposition::Stop, 6),
+            Self::SlotUnusable => (Disposition::Retry, 4),
             Self::KafkaUnavailable => (Disposition::Retry, 5),
             Self::KafkaRefused => (Disposition::Stop, 5),
             Self::TopicUnavailable => (Disposition::Retry, 5),

@@ -190,6 +190,15 @@ impl Holds {
     }
 }
 
+impl IntoIterator for Holds {
+    type Item = Hold;
+    type IntoIter = hashbrown::hash_map::IntoIter<AggregateKey, i64>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter()
+    }
+}
+
 impl FromIterator<Hold> for Holds {
     fn from_iter<I: IntoIterator<Item = Hold>>(held: I) -> Self {
         let mut holds = Self::default();

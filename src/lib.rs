@@ -32,4 +32,5 @@ pub mod retention;
 pub mod route;
 pub mod shard;
 pub mod snapshot;
+pub mod streamed;
 pub mod tick;

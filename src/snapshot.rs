@@ -78,6 +78,51 @@ impl Snapshot {
         let ended = (below_xmax - first + 1) - (end - start) as u64;
         ended > 0
     }
+
+    /// Whether this one sees every transaction that `other` sees.
+    pub fn covers(&self, other: &Self) -> bool {
+        !self.in_progress.iter().any(|xid| other.sees(*xid))
+            && !other.sees_any(self.xmax, TransactionId::MAX)
+    }
+
+    /// The snapshot that sees what either of the two sees.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let listed = self.in_progress.iter().chain(&other.in_progress).copied();
+        let unseen = listed.filter(|xid| !self.sees(*xid) && !other.sees(*xid)).collect();
+        Self::of_unseen(unseen, self.xmax.max(other.xmax))
+    }
+
+    /// The snapshot that sees what both of them see.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let xmax = self.xmax.min(other.xmax);
+        let listed = self.in_progress.iter().chain(&other.in_progress).copied();
+        Self::of_unseen(listed.filter(|xid| *xid < xmax).collect(), xmax)
+    }
+
+    /// The snapshot that sees these transactions besides.
+    #[must_use]
+    pub fn with(&self, seen: &[TransactionId]) -> Self {
+        let mut seen: Vec<TransactionId> =
+            seen.iter().copied().filter(|xid| !self.sees(*xid)).collect();
+        seen.sort_unstable();
+        let mut unseen = self.in_progress.clone();
+        unseen.retain(|xid| seen.binary_search(xid).is_err());
+        let mut xmax = self.xmax;
+        for xid in seen.into_iter().filter(|xid| *xid >= self.xmax) {
+            unseen.extend(xmax..xid);
+            xmax = xmax.max(xid + 1);
+        }
+        Self::of_unseen(unseen, xmax)
+    }
+
+    fn of_unseen(mut unseen: Vec<TransactionId>, xmax: TransactionId) -> Self {
+        unseen.sort_unstable();
+        unseen.dedup();
+        let xmin = unseen.first().copied().unwrap_or(xmax);
+        Self { xmin, xmax, in_progress: unseen }
+    }
 }
 
 /// The text or the parts do not describe a snapshot.
@@ -118,6 +163,10 @@ impl fmt::Display for Snapshot {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -135,6 +184,35 @@ mod tests {
         let snapshot: Snapshot = "10:20:10,14".parse().unwrap();
         let seen: Vec<u64> = (8..23).filter(|xid| snapshot.sees(*xid)).collect();
         assert_eq!(seen, [8, 9, 11, 12, 13, 15, 16, 17, 18, 19]);
+    }
+
+    fn snapshot() -> impl Strategy<Value = Snapshot> {
+        (3_u64..20, proptest::collection::btree_set(3_u64..30, 0..8)).prop_map(|(ids, open)| {
+            let xmax = ids + 10;
+            Snapshot::of_unseen(open.into_iter().filter(|xid| *xid < xmax).collect(), xmax)
+        })
+    }
+
+    fn seen(snapshot: &Snapshot) -> BTreeSet<u64> {
+        (1..60).filter(|xid| snapshot.sees(*xid)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn snapshots_are_sets(
+            one in snapshot(), other in snapshot(), more in proptest::collection::vec(3_u64..50, 0..6),
+        ) {
+            let both = seen(&one).union(&seen(&other)).copied().collect::<BTreeSet<_>>();
+            prop_assert_eq!(seen(&one.union(&other)), both);
+            let common = seen(&one).intersection(&seen(&other)).copied().collect::<BTreeSet<_>>();
+            prop_assert_eq!(seen(&one.intersection(&other)), common);
+            let added = seen(&one).into_iter().chain(more.iter().copied()).collect::<BTreeSet<_>>();
+            prop_assert_eq!(seen(&one.with(&more)), added);
+            prop_assert_eq!(one.covers(&other), seen(&one).is_superset(&seen(&other)));
+            for made in [one.union(&other), one.intersection(&other), one.with(&more)] {
+                prop_assert_eq!(made.to_string().parse::<Snapshot>().unwrap(), made);
+            }
+        }
     }
 
     #[test]

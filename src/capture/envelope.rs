@@ -102,6 +102,12 @@ impl Envelope {
         }
     }
 
+    /// The bytes of the event's `aggregateid`.
+    #[must_use]
+    pub fn aggregate_id(&self) -> &[u8] {
+        &self.body[self.ends[0]..self.ends[1]]
+    }
+
     /// The length of the whole message.
     #[must_use]
     pub fn size_bytes(&self) -> usize {

@@ -5,6 +5,9 @@
 //! shard then goes back to its saved cursor.
 
 pub mod envelope;
+pub mod mode;
 pub mod pgoutput;
 pub mod poll;
+pub mod slot;
 pub mod ticker;
+pub mod wal;

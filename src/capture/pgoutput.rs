@@ -4,6 +4,8 @@
 //! is allocated is bounded by the input's length. Must not: know a connection, or what an event is.
 //! Fails: with [`DecodeError`], which says what was being read.
 
+use std::ops::Range;
+
 use bytes::{Buf, Bytes};
 use thiserror::Error;
 
@@ -143,15 +145,26 @@ pub struct Tuple {
 
 /// One value of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value<'a> {
+pub enum Value<T> {
     /// No value.
     Null,
     /// A value that was not sent because it did not change.
     Unchanged,
     /// In the type's text form.
-    Text(&'a [u8]),
+    Text(T),
     /// In the type's binary form.
-    Binary(&'a [u8]),
+    Binary(T),
+}
+
+impl<T> Value<T> {
+    fn map<U>(self, into: impl FnOnce(T) -> U) -> Value<U> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Unchanged => Value::Unchanged,
+            Self::Text(value) => Value::Text(into(value)),
+            Self::Binary(value) => Value::Binary(into(value)),
+        }
+    }
 }
 
 impl Tuple {
@@ -168,9 +181,28 @@ impl Tuple {
     }
 
     /// The values, in the order of the columns.
-    pub fn values(&self) -> impl Iterator<Item = Value<'_>> {
+    pub fn values(&self) -> impl Iterator<Item = Value<&[u8]>> {
         let mut rest: &[u8] = &self.values;
         (0..self.columns).map(move |_| next_value(&mut rest).expect("checked when it was read"))
+    }
+
+    /// Where the values lie in [`Tuple::bytes`], for whoever keeps the bytes.
+    pub fn ranges(&self) -> impl Iterator<Item = Value<Range<u32>>> {
+        let end = self.values.as_ptr_range().end.addr();
+        let whole = self.values.len();
+        self.values().map(move |value| {
+            value.map(|bytes| {
+                let start = whole - (end - bytes.as_ptr().addr());
+                let place = |offset| u32::try_from(offset).expect("a message is below 4 GiB");
+                place(start)..place(start + bytes.len())
+            })
+        })
+    }
+
+    /// The whole row as it came.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        &self.values
     }
 }
 
@@ -252,7 +284,7 @@ fn tuple(input: &mut Bytes) -> Result<Tuple, DecodeError> {
     Ok(Tuple { columns, values: input.split_to(length) })
 }
 
-fn next_value<'a>(rest: &mut &'a [u8]) -> Result<Value<'a>, DecodeError> {
+fn next_value<'a>(rest: &mut &'a [u8]) -> Result<Value<&'a [u8]>, DecodeError> {
     match rest.try_get_u8().map_err(|_| DecodeError::Truncated("a row's values"))? {
         b'n' => Ok(Value::Null),
         b'u' => Ok(Value::Unchanged),
@@ -408,10 +440,15 @@ mod tests {
                 let expected = match form {
                     b'n' => Value::Null,
                     b'u' => Value::Unchanged,
-                    b't' => Value::Text(written),
-                    _ => Value::Binary(written),
+                    b't' => Value::Text(&written[..]),
+                    _ => Value::Binary(&written[..]),
                 };
                 prop_assert_eq!(read, expected);
+            }
+            for (read, range) in row.values().zip(row.ranges()) {
+                prop_assert_eq!(read, range.map(|range| {
+                    &row.bytes()[range.start as usize..range.end as usize]
+                }));
             }
         }
 

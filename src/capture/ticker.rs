@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
-use tokio::sync::watch;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_postgres::Statement;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +32,42 @@ pub struct Cadence {
 
 /// At this rate of events the pause is the longest.
 const BUSY_EVENTS_PER_SECOND: f64 = 100_000.0;
+
+/// Who is told of ticks.
+#[derive(Debug)]
+pub enum Audience {
+    /// Those who need the latest only.
+    Latest(watch::Sender<Arc<Tick>>),
+    /// One who needs every tick.
+    Every(mpsc::Sender<Arc<Tick>>),
+}
+
+impl Audience {
+    fn has_gone(&self) -> bool {
+        match self {
+            Self::Latest(ticks) => ticks.is_closed(),
+            Self::Every(ticks) => ticks.is_closed(),
+        }
+    }
+
+    async fn gone(&self) {
+        match self {
+            Self::Latest(ticks) => ticks.closed().await,
+            Self::Every(ticks) => ticks.closed().await,
+        }
+    }
+
+    /// Who needs every tick makes the ticker wait until there is room for it.
+    async fn tell(&self, tick: Arc<Tick>) {
+        match self {
+            Self::Latest(ticks) => {
+                ticks.send_replace(tick);
+            }
+            // Nobody is there any more: the next look notices it.
+            Self::Every(ticks) => drop(ticks.send(tick).await),
+        }
+    }
+}
 
 /// One session that ticks.
 #[derive(Debug)]
@@ -76,26 +112,27 @@ impl Ticker {
         })
     }
 
-    /// Ticks until nobody listens any more.
+    /// Ticks until nobody listens any more; at once whenever it is nudged.
     ///
     /// # Errors
     /// When the connection fails, or the database went back.
-    pub async fn run(mut self, ticks: watch::Sender<Arc<Tick>>) -> Result<()> {
+    pub async fn run(mut self, audience: Audience, nudge: Arc<Notify>) -> Result<()> {
         // While events come, a look of its own whether a tick is due would only cost time.
-        let mut events_came = false;
-        while !ticks.is_closed() {
-            if events_came || self.is_due().await? {
+        let mut is_due = false;
+        while !audience.has_gone() {
+            if is_due || self.is_due().await? {
                 let tick = Arc::new(self.observe().await?);
-                events_came = tick.ceiling != self.last.ceiling;
+                is_due = tick.ceiling != self.last.ceiling;
                 self.adapt(&tick);
                 self.last = Arc::clone(&tick);
-                ticks.send_replace(tick);
+                audience.tell(tick).await;
             } else {
                 self.pause = (self.pause * 2).min(self.cadence.max);
             }
             tokio::select! {
                 () = tokio::time::sleep(self.pause) => {}
-                () = ticks.closed() => {}
+                () = nudge.notified() => is_due = true,
+                () = audience.gone() => {}
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::logging;
 
 mod backlog;
+mod capture;
 mod check;
 mod completions;
 pub mod demo;
@@ -51,6 +52,7 @@ enum Command {
     Check(check::CheckArguments),
     Status(status::StatusArguments),
     Parked(parked::ParkedArguments),
+    Capture(capture::CaptureArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
 }
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Parked(arguments) => parked::run(arguments),
+        Command::Capture(arguments) => capture::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };

@@ -7,6 +7,7 @@
 use std::num::NonZeroU16;
 use std::time::Duration;
 
+use crate::capture::mode::Mode;
 use crate::capture::ticker::Cadence;
 use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;
@@ -22,8 +23,7 @@ pub mod settings;
 pub mod units;
 
 use settings::{
-    AddedHeader, Capture, CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings,
-    Timestamp,
+    AddedHeader, CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings, Timestamp,
 };
 
 /// Everything that `run` works by.
@@ -35,6 +35,8 @@ pub struct Config {
     pub on_promotion: OnPromotion,
     /// The table.
     pub outbox: OutboxName,
+    /// How events are read, if that was said; else as the database says.
+    pub capture: Option<Mode>,
     /// Claim loops in this instance; `None` is one per core.
     pub shards: Option<NonZeroU16>,
     /// Within how many seconds a dead instance's buckets are taken.
@@ -94,6 +96,7 @@ impl Config {
             on_promotion: on_promotion(relay, &database),
             database,
             outbox: outbox(common)?,
+            capture: relay.capture.map(Mode::from),
             shards: relay.shards,
             lease_seconds: lease_seconds(relay)?,
             cadence: cadence(relay)?,
@@ -136,14 +139,6 @@ pub fn outbox(common: &CommonSettings) -> Result<OutboxName> {
 
 /// What this version cannot do is said at once, not when the first event waits.
 fn check_modes(relay: &RelaySettings) -> Result<()> {
-    if let Some(capture @ (Capture::Wal | Capture::Message)) = relay.capture {
-        let name = capture.name();
-        return Err(Error::new(
-            ErrorKind::Config,
-            format!("--capture {name} is not there yet: this version reads by poll only"),
-        )
-        .with_remedy("leave --capture out, or give --capture poll"));
-    }
     if let Some(Delivery::ExactlyOnce) = relay.delivery {
         return Err(Error::new(
             ErrorKind::Config,

@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::units::{ByteSize, Secret, Span, SpanOrZero};
+use crate::capture::mode::Mode;
 
 /// Settings of every command that talks to the database.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -61,7 +62,7 @@ pub struct CommonSettings {
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct RelaySettings {
-    /// Reads events in this way; this version knows poll [default: poll].
+    /// Reads events in this way: poll, wal or message [default: as the database says, poll at first].
     #[arg(
         long,
         env = "POSTRIDER_CAPTURE",
@@ -334,13 +335,12 @@ pub enum Capture {
     Message,
 }
 
-impl Capture {
-    /// As it is typed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Poll => "poll",
-            Self::Wal => "wal",
-            Self::Message => "message",
+impl From<Capture> for Mode {
+    fn from(capture: Capture) -> Self {
+        match capture {
+            Capture::Poll => Self::Poll,
+            Capture::Wal => Self::Wal,
+            Capture::Message => Self::Message,
         }
     }
 }

@@ -137,13 +137,13 @@ pub(super) fn properties(
         // The default takes 128 MB of the heap at the start, for compacted topics of any size.
         "log.cleaner.dedupe.buffer.size=8388608".to_owned(),
     ];
-    lines.extend(more.iter().map(|(name, value)| format!("{name}={}", escape(value))));
+    lines.extend(more.iter().map(|(name, value)| property(name, value)));
     lines.join("\n") + "\n"
 }
 
-/// `java.util.Properties`: a backslash or a line end in a value would end or change it.
-fn escape(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('\n', "\\n")
+/// A line of `java.util.Properties`: a backslash or a line end in a value would end or change it.
+pub(super) fn property(name: &str, value: &str) -> String {
+    format!("{name}={}", value.replace('\\', "\\\\").replace('\n', "\\n"))
 }
 
 #[cfg(test)]

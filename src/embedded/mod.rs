@@ -1,4 +1,4 @@
-//! PostgreSQL and Apache Kafka that the demo, the tests and the load generator start themselves.
+//! PostgreSQL, Apache Kafka and Debezium that the demo, the tests and the load generator start themselves.
 //!
 //! Promises: a server is ready when `start` returns; it listens on 127.0.0.1 only, in a folder of
 //! its own; server and folder are gone when the handle is dropped, and also when this process ends
@@ -14,6 +14,7 @@ mod archive;
 mod broker;
 mod cache;
 mod cluster;
+mod connect;
 mod error;
 mod folder;
 mod guardian;
@@ -32,6 +33,7 @@ mod standby;
 
 pub use broker::Broker;
 pub use cluster::KafkaCluster;
+pub use connect::{Connect, ConnectOptions, Connector};
 pub use error::EmbeddedError;
 pub use host::Host;
 pub use kafka::{Heap, JavaCompiler, Kafka, KafkaOptions, TopicCreation};

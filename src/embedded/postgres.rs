@@ -375,6 +375,8 @@ fn make_cluster(
         ("max_connections", "200"),
         ("max_prepared_transactions", "20"),
         ("wal_level", "logical"),
+        ("max_wal_senders", "40"),
+        ("max_replication_slots", "40"),
         ("shared_buffers", "256MB"),
     ];
     let defaults: Vec<(String, String)> =

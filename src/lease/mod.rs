@@ -74,6 +74,18 @@ impl Terms {
 /// A bucket and the epoch under which it is owned.
 pub type Owned = (Bucket, i64);
 
+/// Silence after which an instance without a session counts as dead for whoever knows no terms.
+const SILENCE_MILLIS: i64 = 2_000;
+
+/// How many instances have a lease and are alive.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn live_instances(connection: &Connection) -> Result<usize> {
+    let live = connection.client().query(LIVE, &[&"", &SILENCE_MILLIS]).await;
+    live.map(|rows| rows.len()).map_err(|cause| classify("look for other instances", cause))
+}
+
 /// One instance's membership of the tier.
 #[derive(Debug)]
 pub struct Lease {

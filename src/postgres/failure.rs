@@ -10,34 +10,37 @@
 use std::error::Error as StdError;
 use std::io;
 
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, ErrorKind};
 
 /// Turns an error of the driver into one of ours. `operation` completes "cannot …".
 pub fn classify(operation: &str, error: tokio_postgres::Error) -> Error {
-    let (kind, cause, remedy) = explain(&error);
-    let classified = Error::new(kind, format!("cannot {operation}: {cause}"));
-    let classified = match remedy {
-        Some(remedy) => classified.with_remedy(remedy),
-        None => classified,
-    };
-    classified.with_source(error)
+    worded(operation, explain(&error)).with_source(error)
 }
 
 /// Kind, cause, remedy.
-type Explanation = (ErrorKind, String, Option<&'static str>);
+pub(super) type Explanation = (ErrorKind, String, Option<&'static str>);
+
+/// The error of an explanation. `operation` completes "cannot …".
+pub(super) fn worded(operation: &str, (kind, cause, remedy): Explanation) -> Error {
+    let error = Error::new(kind, format!("cannot {operation}: {cause}"));
+    match remedy {
+        Some(remedy) => error.with_remedy(remedy),
+        None => error,
+    }
+}
 
 fn explain(error: &tokio_postgres::Error) -> Explanation {
     if let Some(database) = error.as_db_error() {
-        return explain_database(database);
+        let (state, message) = (database.code().code(), database.message());
+        return explain_server(state, message, database.detail());
     }
     if is_tls(error) {
         return explain_tls(error);
     }
     if error.is_closed() {
-        let remedy = "See the server's log for the reason; it was stopped, or the network cut";
-        return (ErrorKind::PostgresUnavailable, "the connection has ended".into(), Some(remedy));
+        return explain_end();
     }
     if let Some(cause) = find_io(error) {
         return explain_io(cause);
@@ -45,23 +48,35 @@ fn explain(error: &tokio_postgres::Error) -> Explanation {
     explain_driver(error)
 }
 
+/// The server, or something before it, has hung up.
+pub(super) fn explain_end() -> Explanation {
+    let remedy = "See the server's log for the reason; it was stopped, or the network cut";
+    (ErrorKind::PostgresUnavailable, "the connection has ended".into(), Some(remedy))
+}
+
+/// We cannot prove who we are, or the server does not.
+pub(super) fn explain_authentication(cause: String) -> Explanation {
+    let remedy = "Set the password in the URL, in PGPASSWORD or in ~/.pgpass";
+    (ErrorKind::PostgresRefused, cause, Some(remedy))
+}
+
+/// Something else than PostgreSQL's protocol was spoken.
+pub(super) fn explain_protocol(cause: String) -> Explanation {
+    let remedy = "Check that host and port are those of a PostgreSQL server, not of a proxy";
+    (ErrorKind::PostgresRefused, cause, Some(remedy))
+}
+
 /// The driver's own refusals have no public kind; their text is their kind.
 fn explain_driver(error: &tokio_postgres::Error) -> Explanation {
     let cause = with_sources(error);
     match error.to_string().as_str() {
-        "authentication error" => (
-            ErrorKind::PostgresRefused,
-            cause,
-            Some("Set the password in the URL, in PGPASSWORD or in ~/.pgpass"),
-        ),
+        "authentication error" => explain_authentication(cause),
         "invalid configuration" | "invalid connection string" => {
             (ErrorKind::Config, cause, Some("Correct --database-url"))
         }
-        "unexpected message from server" | "error parsing response from server" => (
-            ErrorKind::PostgresRefused,
-            cause,
-            Some("Check that host and port are those of a PostgreSQL server, not of a proxy"),
-        ),
+        "unexpected message from server" | "error parsing response from server" => {
+            explain_protocol(cause)
+        }
         "timeout waiting for server" => (
             ErrorKind::PostgresUnavailable,
             cause,
@@ -84,10 +99,20 @@ pub(super) fn is_host_refusal(error: &tokio_postgres::Error) -> bool {
 fn explain_tls(error: &tokio_postgres::Error) -> Explanation {
     let cause = with_sources(error);
     if cause.contains("does not support TLS") {
-        let remedy = "Turn on ssl in the server, or accept an open connection with sslmode=prefer";
-        return (ErrorKind::PostgresRefused, "the server does not offer TLS".into(), Some(remedy));
+        return explain_missing_tls();
     }
-    match find_io(error) {
+    explain_handshake(cause, find_io(error))
+}
+
+/// The server said no when it was asked for encryption.
+pub(super) fn explain_missing_tls() -> Explanation {
+    let remedy = "Turn on ssl in the server, or accept an open connection with sslmode=prefer";
+    (ErrorKind::PostgresRefused, "the server does not offer TLS".into(), Some(remedy))
+}
+
+/// A handshake was begun and failed: over the network, or over a certificate.
+pub(super) fn explain_handshake(cause: String, error: Option<&io::Error>) -> Explanation {
+    match error {
         Some(io) if !io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
             (ErrorKind::PostgresUnavailable, cause, Some("Check the network and the server's log"))
         }
@@ -99,7 +124,8 @@ fn explain_tls(error: &tokio_postgres::Error) -> Explanation {
     }
 }
 
-fn explain_io(error: &io::Error) -> Explanation {
+/// The operating system's error.
+pub(super) fn explain_io(error: &io::Error) -> Explanation {
     let (cause, remedy) = match error.kind() {
         io::ErrorKind::ConnectionRefused => (
             "connection refused".to_owned(),
@@ -125,11 +151,12 @@ fn explain_io(error: &io::Error) -> Explanation {
     (ErrorKind::PostgresUnavailable, cause, Some(remedy))
 }
 
-fn explain_database(error: &DbError) -> Explanation {
-    let (kind, remedy) = judge(error.code().code(), error.message());
-    let mut cause = format!("{} (SQLSTATE {})", error.message(), error.code().code());
+/// The server's own error.
+pub(super) fn explain_server(state: &str, message: &str, detail: Option<&str>) -> Explanation {
+    let (kind, remedy) = judge(state, message);
+    let mut cause = format!("{message} (SQLSTATE {state})");
     if remedy.is_none()
-        && let Some(detail) = error.detail()
+        && let Some(detail) = detail
     {
         cause.push_str(": ");
         cause.push_str(&detail.replace('\n', " "));
@@ -154,6 +181,21 @@ fn judge(state: &str, message: &str) -> (ErrorKind, Option<&'static str>) {
         "42P01" | "3F000" | "42703" => (ErrorKind::Schema, "Run `postrider migrate up`"),
         "42P07" => {
             (ErrorKind::Schema, "Choose another name with --outbox, or rename what is there")
+        }
+        "42704" if message.starts_with("publication") => {
+            (ErrorKind::Schema, "Run `postrider migrate up`")
+        }
+        "42704" if message.starts_with("replication slot") => {
+            (Unavailable, "Find out who dropped the replication slot; it is made again")
+        }
+        "55000" if message.contains("wal_level") => {
+            (Refused, "Set wal_level to logical, and start the server again")
+        }
+        "53400" if message.contains("replication slots") => {
+            (Unavailable, "Drop replication slots of no use, or raise max_replication_slots")
+        }
+        "53300" if message.contains("max_wal_senders") => {
+            (Unavailable, "End replication connections of no use, or raise max_wal_senders")
         }
         "55P03" => (Unavailable, "Another transaction holds a lock; end it, or try again later"),
         "57P03" => (Unavailable, "Wait until the server has started"),
@@ -232,6 +274,31 @@ mod tests {
             ("57P03", "starting up", ErrorKind::PostgresUnavailable, "Wait"),
             ("57P01", "terminating connection", ErrorKind::PostgresUnavailable, "stopped"),
             ("53300", "too many clients", ErrorKind::PostgresUnavailable, "max_connections"),
+            (
+                "53300",
+                "number of requested standby connections exceeds max_wal_senders (currently 10)",
+                ErrorKind::PostgresUnavailable,
+                "raise max_wal_senders",
+            ),
+            (
+                "53400",
+                "all replication slots are in use",
+                ErrorKind::PostgresUnavailable,
+                "max_replication_slots",
+            ),
+            ("42704", "publication \"p\" does not exist", ErrorKind::Schema, "migrate up"),
+            (
+                "42704",
+                "replication slot \"s\" does not exist",
+                ErrorKind::PostgresUnavailable,
+                "dropped",
+            ),
+            (
+                "55000",
+                "logical decoding requires wal_level >= logical",
+                ErrorKind::PostgresRefused,
+                "wal_level",
+            ),
             ("25006", "read-only transaction", ErrorKind::Standby, "primary"),
             (
                 "08P01",
@@ -250,10 +317,10 @@ mod tests {
 
     #[test]
     fn the_rest_is_tried_again_only_where_a_new_session_may_mend_it() {
-        for state in ["08006", "40P01", "57014", "58030", "XX000", "53200"] {
+        for state in ["08006", "40P01", "57014", "58030", "XX000", "53200", "55006"] {
             assert_eq!(judge(state, ""), (ErrorKind::PostgresUnavailable, None), "{state}");
         }
-        for state in ["22P02", "42883", "XX001", "0A000"] {
+        for state in ["22P02", "42883", "42704", "XX001", "0A000"] {
             assert_eq!(judge(state, ""), (ErrorKind::PostgresRefused, None), "{state}");
         }
     }

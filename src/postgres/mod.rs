@@ -11,6 +11,7 @@ mod environment;
 mod failure;
 mod tls;
 mod types;
+mod walsender;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
@@ -21,6 +22,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 pub use config::DatabaseConfig;
 pub use failure::classify;
 pub use types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
+pub use walsender::{Frame, LogStream, ReplyWanted, Walsender, connect_walsender};
 
 use crate::error::{Error, ErrorKind, Result};
 use tls::Attempt;
@@ -60,23 +62,26 @@ impl Drop for Connection {
 pub async fn connect(database: &DatabaseConfig, purpose: &str) -> Result<Connection> {
     let name = database.display_name();
     let opening = open(database, purpose, &name);
-    let connection = match database.patience() {
-        None => opening.await?,
-        Some(patience) => tokio::time::timeout(patience, opening).await.map_err(|_| {
-            Error::new(
-                ErrorKind::PostgresUnavailable,
-                format!("cannot connect to {name}: no answer"),
-            )
+    patiently(database, &name, opening).await
+}
+
+/// Gives an attempt to connect the time that all hosts together may take.
+async fn patiently<T>(
+    database: &DatabaseConfig,
+    name: &str,
+    opening: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(patience) = database.patience() else { return opening.await };
+    tokio::time::timeout(patience, opening).await.map_err(|_| {
+        Error::new(ErrorKind::PostgresUnavailable, format!("cannot connect to {name}: no answer"))
             .with_remedy("Check that the server is up and the network lets you through")
-        })??,
-    };
-    Ok(connection)
+    })?
 }
 
 async fn open(database: &DatabaseConfig, purpose: &str, name: &str) -> Result<Connection> {
     let mut driver = database.driver.clone();
-    driver.application_name(format!("postrider {purpose}"));
-    let attempts = if database.is_local() { &[Attempt::Open][..] } else { database.tls.attempts() };
+    driver.application_name(application_name(purpose));
+    let attempts = attempts(database);
     let (last, first) = attempts.split_last().expect("every mode knows a way");
     for attempt in first {
         match open_once(database, &mut driver, *attempt).await? {
@@ -89,6 +94,16 @@ async fn open(database: &DatabaseConfig, purpose: &str, name: &str) -> Result<Co
     }
     let connection = open_once(database, &mut driver, *last).await?;
     prepare(connection.map_err(|error| failed(name, error))?, name).await
+}
+
+/// What shows in `pg_stat_activity`.
+fn application_name(purpose: &str) -> String {
+    format!("postrider {purpose}")
+}
+
+/// The ways to try, in order.
+fn attempts(database: &DatabaseConfig) -> &'static [Attempt] {
+    if database.is_local() { &[Attempt::Open] } else { database.tls.attempts() }
 }
 
 fn failed(name: &str, error: tokio_postgres::Error) -> Error {

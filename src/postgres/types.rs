@@ -6,6 +6,8 @@
 //!
 //! Source: PostgreSQL, `src/backend/utils/adt/xid8funcs.c`, `pg_snapshot_send` and `pg_snapshot_recv`.
 
+use std::fmt;
+
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
@@ -80,6 +82,13 @@ pub struct Xid8(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
 
+impl fmt::Display for Lsn {
+    /// As PostgreSQL writes it: two halves, in hexadecimal.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:X}/{:X}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
+
 /// A `timestamptz`, in microseconds since 1970-01-01 UTC; infinity is [`i64::MAX`], the other end
 /// [`i64::MIN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +106,7 @@ impl Timestamp {
         }
     }
 
-    fn to_postgres(self) -> i64 {
+    pub(super) fn to_postgres(self) -> i64 {
         match self.0 {
             i64::MIN | i64::MAX => self.0,
             finite => finite.saturating_sub(POSTGRES_EPOCH_MICROS),

@@ -461,7 +461,8 @@ pub(super) fn fetch_all(config: &ClientConfig) -> Result<Metadata> {
 /// A producer that is only there to ask.
 fn asking(config: &ClientConfig) -> Result<KafkaProducer> {
     let (sender, _reports) = crossbeam_channel::bounded(1);
-    let (reports, warnings) = (Reports::new(sender), Arc::new(Warnings::new(WARNING_PAUSE)));
+    let (reports, warnings) =
+        (Reports::new(sender, Arc::default()), Arc::new(Warnings::new(WARNING_PAUSE)));
     let lessons = Arc::new(Lessons::new(&[]));
     KafkaProducer::new("check", config, RecordTimestamp::Send, reports, warnings, lessons)
 }

@@ -128,8 +128,8 @@ impl TopicsBack {
 
 impl Reports {
     /// Reports that go to `sender`, which must have room for one per batch in flight and one more.
-    fn new(sender: Sender<Report>) -> Self {
-        Self { sender, wake: Arc::default(), failed: Arc::default(), topics_back: Arc::default() }
+    fn new(sender: Sender<Report>, wake: Arc<Notify>) -> Self {
+        Self { sender, wake, failed: Arc::default(), topics_back: Arc::default() }
     }
 
     /// A held topic can be used again.
@@ -214,7 +214,8 @@ pub struct Publisher<R> {
 }
 
 impl<R: LendEvent> Publisher<R> {
-    /// Starts the publishing thread; `make` builds the producer on the caller's thread.
+    /// Starts the publishing thread; `make` builds the producer on the caller's thread. Whoever has
+    /// several publishers gives them one `wake`, and waits for all of them at once.
     ///
     /// # Errors
     /// When the producer cannot be built, or the thread not be started.
@@ -224,13 +225,14 @@ impl<R: LendEvent> Publisher<R> {
         encoder: Encoder,
         on_poison: OnPoison,
         permit: Arc<Permit>,
+        wake: Arc<Notify>,
         make: impl FnOnce(Reports) -> Result<P>,
     ) -> Result<Self> {
         let (orders, inlet) = crossbeam_channel::bounded(batches_max + ORDERS_MAX);
         let (sender, reports) = crossbeam_channel::bounded(batches_max + 1);
         let (aside, set_aside) = crossbeam_channel::bounded(batches_max);
-        let back = Reports::new(sender);
-        let (wake, failed) = (Arc::clone(&back.wake), Arc::clone(&back.failed));
+        let back = Reports::new(sender, Arc::clone(&wake));
+        let failed = Arc::clone(&back.failed);
         let (topics_back, held) = (Arc::clone(&back.topics_back), Arc::new(AtomicUsize::new(0)));
         let desk = Desk::new(encoder, on_poison, make(back.clone())?, Arc::clone(&held));
         let thread = std::thread::Builder::new()

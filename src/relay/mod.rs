@@ -26,9 +26,12 @@ use crate::publish::kafka::{self, WARNING_PAUSE, Warnings};
 use crate::publish::lessons::Lessons;
 use crate::publish::settings::{self, ProducerConfig};
 
+mod heal;
+mod log;
 mod session;
 mod steward;
 mod supervise;
+pub(crate) mod turn;
 
 /// The first pause after trouble; each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -104,7 +107,8 @@ impl Relay {
                 (started, pauses) = (true, Pauses::new());
             }
             match ended {
-                Ok(()) => return Ok(()),
+                // Told to stop, or the way of reading was changed.
+                Ok(()) => {}
                 Err(error) if !started || is_final(&error) => return Err(error),
                 Err(error) => self.pause(&error, pauses.next()).await,
             }

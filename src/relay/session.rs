@@ -1,4 +1,4 @@
-//! One session: everything between two troubles with PostgreSQL.
+//! One session: everything between two troubles with PostgreSQL, or two changes of the capture.
 //!
 //! Promises: all parts of a session end before the next begins; a session that was told to stop saves
 //! every cursor and leaves the tier. Must not: know what an event says, or who owns what.
@@ -11,9 +11,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::Relay;
-use super::steward::{Berth, Berths, Steward};
+use super::heal::{Healing, heal};
+use super::steward::{Berth, Berths, ShardBerth, Steward};
 use super::supervise::{ShardContext, supervise};
-use crate::capture::ticker::Ticker;
+use super::turn::{Turn, agree, watch_mode};
+use crate::capture::mode::{CaptureState, Mode, read_state};
+use crate::capture::ticker::{Audience, Ticker};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
@@ -22,21 +25,46 @@ use crate::migrate;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
 use crate::parked::Parked;
-use crate::postgres::connect;
+use crate::postgres::{Connection, connect};
 use crate::publish::permit::Permit;
 use crate::publish::settings::ProducerConfig;
 use crate::retention::{OwnBuckets, Retention, Ring};
+use crate::tick::Tick;
 
 /// How often the figures are logged.
 const FIGURES_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Which task of a session came to its end.
 pub(super) enum Ended {
-    Ticker,
+    /// One that the others can do without.
+    Aide,
+    /// A shard, or the log's reader.
     Shard,
 }
 
-type Tasks = JoinSet<Result<Ended>>;
+pub(super) type Tasks = JoinSet<Result<Ended>>;
+
+/// What every session begins with.
+pub(super) struct Opened {
+    pub(super) outbox: Outbox,
+    pub(super) store: Arc<CursorStore>,
+    pub(super) latest: Arc<Tick>,
+    pub(super) state: CaptureState,
+    /// A session for whatever concerns the capture.
+    pub(super) control: Connection,
+}
+
+/// An instance's place in the tier, and the tasks that keep it.
+pub(super) struct Crew {
+    pub(super) tasks: Tasks,
+    pub(super) steward: Steward,
+    pub(super) permit: Arc<Permit>,
+    pub(super) parked: Arc<Parked>,
+    /// Becomes true when the session is to end well.
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) stop_sender: Arc<watch::Sender<bool>>,
+    store: Arc<CursorStore>,
+}
 
 impl Relay {
     /// One session: from the look at the outbox to the first error that concerns all shards.
@@ -45,66 +73,110 @@ impl Relay {
         producer: &ProducerConfig,
         started: &mut bool,
     ) -> Result<()> {
+        let mut opened = self.open().await?;
+        agree(&mut opened, self.config.capture, *started).await?;
+        match opened.state.mode {
+            Mode::Poll => self.claim_session(opened, producer, None, started).await,
+            Mode::Wal | Mode::Message => self.log_session(opened, producer, started).await,
+        }
+    }
+
+    async fn open(&self) -> Result<Opened> {
         let connection = connect(&self.config.database, "cursors").await?;
         let outbox = migrate::load(connection.client(), &self.config.outbox).await?;
         let store = Arc::new(CursorStore::open(connection, self.config.on_promotion).await?);
         let latest = store.latest_tick().await?;
+        let control = connect(&self.config.database, "capture").await?;
+        let state = read_state(&control).await?;
+        Ok(Opened { outbox, store, latest, state, control })
+    }
+
+    /// Polls the table, until told to stop or until the slot can take over.
+    pub(super) async fn claim_session(
+        &self,
+        opened: Opened,
+        producer: &ProducerConfig,
+        healing: Option<Healing>,
+        started: &mut bool,
+    ) -> Result<()> {
+        let Opened { outbox, store, latest, state, control } = opened;
         let shards = self.shard_count(&outbox)?;
-        let database = &self.config.database;
-        let ticker =
-            Ticker::connect(database, &outbox, self.config.cadence, Arc::clone(&latest)).await?;
-        let terms = Terms::new(self.config.lease_seconds);
-        let parked = Arc::new(Parked::open(connect(database, "parked").await?, &outbox).await?);
-        let lease =
-            Lease::join(connect(database, "lease").await?, &self.name, shards, terms).await?;
+        let (database, cadence) = (&self.config.database, self.config.cadence);
+        let ticker = Ticker::connect(database, &outbox, cadence, Arc::clone(&latest)).await?;
+        let (mut crew, berthed) = self.crew(&outbox, &store, shards).await?;
         *started = true;
 
         let (tick_sender, ticks) = watch::channel(latest);
-        let (own_sender, own) = watch::channel(OwnBuckets::new());
-        let (permit, moved) = (Arc::new(Permit::ended()), Arc::new(Notify::new()));
-        let (berths, berthed): (Vec<Berth>, Vec<_>) =
-            (0..shards).map(|_| Berth::new(&moved)).unzip();
-        let retention =
-            Retention::new(database.clone(), ring(&outbox), own, self.config.replay_window);
+        let nudge = Arc::new(Notify::new());
+        let (audience, nudged) = (Audience::Latest(tick_sender), Arc::clone(&nudge));
+        crew.tasks.spawn(async move { ticker.run(audience, nudged).await.map(|()| Ended::Aide) });
+        let (saved, interval) = (Arc::clone(&store), self.config.save_interval);
+        crew.tasks.spawn(save_regularly(saved, interval));
+        let turn = Turn { mode: state.mode, stop: self.stop.clone(), end: crew.end() };
+        match healing {
+            None => crew.tasks.spawn(watch_mode(turn, control, self.slot_name_to_leave(&state))),
+            Some(healing) => {
+                crew.tasks.spawn(watch_mode(turn, control, None));
+                crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()))
+            }
+        };
         let context = Arc::new(ShardContext {
             config: self.config.clone(),
             producer: producer.clone(),
             outbox,
             shards,
-            store: Arc::clone(&store),
-            parked,
+            store,
+            parked: Arc::clone(&crew.parked),
             lessons: Arc::clone(&self.lessons),
-            permit: Arc::clone(&permit),
+            permit: Arc::clone(&crew.permit),
             ticks,
             warnings: Arc::clone(&self.warnings),
-            stop: self.stop.clone(),
+            stop: crew.stop.clone(),
         });
-        let mut tasks = Tasks::new();
-        tasks.spawn(async move { ticker.run(tick_sender).await.map(|()| Ended::Ticker) });
-        tasks.spawn(save_regularly(Arc::clone(&store), self.config.save_interval));
-        tasks.spawn(async move { match retention.run().await {} });
-        tasks.spawn(log_figures(Arc::clone(&self.monitor)));
         for (index, berth) in berthed.into_iter().enumerate() {
             let gauge = self.monitor.shard(index);
-            tasks.spawn(supervise(Arc::clone(&context), index, berth, gauge));
+            crew.tasks.spawn(supervise(Arc::clone(&context), index, berth, gauge));
         }
         drop(context);
+        crew.work(shards).await
+    }
+
+    /// A slot that polling has no use for, and that would keep the log for ever.
+    fn slot_name_to_leave(&self, state: &CaptureState) -> Option<String> {
+        state.slot.as_ref().map(|slot| slot.name.clone())
+    }
+
+    /// Joins the tier, with a line to each of so many shards.
+    pub(super) async fn crew(
+        &self,
+        outbox: &Outbox,
+        store: &Arc<CursorStore>,
+        shards: usize,
+    ) -> Result<(Crew, Vec<ShardBerth>)> {
+        let database = &self.config.database;
+        let terms = Terms::new(self.config.lease_seconds);
+        let parked = Arc::new(Parked::open(connect(database, "parked").await?, outbox).await?);
+        let lease =
+            Lease::join(connect(database, "lease").await?, &self.name, shards, terms).await?;
+        let (own_sender, own) = watch::channel(OwnBuckets::new());
+        let (permit, moved) = (Arc::new(Permit::ended()), Arc::new(Notify::new()));
+        let (berths, berthed): (Vec<Berth>, Vec<_>) =
+            (0..shards).map(|_| Berth::new(&moved)).unzip();
+        let retention =
+            Retention::new(database.clone(), ring(outbox), own, self.config.replay_window);
+        let mut tasks = Tasks::new();
+        tasks.spawn(async move { match retention.run().await {} });
+        tasks.spawn(log_figures(Arc::clone(&self.monitor)));
+        let (keeper, held) = (Arc::clone(store), Arc::clone(&permit));
         let berths = Berths { berths, moved };
-        let mut steward =
-            Steward::new(lease, terms, &self.name, Arc::clone(&store), berths, permit, own_sender);
-        let ended = tokio::select! {
-            ended = wait_for_shards(&mut tasks, shards) => ended,
-            error = steward.run(&self.stop) => Err(error),
-        };
-        // Nothing of this session, its producers least of all, is left to meet the next.
-        tasks.shutdown().await;
-        ended?;
-        store.save_all().await?;
-        steward.leave().await
+        let steward = Steward::new(lease, terms, &self.name, keeper, berths, held, own_sender);
+        let (stop_sender, stop) = watch::channel(*self.stop.borrow());
+        let (stop_sender, store) = (Arc::new(stop_sender), Arc::clone(store));
+        Ok((Crew { tasks, steward, permit, parked, stop, stop_sender, store }, berthed))
     }
 
     /// As asked for, or one per core and at most one per bucket.
-    fn shard_count(&self, outbox: &Outbox) -> Result<usize> {
+    pub(super) fn shard_count(&self, outbox: &Outbox) -> Result<usize> {
         let buckets = usize::from(outbox.buckets);
         let Some(asked) = self.config.shards.map(|shards| usize::from(shards.get())) else {
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -118,6 +190,26 @@ impl Relay {
             format!("{asked} shards cannot share the {buckets} buckets of this outbox"),
         )
         .with_remedy(format!("set --shards to {buckets} at most, or leave it out")))
+    }
+}
+
+impl Crew {
+    /// By which a task can end the session well.
+    pub(super) fn end(&self) -> Arc<watch::Sender<bool>> {
+        Arc::clone(&self.stop_sender)
+    }
+
+    /// Works until all shards have ended well or something has failed; then ends everything.
+    pub(super) async fn work(mut self, shards: usize) -> Result<()> {
+        let ended = tokio::select! {
+            ended = wait_for_shards(&mut self.tasks, shards) => ended,
+            error = self.steward.run(&self.stop) => Err(error),
+        };
+        // Nothing of this session, its producers least of all, is left to meet the next.
+        self.tasks.shutdown().await;
+        ended?;
+        self.store.save_all().await?;
+        self.steward.leave().await
     }
 }
 
@@ -137,7 +229,7 @@ async fn wait_for_shards(tasks: &mut Tasks, shards: usize) -> Result<()> {
         let ended = tasks.join_next().await.expect("shards are running");
         match ended.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))?? {
             Ended::Shard => running -= 1,
-            Ended::Ticker => {}
+            Ended::Aide => {}
         }
     }
     Ok(())

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::Pauses;
 use super::session::Ended;
 use super::steward::ShardBerth;
 use crate::capture::poll::Poller;
-use crate::config::Config;
+use crate::config::{Config, KafkaConfig};
 use crate::cursors::CursorStore;
 use crate::encode::Encoder;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,7 +26,7 @@ use crate::publish::kafka::{KafkaProducer, Warnings};
 use crate::publish::lessons::Lessons;
 use crate::publish::permit::Permit;
 use crate::publish::settings::ProducerConfig;
-use crate::shard::{BATCHES_MAX, Shard, ShardLimits, Wiring};
+use crate::shard::{BATCHES_MAX, OutgoingRow, Shard, ShardLimits, Wiring};
 use crate::tick::Tick;
 
 /// Everything that a shard needs to be started again.
@@ -94,17 +94,14 @@ impl ShardContext {
     ) -> Result<()> {
         let name = index.to_string();
         let poller = Poller::connect(&self.config.database, &self.outbox, &name).await?;
-        let encoder = Encoder::new(self.config.kafka.topic.clone())
-            .with_created_at(self.config.kafka.created_at_header);
-        let on_poison = self.config.kafka.on_poison.clone();
-        let permit = Arc::clone(&self.permit);
-        let make = |reports| {
-            let config = self.lessons.apply(&self.producer);
-            let timestamp = self.config.kafka.record_timestamp;
-            let (warnings, lessons) = (Arc::clone(&self.warnings), Arc::clone(&self.lessons));
-            KafkaProducer::new(&name, &config, timestamp, reports, warnings, lessons)
+        let kafka = Kafka {
+            config: self.config.kafka.clone(),
+            producer: self.producer.clone(),
+            permit: Arc::clone(&self.permit),
+            warnings: Arc::clone(&self.warnings),
+            lessons: Arc::clone(&self.lessons),
         };
-        let publisher = Publisher::start(&name, BATCHES_MAX, encoder, on_poison, permit, make)?;
+        let publisher = publisher(&kafka, &name, BATCHES_MAX, &Arc::default())?;
         let limits = ShardLimits {
             page_rows: self.config.page_rows,
             in_flight_bytes: (self.config.max_in_flight_bytes / self.shards).max(1),
@@ -122,6 +119,35 @@ impl ShardContext {
         };
         Shard::new(wiring, limits).run().await
     }
+}
+
+/// Everything that a publisher needs to be started.
+pub(super) struct Kafka {
+    pub(super) config: KafkaConfig,
+    pub(super) producer: ProducerConfig,
+    pub(super) permit: Arc<Permit>,
+    pub(super) warnings: Arc<Warnings>,
+    pub(super) lessons: Arc<Lessons>,
+}
+
+/// Starts a publisher with a producer of its own.
+pub(super) fn publisher(
+    kafka: &Kafka,
+    name: &str,
+    batches_max: usize,
+    wake: &Arc<Notify>,
+) -> Result<Publisher<OutgoingRow>> {
+    let encoder =
+        Encoder::new(kafka.config.topic.clone()).with_created_at(kafka.config.created_at_header);
+    let on_poison = kafka.config.on_poison.clone();
+    let make = |reports| {
+        let config = kafka.lessons.apply(&kafka.producer);
+        let timestamp = kafka.config.record_timestamp;
+        let (warnings, lessons) = (Arc::clone(&kafka.warnings), Arc::clone(&kafka.lessons));
+        KafkaProducer::new(name, &config, timestamp, reports, warnings, lessons)
+    };
+    let (permit, wake) = (Arc::clone(&kafka.permit), Arc::clone(wake));
+    Publisher::start(name, batches_max, encoder, on_poison, permit, wake, make)
 }
 
 /// Trouble with Kafka ends one shard's producer; the session with PostgreSQL goes on.

@@ -89,6 +89,26 @@ impl Holdings {
         leaving
     }
 
+    /// Whether anything in hand is to be given up.
+    pub(super) fn is_revoked(&mut self) -> bool {
+        let wanted = self.wanted.borrow_and_update();
+        !self.held.borrow().is_subset(&wanted)
+    }
+
+    /// Takes all of these in hand, as soon as all are wanted.
+    ///
+    /// # Errors
+    /// When nobody deals out buckets any more.
+    pub async fn take_all(&mut self, all: &Buckets) -> Result<(), watch::error::RecvError> {
+        loop {
+            let wanted = self.wanted.borrow_and_update().clone();
+            if wanted == *all && self.join().len() == all.len() {
+                return Ok(());
+            }
+            self.wanted.changed().await?;
+        }
+    }
+
     /// Whether there are buckets to begin with.
     pub(super) fn wants_more(&self) -> bool {
         let held = self.held.borrow();

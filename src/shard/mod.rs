@@ -40,6 +40,7 @@ mod cohorts;
 pub mod holdings;
 mod outgoing;
 mod parking;
+pub mod reader;
 
 use holdings::Holdings;
 use outgoing::Outgoing;

@@ -4,6 +4,7 @@
 //! Must not: know where rows come from or where they go. Fails: never.
 
 use crate::capture::poll::ClaimedRow;
+use crate::capture::wal::LoggedEvent;
 use crate::event::{Event, LendEvent, OwnedEvent};
 
 /// Rows that travel to the publishing thread in one piece, at most.
@@ -18,6 +19,8 @@ const EVENT_OVERHEAD_BYTES: usize = 512;
 pub enum OutgoingRow {
     /// A row of the outbox.
     Claimed(ClaimedRow),
+    /// An event of the log.
+    Logged(LoggedEvent),
     /// A parked event that is tried again.
     Parked(Box<OwnedEvent>),
 }
@@ -27,6 +30,7 @@ impl OutgoingRow {
     pub(super) fn seq(&self) -> i64 {
         match self {
             Self::Claimed(row) => row.seq(),
+            Self::Logged(event) => event.seq(),
             Self::Parked(event) => event.seq,
         }
     }
@@ -34,6 +38,7 @@ impl OutgoingRow {
     fn size_bytes(&self) -> usize {
         match self {
             Self::Claimed(row) => row.size_bytes(),
+            Self::Logged(event) => event.size_bytes(),
             Self::Parked(event) => event.size_bytes(),
         }
     }
@@ -43,13 +48,14 @@ impl LendEvent for OutgoingRow {
     fn event(&self) -> Event<'_> {
         match self {
             Self::Claimed(row) => row.event(),
+            Self::Logged(event) => event.event(),
             Self::Parked(event) => event.event(),
         }
     }
 }
 
 /// Rows that gather for one batch.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Outgoing {
     pub(super) rows: Vec<OutgoingRow>,
     bytes: usize,

@@ -2,7 +2,8 @@
 
 use super::Place;
 
-const COMMANDS: &[&str] = &["run", "migrate", "check", "status", "parked", "completions"];
+const COMMANDS: &[&str] =
+    &["run", "migrate", "check", "status", "parked", "capture", "completions"];
 
 fn help_of(arguments: &[&str]) -> String {
     let answer = Place::new().run(arguments);
@@ -37,6 +38,11 @@ fn every_help_is_at_most_100_columns_wide_and_has_an_example() {
     for command in ["list", "show", "retry", "discard"] {
         let help = help_of(&["parked", command, "--help"]);
         assert!(help.contains("--database-url") && help.contains("Example"), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+    for command in ["show", "switch"] {
+        let help = help_of(&["capture", command, "--help"]);
+        assert!(help.contains("--database-url"), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
     for command in ["up", "print", "status"] {

@@ -89,6 +89,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("repeats", Core, &[]),
     ("route", Core, &[]),
     ("snapshot", Core, &[]),
+    ("streamed", Core, &[]),
     ("tick", Core, &[]),
 ];
 

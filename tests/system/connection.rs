@@ -22,7 +22,7 @@ fn assert_says(error: &Error, kind: ErrorKind, cause: &str, remedy: &str) {
 }
 
 /// The URL with another user and password.
-fn with_user(url: &str, user: &str, password: &str) -> String {
+pub(crate) fn with_user(url: &str, user: &str, password: &str) -> String {
     let (_, server) = url.split_once('@').unwrap();
     format!("postgres://{user}:{password}@{server}")
 }
@@ -68,7 +68,7 @@ pub(crate) async fn a_swallowed_mark_tells_a_pooler(url: &str) {
 }
 
 /// A proxy that overwrites the mark in the startup message, as a pooler would leave it out.
-async fn dropping_proxy(url: &str) -> String {
+pub(crate) async fn dropping_proxy(url: &str) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (head, tail) = url.split_once('@').unwrap();
     let (server, database) = tail.split_once('/').unwrap();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::capture::poll::claim_sql;
-use postrider::capture::ticker::{Cadence, Ticker};
+use postrider::capture::ticker::{Audience, Cadence, Ticker};
 use postrider::cursors::{self, CursorStore, OnPromotion};
 use postrider::error::{Error, ErrorKind};
 use postrider::event::Bucket;
@@ -454,7 +454,7 @@ async fn observed_tick(url: &str, outbox: &Outbox) -> Arc<Tick> {
     let first = Arc::new(Tick::first());
     let ticker = Ticker::connect(&database, outbox, cadence, Arc::clone(&first)).await.unwrap();
     let (sender, mut ticks) = watch::channel(first);
-    let running = tokio::spawn(ticker.run(sender));
+    let running = tokio::spawn(ticker.run(Audience::Latest(sender), Arc::default()));
     tokio::time::timeout(Duration::from_secs(20), ticks.changed()).await.unwrap().unwrap();
     let tick = Arc::clone(&ticks.borrow_and_update());
     drop(ticks);

@@ -57,6 +57,17 @@ on_an_empty_database!(connection:
     hidden_rows_are_an_error,
 );
 
+on_an_empty_database!(log_stream:
+    committed_rows_come_and_confirmed_ones_do_not_come_again,
+    statements_give_rows,
+    the_session_is_ours_and_direct,
+    refusals_are_told_as_elsewhere,
+    a_wait_can_be_given_up,
+    a_confirmation_does_not_wait_for_a_blocked_server,
+    a_sign_of_life_is_asked_for_and_answered,
+    an_ended_session_is_told,
+);
+
 on_an_empty_database!(command_line: status_counts_what_waits, status_stops_counting_early);
 
 on_an_empty_database_with_brokers!(command_line_with_brokers, command_line:

@@ -79,6 +79,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
         database: DatabaseConfig::parse(url)?,
         on_promotion: OnPromotion::Refuse,
         outbox: OutboxName::default(),
+        capture: None,
         shards,
         lease_seconds: DEFAULT_LEASE_SECONDS,
         cadence: Cadence { min: Duration::from_millis(5), max: Duration::from_millis(50) },

@@ -175,7 +175,7 @@ pub(crate) async fn empty_database(name: &str) -> String {
     postgres.url(name)
 }
 
-async fn create_database(admin_url: &str, name: &str) {
+pub(crate) async fn create_database(admin_url: &str, name: &str) {
     let admin = connect(admin_url).await;
     admin.batch_execute(&format!("create database \"{name}\"")).await.expect("the name is free");
 }

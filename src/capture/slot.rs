@@ -1,0 +1,361 @@
+//! The replication slot, its publication, and what is remembered of both in `postrider.capture`.
+//!
+//! Promises: a slot is used only if nothing is missing between what is published and where it begins;
+//! whatever is wrong with it is found before the stream is believed. Must not: read the stream.
+//! Fails: with the connection's error; [`ErrorKind::PostgresRefused`] where rights are missing.
+//!
+//! A slot that is confirmed further than we have delivered skips what lies between without a word
+//! (`START_REPLICATION` in PostgreSQL's documentation of the streaming protocol), as does one that was
+//! dropped and made again, and a publication that lacked the table for a while. Each of these counts
+//! as a slot that is lost.
+
+use tokio_postgres::types::ToSql;
+
+use super::mode::{CaptureState, KnownSlot, Mode, read_state};
+use crate::error::{Error, ErrorKind, Result};
+use crate::outbox::OutboxName;
+use crate::postgres::{Connection, DatabaseConfig, Lsn, PgSnapshot, classify, connect_walsender};
+use crate::snapshot::Snapshot;
+
+const SLOT: &str = include_str!("../../sql/queries/capture_slot.sql");
+const DELIVERED: &str = include_str!("../../sql/queries/capture_delivered.sql");
+const COVERED: &str = include_str!("../../sql/queries/capture_covered.sql");
+const WAITS: &str = include_str!("../../sql/queries/slot_waits.sql");
+const LOOK: &str = include_str!("../../sql/queries/slot_look.sql");
+const DROP: &str = include_str!("../../sql/queries/slot_drop.sql");
+const PUBLICATION_LOOK: &str = include_str!("../../sql/queries/publication_look.sql");
+const PUBLICATION_MAKE: &str = include_str!("../../sql/queries/publication_make.sql");
+const PUBLICATION_MAKE_EMPTY: &str = include_str!("../../sql/queries/publication_make_empty.sql");
+
+/// Slots that follow a failover, and the list of options in parentheses.
+const FAILOVER_VERSION: i32 = 170_000;
+const OPTIONS_VERSION: i32 = 150_000;
+
+/// The slot as the server has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slot {
+    /// There is none of this name.
+    Missing,
+    /// One of this name is not ours.
+    Foreign,
+    /// The server has thrown away what it would need.
+    Lost,
+    /// It can be used.
+    Ready {
+        /// Up to where it has been confirmed.
+        confirmed: Lsn,
+        /// The backend that reads it.
+        reader: Option<i32>,
+        /// What the server keeps for it, in bytes.
+        retained_bytes: i64,
+    },
+}
+
+/// The session that looks after the slot.
+#[derive(Debug)]
+pub struct SlotKeeper {
+    connection: Connection,
+    database: DatabaseConfig,
+    outbox: OutboxName,
+    mode: Mode,
+    name: String,
+    server_version: i32,
+}
+
+impl SlotKeeper {
+    /// Opens the session; nothing is changed yet.
+    ///
+    /// # Errors
+    /// When the connection fails, or the server does not write what logical replication needs.
+    pub async fn open(
+        connection: Connection,
+        database: &DatabaseConfig,
+        outbox: OutboxName,
+        mode: Mode,
+    ) -> Result<Self> {
+        let server = connection
+            .client()
+            .query_one(include_str!("../../sql/queries/slot_server.sql"), &[])
+            .await;
+        let server = server.map_err(|cause| classify("look at the server's log", cause))?;
+        if server.get::<_, &str>("wal_level") != "logical" {
+            let cause = format!(
+                "--capture {} needs wal_level = logical; the server has {}",
+                mode.name(),
+                server.get::<_, &str>("wal_level")
+            );
+            return Err(Error::new(ErrorKind::PostgresRefused, cause).with_remedy(
+                "set wal_level = logical and restart the server, or capture by poll",
+            ));
+        }
+        let (name, server_version) = (server.get("slot_name"), server.get("server_version"));
+        Ok(Self { connection, database: database.clone(), outbox, mode, name, server_version })
+    }
+
+    /// The slot's name: one per database, as slots belong to the whole server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The slot as the server has it.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn look(&self) -> Result<Slot> {
+        let row = self.connection.client().query_opt(LOOK, &[&self.name]).await;
+        let row = row.map_err(|cause| classify("look at the slot", cause))?;
+        Ok(match row {
+            None => Slot::Missing,
+            Some(row) if !row.get::<_, bool>("is_ours") => Slot::Foreign,
+            Some(row) if row.get("is_lost") => Slot::Lost,
+            Some(row) => match row.get::<_, Option<Lsn>>("confirmed_flush_lsn") {
+                Some(confirmed) => Slot::Ready {
+                    confirmed,
+                    reader: row.get("active_pid"),
+                    retained_bytes: row.get::<_, Option<i64>>("retained_bytes").unwrap_or(0),
+                },
+                None => Slot::Lost,
+            },
+        })
+    }
+
+    /// The row of `postrider.capture`.
+    ///
+    /// # Errors
+    /// As [`read_state`].
+    pub async fn state(&self) -> Result<CaptureState> {
+        read_state(&self.connection).await
+    }
+
+    /// What the publication is now; none when it is missing or does not bring all of the outbox.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn publication(&self) -> Result<Option<String>> {
+        let publication = self.mode.publication();
+        let parameters: [&(dyn ToSql + Sync); 2] = [&publication, &self.outbox.quoted()];
+        let row = self.connection.client().query_opt(PUBLICATION_LOOK, &parameters).await;
+        let row = row.map_err(|cause| classify("look at the publication", cause))?;
+        let is_whole =
+            |row: &tokio_postgres::Row| self.mode == Mode::Message || row.get("is_whole");
+        Ok(row.filter(is_whole).map(|row| row.get("fingerprint")))
+    }
+
+    /// Why the stream would not bring everything that is not published yet; none when it would.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn gap(&self, state: &CaptureState) -> Result<Option<Gap>> {
+        let slot = self.look().await?;
+        if slot == Slot::Foreign {
+            return Err(self.foreign());
+        }
+        let Some(known) = state.slot.as_ref().filter(|known| known.name == self.name) else {
+            return Ok(Some(Gap::New));
+        };
+        if self.publication().await?.as_ref() != Some(&known.publication) {
+            return Ok(Some(Gap::Publication));
+        }
+        let begins = state.delivered.unwrap_or(known.lsn);
+        Ok(match slot {
+            Slot::Missing | Slot::Foreign => Some(Gap::Missing),
+            Slot::Lost => Some(Gap::Lost),
+            Slot::Ready { confirmed, .. } if confirmed > begins => Some(Gap::Ahead),
+            Slot::Ready { .. } if state.delivered.is_none() => Some(Gap::Uncovered),
+            Slot::Ready { .. } => None,
+        })
+    }
+
+    fn foreign(&self) -> Error {
+        let cause = format!("a replication slot named {} belongs to something else", self.name);
+        Error::new(ErrorKind::PostgresRefused, cause)
+            .with_remedy(format!("drop it: select pg_drop_replication_slot('{}')", self.name))
+    }
+
+    /// Makes publication and slot anew, in this order. It waits for all older transactions, so the
+    /// table is polled meanwhile.
+    ///
+    /// # Errors
+    /// When rights are missing, somebody reads the slot, or the connection fails.
+    pub async fn make(&self) -> Result<KnownSlot> {
+        let client = self.connection.client();
+        let publication = self.make_publication().await?;
+        if self.look().await? == Slot::Foreign {
+            return Err(self.foreign());
+        }
+        client
+            .execute(DROP, &[&self.name])
+            .await
+            .map_err(|cause| classify("drop the slot", cause))?;
+        let (lsn, snapshot) = self.create().await?;
+        let known = KnownSlot { name: self.name.clone(), snapshot, lsn, publication };
+        let snapshot = PgSnapshot(known.snapshot.clone());
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&known.name, &snapshot, &known.lsn, &known.publication];
+        let noted = client.execute(SLOT, &parameters).await;
+        noted.map_err(|cause| classify("note the slot", cause))?;
+        Ok(known)
+    }
+
+    /// Makes the publication, where it is not there as it should be; gives its fingerprint.
+    ///
+    /// # Errors
+    /// When rights are missing, or the connection fails.
+    pub async fn make_publication(&self) -> Result<String> {
+        if let Some(publication) = self.publication().await? {
+            return Ok(publication);
+        }
+        let name = self.mode.publication();
+        let drop = format!("drop publication if exists {name}");
+        let make = match self.mode {
+            Mode::Message => PUBLICATION_MAKE_EMPTY,
+            Mode::Poll | Mode::Wal => PUBLICATION_MAKE,
+        };
+        let make = make.replace("{publication}", name).replace("{outbox}", &self.outbox.quoted());
+        let made = self.connection.client().batch_execute(&format!("{drop};\n{make}")).await;
+        made.map_err(|cause| {
+            let refused = classify("make the publication", cause);
+            Error::new(refused.kind(), refused.message().to_owned()).with_remedy(format!(
+                "run `postrider capture switch {}` as the owner of the outbox",
+                self.mode.name()
+            ))
+        })?;
+        self.publication().await?.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Schema,
+                format!("the publication {name} does not bring the outbox"),
+            )
+            .with_remedy(format!("drop it: drop publication {name}"))
+        })
+    }
+
+    /// Makes the slot, and says what had committed where it begins.
+    async fn create(&self) -> Result<(Lsn, Snapshot)> {
+        let mut session = connect_walsender(&self.database, "slot").await?;
+        session.query("begin isolation level repeatable read read only").await?;
+        let options = match self.server_version {
+            version if version >= FAILOVER_VERSION => "(snapshot 'use', failover true)",
+            version if version >= OPTIONS_VERSION => "(snapshot 'use')",
+            _ => "USE_SNAPSHOT",
+        };
+        let create = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {options}", self.name);
+        let slot = session.query(&create).await?;
+        let snapshot = session.query("select pg_current_snapshot()").await?;
+        session.query("commit").await?;
+        let (lsn, seen) = (cell(&slot, 1), cell(&snapshot, 0));
+        let read = lsn.and_then(parse_lsn).zip(seen.and_then(parse_snapshot));
+        read.ok_or_else(|| {
+            let cause = format!("a new slot begins at {lsn:?} with the snapshot {seen:?}");
+            Error::new(ErrorKind::SlotUnusable, cause)
+                .with_remedy("see `postrider capture show`; the slot is made again after a pause")
+        })
+    }
+
+    /// Notes that all that had committed where the slot begins is published.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn cover(&self) -> Result<()> {
+        let noted = self.connection.client().execute(COVERED, &[&self.name]).await;
+        noted.map(|_| ()).map_err(|cause| classify("note that the slot is covered", cause))
+    }
+
+    /// For whom the making of the slot waits, if it does.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn waits_for(&self) -> Result<Option<String>> {
+        let row = self.connection.client().query_one(WAITS, &[]).await;
+        let row = row.map_err(|cause| classify("look for whom the slot waits", cause))?;
+        Ok(row.get("who"))
+    }
+
+    /// Notes, on disk, that everything before this place is published.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] when the buckets are another instance's; the connection's error.
+    pub async fn deliver(&self, lsn: Lsn, epoch: i64) -> Result<()> {
+        let noted = self.connection.client().execute(DELIVERED, &[&lsn, &epoch]).await;
+        let noted = noted.map_err(|cause| classify("note what is delivered", cause))?;
+        if noted == 1 { Ok(()) } else { Err(Error::fenced()) }
+    }
+
+    /// How the stream is asked for: what was delivered is not sent again.
+    pub fn start_command(&self, delivered: Lsn) -> String {
+        format!(
+            "START_REPLICATION SLOT {} LOGICAL {delivered} (proto_version '1', publication_names '{}', \
+             binary 'true', messages 'true')",
+            self.name,
+            self.mode.publication()
+        )
+    }
+}
+
+/// Why a stream would not bring everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// No slot was used yet.
+    New,
+    /// It is there; what had committed before it began is not published yet.
+    Uncovered,
+    /// It was dropped.
+    Missing,
+    /// The server has thrown away what it needs.
+    Lost,
+    /// It was confirmed further than we have delivered: advanced, or dropped and made again.
+    Ahead,
+    /// The publication was changed since.
+    Publication,
+}
+
+impl Gap {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::New => "there was no slot yet",
+            Self::Uncovered => "what had committed before the slot began is not published yet",
+            Self::Missing => "the slot is gone",
+            Self::Lost => "the server has thrown away what the slot needs (max_slot_wal_keep_size)",
+            Self::Ahead => "the slot is ahead of what was published: advanced, or made anew",
+            Self::Publication => "the publication is missing or was changed",
+        }
+    }
+}
+
+fn cell(rows: &[Vec<Option<String>>], column: usize) -> Option<&str> {
+    rows.first()?.get(column)?.as_deref()
+}
+
+fn parse_lsn(text: &str) -> Option<Lsn> {
+    let (high, low) = text.split_once('/')?;
+    let part = |text| u64::from_str_radix(text, 16).ok();
+    Some(Lsn(part(high)? << 32 | part(low)?))
+}
+
+/// The snapshot at which a slot begins. Logical decoding makes it, and gives an `xmin` behind `xmax` when
+/// nothing runs: what lies below `xmin` is seen all the same.
+fn parse_snapshot(text: &str) -> Option<Snapshot> {
+    let mut numbers = text.splitn(3, ':');
+    let (xmin, xmax): (u64, u64) = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+    if xmin > xmax { Snapshot::new(xmin, xmin, Vec::new()).ok() } else { text.parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slots_snapshot_may_have_its_xmin_behind_its_xmax() {
+        let parsed = |text| parse_snapshot(text).map(|snapshot| snapshot.to_string());
+        assert_eq!(parsed("11790:11789:").as_deref(), Some("11790:11790:"));
+        assert_eq!(parsed("10:20:11,14").as_deref(), Some("10:20:11,14"));
+        assert_eq!(parsed("10:"), None);
+    }
+
+    #[test]
+    fn places_are_read_as_postgresql_writes_them() {
+        assert_eq!(parse_lsn("1/2E48CE8"), Some(Lsn(0x1_02E4_8CE8)));
+        assert_eq!(parse_lsn("1/2E48CE8").map(|lsn| lsn.to_string()).as_deref(), Some("1/2E48CE8"));
+        assert_eq!(parse_lsn("12"), None);
+    }
+}

@@ -1,0 +1,324 @@
+//! A session that reads the log: one instance does, the others stand by.
+//!
+//! Promises: the stream begins only where nothing is missing before it; a gap is closed from the table
+//! first, where there is one; the slot is confirmed only up to what is saved, and that only up to what
+//! Kafka has. Must not: know what an event says.
+//! Fails: with the first error of either side. Messages whose slot is lost are lost, and are said to be.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::Relay;
+use super::heal::Healing;
+use super::session::{Ended, Opened};
+use super::steward::ShardBerth;
+use super::supervise::{Kafka, publisher};
+use super::turn::{Turn, watch_mode};
+use crate::capture::mode::{KnownSlot, Mode, read_state};
+use crate::capture::slot::{Gap, SlotKeeper};
+use crate::capture::ticker::{Audience, Cadence, Ticker};
+use crate::capture::wal::{LogCapture, Source};
+use crate::cursor::{Cohort, CohortCursor};
+use crate::cursors::{CursorStore, try_lock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Bucket;
+use crate::ledger::Finished;
+use crate::monitor::ShardGauge;
+use crate::outbox::Outbox;
+use crate::parked::Parked;
+use crate::postgres::{DatabaseConfig, Lsn, connect, connect_walsender};
+use crate::publish::kafka::Warnings;
+use crate::shard::BATCHES_MAX;
+use crate::shard::reader::{Course, Landing, Reader, ReaderWiring, TableCourse};
+use crate::tick::Tick;
+
+/// How often an instance that stands by tries to become the reader.
+const STAND_BY_INTERVAL: Duration = Duration::from_millis(500);
+/// Ticks on their way to the reader.
+const TICKS_MAX: usize = 64;
+/// How seldom the place is saved while nothing comes: ticks are the places where it can be.
+const TICK_INTERVAL_MAX: Duration = Duration::from_millis(250);
+
+impl Relay {
+    pub(super) async fn log_session(
+        &self,
+        opened: Opened,
+        producer: &crate::publish::settings::ProducerConfig,
+        started: &mut bool,
+    ) -> Result<()> {
+        let mode = opened.state.mode;
+        *started = true;
+        if !self.become_reader(&opened, mode).await? {
+            return Ok(());
+        }
+        let lock = opened.control;
+        let connection = connect(&self.config.database, "slot").await?;
+        let name = self.config.outbox.clone();
+        let keeper = SlotKeeper::open(connection, &self.config.database, name, mode).await?;
+        let state = keeper.state().await?;
+        let gap = keeper.gap(&state).await?;
+        let opened = Opened { control: lock, state, ..opened };
+        match (gap, mode) {
+            (None, _) => self.stream(opened, keeper, producer).await,
+            (Some(gap), Mode::Wal | Mode::Poll) => {
+                let known = opened.state.slot.clone();
+                let healing = Healing { keeper, gap, known };
+                self.claim_session(opened, producer, Some(healing), started).await
+            }
+            (Some(Gap::New | Gap::Uncovered), Mode::Message) => {
+                keeper.make().await?;
+                keeper.cover().await?;
+                tracing::warn!(
+                    slot = keeper.name(),
+                    "messages are read from the log alone: they cannot be replayed, and what a lost \
+                     slot had kept is lost"
+                );
+                let state = keeper.state().await?;
+                self.stream(Opened { state, ..opened }, keeper, producer).await
+            }
+            (Some(gap), Mode::Message) => Err(messages_lost(&keeper, gap)),
+        }
+    }
+
+    /// Waits for its turn; false when the session is to end before.
+    async fn become_reader(&self, opened: &Opened, mode: Mode) -> Result<bool> {
+        let (mut stop, mut said) = (self.stop.clone(), false);
+        loop {
+            if try_lock(&opened.control).await? {
+                return Ok(true);
+            }
+            if !std::mem::replace(&mut said, true) {
+                tracing::info!("another instance reads the log; standing by");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(STAND_BY_INTERVAL) => {}
+                _ = stop.changed() => return Ok(false),
+            }
+            if read_state(&opened.control).await?.mode != mode {
+                return Ok(false);
+            }
+        }
+    }
+
+    async fn stream(
+        &self,
+        opened: Opened,
+        keeper: SlotKeeper,
+        producer: &crate::publish::settings::ProducerConfig,
+    ) -> Result<()> {
+        let Opened { outbox, store, latest, state, control } = opened;
+        let shards = self.shard_count(&outbox)?;
+        let (mut crew, mut berthed) = self.crew(&outbox, &store, 1).await?;
+        let turn = Turn { mode: state.mode, stop: self.stop.clone(), end: crew.end() };
+        crew.tasks.spawn(watch_mode(turn, control, None));
+        let (landed_sender, landed) = watch::channel(None);
+        let (saved_sender, saved) = watch::channel(Lsn(0));
+        let known = state.slot.ok_or_else(|| {
+            Error::new(ErrorKind::SlotUnusable, "the slot was given up meanwhile")
+        })?;
+        let keeper = Arc::new(keeper);
+        let buckets: Vec<Bucket> = (0..outbox.buckets).map(Bucket).collect();
+        let saver = Saver {
+            keeper: Arc::clone(&keeper),
+            store: Arc::clone(&store),
+            known,
+            cohort: buckets.iter().copied().collect(),
+            interval: self.config.save_interval,
+        };
+        crew.tasks.spawn(saver.run(landed, saved_sender));
+        let ticks = match state.mode {
+            Mode::Message => None,
+            Mode::Poll | Mode::Wal => {
+                Some(self.spawn_ticker(&mut crew.tasks, &outbox, latest).await?)
+            }
+        };
+        let berth = berthed.pop().expect("there is one berth");
+        let kafka = Kafka {
+            config: self.config.kafka.clone(),
+            producer: producer.clone(),
+            permit: Arc::clone(&crew.permit),
+            warnings: Arc::clone(&self.warnings),
+            lessons: Arc::clone(&self.lessons),
+        };
+        let task = ReaderTask {
+            database: self.config.database.clone(),
+            in_flight_bytes: self.config.max_in_flight_bytes,
+            source: if ticks.is_some() { Source::Table(outbox) } else { Source::Messages },
+            shards,
+            keeper,
+            store,
+            parked: Arc::clone(&crew.parked),
+            warnings: Arc::clone(&self.warnings),
+            gauge: self.monitor.shard(0),
+            stop: crew.stop.clone(),
+            buckets,
+            berth,
+            kafka,
+        };
+        crew.tasks.spawn(task.run(Course { landed: landed_sender, saved }, ticks));
+        crew.work(1).await
+    }
+
+    async fn spawn_ticker(
+        &self,
+        tasks: &mut super::session::Tasks,
+        outbox: &Outbox,
+        latest: Arc<Tick>,
+    ) -> Result<Ticks> {
+        // Latency does not depend on ticks here: they only say where a place can be saved.
+        let min = self.config.save_interval;
+        let cadence = Cadence { min, max: min.max(TICK_INTERVAL_MAX) };
+        let ticker = Ticker::connect(&self.config.database, outbox, cadence, latest).await?;
+        let (sender, ticks) = mpsc::channel(TICKS_MAX);
+        let nudge = Arc::new(Notify::new());
+        let nudged = Arc::clone(&nudge);
+        tasks.spawn(async move {
+            ticker.run(Audience::Every(sender), nudged).await.map(|()| Ended::Aide)
+        });
+        Ok(Ticks { ticks, nudge })
+    }
+}
+
+/// The ticks of this session.
+struct Ticks {
+    ticks: mpsc::Receiver<Arc<Tick>>,
+    nudge: Arc<Notify>,
+}
+
+/// Everything that a reader needs once all buckets are its own.
+struct ReaderTask {
+    database: DatabaseConfig,
+    in_flight_bytes: usize,
+    source: Source,
+    shards: usize,
+    keeper: Arc<SlotKeeper>,
+    store: Arc<CursorStore>,
+    parked: Arc<Parked>,
+    warnings: Arc<Warnings>,
+    gauge: Arc<ShardGauge>,
+    stop: watch::Receiver<bool>,
+    buckets: Vec<Bucket>,
+    berth: ShardBerth,
+    kafka: Kafka,
+}
+
+impl ReaderTask {
+    async fn run(self, course: Course, ticks: Option<Ticks>) -> Result<Ended> {
+        let (mut holdings, mut stop) = (self.berth.holdings(), self.stop.clone());
+        let all: BTreeSet<Bucket> = self.buckets.iter().copied().collect();
+        let waited = Instant::now();
+        tokio::select! {
+            taken = holdings.take_all(&all) => taken.map_err(|_| {
+                Error::new(ErrorKind::Internal, "the steward of the log's reader has ended")
+            })?,
+            _ = stop.wait_for(|stop| *stop) => return Ok(Ended::Shard),
+        }
+        tracing::debug!(waited = ?waited.elapsed(), "all buckets are in hand");
+        // Whoever had the buckets before can move nothing from here on.
+        let state = self.keeper.state().await?;
+        if let Some(gap) = self.keeper.gap(&state).await? {
+            return Err(Error::new(ErrorKind::SlotUnusable, gap.words()));
+        }
+        let begins = state.delivered.expect("without a gap it was noted what is delivered");
+        let table = match ticks {
+            None => None,
+            Some(Ticks { ticks, nudge }) => {
+                let cursors = self.store.load(&self.buckets).await?;
+                Some(TableCourse { cursors, ticks, nudge })
+            }
+        };
+        let capture = self.start_stream(begins).await?;
+        tracing::info!(slot = self.keeper.name(), shards = self.shards, "reading the log");
+        let wake = Arc::new(Notify::new());
+        let publishers = (0..self.shards)
+            .map(|shard| publisher(&self.kafka, &shard.to_string(), BATCHES_MAX, &wake))
+            .collect::<Result<Vec<_>>>()?;
+        let wiring = ReaderWiring {
+            capture,
+            begins,
+            publishers,
+            wake,
+            store: self.store,
+            parked: self.parked,
+            warnings: self.warnings,
+            holdings,
+            buckets: self.buckets,
+            stop: self.stop,
+            course,
+            table,
+            gauge: self.gauge,
+        };
+        Reader::new(wiring, self.in_flight_bytes).run().await.map(|()| Ended::Shard)
+    }
+
+    async fn start_stream(&self, begins: Lsn) -> Result<LogCapture> {
+        let session = connect_walsender(&self.database, "reader").await?;
+        let stream = session.stream(&self.keeper.start_command(begins)).await.map_err(unusable)?;
+        Ok(LogCapture::new(stream, self.source.clone()))
+    }
+}
+
+/// Whatever the server says of a stream, the next session looks at the slot and knows what to do.
+fn unusable(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::PostgresUnavailable | ErrorKind::Config => error,
+        _ => Error::new(ErrorKind::SlotUnusable, error.message().to_owned()).with_source(error),
+    }
+}
+
+fn messages_lost(keeper: &SlotKeeper, gap: Gap) -> Error {
+    Error::new(
+        ErrorKind::History,
+        format!("messages since the last one that was published are lost: {}", gap.words()),
+    )
+    .with_remedy(format!(
+        "run `postrider capture switch message --accept-loss` to begin anew with a slot {}",
+        keeper.name()
+    ))
+}
+
+/// Saves how far the stream has led.
+struct Saver {
+    keeper: Arc<SlotKeeper>,
+    store: Arc<CursorStore>,
+    known: KnownSlot,
+    cohort: Cohort,
+    interval: Duration,
+}
+
+impl Saver {
+    async fn run(
+        self,
+        mut landed: watch::Receiver<Option<Landing>>,
+        saved: watch::Sender<Lsn>,
+    ) -> Result<Ended> {
+        while landed.changed().await.is_ok() {
+            let landing = landed.borrow_and_update().clone();
+            if let Some(Landing { place, cursor }) = landing {
+                self.save(place, cursor).await?;
+                saved.send_replace(place);
+            }
+            tokio::time::sleep(self.interval).await;
+        }
+        Ok(Ended::Aide)
+    }
+
+    /// In this order: a publication that lacked the outbox for a while has let rows pass unseen, the
+    /// cursors must not. What is saved is on disk before the slot learns of it.
+    async fn save(&self, place: Lsn, cursor: Option<crate::cursor::Cursor>) -> Result<()> {
+        if self.keeper.publication().await?.as_ref() != Some(&self.known.publication) {
+            return Err(Error::new(ErrorKind::SlotUnusable, Gap::Publication.words()));
+        }
+        if let Some(cursor) = cursor {
+            let place = CohortCursor { cohort: Arc::clone(&self.cohort), cursor };
+            self.store.note(&Finished { place, events: 1, parked: 0 });
+            self.store.save_all().await?;
+        }
+        let owned = self.store.owned();
+        let epoch = owned.iter().find(|(bucket, _)| *bucket == Bucket(0)).map(|(_, epoch)| *epoch);
+        self.keeper.deliver(place, epoch.ok_or_else(Error::fenced)?).await
+    }
+}

@@ -1,0 +1,95 @@
+//! How events are read: what was asked for, what the database says, and when that changes.
+//!
+//! Promises: all instances read in the one way that `postrider.capture` names; when it changes, a session
+//! ends well, so that the next begins exactly where it stopped. Must not: read an event.
+//! Fails: with [`ErrorKind::Config`] where a flag and running instances disagree; with the connection's
+//! error.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::session::{Ended, Opened};
+use crate::capture::mode::{Mode, change_mode, check_change, leave_slot, read_state};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lease::live_instances;
+use crate::postgres::Connection;
+
+/// How often an instance looks whether the way of reading was changed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An instance that has died is known to be dead within this.
+const DEAD_WITHIN: Duration = Duration::from_secs(3);
+
+/// What ends a session well.
+pub(super) struct Turn {
+    /// How this session reads.
+    pub(super) mode: Mode,
+    /// The word of the whole process.
+    pub(super) stop: watch::Receiver<bool>,
+    /// The word of this session.
+    pub(super) end: Arc<watch::Sender<bool>>,
+}
+
+/// Makes the flag and the database agree. The first instance may change the way; afterwards only
+/// `postrider capture switch` does, and all follow.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when other instances read in another way than the flag asks for.
+pub(super) async fn agree(opened: &mut Opened, asked: Option<Mode>, started: bool) -> Result<()> {
+    let now = opened.state.mode;
+    let Some(asked) = asked.filter(|asked| *asked != now && !started) else { return Ok(()) };
+    let live = wait_for_the_dead(&opened.control).await?;
+    if live > 0 {
+        let cause = format!(
+            "--capture {} does not fit: {live} running instances read by {}",
+            asked.name(),
+            now.name()
+        );
+        let remedy =
+            format!("run `postrider capture switch {}`, or leave --capture out", asked.name());
+        return Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy));
+    }
+    check_change(&opened.control, now, asked).await?;
+    change_mode(&opened.control, now, asked).await?;
+    tracing::info!(before = now.name(), now = asked.name(), "the way of reading was changed");
+    opened.state = read_state(&opened.control).await?;
+    Ok(())
+}
+
+/// One that has just died counts as alive for a moment.
+async fn wait_for_the_dead(control: &Connection) -> Result<usize> {
+    let patience = Instant::now() + DEAD_WITHIN;
+    loop {
+        let live = live_instances(control).await?;
+        if live == 0 || Instant::now() > patience {
+            return Ok(live);
+        }
+        tokio::time::sleep(LOOK_INTERVAL / 4).await;
+    }
+}
+
+/// Ends the session when the process is to stop, or the way of reading was changed. A slot that is of
+/// no use any more is dropped as soon as nobody reads it.
+pub(super) async fn watch_mode(
+    mut turn: Turn,
+    control: Connection,
+    mut left: Option<String>,
+) -> Result<Ended> {
+    loop {
+        tokio::select! {
+            _ = turn.stop.changed() => {}
+            () = tokio::time::sleep(LOOK_INTERVAL) => {
+                if let Some(slot) = &left && leave_slot(&control, slot).await? {
+                    tracing::info!(slot, "the slot that is not read any more was dropped");
+                    left = None;
+                }
+            }
+        }
+        if *turn.stop.borrow() || read_state(&control).await?.mode != turn.mode {
+            turn.end.send_replace(true);
+            return Ok(Ended::Aide);
+        }
+    }
+}

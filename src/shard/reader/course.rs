@@ -1,0 +1,126 @@
+//! How far the stream has led, and what of it can be saved.
+//!
+//! Promises: a place is handed on with the cursor that says the same. Must not: read the stream, or save.
+//! Fails: never.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::capture::wal::Lsn;
+use crate::cursor::Cursor;
+use crate::event::Bucket;
+use crate::streamed::Streamed;
+use crate::tick::Tick;
+
+/// Ticks that wait for their page.
+const TICKS_MAX: usize = 64;
+
+/// How far the stream has led.
+#[derive(Clone, Debug)]
+pub struct Landing {
+    /// Everything that committed before it is published or parked.
+    pub place: Lsn,
+    /// The same as a cursor of all buckets, where ticks come.
+    pub cursor: Option<Cursor>,
+}
+
+/// The line between the reader and whoever saves and confirms.
+#[derive(Debug)]
+pub struct Course {
+    /// How far everything has landed.
+    pub landed: watch::Sender<Option<Landing>>,
+    /// How far that is saved.
+    pub saved: watch::Receiver<Lsn>,
+}
+
+/// Cursors and ticks, where the stream is a table's.
+#[derive(Debug)]
+pub struct TableCourse {
+    /// Where each bucket stands; what it has passed is not sent again.
+    pub cursors: Vec<(Bucket, Cursor)>,
+    /// Every tick, in order.
+    pub ticks: mpsc::Receiver<Arc<Tick>>,
+    /// Asks for a tick at once.
+    pub nudge: Arc<Notify>,
+}
+
+/// What the stream has led to, where it is a table's.
+#[derive(Debug)]
+pub(super) struct Table {
+    passed: HashMap<Bucket, Cursor>,
+    /// Transactions from here on were passed by no cursor.
+    horizon: u64,
+    pub(super) streamed: Streamed,
+    ticks: mpsc::Receiver<Arc<Tick>>,
+    waiting: VecDeque<Arc<Tick>>,
+    /// Places of ticks that are not there yet.
+    pub(super) landed: VecDeque<(u64, Lsn)>,
+    pub(super) near: u64,
+    nudge: Option<Arc<Notify>>,
+}
+
+impl Table {
+    pub(super) fn new(course: TableCourse) -> Self {
+        let TableCourse { cursors, ticks, nudge } = course;
+        let streamed = Streamed::new(cursors.iter().map(|(_, cursor)| cursor));
+        let horizon = |cursor: &Cursor| cursor.from().xmax().max(cursor.upto().snapshot.xmax());
+        let latest = cursors.iter().map(|(_, cursor)| cursor.upto().next).max();
+        Self {
+            horizon: cursors.iter().map(|(_, cursor)| horizon(cursor)).max().unwrap_or_default(),
+            passed: cursors.into_iter().collect(),
+            streamed,
+            ticks,
+            waiting: VecDeque::new(),
+            landed: VecDeque::new(),
+            near: latest.unwrap_or_default(),
+            nudge: Some(nudge),
+        }
+    }
+
+    pub(super) fn has_passed(&self, bucket: Bucket, txid: u64, seq: i64) -> bool {
+        txid < self.horizon
+            && self.passed.get(&bucket).is_some_and(|cursor| cursor.has_passed(txid, seq))
+    }
+
+    /// Whether nothing was streamed since the last tick, and that one is handed on.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.landed.is_empty() && !self.streamed.has_recent()
+    }
+
+    /// Asks once.
+    pub(super) fn ask_for_tick(&mut self) {
+        if let Some(nudge) = self.nudge.take() {
+            nudge.notify_one();
+        }
+    }
+
+    /// The next tick whose page is done and which is known. Ticks of a session before this one are in
+    /// the stream, too; nobody tells of them again.
+    pub(super) fn next_landing(&mut self) -> Option<Landing> {
+        while let Some((number, place)) = self.landed.front().copied() {
+            self.take_ticks();
+            while self.waiting.front().is_some_and(|tick| tick.next < number) {
+                self.waiting.pop_front();
+            }
+            let tick = self.waiting.front()?;
+            self.landed.pop_front();
+            if tick.next == number {
+                let cursor = Some(self.streamed.cursor_at(tick));
+                self.waiting.pop_front();
+                return Some(Landing { place, cursor });
+            }
+        }
+        None
+    }
+
+    fn take_ticks(&mut self) {
+        while self.waiting.len() < TICKS_MAX
+            && let Ok(tick) = self.ticks.try_recv()
+        {
+            self.waiting.push_back(tick);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Parked events of a stream: who holds them, and how they are tried again.
+//!
+//! Promises: as `super::super::parking`; each publisher holds its own aggregates alone.
+//! Must not: try anything again while something is in flight. Fails: as [`Reader::run`].
+
+use super::Reader;
+use crate::error::Result;
+use crate::event::LendEvent;
+use crate::hold::{AggregateKey, Hold, Holds};
+use crate::parked::Piece;
+use crate::publish::{Batch, Publisher};
+use crate::shard::outgoing::{Outgoing, OutgoingRow};
+
+impl Reader {
+    /// Each publisher holds its own aggregates, and looks after its own topics.
+    pub(super) fn renew(&self, holds: Holds, topics: &[String]) {
+        let mut dealt: Vec<Vec<Hold>> = self.publishers.iter().map(|_| Vec::new()).collect();
+        for hold in holds {
+            dealt[self.shard_of(hold.0.aggregate_id.as_bytes())].push(hold);
+        }
+        for (publisher, holds) in self.publishers.iter().zip(dealt) {
+            publisher.renew(holds.into_iter().collect(), topics.to_vec());
+        }
+    }
+
+    pub(super) async fn look_for_requests(&mut self) -> Result<()> {
+        let back: Vec<String> = self.publishers.iter().flat_map(Publisher::topics_back).collect();
+        if back.is_empty() && self.parking.next_look().is_none() {
+            return Ok(());
+        }
+        self.parking.look(back, &self.buckets).await
+    }
+
+    /// Sends parked events that were asked for, between two transactions.
+    pub(super) async fn retry(&mut self) -> Result<()> {
+        self.end_page(None).await?;
+        self.wait_until_landed().await?;
+        let (topics, Piece { requests, events, rest }) =
+            self.parking.begin_retry(&self.buckets).await?;
+        let keys: Vec<AggregateKey> = requests.into_iter().map(|(_, key)| key).collect();
+        for publisher in &self.publishers {
+            publisher.resume(topics.clone(), keys.clone());
+        }
+        let mut outgoing: Vec<Outgoing> =
+            self.publishers.iter().map(|_| Outgoing::default()).collect();
+        for event in events {
+            let shard = self.shard_of(event.event().aggregate_id.as_bytes());
+            if outgoing[shard].push(OutgoingRow::Parked(Box::new(event))) {
+                self.send_parked(shard, &mut outgoing[shard]).await?;
+            }
+        }
+        for (shard, outgoing) in outgoing.iter_mut().enumerate() {
+            self.send_parked(shard, outgoing).await?;
+        }
+        for hold in rest {
+            self.publishers[self.shard_of(hold.0.aggregate_id.as_bytes())].hold(vec![hold]);
+        }
+        let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
+        self.parking.all_sent(&owned).await
+    }
+
+    async fn send_parked(&mut self, shard: usize, outgoing: &mut Outgoing) -> Result<()> {
+        if outgoing.rows.is_empty() {
+            return Ok(());
+        }
+        self.wait_for_room().await?;
+        let (rows, bytes) = outgoing.take();
+        let number = self.ledger.add_batch(rows.len() as u64, bytes);
+        self.parking.retries(number, rows.iter().map(OutgoingRow::seq).collect());
+        self.publishers[shard].send(Batch { number, rows });
+        Ok(())
+    }
+}
