@@ -62,7 +62,11 @@ impl Streamed {
     }
 
     /// The cursor at the commit of this tick, which was marked. Ticks come in their order.
+    ///
+    /// # Panics
+    /// When the tick was not marked: what came behind it would count as passed.
     pub fn cursor_at(&mut self, tick: &Tick) -> Cursor {
+        assert!(self.marks.iter().any(|mark| mark.tick == tick.next), "the tick was streamed");
         while let Some(mark) = self.marks.pop_front() {
             self.passed = self.passed.with(&mark.brought);
             if mark.tick == tick.next {

@@ -25,6 +25,8 @@ pub use crate::postgres::{Lsn, ReplyWanted};
 pub const EVENT_PREFIX: &str = "postrider.outbox";
 /// The prefix of the ticks' messages.
 const TICK_PREFIX: &str = "postrider.tick";
+/// So much of a message that is no event is shown.
+const HEAD_SAID_BYTES: usize = 32;
 /// The first byte of a `jsonb` value in binary form.
 const JSONB_VERSION_BYTES: usize = 1;
 /// `jsonb`'s object identifier, in `pg_type.dat`.
@@ -147,7 +149,7 @@ impl Decoder {
                 Some(None) | None => LogItem::Other,
             },
             Message::Logical { scope, prefix, content, .. } => {
-                self.logical(start, scope, &prefix, content)?
+                self.logical(start, scope, &prefix, content)
             }
             Message::Ignored(_) => LogItem::Other,
         })
@@ -164,25 +166,10 @@ impl Decoder {
     }
 
     /// A message that is not bound to its transaction would come although that is rolled back.
-    fn logical(
-        &mut self,
-        start: Lsn,
-        scope: Scope,
-        prefix: &Name,
-        content: Bytes,
-    ) -> Result<LogItem> {
-        Ok(match (scope, prefix.as_str(), &self.source) {
+    fn logical(&mut self, start: Lsn, scope: Scope, prefix: &Name, content: Bytes) -> LogItem {
+        match (scope, prefix.as_str(), &self.source) {
             (Scope::Transactional, TICK_PREFIX, _) => LogItem::Tick,
-            (Scope::Transactional, EVENT_PREFIX, Source::Messages) => {
-                let envelope = envelope::decode(content).map_err(|cause| {
-                    Error::new(
-                        ErrorKind::Schema,
-                        format!("the message at {start} is no event: {cause}"),
-                    )
-                    .with_remedy("write messages by postrider.emit or postrider.event_message")
-                })?;
-                LogItem::Event(LoggedEvent::Message(envelope, self.place(start)))
-            }
+            (Scope::Transactional, EVENT_PREFIX, Source::Messages) => self.event(start, content),
             (Scope::Immediate, EVENT_PREFIX, Source::Messages) => {
                 tracing::warn!(
                     lsn = %start,
@@ -191,7 +178,26 @@ impl Decoder {
                 LogItem::Other
             }
             _ => LogItem::Other,
-        })
+        }
+    }
+
+    /// Anybody may write under the prefix. What is no event has no aggregate to be parked with, and
+    /// must not stop all others: it is said and passed over.
+    fn event(&mut self, start: Lsn, content: Bytes) -> LogItem {
+        let head = content.slice(..content.len().min(HEAD_SAID_BYTES));
+        match envelope::decode(content) {
+            Ok(envelope) => LogItem::Event(LoggedEvent::Message(envelope, self.place(start))),
+            Err(cause) => {
+                tracing::error!(
+                    lsn = %start,
+                    begins = ?head,
+                    %cause,
+                    remedy = "write messages by postrider.emit or postrider.event_message",
+                    "a message under the prefix postrider.outbox is no event; it is not published"
+                );
+                LogItem::Other
+            }
+        }
     }
 
     /// The order of writing: one record of the log may bring several messages.

@@ -168,6 +168,11 @@ async fn rows_and_messages_are_not_mixed_up() {
     relay.wait_until_it_says("reading the log").await;
     relay.stop_well().await;
     client.execute(emit, &[]).await.expect("a message is written");
+    // Neither is an event, and neither stops the others.
+    for stray in ["true, 'postrider.outbox', 'garbage'", "false, 'postrider.outbox', 'early'"] {
+        let write = format!("select pg_logical_emit_message({stray})");
+        client.batch_execute(&write).await.expect("anybody may write it");
+    }
     assert!(refused("poll").contains("messages in the log are not published yet"));
     let relay = RelayProcess::start(&fixture, &["--capture", "message"]);
     relay.wait_until_it_says("reading the log").await;
