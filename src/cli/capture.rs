@@ -249,6 +249,11 @@ async fn switch(place: &Place, arguments: &SwitchArguments) -> Result<ExitCode> 
         output::answer("the lost slot is forgotten; a relay that starts now makes a new one")?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let (Some(keeper), Mode::Message) = (&keeper, to) {
+        // What is written before there is a slot is never read.
+        keeper.make().await?;
+        output::answer("the slot is there")?;
+    }
     if !change_mode(&place.connection, from, to).await? {
         return Err(Error::new(ErrorKind::Config, "somebody else has switched at the same time")
             .with_remedy("look at `postrider capture show`"));

@@ -68,8 +68,10 @@ impl Relay {
                 let healing = Healing { keeper, gap, known };
                 self.claim_session(opened, producer, Some(healing), started).await
             }
-            (Some(Gap::New | Gap::Uncovered), Mode::Message) => {
-                keeper.make().await?;
+            (Some(gap @ (Gap::New | Gap::Uncovered)), Mode::Message) => {
+                if gap == Gap::New {
+                    keeper.make().await?;
+                }
                 keeper.cover().await?;
                 tracing::warn!(
                     slot = keeper.name(),

@@ -74,7 +74,7 @@ impl Relay {
         started: &mut bool,
     ) -> Result<()> {
         let mut opened = self.open().await?;
-        agree(&mut opened, self.config.capture, *started).await?;
+        agree(&mut opened, &self.config.database, self.config.capture, *started).await?;
         match opened.state.mode {
             Mode::Poll => self.claim_session(opened, producer, None, started).await,
             Mode::Wal | Mode::Message => self.log_session(opened, producer, started).await,

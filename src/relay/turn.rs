@@ -12,9 +12,10 @@ use tokio::sync::watch;
 
 use super::session::{Ended, Opened};
 use crate::capture::mode::{Mode, change_mode, check_change, leave_slot, read_state};
+use crate::capture::slot::SlotKeeper;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::live_instances;
-use crate::postgres::Connection;
+use crate::postgres::{Connection, DatabaseConfig, connect};
 
 /// How often an instance looks whether the way of reading was changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,7 +38,12 @@ pub(super) struct Turn {
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when other instances read in another way than the flag asks for.
-pub(super) async fn agree(opened: &mut Opened, asked: Option<Mode>, started: bool) -> Result<()> {
+pub(super) async fn agree(
+    opened: &mut Opened,
+    database: &DatabaseConfig,
+    asked: Option<Mode>,
+    started: bool,
+) -> Result<()> {
     let now = opened.state.mode;
     let Some(asked) = asked.filter(|asked| *asked != now && !started) else { return Ok(()) };
     let live = wait_for_the_dead(&opened.control).await?;
@@ -52,6 +58,12 @@ pub(super) async fn agree(opened: &mut Opened, asked: Option<Mode>, started: boo
         return Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy));
     }
     check_change(&opened.control, now, asked).await?;
+    if asked == Mode::Message {
+        // The slot first: what is written before there is one is never read.
+        let connection = connect(database, "slot").await?;
+        let name = opened.outbox.name();
+        SlotKeeper::open(connection, database, name, asked).await?.make().await?;
+    }
     change_mode(&opened.control, now, asked).await?;
     tracing::info!(before = now.name(), now = asked.name(), "the way of reading was changed");
     opened.state = read_state(&opened.control).await?;
