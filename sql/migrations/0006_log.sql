@@ -1,6 +1,7 @@
 -- Purpose: how events are read now, what the log's reader remembers, and the writer's side of it:
 --          postrider.event_message, and a postrider.emit that knows both ways of writing.
--- Locks:   none that an application holds; the tables are new, emit is replaced.
+-- Locks:   none that an application holds; the tables are new, emit is replaced, postrider.parked is
+--          rewritten.
 -- Hazard:  a transaction reads the mode with its own snapshot. One that began before a switch may
 --          write in the old way after it: a switch has to wait for such transactions to end.
 
@@ -34,6 +35,9 @@ alter table postrider.capture_slot alter column slot_snapshot set storage main;
 
 insert into postrider.capture default values;
 insert into postrider.capture_slot default values;
+
+-- Headers in a message may be any text. One that is no JSON is parked as it came.
+alter table postrider.parked alter column headers type text;
 
 comment on table postrider.capture is 'how events are read: from the table, from its log, or from messages';
 comment on table postrider.capture_slot is 'the replication slot in use, and how far it is published';

@@ -29,7 +29,7 @@ insert into postrider.parked as parked
     (seq, bucket, id, aggregatetype, aggregateid, type, payload, headers, created_at, reason, detail,
         topic, attempts, last_attempt_at)
 select given.seq, given.bucket, given.id, given.aggregatetype, given.aggregateid, given.type,
-    given.payload, given.headers::jsonb, given.created_at, given.reason, given.detail, given.topic,
+    given.payload, given.headers, given.created_at, given.reason, given.detail, given.topic,
     given.attempts, case when given.attempts > 0 then clock_timestamp() end
 from given
     join mine on mine.bucket = given.bucket

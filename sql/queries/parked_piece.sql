@@ -5,7 +5,7 @@
 -- Plan:    per aggregate the index on bucket, hash and seq; then one sort of as many rows as that finds.
 -- Hazard:  cut by seq over all aggregates: whatever is missing of an aggregate lies behind all that is
 --          there.
-select seq, id, aggregatetype, aggregateid, type, payload, headers::text, created_at
+select seq, id, aggregatetype, aggregateid, type, payload, headers, created_at
 from (
     select first.*,
         sum(coalesce(octet_length(first.payload), 0))

@@ -2,7 +2,7 @@
 -- Locks:   access share on postrider.parked.
 -- Plan:    by the index on id.
 -- Hazard:  an id is only as unique as its writers make it.
-select seq, bucket, id, aggregatetype, aggregateid, type, payload, headers::text, created_at::text,
+select seq, bucket, id, aggregatetype, aggregateid, type, payload, headers, created_at::text,
     reason, detail, topic, attempts, parked_at::text, last_attempt_at::text
 from postrider.parked
 where id = $1

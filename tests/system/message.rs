@@ -1,14 +1,16 @@
 //! The writer's side of capture `message`: what `postrider.emit` and `postrider.event_message` write.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use postrider::capture::envelope::{self, Envelope};
 use postrider::capture::pgoutput::{self, Message, Scope};
-use postrider::event::Event;
+use postrider::event::{Event, EventId};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::support::fixture::connect;
-use crate::support::{Fixture, start_postgres};
+use crate::support::{Fixture, RelayProcess, read_topic, start_postgres};
 
 const ROLES: &str = include_str!("../../sql/roles.sql");
 
@@ -249,4 +251,67 @@ async fn savepoints(writer: &Client) {
     writer.batch_execute("commit; begin").await.expect("it may");
     emit(writer, "never").await;
     writer.batch_execute("rollback").await.expect("it may");
+}
+
+/// Writes an event as a program does that makes the bytes itself.
+async fn write_message(client: &Client, aggregate_id: &str, kind: &str, headers: &str) {
+    let event = Event {
+        seq: 0,
+        id: EventId(uuid::Uuid::new_v4().into_bytes()),
+        aggregate_type: "order",
+        aggregate_id,
+        kind,
+        payload: Some(b"{}"),
+        headers: Some(headers),
+        created_at_micros: 1_764_000_000_000_000,
+    };
+    let mut content = Vec::new();
+    envelope::encode(&event, &mut content).expect("short");
+    let write = "select pg_logical_emit_message(true, $1, $2::bytea)";
+    client.query(write, &[&envelope::PREFIX, &content]).await.expect("anybody may write it");
+}
+
+async fn wait_for_parked(client: &Client, expected: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let list =
+        "select coalesce(string_agg(concat_ws(' ', type, reason, headers), ', ' order by seq), '')
+                from postrider.parked";
+    loop {
+        let found = text(client, list).await;
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "parked {found}, not {expected}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Headers that no column of the type jsonb takes are parked as they came, and the others go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_that_are_no_json_are_parked() {
+    let fixture = Fixture::new("message_headers").await;
+    let client = fixture.client().await;
+    let relay = RelayProcess::start(&fixture, &["--capture", "message"]);
+    relay.wait_until_it_says("reading the log").await;
+    write_message(&client, "1", "A", "no json").await;
+    write_message(&client, "1", "B", "{}").await;
+    write_message(&client, "2", "C", r#"{"a": "\ud800"}"#).await;
+    write_message(&client, "3", "D", "{}").await;
+    let parked = r#"A bad-headers no json, B follows {}, C bad-headers {"a": "\ud800"}"#;
+    wait_for_parked(&client, parked).await;
+    let mend = "update postrider.parked set headers = '{}' where reason = 'bad-headers'";
+    client.batch_execute(mend).await.expect("a superuser may");
+    let retry = fixture.command().args(["parked", "retry", "--reason", "bad-headers"]).output();
+    assert!(retry.expect("the binary runs").status.success());
+    wait_for_parked(&client, "").await;
+    relay.stop_well().await;
+    let mut kinds: Vec<(String, String)> = read_topic(&fixture.brokers, &fixture.topic("order"))
+        .iter()
+        .map(|record| (record.key_text(), record.header("type").expect("each has one")))
+        .map(|(key, kind)| (key.to_owned(), String::from_utf8_lossy(kind).into_owned()))
+        .collect();
+    // By aggregate; inside one, the order of the topic stays.
+    kinds.sort_by(|one, other| one.0.cmp(&other.0));
+    let expected = [("1", "A"), ("1", "B"), ("2", "C"), ("3", "D")];
+    assert_eq!(kinds, expected.map(|(key, kind)| (key.to_owned(), kind.to_owned())));
 }
