@@ -139,6 +139,16 @@ pub(crate) async fn check_log(client: &Client) -> Result<()> {
     Ok(())
 }
 
+/// Whether anybody reads this database's log through a slot.
+///
+/// # Errors
+/// When the server does not answer.
+pub(crate) async fn is_log_read(client: &Client) -> Result<bool> {
+    let sql = "select exists (select from pg_replication_slots \
+               where database = current_database() and active)";
+    Ok(client.query_one(sql, &[]).await.context("PostgreSQL does not answer")?.get(0))
+}
+
 /// The process id of the server, when it runs on this machine.
 ///
 /// # Errors

@@ -124,6 +124,9 @@ impl<'a> Site<'a> {
         let from = self.topic.ends()?;
         let writers = self.writers()?;
         let mut relay = self.start_relay()?;
+        if let (Some(relay), Capture::Message) = (&mut relay, self.args.capture) {
+            self.await_slot(relay)?;
+        }
         let log_path = self.args.out.join("latency.hlog");
         let file = File::create(&log_path)
             .with_context(|| format!("cannot write {}", log_path.display()))?;
@@ -148,6 +151,23 @@ impl<'a> Site<'a> {
     fn start_relay(&self) -> Result<Option<Relay>> {
         let log = self.args.out.join("relay.log");
         self.args.relay.as_ref().map(|command| Relay::start(command, &log)).transpose()
+    }
+
+    /// Waits until the relay reads the log: messages that were written before are nowhere.
+    fn await_slot(&self, relay: &mut Relay) -> Result<()> {
+        let limit = Duration::from_secs(self.args.stall_seconds);
+        let begin = Instant::now();
+        small_runtime()?.block_on(async {
+            let client = outbox::connect(&self.args.source.database_url).await?;
+            while !outbox::is_log_read(&client).await? {
+                relay.check_alive()?;
+                if begin.elapsed() > limit {
+                    bail!("the relay does not read the log after {} s", limit.as_secs());
+                }
+                tokio::time::sleep(SETTLE_PERIOD).await;
+            }
+            Ok(())
+        })
     }
 
     fn writers(&self) -> Result<Vec<Writer>> {
