@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{block_on, output, prepare};
 use crate::capture::mode::{Mode, change_mode, check_change, forget_slot, leave_slot, read_state};
-use crate::capture::slot::{Slot, SlotKeeper};
+use crate::capture::slot::{Gap, Slot, SlotKeeper};
 use crate::config;
 use crate::config::settings::{Capture, CommonSettings, RelaySettings};
 use crate::error::{Error, ErrorKind, Result};
@@ -165,7 +165,7 @@ async fn show(place: &Place) -> Result<Shown> {
 async fn show_slot(place: &Place, mode: Mode) -> Result<ShownSlot> {
     let keeper = place.keeper(mode).await?;
     let state = keeper.state().await?;
-    let gap = keeper.gap(&state).await?.map(crate::capture::slot::Gap::words);
+    let gap = keeper.gap(&state).await?.map(Gap::words);
     let mut shown = ShownSlot {
         name: keeper.name().to_owned(),
         state: "missing",

@@ -7,21 +7,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Relay;
 use super::heal::Healing;
-use super::session::{Ended, Opened};
+use super::session::{Ended, Opened, Tasks};
 use super::steward::ShardBerth;
-use super::supervise::{Kafka, publisher};
+use super::supervise::Kafka;
 use super::turn::{Turn, watch_mode};
 use crate::capture::mode::{KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
 use crate::capture::wal::{LogCapture, Source};
-use crate::cursor::{Cohort, CohortCursor};
+use crate::cursor::{Cohort, CohortCursor, Cursor};
 use crate::cursors::{CursorStore, try_lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
@@ -30,8 +30,7 @@ use crate::monitor::ShardGauge;
 use crate::outbox::Outbox;
 use crate::parked::Parked;
 use crate::postgres::{DatabaseConfig, Lsn, connect, connect_walsender};
-use crate::publish::kafka::Warnings;
-use crate::shard::BATCHES_MAX;
+use crate::publish::settings::ProducerConfig;
 use crate::shard::reader::{Course, Landing, Reader, ReaderWiring, TableCourse};
 use crate::tick::Tick;
 
@@ -46,7 +45,7 @@ impl Relay {
     pub(super) async fn log_session(
         &self,
         opened: Opened,
-        producer: &crate::publish::settings::ProducerConfig,
+        producer: &ProducerConfig,
         started: &mut bool,
     ) -> Result<()> {
         let mode = opened.state.mode;
@@ -109,7 +108,7 @@ impl Relay {
         &self,
         opened: Opened,
         keeper: SlotKeeper,
-        producer: &crate::publish::settings::ProducerConfig,
+        producer: &ProducerConfig,
     ) -> Result<()> {
         let Opened { outbox, store, latest, state, control } = opened;
         let shards = self.shard_count(&outbox)?;
@@ -138,13 +137,6 @@ impl Relay {
             }
         };
         let berth = berthed.pop().expect("there is one berth");
-        let kafka = Kafka {
-            config: self.config.kafka.clone(),
-            producer: producer.clone(),
-            permit: Arc::clone(&crew.permit),
-            warnings: Arc::clone(&self.warnings),
-            lessons: Arc::clone(&self.lessons),
-        };
         let task = ReaderTask {
             database: self.config.database.clone(),
             in_flight_bytes: self.config.max_in_flight_bytes,
@@ -153,12 +145,11 @@ impl Relay {
             keeper,
             store,
             parked: Arc::clone(&crew.parked),
-            warnings: Arc::clone(&self.warnings),
             gauge: self.monitor.shard(0),
             stop: crew.stop.clone(),
             buckets,
             berth,
-            kafka,
+            kafka: self.kafka(producer, &crew),
         };
         crew.tasks.spawn(task.run(Course { landed: landed_sender, saved }, ticks));
         crew.work(1).await
@@ -166,7 +157,7 @@ impl Relay {
 
     async fn spawn_ticker(
         &self,
-        tasks: &mut super::session::Tasks,
+        tasks: &mut Tasks,
         outbox: &Outbox,
         latest: Arc<Tick>,
     ) -> Result<Ticks> {
@@ -199,7 +190,6 @@ struct ReaderTask {
     keeper: Arc<SlotKeeper>,
     store: Arc<CursorStore>,
     parked: Arc<Parked>,
-    warnings: Arc<Warnings>,
     gauge: Arc<ShardGauge>,
     stop: watch::Receiver<bool>,
     buckets: Vec<Bucket>,
@@ -211,14 +201,12 @@ impl ReaderTask {
     async fn run(self, course: Course, ticks: Option<Ticks>) -> Result<Ended> {
         let (mut holdings, mut stop) = (self.berth.holdings(), self.stop.clone());
         let all: BTreeSet<Bucket> = self.buckets.iter().copied().collect();
-        let waited = Instant::now();
         tokio::select! {
             taken = holdings.take_all(&all) => taken.map_err(|_| {
                 Error::new(ErrorKind::Internal, "the steward of the log's reader has ended")
             })?,
             _ = stop.wait_for(|stop| *stop) => return Ok(Ended::Shard),
         }
-        tracing::debug!(waited = ?waited.elapsed(), "all buckets are in hand");
         // Whoever had the buckets before can move nothing from here on.
         let state = self.keeper.state().await?;
         if let Some(gap) = self.keeper.gap(&state).await? {
@@ -236,7 +224,7 @@ impl ReaderTask {
         tracing::info!(slot = self.keeper.name(), shards = self.shards, "reading the log");
         let wake = Arc::new(Notify::new());
         let publishers = (0..self.shards)
-            .map(|shard| publisher(&self.kafka, &shard.to_string(), BATCHES_MAX, &wake))
+            .map(|shard| self.kafka.publisher(&shard.to_string(), &wake))
             .collect::<Result<Vec<_>>>()?;
         let wiring = ReaderWiring {
             capture,
@@ -245,7 +233,7 @@ impl ReaderTask {
             wake,
             store: self.store,
             parked: self.parked,
-            warnings: self.warnings,
+            warnings: self.kafka.warnings,
             holdings,
             buckets: self.buckets,
             stop: self.stop,
@@ -310,7 +298,7 @@ impl Saver {
 
     /// In this order: a publication that lacked the outbox for a while has let rows pass unseen, the
     /// cursors must not. What is saved is on disk before the slot learns of it.
-    async fn save(&self, place: Lsn, cursor: Option<crate::cursor::Cursor>) -> Result<()> {
+    async fn save(&self, place: Lsn, cursor: Option<Cursor>) -> Result<()> {
         if self.keeper.publication().await?.as_ref() != Some(&self.known.publication) {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Publication.words()));
         }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::Relay;
 use super::heal::{Healing, heal};
 use super::steward::{Berth, Berths, ShardBerth, Steward};
-use super::supervise::{ShardContext, supervise};
+use super::supervise::{Kafka, ShardContext, supervise};
 use super::turn::{Turn, agree, watch_mode};
 use crate::capture::mode::{CaptureState, Mode, read_state};
 use crate::capture::ticker::{Audience, Ticker};
@@ -114,7 +114,11 @@ impl Relay {
         crew.tasks.spawn(save_regularly(saved, interval));
         let turn = Turn { mode: state.mode, stop: self.stop.clone(), end: crew.end() };
         match healing {
-            None => crew.tasks.spawn(watch_mode(turn, control, self.slot_name_to_leave(&state))),
+            // Polling has no use for a slot, and it would keep the log for ever.
+            None => {
+                let left = state.slot.map(|slot| slot.name);
+                crew.tasks.spawn(watch_mode(turn, control, left))
+            }
             Some(healing) => {
                 crew.tasks.spawn(watch_mode(turn, control, None));
                 crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()))
@@ -122,15 +126,12 @@ impl Relay {
         };
         let context = Arc::new(ShardContext {
             config: self.config.clone(),
-            producer: producer.clone(),
+            kafka: self.kafka(producer, &crew),
             outbox,
             shards,
             store,
             parked: Arc::clone(&crew.parked),
-            lessons: Arc::clone(&self.lessons),
-            permit: Arc::clone(&crew.permit),
             ticks,
-            warnings: Arc::clone(&self.warnings),
             stop: crew.stop.clone(),
         });
         for (index, berth) in berthed.into_iter().enumerate() {
@@ -141,9 +142,15 @@ impl Relay {
         crew.work(shards).await
     }
 
-    /// A slot that polling has no use for, and that would keep the log for ever.
-    fn slot_name_to_leave(&self, state: &CaptureState) -> Option<String> {
-        state.slot.as_ref().map(|slot| slot.name.clone())
+    /// What the publishers of a session share.
+    pub(super) fn kafka(&self, producer: &ProducerConfig, crew: &Crew) -> Kafka {
+        Kafka {
+            config: self.config.kafka.clone(),
+            producer: producer.clone(),
+            permit: Arc::clone(&crew.permit),
+            warnings: Arc::clone(&self.warnings),
+            lessons: Arc::clone(&self.lessons),
+        }
     }
 
     /// Joins the tier, with a line to each of so many shards.

@@ -32,15 +32,12 @@ use crate::tick::Tick;
 /// Everything that a shard needs to be started again.
 pub(super) struct ShardContext {
     pub(super) config: Config,
-    pub(super) producer: ProducerConfig,
+    pub(super) kafka: Kafka,
     pub(super) outbox: Outbox,
     pub(super) shards: usize,
     pub(super) store: Arc<CursorStore>,
     pub(super) parked: Arc<Parked>,
-    pub(super) lessons: Arc<Lessons>,
-    pub(super) permit: Arc<Permit>,
     pub(super) ticks: watch::Receiver<Arc<Tick>>,
-    pub(super) warnings: Arc<Warnings>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -67,7 +64,7 @@ pub(super) async fn supervise(
         }
         let pause = pauses.next();
         // All shards share what was said: what one met is the others' trouble, too.
-        if let Some(unsaid) = context.warnings.note(error.message(), Instant::now()) {
+        if let Some(unsaid) = context.kafka.warnings.note(error.message(), Instant::now()) {
             tracing::warn!(
                 shard = index,
                 cause = error.message(),
@@ -94,14 +91,7 @@ impl ShardContext {
     ) -> Result<()> {
         let name = index.to_string();
         let poller = Poller::connect(&self.config.database, &self.outbox, &name).await?;
-        let kafka = Kafka {
-            config: self.config.kafka.clone(),
-            producer: self.producer.clone(),
-            permit: Arc::clone(&self.permit),
-            warnings: Arc::clone(&self.warnings),
-            lessons: Arc::clone(&self.lessons),
-        };
-        let publisher = publisher(&kafka, &name, BATCHES_MAX, &Arc::default())?;
+        let publisher = self.kafka.publisher(&name, &Arc::default())?;
         let limits = ShardLimits {
             page_rows: self.config.page_rows,
             in_flight_bytes: (self.config.max_in_flight_bytes / self.shards).max(1),
@@ -111,7 +101,7 @@ impl ShardContext {
             publisher,
             store: Arc::clone(&self.store),
             parked: Arc::clone(&self.parked),
-            warnings: Arc::clone(&self.warnings),
+            warnings: Arc::clone(&self.kafka.warnings),
             ticks: self.ticks.clone(),
             stop: self.stop.clone(),
             holdings: berth.holdings(),
@@ -130,24 +120,28 @@ pub(super) struct Kafka {
     pub(super) lessons: Arc<Lessons>,
 }
 
-/// Starts a publisher with a producer of its own.
-pub(super) fn publisher(
-    kafka: &Kafka,
-    name: &str,
-    batches_max: usize,
-    wake: &Arc<Notify>,
-) -> Result<Publisher<OutgoingRow>> {
-    let encoder =
-        Encoder::new(kafka.config.topic.clone()).with_created_at(kafka.config.created_at_header);
-    let on_poison = kafka.config.on_poison.clone();
-    let make = |reports| {
-        let config = kafka.lessons.apply(&kafka.producer);
-        let timestamp = kafka.config.record_timestamp;
-        let (warnings, lessons) = (Arc::clone(&kafka.warnings), Arc::clone(&kafka.lessons));
-        KafkaProducer::new(name, &config, timestamp, reports, warnings, lessons)
-    };
-    let (permit, wake) = (Arc::clone(&kafka.permit), Arc::clone(wake));
-    Publisher::start(name, batches_max, encoder, on_poison, permit, wake, make)
+impl Kafka {
+    /// Starts a publisher with a producer of its own.
+    ///
+    /// # Errors
+    /// As [`Publisher::start`].
+    pub(super) fn publisher(
+        &self,
+        name: &str,
+        wake: &Arc<Notify>,
+    ) -> Result<Publisher<OutgoingRow>> {
+        let encoder =
+            Encoder::new(self.config.topic.clone()).with_created_at(self.config.created_at_header);
+        let on_poison = self.config.on_poison.clone();
+        let make = |reports| {
+            let config = self.lessons.apply(&self.producer);
+            let timestamp = self.config.record_timestamp;
+            let (warnings, lessons) = (Arc::clone(&self.warnings), Arc::clone(&self.lessons));
+            KafkaProducer::new(name, &config, timestamp, reports, warnings, lessons)
+        };
+        let (permit, wake) = (Arc::clone(&self.permit), Arc::clone(wake));
+        Publisher::start(name, BATCHES_MAX, encoder, on_poison, permit, wake, make)
+    }
 }
 
 /// Trouble with Kafka ends one shard's producer; the session with PostgreSQL goes on.
