@@ -18,7 +18,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -33,7 +32,7 @@ use crate::ledger::{Ledger, Limit};
 use crate::monitor::ShardGauge;
 use crate::parked::{Parked, Piece};
 use crate::publish::kafka::Warnings;
-use crate::publish::{Batch, Publisher, Report};
+use crate::publish::{Batch, Publisher};
 use crate::tick::Tick;
 
 mod cohorts;
@@ -41,6 +40,7 @@ pub mod holdings;
 mod outgoing;
 mod parking;
 pub mod reader;
+mod settling;
 
 use holdings::Holdings;
 use outgoing::Outgoing;
@@ -256,41 +256,13 @@ impl Shard {
     /// Takes the reports that are there, parks what was set aside, and hands on the cursors that this
     /// frees.
     async fn settle(&mut self) -> Result<()> {
-        while let Some(report) = self.publisher.next_report()? {
-            let number = match report {
-                Report::Delivered(number) => number,
-                Report::Failed(error) => return Err(error),
-            };
-            while let Some((number, events)) = self.publisher.next_set_aside() {
-                self.parking.set_aside(number, events);
-            }
-            if !self.parking.is_unfinished(number) {
-                self.ledger.acknowledge(number);
-            }
-        }
-        if self.parking.has_open() {
-            self.land().await?;
-        }
-        while let Some(finished) = self.ledger.next_finished() {
-            let published = finished.events - finished.parked;
-            self.gauge.published.fetch_add(published, Ordering::Relaxed);
-            self.gauge.parked.fetch_add(finished.parked, Ordering::Relaxed);
+        let publishers = std::slice::from_ref(&self.publisher);
+        let (ledger, parking) = (&mut self.ledger, &mut self.parking);
+        settling::take_reports(publishers, ledger, parking, &self.store).await?;
+        while let Some(finished) = settling::next_finished(ledger, &self.gauge) {
             self.store.note(&finished);
         }
-        self.gauge.in_flight_bytes.store(self.ledger.bytes() as u64, Ordering::Relaxed);
-        self.gauge.held_aggregates.store(self.publisher.held() as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Parks what was set aside, batch by batch, each when all that was sent before is acknowledged.
-    async fn land(&mut self) -> Result<()> {
-        while let Some(oldest) = self.ledger.oldest()
-            && let Some((number, batch)) = self.parking.take(oldest)
-        {
-            let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
-            let parked = self.parking.land(&batch, &owned).await?;
-            self.ledger.acknowledge_but(number, parked);
-        }
+        settling::show(publishers, ledger, &self.gauge);
         Ok(())
     }
 

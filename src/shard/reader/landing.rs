@@ -3,54 +3,21 @@
 //! Promises: a place is handed on only when all before it is acknowledged or parked.
 //! Must not: read the stream, or wait. Fails: with a publisher's first failure, and as parking does.
 
-use std::sync::atomic::Ordering;
-
 use super::{Landing, LogPlace, Reader};
 use crate::error::Result;
-use crate::publish::{Publisher, Report};
+use crate::shard::settling;
 
 impl Reader {
     /// Takes the reports that are there, parks what was set aside, and hands on how far that leads.
     pub(super) async fn settle(&mut self) -> Result<()> {
         self.items = 0;
-        for publisher in &self.publishers {
-            while let Some(report) = publisher.next_report()? {
-                let number = match report {
-                    Report::Delivered(number) => number,
-                    Report::Failed(error) => return Err(error),
-                };
-                while let Some((number, events)) = publisher.next_set_aside() {
-                    self.parking.set_aside(number, events);
-                }
-                if !self.parking.is_unfinished(number) {
-                    self.ledger.acknowledge(number);
-                }
-            }
-        }
-        if self.parking.has_open() {
-            self.land().await?;
-        }
-        while let Some(finished) = self.ledger.next_finished() {
-            let published = finished.events - finished.parked;
-            self.gauge.published.fetch_add(published, Ordering::Relaxed);
-            self.gauge.parked.fetch_add(finished.parked, Ordering::Relaxed);
+        let (ledger, parking) = (&mut self.ledger, &mut self.parking);
+        settling::take_reports(&self.publishers, ledger, parking, &self.store).await?;
+        while let Some(finished) = settling::next_finished(&mut self.ledger, &self.gauge) {
             self.hand_on(finished.place);
         }
         self.hand_on_ticks();
-        let held: usize = self.publishers.iter().map(Publisher::held).sum();
-        self.gauge.in_flight_bytes.store(self.ledger.bytes() as u64, Ordering::Relaxed);
-        self.gauge.held_aggregates.store(held as u64, Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn land(&mut self) -> Result<()> {
-        while let Some(oldest) = self.ledger.oldest()
-            && let Some((number, batch)) = self.parking.take(oldest)
-        {
-            let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
-            let parked = self.parking.land(&batch, &owned).await?;
-            self.ledger.acknowledge_but(number, parked);
-        }
+        settling::show(&self.publishers, &self.ledger, &self.gauge);
         Ok(())
     }
 
