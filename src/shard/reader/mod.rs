@@ -131,7 +131,7 @@ pub struct Reader {
     send_at: Option<Instant>,
     feedback_at: Instant,
     items: u32,
-    /// Buckets are to be given up.
+    /// The stream is to end: the word to stop has come, or buckets are to be given up.
     is_ending: bool,
 }
 
@@ -203,7 +203,7 @@ impl Reader {
     /// What is not looked at for every event.
     async fn look_around(&mut self) -> Result<()> {
         // Others poll already: they get the buckets once everything has landed, as in any planned move.
-        self.is_ending |= self.holdings.is_revoked();
+        self.is_ending |= *self.stop.borrow() || self.holdings.is_revoked();
         self.look_for_requests().await?;
         if self.parking.wants_quiet() && !self.transaction.is_open {
             self.retry().await?;
@@ -214,7 +214,7 @@ impl Reader {
     /// After the word to stop: at once where there are no ticks, else at the next one, so that a
     /// poller can go on exactly here.
     fn is_over(&mut self) -> bool {
-        if !*self.stop.borrow() && !self.is_ending {
+        if !self.is_ending {
             return false;
         }
         match &mut self.table {
@@ -346,6 +346,9 @@ impl Reader {
     async fn wait(&mut self) -> Result<()> {
         self.settle().await?;
         self.look_around().await?;
+        if self.is_over() {
+            return Ok(());
+        }
         let now = Instant::now();
         if self.send_at.is_some_and(|due| due <= now) {
             self.send_all().await?;
