@@ -8,6 +8,7 @@
 mod support;
 
 mod backlog;
+mod capture;
 mod command_line;
 mod connection;
 mod crash;
