@@ -11,6 +11,7 @@ use crate::snapshot::Snapshot;
 const READ: &str = include_str!("../../sql/queries/capture_read.sql");
 const MODE: &str = include_str!("../../sql/queries/capture_mode.sql");
 const FORGET: &str = include_str!("../../sql/queries/capture_forget.sql");
+const LOCK: &str = include_str!("../../sql/queries/slot_lock.sql");
 const LEAVE: &str = include_str!("../../sql/queries/slot_leave.sql");
 const MESSAGES_WAIT: &str = include_str!("../../sql/queries/messages_wait.sql");
 const TABLE_WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
@@ -60,7 +61,9 @@ impl Mode {
 pub struct CaptureState {
     /// How events are read now.
     pub mode: Mode,
-    /// The slot that was made last.
+    /// What our slot is called, from before it is made until it is dropped.
+    pub slot_name: Option<String>,
+    /// What is known of it; none while it is made, or when it is of no use for this mode.
     pub slot: Option<KnownSlot>,
     /// All transactions that committed before this are published; none before the slot was used.
     pub delivered: Option<Lsn>,
@@ -69,8 +72,6 @@ pub struct CaptureState {
 /// What was noted when a slot was made.
 #[derive(Clone, Debug)]
 pub struct KnownSlot {
-    /// Its name.
-    pub name: String,
     /// What had committed where it begins.
     pub snapshot: Snapshot,
     /// Where it begins.
@@ -86,15 +87,14 @@ pub struct KnownSlot {
 pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
     let row = connection.client().query_one(READ, &[]).await;
     let row = row.map_err(|cause| classify("read how events are captured", cause))?;
-    let name: Option<String> = row.get("slot_name");
     let snapshot: Option<PgSnapshot> = row.get("slot_snapshot");
     let lsn: Option<Lsn> = row.get("slot_lsn");
     let publication: Option<String> = row.get("publication");
-    let slot = name.zip(snapshot).zip(lsn.zip(publication));
+    let slot = snapshot.zip(lsn.zip(publication));
     Ok(CaptureState {
         mode: Mode::read(row.get("mode"))?,
-        slot: slot.map(|((name, snapshot), (lsn, publication))| KnownSlot {
-            name,
+        slot_name: row.get("slot_name"),
+        slot: slot.map(|(snapshot, (lsn, publication))| KnownSlot {
             snapshot: snapshot.0,
             lsn,
             publication,
@@ -146,12 +146,17 @@ pub async fn forget_slot(connection: &Connection) -> Result<()> {
     forgotten.map(|_| ()).map_err(|cause| classify("forget the lost slot", cause))
 }
 
-/// Drops a slot that polling has left behind; false while somebody still reads it.
+/// Drops a slot that polling has left behind, and forgets it; false while somebody reads or makes it.
 ///
 /// # Errors
 /// When the connection fails, or rights are missing.
-pub async fn leave_slot(connection: &Connection, slot: &str) -> Result<bool> {
+pub async fn leave_slot(connection: &mut Connection, slot: &str) -> Result<bool> {
     let failed = |cause| classify("drop the slot that is not read any more", cause);
-    connection.client().query(LEAVE, &[&slot]).await.map_err(failed)?;
-    Ok(read_state(connection).await?.slot.is_none())
+    let transaction = connection.client_mut().transaction().await.map_err(failed)?;
+    if !transaction.query_one(LOCK, &[]).await.map_err(failed)?.get::<_, bool>("is_free") {
+        return Ok(false);
+    }
+    transaction.query(LEAVE, &[&slot]).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(read_state(connection).await?.slot_name.is_none())
 }

@@ -17,6 +17,7 @@ use crate::outbox::OutboxName;
 use crate::postgres::{Connection, DatabaseConfig, Lsn, PgSnapshot, classify, connect_walsender};
 use crate::snapshot::Snapshot;
 
+const NAME: &str = include_str!("../../sql/queries/slot_name.sql");
 const SLOT: &str = include_str!("../../sql/queries/capture_slot.sql");
 const DELIVERED: &str = include_str!("../../sql/queries/capture_delivered.sql");
 const COVERED: &str = include_str!("../../sql/queries/capture_covered.sql");
@@ -150,7 +151,8 @@ impl SlotKeeper {
         if slot == Slot::Foreign {
             return Err(self.foreign());
         }
-        let Some(known) = state.slot.as_ref().filter(|known| known.name == self.name) else {
+        let is_ours = state.slot_name.as_ref() == Some(&self.name);
+        let Some(known) = state.slot.as_ref().filter(|_| is_ours) else {
             return Ok(Some(Gap::New));
         };
         if self.publication().await?.as_ref() != Some(&known.publication) {
@@ -173,7 +175,8 @@ impl SlotKeeper {
     }
 
     /// Makes publication and slot anew, in this order. It waits for all older transactions, so the
-    /// table is polled meanwhile.
+    /// table is polled meanwhile. Whoever does it holds the instance lock. The name is noted first: a
+    /// slot whose maker was killed is found and dropped by it.
     ///
     /// # Errors
     /// When rights are missing, somebody reads the slot, or the connection fails.
@@ -183,15 +186,17 @@ impl SlotKeeper {
         if self.look().await? == Slot::Foreign {
             return Err(self.foreign());
         }
+        let named = client.execute(NAME, &[&self.name]).await;
+        named.map_err(|cause| classify("note the slot's name", cause))?;
         client
             .execute(DROP, &[&self.name])
             .await
             .map_err(|cause| classify("drop the slot", cause))?;
         let (lsn, snapshot) = self.create().await?;
-        let known = KnownSlot { name: self.name.clone(), snapshot, lsn, publication };
+        let known = KnownSlot { snapshot, lsn, publication };
         let snapshot = PgSnapshot(known.snapshot.clone());
         let parameters: [&(dyn ToSql + Sync); 4] =
-            [&known.name, &snapshot, &known.lsn, &known.publication];
+            [&self.name, &snapshot, &known.lsn, &known.publication];
         let noted = client.execute(SLOT, &parameters).await;
         noted.map_err(|cause| classify("note the slot", cause))?;
         Ok(known)

@@ -15,6 +15,7 @@ use crate::capture::mode::{Mode, change_mode, check_change, forget_slot, leave_s
 use crate::capture::slot::{Gap, Slot, SlotKeeper};
 use crate::config;
 use crate::config::settings::{Capture, CommonSettings, RelaySettings};
+use crate::cursors::try_lock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::live_instances;
 use crate::migrate;
@@ -24,6 +25,8 @@ use crate::postgres::{Connection, DatabaseConfig, classify, connect};
 const SHOW: &str = include_str!("../../sql/queries/capture_show.sql");
 /// How long a switch is watched.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long another session may make or drop the slot.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Shows how events are read, or changes it while everything runs.
@@ -99,6 +102,23 @@ impl Place {
         let connection = connect(&self.database, "slot").await?;
         SlotKeeper::open(connection, &self.database, self.outbox.clone(), mode).await
     }
+
+    /// Keeps everybody else from making or dropping the slot, as long as the session is held.
+    async fn lock(&self) -> Result<Connection> {
+        let connection = connect(&self.database, "capture").await?;
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        while !try_lock(&connection).await? {
+            if Instant::now() > deadline {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    "the slot is read or made by another session",
+                )
+                .with_remedy("look at `postrider capture show`"));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+        Ok(connection)
+    }
 }
 
 pub(super) fn run(arguments: CaptureArguments) -> Result<ExitCode> {
@@ -115,7 +135,7 @@ pub(super) fn run(arguments: CaptureArguments) -> Result<ExitCode> {
         }
         Command::Switch(arguments) => {
             let (common, ..) = prepare(arguments.common.clone(), RelaySettings::default(), "warn")?;
-            block_on(async { switch(&Place::open(&common).await?, &arguments).await })
+            block_on(async { switch(&mut Place::open(&common).await?, &arguments).await })
         }
     }
 }
@@ -148,7 +168,7 @@ async fn show(place: &Place) -> Result<Shown> {
     let row = place.connection.client().query_one(SHOW, &[]).await;
     let row = row.map_err(|cause| classify("read how events are captured", cause))?;
     let state = read_state(&place.connection).await?;
-    let slot = match (&state.slot, state.mode) {
+    let slot = match (&state.slot_name, state.mode) {
         (None, Mode::Poll) => None,
         (Some(_), Mode::Poll) => Some(show_slot(place, Mode::Wal).await?),
         (_, mode) => Some(show_slot(place, mode).await?),
@@ -221,7 +241,7 @@ impl Shown {
     }
 }
 
-async fn switch(place: &Place, arguments: &SwitchArguments) -> Result<ExitCode> {
+async fn switch(place: &mut Place, arguments: &SwitchArguments) -> Result<ExitCode> {
     let to = Mode::from(arguments.to);
     let from = read_state(&place.connection).await?.mode;
     if from == to && !(arguments.accept_loss && to == Mode::Message) {
@@ -249,7 +269,9 @@ async fn switch(place: &Place, arguments: &SwitchArguments) -> Result<ExitCode> 
         output::answer("the lost slot is forgotten; a relay that starts now makes a new one")?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut lock = None;
     if let (Some(keeper), Mode::Message) = (&keeper, to) {
+        lock = Some(place.lock().await?);
         // What is written before there is a slot is never read.
         keeper.make().await?;
         output::answer("the slot is there")?;
@@ -258,6 +280,7 @@ async fn switch(place: &Place, arguments: &SwitchArguments) -> Result<ExitCode> 
         return Err(Error::new(ErrorKind::Config, "somebody else has switched at the same time")
             .with_remedy("look at `postrider capture show`"));
     }
+    drop(lock);
     output::answer(&format!("switched from {} to {}", from.name(), to.name()))?;
     match keeper {
         _ if arguments.no_wait => Ok(ExitCode::SUCCESS),
@@ -295,15 +318,15 @@ async fn wait_for_reader(place: &Place, keeper: &SlotKeeper) -> Result<ExitCode>
     still("no instance reads the log yet")
 }
 
-async fn wait_for_pollers(place: &Place) -> Result<ExitCode> {
+async fn wait_for_pollers(place: &mut Place) -> Result<ExitCode> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        let Some(slot) = read_state(&place.connection).await?.slot else {
+        let Some(slot) = read_state(&place.connection).await?.slot_name else {
             output::answer("the table is polled; the slot is dropped")?;
             return Ok(ExitCode::SUCCESS);
         };
         // Running instances do it themselves; where none runs, nobody else would.
-        leave_slot(&place.connection, &slot.name).await?;
+        leave_slot(&mut place.connection, &slot).await?;
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     still("the slot is still read")

@@ -114,7 +114,7 @@ impl Relay {
         let shards = self.shard_count(&outbox)?;
         let (mut crew, mut berthed) = self.crew(&outbox, &store, 1).await?;
         let turn = Turn { mode: state.mode, stop: self.stop.clone(), end: crew.end() };
-        crew.tasks.spawn(watch_mode(turn, control, None));
+        crew.tasks.spawn(watch_mode(turn, control));
         let (landed_sender, landed) = watch::channel(None);
         let (saved_sender, saved) = watch::channel(Lsn(0));
         let known = state.slot.ok_or_else(|| {

@@ -113,17 +113,10 @@ impl Relay {
         let (saved, interval) = (Arc::clone(&store), self.config.save_interval);
         crew.tasks.spawn(save_regularly(saved, interval));
         let turn = Turn { mode: state.mode, stop: self.stop.clone(), end: crew.end() };
-        match healing {
-            // Polling has no use for a slot, and it would keep the log for ever.
-            None => {
-                let left = state.slot.map(|slot| slot.name);
-                crew.tasks.spawn(watch_mode(turn, control, left))
-            }
-            Some(healing) => {
-                crew.tasks.spawn(watch_mode(turn, control, None));
-                crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()))
-            }
-        };
+        crew.tasks.spawn(watch_mode(turn, control));
+        if let Some(healing) = healing {
+            crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()));
+        }
         let context = Arc::new(ShardContext {
             config: self.config.clone(),
             kafka: self.kafka(producer, &crew),
