@@ -10,11 +10,8 @@ use crate::snapshot::Snapshot;
 
 const READ: &str = include_str!("../../sql/queries/capture_read.sql");
 const MODE: &str = include_str!("../../sql/queries/capture_mode.sql");
-const FORGET: &str = include_str!("../../sql/queries/capture_forget.sql");
 const LOCK: &str = include_str!("../../sql/queries/slot_lock.sql");
 const LEAVE: &str = include_str!("../../sql/queries/slot_leave.sql");
-const MESSAGES_WAIT: &str = include_str!("../../sql/queries/messages_wait.sql");
-const TABLE_WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
 /// The publication of the outbox.
 const TABLE_PUBLICATION: &str = "postrider";
 /// The publication without a table.
@@ -111,39 +108,6 @@ pub async fn change_mode(connection: &Connection, from: Mode, to: Mode) -> Resul
     let changed = connection.client().query_one(MODE, &[&from.name(), &to.name()]).await;
     let changed = changed.map_err(|cause| classify("change how events are captured", cause))?;
     Ok(changed.get::<_, i64>(0) == 1)
-}
-
-/// Whether nothing is lost by the change: rows are not read as messages, nor messages as rows, so
-/// nothing may wait on the side that is left.
-///
-/// # Errors
-/// [`ErrorKind::Config`] when events wait.
-pub async fn check_change(control: &Connection, from: Mode, to: Mode) -> Result<()> {
-    let (waits, what) = match (from, to) {
-        (Mode::Poll | Mode::Wal, Mode::Message) => (TABLE_WAITS, "rows of the table"),
-        (Mode::Message, Mode::Poll | Mode::Wal) => (MESSAGES_WAIT, "messages in the log"),
-        _ => return Ok(()),
-    };
-    let waiting = control.client().query_one(waits, &[]).await;
-    let waiting = waiting.map_err(|cause| classify("look for events that wait", cause))?;
-    if waiting.get(0) {
-        let cause = format!(
-            "{what} are not published yet, and --capture {} does not bring them",
-            to.name()
-        );
-        return Err(Error::new(ErrorKind::Config, cause)
-            .with_remedy(format!("run with --capture {} until nothing waits", from.name())));
-    }
-    Ok(())
-}
-
-/// Forgets a slot of messages that is lost.
-///
-/// # Errors
-/// When the connection fails.
-pub async fn forget_slot(connection: &Connection) -> Result<()> {
-    let forgotten = connection.client().execute(FORGET, &[]).await;
-    forgotten.map(|_| ()).map_err(|cause| classify("forget the lost slot", cause))
 }
 
 /// Drops a slot that polling has left behind, and forgets it; false while somebody reads or makes it.

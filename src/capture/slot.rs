@@ -98,6 +98,11 @@ impl SlotKeeper {
         &self.name
     }
 
+    /// The session that looks after it.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// The slot as the server has it.
     ///
     /// # Errors
@@ -148,13 +153,13 @@ impl SlotKeeper {
     /// When the connection fails.
     pub async fn gap(&self, state: &CaptureState) -> Result<Option<Gap>> {
         let slot = self.look().await?;
-        if slot == Slot::Foreign {
-            return Err(self.foreign());
-        }
         let is_ours = state.slot_name.as_ref() == Some(&self.name);
         let Some(known) = state.slot.as_ref().filter(|_| is_ours) else {
             return Ok(Some(Gap::New));
         };
+        if slot == Slot::Foreign {
+            return Ok(Some(Gap::Foreign));
+        }
         if self.publication().await?.as_ref() != Some(&known.publication) {
             return Ok(Some(Gap::Publication));
         }
@@ -168,7 +173,8 @@ impl SlotKeeper {
         })
     }
 
-    fn foreign(&self) -> Error {
+    /// The error for a slot that is not ours.
+    pub fn foreign(&self) -> Error {
         let cause = format!("a replication slot named {} belongs to something else", self.name);
         Error::new(ErrorKind::PostgresRefused, cause)
             .with_remedy(format!("drop it: select pg_drop_replication_slot('{}')", self.name))
@@ -305,6 +311,8 @@ pub enum Gap {
     Uncovered,
     /// It was dropped.
     Missing,
+    /// Something else has taken its name.
+    Foreign,
     /// The server has thrown away what it needs.
     Lost,
     /// It was confirmed further than we have delivered: advanced, or dropped and made again.
@@ -320,6 +328,7 @@ impl Gap {
             Self::New => "there was no slot yet",
             Self::Uncovered => "what had committed before the slot began is not published yet",
             Self::Missing => "the slot is gone",
+            Self::Foreign => "a replication slot of its name belongs to something else",
             Self::Lost => "the server has thrown away what the slot needs (max_slot_wal_keep_size)",
             Self::Ahead => "the slot is ahead of what was published: advanced, or made anew",
             Self::Publication => "the publication is missing or was changed",

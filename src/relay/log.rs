@@ -17,6 +17,7 @@ use super::session::{Ended, Opened, Tasks};
 use super::steward::ShardBerth;
 use super::supervise::Kafka;
 use super::turn::{Turn, watch_mode};
+use crate::capture::change::messages_lost;
 use crate::capture::mode::{KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
@@ -80,7 +81,7 @@ impl Relay {
                 let state = keeper.state().await?;
                 self.stream(Opened { state, ..opened }, keeper, producer).await
             }
-            (Some(gap), Mode::Message) => Err(messages_lost(&keeper, gap)),
+            (Some(gap), Mode::Message) => Err(messages_lost(gap, mode)),
         }
     }
 
@@ -257,17 +258,6 @@ fn unusable(error: Error) -> Error {
         ErrorKind::PostgresUnavailable | ErrorKind::Config => error,
         _ => Error::new(ErrorKind::SlotUnusable, error.message().to_owned()).with_source(error),
     }
-}
-
-fn messages_lost(keeper: &SlotKeeper, gap: Gap) -> Error {
-    Error::new(
-        ErrorKind::History,
-        format!("messages since the last one that was published are lost: {}", gap.words()),
-    )
-    .with_remedy(format!(
-        "run `postrider capture switch message --accept-loss` to begin anew with a slot {}",
-        keeper.name()
-    ))
 }
 
 /// Saves how far the stream has led.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::session::{Ended, Opened};
-use crate::capture::mode::{Mode, change_mode, check_change, leave_slot, read_state};
+use crate::capture::change::{Loss, check_change};
+use crate::capture::mode::{Mode, change_mode, leave_slot, read_state};
 use crate::capture::slot::SlotKeeper;
 use crate::cursors::try_lock;
 use crate::error::{Error, ErrorKind, Result};
@@ -58,13 +59,14 @@ pub(super) async fn agree(
             format!("run `postrider capture switch {}`, or leave --capture out", asked.name());
         return Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy));
     }
-    check_change(&opened.control, now, asked).await?;
+    let connection = connect(database, "slot").await?;
+    let name = opened.outbox.name();
+    let messages = SlotKeeper::open(connection, database, name, Mode::Message).await?;
+    check_change(&messages, now, asked, Loss::Refused).await?;
     if asked != Mode::Message || wait_for_lock(&opened.control, asked).await? {
         if asked == Mode::Message {
             // The slot first: what is written before there is one is never read.
-            let connection = connect(database, "slot").await?;
-            let name = opened.outbox.name();
-            SlotKeeper::open(connection, database, name, asked).await?.make().await?;
+            messages.make().await?;
         }
         change_mode(&opened.control, now, asked).await?;
         tracing::info!(before = now.name(), now = asked.name(), "the way of reading was changed");

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use crate::support::consumer::create_topic;
-use crate::support::{Fixture, RelayProcess, read_topic};
+use crate::support::servers::servers;
+use crate::support::{Fixture, RelayProcess, read_topic, start_postgres};
 
 /// What the command ends with, and all that it says.
 fn capture(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
@@ -122,4 +123,123 @@ async fn a_slot_whose_maker_was_killed_does_not_stay_behind() {
     let relay = RelayProcess::start(&fixture, &[]);
     wait_for_slots(&client, 0).await;
     relay.stop_well().await;
+}
+
+const EMIT: &str = "select postrider.emit('order', 'a', 'Placed', '{}')";
+const DROP: &str = "select pg_drop_replication_slot(slot_name) from postrider.capture_slot";
+
+/// What `run` ends with, and what it says.
+fn run(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = fixture.command().arg("run").args(arguments).output().expect("the binary runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// To accept a loss gives up what a lost slot had kept. Where nothing is lost, nothing is given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accepting_a_loss_gives_up_nothing_that_is_there() {
+    let fixture = Fixture::new("capture_accept").await;
+    create_topic(&fixture.brokers, &fixture.topic("order"), 3).await;
+    let client = fixture.client().await;
+    execute(&client, EMIT).await;
+    let rows = &["rows of the table are not published yet", "--capture poll"];
+    assert_says(&fixture, &["switch", "message", "--accept-loss"], 3, rows);
+    let relay = RelayProcess::start(&fixture, &[]);
+    fixture.wait_published().await;
+    relay.stop_well().await;
+
+    assert_says(&fixture, &["switch", "message", "--no-wait"], 0, &["the slot is there"]);
+    execute(&client, EMIT).await;
+    assert_says(&fixture, &["switch", "message", "--accept-loss"], 0, &["nothing is lost"]);
+    let messages = &["messages in the log are not published yet", "--capture message"];
+    assert_says(&fixture, &["switch", "poll", "--accept-loss"], 3, messages);
+    let relay = RelayProcess::start(&fixture, &[]);
+    wait_for_records(&fixture, 2).await;
+    // Nobody else can look into a slot that is read.
+    let read = &["reads the messages", "stop writers and relays"];
+    assert_says(&fixture, &["switch", "poll"], 3, read);
+    relay.stop_well().await;
+}
+
+/// What a slot had kept is lost with it: no change of any kind passes over that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_are_lost_are_told_of() {
+    let fixture = Fixture::new("capture_lost").await;
+    create_topic(&fixture.brokers, &fixture.topic("order"), 3).await;
+    let client = fixture.client().await;
+    assert_says(&fixture, &["switch", "message", "--no-wait"], 0, &["the slot is there"]);
+    execute(&client, EMIT).await;
+    execute(&client, DROP).await;
+    let lost = "messages since the last one that was published are lost: the slot is gone";
+    for (to, way) in [("poll", ""), ("poll", "--dry-run"), ("wal", ""), ("message", "")] {
+        let remedy = format!("capture switch {to} --accept-loss");
+        let arguments: Vec<&str> =
+            ["switch", to, way].into_iter().filter(|part| !part.is_empty()).collect();
+        assert_says(&fixture, &arguments, 4, &[lost, &remedy]);
+    }
+    for way in ["poll", "message"] {
+        let (ended, said) = run(&fixture, &["--capture", way]);
+        assert_eq!(ended, Some(4), "{said}");
+        assert!(said.contains(lost) && said.contains("--accept-loss"), "{said}");
+    }
+    let anew = &["a new slot is there"];
+    assert_says(&fixture, &["switch", "message", "--accept-loss"], 0, anew);
+    // Nobody reads yet, and what is written is kept.
+    execute(&client, EMIT).await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    wait_for_records(&fixture, 1).await;
+    relay.stop_well().await;
+    execute(&client, DROP).await;
+    assert_says(&fixture, &["switch", "poll", "--accept-loss"], 0, &["the slot is dropped"]);
+}
+
+/// In the words of a lost slot, and not in those of PostgreSQL, which cannot look into one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_whose_slot_was_invalidated_are_told_of() {
+    let postgres = start_postgres(&[("max_slot_wal_keep_size", "1MB")]);
+    let (admin, url) = (postgres.url("postgres"), postgres.url("capture_invalid"));
+    let brokers = servers().kafka.brokers();
+    let fixture = Fixture::on("capture_invalid", &admin, url, brokers).await;
+    let client = fixture.client().await;
+    assert_says(&fixture, &["switch", "message", "--no-wait"], 0, &["the slot is there"]);
+    execute(&client, EMIT).await;
+    for _ in 0..3 {
+        execute(
+            &client,
+            "create table if not exists filler (a int); insert into filler values (1)",
+        )
+        .await;
+        execute(&client, "select pg_switch_wal()").await;
+        execute(&client, "checkpoint").await;
+    }
+    let lost = "are lost: the server has thrown away what the slot needs";
+    assert_says(&fixture, &["switch", "poll"], 4, &[lost, "switch poll --accept-loss"]);
+    assert_says(&fixture, &["show"], 0, &[": lost"]);
+    assert_says(&fixture, &["switch", "poll", "--accept-loss"], 0, &["the slot is dropped"]);
+    assert_eq!(slots(&client).await, 0);
+}
+
+/// Of two commands at once one makes the slot; the other leaves it alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_who_begin_with_messages_one_does() {
+    let fixture = Fixture::new("capture_two").await;
+    create_topic(&fixture.brokers, &fixture.topic("order"), 3).await;
+    let (client, open) = (fixture.client().await, fixture.client().await);
+    execute(&open, "begin; select pg_current_xact_id()").await;
+    let relays = [
+        RelayProcess::start(&fixture, &["--capture", "message"]),
+        RelayProcess::start(&fixture, &["--capture", "message"]),
+    ];
+    wait_for_slots(&client, 1).await;
+    let busy = &["the slot is read or made by another session"];
+    assert_says(&fixture, &["switch", "message"], 3, busy);
+    execute(&open, "commit").await;
+    let mode = "select from postrider.capture where mode = 'message'";
+    while client.query_opt(mode, &[]).await.expect("the mode is there").is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    execute(&client, EMIT).await;
+    wait_for_records(&fixture, 1).await;
+    for relay in relays {
+        relay.stop_well().await;
+    }
 }
