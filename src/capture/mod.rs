@@ -7,6 +7,7 @@
 pub mod change;
 pub mod envelope;
 pub mod mode;
+pub mod needs;
 pub mod pgoutput;
 pub mod poll;
 pub mod slot;

@@ -67,7 +67,7 @@ impl SlotKeeper {
     /// Opens the session; nothing is changed yet.
     ///
     /// # Errors
-    /// When the connection fails, or the server does not write what logical replication needs.
+    /// When the connection fails.
     pub async fn open(
         connection: Connection,
         database: &DatabaseConfig,
@@ -78,17 +78,7 @@ impl SlotKeeper {
             .client()
             .query_one(include_str!("../../sql/queries/slot_server.sql"), &[])
             .await;
-        let server = server.map_err(|cause| classify("look at the server's log", cause))?;
-        if server.get::<_, &str>("wal_level") != "logical" {
-            let cause = format!(
-                "--capture {} needs wal_level = logical; the server has {}",
-                mode.name(),
-                server.get::<_, &str>("wal_level")
-            );
-            return Err(Error::new(ErrorKind::PostgresRefused, cause).with_remedy(
-                "set wal_level = logical and restart the server, or capture by poll",
-            ));
-        }
+        let server = server.map_err(|cause| classify("name the slot", cause))?;
         let (name, server_version) = (server.get("slot_name"), server.get("server_version"));
         Ok(Self { connection, database: database.clone(), outbox, mode, name, server_version })
     }
@@ -96,6 +86,10 @@ impl SlotKeeper {
     /// The slot's name: one per database, as slots belong to the whole server.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// The session that looks after it.
@@ -173,6 +167,15 @@ impl SlotKeeper {
         })
     }
 
+    /// Why messages that were not read are lost; none when none are.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn loss(&self, state: &CaptureState) -> Result<Option<Gap>> {
+        let gap = self.gap(state).await?;
+        Ok(gap.filter(|gap| !matches!(gap, Gap::New | Gap::Uncovered)))
+    }
+
     /// The error for a slot that is not ours.
     pub fn foreign(&self) -> Error {
         let cause = format!("a replication slot named {} belongs to something else", self.name);
@@ -238,6 +241,19 @@ impl SlotKeeper {
             )
             .with_remedy(format!("drop it: drop publication {name}"))
         })
+    }
+
+    /// Whether this session may be used on.
+    pub fn is_connected(&self) -> bool {
+        !self.connection.client().is_closed()
+    }
+
+    /// Opens a session for a stream and lets it go, to see whether the server lets one in.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn knock(&self) -> Result<()> {
+        connect_walsender(&self.database, "slot").await.map(|_| ())
     }
 
     /// Makes the slot, and says what had committed where it begins.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Relay;
-use super::heal::Healing;
+use super::heal::{Healing, may_pass};
 use super::session::{Ended, Opened, Tasks};
 use super::steward::ShardBerth;
 use super::supervise::Kafka;
@@ -62,8 +62,11 @@ impl Relay {
         let gap = keeper.gap(&state).await?;
         let opened = Opened { control: lock, state, ..opened };
         match (gap, mode) {
-            (None, _) => self.stream(opened, keeper, producer).await,
-            (Some(gap), Mode::Wal | Mode::Poll) => {
+            (None, Mode::Message) => self.stream(opened, keeper, producer).await,
+            (gap, Mode::Wal | Mode::Poll) => {
+                if gap.is_none() && is_let_in(&keeper).await? {
+                    return self.stream(opened, keeper, producer).await;
+                }
                 let known = opened.state.slot.clone();
                 let healing = Healing { keeper, gap, known };
                 self.claim_session(opened, producer, Some(healing), started).await
@@ -249,6 +252,15 @@ impl ReaderTask {
         let session = connect_walsender(&self.database, "reader").await?;
         let stream = session.stream(&self.keeper.start_command(begins)).await.map_err(unusable)?;
         Ok(LogCapture::new(stream, self.source.clone()))
+    }
+}
+
+/// Whether the server lets a reader in now.
+async fn is_let_in(keeper: &SlotKeeper) -> Result<bool> {
+    match keeper.knock().await {
+        Ok(()) => Ok(true),
+        Err(error) if may_pass(&error) && keeper.is_connected() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::session::{Ended, Opened};
 use crate::capture::change::{Loss, check_change};
 use crate::capture::mode::{Mode, change_mode, leave_slot, read_state};
+use crate::capture::needs::{Readers, check_needs};
 use crate::capture::slot::SlotKeeper;
 use crate::cursors::try_lock;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,7 +62,12 @@ pub(super) async fn agree(
     }
     let connection = connect(database, "slot").await?;
     let name = opened.outbox.name();
-    let messages = SlotKeeper::open(connection, database, name, Mode::Message).await?;
+    let messages = SlotKeeper::open(connection, database, name.clone(), Mode::Message).await?;
+    if asked != Mode::Poll {
+        let connection = connect(database, "slot").await?;
+        let reader = SlotKeeper::open(connection, database, name, asked).await?;
+        check_needs(&reader, Readers::ThisRole).await?;
+    }
     check_change(&messages, now, asked, Loss::Refused).await?;
     if asked != Mode::Message || wait_for_lock(&opened.control, asked).await? {
         if asked == Mode::Message {

@@ -121,6 +121,7 @@ async fn a_slot_whose_maker_was_killed_does_not_stay_behind() {
     assert_says(&fixture, &["switch", "poll", "--no-wait"], 0, &["from wal to poll"]);
     execute(&open, "commit").await;
     let relay = RelayProcess::start(&fixture, &[]);
+    relay.wait_until_it_says("relaying").await;
     wait_for_slots(&client, 0).await;
     relay.stop_well().await;
 }
@@ -242,4 +243,155 @@ async fn of_two_who_begin_with_messages_one_does() {
     for relay in relays {
         relay.stop_well().await;
     }
+}
+
+/// Where the fixture's database is for a role whose password is known.
+fn as_role(fixture: &Fixture, role: &str) -> String {
+    let (head, tail) = fixture.database_url.split_once("//").expect("it is a URL");
+    let (_, server) = tail.split_once('@').expect("the user is named");
+    format!("{head}//{role}:known@{server}")
+}
+
+/// The fixture as a role sees it that may do what a relay has to, but has no attribute of its own.
+async fn as_relay(fixture: &Fixture) -> Fixture {
+    let client = fixture.client().await;
+    execute(&client, include_str!("../../sql/roles.sql")).await;
+    let role = format!("{}_relay", fixture.name);
+    execute(
+        &client,
+        &format!("create role {role} login password 'known'; grant postrider_relay to {role}"),
+    )
+    .await;
+    let database_url = as_role(fixture, &role);
+    Fixture { database_url, ..fixture.clone() }
+}
+
+const WRITE: &str = "insert into outbox (aggregatetype, aggregateid, type, payload)
+    values ('order', 'a', 'Placed', '{}')";
+
+/// A role without the attribute is known before anything is changed, and no instance meets it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_not_read_the_log_is_told_before() {
+    let fixture = Fixture::new("capture_role").await;
+    let relays = as_relay(&fixture).await;
+    let client = fixture.client().await;
+    let lacks = &["not by capture_role_relay", "alter role capture_role_relay replication"][..];
+    let check = |arguments: &[&str], code: i32| {
+        let output = relays.command().arg("check").args(arguments).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        said
+    };
+    let said = check(&[], 0);
+    assert!(said.contains("\u{2714} capture       poll: the table is read\n"), "{said}");
+    for way in ["wal", "message"] {
+        let (ended, said) = run(&relays, &["--capture", way]);
+        assert_eq!(ended, Some(4), "{said}");
+        assert!(lacks.iter().all(|words| said.contains(words)), "{said}");
+        let said = check(&["--capture", way], 4);
+        assert!(lacks.iter().all(|words| said.contains(words)), "{said}");
+    }
+    let relay = RelayProcess::start(&relays, &[]);
+    relay.wait_until_it_says("relaying").await;
+    for to in ["wal", "message"] {
+        assert_says(&fixture, &["switch", to, "--dry-run"], 4, lacks);
+        assert_says(&fixture, &["switch", to], 4, lacks);
+    }
+    // Whoever makes the slot for messages needs the attribute, too.
+    execute(&client, "create role capture_role_owner login password 'known'").await;
+    execute(&client, "grant postrider_relay to capture_role_owner").await;
+    execute(&client, "alter role capture_role_relay replication").await;
+    let database_url = as_role(&fixture, "capture_role_owner");
+    let other = Fixture { database_url, ..fixture.clone() };
+    assert_says(&other, &["switch", "wal", "--dry-run"], 0, &["can be switched"]);
+    assert_says(&other, &["switch", "message", "--dry-run"], 4, &["not by capture_role_owner"]);
+    let nothing = "select from postrider.capture, postrider.capture_slot
+        where mode = 'poll' and slot_name is null and not exists (select from pg_publication)";
+    assert!(client.query_opt(nothing, &[]).await.expect("it answers").is_some());
+    execute(&client, WRITE).await;
+    fixture.wait_published().await;
+    relay.stop_well().await;
+}
+
+/// Instances that may not read the log poll the table until they may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tier_that_may_not_read_the_log_publishes_on() {
+    let fixture = Fixture::new("capture_tier").await;
+    let relays = as_relay(&fixture).await;
+    let client = fixture.client().await;
+    let relay = RelayProcess::start(&relays, &[]);
+    relay.wait_until_it_says("relaying").await;
+    execute(&client, "update postrider.capture set mode = 'wal'").await;
+    relay.wait_until_it_says("the table is polled until it can").await;
+    execute(&client, WRITE).await;
+    fixture.wait_published().await;
+    execute(&client, "alter role capture_tier_relay replication").await;
+    // The publication is the owner's to make.
+    relay.wait_until_it_says("capture switch wal` as the owner").await;
+    assert_says(&fixture, &["switch", "wal"], 0, &["by wal already"]);
+    relay.wait_until_it_says("reading the log").await;
+    execute(&client, WRITE).await;
+    fixture.wait_published().await;
+
+    execute(&client, "alter role capture_tier_relay noreplication").await;
+    execute(
+        &client,
+        "select pg_terminate_backend(active_pid) from pg_replication_slots
+        where database = current_database()",
+    )
+    .await;
+    relay.wait_until_it_says("alter role").await;
+    execute(&client, WRITE).await;
+    fixture.wait_published().await;
+    execute(&client, "alter role capture_tier_relay replication").await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while relay.said().matches("reading the log").count() < 2 {
+        assert!(Instant::now() < deadline, "{}", relay.said());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    relay.stop_well().await;
+}
+
+/// A slot of ours that is there already takes the place that it needs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_without_room_for_a_slot_is_told_before() {
+    let full = [("max_replication_slots", "1"), ("max_wal_senders", "1")];
+    let postgres = start_postgres(&full);
+    let (admin, url) = (postgres.url("postgres"), postgres.url("capture_full"));
+    let fixture = Fixture::on("capture_full", &admin, url, servers().kafka.brokers()).await;
+    let client = fixture.client().await;
+    execute(&client, "select pg_create_physical_replication_slot('other')").await;
+    let no_room =
+        &["all 1 replication slots of the server are in use", "raise max_replication_slots"];
+    for to in ["wal", "message"] {
+        assert_says(&fixture, &["switch", to], 4, no_room);
+    }
+    let (ended, said) = run(&fixture, &["--capture", "wal"]);
+    assert_eq!(ended, Some(4), "{said}");
+    assert!(no_room.iter().all(|words| said.contains(words)), "{said}");
+    execute(&client, "select pg_drop_replication_slot('other')").await;
+    assert_says(&fixture, &["switch", "message", "--no-wait"], 0, &["the slot is there"]);
+    assert_says(&fixture, &["switch", "wal", "--dry-run"], 0, &["can be switched"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_write_what_the_log_needs_is_told_before() {
+    let postgres = start_postgres(&[("wal_level", "replica")]);
+    let (admin, url) = (postgres.url("postgres"), postgres.url("capture_level"));
+    let fixture = Fixture::on("capture_level", &admin, url, servers().kafka.brokers()).await;
+    let needs = &["needs wal_level = logical; the server has replica", "restart the server"];
+    assert_says(&fixture, &["switch", "wal"], 4, needs);
+    let (ended, said) = run(&fixture, &["--capture", "wal"]);
+    assert_eq!(ended, Some(4), "{said}");
+    assert!(needs.iter().all(|words| said.contains(words)), "{said}");
+    // By hand all the same: the table is polled.
+    let client = fixture.client().await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    relay.wait_until_it_says("relaying").await;
+    execute(&client, "update postrider.capture set mode = 'wal'").await;
+    relay.wait_until_it_says("the table is polled until it can").await;
+    execute(&client, WRITE).await;
+    fixture.wait_published().await;
+    assert_says(&fixture, &["show"], 0, &["capture     wal", "missing"]);
+    relay.stop_well().await;
 }

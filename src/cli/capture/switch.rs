@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use super::{LOOK_INTERVAL, Place, SwitchArguments};
 use crate::capture::change::{Loss, check_change, messages_lost};
 use crate::capture::mode::{Mode, change_mode, leave_slot, read_state};
-use crate::capture::slot::{Gap, Slot, SlotKeeper};
+use crate::capture::needs::{Readers, check_needs};
+use crate::capture::slot::{Slot, SlotKeeper};
 use crate::cli::output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::live_instances;
@@ -32,6 +33,11 @@ pub(super) async fn switch(place: &mut Place, arguments: &SwitchArguments) -> Re
         Mode::Wal => Some(place.keeper(to).await?),
         Mode::Message => Some(messages),
     };
+    if let Some(keeper) = &keeper {
+        // For messages the slot is made here.
+        let readers = if to == Mode::Message { Readers::All } else { Readers::Instances };
+        check_needs(keeper, readers).await?;
+    }
     if arguments.dry_run {
         output::answer(&format!("can be switched from {} to {}", from.name(), to.name()))?;
         return Ok(ExitCode::SUCCESS);
@@ -60,8 +66,14 @@ async fn stay(
     arguments: &SwitchArguments,
 ) -> Result<ExitCode> {
     let lost = match mode {
-        Mode::Poll | Mode::Wal => None,
-        Mode::Message => what_is_lost(messages).await?,
+        Mode::Poll => None,
+        Mode::Wal if arguments.dry_run => None,
+        Mode::Wal => {
+            // Instances whose role does not own the table wait for whoever does.
+            place.keeper(mode).await?.make_publication().await?;
+            None
+        }
+        Mode::Message => messages.loss(&messages.state().await?).await?,
     };
     let Some(gap) = lost else {
         output::answer(&format!("events are read by {} already; nothing is lost", mode.name()))?;
@@ -70,23 +82,18 @@ async fn stay(
     if !arguments.accept_loss {
         return Err(messages_lost(gap, mode));
     }
+    check_needs(messages, Readers::All).await?;
     if arguments.dry_run {
         output::answer(&format!("a new slot can be made: {}", gap.words()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let _lock = place.lock().await?;
     // Somebody else may have made one meanwhile, and it keeps messages.
-    if what_is_lost(messages).await?.is_some() {
+    if messages.loss(&messages.state().await?).await?.is_some() {
         messages.make().await?;
     }
     output::answer("a new slot is there; what the lost one had kept is given up")?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Why messages that were not read are lost; none when none are.
-async fn what_is_lost(messages: &SlotKeeper) -> Result<Option<Gap>> {
-    let gap = messages.gap(&messages.state().await?).await?;
-    Ok(gap.filter(|gap| !matches!(gap, Gap::New | Gap::Uncovered)))
 }
 
 /// The slot first: what is written before there is one is never read.
