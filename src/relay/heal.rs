@@ -47,6 +47,7 @@ pub(super) async fn heal(
                 reason = gap.words(),
                 "polling, while a slot is made"
             );
+            keeper.free().await?;
             keeper.make().await?
         }
     };

@@ -6,6 +6,7 @@
 //! Fails: with the first error of either side. Messages whose slot is lost are lost, and are said to be.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,14 +23,14 @@ use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
 use crate::capture::wal::{LogCapture, Source};
 use crate::cursor::{Cohort, CohortCursor, Cursor};
-use crate::cursors::{CursorStore, try_lock};
+use crate::cursors::{CursorStore, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::ledger::Finished;
 use crate::monitor::ShardGauge;
 use crate::outbox::Outbox;
 use crate::parked::Parked;
-use crate::postgres::{DatabaseConfig, Lsn, connect, connect_walsender};
+use crate::postgres::{Connection, DatabaseConfig, Lsn, connect, connect_walsender};
 use crate::publish::settings::ProducerConfig;
 use crate::shard::reader::{Course, Landing, Reader, ReaderWiring, TableCourse};
 use crate::tick::Tick;
@@ -69,7 +70,7 @@ impl Relay {
             }
             (Some(gap @ (Gap::New | Gap::Uncovered)), Mode::Message) => {
                 if gap == Gap::New {
-                    keeper.make().await?;
+                    stay(&opened.control, keeper.make()).await?;
                 }
                 keeper.cover().await?;
                 tracing::warn!(
@@ -93,6 +94,10 @@ impl Relay {
             }
             if !std::mem::replace(&mut said, true) {
                 tracing::info!("another instance reads the log; standing by");
+            }
+            let silence = Duration::from_secs(self.config.lease_seconds.into());
+            if unlock_the_silent(&opened.control, silence).await? {
+                tracing::warn!("the instance that read the log is silent; its session was ended");
             }
             tokio::select! {
                 () = tokio::time::sleep(STAND_BY_INTERVAL) => {}
@@ -220,6 +225,7 @@ impl ReaderTask {
                 Some(TableCourse { cursors, ticks, nudge })
             }
         };
+        self.keeper.free().await?;
         let capture = self.start_stream(begins).await?;
         tracing::info!(slot = self.keeper.name(), shards = self.shards, "reading the log");
         let wake = Arc::new(Notify::new());
@@ -256,6 +262,19 @@ fn unusable(error: Error) -> Error {
     match error.kind() {
         ErrorKind::PostgresUnavailable | ErrorKind::Config => error,
         _ => Error::new(ErrorKind::SlotUnusable, error.message().to_owned()).with_source(error),
+    }
+}
+
+/// Does what may take long, and is not silent meanwhile: others would take it for gone.
+async fn stay<T>(control: &Connection, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(STAND_BY_INTERVAL) => {
+                read_state(control).await?;
+            }
+        }
     }
 }
 
