@@ -1,0 +1,173 @@
+//! Servers, sessions, networks and readers that go away, under every way of reading.
+
+use std::time::Duration;
+
+use postrider::embedded::{Kafka, KafkaOptions, Postgres};
+
+use super::{Trial, start_relay};
+use crate::faults::network::FAULTS;
+use crate::support::servers::servers;
+use crate::support::{
+    Capture, Fixture, History, Load, Proxy, RelayProcess, Traffic, start_kafka, start_postgres,
+};
+
+const ALL: [Capture; 3] = [Capture::Poll, Capture::Wal, Capture::Message];
+const LOG: [Capture; 2] = [Capture::Wal, Capture::Message];
+/// Faults and not the processor shall be what counts, where several outboxes are at work.
+const LIGHT: Load = Load { writers: 2, pause: Duration::from_millis(5), ..Load::BROKEN };
+
+/// The slot's reader is held on to by a server that does not know that the network is gone.
+const WAL_SENDER_TIMEOUT: (&str, &str) = ("wal_sender_timeout", "3s");
+
+/// An outbox for each way of reading, all on the same servers.
+async fn trials(
+    name: &str,
+    captures: &[Capture],
+    postgres: &Postgres,
+    brokers: &str,
+    proxy: Option<&Proxy>,
+) -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for capture in captures {
+        let name = format!("{name}_{}", capture.name());
+        let (admin, url) = (postgres.url("postgres"), postgres.url(&name));
+        let fixture = Fixture::on(&name, &admin, url, brokers).await.captured_by(*capture);
+        let relayed = proxy.map_or_else(|| fixture.clone(), |proxy| fixture.through(proxy));
+        trials.push(Trial::start(fixture, &relayed, LIGHT).await);
+    }
+    trials
+}
+
+async fn all_go_on(trials: &[Trial]) {
+    for trial in trials {
+        trial.go_on().await;
+    }
+}
+
+async fn finish_all(trials: Vec<Trial>) {
+    for trial in trials {
+        trial.finish().await;
+    }
+}
+
+/// What is killed at once.
+#[derive(Clone, Copy, Debug)]
+enum Victims {
+    Postgres,
+    Kafka,
+    Both,
+}
+
+impl Victims {
+    async fn fall_and_rise(self, postgres: &Postgres, kafka: &Kafka) {
+        let (kills_postgres, kills_kafka) = match self {
+            Self::Postgres => (true, false),
+            Self::Kafka => (false, true),
+            Self::Both => (true, true),
+        };
+        if kills_postgres {
+            postgres.kill().expect("it is ours to kill");
+        }
+        if kills_kafka {
+            kafka.kill().expect("it is ours to kill");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        if kills_postgres {
+            postgres.start_again().expect("it recovers");
+        }
+        if kills_kafka {
+            kafka.start_again().expect("it starts again");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_servers_lose_nothing_in_any_way_of_reading() {
+    let kafka = start_kafka(KafkaOptions::default());
+    let postgres = start_postgres(&[]);
+    let trials = trials("log_killed", &ALL, &postgres, kafka.brokers(), None).await;
+    for victims in [Victims::Postgres, Victims::Kafka, Victims::Both] {
+        all_go_on(&trials).await;
+        victims.fall_and_rise(&postgres, &kafka).await;
+        all_go_on(&trials).await;
+    }
+    finish_all(trials).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_network_to_the_log() {
+    let postgres = start_postgres(&[WAL_SENDER_TIMEOUT]);
+    let proxy = Proxy::before(postgres.port());
+    let brokers = servers().kafka.brokers();
+    let trials = trials("log_network", &LOG, &postgres, brokers, Some(&proxy)).await;
+    for fault in FAULTS {
+        println!("the network: {fault:?}");
+        fault.pass_over(&proxy).await;
+        all_go_on(&trials).await;
+    }
+    finish_all(trials).await;
+}
+
+/// Ends the backends that stream, and nothing else of the relay.
+async fn cut_streams(fixture: &Fixture) -> u64 {
+    let cut = "select pg_terminate_backend(active_pid) from pg_replication_slots
+        where database = current_database() and active";
+    fixture.client().await.execute(cut, &[]).await.expect("the superuser may")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_are_cut_again_and_again_go_on() {
+    let postgres = &servers().postgres;
+    let trials = trials("log_cut", &LOG, postgres, servers().kafka.brokers(), None).await;
+    for trial in &trials {
+        let mut cuts = 0;
+        while cuts < 6 {
+            cuts += cut_streams(&trial.fixture).await;
+            trial.traffic.commits_more(10).await;
+        }
+    }
+    all_go_on(&trials).await;
+    finish_all(trials).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_instance_takes_over_the_messages_of_a_killed_one() {
+    let fixture = Fixture::new("log_taken_over").await.captured_by(Capture::Message);
+    let history = History::default();
+    let mut reader = start_relay(&fixture, Capture::Message).await;
+    let traffic = Traffic::with(&fixture, &history, LIGHT).await;
+    for _ in 0..2 {
+        let next = RelayProcess::start(&fixture, &["--capture", "message"]);
+        next.wait_until_it_says("standing by").await;
+        traffic.commits_more(100).await;
+        reader.kill();
+        next.wait_until_it_says("reading the log").await;
+        reader = next;
+    }
+    let verdict = traffic.finish([reader], &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+}
+
+/// A process that is stopped, as on a machine that is paused, keeps its sessions, and with them the slot.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_reader_is_replaced_and_finds_its_place() {
+    tokio::join!(freeze_a_reader(Capture::Wal), freeze_a_reader(Capture::Message));
+}
+
+async fn freeze_a_reader(capture: Capture) {
+    let fixture = Fixture::new(&format!("log_frozen_{}", capture.name())).await;
+    let fixture = fixture.captured_by(capture);
+    let frozen = start_relay(&fixture, capture).await;
+    let history = History::default();
+    let traffic = Traffic::with(&fixture, &history, LIGHT).await;
+    let next = RelayProcess::start(&fixture, &["--capture", capture.name()]);
+    next.wait_until_it_says("standing by").await;
+    frozen.signal("STOP");
+    next.wait_until_it_says("reading the log").await;
+    fixture.wait_published_upto(fixture.drawn().await).await;
+    frozen.signal("CONT");
+    frozen.wait_until_it_says("standing by").await;
+    traffic.commits_more(100).await;
+    let verdict = traffic.finish([next, frozen], &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+}
