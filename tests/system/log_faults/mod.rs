@@ -4,9 +4,17 @@
 //! every way of reading is shown for each. Must not: repeat what `log` and `switching` show.
 //! Fails: with the auditor's verdict, or with what did not go on.
 
-use crate::support::{Capture, Fixture, History, Load, RelayProcess, Traffic};
+use postrider::embedded::Postgres;
 
+use crate::support::{Capture, Fixture, History, Load, Proxy, RelayProcess, Traffic};
+
+mod large;
 mod servers;
+mod table;
+mod transactions;
+
+const ALL: [Capture; 3] = [Capture::Poll, Capture::Wal, Capture::Message];
+const LOG: [Capture; 2] = [Capture::Wal, Capture::Message];
 
 /// One outbox at work: its writers, and the relay that reads it in one way.
 struct Trial {
@@ -17,9 +25,8 @@ struct Trial {
 }
 
 impl Trial {
-    /// Starts the relay, then the writers: a message that is written before is never read.
-    async fn start(fixture: Fixture, relayed: &Fixture, load: Load) -> Self {
-        let relay = start_relay(relayed, fixture.capture).await;
+    /// The relay reads already: a message that is written before is never read.
+    async fn begin((fixture, relay): (Fixture, RelayProcess), load: Load) -> Self {
         let history = History::default();
         let traffic = Traffic::with(&fixture, &history, load).await;
         Self { fixture, history, traffic, relay }
@@ -37,6 +44,27 @@ impl Trial {
         assert!(verdict.holds(), "{}: {verdict}", fixture.name);
         assert!(verdict.committed > 0, "{}: nothing was written", fixture.name);
     }
+}
+
+/// An outbox for each way of reading on a server, each with its relay. All slots are made before anybody
+/// writes: making one waits for every transaction of the server.
+async fn outlets(
+    name: &str,
+    captures: &[Capture],
+    postgres: &Postgres,
+    brokers: &str,
+    proxy: Option<&Proxy>,
+) -> Vec<(Fixture, RelayProcess)> {
+    let mut outlets = Vec::new();
+    for capture in captures {
+        let name = format!("{name}_{}", capture.name());
+        let (admin, url) = (postgres.url("postgres"), postgres.url(&name));
+        let fixture = Fixture::on(&name, &admin, url, brokers).await.captured_by(*capture);
+        let relayed = proxy.map_or_else(|| fixture.clone(), |proxy| fixture.through(proxy));
+        let relay = start_relay(&relayed, *capture).await;
+        outlets.push((fixture, relay));
+    }
+    outlets
 }
 
 /// A relay that reads in this way, once it does.

@@ -4,36 +4,23 @@ use std::time::Duration;
 
 use postrider::embedded::{Kafka, KafkaOptions, Postgres};
 
-use super::{Trial, start_relay};
+use super::{ALL, LOG, Trial, outlets, start_relay};
 use crate::faults::network::FAULTS;
 use crate::support::servers::servers;
 use crate::support::{
     Capture, Fixture, History, Load, Proxy, RelayProcess, Traffic, start_kafka, start_postgres,
 };
 
-const ALL: [Capture; 3] = [Capture::Poll, Capture::Wal, Capture::Message];
-const LOG: [Capture; 2] = [Capture::Wal, Capture::Message];
 /// Faults and not the processor shall be what counts, where several outboxes are at work.
 const LIGHT: Load = Load { writers: 2, pause: Duration::from_millis(5), ..Load::BROKEN };
 
 /// The slot's reader is held on to by a server that does not know that the network is gone.
 const WAL_SENDER_TIMEOUT: (&str, &str) = ("wal_sender_timeout", "3s");
 
-/// An outbox for each way of reading, all on the same servers.
-async fn trials(
-    name: &str,
-    captures: &[Capture],
-    postgres: &Postgres,
-    brokers: &str,
-    proxy: Option<&Proxy>,
-) -> Vec<Trial> {
+async fn begin_all(outlets: Vec<(Fixture, RelayProcess)>) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for capture in captures {
-        let name = format!("{name}_{}", capture.name());
-        let (admin, url) = (postgres.url("postgres"), postgres.url(&name));
-        let fixture = Fixture::on(&name, &admin, url, brokers).await.captured_by(*capture);
-        let relayed = proxy.map_or_else(|| fixture.clone(), |proxy| fixture.through(proxy));
-        trials.push(Trial::start(fixture, &relayed, LIGHT).await);
+    for outlet in outlets {
+        trials.push(Trial::begin(outlet, LIGHT).await);
     }
     trials
 }
@@ -85,7 +72,8 @@ impl Victims {
 async fn killed_servers_lose_nothing_in_any_way_of_reading() {
     let kafka = start_kafka(KafkaOptions::default());
     let postgres = start_postgres(&[]);
-    let trials = trials("log_killed", &ALL, &postgres, kafka.brokers(), None).await;
+    let trials =
+        begin_all(outlets("log_killed", &ALL, &postgres, kafka.brokers(), None).await).await;
     for victims in [Victims::Postgres, Victims::Kafka, Victims::Both] {
         all_go_on(&trials).await;
         victims.fall_and_rise(&postgres, &kafka).await;
@@ -99,7 +87,8 @@ async fn a_broken_network_to_the_log() {
     let postgres = start_postgres(&[WAL_SENDER_TIMEOUT]);
     let proxy = Proxy::before(postgres.port());
     let brokers = servers().kafka.brokers();
-    let trials = trials("log_network", &LOG, &postgres, brokers, Some(&proxy)).await;
+    let trials =
+        begin_all(outlets("log_network", &LOG, &postgres, brokers, Some(&proxy)).await).await;
     for fault in FAULTS {
         println!("the network: {fault:?}");
         fault.pass_over(&proxy).await;
@@ -118,7 +107,8 @@ async fn cut_streams(fixture: &Fixture) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_are_cut_again_and_again_go_on() {
     let postgres = &servers().postgres;
-    let trials = trials("log_cut", &LOG, postgres, servers().kafka.brokers(), None).await;
+    let brokers = servers().kafka.brokers();
+    let trials = begin_all(outlets("log_cut", &LOG, postgres, brokers, None).await).await;
     for trial in &trials {
         let mut cuts = 0;
         while cuts < 6 {
