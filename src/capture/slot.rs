@@ -147,6 +147,15 @@ impl SlotKeeper {
         Ok(row.filter(is_whole).map(|row| row.get("fingerprint")))
     }
 
+    /// Whether the publication is the one with which the slot was made. Messages pass through any.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn has_same_publication(&self, known: &KnownSlot) -> Result<bool> {
+        Ok(self.mode == Mode::Message
+            || self.publication().await?.as_ref() == Some(&known.publication))
+    }
+
     /// Why the stream would not bring everything that is not published yet; none when it would.
     ///
     /// # Errors
@@ -159,7 +168,7 @@ impl SlotKeeper {
         let Some(known) = state.slot.as_ref().filter(|known| known.name == self.name) else {
             return Ok(Some(Gap::New));
         };
-        if self.publication().await?.as_ref() != Some(&known.publication) {
+        if !self.has_same_publication(known).await? {
             return Ok(Some(Gap::Publication));
         }
         let begins = state.delivered.unwrap_or(known.lsn);

@@ -21,7 +21,7 @@ use super::turn::{Turn, watch_mode};
 use crate::capture::mode::{KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
-use crate::capture::wal::{LogCapture, Source};
+use crate::capture::wal::{LogCapture, Source, lacked_publication, unusable};
 use crate::cursor::{Cohort, CohortCursor, Cursor};
 use crate::cursors::{CursorStore, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
@@ -61,28 +61,30 @@ impl Relay {
         let state = keeper.state().await?;
         let gap = keeper.gap(&state).await?;
         let opened = Opened { control: lock, state, ..opened };
-        match (gap, mode) {
-            (None, _) => self.stream(opened, keeper, producer).await,
+        let opened = match (gap, mode) {
+            (None, _) => opened,
             (Some(gap), Mode::Wal | Mode::Poll) => {
                 let known = opened.state.slot.clone();
                 let healing = Healing { keeper, gap, known };
-                self.claim_session(opened, producer, Some(healing), started).await
+                return self.claim_session(opened, producer, Some(healing), started).await;
             }
             (Some(gap @ (Gap::New | Gap::Uncovered)), Mode::Message) => {
-                if gap == Gap::New {
-                    stay(&opened.control, keeper.make()).await?;
-                }
-                keeper.cover().await?;
-                tracing::warn!(
-                    slot = keeper.name(),
-                    "messages are read from the log alone: they cannot be replayed, and what a lost \
-                     slot had kept is lost"
-                );
-                let state = keeper.state().await?;
-                self.stream(Opened { state, ..opened }, keeper, producer).await
+                begin_messages(opened, &keeper, gap).await?
             }
-            (Some(gap), Mode::Message) => Err(messages_lost(&keeper, gap)),
+            (Some(gap), Mode::Message) => return Err(messages_lost(keeper.name(), gap)),
+        };
+        if mode == Mode::Message {
+            // The plug-in asks for a publication, whatever it brings.
+            keeper.make_publication().await?;
         }
+        let slot = keeper.name().to_owned();
+        let streamed = self.stream(opened, keeper, producer).await;
+        streamed.map_err(|error| match mode {
+            Mode::Message if lacked_publication(&error) => {
+                messages_lost(&slot, Gap::Publication).with_source(error)
+            }
+            Mode::Poll | Mode::Wal | Mode::Message => error,
+        })
     }
 
     /// Waits for its turn; false when the session is to end before.
@@ -257,12 +259,19 @@ impl ReaderTask {
     }
 }
 
-/// Whatever the server says of a stream, the next session looks at the slot and knows what to do.
-fn unusable(error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::PostgresUnavailable | ErrorKind::Config => error,
-        _ => Error::new(ErrorKind::SlotUnusable, error.message().to_owned()).with_source(error),
+/// Makes a slot where there is none; what was written before it is never read.
+async fn begin_messages(opened: Opened, keeper: &SlotKeeper, gap: Gap) -> Result<Opened> {
+    if gap == Gap::New {
+        stay(&opened.control, keeper.make()).await?;
     }
+    keeper.cover().await?;
+    tracing::warn!(
+        slot = keeper.name(),
+        "messages are read from the log alone: they cannot be replayed, and what a lost slot had kept \
+         is lost"
+    );
+    let state = keeper.state().await?;
+    Ok(Opened { state, ..opened })
 }
 
 /// Does what may take long, and is not silent meanwhile: others would take it for gone.
@@ -278,14 +287,13 @@ async fn stay<T>(control: &Connection, work: impl Future<Output = Result<T>>) ->
     }
 }
 
-fn messages_lost(keeper: &SlotKeeper, gap: Gap) -> Error {
+fn messages_lost(slot: &str, gap: Gap) -> Error {
     Error::new(
         ErrorKind::History,
         format!("messages since the last one that was published are lost: {}", gap.words()),
     )
     .with_remedy(format!(
-        "run `postrider capture switch message --accept-loss` to begin anew with a slot {}",
-        keeper.name()
+        "run `postrider capture switch message --accept-loss` to begin anew with a slot {slot}"
     ))
 }
 
@@ -318,7 +326,7 @@ impl Saver {
     /// In this order: a publication that lacked the outbox for a while has let rows pass unseen, the
     /// cursors must not. What is saved is on disk before the slot learns of it.
     async fn save(&self, place: Lsn, cursor: Option<Cursor>) -> Result<()> {
-        if self.keeper.publication().await?.as_ref() != Some(&self.known.publication) {
+        if !self.keeper.has_same_publication(&self.known).await? {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Publication.words()));
         }
         if let Some(cursor) = cursor {
