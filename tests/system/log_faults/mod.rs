@@ -10,6 +10,7 @@ use crate::support::{Capture, Fixture, History, Load, Proxy, RelayProcess, Traff
 
 mod large;
 mod servers;
+mod slots;
 mod table;
 mod transactions;
 

@@ -71,7 +71,7 @@ impl Victims {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_servers_lose_nothing_in_any_way_of_reading() {
     let kafka = start_kafka(KafkaOptions::default());
-    let postgres = start_postgres(&[]);
+    let postgres = start_postgres(&[WAL_SENDER_TIMEOUT]);
     let trials =
         begin_all(outlets("log_killed", &ALL, &postgres, kafka.brokers(), None).await).await;
     for victims in [Victims::Postgres, Victims::Kafka, Victims::Both] {
@@ -79,7 +79,22 @@ async fn killed_servers_lose_nothing_in_any_way_of_reading() {
         victims.fall_and_rise(&postgres, &kafka).await;
         all_go_on(&trials).await;
     }
+    let readers = readers(&trials).await;
+    kafka.freeze().expect("it is ours to freeze");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(self::readers(&trials).await, readers, "the server hears from us all the time");
+    kafka.thaw().expect("it is ours to thaw");
+    all_go_on(&trials).await;
     finish_all(trials).await;
+}
+
+/// The backends that stream.
+async fn readers(trials: &[Trial]) -> Vec<i32> {
+    let readers = "select active_pid from pg_replication_slots where active order by slot_name";
+    let client = trials[0].fixture.client().await;
+    let rows = client.query(readers, &[]).await.expect("slots are listed");
+    assert_eq!(rows.len(), LOG.len());
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
