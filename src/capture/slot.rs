@@ -9,6 +9,8 @@
 //! dropped and made again, and a publication that lacked the table for a while. Each of these counts
 //! as a slot that is lost.
 
+use std::time::{Duration, Instant};
+
 use tokio_postgres::types::ToSql;
 
 use super::adoption::{SlotSession, adopted_tables};
@@ -27,6 +29,7 @@ const COVERED: &str = include_str!("../../sql/queries/capture_covered.sql");
 const WAITS: &str = include_str!("../../sql/queries/slot_waits.sql");
 const LOOK: &str = include_str!("../../sql/queries/slot_look.sql");
 const DROP: &str = include_str!("../../sql/queries/slot_drop.sql");
+const FREE: &str = include_str!("../../sql/queries/slot_free.sql");
 const PUBLICATION_LOOK: &str = include_str!("../../sql/queries/publication_look.sql");
 const PUBLICATION_MAKE: &str = include_str!("../../sql/queries/publication_make.sql");
 const PUBLICATION_MAKE_EMPTY: &str = include_str!("../../sql/queries/publication_make_empty.sql");
@@ -38,6 +41,9 @@ const ADOPTED_PUBLICATION: &str = "postrider_adopted";
 /// Slots that follow a failover, and the list of options in parentheses.
 const FAILOVER_VERSION: i32 = 170_000;
 const OPTIONS_VERSION: i32 = 150_000;
+/// A backend that is ended lets go of the slot within a moment.
+const FREE_PATIENCE: Duration = Duration::from_secs(2);
+const FREE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The slot as the server has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,6 +189,15 @@ impl SlotKeeper {
         self.mode == Mode::Message || self.adopted.iter().all(brings)
     }
 
+    /// Whether the publication is the one with which the slot was made. Messages pass through any.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn has_same_publication(&self, known: &KnownSlot) -> Result<bool> {
+        Ok(self.mode == Mode::Message
+            || self.publication().await?.as_ref() == Some(&known.publication))
+    }
+
     /// Why the stream would not bring everything that is not published yet; none when it would.
     ///
     /// # Errors
@@ -195,7 +210,7 @@ impl SlotKeeper {
         let Some(known) = state.slot.as_ref().filter(|known| known.name == self.name) else {
             return Ok(Some(Gap::New));
         };
-        if self.publication().await?.as_ref() != Some(&known.publication) {
+        if !self.has_same_publication(known).await? {
             return Ok(Some(Gap::Publication));
         }
         let begins = state.delivered.unwrap_or(known.lsn);
@@ -206,6 +221,26 @@ impl SlotKeeper {
             Slot::Ready { .. } if state.delivered.is_none() => Some(Gap::Uncovered),
             Slot::Ready { .. } => None,
         })
+    }
+
+    /// Ends whoever still streams from the slot: the caller holds the instance's lock, so that can only
+    /// be an instance that is gone, or does not know yet that it is none any more.
+    ///
+    /// # Errors
+    /// When the connection fails, or the slot is still read after a while.
+    pub async fn free(&self) -> Result<()> {
+        let until = Instant::now() + FREE_PATIENCE;
+        while let Slot::Ready { reader: Some(pid), .. } = self.look().await? {
+            if Instant::now() > until {
+                let cause = format!("the slot {} is read by backend {pid}", self.name);
+                return Err(Error::new(ErrorKind::SlotUnusable, cause)
+                    .with_remedy(format!("end it: select pg_terminate_backend({pid})")));
+            }
+            let freed = self.connection.client().query(FREE, &[&self.name]).await;
+            freed.map_err(|cause| classify("free the slot", cause))?;
+            tokio::time::sleep(FREE_INTERVAL).await;
+        }
+        Ok(())
     }
 
     fn foreign(&self) -> Error {

@@ -108,7 +108,7 @@ impl LogCapture {
     /// # Errors
     /// When the connection fails, or the stream is not what the outbox's would be.
     pub async fn next(&mut self) -> Result<LogItem> {
-        let frame = self.stream.next().await?;
+        let frame = self.stream.next().await.map_err(unusable)?;
         self.decoder.item(frame)
     }
 
@@ -117,7 +117,7 @@ impl LogCapture {
     /// # Errors
     /// As [`LogCapture::next`].
     pub fn next_buffered(&mut self) -> Result<Option<LogItem>> {
-        let frame = self.stream.next_buffered()?;
+        let frame = self.stream.next_buffered().map_err(unusable)?;
         frame.map(|frame| self.decoder.item(frame)).transpose()
     }
 
@@ -136,6 +136,29 @@ impl LogCapture {
     pub async fn end(self) -> Result<()> {
         self.stream.end().await
     }
+}
+
+/// Whatever the server says of a stream, the next session looks at the slot and knows what to do.
+pub fn unusable(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::PostgresUnavailable | ErrorKind::Config => error,
+        _ => {
+            let unusable = Error::new(ErrorKind::SlotUnusable, error.message().to_owned());
+            match error.remedy() {
+                Some(remedy) => unusable.with_remedy(remedy.to_owned()),
+                None => unusable,
+            }
+            .with_source(error)
+        }
+    }
+}
+
+/// Whether the server cannot go on with a stream because there was no publication at that place of the
+/// log. One that is made later does not mend it.
+pub fn lacked_publication(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
+    error.kind() == ErrorKind::SlotUnusable
+        && source.is_some_and(|cause| cause.kind() == ErrorKind::Schema)
 }
 
 #[derive(Debug)]

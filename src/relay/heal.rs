@@ -53,6 +53,7 @@ pub(super) async fn heal(
                 reason = gap.words(),
                 "polling, while a slot is made"
             );
+            keeper.free().await?;
             let (known, session) = keeper.make().await?;
             *held.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some(session).filter(|_| !keeper.adopted().is_empty());

@@ -6,6 +6,7 @@
 //! Fails: with the first error of either side. Messages whose slot is lost are lost, and are said to be.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -22,16 +23,16 @@ use crate::capture::adoption::{AdoptionStore, SlotSession};
 use crate::capture::mode::{KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
-use crate::capture::wal::{AdoptedTables, LogCapture, Source};
+use crate::capture::wal::{AdoptedTables, LogCapture, Source, lacked_publication, unusable};
 use crate::cursor::{Cohort, CohortCursor, Cursor};
-use crate::cursors::{CursorStore, try_lock};
+use crate::cursors::{CursorStore, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::ledger::Finished;
 use crate::monitor::ShardGauge;
 use crate::outbox::Outbox;
 use crate::parked::Parked;
-use crate::postgres::{DatabaseConfig, Lsn, connect, connect_walsender};
+use crate::postgres::{Connection, DatabaseConfig, Lsn, connect, connect_walsender};
 use crate::publish::settings::ProducerConfig;
 use crate::shard::reader::{AdoptedCourse, Course, Landing, Reader, ReaderWiring, TableCourse};
 use crate::tick::Tick;
@@ -67,29 +68,31 @@ impl Relay {
             true => keeper.gap(&state).await?,
         };
         let opened = Opened { control: lock, state, ..opened };
-        match (gap, mode) {
-            (None, _) => self.stream(opened, keeper, held, producer).await,
+        let opened = match (gap, mode) {
+            (None, _) => opened,
             (Some(gap), Mode::Wal | Mode::Poll) => {
                 let known = opened.state.slot.clone();
                 let held = Arc::clone(&self.held);
                 let healing = Healing { keeper, gap, known, held };
-                self.claim_session(opened, producer, Some(healing), started).await
+                return self.claim_session(opened, producer, Some(healing), started).await;
             }
             (Some(gap @ (Gap::New | Gap::Uncovered)), Mode::Message) => {
-                if gap == Gap::New {
-                    keeper.make().await?;
-                }
-                keeper.cover().await?;
-                tracing::warn!(
-                    slot = keeper.name(),
-                    "messages are read from the log alone: they cannot be replayed, and what a lost \
-                     slot had kept is lost"
-                );
-                let state = keeper.state().await?;
-                self.stream(Opened { state, ..opened }, keeper, None, producer).await
+                begin_messages(opened, &keeper, gap).await?
             }
-            (Some(gap), Mode::Message) => Err(messages_lost(&keeper, gap)),
+            (Some(gap), Mode::Message) => return Err(messages_lost(keeper.name(), gap)),
+        };
+        if mode == Mode::Message {
+            // The plug-in asks for a publication, whatever it brings.
+            keeper.make_publication().await?;
         }
+        let slot = keeper.name().to_owned();
+        let streamed = self.stream(opened, keeper, held, producer).await;
+        streamed.map_err(|error| match mode {
+            Mode::Message if lacked_publication(&error) => {
+                messages_lost(&slot, Gap::Publication).with_source(error)
+            }
+            Mode::Poll | Mode::Wal | Mode::Message => error,
+        })
     }
 
     /// Waits for its turn; false when the session is to end before.
@@ -101,6 +104,10 @@ impl Relay {
             }
             if !std::mem::replace(&mut said, true) {
                 tracing::info!("another instance reads the log; standing by");
+            }
+            let silence = Duration::from_secs(self.config.lease_seconds.into());
+            if unlock_the_silent(&opened.control, silence).await? {
+                tracing::warn!("the instance that read the log is silent; its session was ended");
             }
             tokio::select! {
                 () = tokio::time::sleep(STAND_BY_INTERVAL) => {}
@@ -245,6 +252,7 @@ impl ReaderTask {
                 (Some(course), Source::Table(self.outbox.clone(), tables))
             }
         };
+        self.keeper.free().await?;
         let capture = self.start_stream(begins, source).await?;
         tracing::info!(slot = self.keeper.name(), shards = self.shards, "reading the log");
         let wake = Arc::new(Notify::new());
@@ -276,29 +284,41 @@ impl ReaderTask {
     }
 }
 
-/// Whatever the server says of a stream, the next session looks at the slot and knows what to do.
-fn unusable(error: Error) -> Error {
-    match error.kind() {
-        ErrorKind::PostgresUnavailable | ErrorKind::Config => error,
-        _ => {
-            let unusable = Error::new(ErrorKind::SlotUnusable, error.message().to_owned());
-            match error.remedy() {
-                Some(remedy) => unusable.with_remedy(remedy.to_owned()),
-                None => unusable,
+/// Makes a slot where there is none; what was written before it is never read.
+async fn begin_messages(opened: Opened, keeper: &SlotKeeper, gap: Gap) -> Result<Opened> {
+    if gap == Gap::New {
+        stay(&opened.control, keeper.make()).await?;
+    }
+    keeper.cover().await?;
+    tracing::warn!(
+        slot = keeper.name(),
+        "messages are read from the log alone: they cannot be replayed, and what a lost slot had kept \
+         is lost"
+    );
+    let state = keeper.state().await?;
+    Ok(Opened { state, ..opened })
+}
+
+/// Does what may take long, and is not silent meanwhile: others would take it for gone.
+async fn stay<T>(control: &Connection, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(STAND_BY_INTERVAL) => {
+                read_state(control).await?;
             }
-            .with_source(error)
         }
     }
 }
 
-fn messages_lost(keeper: &SlotKeeper, gap: Gap) -> Error {
+fn messages_lost(slot: &str, gap: Gap) -> Error {
     Error::new(
         ErrorKind::History,
         format!("messages since the last one that was published are lost: {}", gap.words()),
     )
     .with_remedy(format!(
-        "run `postrider capture switch message --accept-loss` to begin anew with a slot {}",
-        keeper.name()
+        "run `postrider capture switch message --accept-loss` to begin anew with a slot {slot}"
     ))
 }
 
@@ -333,7 +353,7 @@ impl Saver {
     /// In this order: a publication that lacked the outbox for a while has let rows pass unseen, the
     /// cursors must not. What is saved is on disk before the slot learns of it.
     async fn save(&self, place: Lsn, cursor: Option<Cursor>) -> Result<()> {
-        if self.keeper.publication().await?.as_ref() != Some(&self.known.publication) {
+        if !self.keeper.has_same_publication(&self.known).await? {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Publication.words()));
         }
         let owned = self.store.owned();

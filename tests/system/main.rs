@@ -17,6 +17,7 @@ mod debezium_switch;
 mod faults;
 mod log;
 mod log_access;
+mod log_faults;
 mod log_stream;
 mod message;
 mod migrate;

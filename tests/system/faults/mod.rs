@@ -7,7 +7,7 @@
 mod cluster;
 mod disk;
 mod fencing;
-mod network;
+pub(crate) mod network;
 mod promotion;
 mod schedule;
 mod servers;

@@ -7,9 +7,9 @@ use postrider::event::EventId;
 use tokio_postgres::{Client, Error, GenericClient};
 use uuid::Uuid;
 
-use super::Fixture;
 use super::consumer::audit_topic;
 use super::fixture::try_connect;
+use super::{Capture, Fixture};
 
 /// The aggregate type of all events that a [`Writer`] writes.
 pub(crate) const AGGREGATE_TYPE: &str = "order";
@@ -49,6 +49,7 @@ impl History {
 pub(crate) struct Writer {
     pub(crate) client: Client,
     pub(crate) history: History,
+    capture: Capture,
 }
 
 impl Writer {
@@ -59,7 +60,8 @@ impl Writer {
     /// # Errors
     /// When PostgreSQL does not answer.
     pub(crate) async fn open(fixture: &Fixture, history: &History) -> Result<Self, Error> {
-        Ok(Self { client: try_connect(&fixture.database_url).await?, history: history.clone() })
+        let client = try_connect(&fixture.database_url).await?;
+        Ok(Self { client, history: history.clone(), capture: fixture.capture })
     }
 
     /// The business table; once per test.
@@ -87,7 +89,9 @@ impl Writer {
     pub(crate) async fn try_commit(&mut self, aggregates: &[u32]) -> Result<(), Error> {
         let transaction = self.client.transaction().await?;
         let mut events = Vec::with_capacity(aggregates.len());
-        if let Err(error) = try_write_events(&transaction, aggregates, &mut events).await {
+        if let Err(error) =
+            try_write_events(&transaction, self.capture, aggregates, &mut events).await
+        {
             self.history.ended(events, Fate::RolledBack);
             return Err(error);
         }
@@ -102,7 +106,7 @@ impl Writer {
     pub(crate) async fn try_roll_back(&mut self, aggregates: &[u32]) -> Result<(), Error> {
         let transaction = self.client.transaction().await?;
         let mut events = Vec::with_capacity(aggregates.len());
-        let written = try_write_events(&transaction, aggregates, &mut events).await;
+        let written = try_write_events(&transaction, self.capture, aggregates, &mut events).await;
         self.history.ended(events, Fate::RolledBack);
         written?;
         transaction.rollback().await
@@ -113,13 +117,16 @@ impl Writer {
 /// writers could wait for each other.
 pub(crate) async fn write_events(client: &impl GenericClient, aggregates: &[u32]) -> Vec<Inserted> {
     let mut events = Vec::with_capacity(aggregates.len());
-    try_write_events(client, aggregates, &mut events).await.expect("an insert never fails");
+    try_write_events(client, Capture::Poll, aggregates, &mut events)
+        .await
+        .expect("an insert never fails");
     events
 }
 
 /// The same where the session may break; `events` has what was tried.
 async fn try_write_events(
     client: &impl GenericClient,
+    capture: Capture,
     aggregates: &[u32],
     events: &mut Vec<Inserted>,
 ) -> Result<(), Error> {
@@ -130,7 +137,7 @@ async fn try_write_events(
         let event =
             Inserted { id: Uuid::new_v4(), aggregate: name, number: version.cast_unsigned() };
         events.push(event.clone());
-        insert(client, &event).await?;
+        insert(client, capture, &event).await?;
     }
     Ok(())
 }
@@ -141,15 +148,36 @@ pub(crate) async fn insert_event(
     aggregate: &str,
     number: u64,
 ) -> Inserted {
+    write_event(client, Capture::Poll, aggregate, number).await
+}
+
+/// Writes one event, as a row or as a message.
+pub(crate) async fn write_event(
+    client: &impl GenericClient,
+    capture: Capture,
+    aggregate: &str,
+    number: u64,
+) -> Inserted {
     let event = Inserted { id: Uuid::new_v4(), aggregate: aggregate.to_owned(), number };
-    insert(client, &event).await.expect("an insert never fails");
+    insert(client, capture, &event).await.expect("an insert never fails");
     event
 }
 
-async fn insert(client: &impl GenericClient, event: &Inserted) -> Result<(), Error> {
+async fn insert(
+    client: &impl GenericClient,
+    capture: Capture,
+    event: &Inserted,
+) -> Result<(), Error> {
     let Inserted { id, aggregate, number } = event;
     let payload = format!("{{\"aggregate\":\"{aggregate}\",\"version\":{number}}}");
-    let sql = "insert into outbox (id, aggregatetype, aggregateid, type, payload)
-        values ($1, $2, $3, 'Changed', $4::text::json)";
+    let sql = match capture {
+        Capture::Poll | Capture::Wal => {
+            "insert into outbox (id, aggregatetype, aggregateid, type, payload)
+             values ($1, $2, $3, 'Changed', $4::text::json)"
+        }
+        Capture::Message => {
+            "select postrider.emit($2, $3, 'Changed', $4::text::json, null, $1::uuid)"
+        }
+    };
     client.execute(sql, &[id, &AGGREGATE_TYPE, aggregate, &payload]).await.map(|_| ())
 }
