@@ -1,5 +1,6 @@
 //! What the system tests share.
 
+pub(crate) mod bulk;
 pub(crate) mod consumer;
 pub(crate) mod fixture;
 pub(crate) mod proxy;
@@ -10,6 +11,7 @@ pub(crate) mod traffic;
 pub(crate) mod vectors;
 pub(crate) mod writer;
 
+pub(crate) use bulk::Bulk;
 pub(crate) use consumer::{Consumed, read_topic};
 pub(crate) use fixture::Fixture;
 pub(crate) use proxy::{Ending, Mode, Proxy};
