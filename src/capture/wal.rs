@@ -384,3 +384,7 @@ impl LendEvent for LoggedEvent {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "wal_tests.rs"]
+mod tests;

@@ -9,5 +9,6 @@ mod disk;
 mod fencing;
 mod network;
 mod promotion;
+mod refusal;
 mod schedule;
 mod servers;
