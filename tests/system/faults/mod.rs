@@ -8,6 +8,7 @@ mod cluster;
 mod disk;
 mod fencing;
 mod network;
+mod poison;
 mod promotion;
 mod refusal;
 mod schedule;

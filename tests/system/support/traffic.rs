@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use postrider::audit::Verdict;
 use tokio::task::JoinSet;
 
+use super::writer::{Flaw, Form, Style};
 use super::{Fixture, History, RelayProcess, Writer};
 
 const AGGREGATES: u32 = 30;
@@ -33,6 +34,9 @@ pub(crate) struct Load {
     pub(crate) events: u32,
     /// After each transaction.
     pub(crate) pause: Duration,
+    pub(crate) form: Form,
+    /// One of so many transactions of a writer begins with an event that cannot be published.
+    pub(crate) flawed_every: Option<u32>,
 }
 
 impl Load {
@@ -43,6 +47,8 @@ impl Load {
         aggregates: AGGREGATES,
         events: 1,
         pause: Duration::ZERO,
+        form: Form::Row,
+        flawed_every: None,
     };
 
     /// Three writers whose server may go away; faults and not the processor shall be what counts.
@@ -78,6 +84,7 @@ impl Traffic {
                 history: history.clone(),
                 load,
                 round: number,
+                written: 0,
                 stop: Arc::clone(&traffic.stop),
                 commits: Arc::clone(&traffic.commits),
                 last_commit: Arc::clone(&traffic.last_commit),
@@ -132,6 +139,7 @@ struct Session {
     history: History,
     load: Load,
     round: u32,
+    written: u32,
     stop: Arc<AtomicBool>,
     commits: Arc<AtomicU64>,
     last_commit: Arc<Mutex<Instant>>,
@@ -155,10 +163,11 @@ impl Session {
         let mut writer = Writer::open(&self.fixture, &self.history).await?;
         while !self.has_to_stop() {
             let aggregates = self.next_aggregates();
+            let style = self.next_style();
             if self.round % 9 == 8 {
-                writer.try_roll_back(&aggregates).await?;
+                writer.try_roll_back(&aggregates, style).await?;
             } else {
-                writer.try_commit(&aggregates).await?;
+                writer.try_commit(&aggregates, style).await?;
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 *self.last_commit.lock().expect("no writer panicked") = Instant::now();
             }
@@ -167,6 +176,17 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// One flaw after another.
+    fn next_style(&mut self) -> Style {
+        self.written += 1;
+        let flaw = match self.load.flawed_every {
+            Some(every) if self.written.is_multiple_of(2 * every) => Flaw::Headers,
+            Some(every) if self.written.is_multiple_of(every) => Flaw::Size,
+            Some(_) | None => Flaw::None,
+        };
+        Style { form: self.load.form, flaw }
     }
 
     /// Rising, so that no two writers wait for each other.

@@ -14,6 +14,37 @@ use super::fixture::try_connect;
 /// The aggregate type of all events that a [`Writer`] writes.
 pub(crate) const AGGREGATE_TYPE: &str = "order";
 
+/// Larger than most topics of the tests take.
+const LARGE_BYTES: usize = 40_000;
+
+/// As what an event is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Form {
+    #[default]
+    Row,
+    /// A logical message, and no row.
+    Message,
+}
+
+/// Why an event cannot be published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// It can.
+    #[default]
+    None,
+    /// Its headers are no object: it must never arrive.
+    Headers,
+    /// It is larger than its topic takes, perhaps not for ever.
+    Size,
+}
+
+/// How an event is written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Style {
+    pub(crate) form: Form,
+    pub(crate) flaw: Flaw,
+}
+
 /// An event that was inserted, in a transaction that has not ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Inserted {
@@ -73,25 +104,36 @@ impl Writer {
 
     /// One transaction: a version and an event for each aggregate, then commit.
     pub(crate) async fn commit(&mut self, aggregates: &[u32]) {
-        self.try_commit(aggregates).await.expect("nothing is in the way of the commit");
+        self.try_commit(aggregates, Style::default())
+            .await
+            .expect("nothing is in the way of the commit");
     }
 
     /// One transaction that comes to nothing.
     pub(crate) async fn roll_back(&mut self, aggregates: &[u32]) {
-        self.try_roll_back(aggregates).await.expect("the session lives");
+        self.try_roll_back(aggregates, Style::default()).await.expect("the session lives");
     }
 
+    /// The first event has the flaw.
+    ///
     /// # Errors
     /// When the session breaks. What has no answer to its commit may have been committed; before it
     /// nothing can have been.
-    pub(crate) async fn try_commit(&mut self, aggregates: &[u32]) -> Result<(), Error> {
+    pub(crate) async fn try_commit(
+        &mut self,
+        aggregates: &[u32],
+        style: Style,
+    ) -> Result<(), Error> {
         let transaction = self.client.transaction().await?;
         let mut events = Vec::with_capacity(aggregates.len());
-        if let Err(error) = try_write_events(&transaction, aggregates, &mut events).await {
+        if let Err(error) = try_write_events(&transaction, aggregates, style, &mut events).await {
             self.history.ended(events, Fate::RolledBack);
             return Err(error);
         }
         let committed = transaction.commit().await;
+        if style.flaw == Flaw::Headers {
+            self.history.ended(vec![events.remove(0)], Fate::RolledBack);
+        }
         let fate = if committed.is_ok() { Fate::Committed } else { Fate::Unknown };
         self.history.ended(events, fate);
         committed
@@ -99,10 +141,14 @@ impl Writer {
 
     /// # Errors
     /// When the session breaks.
-    pub(crate) async fn try_roll_back(&mut self, aggregates: &[u32]) -> Result<(), Error> {
+    pub(crate) async fn try_roll_back(
+        &mut self,
+        aggregates: &[u32],
+        style: Style,
+    ) -> Result<(), Error> {
         let transaction = self.client.transaction().await?;
         let mut events = Vec::with_capacity(aggregates.len());
-        let written = try_write_events(&transaction, aggregates, &mut events).await;
+        let written = try_write_events(&transaction, aggregates, style, &mut events).await;
         self.history.ended(events, Fate::RolledBack);
         written?;
         transaction.rollback().await
@@ -113,7 +159,8 @@ impl Writer {
 /// writers could wait for each other.
 pub(crate) async fn write_events(client: &impl GenericClient, aggregates: &[u32]) -> Vec<Inserted> {
     let mut events = Vec::with_capacity(aggregates.len());
-    try_write_events(client, aggregates, &mut events).await.expect("an insert never fails");
+    let written = try_write_events(client, aggregates, Style::default(), &mut events).await;
+    written.expect("an insert never fails");
     events
 }
 
@@ -121,6 +168,7 @@ pub(crate) async fn write_events(client: &impl GenericClient, aggregates: &[u32]
 async fn try_write_events(
     client: &impl GenericClient,
     aggregates: &[u32],
+    style: Style,
     events: &mut Vec<Inserted>,
 ) -> Result<(), Error> {
     for aggregate in aggregates {
@@ -129,8 +177,9 @@ async fn try_write_events(
         let version: i64 = client.query_one(raise, &[&name]).await?.get(0);
         let event =
             Inserted { id: Uuid::new_v4(), aggregate: name, number: version.cast_unsigned() };
+        let flaw = if events.is_empty() { style.flaw } else { Flaw::None };
         events.push(event.clone());
-        insert(client, &event).await?;
+        insert(client, &event, Style { flaw, ..style }).await?;
     }
     Ok(())
 }
@@ -141,15 +190,48 @@ pub(crate) async fn insert_event(
     aggregate: &str,
     number: u64,
 ) -> Inserted {
-    let event = Inserted { id: Uuid::new_v4(), aggregate: aggregate.to_owned(), number };
-    insert(client, &event).await.expect("an insert never fails");
-    event
+    let inserted = try_insert(client, aggregate, number, Style::default()).await;
+    inserted.expect("an insert never fails")
 }
 
-async fn insert(client: &impl GenericClient, event: &Inserted) -> Result<(), Error> {
+/// Inserts one event of a style.
+///
+/// # Errors
+/// When the session breaks.
+pub(crate) async fn try_insert(
+    client: &impl GenericClient,
+    aggregate: &str,
+    number: u64,
+    style: Style,
+) -> Result<Inserted, Error> {
+    let event = Inserted { id: Uuid::new_v4(), aggregate: aggregate.to_owned(), number };
+    insert(client, &event, style).await?;
+    Ok(event)
+}
+
+async fn insert(client: &impl GenericClient, event: &Inserted, style: Style) -> Result<(), Error> {
     let Inserted { id, aggregate, number } = event;
-    let payload = format!("{{\"aggregate\":\"{aggregate}\",\"version\":{number}}}");
-    let sql = "insert into outbox (id, aggregatetype, aggregateid, type, payload)
-        values ($1, $2, $3, 'Changed', $4::text::json)";
-    client.execute(sql, &[id, &AGGREGATE_TYPE, aggregate, &payload]).await.map(|_| ())
+    let filling = if style.flaw == Flaw::Size { filling(LARGE_BYTES) } else { String::new() };
+    let payload = format!("{{\"aggregate\":\"{aggregate}{filling}\",\"version\":{number}}}");
+    let headers = (style.flaw == Flaw::Headers).then_some("[1]");
+    let sql = match style.form {
+        Form::Row => {
+            "insert into outbox (id, aggregatetype, aggregateid, type, payload, headers)
+             values ($1, $2, $3, 'Changed', $4::text::json, $5::text::jsonb)"
+        }
+        Form::Message => {
+            "select pg_logical_emit_message(true, 'postrider.outbox', postrider.event_message(
+                $2::text, $3::text, 'Changed', convert_to($4::text, 'UTF8'), $5::text::jsonb, $1::uuid))"
+        }
+    };
+    client.execute(sql, &[id, &AGGREGATE_TYPE, aggregate, &payload, &headers]).await.map(|_| ())
+}
+
+/// Text that compression makes hardly shorter.
+fn filling(bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes + 32);
+    while text.len() < bytes {
+        text.push_str(&Uuid::new_v4().simple().to_string());
+    }
+    text
 }
