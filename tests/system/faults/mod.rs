@@ -4,9 +4,11 @@
 //! `crash`, `retention` and `refusals` show. Fails: with the auditor's verdict, or with what did not
 //! go on.
 
+mod access;
 mod cluster;
 mod disk;
 mod fencing;
+mod moves;
 mod network;
 mod poison;
 mod promotion;

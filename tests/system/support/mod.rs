@@ -1,5 +1,6 @@
 //! What the system tests share.
 
+pub(crate) mod acl;
 pub(crate) mod bulk;
 pub(crate) mod consumer;
 pub(crate) mod fixture;
