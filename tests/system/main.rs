@@ -7,6 +7,7 @@
 
 mod support;
 
+mod adopt;
 mod backlog;
 mod command_line;
 mod connection;
@@ -16,6 +17,7 @@ mod debezium_switch;
 mod faults;
 mod log;
 mod log_access;
+mod log_faults;
 mod log_stream;
 mod message;
 mod migrate;

@@ -9,7 +9,7 @@ mod cluster;
 mod disk;
 mod fencing;
 mod moves;
-mod network;
+pub(crate) mod network;
 mod poison;
 mod promotion;
 mod refusal;

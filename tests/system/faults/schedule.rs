@@ -14,12 +14,12 @@ use postrider::audit::Fate;
 use postrider::embedded::{Kafka, KafkaOptions, Postgres, StopMode};
 use tokio_postgres::Client;
 
-use super::poison::{Capture, Poison};
+use super::poison::Poison;
 use crate::support::fixture::Options;
-use crate::support::writer::{Form, Inserted, Style, try_insert};
+use crate::support::writer::{Inserted, write_event};
 use crate::support::{
-    Ending, Fixture, History, Load, Mode, Proxy, Random, RelayProcess, Traffic, start_postgres,
-    start_proxied_kafka,
+    Capture, Ending, Fixture, History, Load, Mode, Proxy, Random, RelayProcess, Traffic,
+    start_postgres, start_proxied_kafka,
 };
 
 const SECONDS_DEFAULT: u64 = 25;
@@ -138,25 +138,25 @@ fn setting(name: &str, default: u64) -> u64 {
 
 /// What is asked for, or what the seed says.
 fn capture(seed: u64) -> Capture {
-    let drawn = Capture::ALL[(seed % 3) as usize];
+    let all = [Capture::Poll, Capture::Wal, Capture::Message];
     match std::env::var("POSTRIDER_SOAK_CAPTURE") {
         Ok(name) if !name.is_empty() => {
-            Capture::ALL.into_iter().find(|capture| capture.name() == name).unwrap_or_else(|| {
+            all.into_iter().find(|capture| capture.name() == name).unwrap_or_else(|| {
                 panic!("POSTRIDER_SOAK_CAPTURE is poll, wal or message, not {name}")
             })
         }
-        _ => drawn,
+        _ => all[(seed % 3) as usize],
     }
 }
 
-fn load(capture: Capture, rate: u64) -> Load {
+fn load(rate: u64) -> Load {
     let writers = Load::BROKEN.writers;
     let pause = Duration::from_secs(writers.into()) / u32::try_from(rate).expect("a rate");
     // The commit itself takes about a millisecond; at a high rate there is no pause.
     let pause = pause.saturating_sub(Duration::from_millis(1));
     // Each writer has its share of the flaws as of the transactions.
     let flawed_every = u32::try_from(rate / FLAWED_PER_SECOND).expect("a rate").max(1);
-    Load { pause, form: capture.form(), flawed_every: Some(flawed_every), ..Load::BROKEN }
+    Load { pause, flawed_every: Some(flawed_every), ..Load::BROKEN }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,14 +174,14 @@ async fn a_random_schedule_of_faults() {
          POSTRIDER_SOAK_RATE={rate} repeats this schedule",
         capture.name()
     );
-    let mut world = World::new(seed).await;
+    let mut world = World::new(seed, capture).await;
     let history = History::default();
     let fixture = world.fixture.clone();
-    let poison = Poison { fixture: &fixture, history: &history, capture };
+    let poison = Poison(&fixture);
     poison.make_topic().await;
-    world.start_relays(capture).await;
-    let traffic = Traffic::with(&fixture, &history, load(capture, rate)).await;
-    let mut held = Held::open(&fixture, capture.form(), 1).await;
+    world.start_relays().await;
+    let traffic = Traffic::with(&fixture, &history, load(rate)).await;
+    let mut held = Held::open(&fixture, 1).await;
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut step = 0;
     while Instant::now() < deadline {
@@ -197,16 +197,16 @@ async fn a_random_schedule_of_faults() {
         world.supervise().await;
         held = held.renew(&fixture, &history).await;
         traffic.commits_more(30).await;
-        poison.settle(step).await;
+        poison.settle().await;
         if step % STEPS_UNMENDED == 0 {
             poison.mend().await;
         }
     }
     traffic.stop().await;
     held.end(&history).await;
-    poison.settle(step + 1).await;
+    poison.settle().await;
     poison.mend().await;
-    poison.settle(step + 2).await;
+    poison.settle().await;
     for relay in std::mem::take(&mut world.relays) {
         relay.stop_well().await;
     }
@@ -216,7 +216,7 @@ async fn a_random_schedule_of_faults() {
 }
 
 impl World {
-    async fn new(seed: u64) -> Self {
+    async fn new(seed: u64, capture: Capture) -> Self {
         let postgres = start_postgres(&[]);
         let (kafka, kafka_proxy) = start_proxied_kafka(KafkaOptions::default());
         let postgres_proxy = Proxy::before(postgres.port());
@@ -224,6 +224,7 @@ impl World {
         let url = postgres.url("schedule");
         let admin = postgres.url("postgres");
         let fixture = Fixture::made("schedule", &admin, url, kafka.brokers(), &options).await;
+        let fixture = fixture.captured_by(capture);
         let brokers = format!("127.0.0.1:{}", kafka_proxy.port());
         let relayed = fixture.through(&postgres_proxy).with_brokers(brokers);
         Self {
@@ -243,9 +244,10 @@ impl World {
     }
 
     /// The first one says how all read.
-    async fn start_relays(&mut self, capture: Capture) {
+    async fn start_relays(&mut self) {
+        let capture = self.fixture.capture;
         let first = self.start_relay_with(&["--capture", capture.name()]);
-        first.wait_until_it_says(capture.at_work()).await;
+        first.wait_until_it_says(capture.words()).await;
         self.relays.push(first);
         for _ in 1..INSTANCES {
             let relay = self.start_relay();
@@ -372,16 +374,15 @@ impl World {
 /// A transaction that stays open for as long as PostgreSQL lets it.
 struct Held {
     client: Client,
-    form: Form,
     event: Inserted,
 }
 
 impl Held {
-    async fn open(fixture: &Fixture, form: Form, number: u64) -> Self {
+    async fn open(fixture: &Fixture, number: u64) -> Self {
         let client = fixture.client().await;
         client.batch_execute("begin").await.expect("the session lives");
-        let event = try_insert(&client, "held", number, Style { form, ..Style::default() }).await;
-        Self { client, form, event: event.expect("the session lives") }
+        let event = write_event(&client, fixture.capture, "held", number).await;
+        Self { client, event }
     }
 
     /// Commits if it still can.
@@ -398,6 +399,6 @@ impl Held {
         }
         let number = self.event.number + 1;
         history.ended(vec![self.event], Fate::RolledBack);
-        Self::open(fixture, self.form, number).await
+        Self::open(fixture, number).await
     }
 }

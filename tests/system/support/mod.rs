@@ -2,6 +2,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod bulk;
+pub(crate) mod capture;
 pub(crate) mod consumer;
 pub(crate) mod fixture;
 pub(crate) mod proxy;
@@ -13,6 +14,7 @@ pub(crate) mod vectors;
 pub(crate) mod writer;
 
 pub(crate) use bulk::Bulk;
+pub(crate) use capture::Capture;
 pub(crate) use consumer::{Consumed, read_topic};
 pub(crate) use fixture::Fixture;
 pub(crate) use proxy::{Ending, Mode, Proxy};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use postrider::audit::Verdict;
 use tokio::task::JoinSet;
 
-use super::writer::{Flaw, Form, Style};
+use super::writer::Flaw;
 use super::{Fixture, History, RelayProcess, Writer};
 
 const AGGREGATES: u32 = 30;
@@ -34,7 +34,6 @@ pub(crate) struct Load {
     pub(crate) events: u32,
     /// After each transaction.
     pub(crate) pause: Duration,
-    pub(crate) form: Form,
     /// One of so many transactions of a writer begins with an event that cannot be published.
     pub(crate) flawed_every: Option<u32>,
 }
@@ -47,7 +46,6 @@ impl Load {
         aggregates: AGGREGATES,
         events: 1,
         pause: Duration::ZERO,
-        form: Form::Row,
         flawed_every: None,
     };
 
@@ -163,11 +161,11 @@ impl Session {
         let mut writer = Writer::open(&self.fixture, &self.history).await?;
         while !self.has_to_stop() {
             let aggregates = self.next_aggregates();
-            let style = self.next_style();
+            let flaw = self.next_flaw();
             if self.round % 9 == 8 {
-                writer.try_roll_back(&aggregates, style).await?;
+                writer.try_roll_back(&aggregates, flaw).await?;
             } else {
-                writer.try_commit(&aggregates, style).await?;
+                writer.try_commit(&aggregates, flaw).await?;
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 *self.last_commit.lock().expect("no writer panicked") = Instant::now();
             }
@@ -179,14 +177,13 @@ impl Session {
     }
 
     /// One flaw after another.
-    fn next_style(&mut self) -> Style {
+    fn next_flaw(&mut self) -> Flaw {
         self.written += 1;
-        let flaw = match self.load.flawed_every {
+        match self.load.flawed_every {
             Some(every) if self.written.is_multiple_of(2 * every) => Flaw::Headers,
             Some(every) if self.written.is_multiple_of(every) => Flaw::Size,
             Some(_) | None => Flaw::None,
-        };
-        Style { form: self.load.form, flaw }
+        }
     }
 
     /// Rising, so that no two writers wait for each other.

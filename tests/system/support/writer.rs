@@ -7,24 +7,15 @@ use postrider::event::EventId;
 use tokio_postgres::{Client, Error, GenericClient};
 use uuid::Uuid;
 
-use super::Fixture;
 use super::consumer::audit_topic;
 use super::fixture::try_connect;
+use super::{Capture, Fixture};
 
 /// The aggregate type of all events that a [`Writer`] writes.
 pub(crate) const AGGREGATE_TYPE: &str = "order";
 
 /// Larger than most topics of the tests take.
 const LARGE_BYTES: usize = 40_000;
-
-/// As what an event is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Form {
-    #[default]
-    Row,
-    /// A logical message, and no row.
-    Message,
-}
 
 /// Why an event cannot be published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,13 +27,6 @@ pub(crate) enum Flaw {
     Headers,
     /// It is larger than its topic takes, perhaps not for ever.
     Size,
-}
-
-/// How an event is written.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Style {
-    pub(crate) form: Form,
-    pub(crate) flaw: Flaw,
 }
 
 /// An event that was inserted, in a transaction that has not ended.
@@ -80,6 +64,7 @@ impl History {
 pub(crate) struct Writer {
     pub(crate) client: Client,
     pub(crate) history: History,
+    capture: Capture,
 }
 
 impl Writer {
@@ -90,7 +75,8 @@ impl Writer {
     /// # Errors
     /// When PostgreSQL does not answer.
     pub(crate) async fn open(fixture: &Fixture, history: &History) -> Result<Self, Error> {
-        Ok(Self { client: try_connect(&fixture.database_url).await?, history: history.clone() })
+        let client = try_connect(&fixture.database_url).await?;
+        Ok(Self { client, history: history.clone(), capture: fixture.capture })
     }
 
     /// The business table; once per test.
@@ -104,14 +90,12 @@ impl Writer {
 
     /// One transaction: a version and an event for each aggregate, then commit.
     pub(crate) async fn commit(&mut self, aggregates: &[u32]) {
-        self.try_commit(aggregates, Style::default())
-            .await
-            .expect("nothing is in the way of the commit");
+        self.try_commit(aggregates, Flaw::None).await.expect("nothing is in the way of the commit");
     }
 
     /// One transaction that comes to nothing.
     pub(crate) async fn roll_back(&mut self, aggregates: &[u32]) {
-        self.try_roll_back(aggregates, Style::default()).await.expect("the session lives");
+        self.try_roll_back(aggregates, Flaw::None).await.expect("the session lives");
     }
 
     /// The first event has the flaw.
@@ -119,19 +103,17 @@ impl Writer {
     /// # Errors
     /// When the session breaks. What has no answer to its commit may have been committed; before it
     /// nothing can have been.
-    pub(crate) async fn try_commit(
-        &mut self,
-        aggregates: &[u32],
-        style: Style,
-    ) -> Result<(), Error> {
+    pub(crate) async fn try_commit(&mut self, aggregates: &[u32], flaw: Flaw) -> Result<(), Error> {
         let transaction = self.client.transaction().await?;
         let mut events = Vec::with_capacity(aggregates.len());
-        if let Err(error) = try_write_events(&transaction, aggregates, style, &mut events).await {
+        if let Err(error) =
+            try_write_events(&transaction, (self.capture, flaw), aggregates, &mut events).await
+        {
             self.history.ended(events, Fate::RolledBack);
             return Err(error);
         }
         let committed = transaction.commit().await;
-        if style.flaw == Flaw::Headers {
+        if flaw == Flaw::Headers {
             self.history.ended(vec![events.remove(0)], Fate::RolledBack);
         }
         let fate = if committed.is_ok() { Fate::Committed } else { Fate::Unknown };
@@ -144,11 +126,12 @@ impl Writer {
     pub(crate) async fn try_roll_back(
         &mut self,
         aggregates: &[u32],
-        style: Style,
+        flaw: Flaw,
     ) -> Result<(), Error> {
         let transaction = self.client.transaction().await?;
         let mut events = Vec::with_capacity(aggregates.len());
-        let written = try_write_events(&transaction, aggregates, style, &mut events).await;
+        let written =
+            try_write_events(&transaction, (self.capture, flaw), aggregates, &mut events).await;
         self.history.ended(events, Fate::RolledBack);
         written?;
         transaction.rollback().await
@@ -159,7 +142,8 @@ impl Writer {
 /// writers could wait for each other.
 pub(crate) async fn write_events(client: &impl GenericClient, aggregates: &[u32]) -> Vec<Inserted> {
     let mut events = Vec::with_capacity(aggregates.len());
-    let written = try_write_events(client, aggregates, Style::default(), &mut events).await;
+    let style = (Capture::Poll, Flaw::None);
+    let written = try_write_events(client, style, aggregates, &mut events).await;
     written.expect("an insert never fails");
     events
 }
@@ -167,8 +151,8 @@ pub(crate) async fn write_events(client: &impl GenericClient, aggregates: &[u32]
 /// The same where the session may break; `events` has what was tried.
 async fn try_write_events(
     client: &impl GenericClient,
+    (capture, flaw): (Capture, Flaw),
     aggregates: &[u32],
-    style: Style,
     events: &mut Vec<Inserted>,
 ) -> Result<(), Error> {
     for aggregate in aggregates {
@@ -177,9 +161,9 @@ async fn try_write_events(
         let version: i64 = client.query_one(raise, &[&name]).await?.get(0);
         let event =
             Inserted { id: Uuid::new_v4(), aggregate: name, number: version.cast_unsigned() };
-        let flaw = if events.is_empty() { style.flaw } else { Flaw::None };
+        let flaw = if events.is_empty() { flaw } else { Flaw::None };
         events.push(event.clone());
-        insert(client, &event, Style { flaw, ..style }).await?;
+        insert(client, capture, &event, flaw).await?;
     }
     Ok(())
 }
@@ -190,38 +174,38 @@ pub(crate) async fn insert_event(
     aggregate: &str,
     number: u64,
 ) -> Inserted {
-    let inserted = try_insert(client, aggregate, number, Style::default()).await;
-    inserted.expect("an insert never fails")
+    write_event(client, Capture::Poll, aggregate, number).await
 }
 
-/// Inserts one event of a style.
-///
-/// # Errors
-/// When the session breaks.
-pub(crate) async fn try_insert(
+/// Writes one event, as a row or as a message.
+pub(crate) async fn write_event(
     client: &impl GenericClient,
+    capture: Capture,
     aggregate: &str,
     number: u64,
-    style: Style,
-) -> Result<Inserted, Error> {
+) -> Inserted {
     let event = Inserted { id: Uuid::new_v4(), aggregate: aggregate.to_owned(), number };
-    insert(client, &event, style).await?;
-    Ok(event)
+    insert(client, capture, &event, Flaw::None).await.expect("an insert never fails");
+    event
 }
 
-async fn insert(client: &impl GenericClient, event: &Inserted, style: Style) -> Result<(), Error> {
+async fn insert(
+    client: &impl GenericClient,
+    capture: Capture,
+    event: &Inserted,
+    flaw: Flaw,
+) -> Result<(), Error> {
     let Inserted { id, aggregate, number } = event;
-    let filling = if style.flaw == Flaw::Size { filling(LARGE_BYTES) } else { String::new() };
+    let filling = if flaw == Flaw::Size { filling(LARGE_BYTES) } else { String::new() };
     let payload = format!("{{\"aggregate\":\"{aggregate}{filling}\",\"version\":{number}}}");
-    let headers = (style.flaw == Flaw::Headers).then_some("[1]");
-    let sql = match style.form {
-        Form::Row => {
+    let headers = (flaw == Flaw::Headers).then_some("[1]");
+    let sql = match capture {
+        Capture::Poll | Capture::Wal => {
             "insert into outbox (id, aggregatetype, aggregateid, type, payload, headers)
              values ($1, $2, $3, 'Changed', $4::text::json, $5::text::jsonb)"
         }
-        Form::Message => {
-            "select pg_logical_emit_message(true, 'postrider.outbox', postrider.event_message(
-                $2::text, $3::text, 'Changed', convert_to($4::text, 'UTF8'), $5::text::jsonb, $1::uuid))"
+        Capture::Message => {
+            "select postrider.emit($2, $3, 'Changed', $4::text::json, $5::text::jsonb, $1::uuid)"
         }
     };
     client.execute(sql, &[id, &AGGREGATE_TYPE, aggregate, &payload, &headers]).await.map(|_| ())
