@@ -14,9 +14,10 @@ lint:
 test:
     cargo test --workspace --locked
 
-# Break everything at random for some minutes, the same way for the same seed: just soak 15 [seed].
-soak minutes seed='':
+# Break everything at random for some minutes, the same way for the same seed: just soak 15 [seed [capture [rate]]].
+soak minutes seed='' capture='' rate='':
     POSTRIDER_SOAK_SECONDS=$(({{minutes}} * 60)) POSTRIDER_SEED='{{seed}}' \
+        POSTRIDER_SOAK_CAPTURE='{{capture}}' POSTRIDER_SOAK_RATE='{{rate}}' \
         cargo test --release --locked --test system -- --nocapture faults::schedule
 
 # Break the code in each known way; a test must notice: just mutants [M7,M8].

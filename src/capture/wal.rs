@@ -468,3 +468,7 @@ impl LendEvent for LoggedEvent {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "wal_tests.rs"]
+mod tests;
