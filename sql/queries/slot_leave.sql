@@ -7,8 +7,8 @@ with forgotten as (
     set slot_name = null, slot_snapshot = null, slot_lsn = null, delivered_lsn = null, publication = null
     where slot_name = $1 and (select mode from postrider.capture) = 'poll'
         and not exists (select from pg_replication_slots where slot_name = $1 and active)
-    returning slot_name
+    returning singleton
 )
 select pg_drop_replication_slot(slot.slot_name)
 from pg_replication_slots as slot
-    join forgotten on forgotten.slot_name = slot.slot_name::text
+where slot.slot_name = $1 and exists (select from forgotten)
