@@ -8,6 +8,6 @@ mod cluster;
 mod disk;
 mod fencing;
 pub(crate) mod network;
-mod promotion;
+pub(crate) mod promotion;
 mod schedule;
 mod servers;
