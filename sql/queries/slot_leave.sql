@@ -13,4 +13,5 @@ with forgotten as (
 )
 select pg_drop_replication_slot(slot.slot_name)
 from pg_replication_slots as slot
-    join forgotten on forgotten.slot_name = slot.slot_name::text
+    cross join forgotten
+where slot.slot_name = $1

@@ -28,6 +28,11 @@ pub enum Loss {
 /// [`ErrorKind::Config`] when events wait, or it cannot be seen whether any do; [`ErrorKind::History`]
 /// when messages are lost, unless that is accepted.
 pub async fn check_change(messages: &SlotKeeper, from: Mode, to: Mode, loss: Loss) -> Result<()> {
+    if from != to && to != Mode::Wal && messages.state().await?.adopted > 0 {
+        let cause = format!("adopted tables are read from the log alone, not by {}", to.name());
+        return Err(Error::new(ErrorKind::Config, cause)
+            .with_remedy("give them back first: `postrider adopt <table> --end`"));
+    }
     match (from, to) {
         (Mode::Poll | Mode::Wal, Mode::Message) => check_table(messages.connection()).await,
         (Mode::Message, Mode::Poll | Mode::Wal) => check_messages(messages, to, loss).await,
@@ -43,23 +48,57 @@ async fn check_table(connection: &Connection) -> Result<()> {
 }
 
 async fn check_messages(messages: &SlotKeeper, to: Mode, loss: Loss) -> Result<()> {
+    match look(messages).await? {
+        Seen::Nothing => Ok(()),
+        Seen::Lost(_) if loss == Loss::Accepted => Ok(()),
+        Seen::Lost(gap) => Err(messages_lost(gap, to)),
+        Seen::Waiting => Err(still_waiting("messages in the log", Mode::Message, to)),
+        Seen::Read(pid) => {
+            let cause =
+                format!("backend {pid} reads the messages: nobody else can see whether any wait");
+            Err(Error::new(ErrorKind::Config, cause)
+                .with_remedy("stop writers and relays, switch, and start them again"))
+        }
+    }
+}
+
+/// Why messages that were not read are lost; none when none are.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn loss(messages: &SlotKeeper) -> Result<Option<Gap>> {
+    Ok(match look(messages).await? {
+        Seen::Lost(gap) => Some(gap),
+        Seen::Nothing | Seen::Waiting | Seen::Read(_) => None,
+    })
+}
+
+/// What is seen of messages that were not read.
+enum Seen {
+    Nothing,
+    Waiting,
+    /// Only this backend can see them.
+    Read(i32),
+    Lost(Gap),
+}
+
+async fn look(messages: &SlotKeeper) -> Result<Seen> {
     match messages.gap(&messages.state().await?).await? {
         // What was written before there was a slot is never read.
-        Some(Gap::New) => return Ok(()),
+        Some(Gap::New) => return Ok(Seen::Nothing),
         None | Some(Gap::Uncovered) => {}
-        Some(_) if loss == Loss::Accepted => return Ok(()),
-        Some(gap) => return Err(messages_lost(gap, to)),
+        Some(gap) => return Ok(Seen::Lost(gap)),
     }
     if let Slot::Ready { reader: Some(pid), .. } = messages.look().await? {
-        let cause =
-            format!("backend {pid} reads the messages: nobody else can see whether any wait");
-        return Err(Error::new(ErrorKind::Config, cause)
-            .with_remedy("stop writers and relays, switch, and start them again"));
+        return Ok(Seen::Read(pid));
     }
-    if waits(messages.connection(), MESSAGES_WAIT).await? {
-        return Err(still_waiting("messages in the log", Mode::Message, to));
+    match waits(messages.connection(), MESSAGES_WAIT).await {
+        Ok(true) => Ok(Seen::Waiting),
+        Ok(false) => Ok(Seen::Nothing),
+        // The server cannot decode past a place of the log without a publication.
+        Err(error) if error.kind() == ErrorKind::Schema => Ok(Seen::Lost(Gap::Publication)),
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 async fn waits(connection: &Connection, look: &str) -> Result<bool> {

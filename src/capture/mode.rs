@@ -64,6 +64,8 @@ pub struct CaptureState {
     pub slot: Option<KnownSlot>,
     /// All transactions that committed before this are published; none before the slot was used.
     pub delivered: Option<Lsn>,
+    /// How many tables are adopted.
+    pub adopted: i64,
 }
 
 /// What was noted when a slot was made.
@@ -97,6 +99,7 @@ pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
             publication,
         }),
         delivered: row.get("delivered_lsn"),
+        adopted: row.get("adopted"),
     })
 }
 

@@ -8,12 +8,13 @@
 //! comparison of log positions would not do: a transaction becomes visible after its commit is in the
 //! log, and in another order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
 use super::session::Ended;
+use crate::capture::adoption::SlotSession;
 use crate::capture::mode::KnownSlot;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::cursor::Cursor;
@@ -34,7 +35,12 @@ pub(super) struct Healing {
     /// None when nothing would be missing, but the server lets no reader in.
     pub(super) gap: Option<Gap>,
     pub(super) known: Option<KnownSlot>,
+    /// Where the session that makes the slot waits for the reader, who copies by it.
+    pub(super) held: HeldSession,
 }
+
+/// The session that made the slot, from then on until rows of adopted tables are copied by it.
+pub(super) type HeldSession = Arc<Mutex<Option<SlotSession>>>;
 
 /// Makes a slot where the one that is there is of no use, waits until the cursors cover it, and ends the
 /// session.
@@ -90,14 +96,18 @@ async fn patiently(healing: &Healing) -> Result<KnownSlot> {
 }
 
 async fn attempt(healing: &Healing) -> Result<KnownSlot> {
-    let Healing { keeper, gap, known } = healing;
+    let Healing { keeper, gap, known, held } = healing;
     if let (None | Some(Gap::Uncovered), Some(known)) = (gap, known) {
         keeper.knock().await?;
         return Ok(known.clone());
     }
     let reason = gap.map_or("the slot is not known", Gap::words);
     tracing::info!(slot = keeper.name(), reason, "polling, while a slot is made");
-    keeper.make().await
+    keeper.free().await?;
+    let (known, session) = keeper.make().await?;
+    *held.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(session).filter(|_| !keeper.adopted().is_empty());
+    Ok(known)
 }
 
 /// Whether the server or whoever looks after it may think better of it.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::log::stay;
 use super::session::{Ended, Opened};
 use crate::capture::change::{Loss, check_change};
 use crate::capture::mode::{Mode, change_mode, leave_slot, read_state};
@@ -30,6 +31,8 @@ const DEAD_WITHIN: Duration = Duration::from_secs(3);
 pub(super) struct Turn {
     /// How this session reads.
     pub(super) mode: Mode,
+    /// How many adopted tables it reads.
+    pub(super) adopted: i64,
     /// The word of the whole process.
     pub(super) stop: watch::Receiver<bool>,
     /// The word of this session.
@@ -72,7 +75,7 @@ pub(super) async fn agree(
     if asked != Mode::Message || wait_for_lock(&opened.control, asked).await? {
         if asked == Mode::Message {
             // The slot first: what is written before there is one is never read.
-            messages.make().await?;
+            stay(&opened.control, messages.make()).await?;
         }
         change_mode(&opened.control, now, asked).await?;
         tracing::info!(before = now.name(), now = asked.name(), "the way of reading was changed");
@@ -117,7 +120,8 @@ pub(super) async fn watch_mode(mut turn: Turn, mut control: Connection) -> Resul
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
         }
         let state = read_state(&control).await?;
-        if *turn.stop.borrow() || state.mode != turn.mode {
+        let is_changed = (state.mode, state.adopted) != (turn.mode, turn.adopted);
+        if *turn.stop.borrow() || is_changed {
             turn.end.send_replace(true);
             return Ok(Ended::Aide);
         }

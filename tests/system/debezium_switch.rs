@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::support::consumer::create_topic;
 use crate::support::fixture::{connect, create_database};
 use crate::support::servers::{servers, start_postgres};
-use crate::support::{Fixture, RelayProcess, read_topic};
+use crate::support::{Capture, Fixture, RelayProcess, read_topic};
 
 const DATABASE: &str = "debezium_switch";
 
@@ -27,8 +27,12 @@ async fn the_way_from_debezium_loses_and_repeats_nothing() {
     let postgres = start_postgres(&[]);
     create_database(&postgres.url("postgres"), DATABASE).await;
     let brokers = servers().kafka.brokers().to_owned();
-    let fixture =
-        Fixture { database_url: postgres.url(DATABASE), brokers, name: DATABASE.to_owned() };
+    let fixture = Fixture {
+        database_url: postgres.url(DATABASE),
+        brokers,
+        name: DATABASE.to_owned(),
+        capture: Capture::default(),
+    };
     create_topic(&fixture.brokers, &fixture.topic("thing"), 4).await;
     let client = fixture.client().await;
     client.batch_execute(OLD_TABLE).await.expect("the database is new");

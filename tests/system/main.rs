@@ -7,6 +7,8 @@
 
 mod support;
 
+mod admin;
+mod adopt;
 mod backlog;
 mod capture;
 mod command_line;
@@ -17,6 +19,7 @@ mod debezium_switch;
 mod faults;
 mod log;
 mod log_access;
+mod log_faults;
 mod log_stream;
 mod message;
 mod migrate;

@@ -20,7 +20,12 @@ use crate::support::writer::AGGREGATE_TYPE;
 use crate::support::{Fixture, History, RelayProcess, Traffic, read_topic, start_kafka};
 
 /// Inserts one event; its type is its number in the test.
-async fn insert(client: &Client, aggregate: (&str, &str), number: u32, payload_bytes: usize) {
+pub(crate) async fn insert(
+    client: &Client,
+    aggregate: (&str, &str),
+    number: u32,
+    payload_bytes: usize,
+) {
     let payload = format!("\"{}\"", "x".repeat(payload_bytes));
     insert_with(client, aggregate, number, &payload, None).await;
 }
@@ -43,13 +48,13 @@ async fn insert_with(
 }
 
 /// Parked events as type and reason, by seq.
-async fn parked(client: &Client) -> Vec<(String, String)> {
+pub(crate) async fn parked(client: &Client) -> Vec<(String, String)> {
     let sql = "select type, reason from postrider.parked order by seq";
     let rows = client.query(sql, &[]).await.expect("the table answers");
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-async fn wait_until_parked(client: &Client, expected: &[(&str, &str)]) {
+pub(crate) async fn wait_until_parked(client: &Client, expected: &[(&str, &str)]) {
     let expected: Vec<(String, String)> =
         expected.iter().map(|(kind, reason)| ((*kind).into(), (*reason).into())).collect();
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -64,7 +69,7 @@ async fn wait_until_parked(client: &Client, expected: &[(&str, &str)]) {
 }
 
 /// Waits until all is published but what is parked.
-async fn wait_for_the_rest(fixture: &Fixture) {
+pub(crate) async fn wait_for_the_rest(fixture: &Fixture) {
     let client = fixture.client().await;
     let deadline = Instant::now() + Duration::from_secs(60);
     let sql = "select from postrider.events where not published and not parked limit 1";
@@ -75,7 +80,7 @@ async fn wait_for_the_rest(fixture: &Fixture) {
 }
 
 /// The types of an aggregate's events, each where it is seen first.
-fn first_seen(fixture: &Fixture, topic: &str, key: &str) -> Vec<String> {
+pub(crate) fn first_seen(fixture: &Fixture, topic: &str, key: &str) -> Vec<String> {
     let (mut known, mut first) = (HashSet::new(), Vec::new());
     for record in read_topic(&fixture.brokers, topic) {
         let kind = String::from_utf8(record.header("type").expect("it has one").to_vec());
@@ -87,12 +92,12 @@ fn first_seen(fixture: &Fixture, topic: &str, key: &str) -> Vec<String> {
     first
 }
 
-fn numbers(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
+pub(crate) fn numbers(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 
 /// Runs a command to its end; what it answered.
-fn ask(fixture: &Fixture, arguments: &[&str]) -> String {
+pub(crate) fn ask(fixture: &Fixture, arguments: &[&str]) -> String {
     let output = fixture.command().args(arguments).output().expect("the binary runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {said}");
@@ -180,7 +185,7 @@ async fn a_topic_that_takes_more_than_others_gets_more() {
     relay.stop_well().await;
 }
 
-async fn wait_for_attempts(client: &Client, attempts: i32) {
+pub(crate) async fn wait_for_attempts(client: &Client, attempts: i32) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let sql = "select from postrider.parked where attempts = $1";
     while client.query_opt(sql, &[&attempts]).await.expect("the table answers").is_none() {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::Place;
 use crate::capture::mode::{Mode, read_state};
 use crate::capture::slot::{Gap, Slot};
+use crate::cli::adopt::{self, ShownAdopted};
 use crate::error::Result;
 use crate::lease::live_instances;
 use crate::postgres::classify;
@@ -23,6 +24,7 @@ pub(super) struct Shown {
     /// Instances that hold a lease: all that poll, or the one that reads the log.
     instances: usize,
     slot: Option<ShownSlot>,
+    adopted: Vec<ShownAdopted>,
 }
 
 /// The slot, where one is known.
@@ -53,6 +55,7 @@ pub(super) async fn look(place: &Place) -> Result<Shown> {
         changed_by: row.get("changed_by"),
         instances: live_instances(&place.connection).await?,
         slot,
+        adopted: adopt::shown(&place.connection).await?,
     })
 }
 
@@ -111,6 +114,7 @@ impl Shown {
                 lines.push(format!("gap         {gap}"));
             }
         }
+        lines.extend(self.adopted.iter().map(ShownAdopted::text));
         lines.join("\n")
     }
 }

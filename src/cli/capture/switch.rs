@@ -4,17 +4,19 @@
 //! killed afterwards, the instances find their way from there. Must not: read an event.
 //! Fails: when the server cannot do what is asked for, or events would be lost by it.
 
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::{LOOK_INTERVAL, Place, SwitchArguments};
-use crate::capture::change::{Loss, check_change, messages_lost};
+use crate::capture::change::{Loss, check_change, loss, messages_lost};
 use crate::capture::mode::{Mode, change_mode, leave_slot, read_state};
 use crate::capture::needs::{Readers, check_needs};
 use crate::capture::slot::{Slot, SlotKeeper};
 use crate::cli::output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::live_instances;
+use crate::postgres::Connection;
 
 /// How long a switch is watched.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,7 +75,7 @@ async fn stay(
             place.keeper(mode).await?.make_publication().await?;
             None
         }
-        Mode::Message => messages.loss(&messages.state().await?).await?,
+        Mode::Message => loss(messages).await?,
     };
     let Some(gap) = lost else {
         output::answer(&format!("events are read by {} already; nothing is lost", mode.name()))?;
@@ -87,10 +89,10 @@ async fn stay(
         output::answer(&format!("a new slot can be made: {}", gap.words()))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let _lock = place.lock().await?;
+    let lock = place.lock().await?;
     // Somebody else may have made one meanwhile, and it keeps messages.
-    if messages.loss(&messages.state().await?).await?.is_some() {
-        messages.make().await?;
+    if loss(messages).await?.is_some() {
+        make(messages, &lock).await?;
     }
     output::answer("a new slot is there; what the lost one had kept is given up")?;
     Ok(ExitCode::SUCCESS)
@@ -98,14 +100,32 @@ async fn stay(
 
 /// The slot first: what is written before there is one is never read.
 async fn begin_messages(place: &Place, keeper: &SlotKeeper, from: Mode) -> Result<()> {
-    let _lock = place.lock().await?;
+    let lock = place.lock().await?;
     // The slot of somebody who was faster keeps messages.
     if read_state(&place.connection).await?.mode != from {
         return Err(overtaken());
     }
-    keeper.make().await?;
+    make(keeper, &lock).await?;
     output::answer("the slot is there")?;
     change(place, from, Mode::Message).await
+}
+
+/// Makes the slot. Whoever holds the lock and is silent is taken for gone.
+async fn make(keeper: &SlotKeeper, lock: &Connection) -> Result<()> {
+    let (mut making, mut said) = (pin!(keeper.make()), None);
+    loop {
+        tokio::select! {
+            made = &mut making => return made.map(|_| ()),
+            () = tokio::time::sleep(LOOK_INTERVAL) => {
+                read_state(lock).await?;
+                let who = keeper.waits_for().await?;
+                if let Some(who) = who.as_ref().filter(|_| said != who) {
+                    output::answer(&format!("the slot waits for older transactions: {who}"))?;
+                }
+                said = who;
+            }
+        }
+    }
 }
 
 async fn change(place: &Place, from: Mode, to: Mode) -> Result<()> {

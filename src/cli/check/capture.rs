@@ -4,7 +4,7 @@
 //! Fails: with the first of them.
 
 use super::findings::Findings;
-use crate::capture::change::{Loss, check_change, messages_lost};
+use crate::capture::change::{Loss, check_change, loss, messages_lost};
 use crate::capture::mode::Mode;
 use crate::capture::needs::{Readers, check_needs};
 use crate::capture::slot::SlotKeeper;
@@ -38,7 +38,7 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
         Mode::Message => {
             check_needs(&messages, Readers::ThisRole).await?;
             if state.mode == Mode::Message
-                && let Some(gap) = messages.loss(&state).await?
+                && let Some(gap) = loss(&messages).await?
             {
                 return Err(messages_lost(gap, asked));
             }

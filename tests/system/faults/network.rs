@@ -12,16 +12,40 @@ const SLOW: Mode = Mode::Slow { pause: Duration::from_millis(5), piece_bytes: 1_
 /// Cuts, resets, refuses, stalls, slows and leaves half-open; after each of them everything is published that
 /// was written until then.
 async fn break_in_every_way(proxy: &Proxy, fixture: &Fixture, traffic: &Traffic) {
-    for ending in [Ending::Close, Ending::Reset] {
-        proxy.cut(ending);
+    for fault in FAULTS {
+        println!("{}: {fault:?}", fixture.name);
+        fault.pass_over(proxy).await;
         go_on(fixture, traffic).await;
     }
-    for mode in [Mode::Refuse, Mode::Stall, SLOW, Mode::HalfOpen] {
-        println!("{}: {mode:?}", fixture.name);
-        proxy.set(mode);
-        tokio::time::sleep(FAULT).await;
-        proxy.set(Mode::Pass);
-        go_on(fixture, traffic).await;
+}
+
+/// What a network does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fault {
+    Cut(Ending),
+    While(Mode),
+}
+
+pub(crate) const FAULTS: [Fault; 6] = [
+    Fault::Cut(Ending::Close),
+    Fault::Cut(Ending::Reset),
+    Fault::While(Mode::Refuse),
+    Fault::While(Mode::Stall),
+    Fault::While(SLOW),
+    Fault::While(Mode::HalfOpen),
+];
+
+impl Fault {
+    /// Happens, and is over.
+    pub(crate) async fn pass_over(self, proxy: &Proxy) {
+        match self {
+            Self::Cut(ending) => proxy.cut(ending),
+            Self::While(mode) => {
+                proxy.set(mode);
+                tokio::time::sleep(FAULT).await;
+                proxy.set(Mode::Pass);
+            }
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use tokio_postgres::{Client, NoTls};
 
-use super::Proxy;
 use super::servers::servers;
+use super::{Capture, Proxy};
 
 /// How a test's outbox is made.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ pub(crate) struct Fixture {
     pub(crate) brokers: String,
     /// Names the database and begins the topics' names.
     pub(crate) name: String,
+    /// How its events are written, and read.
+    pub(crate) capture: Capture,
 }
 
 impl Fixture {
@@ -45,6 +47,7 @@ impl Fixture {
             database_url: servers.postgres.url(name),
             brokers: servers.kafka.brokers().to_owned(),
             name: name.to_owned(),
+            capture: Capture::default(),
         };
         fixture.migrate(&options);
         fixture
@@ -69,7 +72,8 @@ impl Fixture {
         options: &Options,
     ) -> Self {
         create_database(admin_url, name).await;
-        let fixture = Self { database_url, brokers: brokers.to_owned(), name: name.to_owned() };
+        let (brokers, name) = (brokers.to_owned(), name.to_owned());
+        let fixture = Self { database_url, brokers, name, capture: Capture::default() };
         fixture.migrate(options);
         fixture
     }
@@ -95,6 +99,7 @@ impl Fixture {
             .env("POSTRIDER_BROKERS", &self.brokers)
             .env("POSTRIDER_TOPIC", format!("{}.{{aggregatetype}}", self.name))
             .env("POSTRIDER_LEASE_SECONDS", "5")
+            .env("POSTRIDER_ADMIN_LISTEN", "off")
             .env("POSTRIDER_LOG_LEVEL", "info");
         command
     }
@@ -122,30 +127,52 @@ impl Fixture {
         format!("{}.{aggregate_type}", self.name)
     }
 
-    /// The highest `seq` that was drawn.
+    /// Read in this way, and written as that needs.
+    pub(crate) fn captured_by(self, capture: Capture) -> Self {
+        Self { capture, ..self }
+    }
+
+    /// The last place in the order of events: the highest `seq` of the table, or the end of the log.
     pub(crate) async fn drawn(&self) -> i64 {
-        let last = "select coalesce(max(seq), 0) from postrider.events";
-        self.client().await.query_one(last, &[]).await.expect("the view answers").get(0)
+        let last = match self.capture {
+            Capture::Poll | Capture::Wal => "select coalesce(max(seq), 0) from postrider.events",
+            Capture::Message => "select (pg_current_wal_insert_lsn() - '0/0')::bigint",
+        };
+        self.client().await.query_one(last, &[]).await.expect("it answers").get(0)
     }
 
-    /// Waits until the view says that everything is published.
+    /// Waits until everything is published.
     pub(crate) async fn wait_published(&self) {
-        self.wait_published_upto(i64::MAX).await;
+        let last = match self.capture {
+            Capture::Poll | Capture::Wal => i64::MAX,
+            Capture::Message => self.drawn().await,
+        };
+        self.wait_published_upto(last).await;
     }
 
-    /// Waits until the view says that everything up to this `seq` is published.
-    pub(crate) async fn wait_published_upto(&self, seq: i64) {
+    /// Waits until everything up to this place is published.
+    pub(crate) async fn wait_published_upto(&self, place: i64) {
         let client = self.client().await;
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        let waits = "select seq from postrider.events where not published and seq <= $1 limit 1";
+        let waits = match self.capture {
+            Capture::Poll | Capture::Wal => {
+                "select seq from postrider.events where not published and seq <= $1 limit 1"
+            }
+            Capture::Message => {
+                // The place of a message is known once another one stands behind it.
+                let more = "select postrider.emit('place', 'place', 'Marked', null)";
+                client.batch_execute(more).await.expect("a message can be written");
+                "select coalesce(delivered_lsn - '0/0', 0)::bigint from postrider.capture_slot
+                 where coalesce(delivered_lsn - '0/0', 0) < $1::bigint"
+            }
+        };
         loop {
-            let waiting = client.query_opt(waits, &[&seq]).await.expect("the view answers");
+            let waiting = client.query_opt(waits, &[&place]).await.expect("the database answers");
             let Some(row) = waiting else { return };
-            let seq: i64 = row.get(0);
-            let name = &self.name;
+            let (name, waiting): (_, i64) = (&self.name, row.get(0));
             assert!(
                 std::time::Instant::now() < deadline,
-                "{name}: seq {seq} not published in time"
+                "{name}: {waiting} of {place} not published in time"
             );
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }

@@ -1,5 +1,8 @@
 //! What the system tests share.
 
+pub(crate) mod acl;
+pub(crate) mod bulk;
+pub(crate) mod capture;
 pub(crate) mod consumer;
 pub(crate) mod fixture;
 pub(crate) mod proxy;
@@ -10,6 +13,8 @@ pub(crate) mod traffic;
 pub(crate) mod vectors;
 pub(crate) mod writer;
 
+pub(crate) use bulk::Bulk;
+pub(crate) use capture::Capture;
 pub(crate) use consumer::{Consumed, read_topic};
 pub(crate) use fixture::Fixture;
 pub(crate) use proxy::{Ending, Mode, Proxy};
