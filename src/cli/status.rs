@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::backlog::{Backlog, BucketState, LOOK_AT_MAX, Onlooker};
+use super::capture::{self, Shown};
 use super::{block_on, output, prepare};
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::config::units::show_bytes;
@@ -52,6 +53,7 @@ struct Status {
     generations: Vec<GenerationStatus>,
     instances: Vec<InstanceStatus>,
     parked: ParkedStatus,
+    capture: Shown,
     buckets: Vec<BucketStatus>,
 }
 
@@ -136,6 +138,7 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
         generations,
         instances,
         parked,
+        capture: capture::shown(database, name).await?,
         buckets,
     })
 }
@@ -254,6 +257,7 @@ impl Status {
         text.extend(self.generations.iter().map(GenerationStatus::line));
         text.push_str(if self.instances.is_empty() { "no instance runs\n" } else { "" });
         text.extend(self.instances.iter().map(InstanceStatus::line));
+        writeln!(text, "{}", self.capture.text()).expect("text takes text");
         text.push('\n');
         let heads = ["bucket", "epoch", "position", "saved", "unpublished", "oldest"];
         let [bucket, epoch, position, saved, unpublished, oldest] = heads;
@@ -346,10 +350,12 @@ mod tests {
                 lease_left_seconds: -3.0,
             }],
             parked: ParkedStatus { events: 3, aggregates: 2, oldest_age_seconds: Some(90.0) },
+            capture: Shown { mode: "wal", ..Shown::default() },
             buckets: vec![BucketStatus::new(state, backlog)],
         };
         let table = status.table();
         assert!(table.contains("\u{2265}17"), "{table}");
+        assert!(table.contains("capture     wal, since"), "{table}");
         assert!(table.contains("2.0 KiB"), "{table}");
         assert!(table.contains("waited for 2.0s"), "{table}");
         assert!(table.contains("4.0 KiB in 3 of 16 leaves, being filled"), "{table}");

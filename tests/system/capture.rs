@@ -420,6 +420,10 @@ async fn messages_do_not_take_the_slot_from_a_reader_of_rows() {
     }
     assert_says(&fixture, &["switch", "message", "--dry-run"], 3, read);
     assert_says(&fixture, &["switch", "message"], 3, read);
-    assert_says(&fixture, &["show"], 0, &["capture     wal", "of the log for it", "behind"]);
+    let kept = ["capture     wal", ": read by backend", "of the log for it", "behind"];
+    assert_says(&fixture, &["show"], 0, &kept);
+    let status = fixture.command().arg("status").output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert!(status.status.success() && kept.iter().all(|words| said.contains(words)), "{said}");
     relay.stop_well().await;
 }

@@ -23,6 +23,8 @@ use crate::postgres::{Connection, DatabaseConfig, connect};
 mod show;
 mod switch;
 
+pub(super) use show::Shown;
+
 /// How long another session may make or drop the slot.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -86,6 +88,16 @@ struct Place {
     connection: Connection,
     database: DatabaseConfig,
     outbox: OutboxName,
+}
+
+/// How events are read, and the state of the slot, for other commands.
+///
+/// # Errors
+/// When PostgreSQL cannot be read, or the outbox is not there.
+pub(super) async fn shown(database: &DatabaseConfig, outbox: &OutboxName) -> Result<Shown> {
+    let connection = connect(database, "capture").await?;
+    let place = Place { connection, database: database.clone(), outbox: outbox.clone() };
+    show::look(&place).await
 }
 
 impl Place {

@@ -18,20 +18,20 @@ use crate::postgres::classify;
 const SHOW: &str = include_str!("../../../sql/queries/capture_show.sql");
 
 /// What `show` tells.
-#[derive(Debug, Serialize)]
-pub(super) struct Shown {
-    mode: &'static str,
-    changed_at: String,
-    changed_by: String,
+#[derive(Debug, Default, Serialize)]
+pub(in crate::cli) struct Shown {
+    pub(in crate::cli) mode: &'static str,
+    pub(in crate::cli) changed_at: String,
+    pub(in crate::cli) changed_by: String,
     /// Instances that hold a lease: all that poll, or the one that reads the log.
-    instances: usize,
-    slot: Option<ShownSlot>,
-    adopted: Vec<ShownAdopted>,
+    pub(in crate::cli) instances: usize,
+    pub(in crate::cli) slot: Option<ShownSlot>,
+    pub(in crate::cli) adopted: Vec<ShownAdopted>,
 }
 
 /// The slot, where one is known.
 #[derive(Debug, Serialize)]
-struct ShownSlot {
+pub(in crate::cli) struct ShownSlot {
     name: String,
     state: &'static str,
     reader_pid: Option<i32>,
@@ -111,7 +111,7 @@ async fn show_slot(place: &Place, mode: Mode) -> Result<ShownSlot> {
 }
 
 impl Shown {
-    pub(super) fn text(&self) -> String {
+    pub(in crate::cli) fn text(&self) -> String {
         let mut lines = vec![format!(
             "capture     {}, since {} by {}; {} with a lease",
             self.mode,
