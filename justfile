@@ -47,10 +47,10 @@ drain database_url brokers *flags:
         --database-url '{{database_url}}' --brokers '{{brokers}}' \
         --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
 
-# Drain one backlog by the relay, its peers (Debezium too) and the limits: just peers <database url> <brokers> [more flags].
+# Drain one backlog by the relay, by poll and wal, its peers (Debezium too) and the limits: just peers <database url> <brokers> [more flags].
 peers database_url brokers *flags:
     cargo build --release --workspace
-    target/release/postrider-load peers --truncate --debezium \
+    target/release/postrider-load peers --truncate --wal --debezium \
         --database-url '{{database_url}}' --brokers '{{brokers}}' \
         --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
 

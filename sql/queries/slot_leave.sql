@@ -1,14 +1,16 @@
 -- Purpose: drops a slot that nobody reads, and forgets it. $1 its name.
 -- Locks:   the slot's own, a row lock.
 -- Plan:    one row each.
--- Hazard:  only while the outbox is polled: the cursors then know all that is published.
+-- Hazard:  only while the outbox is polled: the cursors then know all that is published. returning gives
+--          the row as it is afterwards, without the slot's name.
 with forgotten as (
     update postrider.capture_slot
     set slot_name = null, slot_snapshot = null, slot_lsn = null, delivered_lsn = null, publication = null
     where slot_name = $1 and (select mode from postrider.capture) = 'poll'
         and not exists (select from pg_replication_slots where slot_name = $1 and active)
-    returning slot_name
+    returning singleton
 )
 select pg_drop_replication_slot(slot.slot_name)
 from pg_replication_slots as slot
-    join forgotten on forgotten.slot_name = slot.slot_name::text
+    cross join forgotten
+where slot.slot_name = $1

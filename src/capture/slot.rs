@@ -29,6 +29,7 @@ const COVERED: &str = include_str!("../../sql/queries/capture_covered.sql");
 const WAITS: &str = include_str!("../../sql/queries/slot_waits.sql");
 const LOOK: &str = include_str!("../../sql/queries/slot_look.sql");
 const DROP: &str = include_str!("../../sql/queries/slot_drop.sql");
+const WATCH: &str = include_str!("../../sql/queries/slot_watch.sql");
 const FREE: &str = include_str!("../../sql/queries/slot_free.sql");
 const PUBLICATION_LOOK: &str = include_str!("../../sql/queries/publication_look.sql");
 const PUBLICATION_MAKE: &str = include_str!("../../sql/queries/publication_make.sql");
@@ -63,6 +64,19 @@ pub enum Slot {
         /// What the server keeps for it, in bytes.
         retained_bytes: i64,
     },
+}
+
+/// A slot in figures.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotSight {
+    /// What the server keeps of its log for it.
+    pub retained_bytes: u64,
+    /// What may be written until it is lost; none where there is no limit.
+    pub safe_bytes: Option<u64>,
+    /// Up to where it has been confirmed.
+    pub confirmed: Option<Lsn>,
+    /// What has been written since.
+    pub behind_bytes: u64,
 }
 
 /// The session that looks after the slot.
@@ -139,6 +153,22 @@ impl SlotKeeper {
                 None => Slot::Lost,
             },
         })
+    }
+
+    /// What the server says of the slot, in figures; none when it is not there.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn sight(&self) -> Result<Option<SlotSight>> {
+        let row = self.connection.client().query_opt(WATCH, &[&self.name]).await;
+        let row = row.map_err(|cause| classify("look at the slot", cause))?;
+        let unsigned = |number: i64| number.max(0).cast_unsigned();
+        Ok(row.map(|row| SlotSight {
+            retained_bytes: unsigned(row.get("retained_bytes")),
+            safe_bytes: row.get::<_, Option<i64>>("safe_bytes").map(unsigned),
+            confirmed: row.get("confirmed_flush_lsn"),
+            behind_bytes: unsigned(row.get("behind_bytes")),
+        }))
     }
 
     /// The row of `postrider.capture`.

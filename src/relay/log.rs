@@ -16,6 +16,7 @@ use super::Relay;
 use super::adoption::{Adoption, can_copy};
 use super::heal::Healing;
 use super::session::{Ended, Opened, Tasks};
+use super::sight::watch_slot;
 use super::steward::ShardBerth;
 use super::supervise::Kafka;
 use super::turn::{Turn, watch_mode};
@@ -53,6 +54,7 @@ impl Relay {
     ) -> Result<()> {
         let mode = opened.state.mode;
         *started = true;
+        self.monitor.set_working(true);
         if !self.become_reader(&opened, mode).await? {
             return Ok(());
         }
@@ -153,6 +155,7 @@ impl Relay {
             interval: self.config.save_interval,
         };
         crew.tasks.spawn(saver.run(landed, saved_sender));
+        crew.tasks.spawn(watch_slot(Arc::clone(&keeper), Arc::clone(&self.monitor)));
         let ticks = match state.mode {
             Mode::Message => None,
             Mode::Poll | Mode::Wal => {

@@ -31,6 +31,7 @@ mod adoption;
 mod heal;
 mod log;
 mod session;
+mod sight;
 mod steward;
 mod supervise;
 pub(crate) mod turn;
@@ -114,6 +115,8 @@ impl Relay {
         while !*self.stop.borrow() {
             let mut session_started = false;
             let ended = Box::pin(self.session(&producer_config, &mut session_started)).await;
+            self.monitor.set_working(false);
+            self.monitor.set_slot(None);
             if session_started {
                 (started, pauses) = (true, Pauses::new());
             }

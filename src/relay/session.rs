@@ -105,6 +105,7 @@ impl Relay {
         let ticker = Ticker::connect(database, &outbox, cadence, Arc::clone(&latest)).await?;
         let (mut crew, berthed) = self.crew(&outbox, &store, shards).await?;
         *started = true;
+        self.monitor.set_working(true);
 
         let (tick_sender, ticks) = watch::channel(latest);
         let nudge = Arc::new(Notify::new());

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod admin;
 mod adopt;
 mod backlog;
 mod command_line;
