@@ -121,10 +121,7 @@ impl Relay {
         };
         match healing {
             // Polling has no use for a slot, and it would keep the log for ever.
-            None => {
-                let left = state.slot.map(|slot| slot.name);
-                crew.tasks.spawn(watch_mode(turn, control, left))
-            }
+            None => crew.tasks.spawn(watch_mode(turn, control, state.slot_name)),
             Some(healing) => {
                 crew.tasks.spawn(watch_mode(turn, control, None));
                 crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()))
