@@ -59,7 +59,10 @@ pub(super) struct Table {
     /// Places of ticks that are not there yet.
     pub(super) landed: VecDeque<(u64, Lsn)>,
     pub(super) near: u64,
-    nudge: Option<Arc<Notify>>,
+    /// The last tick that was handed on.
+    handed: Option<u64>,
+    nudge: Arc<Notify>,
+    is_asked: bool,
 }
 
 impl Table {
@@ -76,7 +79,9 @@ impl Table {
             waiting: VecDeque::new(),
             landed: VecDeque::new(),
             near: latest.unwrap_or_default(),
-            nudge: Some(nudge),
+            handed: None,
+            nudge,
+            is_asked: false,
         }
     }
 
@@ -92,8 +97,26 @@ impl Table {
 
     /// Asks once.
     pub(super) fn ask_for_tick(&mut self) {
-        if let Some(nudge) = self.nudge.take() {
-            nudge.notify_one();
+        if !std::mem::replace(&mut self.is_asked, true) {
+            self.nudge.notify_one();
+        }
+    }
+
+    /// Whether a tick that came in the stream is of our own ticker, which tells of it at about the same
+    /// time. A later one of its own tells that it is not.
+    pub(super) async fn is_own(&mut self, tick: u64) -> bool {
+        loop {
+            let told = self.waiting.back().map(|tick| tick.next).max(self.handed);
+            if told >= Some(tick) {
+                return self.handed == Some(tick)
+                    || self.waiting.iter().any(|one| one.next == tick);
+            }
+            // An outbox at rest does not tick by itself.
+            self.nudge.notify_one();
+            match self.ticks.recv().await {
+                Some(tick) => self.waiting.push_back(tick),
+                None => return false,
+            }
         }
     }
 
@@ -110,6 +133,7 @@ impl Table {
             if tick.next == number {
                 let cursor = Some(self.streamed.cursor_at(tick));
                 self.waiting.pop_front();
+                self.handed = Some(number);
                 return Some(Landing { place, cursor });
             }
         }
