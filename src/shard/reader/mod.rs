@@ -191,7 +191,7 @@ impl Reader {
         if self.copy().await? == Copied::Not {
             return Ok(());
         }
-        while !self.is_over() {
+        while !self.is_over().await {
             match self.capture.next_buffered()? {
                 Some(item) => self.take(item).await?,
                 None => self.wait().await?,
@@ -216,9 +216,9 @@ impl Reader {
         Ok(())
     }
 
-    /// After the word to stop: at once where there are no ticks, else at the next one, so that a
-    /// poller can go on exactly here.
-    fn is_over(&mut self) -> bool {
+    /// After the word to stop: at once where there are no ticks, else at the next one of our own ticker,
+    /// so that a poller can go on exactly here. Others that poll already tick, too.
+    async fn is_over(&mut self) -> bool {
         if !self.is_ending {
             return false;
         }
@@ -226,7 +226,9 @@ impl Reader {
             None => !self.transaction.is_open,
             Some(table) => {
                 table.ask_for_tick();
-                !self.transaction.is_open && self.transaction.is_tick
+                !self.transaction.is_open
+                    && self.transaction.is_tick
+                    && table.is_own(table.near).await
             }
         }
     }
@@ -370,7 +372,7 @@ impl Reader {
     async fn wait(&mut self) -> Result<()> {
         self.settle().await?;
         self.look_around().await?;
-        if self.is_over() {
+        if self.is_over().await {
             return Ok(());
         }
         let now = Instant::now();
