@@ -77,7 +77,9 @@ impl Relay {
         agree(&mut opened, &self.config.database, self.config.capture, *started).await?;
         match opened.state.mode {
             Mode::Poll => self.claim_session(opened, producer, None, started).await,
-            Mode::Wal | Mode::Message => self.log_session(opened, producer, started).await,
+            Mode::Wal | Mode::Message => {
+                Box::pin(self.log_session(opened, producer, started)).await
+            }
         }
     }
 
