@@ -109,3 +109,33 @@ async fn a_table_that_leaves_the_publication_under_the_reader_loses_nothing() {
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
+
+/// Whoever polls already ticks, too, and no reader knows of such a tick where it stands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_of_the_stream_among_the_ticks_of_others_repeats_nothing() {
+    let fixture = Fixture::new("log_other_ticks").await;
+    let history = History::default();
+    let traffic = Traffic::start(&fixture, &history, 3).await;
+    let client = fixture.client().await;
+    let others = tokio::spawn(async move {
+        let tick =
+            "select pg_current_xact_id(), pg_logical_emit_message(true, 'postrider.tick', '')";
+        loop {
+            client.query(tick, &[]).await.expect("anybody may write it");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    for _ in 0..3 {
+        let relay = RelayProcess::start(&fixture, WAL);
+        relay.wait_until_it_says("reading the log").await;
+        traffic.commits_more(200).await;
+        assert!(relay.stop().await.success());
+    }
+    traffic.stop().await;
+    let relay = RelayProcess::start(&fixture, WAL);
+    fixture.wait_published().await;
+    others.abort();
+    assert!(relay.stop().await.success());
+    let verdict = history.audit(&fixture);
+    assert!(verdict.holds_without_repeats(), "{verdict}");
+}

@@ -118,6 +118,11 @@ impl Table {
         }
     }
 
+    /// Asks whether or not it was asked before: of an outbox at rest nobody takes another tick.
+    pub(super) fn ask_for_tick_again(&self) {
+        self.nudge.notify_one();
+    }
+
     /// Rows of adopted tables draw no `seq`, by which the ticker sees that there is something to pass.
     pub(super) fn ask_for_adopted(&self) {
         if !self.adopted.passed.is_empty() && self.streamed.has_recent() {

@@ -191,18 +191,25 @@ impl Reader {
         if self.copy().await? == Copied::Not {
             return Ok(());
         }
-        while !self.is_over() {
-            match self.capture.next_buffered()? {
-                Some(item) => self.take(item).await?,
-                None => self.wait().await?,
+        loop {
+            while !self.is_over() {
+                match self.capture.next_buffered()? {
+                    Some(item) => self.take(item).await?,
+                    None => self.wait().await?,
+                }
+                self.items += 1;
+                if self.items >= SETTLE_ITEMS {
+                    self.settle().await?;
+                    self.look_around().await?;
+                }
             }
-            self.items += 1;
-            if self.items >= SETTLE_ITEMS {
-                self.settle().await?;
-                self.look_around().await?;
+            self.drain().await?;
+            if self.is_saved_to_the_end() {
+                return self.feed_back().await;
             }
+            // The tick was another instance's, which polls already and tells nobody here: on to our own.
+            self.transaction.is_tick = false;
         }
-        self.drain().await
     }
 
     /// What is not looked at for every event.
@@ -429,9 +436,7 @@ impl Reader {
             && self.send_at.is_none()
             && self.ledger.batches() == 0
             && self.table.as_ref().is_none_or(|table| table.is_at_rest());
-        let landed =
-            self.course.landed.borrow().as_ref().map_or(self.begins, |landing| landing.place);
-        if is_idle && self.received.0 > landed.0 + IDLE_STEP_BYTES {
+        if is_idle && self.received.0 > self.landed().0 + IDLE_STEP_BYTES {
             let place = self.received;
             self.place = place;
             self.course.landed.send_modify(|landing| match landing {
@@ -461,7 +466,9 @@ impl Reader {
             self.end_page(None).await?;
         }
         self.wait_until_landed().await?;
-        while self.table.as_ref().is_some_and(|table| !table.landed.is_empty()) {
+        while let Some(table) = self.table.as_mut().filter(|table| !table.landed.is_empty()) {
+            // Only a later tick of our own says that nobody will tell of one.
+            table.ask_for_tick_again();
             self.hand_on_ticks();
             tokio::time::sleep(GATHER).await;
         }
@@ -471,7 +478,17 @@ impl Reader {
         {
             self.course.saved.changed().await.map_err(|_| gone())?;
         }
-        self.feed_back().await
+        Ok(())
+    }
+
+    /// Up to here all is published or parked, and handed on.
+    fn landed(&self) -> Lsn {
+        self.course.landed.borrow().as_ref().map_or(self.begins, |landing| landing.place)
+    }
+
+    /// Whether a poller that goes on at the saved cursors repeats nothing.
+    fn is_saved_to_the_end(&self) -> bool {
+        self.table.is_none() || self.landed() == self.place
     }
 }
 
