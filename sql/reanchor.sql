@@ -25,5 +25,12 @@ begin
         "position" = default,
         owner = null,
         epoch = epoch + 1;
+    -- The log brings nothing again: the table is read first, and a new slot is made meanwhile. Messages
+    -- have no table, and their slot stays.
+    update postrider.capture_slot
+    set slot_snapshot = null, slot_lsn = null, delivered_lsn = null, publication = null
+    where (select mode from postrider.capture) = 'wal';
+    -- Of adopted tables all rows that are pending come again.
+    update postrider.adopted set passed = null;
 end
 $reanchor$;

@@ -62,6 +62,8 @@ pub struct CaptureState {
     pub mode: Mode,
     /// The slot that was made last.
     pub slot: Option<KnownSlot>,
+    /// Its name; of one that is of no use any more, too, until it is dropped.
+    pub slot_name: Option<String>,
     /// All transactions that committed before this are published; none before the slot was used.
     pub delivered: Option<Lsn>,
     /// How many tables are adopted.
@@ -92,9 +94,10 @@ pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
     let snapshot: Option<PgSnapshot> = row.get("slot_snapshot");
     let lsn: Option<Lsn> = row.get("slot_lsn");
     let publication: Option<String> = row.get("publication");
-    let slot = name.zip(snapshot).zip(lsn.zip(publication));
+    let slot = name.clone().zip(snapshot).zip(lsn.zip(publication));
     Ok(CaptureState {
         mode: Mode::read(row.get("mode"))?,
+        slot_name: name,
         slot: slot.map(|((name, snapshot), (lsn, publication))| KnownSlot {
             name,
             snapshot: snapshot.0,
@@ -161,5 +164,5 @@ pub async fn forget_slot(connection: &Connection) -> Result<()> {
 pub async fn leave_slot(connection: &Connection, slot: &str) -> Result<bool> {
     let failed = |cause| classify("drop the slot that is not read any more", cause);
     connection.client().query(LEAVE, &[&slot]).await.map_err(failed)?;
-    Ok(read_state(connection).await?.slot.is_none())
+    Ok(read_state(connection).await?.slot_name.is_none())
 }

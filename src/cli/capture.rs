@@ -302,12 +302,12 @@ async fn wait_for_reader(place: &Place, keeper: &SlotKeeper) -> Result<ExitCode>
 async fn wait_for_pollers(place: &Place) -> Result<ExitCode> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        let Some(slot) = read_state(&place.connection).await?.slot else {
+        let Some(slot) = read_state(&place.connection).await?.slot_name else {
             output::answer("the table is polled; the slot is dropped")?;
             return Ok(ExitCode::SUCCESS);
         };
         // Running instances do it themselves; where none runs, nobody else would.
-        leave_slot(&place.connection, &slot.name).await?;
+        leave_slot(&place.connection, &slot).await?;
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     still("the slot is still read")

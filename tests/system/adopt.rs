@@ -129,6 +129,15 @@ async fn a_table_is_taken_over_where_a_snapshot_says() {
     let mut keys: Vec<&str> = records.iter().map(Consumed::key_text).collect();
     keys.sort_unstable();
     assert_eq!(keys, ["after", "open"]);
+    // In a restored copy a snapshot means nothing: everything comes again.
+    let reanchor = fixture.command().args(["migrate", "reanchor"]).output().expect("it runs");
+    assert!(reanchor.status.success(), "{}", String::from_utf8_lossy(&reanchor.stderr));
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    wait_published(&client).await;
+    relay.stop_well().await;
+    let records = read_topic(&fixture.brokers, &fixture.topic("order"));
+    let count = |key: &str| records.iter().filter(|record| record.key_text() == key).count();
+    assert_eq!([count("before"), count("after"), count("open")], [1, 2, 2]);
 }
 
 /// Kills during the copy and the stream, and slots that are lost: rows come again, none is missing.

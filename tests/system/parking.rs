@@ -185,7 +185,7 @@ async fn a_topic_that_takes_more_than_others_gets_more() {
     relay.stop_well().await;
 }
 
-async fn wait_for_attempts(client: &Client, attempts: i32) {
+pub(crate) async fn wait_for_attempts(client: &Client, attempts: i32) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let sql = "select from postrider.parked where attempts = $1";
     while client.query_opt(sql, &[&attempts]).await.expect("the table answers").is_none() {

@@ -191,25 +191,18 @@ impl Reader {
         if self.copy().await? == Copied::Not {
             return Ok(());
         }
-        loop {
-            while !self.is_over() {
-                match self.capture.next_buffered()? {
-                    Some(item) => self.take(item).await?,
-                    None => self.wait().await?,
-                }
-                self.items += 1;
-                if self.items >= SETTLE_ITEMS {
-                    self.settle().await?;
-                    self.look_around().await?;
-                }
+        while !self.is_over().await {
+            match self.capture.next_buffered()? {
+                Some(item) => self.take(item).await?,
+                None => self.wait().await?,
             }
-            self.drain().await?;
-            if self.is_saved_to_the_end() {
-                return self.feed_back().await;
+            self.items += 1;
+            if self.items >= SETTLE_ITEMS {
+                self.settle().await?;
+                self.look_around().await?;
             }
-            // The tick was another instance's, which polls already and tells nobody here: on to our own.
-            self.transaction.is_tick = false;
         }
+        self.drain().await
     }
 
     /// What is not looked at for every event.
@@ -223,9 +216,9 @@ impl Reader {
         Ok(())
     }
 
-    /// After the word to stop: at once where there are no ticks, else at the next one, so that a
-    /// poller can go on exactly here.
-    fn is_over(&mut self) -> bool {
+    /// After the word to stop: at once where there are no ticks, else at the next one of our own ticker,
+    /// so that a poller can go on exactly here. Others that poll already tick, too.
+    async fn is_over(&mut self) -> bool {
         if !self.is_ending {
             return false;
         }
@@ -233,7 +226,9 @@ impl Reader {
             None => !self.transaction.is_open,
             Some(table) => {
                 table.ask_for_tick();
-                !self.transaction.is_open && self.transaction.is_tick
+                !self.transaction.is_open
+                    && self.transaction.is_tick
+                    && table.is_own(table.near).await
             }
         }
     }
@@ -377,7 +372,7 @@ impl Reader {
     async fn wait(&mut self) -> Result<()> {
         self.settle().await?;
         self.look_around().await?;
-        if self.is_over() {
+        if self.is_over().await {
             return Ok(());
         }
         let now = Instant::now();
@@ -436,7 +431,9 @@ impl Reader {
             && self.send_at.is_none()
             && self.ledger.batches() == 0
             && self.table.as_ref().is_none_or(|table| table.is_at_rest());
-        if is_idle && self.received.0 > self.landed().0 + IDLE_STEP_BYTES {
+        let landed =
+            self.course.landed.borrow().as_ref().map_or(self.begins, |landing| landing.place);
+        if is_idle && self.received.0 > landed.0 + IDLE_STEP_BYTES {
             let place = self.received;
             self.place = place;
             self.course.landed.send_modify(|landing| match landing {
@@ -466,9 +463,7 @@ impl Reader {
             self.end_page(None).await?;
         }
         self.wait_until_landed().await?;
-        while let Some(table) = self.table.as_mut().filter(|table| !table.landed.is_empty()) {
-            // Only a later tick of our own says that nobody will tell of one.
-            table.ask_for_tick_again();
+        while self.table.as_ref().is_some_and(|table| !table.landed.is_empty()) {
             self.hand_on_ticks();
             tokio::time::sleep(GATHER).await;
         }
@@ -478,17 +473,7 @@ impl Reader {
         {
             self.course.saved.changed().await.map_err(|_| gone())?;
         }
-        Ok(())
-    }
-
-    /// Up to here all is published or parked, and handed on.
-    fn landed(&self) -> Lsn {
-        self.course.landed.borrow().as_ref().map_or(self.begins, |landing| landing.place)
-    }
-
-    /// Whether a poller that goes on at the saved cursors repeats nothing.
-    fn is_saved_to_the_end(&self) -> bool {
-        self.table.is_none() || self.landed() == self.place
+        self.feed_back().await
     }
 }
 

@@ -11,7 +11,7 @@ mod fencing;
 mod moves;
 pub(crate) mod network;
 mod poison;
-mod promotion;
+pub(crate) mod promotion;
 mod refusal;
 mod schedule;
 mod servers;

@@ -9,23 +9,23 @@ use uuid::Uuid;
 
 use crate::support::fixture::connect;
 use crate::support::servers::servers;
-use crate::support::writer::{Inserted, insert_event};
+use crate::support::writer::{Inserted, write_event};
 use crate::support::{Fixture, History, RelayProcess, start_postgres};
 
 const POSTGRES_EXIT_CODE: i32 = 4;
 const ROUNDS: u64 = 60;
 
 /// A primary, its standby that gets nothing any more, and what was written.
-struct Pair {
+pub(crate) struct Pair {
     primary: Postgres,
     standby: Postgres,
-    fixture: Fixture,
+    pub(crate) fixture: Fixture,
     written: Vec<Inserted>,
 }
 
 impl Pair {
     /// Writes events that both have, cuts the standby off, and lets `after` set up the primary.
-    async fn new(name: &str, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn new(name: &str, settings: &[(&str, &str)]) -> Self {
         let primary = start_postgres(settings);
         let url = primary.url(name);
         let brokers = servers().kafka.brokers();
@@ -40,13 +40,14 @@ impl Pair {
     async fn write(&mut self, client: &Client, first_number: u64) {
         for round in 0..ROUNDS {
             let (aggregate, number) = (format!("aggregate-{}", round % 10), first_number + round);
-            self.written.push(insert_event(client, &aggregate, number).await);
+            let capture = self.fixture.capture;
+            self.written.push(write_event(client, capture, &aggregate, number).await);
         }
     }
 
     async fn wait_until_the_standby_has_all(&self) {
         let lag = "select count(*) from pg_stat_replication
-            where replay_lsn >= $1::text::pg_lsn";
+            where application_name = 'walreceiver' and replay_lsn >= $1::text::pg_lsn";
         let primary = connect(&self.primary.url("postgres")).await;
         let place = "select pg_current_wal_flush_lsn()::text";
         let place: String = primary.query_one(place, &[]).await.expect("an answer").get(0);
@@ -62,13 +63,13 @@ impl Pair {
             standby.batch_execute(change).await.expect("the superuser may");
         }
         let primary = connect(&self.primary.url("postgres")).await;
-        let streams = "select from pg_stat_replication";
+        let streams = "select from pg_stat_replication where application_name = 'walreceiver'";
         while !primary.query(streams, &[]).await.expect("the view answers").is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    fn promote(&mut self) {
+    pub(crate) fn promote(&mut self) {
         self.primary.kill().expect("it is ours to kill");
         self.standby.promote().expect("it can be promoted");
         self.fixture.database_url = self.standby.url(&self.fixture.name);
@@ -76,7 +77,7 @@ impl Pair {
 
     /// Kills the primary and promotes; a relay that may not follow must refuse the other timeline and
     /// end. An operator sets the cursors anew, and a new relay starts.
-    async fn fail_over_by_hand(&mut self, relay: RelayProcess) -> RelayProcess {
+    pub(crate) async fn fail_over_by_hand(&mut self, relay: RelayProcess) -> RelayProcess {
         self.promote();
         relay.wait_until_it_says("timeline 1 and not 2").await;
         let ended = relay.wait(Duration::from_secs(20)).await;
@@ -105,7 +106,7 @@ impl Pair {
     }
 
     /// An URL that names both servers, as an operator would.
-    fn both(&self) -> Fixture {
+    pub(crate) fn both(&self) -> Fixture {
         let name = &self.fixture.name;
         let (head, _) = self.primary.url(name).rsplit_once('@').map_or_else(
             || unreachable!("the URL names a user"),
@@ -119,11 +120,12 @@ impl Pair {
     }
 
     /// Both have the first events; the rest is published and never reaches the standby.
-    async fn publish_a_tail_that_is_lost(&mut self, on_promotion: &str) -> RelayProcess {
-        let client = self.fixture.client().await;
-        self.write(&client, 0).await;
-        let flags = ["--shards", "2", "--on-promotion", on_promotion];
+    pub(crate) async fn publish_a_tail_that_is_lost(&mut self, on_promotion: &str) -> RelayProcess {
+        let (client, capture) = (self.fixture.client().await, self.fixture.capture);
+        let flags = ["--shards", "2", "--on-promotion", on_promotion, "--capture", capture.name()];
         let relay = RelayProcess::start(&self.both(), &flags);
+        relay.wait_until_it_says(capture.words()).await;
+        self.write(&client, 0).await;
         self.fixture.wait_published().await;
         self.wait_until_the_standby_has_all().await;
         self.cut_off().await;
@@ -198,7 +200,7 @@ async fn a_promotion_that_must_not_be_followed_is_refused_until_reanchored() {
     assert_tail_was_all(pair, relay).await;
 }
 
-async fn assert_tail_was_all(pair: Pair, relay: RelayProcess) {
+pub(crate) async fn assert_tail_was_all(pair: Pair, relay: RelayProcess) {
     let fixture = pair.both();
     let verdict = pair.publish_the_rest(relay).await.audit(&fixture);
     println!("{verdict}");

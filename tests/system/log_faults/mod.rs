@@ -8,7 +8,11 @@ use postrider::embedded::Postgres;
 
 use crate::support::{Capture, Fixture, History, Load, Proxy, RelayProcess, Traffic};
 
+mod command;
 mod large;
+mod parking;
+mod promotion;
+mod records;
 mod servers;
 mod slots;
 mod table;

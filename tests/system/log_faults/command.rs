@@ -1,0 +1,87 @@
+//! The command that switches is killed at any of its steps, and the instances with it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use postrider::audit::Fate;
+
+use super::start_relay;
+use crate::support::traffic::Load;
+use crate::support::writer::write_event;
+use crate::support::{Capture, Fixture, History, RelayProcess, Traffic};
+
+/// From before its first statement to long after the change.
+const DELAYS_MILLIS: [u64; 8] = [10, 25, 40, 60, 90, 150, 300, 700];
+const LIGHT: Load = Load { writers: 2, pause: Duration::from_millis(4), ..Load::FULL };
+
+fn switch(fixture: &Fixture, to: &str) -> bool {
+    let output = fixture.command().args(["capture", "switch", to]).output();
+    output.expect("the binary runs").status.success()
+}
+
+/// Begins a switch and kills the command.
+async fn switch_and_kill(fixture: &Fixture, to: &str, delay: Duration) {
+    let mut command = fixture.command();
+    command.args(["capture", "switch", to]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut switching = command.spawn().expect("the binary runs");
+    tokio::time::sleep(delay).await;
+    switching.kill().expect("it is ours to kill");
+    switching.wait().expect("it is ours to wait for");
+}
+
+async fn mode(fixture: &Fixture) -> String {
+    let mode = "select mode from postrider.capture";
+    fixture.client().await.query_one(mode, &[]).await.expect("it answers").get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_switches_and_instances_find_their_way() {
+    let fixture = Fixture::new("log_switch_killed").await;
+    let history = History::default();
+    let traffic = Traffic::with(&fixture, &history, LIGHT).await;
+    let mut relays = [RelayProcess::start(&fixture, &[]), RelayProcess::start(&fixture, &[])];
+    relays[0].wait_until_it_says("relaying").await;
+    for (round, millis) in DELAYS_MILLIS.into_iter().enumerate() {
+        let to = if mode(&fixture).await == "poll" { "wal" } else { "poll" };
+        switch_and_kill(&fixture, to, Duration::from_millis(millis)).await;
+        // One of the two dies with it, in turn.
+        let relay = std::mem::replace(&mut relays[round % 2], RelayProcess::start(&fixture, &[]));
+        relay.kill();
+    }
+    fixture.wait_published_upto(fixture.drawn().await).await;
+    // It comes to its end when nobody kills it.
+    for to in ["wal", "poll"] {
+        assert!(switch(&fixture, to), "switch {to}");
+        assert_eq!(mode(&fixture).await, to);
+    }
+    let slots = "select from pg_replication_slots where database = current_database()";
+    let left = fixture.client().await.query(slots, &[]).await.expect("slots are listed");
+    assert!(left.is_empty(), "a slot is left");
+    let verdict = traffic.finish(relays, &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+}
+
+/// A switch to messages makes the slot before it changes the way: whatever was killed, what is written
+/// after a switch that came to its end is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_switches_to_messages_can_be_made_again() {
+    let fixture = Fixture::new("log_switch_messages").await;
+    let (client, history) = (fixture.client().await, History::default());
+    for (round, millis) in DELAYS_MILLIS.into_iter().enumerate().step_by(2) {
+        switch_and_kill(&fixture, "message", Duration::from_millis(millis)).await;
+        let mut finish = fixture.command();
+        finish.args(["capture", "switch", "message", "--no-wait"]);
+        assert!(finish.status().expect("the binary runs").success());
+        let number = round as u64 * 2 + 1;
+        let before = write_event(&client, Capture::Message, "a", number).await;
+        let relay = start_relay(&fixture, Capture::Message).await;
+        let after = write_event(&client, Capture::Message, "a", number + 1).await;
+        history.ended(vec![before, after], Fate::Committed);
+        fixture.clone().captured_by(Capture::Message).wait_published().await;
+        relay.stop_well().await;
+        switch_and_kill(&fixture, "poll", Duration::from_millis(millis)).await;
+        assert!(switch(&fixture, "poll"));
+    }
+    let verdict = history.audit(&fixture);
+    assert!(verdict.holds_without_repeats(), "{verdict}");
+}

@@ -1,0 +1,92 @@
+//! What cannot be published, read from the log: parked in order, through kills, retries and discards.
+
+use serde_json::json;
+use tokio_postgres::Client;
+
+use super::start_relay;
+use crate::parking::{
+    ask, first_seen, numbers, wait_for_attempts, wait_for_the_rest, wait_until_parked,
+};
+use crate::support::consumer::{create_topic_with, set_topic};
+use crate::support::{Capture, Fixture};
+
+const SMALL_BYTES: usize = 100;
+const LARGE_BYTES: usize = 30_000;
+
+/// One event of an aggregate; its type is its number in the test.
+async fn write(client: &Client, capture: Capture, aggregate: &str, number: u32, bytes: usize) {
+    let sql = match capture {
+        Capture::Poll | Capture::Wal => {
+            "insert into outbox (aggregatetype, aggregateid, type, payload)
+             values ('t', $1, $2, $3::text::json)"
+        }
+        Capture::Message => "select postrider.emit('t', $1, $2, $3::text::json)",
+    };
+    let payload = json!("x".repeat(bytes)).to_string();
+    let parameters = [&aggregate as _, &number.to_string() as _, &payload as _];
+    client.execute(sql, &parameters).await.expect("an insert never fails");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_poisonous_event_of_a_hot_aggregate_is_parked_with_its_followers() {
+    tokio::join!(park(Capture::Wal), park(Capture::Message));
+}
+
+async fn park(capture: Capture) {
+    let fixture = Fixture::new(&format!("log_park_{}", capture.name())).await;
+    let fixture = fixture.captured_by(capture);
+    let topic = fixture.topic("t");
+    create_topic_with(&fixture.brokers, &topic, &[("max.message.bytes", "20000")]).await;
+    let relay = start_relay(&fixture, capture).await;
+    let client = fixture.client().await;
+    for number in 1..=9 {
+        let bytes = if number == 4 { LARGE_BYTES } else { SMALL_BYTES };
+        write(&client, capture, "hot", number, bytes).await;
+        write(&client, capture, "other", number, 15_000).await;
+    }
+    let mut waits = vec![("4", "too-large")];
+    waits.extend(["5", "6", "7", "8", "9"].map(|number| (number, "follows")));
+    wait_until_parked(&client, &waits).await;
+    relay.kill();
+    write(&client, capture, "hot", 10, SMALL_BYTES).await;
+    let relay = start_relay(&fixture, capture).await;
+    waits.push(("10", "follows"));
+    wait_until_parked(&client, &waits).await;
+    match capture {
+        Capture::Poll | Capture::Wal => wait_for_the_rest(&fixture).await,
+        Capture::Message => fixture.wait_published().await,
+    }
+    assert_eq!(first_seen(&fixture, &topic, "hot"), numbers(1..=3));
+    assert_eq!(first_seen(&fixture, &topic, "other"), numbers(1..=9), "nobody else waits");
+
+    // Nothing has changed: it is parked again, and the attempt counted.
+    let retry = ["parked", "retry", "--aggregate", "t/hot"];
+    ask(&fixture, &retry);
+    wait_for_attempts(&client, 2).await;
+    assert_eq!(first_seen(&fixture, &topic, "hot"), numbers(1..=3));
+
+    // Killed in the middle of a retry that can succeed.
+    set_topic(&fixture.brokers, &topic, &[("max.message.bytes", "200000")]).await;
+    ask(&fixture, &retry);
+    write(&client, capture, "hot", 11, SMALL_BYTES).await;
+    relay.kill();
+    let relay = start_relay(&fixture, capture).await;
+    write(&client, capture, "hot", 12, SMALL_BYTES).await;
+    wait_until_parked(&client, &[]).await;
+    fixture.wait_published().await;
+    assert_eq!(first_seen(&fixture, &topic, "hot"), numbers(1..=12));
+
+    set_topic(&fixture.brokers, &topic, &[("max.message.bytes", "20000")]).await;
+    relay.stop_well().await;
+    let relay = start_relay(&fixture, capture).await;
+    write(&client, capture, "hot", 13, LARGE_BYTES).await;
+    write(&client, capture, "hot", 14, SMALL_BYTES).await;
+    wait_until_parked(&client, &[("13", "too-large"), ("14", "follows")]).await;
+    ask(&fixture, &["parked", "discard", "--reason", "too-large"]);
+    wait_until_parked(&client, &[]).await;
+    write(&client, capture, "hot", 15, SMALL_BYTES).await;
+    fixture.wait_published().await;
+    let expected: Vec<String> = [numbers(1..=12), numbers(14..=15)].concat();
+    assert_eq!(first_seen(&fixture, &topic, "hot"), expected);
+    relay.stop_well().await;
+}
