@@ -78,6 +78,7 @@ impl Relay {
         match opened.state.mode {
             Mode::Poll => self.claim_session(opened, producer, None, started).await,
             Mode::Wal | Mode::Message => {
+                // Healing is in it, too: too large to lie in this one.
                 Box::pin(self.log_session(opened, producer, started)).await
             }
         }
