@@ -14,9 +14,10 @@ lint:
 test:
     cargo test --workspace --locked
 
-# Break everything at random for some minutes, the same way for the same seed: just soak 15 [seed].
-soak minutes seed='':
+# Break everything at random for some minutes, the same way for the same seed: just soak 15 [seed [capture [rate]]].
+soak minutes seed='' capture='' rate='':
     POSTRIDER_SOAK_SECONDS=$(({{minutes}} * 60)) POSTRIDER_SEED='{{seed}}' \
+        POSTRIDER_SOAK_CAPTURE='{{capture}}' POSTRIDER_SOAK_RATE='{{rate}}' \
         cargo test --release --locked --test system -- --nocapture faults::schedule
 
 # Break the code in each known way; a test must notice: just mutants [M7,M8].
@@ -46,10 +47,10 @@ drain database_url brokers *flags:
         --database-url '{{database_url}}' --brokers '{{brokers}}' \
         --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
 
-# Drain one backlog by the relay, its peers (Debezium too) and the limits: just peers <database url> <brokers> [more flags].
+# Drain one backlog by the relay, by poll and wal, its peers (Debezium too) and the limits: just peers <database url> <brokers> [more flags].
 peers database_url brokers *flags:
     cargo build --release --workspace
-    target/release/postrider-load peers --truncate --debezium \
+    target/release/postrider-load peers --truncate --wal --debezium \
         --database-url '{{database_url}}' --brokers '{{brokers}}' \
         --relay 'target/release/postrider run --database-url {{database_url}} --brokers {{brokers}}' {{flags}}
 

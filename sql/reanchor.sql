@@ -30,5 +30,7 @@ begin
     update postrider.capture_slot
     set slot_snapshot = null, slot_lsn = null, delivered_lsn = null, publication = null
     where (select mode from postrider.capture) = 'wal';
+    -- Of adopted tables all rows that are pending come again.
+    update postrider.adopted set passed = null;
 end
 $reanchor$;

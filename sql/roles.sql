@@ -50,5 +50,7 @@ begin
     grant select, insert, update, delete on postrider.parked to postrider_relay;
     grant select, insert, delete on postrider.parked_request to postrider_relay;
     grant select, update on postrider.capture, postrider.capture_slot to postrider_relay;
+    -- Adopted tables are granted one by one: grant select on <table> to postrider_relay.
+    grant select, update on postrider.adopted to postrider_relay;
 end
 $roles$;

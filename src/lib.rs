@@ -6,6 +6,8 @@
 //!
 #![doc = include_str!("../ARCHITECTURE.md")]
 
+pub mod admin;
+pub mod adopted;
 pub mod audit;
 pub mod capture;
 pub mod cli;

@@ -60,8 +60,9 @@ pub(crate) enum Command {
 }
 
 const BENCH_HELP: &str =
-    "Groups: live, drain, shards, pages, linger, payload, transactions, idle, \
-backlog. All of them with --runs 3 take about two hours and 8 GB of disk.
+    "Groups: live, capture, drain, shards, pages, linger, payload, transactions, idle, backlog. All of
+them with --runs 3 take about half an hour on two cores and 8 GB of disk; the tool says how long before it
+begins. The relay gets --capture poll, wal or message, and is left in poll.
 
 Example:
   postrider-load bench --truncate --relay 'postrider run' --only drain,idle --scale 0.1";
@@ -155,6 +156,10 @@ pub(crate) struct DrainArgs {
     /// for relays that need warming up. The outbox is emptied in between.
     #[arg(long, default_value_t = 0, value_name = "EVENTS", requires = "truncate")]
     pub(crate) warm_up_events: u64,
+    /// The relay reads the log: it runs until its slot is in use and some events have come through, and
+    /// is stopped, before the backlog is written. The outbox is emptied after that.
+    #[arg(long, requires = "truncate", conflicts_with = "warm_up_events")]
+    pub(crate) log_reader: bool,
     /// Skip ANALYZE and CHECKPOINT between filling and draining.
     #[arg(long)]
     pub(crate) no_settle: bool,
@@ -204,6 +209,10 @@ pub(crate) struct RunArgs {
     /// How events are written: rows of the outbox, or logical messages that need no table.
     #[arg(long, value_enum, default_value_t = Capture::Table)]
     pub(crate) capture: Capture,
+    /// The relay reads the log: nothing is written before its slot is in use. Always so with --capture
+    /// message.
+    #[arg(long, requires = "relay")]
+    pub(crate) log_reader: bool,
     /// The relay's command line, when this tool is to start it; no shell is involved.
     #[arg(long, value_name = "COMMAND", conflicts_with = "relay_pid")]
     pub(crate) relay: Option<String>,
@@ -297,7 +306,11 @@ pub(crate) struct PeersArgs {
     /// or newer, wal_level = logical and the rights of a superuser are needed.
     #[arg(long)]
     pub(crate) debezium: bool,
-    /// Leave the limits out.
+    /// Add the relay with --capture wal, and pg_recvlogical on copies of its slot; the relay itself gets
+    /// --capture poll. The rights of a superuser and wal_level = logical are needed.
+    #[arg(long)]
+    pub(crate) wal: bool,
+    /// Leave the limits out, all but those of --wal.
     #[arg(long)]
     pub(crate) no_limits: bool,
     /// Agree that the tables are emptied before each run.

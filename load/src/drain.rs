@@ -24,12 +24,16 @@ use crate::process::{self, ProcessTable, Relay};
 use crate::range::Range;
 use crate::screen::{self, grouped};
 use crate::session::Target;
+use crate::slot;
 use crate::topic::{RecordClock, Topic};
 use crate::truth::Truth;
 use crate::verify::{Stamps, TopicAudit};
 
 /// How often the ends of the topic are asked for.
 const WATCH_PERIOD: Duration = Duration::from_millis(100);
+
+/// Events that a relay which reads the log has to bring before the backlog is written.
+const PRIME_EVENTS: u64 = 1_000;
 
 /// One drained backlog.
 #[derive(Clone, Debug, Serialize)]
@@ -107,13 +111,7 @@ pub(crate) async fn measure(
     args: &DrainArgs,
     mut each: impl FnMut(u32, &DrainRun),
 ) -> Result<DrainReport> {
-    process::check_program(&args.relay)?;
-    std::fs::create_dir_all(&args.out)
-        .with_context(|| format!("the folder {} cannot be made", args.out.display()))?;
-    let client = outbox::connect(&args.source.database_url).await?;
-    let table = Outbox::find(&client, &args.source.outbox).await?;
-    let topic = Topic::open(&args.sink.brokers, &args.sink.topic, args.sink.partitions).await?;
-    let site = Site { args, client, table, topic };
+    let site = Site::open(args).await?;
     let mut runs = Vec::new();
     for number in 1..=args.runs {
         let run = site.run(number).await?;
@@ -125,6 +123,17 @@ pub(crate) async fn measure(
     let path = args.out.join("drain.json");
     std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(report)
+}
+
+/// Lets a relay that reads the log have its slot, as a run with `log_reader` does before its backlog;
+/// gives the slot's name.
+///
+/// # Errors
+/// As [`measure`].
+pub(crate) async fn prime(args: &DrainArgs) -> Result<String> {
+    let site = Site::open(args).await?;
+    site.prepare().await?;
+    site.prime(&args.out.join("relay-before.log")).await
 }
 
 fn report(args: &DrainArgs, partitions: i32, runs: Vec<DrainRun>) -> Result<DrainReport> {
@@ -228,10 +237,23 @@ struct Watched {
     after: ServerCpu,
 }
 
-impl Site<'_> {
+impl<'a> Site<'a> {
+    async fn open(args: &'a DrainArgs) -> Result<Self> {
+        process::check_program(&args.relay)?;
+        std::fs::create_dir_all(&args.out)
+            .with_context(|| format!("the folder {} cannot be made", args.out.display()))?;
+        let client = outbox::connect(&args.source.database_url).await?;
+        let table = Outbox::find(&client, &args.source.outbox).await?;
+        let topic = Topic::open(&args.sink.brokers, &args.sink.topic, args.sink.partitions).await?;
+        Ok(Self { args, client, table, topic })
+    }
+
     async fn run(&self, number: u32) -> Result<DrainRun> {
         self.prepare().await?;
         let log = self.args.out.join(format!("relay-{number}.log"));
+        if self.args.log_reader {
+            self.prime(&self.args.out.join(format!("relay-{number}-before.log"))).await?;
+        }
         let warm = self.warm_up(&log).await?;
         let from = self.topic.ends()?;
         let shape = self.shape()?;
@@ -307,6 +329,22 @@ impl Site<'_> {
         })?;
         self.table.truncate(&self.client).await?;
         Ok(Some(relay))
+    }
+
+    /// Lets a relay that reads the log have its slot, so that all of the backlog is in it; gives the
+    /// slot's name. The relay is stopped again: what it finds in the table it would not read by the slot.
+    async fn prime(&self, log: &Path) -> Result<String> {
+        let from = self.topic.ends()?;
+        let limit = Duration::from_secs(self.args.stall_seconds);
+        let mut relay = Relay::start(&self.args.relay, log)?;
+        let slot = slot::await_reader(&self.client, &mut relay, limit).await?;
+        self.fill(&Shape { run: 0, ..self.shape()? }, PRIME_EVENTS).await?;
+        tokio::task::block_in_place(|| {
+            self.wait_for_records(&mut relay, &from, PRIME_EVENTS)?;
+            relay.stop()
+        })?;
+        self.table.truncate(&self.client).await?;
+        Ok(slot)
     }
 
     /// Starts the relay, or lets the warm one go on, and waits until the topic holds as many new

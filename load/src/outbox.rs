@@ -126,29 +126,6 @@ impl Outbox {
     }
 }
 
-/// Refuses a server whose log cannot be read for messages.
-///
-/// # Errors
-/// When `wal_level` is not `logical`, or the server does not answer.
-pub(crate) async fn check_log(client: &Client) -> Result<()> {
-    let row = client.query_one("select current_setting('wal_level')", &[]).await;
-    let level: String = row.context("PostgreSQL does not answer")?.get(0);
-    if level != "logical" {
-        bail!("--capture message needs wal_level = logical; it is {level}");
-    }
-    Ok(())
-}
-
-/// Whether anybody reads this database's log through a slot.
-///
-/// # Errors
-/// When the server does not answer.
-pub(crate) async fn is_log_read(client: &Client) -> Result<bool> {
-    let sql = "select exists (select from pg_replication_slots \
-               where database = current_database() and active)";
-    Ok(client.query_one(sql, &[]).await.context("PostgreSQL does not answer")?.get(0))
-}
-
 /// The process id of the server, when it runs on this machine.
 ///
 /// # Errors

@@ -170,6 +170,7 @@ fn cost(outcome: &Outcome) -> Cost {
         postgres: cost.postgres,
         kafka: cost.kafka,
         generator: cost.generator,
+        kept_log_peak_megabytes: outcome.kept_log_bytes.map(|bytes| bytes as f64 / 1e6),
     }
 }
 
@@ -240,6 +241,9 @@ fn show(summary: &Summary) {
         grouped(throughput.backlog_at_end),
         throughput.settle_seconds
     ));
+    if let Some(megabytes) = summary.cost.kept_log_peak_megabytes {
+        screen::data(&format!("kept of the log for slots: at most {megabytes:.1} MB"));
+    }
     screen::data(&format!("audit: {}", summary.audit.summary()));
     for judged in &summary.thresholds {
         let word = if judged.held { "holds" } else { "DOES NOT HOLD" };

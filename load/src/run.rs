@@ -22,6 +22,7 @@ use crate::audit::Auditor;
 use crate::cli::RunArgs;
 use crate::clock;
 use crate::environment::Environment;
+use crate::marks::Marks;
 use crate::outbox::{self, Outbox};
 use crate::pen::{self, Pen, RowHeaders, Shape};
 use crate::pick::{Pick, Zipf};
@@ -31,7 +32,8 @@ use crate::sampler::{HistogramSink, Moment, Sampler, Watched};
 use crate::schedule::Schedule;
 use crate::screen;
 use crate::session::{self, Capture, Session, Target, Workload};
-use crate::summary::{Phase, Second, Summary};
+use crate::slot::{self, KeptLog};
+use crate::summary::{Second, Summary};
 use crate::tail::{self, Seen};
 use crate::topic::Topic;
 use crate::truth::Truth;
@@ -58,6 +60,8 @@ pub(crate) struct Outcome {
     pub(crate) seen: Seen,
     /// Events of the schedule.
     pub(crate) scheduled: u64,
+    /// The most that the server kept of its log for slots, if any were looked at.
+    pub(crate) kept_log_bytes: Option<u64>,
 }
 
 /// Does the command `run`.
@@ -124,8 +128,8 @@ impl<'a> Site<'a> {
         let from = self.topic.ends()?;
         let writers = self.writers()?;
         let mut relay = self.start_relay()?;
-        if let (Some(relay), Capture::Message) = (&mut relay, self.args.capture) {
-            self.await_slot(relay)?;
+        if let Some(relay) = &mut relay {
+            self.await_reader(relay)?;
         }
         let log_path = self.args.out.join("latency.hlog");
         let file = File::create(&log_path)
@@ -153,21 +157,27 @@ impl<'a> Site<'a> {
         self.args.relay.as_ref().map(|command| Relay::start(command, &log)).transpose()
     }
 
-    /// Waits until the relay reads the log: messages that were written before are nowhere.
-    fn await_slot(&self, relay: &mut Relay) -> Result<()> {
-        let limit = Duration::from_secs(self.args.stall_seconds);
-        let begin = Instant::now();
+    /// Waits until the relay reads the log, if it is one that does.
+    fn await_reader(&self, relay: &mut Relay) -> Result<()> {
+        let args = self.args;
+        if !args.log_reader && args.capture == Capture::Table {
+            return Ok(());
+        }
+        let limit = Duration::from_secs(args.stall_seconds);
         small_runtime()?.block_on(async {
-            let client = outbox::connect(&self.args.source.database_url).await?;
-            while !outbox::is_log_read(&client).await? {
-                relay.check_alive()?;
-                if begin.elapsed() > limit {
-                    bail!("the relay does not read the log after {} s", limit.as_secs());
-                }
-                tokio::time::sleep(SETTLE_PERIOD).await;
-            }
-            Ok(())
+            let client = outbox::connect(&args.source.database_url).await?;
+            slot::await_reader(&client, relay, limit).await.map(drop)
         })
+    }
+
+    /// Watches what slots keep of the log; none where no relay has a slot.
+    fn kept_log(&self) -> Result<Option<KeptLog>> {
+        if !self.args.log_reader && self.args.capture == Capture::Table {
+            return Ok(None);
+        }
+        let runtime = small_runtime()?;
+        let client = runtime.block_on(outbox::connect(&self.args.source.database_url))?;
+        Ok(Some(KeptLog::new(runtime, client)))
     }
 
     fn writers(&self) -> Result<Vec<Writer>> {
@@ -235,6 +245,7 @@ impl<'a> Site<'a> {
             written,
             seen: seen.into_inner().unwrap_or_else(PoisonError::into_inner),
             scheduled: self.schedule.events(),
+            kept_log_bytes: course.kept_log_bytes,
         })
     }
 
@@ -259,7 +270,7 @@ impl<'a> Site<'a> {
         let mut sampler = Sampler::new(epoch, pids, written, seen, sink)?;
         let mut marks = Marks::new(self.args, sampler.moment()?);
         let mut settling = Settling::new(Duration::from_secs(self.args.stall_seconds));
-        let mut meter = screen::Meter::new();
+        let (mut meter, mut kept_log) = (screen::Meter::new(), self.kept_log()?);
         for second in 1.. {
             let due_us = second * 1_000_000;
             loop {
@@ -272,6 +283,9 @@ impl<'a> Site<'a> {
                 let left = Duration::from_micros(due_us.saturating_sub(epoch.elapsed_us()));
                 std::thread::sleep(left.min(SETTLE_PERIOD));
             }
+            if let Some(kept_log) = &mut kept_log {
+                kept_log.look()?;
+            }
             let (row, now) = sampler.row(marks.phase(second))?;
             if meter.is_due() {
                 screen::progress(&progress_line(row));
@@ -283,7 +297,13 @@ impl<'a> Site<'a> {
         }
         screen::end_progress();
         let to = marks.to.context("the run ended before its measured time")?;
-        Ok(Course { from: marks.from, to, rows: sampler.into_rows(), settle: settling.took() })
+        Ok(Course {
+            from: marks.from,
+            to,
+            rows: sampler.into_rows(),
+            settle: settling.took(),
+            kept_log_bytes: kept_log.map(|kept_log| kept_log.peak_bytes()),
+        })
     }
 }
 
@@ -293,6 +313,7 @@ struct Course {
     to: Moment,
     rows: Vec<Second>,
     settle: Duration,
+    kept_log_bytes: Option<u64>,
 }
 
 /// Tells threads to stop when the scope is left, however that comes: the scope waits for them.
@@ -301,39 +322,6 @@ struct StopOnDrop<'a>(&'a AtomicBool);
 impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
-    }
-}
-
-/// The begin and the end of the measured time.
-struct Marks {
-    warmup: u64,
-    end: u64,
-    from: Moment,
-    to: Option<Moment>,
-}
-
-impl Marks {
-    fn new(args: &RunArgs, start: Moment) -> Self {
-        Self { warmup: args.warmup, end: args.warmup + args.duration, from: start, to: None }
-    }
-
-    fn phase(&self, second: u64) -> Phase {
-        if second <= self.warmup {
-            Phase::Warmup
-        } else if second <= self.end {
-            Phase::Measure
-        } else {
-            Phase::Settle
-        }
-    }
-
-    fn pass(&mut self, second: u64, now: Moment) {
-        if second == self.warmup {
-            self.from = now;
-        }
-        if second == self.end {
-            self.to = Some(now);
-        }
     }
 }
 
@@ -448,7 +436,7 @@ fn progress_line(row: &Second) -> String {
 /// Where the events go; a table is empty then, if that was asked for.
 async fn target(client: &Client, args: &RunArgs) -> Result<Target> {
     if args.capture == Capture::Message {
-        outbox::check_log(client).await?;
+        slot::check_log(client).await?;
         if args.truncate {
             bail!("--capture message writes to no table: leave --truncate out");
         }

@@ -144,6 +144,10 @@ pub(crate) struct Cost {
     pub(crate) kafka: Option<ProcessCost>,
     /// The load generator and auditor.
     pub(crate) generator: Option<ProcessCost>,
+    /// The most that the server kept of its log for slots, in megabytes (10^6 bytes), where a relay
+    /// reads the log.
+    #[serde(default)]
+    pub(crate) kept_log_peak_megabytes: Option<f64>,
 }
 
 impl Cost {

@@ -1,7 +1,8 @@
 -- Purpose: drops a slot that nobody reads, and forgets it. $1 its name.
 -- Locks:   the slot's own, a row lock.
 -- Plan:    one row each.
--- Hazard:  only while the outbox is polled: the cursors then know all that is published.
+-- Hazard:  only while the outbox is polled: the cursors then know all that is published. returning gives
+--          the row as it is afterwards, without the slot's name.
 with forgotten as (
     update postrider.capture_slot
     set slot_name = null, slot_snapshot = null, slot_lsn = null, delivered_lsn = null, publication = null
@@ -11,4 +12,5 @@ with forgotten as (
 )
 select pg_drop_replication_slot(slot.slot_name)
 from pg_replication_slots as slot
-where slot.slot_name = $1 and exists (select from forgotten)
+    cross join forgotten
+where slot.slot_name = $1

@@ -64,6 +64,8 @@ pub struct CaptureState {
     pub slot: Option<KnownSlot>,
     /// All transactions that committed before this are published; none before the slot was used.
     pub delivered: Option<Lsn>,
+    /// How many tables are adopted.
+    pub adopted: i64,
 }
 
 /// What was noted when a slot was made.
@@ -100,6 +102,7 @@ pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
             publication,
         }),
         delivered: row.get("delivered_lsn"),
+        adopted: row.get("adopted"),
     })
 }
 
@@ -119,6 +122,11 @@ pub async fn change_mode(connection: &Connection, from: Mode, to: Mode) -> Resul
 /// # Errors
 /// [`ErrorKind::Config`] when events wait.
 pub async fn check_change(control: &Connection, from: Mode, to: Mode) -> Result<()> {
+    if to != Mode::Wal && read_state(control).await?.adopted > 0 {
+        let cause = format!("adopted tables are read from the log alone, not by {}", to.name());
+        return Err(Error::new(ErrorKind::Config, cause)
+            .with_remedy("give them back first: `postrider adopt <table> --end`"));
+    }
     let (waits, what) = match (from, to) {
         (Mode::Poll | Mode::Wal, Mode::Message) => (TABLE_WAITS, "rows of the table"),
         (Mode::Message, Mode::Poll | Mode::Wal) => (MESSAGES_WAIT, "messages in the log"),

@@ -44,6 +44,8 @@ pub enum Message {
     Begin {
         /// Where its commit record begins.
         commit_lsn: u64,
+        /// When it committed, in microseconds since 2000.
+        commit_micros: i64,
         /// Its xid, without the epoch.
         xid: u32,
     },
@@ -231,9 +233,9 @@ pub fn decode(mut input: Bytes) -> Result<Message, DecodeError> {
 
 fn begin(input: &mut Bytes) -> Result<Message, DecodeError> {
     let commit_lsn = take_u64(input, "a Begin's position")?;
-    take_u64(input, "a Begin's time")?;
+    let commit_micros = take_u64(input, "a Begin's time")?.cast_signed();
     let xid = take_u32(input, "a Begin's xid")?;
-    Ok(Message::Begin { commit_lsn, xid })
+    Ok(Message::Begin { commit_lsn, commit_micros, xid })
 }
 
 fn commit(input: &mut Bytes) -> Result<Message, DecodeError> {
@@ -383,7 +385,10 @@ mod tests {
         begin.extend(5_u64.to_be_bytes());
         begin.extend(1_u64.to_be_bytes());
         begin.extend(9_u32.to_be_bytes());
-        assert_eq!(decode(begin.into()), Ok(Message::Begin { commit_lsn: 5, xid: 9 }));
+        assert_eq!(
+            decode(begin.into()),
+            Ok(Message::Begin { commit_lsn: 5, commit_micros: 1, xid: 9 })
+        );
         let mut commit = vec![b'C', 0];
         for number in [5_u64, 6, 1] {
             commit.extend(number.to_be_bytes());

@@ -13,10 +13,14 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::types::ToSql;
 
+use super::adoption::{SlotSession, adopted_tables};
 use super::mode::{CaptureState, KnownSlot, Mode, read_state};
+use crate::adopted::Adopted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, DatabaseConfig, Lsn, PgSnapshot, classify, connect_walsender};
+use crate::postgres::{
+    Connection, DatabaseConfig, Lsn, PgSnapshot, Walsender, classify, connect_walsender,
+};
 use crate::snapshot::Snapshot;
 
 const SLOT: &str = include_str!("../../sql/queries/capture_slot.sql");
@@ -25,10 +29,15 @@ const COVERED: &str = include_str!("../../sql/queries/capture_covered.sql");
 const WAITS: &str = include_str!("../../sql/queries/slot_waits.sql");
 const LOOK: &str = include_str!("../../sql/queries/slot_look.sql");
 const DROP: &str = include_str!("../../sql/queries/slot_drop.sql");
+const WATCH: &str = include_str!("../../sql/queries/slot_watch.sql");
 const FREE: &str = include_str!("../../sql/queries/slot_free.sql");
 const PUBLICATION_LOOK: &str = include_str!("../../sql/queries/publication_look.sql");
 const PUBLICATION_MAKE: &str = include_str!("../../sql/queries/publication_make.sql");
 const PUBLICATION_MAKE_EMPTY: &str = include_str!("../../sql/queries/publication_make_empty.sql");
+const ADOPTED_LOOK: &str = include_str!("../../sql/queries/adopted_publication_look.sql");
+const ADOPTED_MAKE: &str = include_str!("../../sql/queries/adopted_publication.sql");
+/// The publication of adopted tables.
+const ADOPTED_PUBLICATION: &str = "postrider_adopted";
 
 /// Slots that follow a failover, and the list of options in parentheses.
 const FAILOVER_VERSION: i32 = 170_000;
@@ -57,6 +66,19 @@ pub enum Slot {
     },
 }
 
+/// A slot in figures.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotSight {
+    /// What the server keeps of its log for it.
+    pub retained_bytes: u64,
+    /// What may be written until it is lost; none where there is no limit.
+    pub safe_bytes: Option<u64>,
+    /// Up to where it has been confirmed.
+    pub confirmed: Option<Lsn>,
+    /// What has been written since.
+    pub behind_bytes: u64,
+}
+
 /// The session that looks after the slot.
 #[derive(Debug)]
 pub struct SlotKeeper {
@@ -66,6 +88,7 @@ pub struct SlotKeeper {
     mode: Mode,
     name: String,
     server_version: i32,
+    adopted: Vec<Adopted>,
 }
 
 impl SlotKeeper {
@@ -95,7 +118,14 @@ impl SlotKeeper {
             ));
         }
         let (name, server_version) = (server.get("slot_name"), server.get("server_version"));
-        Ok(Self { connection, database: database.clone(), outbox, mode, name, server_version })
+        let adopted = adopted_tables(&connection).await?;
+        let database = database.clone();
+        Ok(Self { connection, database, outbox, mode, name, server_version, adopted })
+    }
+
+    /// The adopted tables, as they were when the session began.
+    pub fn adopted(&self) -> &[Adopted] {
+        &self.adopted
     }
 
     /// The slot's name: one per database, as slots belong to the whole server.
@@ -125,6 +155,22 @@ impl SlotKeeper {
         })
     }
 
+    /// What the server says of the slot, in figures; none when it is not there.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn sight(&self) -> Result<Option<SlotSight>> {
+        let row = self.connection.client().query_opt(WATCH, &[&self.name]).await;
+        let row = row.map_err(|cause| classify("look at the slot", cause))?;
+        let unsigned = |number: i64| number.max(0).cast_unsigned();
+        Ok(row.map(|row| SlotSight {
+            retained_bytes: unsigned(row.get("retained_bytes")),
+            safe_bytes: row.get::<_, Option<i64>>("safe_bytes").map(unsigned),
+            confirmed: row.get("confirmed_flush_lsn"),
+            behind_bytes: unsigned(row.get("behind_bytes")),
+        }))
+    }
+
     /// The row of `postrider.capture`.
     ///
     /// # Errors
@@ -144,7 +190,33 @@ impl SlotKeeper {
         let row = row.map_err(|cause| classify("look at the publication", cause))?;
         let is_whole =
             |row: &tokio_postgres::Row| self.mode == Mode::Message || row.get("is_whole");
-        Ok(row.filter(is_whole).map(|row| row.get("fingerprint")))
+        let Some(own) = row.filter(is_whole).map(|row| row.get::<_, String>("fingerprint")) else {
+            return Ok(None);
+        };
+        Ok(match self.adopted_publication().await? {
+            Some((adopted, tables)) if self.brings_adopted(&tables) => {
+                Some(format!("{own}; {adopted}"))
+            }
+            None if self.adopted.is_empty() => Some(own),
+            Some(_) | None => None,
+        })
+    }
+
+    /// What the publication of the adopted tables is, and which it brings.
+    async fn adopted_publication(&self) -> Result<Option<(String, Vec<String>)>> {
+        let row = self.connection.client().query_opt(ADOPTED_LOOK, &[&ADOPTED_PUBLICATION]).await;
+        let row =
+            row.map_err(|cause| classify("look at the publication of adopted tables", cause))?;
+        let row = row.filter(|row| row.get("is_whole"));
+        Ok(row.map(|row| (row.get("fingerprint"), row.get("tables"))))
+    }
+
+    fn brings_adopted(&self, tables: &[String]) -> bool {
+        let plain = |name: &str| name.replace('"', "");
+        let brings = |adopted: &Adopted| {
+            tables.iter().any(|table| plain(table) == plain(&adopted.name.quoted()))
+        };
+        self.mode == Mode::Message || self.adopted.iter().all(brings)
     }
 
     /// Whether the publication is the one with which the slot was made. Messages pass through any.
@@ -212,7 +284,7 @@ impl SlotKeeper {
     ///
     /// # Errors
     /// When rights are missing, somebody reads the slot, or the connection fails.
-    pub async fn make(&self) -> Result<KnownSlot> {
+    pub async fn make(&self) -> Result<(KnownSlot, SlotSession)> {
         let client = self.connection.client();
         let publication = self.make_publication().await?;
         if self.look().await? == Slot::Foreign {
@@ -222,14 +294,15 @@ impl SlotKeeper {
             .execute(DROP, &[&self.name])
             .await
             .map_err(|cause| classify("drop the slot", cause))?;
-        let (lsn, snapshot) = self.create().await?;
+        let (session, lsn, snapshot) = self.create().await?;
+        let session = SlotSession::new(session, lsn, snapshot.clone());
         let known = KnownSlot { name: self.name.clone(), snapshot, lsn, publication };
         let snapshot = PgSnapshot(known.snapshot.clone());
         let parameters: [&(dyn ToSql + Sync); 4] =
             [&known.name, &snapshot, &known.lsn, &known.publication];
         let noted = client.execute(SLOT, &parameters).await;
         noted.map_err(|cause| classify("note the slot", cause))?;
-        Ok(known)
+        Ok((known, session))
     }
 
     /// Makes the publication, where it is not there as it should be; gives its fingerprint.
@@ -241,13 +314,7 @@ impl SlotKeeper {
             return Ok(publication);
         }
         let name = self.mode.publication();
-        let drop = format!("drop publication if exists {name}");
-        let make = match self.mode {
-            Mode::Message => PUBLICATION_MAKE_EMPTY,
-            Mode::Poll | Mode::Wal => PUBLICATION_MAKE,
-        };
-        let make = make.replace("{publication}", name).replace("{outbox}", &self.outbox.quoted());
-        let made = self.connection.client().batch_execute(&format!("{drop};\n{make}")).await;
+        let made = self.connection.client().batch_execute(&self.publication_statements()).await;
         made.map_err(|cause| {
             let refused = classify("make the publication", cause);
             Error::new(refused.kind(), refused.message().to_owned()).with_remedy(format!(
@@ -264,8 +331,27 @@ impl SlotKeeper {
         })
     }
 
-    /// Makes the slot, and says what had committed where it begins.
-    async fn create(&self) -> Result<(Lsn, Snapshot)> {
+    fn publication_statements(&self) -> String {
+        let name = self.mode.publication();
+        let make = match self.mode {
+            Mode::Message => PUBLICATION_MAKE_EMPTY,
+            Mode::Poll | Mode::Wal => PUBLICATION_MAKE,
+        };
+        let make = make.replace("{publication}", name).replace("{outbox}", &self.outbox.quoted());
+        let drop = "drop publication if exists";
+        let own = format!("{drop} {name};\n{make}");
+        if self.adopted.is_empty() || self.mode == Mode::Message {
+            return own;
+        }
+        let tables: Vec<String> = self.adopted.iter().map(|table| table.name.quoted()).collect();
+        let adopted = ADOPTED_MAKE
+            .replace("{publication}", ADOPTED_PUBLICATION)
+            .replace("{tables}", &tables.join(", "));
+        format!("{own};\n{drop} {ADOPTED_PUBLICATION};\n{adopted}")
+    }
+
+    /// Makes the slot, and says what had committed where it begins. The session's transaction is open.
+    async fn create(&self) -> Result<(Walsender, Lsn, Snapshot)> {
         let mut session = connect_walsender(&self.database, "slot").await?;
         session.query("begin isolation level repeatable read read only").await?;
         let options = match self.server_version {
@@ -276,10 +362,12 @@ impl SlotKeeper {
         let create = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {options}", self.name);
         let slot = session.query(&create).await?;
         let snapshot = session.query("select pg_current_snapshot()").await?;
-        session.query("commit").await?;
         let (lsn, seen) = (cell(&slot, 1), cell(&snapshot, 0));
         let read = lsn.and_then(parse_lsn).zip(seen.and_then(parse_snapshot));
-        read.ok_or_else(|| {
+        if let Some((lsn, snapshot)) = read {
+            return Ok((session, lsn, snapshot));
+        }
+        Err({
             let cause = format!("a new slot begins at {lsn:?} with the snapshot {seen:?}");
             Error::new(ErrorKind::SlotUnusable, cause)
                 .with_remedy("see `postrider capture show`; the slot is made again after a pause")
@@ -317,9 +405,13 @@ impl SlotKeeper {
 
     /// How the stream is asked for: what was delivered is not sent again.
     pub fn start_command(&self, delivered: Lsn) -> String {
+        let adopted = match self.mode == Mode::Wal && !self.adopted.is_empty() {
+            true => format!(",{ADOPTED_PUBLICATION}"),
+            false => String::new(),
+        };
         format!(
-            "START_REPLICATION SLOT {} LOGICAL {delivered} (proto_version '1', publication_names '{}', \
-             binary 'true', messages 'true')",
+            "START_REPLICATION SLOT {} LOGICAL {delivered} (proto_version '1', \
+             publication_names '{}{adopted}', binary 'true', messages 'true')",
             self.name,
             self.mode.publication()
         )
@@ -341,6 +433,9 @@ pub enum Gap {
     Ahead,
     /// The publication was changed since.
     Publication,
+    /// Rows of adopted tables from before it are not published, and the session that would see them is
+    /// gone.
+    Uncopied,
 }
 
 impl Gap {
@@ -353,6 +448,7 @@ impl Gap {
             Self::Lost => "the server has thrown away what the slot needs (max_slot_wal_keep_size)",
             Self::Ahead => "the slot is ahead of what was published: advanced, or made anew",
             Self::Publication => "the publication is missing or was changed",
+            Self::Uncopied => "rows of adopted tables from before the slot are not published yet",
         }
     }
 }

@@ -13,10 +13,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
+use super::adopted_row::{AdoptedLeaf, AdoptedRow, Forms};
 use super::envelope::{self, Envelope};
 use super::pgoutput::{self, Message, Name, Relation, Scope, Tuple, Value};
+use crate::adopted::Adopted;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Bucket, Event, EventId, LendEvent};
+use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent};
 use crate::outbox::Outbox;
 use crate::postgres::{Frame, LogStream, Timestamp};
 pub use crate::postgres::{Lsn, ReplyWanted};
@@ -65,10 +67,19 @@ pub enum LogItem {
 /// What counts as an event.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// Rows of the table.
-    Table(Outbox),
+    /// Rows of the table, and of the adopted ones.
+    Table(Outbox, AdoptedTables),
     /// Transactional messages.
     Messages,
+}
+
+/// The adopted tables of a session, by their numbers, and how values look.
+#[derive(Clone, Debug, Default)]
+pub struct AdoptedTables {
+    /// The tables.
+    pub tables: Vec<Adopted>,
+    /// The forms of all types; needed for adopted tables alone.
+    pub forms: Forms,
 }
 
 /// The stream of one slot, taken apart.
@@ -81,7 +92,15 @@ pub struct LogCapture {
 impl LogCapture {
     /// Takes a stream apart that has just begun.
     pub fn new(stream: LogStream, source: Source) -> Self {
-        Self { stream, decoder: Decoder { source, leaves: HashMap::new(), last: (0, 0) } }
+        Self {
+            stream,
+            decoder: Decoder {
+                source,
+                leaves: HashMap::new(),
+                last: (0, 0),
+                committed_at: Timestamp(0),
+            },
+        }
     }
 
     /// What comes next. It may be dropped while it waits.
@@ -123,7 +142,14 @@ impl LogCapture {
 pub fn unusable(error: Error) -> Error {
     match error.kind() {
         ErrorKind::PostgresUnavailable | ErrorKind::Config => error,
-        _ => Error::new(ErrorKind::SlotUnusable, error.message().to_owned()).with_source(error),
+        _ => {
+            let unusable = Error::new(ErrorKind::SlotUnusable, error.message().to_owned());
+            match error.remedy() {
+                Some(remedy) => unusable.with_remedy(remedy.to_owned()),
+                None => unusable,
+            }
+            .with_source(error)
+        }
     }
 }
 
@@ -138,10 +164,20 @@ pub fn lacked_publication(error: &Error) -> bool {
 #[derive(Debug)]
 struct Decoder {
     source: Source,
-    /// The outbox's partitions by their object identifiers; none for other tables.
-    leaves: HashMap<u32, Option<Arc<Leaf>>>,
+    /// The tables of the stream by their object identifiers; none for those that are not ours.
+    leaves: HashMap<u32, Option<TableLeaf>>,
     /// Place of the last message, and how many came at it.
     last: (u64, i64),
+    /// When the transaction at hand committed.
+    committed_at: Timestamp,
+}
+
+/// A table that brings events.
+#[derive(Clone, Debug)]
+enum TableLeaf {
+    /// A partition of the outbox.
+    Own(Arc<Leaf>),
+    Adopted(Arc<AdoptedLeaf>),
 }
 
 impl Decoder {
@@ -154,14 +190,22 @@ impl Decoder {
             Error::new(ErrorKind::Internal, format!("the stream at {start}: {cause}"))
         })?;
         Ok(match message {
-            Message::Begin { commit_lsn, xid } => LogItem::Begin { commit: Lsn(commit_lsn), xid },
+            Message::Begin { commit_lsn, commit_micros, xid } => {
+                self.committed_at = Timestamp::from_postgres(commit_micros);
+                LogItem::Begin { commit: Lsn(commit_lsn), xid }
+            }
             Message::Commit { end_lsn, .. } => LogItem::Commit { end: Lsn(end_lsn) },
             Message::Relation(relation) => {
                 self.learn(&relation)?;
                 LogItem::Other
             }
-            Message::Insert { relation, row } => match self.leaves.get(&relation) {
-                Some(Some(leaf)) => LogItem::Event(leaf.read(&row)?),
+            Message::Insert { relation, row } => match self.leaves.get(&relation).cloned() {
+                Some(Some(TableLeaf::Own(leaf))) => LogItem::Event(leaf.read(&row)?),
+                Some(Some(TableLeaf::Adopted(leaf))) => {
+                    let (place, committed_at) = (self.place(start), self.committed_at.0);
+                    let row = leaf.read(&row, place, committed_at)?;
+                    LogItem::Event(LoggedEvent::Adopted(row))
+                }
                 Some(None) | None => LogItem::Other,
             },
             Message::Logical { scope, prefix, content, .. } => {
@@ -172,10 +216,10 @@ impl Decoder {
     }
 
     fn learn(&mut self, relation: &Relation) -> Result<()> {
-        let Source::Table(outbox) = &self.source else { return Ok(()) };
+        let Source::Table(outbox, adopted) = &self.source else { return Ok(()) };
         let leaf = match bucket_of(outbox, relation) {
-            Some(bucket) => Some(Arc::new(Leaf::new(bucket, relation)?)),
-            None => None,
+            Some(bucket) => Some(TableLeaf::Own(Arc::new(Leaf::new(bucket, relation)?))),
+            None => adopted.leaf(relation)?,
         };
         self.leaves.insert(relation.id, leaf);
         Ok(())
@@ -221,6 +265,18 @@ impl Decoder {
         let (last, count) = self.last;
         self.last = if last == start.0 { (last, count + 1) } else { (start.0, 0) };
         start.0.cast_signed() + self.last.1
+    }
+}
+
+impl AdoptedTables {
+    fn leaf(&self, relation: &Relation) -> Result<Option<TableLeaf>> {
+        let is_named = |table: &Adopted| {
+            let names = (relation.schema.as_str(), relation.name.as_str());
+            names == (table.name.schema.as_str(), table.name.table.as_str())
+        };
+        let Some(number) = self.tables.iter().position(is_named) else { return Ok(None) };
+        let leaf = AdoptedLeaf::new(number, &self.tables[number], relation, &self.forms)?;
+        Ok(Some(TableLeaf::Adopted(Arc::new(leaf))))
     }
 }
 
@@ -327,6 +383,10 @@ pub enum LoggedEvent {
     Row(LoggedRow),
     /// A message, and its place in the order of writing.
     Message(Envelope, i64),
+    /// A row of an adopted table.
+    Adopted(AdoptedRow),
+    /// A row of an adopted table that the stream does not bring.
+    Copied(Box<OwnedEvent>),
 }
 
 /// A row of the outbox in the receive buffer.
@@ -363,6 +423,8 @@ impl LoggedEvent {
         match self {
             Self::Row(row) => row.seq,
             Self::Message(_, place) => *place,
+            Self::Adopted(row) => row.place(),
+            Self::Copied(event) => event.seq,
         }
     }
 
@@ -371,6 +433,8 @@ impl LoggedEvent {
         match self {
             Self::Row(row) => row.bytes.len(),
             Self::Message(envelope, _) => envelope.size_bytes(),
+            Self::Adopted(row) => row.size_bytes(),
+            Self::Copied(event) => event.size_bytes(),
         }
     }
 
@@ -379,6 +443,8 @@ impl LoggedEvent {
         match self {
             Self::Row(row) => row.slice(&row.aggregate_id),
             Self::Message(envelope, _) => envelope.aggregate_id(),
+            Self::Adopted(row) => row.aggregate_id(),
+            Self::Copied(event) => event.aggregate_id.as_bytes(),
         }
     }
 }
@@ -397,6 +463,12 @@ impl LendEvent for LoggedEvent {
                 created_at_micros: row.created_at.0,
             },
             Self::Message(envelope, place) => envelope.event(*place),
+            Self::Adopted(row) => row.event(),
+            Self::Copied(event) => event.event(),
         }
     }
 }
+
+#[cfg(test)]
+#[path = "wal_tests.rs"]
+mod tests;

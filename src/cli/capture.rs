@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::adopt::{self, ShownAdopted};
 use super::{block_on, output, prepare};
 use crate::capture::mode::{Mode, change_mode, check_change, forget_slot, leave_slot, read_state};
 use crate::capture::slot::{Gap, Slot, SlotKeeper};
@@ -129,6 +130,7 @@ struct Shown {
     /// Instances that hold a lease: all that poll, or the one that reads the log.
     instances: usize,
     slot: Option<ShownSlot>,
+    adopted: Vec<ShownAdopted>,
 }
 
 /// The slot, where one is known.
@@ -159,6 +161,7 @@ async fn show(place: &Place) -> Result<Shown> {
         changed_by: row.get("changed_by"),
         instances: live_instances(&place.connection).await?,
         slot,
+        adopted: adopt::shown(&place.connection).await?,
     })
 }
 
@@ -217,6 +220,7 @@ impl Shown {
                 lines.push(format!("gap         {gap}"));
             }
         }
+        lines.extend(self.adopted.iter().map(ShownAdopted::text));
         lines.join("\n")
     }
 }

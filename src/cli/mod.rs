@@ -14,6 +14,7 @@ use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging;
 
+mod adopt;
 mod backlog;
 mod capture;
 mod check;
@@ -53,6 +54,7 @@ enum Command {
     Status(status::StatusArguments),
     Parked(parked::ParkedArguments),
     Capture(capture::CaptureArguments),
+    Adopt(adopt::AdoptArguments),
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
 }
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(arguments),
         Command::Parked(arguments) => parked::run(arguments),
         Command::Capture(arguments) => capture::run(arguments),
+        Command::Adopt(arguments) => adopt::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };

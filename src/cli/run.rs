@@ -10,6 +10,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{block_on, prepare};
+use crate::admin;
 use crate::config::Config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::error::{Error, ErrorKind, Result};
@@ -46,7 +47,9 @@ pub(super) fn run(arguments: RunArguments) -> Result<()> {
             signals.next().await;
             tokio::spawn(cut_short_at_next(signals));
         };
-        Box::pin(relay::run(config, Arc::new(Monitor::default()), shutdown)).await
+        let monitor = Arc::new(Monitor::default());
+        admin::serve(config.admin_listen, Arc::clone(&monitor)).await?;
+        Box::pin(relay::run(config, monitor, shutdown)).await
     })?;
     tracing::info!("stopped: everything that was claimed is acknowledged and saved");
     Ok(())

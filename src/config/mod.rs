@@ -4,6 +4,7 @@
 //! two layers that name the same setting the nearer one wins: flag, environment `POSTRIDER_...`,
 //! TOML file, default. Must not: connect. Fails: with [`ErrorKind::Config`], naming the setting.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
 
@@ -51,10 +52,23 @@ pub struct Config {
     pub save_interval: Duration,
     /// How long published rows stay; `None` is one generation.
     pub replay_window: Option<Duration>,
+    /// Where figures are asked for.
+    pub admin_listen: AdminListen,
     /// How long a stop may wait for acknowledgements.
     pub shutdown_timeout: Duration,
     /// Where the events go.
     pub kafka: KafkaConfig,
+}
+
+/// Where an instance answers questions about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminListen {
+    /// Nowhere.
+    Off,
+    /// Where it does if nobody says otherwise; the address may be taken.
+    Default(SocketAddr),
+    /// Where it was told to.
+    On(SocketAddr),
 }
 
 /// The Kafka side of the configuration.
@@ -104,6 +118,7 @@ impl Config {
             max_in_flight_bytes: relay.max_in_flight_bytes.map_or(8 << 20, |size| size.bytes()),
             save_interval: relay.save_interval.unwrap_or_else(|| millis(100)).into(),
             replay_window: relay.replay_window.map(Duration::from),
+            admin_listen: admin_listen(relay)?,
             shutdown_timeout: relay.shutdown_timeout.unwrap_or_else(|| millis(25_000)).into(),
             kafka: kafka(relay)?,
         })
@@ -135,6 +150,20 @@ pub fn database(common: &CommonSettings) -> Result<DatabaseConfig> {
 /// [`ErrorKind::Config`] when the name is not one.
 pub fn outbox(common: &CommonSettings) -> Result<OutboxName> {
     common.outbox.as_deref().unwrap_or("public.outbox").parse()
+}
+
+const ADMIN_OFF: &str = "off";
+const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9187);
+
+fn admin_listen(relay: &RelaySettings) -> Result<AdminListen> {
+    match relay.admin_listen.as_deref() {
+        None => Ok(AdminListen::Default(DEFAULT_ADMIN_LISTEN)),
+        Some(ADMIN_OFF) => Ok(AdminListen::Off),
+        Some(text) => text.parse().map(AdminListen::On).map_err(|_| {
+            Error::new(ErrorKind::Config, format!("--admin-listen {text:?} is no address"))
+                .with_remedy("write it as 127.0.0.1:9187, [::]:9187 or off")
+        }),
+    }
 }
 
 /// What this version cannot do is said at once, not when the first event waits.

@@ -223,6 +223,16 @@ pub struct RelaySettings {
     )]
     pub replay_window: Option<SpanOrZero>,
 
+    /// Answers /metrics, /livez and /readyz at this address; off for none [default: 127.0.0.1:9187].
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "POSTRIDER_ADMIN_LISTEN",
+        hide_env = true,
+        help_heading = "Watching"
+    )]
+    pub admin_listen: Option<String>,
+
     /// Waits this long for acknowledgements when it stops [default: 25s].
     #[arg(
         long,
@@ -272,6 +282,7 @@ impl RelaySettings {
             max_in_flight_bytes: self.max_in_flight_bytes.or(below.max_in_flight_bytes),
             save_interval: self.save_interval.or(below.save_interval),
             replay_window: self.replay_window.or(below.replay_window),
+            admin_listen: self.admin_listen.or(below.admin_listen),
             shutdown_timeout: self.shutdown_timeout.or(below.shutdown_timeout),
         }
     }

@@ -48,6 +48,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../sql/migrations/0005_parked.sql"),
     },
     Migration { version: 6, name: "log", sql: include_str!("../../sql/migrations/0006_log.sql") },
+    Migration {
+        version: 7,
+        name: "adopted",
+        sql: include_str!("../../sql/migrations/0007_adopted.sql"),
+    },
 ];
 
 impl Migration {

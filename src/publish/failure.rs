@@ -42,6 +42,23 @@ pub(super) fn ready_partitions(topic: &str, metadata: &Metadata) -> Result<NonZe
     }
 }
 
+/// How many copies a topic's partitions have; the fewest of them.
+pub(super) fn copies(topic: &str, metadata: &Metadata) -> usize {
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let partitions = found.into_iter().flat_map(|found| found.partitions());
+    partitions.map(|partition| partition.replicas().len()).min().unwrap_or_default()
+}
+
+/// Records are refused for as long as that is so, each of them with an error that is worth a retry.
+pub(super) fn too_few_copies(topic: &str, copies: usize, needed: usize) -> Error {
+    let counted = if copies == 1 { "1 copy".to_owned() } else { format!("{copies} copies") };
+    Error::new(
+        ErrorKind::TopicUnavailable,
+        format!("topic {topic} has {counted}, and min.insync.replicas={needed}"),
+    )
+    .with_remedy(format!("give topic {topic} more copies, or lower its min.insync.replicas"))
+}
+
 pub(super) fn unavailable(cause: &KafkaError, trouble: Option<String>) -> Error {
     let reason = trouble.unwrap_or_else(|| cause.to_string());
     let denied = ["uthentication", "SASL", "certificate", "SSL handshake"];

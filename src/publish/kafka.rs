@@ -26,7 +26,9 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 
 use super::context::Context;
-use super::failure::{invalid, ready_partitions, refused, replaced, unavailable};
+use super::failure::{
+    copies, invalid, ready_partitions, refused, replaced, too_few_copies, unavailable,
+};
 use super::lessons::Lessons;
 use super::limits::Limits;
 use super::scout::{Look, Scout};
@@ -184,7 +186,13 @@ impl KafkaProducer {
         }
         let before = self.topics.last_known(topic);
         let patience = if self.held.is_empty() { TOPIC_PATIENCE } else { Duration::ZERO };
-        let partitions = self.look_up(topic, patience)?;
+        let (partitions, copies) = self.look_up(topic, patience)?;
+        let told = self.limits.ask(topic, Instant::now());
+        if let Some(needed) = told.copies_needed.filter(|needed| copies < *needed) {
+            let error = too_few_copies(topic, copies, needed);
+            self.context().lessons.refused_topic(topic, error.message(), Instant::now());
+            return Err(error);
+        }
         if let Some(before) = before.filter(|before| *before != partitions) {
             // Keys move to other partitions: what is in flight must land before what follows.
             self.settle()?;
@@ -193,8 +201,7 @@ impl KafkaProducer {
                 "the topic's number of partitions changed; keys move, order across the change is lost"
             );
         }
-        let told = self.limits.ask(topic, Instant::now());
-        let limit_bytes = self.context().lessons.limit_bytes(topic, told);
+        let limit_bytes = self.context().lessons.limit_bytes(topic, told.limit_bytes);
         self.fit_batches(topic, limit_bytes)?;
         let known = Known { partitions, limit_bytes };
         self.now = Instant::now();
@@ -275,16 +282,16 @@ impl KafkaProducer {
         )))
     }
 
-    /// Asks until every partition has a leader; `patience` is for what the brokers answer, and begins
+    /// Asks until every partition has a leader, for the number of partitions and of copies; `patience` is for what the brokers answer, and begins
     /// with their first answer: a broker that says nothing says nothing about the topic either.
-    fn look_up(&self, topic: &str, patience: Duration) -> Result<NonZeroU32> {
+    fn look_up(&self, topic: &str, patience: Duration) -> Result<(NonZeroU32, usize)> {
         let begin = Instant::now();
         let mut answered = None;
         loop {
             let answer = self.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
             let (problem, is_over) = match answer {
                 Ok(metadata) => match ready_partitions(topic, &metadata) {
-                    Ok(partitions) => return Ok(partitions),
+                    Ok(partitions) => return Ok((partitions, copies(topic, &metadata))),
                     Err(problem) => {
                         let first = *answered.get_or_insert_with(Instant::now);
                         (problem, first.elapsed() >= patience)

@@ -7,12 +7,13 @@
 //! comparison of log positions would not do: a transaction becomes visible after its commit is in the
 //! log, and in another order.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
 use super::session::Ended;
+use crate::capture::adoption::SlotSession;
 use crate::capture::mode::KnownSlot;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::cursor::Cursor;
@@ -28,7 +29,12 @@ pub(super) struct Healing {
     pub(super) keeper: SlotKeeper,
     pub(super) gap: Gap,
     pub(super) known: Option<KnownSlot>,
+    /// Where the session that makes the slot waits for the reader, who copies by it.
+    pub(super) held: HeldSession,
 }
+
+/// The session that made the slot, from then on until rows of adopted tables are copied by it.
+pub(super) type HeldSession = Arc<Mutex<Option<SlotSession>>>;
 
 /// Makes a slot where the one that is there is of no use, waits until the cursors cover it, and ends the
 /// session.
@@ -38,7 +44,7 @@ pub(super) async fn heal(
     nudge: Arc<Notify>,
     end: Arc<watch::Sender<bool>>,
 ) -> Result<Ended> {
-    let Healing { keeper, gap, known } = healing;
+    let Healing { keeper, gap, known, held } = healing;
     let known = match known.filter(|_| gap == Gap::Uncovered) {
         Some(known) => known,
         None => {
@@ -48,7 +54,10 @@ pub(super) async fn heal(
                 "polling, while a slot is made"
             );
             keeper.free().await?;
-            keeper.make().await?
+            let (known, session) = keeper.make().await?;
+            *held.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(session).filter(|_| !keeper.adopted().is_empty());
+            known
         }
     };
     loop {

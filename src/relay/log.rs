@@ -7,21 +7,24 @@
 
 use std::collections::BTreeSet;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Relay;
+use super::adoption::{Adoption, can_copy};
 use super::heal::Healing;
 use super::session::{Ended, Opened, Tasks};
+use super::sight::watch_slot;
 use super::steward::ShardBerth;
 use super::supervise::Kafka;
 use super::turn::{Turn, watch_mode};
+use crate::capture::adoption::{AdoptionStore, SlotSession};
 use crate::capture::mode::{KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
-use crate::capture::wal::{LogCapture, Source, lacked_publication, unusable};
+use crate::capture::wal::{AdoptedTables, LogCapture, Source, lacked_publication, unusable};
 use crate::cursor::{Cohort, CohortCursor, Cursor};
 use crate::cursors::{CursorStore, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +35,7 @@ use crate::outbox::Outbox;
 use crate::parked::Parked;
 use crate::postgres::{Connection, DatabaseConfig, Lsn, connect, connect_walsender};
 use crate::publish::settings::ProducerConfig;
-use crate::shard::reader::{Course, Landing, Reader, ReaderWiring, TableCourse};
+use crate::shard::reader::{AdoptedCourse, Course, Landing, Reader, ReaderWiring, TableCourse};
 use crate::tick::Tick;
 
 /// How often an instance that stands by tries to become the reader.
@@ -51,6 +54,7 @@ impl Relay {
     ) -> Result<()> {
         let mode = opened.state.mode;
         *started = true;
+        self.monitor.set_working(true);
         if !self.become_reader(&opened, mode).await? {
             return Ok(());
         }
@@ -59,13 +63,19 @@ impl Relay {
         let name = self.config.outbox.clone();
         let keeper = SlotKeeper::open(connection, &self.config.database, name, mode).await?;
         let state = keeper.state().await?;
-        let gap = keeper.gap(&state).await?;
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let held = held.filter(|held| state.slot.as_ref().is_some_and(|slot| held.made(slot)));
+        let gap = match can_copy(keeper.adopted(), &state, &held) {
+            false => Some(Gap::Uncopied),
+            true => keeper.gap(&state).await?,
+        };
         let opened = Opened { control: lock, state, ..opened };
         let opened = match (gap, mode) {
             (None, _) => opened,
             (Some(gap), Mode::Wal | Mode::Poll) => {
                 let known = opened.state.slot.clone();
-                let healing = Healing { keeper, gap, known };
+                let held = Arc::clone(&self.held);
+                let healing = Healing { keeper, gap, known, held };
                 return self.claim_session(opened, producer, Some(healing), started).await;
             }
             (Some(gap @ (Gap::New | Gap::Uncovered)), Mode::Message) => {
@@ -78,7 +88,7 @@ impl Relay {
             keeper.make_publication().await?;
         }
         let slot = keeper.name().to_owned();
-        let streamed = self.stream(opened, keeper, producer).await;
+        let streamed = self.stream(opened, keeper, held, producer).await;
         streamed.map_err(|error| match mode {
             Mode::Message if lacked_publication(&error) => {
                 messages_lost(&slot, Gap::Publication).with_source(error)
@@ -115,12 +125,18 @@ impl Relay {
         &self,
         opened: Opened,
         keeper: SlotKeeper,
+        held: Option<SlotSession>,
         producer: &ProducerConfig,
     ) -> Result<()> {
         let Opened { outbox, store, latest, state, control } = opened;
         let shards = self.shard_count(&outbox)?;
         let (mut crew, mut berthed) = self.crew(&outbox, &store, 1).await?;
-        let turn = Turn { mode: state.mode, stop: self.stop.clone(), end: crew.end() };
+        let turn = Turn {
+            mode: state.mode,
+            adopted: state.adopted,
+            stop: self.stop.clone(),
+            end: crew.end(),
+        };
         crew.tasks.spawn(watch_mode(turn, control, None));
         let (landed_sender, landed) = watch::channel(None);
         let (saved_sender, saved) = watch::channel(Lsn(0));
@@ -128,15 +144,18 @@ impl Relay {
             Error::new(ErrorKind::SlotUnusable, "the slot was given up meanwhile")
         })?;
         let keeper = Arc::new(keeper);
+        let adoption = Adoption::open(&self.config.database, &keeper, held).await?;
         let buckets: Vec<Bucket> = (0..outbox.buckets).map(Bucket).collect();
         let saver = Saver {
             keeper: Arc::clone(&keeper),
             store: Arc::clone(&store),
             known,
+            adoption: adoption.as_ref().map(|adoption| Arc::clone(&adoption.store)),
             cohort: buckets.iter().copied().collect(),
             interval: self.config.save_interval,
         };
         crew.tasks.spawn(saver.run(landed, saved_sender));
+        crew.tasks.spawn(watch_slot(Arc::clone(&keeper), Arc::clone(&self.monitor)));
         let ticks = match state.mode {
             Mode::Message => None,
             Mode::Poll | Mode::Wal => {
@@ -147,7 +166,8 @@ impl Relay {
         let task = ReaderTask {
             database: self.config.database.clone(),
             in_flight_bytes: self.config.max_in_flight_bytes,
-            source: if ticks.is_some() { Source::Table(outbox) } else { Source::Messages },
+            outbox,
+            adoption,
             shards,
             keeper,
             store,
@@ -192,7 +212,8 @@ struct Ticks {
 struct ReaderTask {
     database: DatabaseConfig,
     in_flight_bytes: usize,
-    source: Source,
+    outbox: Outbox,
+    adoption: Option<Adoption>,
     shards: usize,
     keeper: Arc<SlotKeeper>,
     store: Arc<CursorStore>,
@@ -205,7 +226,7 @@ struct ReaderTask {
 }
 
 impl ReaderTask {
-    async fn run(self, course: Course, ticks: Option<Ticks>) -> Result<Ended> {
+    async fn run(mut self, course: Course, ticks: Option<Ticks>) -> Result<Ended> {
         let (mut holdings, mut stop) = (self.berth.holdings(), self.stop.clone());
         let all: BTreeSet<Bucket> = self.buckets.iter().copied().collect();
         tokio::select! {
@@ -220,15 +241,22 @@ impl ReaderTask {
             return Err(Error::new(ErrorKind::SlotUnusable, gap.words()));
         }
         let begins = state.delivered.expect("without a gap it was noted what is delivered");
-        let table = match ticks {
-            None => None,
+        let (table, source) = match ticks {
+            None => (None, Source::Messages),
             Some(Ticks { ticks, nudge }) => {
                 let cursors = self.store.load(&self.buckets).await?;
-                Some(TableCourse { cursors, ticks, nudge })
+                let (adopted, tables) = match self.adoption.take() {
+                    None => (AdoptedCourse::default(), AdoptedTables::default()),
+                    Some(adoption) => {
+                        adoption.course(&self.keeper, &state).await.map_err(unusable)?
+                    }
+                };
+                let course = TableCourse { cursors, ticks, nudge, adopted };
+                (Some(course), Source::Table(self.outbox.clone(), tables))
             }
         };
         self.keeper.free().await?;
-        let capture = self.start_stream(begins).await?;
+        let capture = self.start_stream(begins, source).await?;
         tracing::info!(slot = self.keeper.name(), shards = self.shards, "reading the log");
         let wake = Arc::new(Notify::new());
         let publishers = (0..self.shards)
@@ -252,10 +280,10 @@ impl ReaderTask {
         Reader::new(wiring, self.in_flight_bytes).run().await.map(|()| Ended::Shard)
     }
 
-    async fn start_stream(&self, begins: Lsn) -> Result<LogCapture> {
+    async fn start_stream(&self, begins: Lsn, source: Source) -> Result<LogCapture> {
         let session = connect_walsender(&self.database, "reader").await?;
         let stream = session.stream(&self.keeper.start_command(begins)).await.map_err(unusable)?;
-        Ok(LogCapture::new(stream, self.source.clone()))
+        Ok(LogCapture::new(stream, source))
     }
 }
 
@@ -302,6 +330,8 @@ struct Saver {
     keeper: Arc<SlotKeeper>,
     store: Arc<CursorStore>,
     known: KnownSlot,
+    /// Where there are adopted tables.
+    adoption: Option<Arc<AdoptionStore>>,
     cohort: Cohort,
     interval: Duration,
 }
@@ -329,13 +359,18 @@ impl Saver {
         if !self.keeper.has_same_publication(&self.known).await? {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Publication.words()));
         }
+        let owned = self.store.owned();
+        let epoch = owned.iter().find(|(bucket, _)| *bucket == Bucket(0)).map(|(_, epoch)| *epoch);
+        let epoch = epoch.ok_or_else(Error::fenced)?;
         if let Some(cursor) = cursor {
+            let passed = cursor.from().clone();
             let place = CohortCursor { cohort: Arc::clone(&self.cohort), cursor };
             self.store.note(&Finished { place, events: 1, parked: 0 });
             self.store.save_all().await?;
+            if let Some(adoption) = &self.adoption {
+                adoption.save(&passed, epoch).await?;
+            }
         }
-        let owned = self.store.owned();
-        let epoch = owned.iter().find(|(bucket, _)| *bucket == Bucket(0)).map(|(_, epoch)| *epoch);
-        self.keeper.deliver(place, epoch.ok_or_else(Error::fenced)?).await
+        self.keeper.deliver(place, epoch).await
     }
 }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use self::heal::HeldSession;
 use crate::config::Config;
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
@@ -26,9 +27,11 @@ use crate::publish::kafka::{self, WARNING_PAUSE, Warnings};
 use crate::publish::lessons::Lessons;
 use crate::publish::settings::{self, ProducerConfig};
 
+mod adoption;
 mod heal;
 mod log;
 mod session;
+mod sight;
 mod steward;
 mod supervise;
 pub(crate) mod turn;
@@ -51,7 +54,15 @@ pub async fn run(
     let (stop_sender, stop) = watch::channel(false);
     let warnings = Arc::new(Warnings::new(WARNING_PAUSE));
     let lessons = Arc::new(Lessons::new(&config.kafka.properties));
-    let relay = Relay { config, name: instance_name(), monitor, warnings, lessons, stop };
+    let relay = Relay {
+        config,
+        name: instance_name(),
+        monitor,
+        warnings,
+        lessons,
+        stop,
+        held: HeldSession::default(),
+    };
     let mut work = pin!(relay.run());
     tokio::select! {
         ended = &mut work => return ended,
@@ -77,6 +88,7 @@ struct Relay {
     warnings: Arc<Warnings>,
     lessons: Arc<Lessons>,
     stop: watch::Receiver<bool>,
+    held: HeldSession,
 }
 
 /// The pauses between attempts.
@@ -102,7 +114,9 @@ impl Relay {
         let mut started = false;
         while !*self.stop.borrow() {
             let mut session_started = false;
-            let ended = self.session(&producer_config, &mut session_started).await;
+            let ended = Box::pin(self.session(&producer_config, &mut session_started)).await;
+            self.monitor.set_working(false);
+            self.monitor.set_slot(None);
             if session_started {
                 (started, pauses) = (true, Pauses::new());
             }

@@ -105,6 +105,7 @@ impl Relay {
         let ticker = Ticker::connect(database, &outbox, cadence, Arc::clone(&latest)).await?;
         let (mut crew, berthed) = self.crew(&outbox, &store, shards).await?;
         *started = true;
+        self.monitor.set_working(true);
 
         let (tick_sender, ticks) = watch::channel(latest);
         let nudge = Arc::new(Notify::new());
@@ -112,7 +113,12 @@ impl Relay {
         crew.tasks.spawn(async move { ticker.run(audience, nudged).await.map(|()| Ended::Aide) });
         let (saved, interval) = (Arc::clone(&store), self.config.save_interval);
         crew.tasks.spawn(save_regularly(saved, interval));
-        let turn = Turn { mode: state.mode, stop: self.stop.clone(), end: crew.end() };
+        let turn = Turn {
+            mode: state.mode,
+            adopted: state.adopted,
+            stop: self.stop.clone(),
+            end: crew.end(),
+        };
         match healing {
             // Polling has no use for a slot, and it would keep the log for ever.
             None => {

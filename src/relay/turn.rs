@@ -27,6 +27,8 @@ const DEAD_WITHIN: Duration = Duration::from_secs(3);
 pub(super) struct Turn {
     /// How this session reads.
     pub(super) mode: Mode,
+    /// How many adopted tables it reads.
+    pub(super) adopted: i64,
     /// The word of the whole process.
     pub(super) stop: watch::Receiver<bool>,
     /// The word of this session.
@@ -99,7 +101,9 @@ pub(super) async fn watch_mode(
                 }
             }
         }
-        if *turn.stop.borrow() || read_state(&control).await?.mode != turn.mode {
+        let state = read_state(&control).await?;
+        let is_changed = (state.mode, state.adopted) != (turn.mode, turn.adopted);
+        if *turn.stop.borrow() || is_changed {
             turn.end.send_replace(true);
             return Ok(Ended::Aide);
         }

@@ -3,7 +3,7 @@
 use super::Place;
 
 const COMMANDS: &[&str] =
-    &["run", "migrate", "check", "status", "parked", "capture", "completions"];
+    &["run", "migrate", "check", "status", "parked", "capture", "adopt", "completions"];
 
 fn help_of(arguments: &[&str]) -> String {
     let answer = Place::new().run(arguments);

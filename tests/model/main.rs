@@ -6,6 +6,8 @@
 //! Must not: need a service, a clock, or a random seed of its own. Fails: with the shortest script
 //! that proptest finds. `PROPTEST_CASES` sets how many interleavings are tried.
 
+#![allow(clippy::print_stdout, reason = "a test may talk")]
+
 mod database;
 mod mutants;
 mod parking;

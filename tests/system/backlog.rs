@@ -2,22 +2,19 @@
 
 use std::time::Duration;
 
-use postrider::audit::Fate;
-use uuid::Uuid;
-
-use crate::support::writer::{AGGREGATE_TYPE, Inserted};
-use crate::support::{Fixture, History, RelayProcess};
+use crate::support::{Bulk, Fixture, History, RelayProcess};
 
 const EVENTS: i64 = 1_000_000;
 const AGGREGATES: i64 = 5_000;
 /// The relay of a debug build with librdkafka's queue; the release build is measured by `load`.
-const MEMORY_KILOBYTES_MAX: u64 = 150 * 1024;
+pub(crate) const MEMORY_KILOBYTES_MAX: u64 = 150 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_rows_in_bounded_memory() {
     let fixture = Fixture::new("backlog").await;
     let history = History::default();
-    fill(&fixture, &history).await;
+    let bulk = Bulk { name: "aggregate-", events: EVENTS, aggregates: AGGREGATES };
+    bulk.write(&fixture, &history).await;
     let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
     let observer = fixture.client().await;
     let halfway = "select from postrider.cursor having sum(\"position\") > $1::bigint";
@@ -36,33 +33,4 @@ async fn a_million_rows_in_bounded_memory() {
     let verdict = history.audit(&fixture);
     assert!(verdict.holds_without_repeats(), "{verdict}");
     assert_eq!(verdict.committed, EVENTS.cast_unsigned());
-}
-
-/// Many transactions of 1,000 rows; a row's number rises with its seq.
-async fn fill(fixture: &Fixture, history: &History) {
-    const ROWS: i64 = 1_000;
-    let client = fixture.client().await;
-    let insert = client
-        .prepare(
-            "insert into outbox (id, aggregatetype, aggregateid, type, payload)
-             select id, $1, 'aggregate-' || (n % $2), 'Changed',
-                 json_build_object('n', n, 'pad', repeat('x', 150))
-             from unnest($3::uuid[], $4::bigint[]) as given (id, n)",
-        )
-        .await
-        .expect("the table is there");
-    for first in (0..EVENTS).step_by(ROWS as usize) {
-        let numbers: Vec<i64> = (first..first + ROWS).collect();
-        let ids: Vec<Uuid> = numbers.iter().map(|_| Uuid::new_v4()).collect();
-        client
-            .execute(&insert, &[&AGGREGATE_TYPE, &AGGREGATES, &ids, &numbers])
-            .await
-            .expect("an insert never fails");
-        let written = numbers.iter().zip(&ids).map(|(n, id)| Inserted {
-            id: *id,
-            aggregate: format!("aggregate-{}", n % AGGREGATES),
-            number: n.cast_unsigned(),
-        });
-        history.ended(written.collect(), Fate::Committed);
-    }
 }

@@ -1,8 +1,10 @@
 //! Reading the log: everything once, switches in full flight, and a slot that is lost is healed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::support::{Fixture, History, RelayProcess, Traffic};
+use tokio_postgres::Client;
+
+use crate::support::{Bulk, Fixture, History, RelayProcess, Traffic};
 
 const WAL: &[&str] = &["--capture", "wal", "--shards", "3"];
 
@@ -67,5 +69,69 @@ async fn kills_of_the_reader_lose_nothing_and_the_others_take_over() {
         reader = next;
     }
     let verdict = traffic.finish([reader], &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+}
+
+/// A place in the log, as a number.
+async fn place(client: &Client, query: &str) -> i64 {
+    let query = format!("select coalesce(({query}) - '0/0', 0)::bigint");
+    client.query_one(&query, &[]).await.expect("it answers").get(0)
+}
+
+/// The server throws away the log up to what is confirmed: so what is confirmed must be saved before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_slot_is_confirmed_no_further_than_what_is_saved() {
+    const CONFIRMED: &str = "select confirmed_flush_lsn from pg_replication_slots
+        where database = current_database()";
+    const SAVED: &str = "select delivered_lsn from postrider.capture_slot";
+    let fixture = Fixture::new("log_confirms").await;
+    let history = History::default();
+    let traffic = Traffic::start(&fixture, &history, 2).await;
+    let relay = RelayProcess::start(&fixture, WAL);
+    relay.wait_until_it_says("reading the log").await;
+    let client = fixture.client().await;
+    let (mut last, mut moves) = (place(&client, CONFIRMED).await, 0);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while moves < 10 {
+        assert!(Instant::now() < deadline, "it was confirmed {moves} times only");
+        let confirmed = place(&client, CONFIRMED).await;
+        let saved = place(&client, SAVED).await;
+        assert!(confirmed <= saved, "confirmed up to {confirmed}, but saved up to {saved}");
+        moves += u32::from(confirmed > last);
+        last = confirmed;
+    }
+    let verdict = traffic.finish([relay], &fixture, &history).await;
+    assert!(verdict.holds_without_repeats(), "{verdict}");
+}
+
+/// What had committed before the slot began is not in the stream: it is polled first, however long that takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_is_polled_before_the_log_is_read() {
+    let fixture = Fixture::new("log_backlog").await;
+    let history = History::default();
+    Bulk { name: "aggregate-", events: 20_000, aggregates: 100 }.write(&fixture, &history).await;
+    // Slow: the slot is made long before the table is read.
+    let slow = ["--max-in-flight-bytes", "1MiB", "--page-rows", "1000", "-X", "linger.ms=200"];
+    let relay = RelayProcess::start(&fixture, &[WAL, &slow].concat());
+    fixture.wait_published().await;
+    relay.wait_until_it_says("reading the log").await;
+    relay.stop_well().await;
+    let verdict = history.audit(&fixture);
+    assert!(verdict.holds_without_repeats(), "{verdict}");
+}
+
+/// The stream goes on without a word when its publication lacks the table, and so do the ticks in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_leaves_the_publication_under_the_reader_loses_nothing() {
+    let fixture = Fixture::new("log_unpublished").await;
+    let history = History::default();
+    let traffic = Traffic::start(&fixture, &history, 2).await;
+    let relay = RelayProcess::start(&fixture, WAL);
+    relay.wait_until_it_says("reading the log").await;
+    traffic.commits_more(200).await;
+    let lack = "alter publication postrider drop table outbox";
+    fixture.client().await.batch_execute(lack).await.expect("the superuser may");
+    traffic.commits_more(200).await;
+    let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }

@@ -7,6 +7,8 @@
 
 mod support;
 
+mod admin;
+mod adopt;
 mod backlog;
 mod command_line;
 mod connection;

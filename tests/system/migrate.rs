@@ -51,6 +51,7 @@ pub(crate) const TITLES: &[&str] = &[
     "0004 tier",
     "0005 parked",
     "0006 log",
+    "0007 adopted",
 ];
 
 fn named(outbox: &str) -> Request {

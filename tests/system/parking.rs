@@ -20,7 +20,12 @@ use crate::support::writer::AGGREGATE_TYPE;
 use crate::support::{Fixture, History, RelayProcess, Traffic, read_topic, start_kafka};
 
 /// Inserts one event; its type is its number in the test.
-async fn insert(client: &Client, aggregate: (&str, &str), number: u32, payload_bytes: usize) {
+pub(crate) async fn insert(
+    client: &Client,
+    aggregate: (&str, &str),
+    number: u32,
+    payload_bytes: usize,
+) {
     let payload = format!("\"{}\"", "x".repeat(payload_bytes));
     insert_with(client, aggregate, number, &payload, None).await;
 }
@@ -43,7 +48,7 @@ async fn insert_with(
 }
 
 /// Parked events as type and reason, by seq.
-async fn parked(client: &Client) -> Vec<(String, String)> {
+pub(crate) async fn parked(client: &Client) -> Vec<(String, String)> {
     let sql = "select type, reason from postrider.parked order by seq";
     let rows = client.query(sql, &[]).await.expect("the table answers");
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()

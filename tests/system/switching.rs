@@ -21,6 +21,12 @@ fn show(fixture: &Fixture) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// How many slots there are; each keeps the log.
+async fn slots(client: &Client) -> i64 {
+    let count = "select count(*) from pg_replication_slots where database = current_database()";
+    client.query_one(count, &[]).await.expect("slots are listed").get(0)
+}
+
 /// Waits until the slot is read, or is not there any more.
 async fn wait_for_slot(client: &Client, is_read: bool) {
     let looks =
@@ -40,7 +46,7 @@ async fn wait_for_slot(client: &Client, is_read: bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn switches_in_full_flight_neither_lose_nor_repeat() {
     let fixture = Fixture::new("switches").await;
-    let history = History::default();
+    let (history, client) = (History::default(), fixture.client().await);
     let traffic = Traffic::start(&fixture, &history, 4).await;
     let relays =
         [RelayProcess::start(&fixture, &["--shards", "2"]), RelayProcess::start(&fixture, &[])];
@@ -52,6 +58,7 @@ async fn switches_in_full_flight_neither_lose_nor_repeat() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let said = switch(&fixture, &["poll"]);
         assert!(said.contains("the slot is dropped"), "{said}");
+        assert_eq!(slots(&client).await, 0, "{said}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     traffic.stop().await;

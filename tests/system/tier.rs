@@ -25,7 +25,7 @@ async fn shares(client: &Client) -> Vec<i64> {
 }
 
 /// Waits for these shares; how long it took.
-async fn wait_for_shares(client: &Client, expected: &[i64]) -> Duration {
+pub(crate) async fn wait_for_shares(client: &Client, expected: &[i64]) -> Duration {
     let begin = Instant::now();
     loop {
         let found = shares(client).await;

@@ -11,6 +11,8 @@ use serde::Serialize;
 pub(crate) enum Group {
     /// Sustained traffic.
     Live,
+    /// The ways to read events, beside each other.
+    Capture,
     /// A large backlog.
     Drain,
     /// `--shards`.
@@ -27,6 +29,29 @@ pub(crate) enum Group {
     Idle,
     /// Does the cost per event grow with the backlog?
     Backlog,
+}
+
+/// How the relay reads events: its `--capture`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Way {
+    /// From the table.
+    Poll,
+    /// From the table's log.
+    Wal,
+    /// From messages in the log.
+    Message,
+}
+
+impl Way {
+    /// As the relay's flag has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::Wal => "wal",
+            Self::Message => "message",
+        }
+    }
 }
 
 /// What is done.
@@ -65,58 +90,139 @@ pub(crate) struct Experiment {
     pub(crate) group: Group,
     /// Its name inside the group.
     pub(crate) name: String,
-    /// What is added to the relay's command line.
+    /// How events are read.
+    pub(crate) capture: Way,
+    /// What is added to the relay's command line, besides `--capture`.
     pub(crate) relay_flags: String,
     /// What is done.
     pub(crate) work: Work,
+    /// It is not repeated more often, whatever was asked: it is long.
+    pub(crate) runs_max: u32,
 }
+
+impl Experiment {
+    /// How often it is done when so many runs were asked for.
+    pub(crate) fn runs(&self, asked: u32) -> u32 {
+        asked.min(self.runs_max)
+    }
+
+    /// About how long one run takes, on two cores that everybody shares.
+    pub(crate) fn estimated_seconds(&self) -> f64 {
+        let reader = if self.capture == Way::Poll { 0.0 } else { LOG_READER_SECONDS };
+        reader
+            + match self.work {
+                Work::Live { seconds, .. } => {
+                    (WARM_UP_SECONDS + seconds) as f64 + LIVE_ROUND_SECONDS
+                }
+                Work::Idle { seconds } => seconds as f64 + IDLE_ROUND_SECONDS,
+                Work::Drain { events, tx_size, payload_bytes } => {
+                    let transactions = events as f64 / f64::from(tx_size);
+                    let excess_bytes = payload_bytes.saturating_sub(200);
+                    let megabytes = events as f64 * f64::from(excess_bytes) / 1e6;
+                    DRAIN_ROUND_SECONDS
+                        + events as f64 * SECONDS_PER_EVENT
+                        + transactions * SECONDS_PER_TRANSACTION
+                        + megabytes * SECONDS_PER_MEGABYTE
+                }
+            }
+    }
+}
+
+/// Before the measured time of a live experiment.
+pub(crate) const WARM_UP_SECONDS: u64 = 5;
+
+// What the estimate is made of; measured on the machine of `load/runs`.
+const LOG_READER_SECONDS: f64 = 3.0;
+const LIVE_ROUND_SECONDS: f64 = 3.0;
+const IDLE_ROUND_SECONDS: f64 = 6.0;
+const DRAIN_ROUND_SECONDS: f64 = 4.0;
+/// To write, relay and audit one event of 200 bytes.
+const SECONDS_PER_EVENT: f64 = 12e-6;
+/// To commit, with four writers.
+const SECONDS_PER_TRANSACTION: f64 = 120e-6;
+/// What is longer than that.
+const SECONDS_PER_MEGABYTE: f64 = 0.02;
 
 /// The whole set; `scale` is a factor on events and seconds.
 pub(crate) fn all(scale: f64) -> Vec<Experiment> {
-    let seconds = |seconds: f64| ((seconds * scale) as u64).max(2);
-    let live = |rate: f64, tx_size: u32, length: f64| Experiment {
-        group: Group::Live,
-        name: format!("{rate:.0}/s, {tx_size} per transaction"),
-        relay_flags: String::new(),
-        work: Work::Live { rate, tx_size, seconds: seconds(length) },
-    };
-    let mut set = vec![live(100_000.0, 100, 600.0), live(10_000.0, 1, 60.0)];
+    let mut set = vec![
+        live(Group::Live, Way::Poll, (100_000.0, 100), scaled_seconds(45, scale)),
+        live(Group::Live, Way::Poll, (10_000.0, 1), scaled_seconds(20, scale)),
+    ];
+    set.extend(captures(scale));
     set.extend(drains(scale));
-    set.push(Experiment {
-        group: Group::Idle,
-        name: "no traffic".to_owned(),
-        relay_flags: String::new(),
-        work: Work::Idle { seconds: seconds(60.0) },
-    });
+    for (way, name) in [(Way::Poll, "no traffic, poll"), (Way::Wal, "no traffic, wal")] {
+        let work = Work::Idle { seconds: scaled_seconds(15, scale) };
+        set.push(experiment(Group::Idle, name.to_owned(), way, work));
+    }
     set
 }
 
+fn experiment(group: Group, name: String, capture: Way, work: Work) -> Experiment {
+    Experiment { group, name, capture, relay_flags: String::new(), work, runs_max: u32::MAX }
+}
+
+fn scaled_seconds(seconds: u64, scale: f64) -> u64 {
+    ((seconds as f64 * scale) as u64).max(2)
+}
+
+fn live(group: Group, way: Way, (rate, tx_size): (f64, u32), seconds: u64) -> Experiment {
+    let name = format!("{}, {rate:.0}/s, {tx_size} per transaction", way.name());
+    experiment(group, name, way, Work::Live { rate, tx_size, seconds })
+}
+
+/// The same work by each way, so that the ways can be compared in one run.
+fn captures(scale: f64) -> Vec<Experiment> {
+    let at = [
+        (Way::Poll, 20_000.0),
+        (Way::Wal, 20_000.0),
+        (Way::Message, 20_000.0),
+        (Way::Poll, 70_000.0),
+        (Way::Wal, 70_000.0),
+        (Way::Message, 100_000.0),
+        (Way::Message, 150_000.0),
+    ];
+    let seconds = scaled_seconds(12, scale);
+    let mut set: Vec<Experiment> =
+        at.into_iter().map(|(way, rate)| live(Group::Capture, way, (rate, 100), seconds)).collect();
+    for way in [Way::Poll, Way::Wal] {
+        let work = drain(1e6, 100, 200, scale);
+        let name = format!("{}, drain of a million", way.name());
+        set.push(experiment(Group::Capture, name, way, work));
+    }
+    set
+}
+
+fn drain(events: f64, tx_size: u32, payload_bytes: u32, scale: f64) -> Work {
+    Work::Drain { events: ((events * scale) as u64).max(1_000), tx_size, payload_bytes }
+}
+
 fn drains(scale: f64) -> Vec<Experiment> {
-    let drain = |group, name: String, flags: String, events: f64, tx_size, payload_bytes| {
-        let events = ((events * scale) as u64).max(1_000);
-        let work = Work::Drain { events, tx_size, payload_bytes };
-        Experiment { group, name, relay_flags: flags, work }
-    };
-    let plain = String::new;
-    let mut set = vec![drain(Group::Drain, "5 million".to_owned(), plain(), 5e6, 100, 200)];
+    let polled = |group, name: String, work| experiment(group, name, Way::Poll, work);
+    let large = drain(5e6, 100, 200, scale);
+    let mut set = vec![polled(Group::Drain, "5 million".to_owned(), large)];
     let flags = |group, flag: &'static str, values: &'static [u32]| {
         values.iter().map(move |value| {
-            let flags = format!("{flag}{value}");
-            drain(group, flags.clone(), flags, 1e6, 100, 200)
+            let relay_flags = format!("{flag}{value}");
+            let work = drain(5e5, 100, 200, scale);
+            Experiment { relay_flags: relay_flags.clone(), ..polled(group, relay_flags, work) }
         })
     };
     set.extend(flags(Group::Shards, "--shards ", &[1, 2, 4, 8, 16]));
     set.extend(flags(Group::Pages, "--page-rows ", &[500, 2_000, 5_000, 20_000]));
     set.extend(flags(Group::Linger, "-X linger.ms=", &[1, 5, 20, 50]));
-    for (bytes, events) in [(100, 1e6), (1_000, 1e6), (10_000, 2e5)] {
-        set.push(drain(Group::Payload, format!("{bytes} B"), plain(), events, 100, bytes));
+    for (bytes, events) in [(100, 5e5), (1_000, 5e5), (10_000, 1e5)] {
+        let work = drain(events, 100, bytes, scale);
+        set.push(polled(Group::Payload, format!("{bytes} B"), work));
     }
     for tx_size in [1, 10, 100] {
-        let name = format!("{tx_size} per transaction");
-        set.push(drain(Group::Transactions, name, plain(), 2e5, tx_size, 200));
+        let work = drain(2e5, tx_size, 200, scale);
+        set.push(polled(Group::Transactions, format!("{tx_size} per transaction"), work));
     }
-    for (name, events) in [("10^5 rows", 1e5), ("10^6 rows", 1e6), ("10^7 rows", 1e7)] {
-        set.push(drain(Group::Backlog, name.to_owned(), plain(), events, 100, 200));
+    for (name, events) in [("10^5 rows", 1e5), ("10^6 rows", 1e6), ("10^7 rows, one run", 1e7)] {
+        let one = polled(Group::Backlog, name.to_owned(), drain(events, 100, 200, scale));
+        let runs_max = if events > 5e6 { 1 } else { u32::MAX };
+        set.push(Experiment { runs_max, ..one });
     }
     set
 }
@@ -138,12 +244,19 @@ mod tests {
     }
 
     #[test]
+    fn the_whole_set_takes_about_half_an_hour() {
+        let runs = |one: &Experiment| one.estimated_seconds() * f64::from(one.runs(3));
+        let minutes = all(1.0).iter().map(runs).sum::<f64>() / 60.0;
+        assert!((25.0..35.0).contains(&minutes), "{minutes}");
+    }
+
+    #[test]
     fn the_scale_changes_sizes_and_not_names() {
         let (whole, tenth) = (all(1.0), all(0.1));
         let names = |set: &[Experiment]| set.iter().map(|e| e.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&whole), names(&tenth));
         let events = |set: &[Experiment]| {
-            set.iter().find_map(|one| match one.work {
+            set.iter().filter(|one| one.group == Group::Drain).find_map(|one| match one.work {
                 Work::Drain { events, .. } => Some(events),
                 Work::Live { .. } | Work::Idle { .. } => None,
             })

@@ -8,22 +8,27 @@ mod experiments;
 mod idle;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::cli::{BenchArgs, DrainArgs, RunArgs, ShapeArgs};
+use crate::cli::{BenchArgs, DrainArgs, RunArgs, ShapeArgs, SourceArgs};
 use crate::environment::Environment;
 use crate::failure::Broken;
 use crate::latency::Percentiles;
+use crate::outbox::Outbox;
 use crate::range::Range;
 use crate::session::{Capture, Workload};
 use crate::summary::Summary;
-use crate::{drain, outbox, process, run, screen};
+use crate::{drain, outbox, process, run, screen, slot};
 
 pub(crate) use experiments::Group;
-use experiments::{Experiment, Work};
+use experiments::{Experiment, WARM_UP_SECONDS, Way, Work};
+
+/// How long a relay may bring nothing.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// What came out of one experiment.
 #[derive(Clone, Debug, Serialize)]
@@ -55,6 +60,8 @@ pub(crate) struct Figures {
     pub(crate) p50_ms: Option<Range>,
     /// Commit to consumer, 99 %, in milliseconds.
     pub(crate) p99_ms: Option<Range>,
+    /// The most that the server kept of its log for the relay's slot, in megabytes.
+    pub(crate) kept_log_megabytes: Option<Range>,
     /// CPU of an idle relay, in percent of a core.
     pub(crate) idle_cpu_percent: Option<Range>,
     /// Transactions per second in the database of an idle relay.
@@ -99,7 +106,9 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
         rows: Vec::new(),
     };
     let chosen = |one: &Experiment| args.only.is_empty() || args.only.contains(&one.group);
-    for experiment in experiments::all(args.scale).into_iter().filter(chosen) {
+    let set: Vec<Experiment> = experiments::all(args.scale).into_iter().filter(chosen).collect();
+    screen::talk(&plan(&set, args.runs));
+    for experiment in set {
         screen::talk(&format!("{:?}: {}", experiment.group, experiment.name));
         report.rows.push(attempt(args, &runtime, experiment));
         // Written after each experiment, so that an interrupted set keeps what it has.
@@ -107,6 +116,15 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     }
     screen::data(&table::markdown(&report));
     judge(&report)
+}
+
+/// What will be done, and how long it takes about.
+fn plan(set: &[Experiment], runs: u32) -> String {
+    let all_runs: u32 = set.iter().map(|one| one.runs(runs)).sum();
+    let seconds = |one: &Experiment| one.estimated_seconds() * f64::from(one.runs(runs));
+    let minutes = set.iter().map(seconds).sum::<f64>() / 60.0;
+    let count = set.len();
+    format!("{count} experiments, {all_runs} runs: about {minutes:.0} minutes on a quiet machine")
 }
 
 fn write(args: &BenchArgs, report: &BenchReport) -> Result<()> {
@@ -134,19 +152,9 @@ fn judge(report: &BenchReport) -> Result<()> {
 
 fn attempt(args: &BenchArgs, runtime: &tokio::runtime::Runtime, experiment: Experiment) -> Row {
     let folder = args.out.join(slug(&experiment));
-    let command = format!("{} {}", args.relay, experiment.relay_flags);
-    let result = match experiment.work {
-        Work::Live { rate, tx_size, seconds } => {
-            live(args, &command, (rate, tx_size, seconds), &folder)
-        }
-        Work::Drain { events, tx_size, payload_bytes } => {
-            let shape = shape_args(tx_size, payload_bytes);
-            let drain_args = drain_args(args, command, shape, events, folder);
-            runtime.block_on(drains(&drain_args))
-        }
-        Work::Idle { seconds } => idles(args, &command, seconds, &folder),
-    };
-    match result {
+    let result = measure(args, runtime, &experiment, &folder);
+    let left = leave(args, runtime, &experiment, &folder);
+    match result.and_then(|measured| left.map(|()| measured)) {
         Ok((figures, faults)) => Row { experiment, figures, faults, error: None },
         Err(error) => {
             let error = format!("{error:#}");
@@ -154,6 +162,65 @@ fn attempt(args: &BenchArgs, runtime: &tokio::runtime::Runtime, experiment: Expe
             Row { experiment, figures: Figures::default(), faults: 0, error: Some(error) }
         }
     }
+}
+
+/// The relay's command line for this way of reading.
+fn command(args: &BenchArgs, way: Way) -> String {
+    format!("{} --capture {}", args.relay, way.name())
+}
+
+fn measure(
+    args: &BenchArgs,
+    runtime: &tokio::runtime::Runtime,
+    experiment: &Experiment,
+    folder: &Path,
+) -> Result<(Figures, u64)> {
+    let relay = format!("{} {}", command(args, experiment.capture), experiment.relay_flags);
+    let runs = experiment.runs(args.runs);
+    match experiment.work {
+        Work::Live { rate, tx_size, seconds } => {
+            if experiment.capture == Way::Message {
+                runtime.block_on(empty(&args.source))?;
+            }
+            let runs = (1..=runs).map(|number| {
+                let shape = live_shape(tx_size);
+                let folder = folder.join(format!("run-{number}"));
+                let run = live_args(args, (experiment.capture, &relay), shape, folder);
+                run::measure(&RunArgs { rate, duration: seconds, ..run })
+            });
+            Ok(live_figures(&runs.collect::<Result<Vec<_>>>()?))
+        }
+        Work::Drain { events, tx_size, payload_bytes } => {
+            let shape = shape_args(tx_size, payload_bytes);
+            let drain = drain_args(args, relay, shape, folder.to_owned());
+            let log_reader = experiment.capture != Way::Poll;
+            runtime.block_on(drains(&DrainArgs { events, runs, log_reader, ..drain }))
+        }
+        Work::Idle { seconds } => idles(args, &relay, (seconds, runs), folder),
+    }
+}
+
+/// Messages leave the table alone; rows of an earlier experiment would be looked through by the relay.
+async fn empty(source: &SourceArgs) -> Result<()> {
+    let client = outbox::connect(&source.database_url).await?;
+    Outbox::find(&client, &source.outbox).await?.truncate(&client).await
+}
+
+/// Leaves no slot behind: the log that is kept for it would weigh on what follows.
+fn leave(
+    args: &BenchArgs,
+    runtime: &tokio::runtime::Runtime,
+    experiment: &Experiment,
+    folder: &Path,
+) -> Result<()> {
+    if experiment.capture == Way::Poll {
+        return Ok(());
+    }
+    let (polling, log) = (command(args, Way::Poll), folder.join("relay-leaves-slot.log"));
+    runtime.block_on(async {
+        let client = outbox::connect(&args.source.database_url).await?;
+        slot::release(&client, &polling, &log, STALL_LIMIT).await
+    })
 }
 
 /// A folder's name for an experiment.
@@ -176,26 +243,21 @@ fn shape_args(tx_size: u32, payload_bytes: u32) -> ShapeArgs {
     }
 }
 
-fn drain_args(
-    args: &BenchArgs,
-    relay: String,
-    shape: ShapeArgs,
-    events: u64,
-    out: PathBuf,
-) -> DrainArgs {
+fn drain_args(args: &BenchArgs, relay: String, shape: ShapeArgs, out: PathBuf) -> DrainArgs {
     DrainArgs {
         source: args.source.clone(),
         sink: args.sink.clone(),
         shape,
-        events,
+        events: 1,
         relay,
-        runs: args.runs,
+        runs: 1,
         truncate: true,
         warm_up_events: 0,
+        log_reader: false,
         no_settle: false,
         verify: true,
         kafka_pid: args.kafka_pid,
-        stall_seconds: 60,
+        stall_seconds: STALL_LIMIT.as_secs(),
         out,
         json: false,
     }
@@ -222,39 +284,43 @@ async fn drains(args: &DrainArgs) -> Result<(Figures, u64)> {
     Ok((figures, faults))
 }
 
-fn live(
+/// Each writer waits for its commits: four could not write 100,000/s on a slow disk.
+fn live_shape(tx_size: u32) -> ShapeArgs {
+    ShapeArgs { writers: 8, ..shape_args(tx_size, 200) }
+}
+
+fn live_args(
     args: &BenchArgs,
-    relay: &str,
-    (rate, tx_size, seconds): (f64, u32, u64),
-    folder: &std::path::Path,
-) -> Result<(Figures, u64)> {
-    let mut summaries = Vec::new();
-    for number in 1..=args.runs {
-        let run_args = RunArgs {
-            source: args.source.clone(),
-            sink: args.sink.clone(),
-            // Each writer waits for its commits: four could not write 100,000/s on a slow disk.
-            shape: ShapeArgs { writers: 8, ..shape_args(tx_size, 200) },
-            rate,
-            duration: seconds,
-            warmup: 5,
-            skew: 0.0,
-            workload: Workload::Events,
-            capture: Capture::Table,
-            relay: Some(relay.to_owned()),
-            relay_pid: None,
-            kafka_pid: args.kafka_pid,
-            threshold: Vec::new(),
-            verify: true,
-            truncate: true,
-            stall_seconds: 30,
-            name: format!("live {rate:.0}/s"),
-            note: args.note.clone(),
-            out: folder.join(format!("run-{number}")),
-            json: false,
-        };
-        summaries.push(run::measure(&run_args)?);
+    (way, relay): (Way, &str),
+    shape: ShapeArgs,
+    out: PathBuf,
+) -> RunArgs {
+    RunArgs {
+        source: args.source.clone(),
+        sink: args.sink.clone(),
+        shape,
+        rate: 1.0,
+        duration: 1,
+        warmup: WARM_UP_SECONDS,
+        skew: 0.0,
+        workload: Workload::Events,
+        capture: if way == Way::Message { Capture::Message } else { Capture::Table },
+        log_reader: way != Way::Poll,
+        relay: Some(relay.to_owned()),
+        relay_pid: None,
+        kafka_pid: args.kafka_pid,
+        threshold: Vec::new(),
+        verify: true,
+        truncate: way != Way::Message,
+        stall_seconds: STALL_LIMIT.as_secs(),
+        name: format!("live, {}", way.name()),
+        note: args.note.clone(),
+        out,
+        json: false,
     }
+}
+
+fn live_figures(summaries: &[Summary]) -> (Figures, u64) {
     let faults = summaries.iter().map(|one| one.audit.missing + one.audit.faults()).sum();
     let range =
         |figure: fn(&Summary) -> Option<f64>| Range::of(summaries.iter().filter_map(figure));
@@ -266,9 +332,10 @@ fn live(
         relay_peak_megabytes: range(|one| Some(one.cost.relay?.peak_megabytes)),
         p50_ms: range(|one| timed(one).map(|latency| latency.p50_ms)),
         p99_ms: range(|one| timed(one).map(|latency| latency.p99_ms)),
+        kept_log_megabytes: range(|one| one.cost.kept_log_peak_megabytes),
         ..Figures::default()
     };
-    Ok((figures, faults))
+    (figures, faults)
 }
 
 /// The latencies, unless no event of the measured time was written: writers that are far behind have
@@ -280,10 +347,10 @@ fn timed(summary: &Summary) -> Option<&Percentiles> {
 fn idles(
     args: &BenchArgs,
     command: &str,
-    seconds: u64,
-    folder: &std::path::Path,
+    (seconds, runs): (u64, u32),
+    folder: &Path,
 ) -> Result<(Figures, u64)> {
-    let costs = (1..=args.runs)
+    let costs = (1..=runs)
         .map(|number| idle::measure(args, command, seconds, &folder.join(format!("run-{number}"))))
         .collect::<Result<Vec<_>>>()?;
     let range = |figure: fn(&idle::IdleCost) -> f64| Range::of(costs.iter().map(figure));
@@ -305,6 +372,6 @@ mod tests {
         let set = experiments::all(1.0);
         let slugs: hashbrown::HashSet<String> = set.iter().map(slug).collect();
         assert_eq!(slugs.len(), set.len());
-        assert!(slugs.contains("live-100000-s-100-per-transaction"), "{slugs:?}");
+        assert!(slugs.contains("live-poll-100000-s-100-per-transaction"), "{slugs:?}");
     }
 }

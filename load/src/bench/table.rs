@@ -30,8 +30,8 @@ pub(crate) fn markdown(report: &BenchReport) -> String {
     }
     text.push_str(
         "\n| group | experiment | events/s | relay CPU µs/event | PostgreSQL CPU µs/event | \
-         Kafka CPU µs/event | relay peak MB | commit to consumed p50 ms | p99 ms | faults |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+         Kafka CPU µs/event | relay peak MB | commit to consumed p50 ms | p99 ms | \
+         log kept MB | faults |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in &report.rows {
         put(&mut text, format_args!("{}\n", line(row)));
@@ -47,7 +47,10 @@ fn line(row: &Row) -> String {
     let group = format!("{:?}", row.experiment.group).to_lowercase();
     let name = &row.experiment.name;
     if let Some(error) = &row.error {
-        return format!("| {group} | {name} | failed: {} | | | | | | | |", error.replace('|', "/"));
+        return format!(
+            "| {group} | {name} | failed: {} | | | | | | | | |",
+            error.replace('|', "/")
+        );
     }
     let figures = &row.figures;
     let show = |range: Option<Range>, decimals| {
@@ -57,14 +60,14 @@ fn line(row: &Row) -> String {
         (figures.idle_cpu_percent, figures.idle_transactions_per_second)
     {
         return format!(
-            "| {group} | {name} | {} % of a core, {} transactions/s | | | | {} | | | |",
+            "| {group} | {name} | {} % of a core, {} transactions/s | | | | {} | | | | |",
             cpu.show(2),
             queries.show(1),
             show(figures.relay_peak_megabytes, 0)
         );
     }
     format!(
-        "| {group} | {name} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        "| {group} | {name} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
         show(figures.events_per_second, 0),
         show(figures.relay_cpu_us_per_event, 2),
         show(figures.postgres_cpu_us_per_event, 2),
@@ -72,6 +75,7 @@ fn line(row: &Row) -> String {
         show(figures.relay_peak_megabytes, 0),
         show(figures.p50_ms, 1),
         show(figures.p99_ms, 1),
+        show(figures.kept_log_megabytes, 0),
         row.faults
     )
 }
@@ -84,7 +88,7 @@ mod tests {
     use crate::environment::Environment;
 
     #[test]
-    fn every_row_has_ten_cells_and_failures_are_shown() {
+    fn every_row_has_eleven_cells_and_failures_are_shown() {
         let experiment = all(1.0).remove(0);
         let figures = Figures { events_per_second: Range::of([1.0, 2.0]), ..Figures::default() };
         let good = Row { experiment: experiment.clone(), figures, faults: 0, error: None };
@@ -100,7 +104,7 @@ mod tests {
         };
         let text = markdown(&report);
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
-        assert!(rows.iter().all(|row| row.matches('|').count() == 11), "{text}");
+        assert!(rows.iter().all(|row| row.matches('|').count() == 12), "{text}");
         assert!(text.contains("1–2–2") && text.contains("failed: no / broker"));
     }
 }

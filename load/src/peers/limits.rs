@@ -16,6 +16,7 @@ use tokio_postgres::Client;
 use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
 use tokio_postgres::types::Type;
 
+use super::RELAY;
 use super::log_limit::LogLimit;
 use super::perf_test::PerfTest;
 use super::places::Ways;
@@ -34,6 +35,8 @@ const LINGER_MS: u32 = 20;
 pub(crate) struct Limit {
     /// What was done, and by which way.
     pub(crate) name: &'static str,
+    /// Whose rate it bounds.
+    pub(crate) beside: &'static str,
     /// Rows or records per second.
     pub(crate) per_second: f64,
 }
@@ -76,19 +79,21 @@ pub(crate) async fn measure(
     for (name, host) in copies {
         if let Some(host) = host {
             let per_second = copy_to_nowhere(&ways.login.url(host), table).await?;
-            limits.push(Limit { name, per_second });
+            limits.push(Limit { name, beside: RELAY, per_second });
         }
     }
     limits.extend(LogLimit { args, client, ways }.measure().await?);
     let rows = rows(client, table).await?;
     let produced = tokio::task::block_in_place(|| produce(&args.sink.brokers, topic, &rows))?;
-    limits.push(Limit { name: "limit: rdkafka producing from memory", per_second: produced });
+    let name = "limit: rdkafka producing from memory";
+    limits.push(Limit { name, beside: RELAY, per_second: produced });
     let file = args.out.join("payloads");
     write_payloads(&file, &rows)?;
     drop(rows);
     let per_second =
         tokio::task::block_in_place(|| perf_test.run(&args.sink.brokers, topic, &file))?;
-    limits.push(Limit { name: "limit: kafka-producer-perf-test, no keys", per_second });
+    let name = "limit: kafka-producer-perf-test, no keys";
+    limits.push(Limit { name, beside: RELAY, per_second });
     std::fs::remove_file(&file).context("the file of payloads cannot be removed")?;
     Ok(limits)
 }

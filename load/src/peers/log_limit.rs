@@ -4,24 +4,20 @@
 //! with a slot of its own over the same log. Must not: be counted when the server cannot decode its
 //! log or the program is not there; that is said. Fails: when the program does.
 
-use std::process::{Command, Stdio};
-use std::time::Instant;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use tokio_postgres::Client;
 
 use super::limits::Limit;
-use super::logged;
 use super::places::Ways;
+use super::recvlogical::{self, Reading};
+use super::{RELAY, logged};
 use crate::cli::PeersArgs;
 use crate::clock;
 use crate::fill::Backlog;
 use crate::outbox::Outbox;
 use crate::pen::{RowHeaders, Shape};
+use crate::screen;
 use crate::session::Target;
-use crate::{process, screen};
-
-const PROGRAM: &str = "pg_recvlogical";
 
 const SLOTS: [&str; 2] = ["postrider_load_tcp", "postrider_load_socket"];
 
@@ -41,14 +37,7 @@ impl LogLimit<'_> {
     /// # Errors
     /// As the module says.
     pub(crate) async fn measure(&self) -> Result<Vec<Limit>> {
-        let missing = if !logged::is_possible(self.client).await? {
-            Some("wal_level is not logical")
-        } else if process::check_program(PROGRAM).is_err() {
-            Some("there is no pg_recvlogical")
-        } else {
-            None
-        };
-        if let Some(reason) = missing {
+        if let Some(reason) = recvlogical::obstacle(self.client).await? {
             screen::talk(&format!("the log is not read: {reason}"));
             return Ok(Vec::new());
         }
@@ -60,9 +49,7 @@ impl LogLimit<'_> {
 
     async fn write_and_read(&self) -> Result<Vec<Limit>> {
         self.write().await?;
-        let end = "select pg_current_wal_insert_lsn()::text";
-        let row = self.client.query_one(end, &[]).await.context("PostgreSQL does not answer")?;
-        let end: &str = row.get(0);
+        let end = &recvlogical::end_of_log(self.client).await?;
         let ways = [
             ("limit: `pg_recvlogical` to nowhere, TCP", &self.ways.tcp_host, SLOTS[0]),
             ("limit: `pg_recvlogical` to nowhere, unix socket", &self.ways.socket_folder, SLOTS[1]),
@@ -70,8 +57,10 @@ impl LogLimit<'_> {
         let mut limits = Vec::new();
         for (name, host, slot) in ways {
             if let Some(host) = host {
-                let seconds = tokio::task::block_in_place(|| self.read(host, slot, end))?;
-                limits.push(Limit { name, per_second: self.args.events as f64 / seconds });
+                let read = Reading { slot, publications: logged::PUBLICATION, end };
+                let took = tokio::task::block_in_place(|| read.to_nowhere(&self.ways.login, host))?;
+                let per_second = self.args.events as f64 / took.as_secs_f64();
+                limits.push(Limit { name, beside: RELAY, per_second });
             }
         }
         Ok(limits)
@@ -96,25 +85,6 @@ impl LogLimit<'_> {
             rollback_percent: 0,
         };
         backlog.fill(&written).await?;
-        // A row after the last one, so that its log position is passed for certain.
-        let after = "select pg_logical_emit_message(false, 'postrider-load', 'end')";
-        self.client.query_one(after, &[]).await.context("the log cannot be written")?;
         Ok(())
-    }
-
-    /// Reads to the log position `end`; gives the seconds that it took.
-    fn read(&self, host: &str, slot: &str, end: &str) -> Result<f64> {
-        let publication = format!("publication_names={}", logged::PUBLICATION);
-        let began = Instant::now();
-        let status = Command::new(PROGRAM)
-            .args(["--start", "--no-loop", "--file=/dev/null", "--fsync-interval=0"])
-            .args(["--dbname", &self.ways.login.conninfo(host), "--slot", slot, "--endpos", end])
-            .args(["-o", "proto_version=1", "-o", "binary=true", "-o", &publication])
-            .env("PGPASSWORD", &self.ways.login.password)
-            .stdin(Stdio::null())
-            .status()
-            .with_context(|| format!("{PROGRAM} cannot be started"))?;
-        ensure!(status.success(), "{PROGRAM} ended with {status}");
-        Ok(began.elapsed().as_secs_f64())
     }
 }

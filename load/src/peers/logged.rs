@@ -72,6 +72,19 @@ pub(crate) async fn make(client: &Client, slots: &[&str]) -> Result<()> {
 /// # Errors
 /// When a slot is still being read, or the role may not.
 pub(crate) async fn remove(client: &Client, slots: &[&str]) -> Result<()> {
+    drop_slots(client, slots).await?;
+    let sql = format!(
+        "drop publication if exists {PUBLICATION}; drop table if exists {TABLE};
+         drop role if exists {ROLE};"
+    );
+    client.batch_execute(&sql).await.context("the table of the log's readers cannot be dropped")
+}
+
+/// Drops these slots, as far as there are any.
+///
+/// # Errors
+/// When one is still being read, or the role may not.
+pub(crate) async fn drop_slots(client: &Client, slots: &[&str]) -> Result<()> {
     let names: Vec<&str> = slots.to_vec();
     // The server notices a little later that a reader has gone.
     for _ in 0..RELEASE_TRIES {
@@ -91,9 +104,5 @@ pub(crate) async fn remove(client: &Client, slots: &[&str]) -> Result<()> {
         )
         .await
         .context("a replication slot cannot be dropped")?;
-    let sql = format!(
-        "drop publication if exists {PUBLICATION}; drop table if exists {TABLE};
-         drop role if exists {ROLE};"
-    );
-    client.batch_execute(&sql).await.context("the table of the log's readers cannot be dropped")
+    Ok(())
 }

@@ -14,9 +14,12 @@ mod perf_test;
 mod places;
 pub(crate) mod poller;
 mod producer;
+mod recvlogical;
+mod same_slot;
 mod table;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -28,11 +31,19 @@ use crate::environment::Environment;
 use crate::failure::Broken;
 use crate::range::Range;
 use crate::topic::Topic;
-use crate::{outbox, process, screen};
+use crate::{outbox, process, screen, slot};
 use debezium::Profile;
 use limits::Limit;
 use perf_test::PerfTest;
 use places::Ways;
+use same_slot::Copies;
+
+/// The relay, as the table names it, and the same relay reading the log.
+const RELAY: &str = "relay";
+const LOG_RELAY: &str = "relay, wal";
+
+/// How long a relay may bring nothing.
+const STALL_LIMIT: Duration = Duration::from_secs(120);
 
 /// Who takes part.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +62,8 @@ pub(crate) struct Peer {
 enum Kind {
     /// Nothing.
     Plain,
+    /// A slot before the backlog is written, and a relay that drops it afterwards: this command line.
+    LogReader(String),
     /// Table, slot and configuration, made for each run; and warming up.
     Debezium(Profile),
 }
@@ -106,13 +119,16 @@ pub(crate) async fn peers(args: &PeersArgs) -> Result<()> {
         limits: Vec::new(),
     };
     for round in 1..=args.runs {
+        let mut limits = Vec::new();
         for (at, peer) in all.iter().enumerate() {
-            let runs = site.round_of(peer, round).await?;
-            report.standings[at].runs.extend(runs);
+            let turn = site.turn_of(peer, round).await?;
+            report.standings[at].runs.extend(turn.report.runs);
+            limits.extend(turn.limits);
             // After each run, so that an interrupted set keeps what it has.
             write(args, &report)?;
         }
-        report.limits.extend(site.limits(&limit_topic).await?);
+        limits.extend(site.limits(&limit_topic).await?);
+        report.limits.push(limits);
         write(args, &report)?;
     }
     screen::data(&table::markdown(&report.standings, &report.limits)?);
@@ -126,6 +142,18 @@ struct Site<'a> {
     ways: Ways,
     debezium: Option<debezium::Server>,
     perf_test: Option<PerfTest>,
+}
+
+/// One run of one peer, and the limits that were measured together with it.
+struct Turn {
+    report: DrainReport,
+    limits: Vec<Limit>,
+}
+
+impl Turn {
+    fn alone(report: DrainReport) -> Self {
+        Self { report, limits: Vec::new() }
+    }
 }
 
 impl<'a> Site<'a> {
@@ -142,9 +170,9 @@ impl<'a> Site<'a> {
     }
 
     /// One run of one peer.
-    async fn round_of(&self, peer: &Peer, round: u32) -> Result<Vec<DrainRun>> {
-        let folder = self.args.out.join(format!("{}-{round}", peer.name.replace(' ', "-")));
-        let report = match (&peer.kind, &self.debezium) {
+    async fn turn_of(&self, peer: &Peer, round: u32) -> Result<Turn> {
+        let folder = self.args.out.join(format!("{}-{round}", slug(&peer.name)));
+        let turn = match (&peer.kind, &self.debezium) {
             (Kind::Debezium(profile), Some(server)) => {
                 let (client, sink) = (&self.client, &self.args.sink);
                 let command = server.prepare(*profile, client, &self.ways, sink, &folder).await?;
@@ -152,11 +180,30 @@ impl<'a> Site<'a> {
                 let report = self.drain(&peer, round, debezium::WARM_UP_EVENTS, &folder).await;
                 // A slot that stays would hold the log back for everybody's later runs.
                 let cleaned = debezium::clean_up(client).await;
-                report.and_then(|report| cleaned.map(|()| report))
+                report.and_then(|report| cleaned.map(|()| Turn::alone(report)))
             }
-            _ => self.drain(peer, round, 0, &folder).await,
+            (Kind::LogReader(polling), _) => self.read_log(peer, polling, round, &folder).await,
+            _ => self.drain(peer, round, 0, &folder).await.map(Turn::alone),
         };
-        Ok(report.with_context(|| format!("{} could not be measured", peer.name))?.runs)
+        turn.with_context(|| format!("{} could not be measured", peer.name))
+    }
+
+    /// The relay by its slot, and `pg_recvlogical` by copies of it.
+    async fn read_log(
+        &self,
+        peer: &Peer,
+        polling: &str,
+        round: u32,
+        folder: &Path,
+    ) -> Result<Turn> {
+        let slot = drain::prime(&drain_args(self.args, peer, 0, folder)).await?;
+        let copies = Copies::make(&self.client, &slot, &peer.table).await?;
+        let report = self.drain(peer, round, 0, folder).await;
+        let limits = copies.read(&self.ways, self.args.events).await;
+        let log = folder.join("relay-leaves-slot.log");
+        let released = slot::release(&self.client, polling, &log, STALL_LIMIT).await;
+        released?;
+        Ok(Turn { report: report?, limits: limits? })
     }
 
     async fn drain(
@@ -174,10 +221,10 @@ impl<'a> Site<'a> {
         .await
     }
 
-    /// The limits of this round, unless they are not wanted. The outbox still holds its rows.
-    async fn limits(&self, topic: &str) -> Result<Option<Vec<Limit>>> {
-        let Some(perf_test) = &self.perf_test else { return Ok(None) };
-        limits::measure(self.args, &self.client, &self.ways, perf_test, topic).await.map(Some)
+    /// The other limits of this round, if they are wanted. The outbox still holds its rows.
+    async fn limits(&self, topic: &str) -> Result<Vec<Limit>> {
+        let Some(perf_test) = &self.perf_test else { return Ok(Vec::new()) };
+        limits::measure(self.args, &self.client, &self.ways, perf_test, topic).await
     }
 }
 
@@ -203,6 +250,11 @@ impl Standing {
     }
 }
 
+/// A folder's name for a peer.
+fn slug(name: &str) -> String {
+    name.replace(", ", "-").replace(' ', "-")
+}
+
 /// The relay first, then the limit, the hand-made poller, and those that were given.
 fn everybody(args: &PeersArgs) -> Result<Vec<Peer>> {
     let tool = std::env::current_exe().context("this program's own path is not known")?;
@@ -220,15 +272,22 @@ fn everybody(args: &PeersArgs) -> Result<Vec<Peer>> {
         command,
         kind: Kind::Plain,
     };
-    let mut all = vec![
-        peer("relay", outbox, args.relay.clone()),
+    let mut all = Vec::new();
+    if args.wal {
+        let [poll, wal] = ["poll", "wal"].map(|way| format!("{} --capture {way}", args.relay));
+        all.push(peer(RELAY, outbox, poll.clone()));
+        all.push(Peer { kind: Kind::LogReader(poll), ..peer(LOG_RELAY, outbox, wal) });
+    } else {
+        all.push(peer(RELAY, outbox, args.relay.clone()));
+    }
+    all.extend([
         peer(
             "bare copy and produce",
             outbox,
             format!("{} peer-bare {common} --outbox {}", quoted(tool), quoted(outbox)),
         ),
         peer("hand-made poller", poller::TABLE, format!("{} peer-poller {common}", quoted(tool))),
-    ];
+    ]);
     if args.debezium {
         // Its command line names the folder of a run, so it is made when the run begins.
         all.extend([Profile::Lab, Profile::Tuned].map(|profile| Peer {
@@ -257,10 +316,11 @@ fn drain_args(args: &PeersArgs, peer: &Peer, warm_up_events: u64, folder: &Path)
         runs: 1,
         truncate: true,
         warm_up_events,
+        log_reader: false,
         no_settle: false,
         verify: true,
         kafka_pid: args.kafka_pid,
-        stall_seconds: 120,
+        stall_seconds: STALL_LIMIT.as_secs(),
         out: folder.to_owned(),
         json: false,
     }

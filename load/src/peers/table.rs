@@ -47,9 +47,14 @@ pub(super) fn markdown(standings: &[Standing], limits: &[Vec<Limit>]) -> Result<
     // Every round has the same ones, in the same order.
     for limit in limits.first().into_iter().flatten() {
         let range = Range::of(named(limit.name)).context("no limit was measured")?;
-        let (runs, ratio) = (named(limit.name).count(), relay_rate / range.median);
+        let beside = standings.iter().find(|standing| standing.name == limit.beside);
+        let bounded = beside.and_then(rate).context("nobody was measured beside a limit")?.median;
+        let whose = if limit.beside == first.name { "" } else { limit.beside };
+        let (runs, ratio) = (named(limit.name).count(), bounded / range.median);
         let (name, shown) = (limit.name, range.show(0));
-        text.push_str(&format!("| {name} | {runs} | {shown} | {ratio:.2} × | – | – | – | – |\n"));
+        text.push_str(&format!(
+            "| {name} | {runs} | {shown} | {whose} {ratio:.2} × | – | – | – | – |\n"
+        ));
     }
     Ok(text)
 }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::capture::ticker::Cadence;
-use crate::config::{Config, DEFAULT_LEASE_SECONDS, KafkaConfig};
+use crate::config::{AdminListen, Config, DEFAULT_LEASE_SECONDS, KafkaConfig};
 use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
@@ -87,6 +87,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
         max_in_flight_bytes: 32 << 20,
         save_interval: Duration::from_millis(100),
         replay_window: None,
+        admin_listen: AdminListen::Off,
         shutdown_timeout: Duration::from_secs(10),
         kafka: KafkaConfig {
             brokers: brokers.to_owned(),

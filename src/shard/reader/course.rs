@@ -9,9 +9,11 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::capture::adoption::AdoptedCopy;
 use crate::capture::wal::Lsn;
 use crate::cursor::Cursor;
 use crate::event::Bucket;
+use crate::snapshot::Snapshot;
 use crate::streamed::Streamed;
 use crate::tick::Tick;
 
@@ -45,6 +47,17 @@ pub struct TableCourse {
     pub ticks: mpsc::Receiver<Arc<Tick>>,
     /// Asks for a tick at once.
     pub nudge: Arc<Notify>,
+    /// What is known of the adopted tables.
+    pub adopted: AdoptedCourse,
+}
+
+/// Where the adopted tables stand.
+#[derive(Debug, Default)]
+pub struct AdoptedCourse {
+    /// By their numbers: the transactions whose rows are published.
+    pub passed: Vec<Snapshot>,
+    /// The rows that come before the stream.
+    pub copy: Option<AdoptedCopy>,
 }
 
 /// What the stream has led to, where it is a table's.
@@ -61,13 +74,14 @@ pub(super) struct Table {
     pub(super) near: u64,
     /// The last tick that was handed on.
     handed: Option<u64>,
+    pub(super) adopted: AdoptedCourse,
     nudge: Arc<Notify>,
     is_asked: bool,
 }
 
 impl Table {
     pub(super) fn new(course: TableCourse) -> Self {
-        let TableCourse { cursors, ticks, nudge } = course;
+        let TableCourse { cursors, ticks, nudge, adopted } = course;
         let streamed = Streamed::new(cursors.iter().map(|(_, cursor)| cursor));
         let horizon = |cursor: &Cursor| cursor.from().xmax().max(cursor.upto().snapshot.xmax());
         let latest = cursors.iter().map(|(_, cursor)| cursor.upto().next).max();
@@ -80,6 +94,7 @@ impl Table {
             landed: VecDeque::new(),
             near: latest.unwrap_or_default(),
             handed: None,
+            adopted,
             nudge,
             is_asked: false,
         }
@@ -88,6 +103,10 @@ impl Table {
     pub(super) fn has_passed(&self, bucket: Bucket, txid: u64, seq: i64) -> bool {
         txid < self.horizon
             && self.passed.get(&bucket).is_some_and(|cursor| cursor.has_passed(txid, seq))
+    }
+
+    pub(super) fn has_passed_adopted(&self, table: usize, txid: u64) -> bool {
+        self.adopted.passed[table].sees(txid)
     }
 
     /// Whether nothing was streamed since the last tick, and that one is handed on.
@@ -117,6 +136,13 @@ impl Table {
                 Some(tick) => self.waiting.push_back(tick),
                 None => return false,
             }
+        }
+    }
+
+    /// Rows of adopted tables draw no `seq`, by which the ticker sees that there is something to pass.
+    pub(super) fn ask_for_adopted(&self) {
+        if !self.adopted.passed.is_empty() && self.streamed.has_recent() {
+            self.nudge.notify_one();
         }
     }
 

@@ -20,12 +20,14 @@ use std::time::{Duration, Instant};
 use hashbrown::DefaultHashBuilder;
 use tokio::sync::{Notify, watch};
 
+mod copy;
 mod course;
 mod landing;
 mod retry;
 
+use self::copy::Copied;
 use self::course::Table;
-pub use self::course::{Course, Landing, TableCourse};
+pub use self::course::{AdoptedCourse, Course, Landing, TableCourse};
 use super::holdings::Holdings;
 use super::outgoing::{Outgoing, OutgoingRow};
 use super::parking::Parking;
@@ -186,6 +188,9 @@ impl Reader {
     async fn work(&mut self) -> Result<()> {
         let waiting = self.parking.load(&self.buckets).await?;
         self.renew(waiting.holds, &waiting.topics);
+        if self.copy().await? == Copied::Not {
+            return Ok(());
+        }
         while !self.is_over().await {
             match self.capture.next_buffered()? {
                 Some(item) => self.take(item).await?,
@@ -250,15 +255,34 @@ impl Reader {
     }
 
     async fn take_event(&mut self, event: LoggedEvent) -> Result<()> {
-        if let (Some(table), LoggedEvent::Row(row)) = (&self.table, &event) {
-            self.transaction.txid = Some(row.txid);
-            if table.has_passed(row.bucket, row.txid, event.seq()) {
-                return Ok(());
-            }
+        if self.is_passed(&event) {
+            return Ok(());
         }
         if self.transaction.is_delivered {
             return Ok(());
         }
+        self.gather(event).await
+    }
+
+    /// Whether its transaction was published before this stream began.
+    fn is_passed(&mut self, event: &LoggedEvent) -> bool {
+        let Some(table) = &self.table else { return false };
+        match event {
+            LoggedEvent::Row(row) => {
+                self.transaction.txid = Some(row.txid);
+                table.has_passed(row.bucket, row.txid, event.seq())
+            }
+            LoggedEvent::Adopted(row) => {
+                let txid = widen(self.transaction.xid, table.near);
+                self.transaction.txid = Some(txid);
+                table.has_passed_adopted(row.table, txid)
+            }
+            LoggedEvent::Message(..) | LoggedEvent::Copied(_) => false,
+        }
+    }
+
+    /// Puts an event to those that travel with it.
+    async fn gather(&mut self, event: LoggedEvent) -> Result<()> {
         let shard = self.shard_of(event.aggregate_id());
         if self.send_at.is_none() {
             self.send_at = Some(Instant::now() + GATHER);
@@ -393,6 +417,9 @@ impl Reader {
         self.move_on_idle();
         let saved = *self.course.saved.borrow_and_update();
         self.feedback_at = Instant::now() + FEEDBACK_INTERVAL;
+        if let Some(table) = &self.table {
+            table.ask_for_adopted();
+        }
         self.capture.confirm(self.received.max(saved), saved).await
     }
 

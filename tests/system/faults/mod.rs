@@ -4,10 +4,14 @@
 //! `crash`, `retention` and `refusals` show. Fails: with the auditor's verdict, or with what did not
 //! go on.
 
+mod access;
 mod cluster;
 mod disk;
 mod fencing;
+mod moves;
 pub(crate) mod network;
+mod poison;
 pub(crate) mod promotion;
+mod refusal;
 mod schedule;
 mod servers;

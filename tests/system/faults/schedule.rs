@@ -1,10 +1,12 @@
 //! A random schedule of all faults, for as long as one likes.
 //!
-//! Promises: the same seed gives the same schedule; after each step everything that was written until
-//! then is published in time. Must not: let a relay that ended for no good reason go unnoticed.
+//! Promises: the same seed gives the same schedule, read in the same way; after each step everything
+//! that was written until then is published or parked in time, and now and then what is parked is set
+//! right, in order. Must not: let a relay that ended for no good reason go unnoticed.
 //! Fails: with the seed, the step, and the relays' logs.
 //!
-//! `POSTRIDER_SOAK_SECONDS` and `POSTRIDER_SEED` set time and seed; `just soak` does both.
+//! `POSTRIDER_SOAK_SECONDS`, `POSTRIDER_SEED`, `POSTRIDER_SOAK_CAPTURE` and `POSTRIDER_SOAK_RATE`
+//! are told of in the README of this folder; `just soak` sets them.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +14,22 @@ use postrider::audit::Fate;
 use postrider::embedded::{Kafka, KafkaOptions, Postgres, StopMode};
 use tokio_postgres::Client;
 
+use super::poison::Poison;
 use crate::support::fixture::Options;
-use crate::support::writer::{Inserted, insert_event};
+use crate::support::writer::{Inserted, write_event};
 use crate::support::{
-    Ending, Fixture, History, Load, Mode, Proxy, Random, RelayProcess, Traffic, start_postgres,
-    start_proxied_kafka,
+    Capture, Ending, Fixture, History, Load, Mode, Proxy, Random, RelayProcess, Traffic,
+    start_postgres, start_proxied_kafka,
 };
 
-const SECONDS_DEFAULT: u64 = 40;
+const SECONDS_DEFAULT: u64 = 25;
 const SEED_DEFAULT: u64 = 1;
+/// Transactions per second of all writers: faults and not the processor shall be what counts.
+const RATE_DEFAULT: u64 = 1_000;
+/// Of a second's transactions so many cannot be published.
+const FLAWED_PER_SECOND: u64 = 2;
+/// After so many steps what is parked is set right.
+const STEPS_UNMENDED: u64 = 2;
 const INSTANCES: usize = 3;
 const FAULT_LEAST: Duration = Duration::from_millis(200);
 /// Longer than a lease of the tests.
@@ -127,6 +136,29 @@ fn setting(name: &str, default: u64) -> u64 {
     }
 }
 
+/// What is asked for, or what the seed says.
+fn capture(seed: u64) -> Capture {
+    let all = [Capture::Poll, Capture::Wal, Capture::Message];
+    match std::env::var("POSTRIDER_SOAK_CAPTURE") {
+        Ok(name) if !name.is_empty() => {
+            all.into_iter().find(|capture| capture.name() == name).unwrap_or_else(|| {
+                panic!("POSTRIDER_SOAK_CAPTURE is poll, wal or message, not {name}")
+            })
+        }
+        _ => all[(seed % 3) as usize],
+    }
+}
+
+fn load(rate: u64) -> Load {
+    let writers = Load::BROKEN.writers;
+    let pause = Duration::from_secs(writers.into()) / u32::try_from(rate).expect("a rate");
+    // The commit itself takes about a millisecond; at a high rate there is no pause.
+    let pause = pause.saturating_sub(Duration::from_millis(1));
+    // Each writer has its share of the flaws as of the transactions.
+    let flawed_every = u32::try_from(rate / FLAWED_PER_SECOND).expect("a rate").max(1);
+    Load { pause, flawed_every: Some(flawed_every), ..Load::BROKEN }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_random_schedule_of_faults() {
     let seconds = setting("POSTRIDER_SOAK_SECONDS", SECONDS_DEFAULT);
@@ -136,11 +168,20 @@ async fn a_random_schedule_of_faults() {
         _ => u64::from(uuid::Uuid::new_v4().as_u128() as u32),
     };
     let seed = setting("POSTRIDER_SEED", drawn);
-    println!("POSTRIDER_SEED={seed} POSTRIDER_SOAK_SECONDS={seconds} repeats this schedule");
-    let mut world = World::new(seed).await;
+    let (capture, rate) = (capture(seed), setting("POSTRIDER_SOAK_RATE", RATE_DEFAULT));
+    println!(
+        "POSTRIDER_SEED={seed} POSTRIDER_SOAK_SECONDS={seconds} POSTRIDER_SOAK_CAPTURE={} \
+         POSTRIDER_SOAK_RATE={rate} repeats this schedule",
+        capture.name()
+    );
+    let mut world = World::new(seed, capture).await;
     let history = History::default();
-    let traffic = Traffic::with(&world.fixture, &history, Load::BROKEN).await;
-    let mut held = Held::open(&world.fixture, 1).await;
+    let fixture = world.fixture.clone();
+    let poison = Poison(&fixture);
+    poison.make_topic().await;
+    world.start_relays().await;
+    let traffic = Traffic::with(&fixture, &history, load(rate)).await;
+    let mut held = Held::open(&fixture, 1).await;
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut step = 0;
     while Instant::now() < deadline {
@@ -154,18 +195,28 @@ async fn a_random_schedule_of_faults() {
         world.end(second);
         world.end(first);
         world.supervise().await;
-        held = held.renew(&world.fixture, &history).await;
+        held = held.renew(&fixture, &history).await;
         traffic.commits_more(30).await;
-        world.fixture.wait_published_upto(world.fixture.drawn().await).await;
+        poison.settle().await;
+        if step % STEPS_UNMENDED == 0 {
+            poison.mend().await;
+        }
     }
+    traffic.stop().await;
     held.end(&history).await;
-    let World { fixture, relays, .. } = &mut world;
-    let verdict = traffic.finish(std::mem::take(relays), fixture, &history).await;
+    poison.settle().await;
+    poison.mend().await;
+    poison.settle().await;
+    for relay in std::mem::take(&mut world.relays) {
+        relay.stop_well().await;
+    }
+    let verdict = history.audit(&fixture);
+    println!("seed {seed}, {}: {verdict}", capture.name());
     assert!(verdict.holds(), "seed {seed}: {verdict}");
 }
 
 impl World {
-    async fn new(seed: u64) -> Self {
+    async fn new(seed: u64, capture: Capture) -> Self {
         let postgres = start_postgres(&[]);
         let (kafka, kafka_proxy) = start_proxied_kafka(KafkaOptions::default());
         let postgres_proxy = Proxy::before(postgres.port());
@@ -173,9 +224,10 @@ impl World {
         let url = postgres.url("schedule");
         let admin = postgres.url("postgres");
         let fixture = Fixture::made("schedule", &admin, url, kafka.brokers(), &options).await;
+        let fixture = fixture.captured_by(capture);
         let brokers = format!("127.0.0.1:{}", kafka_proxy.port());
         let relayed = fixture.through(&postgres_proxy).with_brokers(brokers);
-        let mut world = Self {
+        Self {
             fixture,
             relayed,
             postgres,
@@ -188,18 +240,29 @@ impl World {
             leaving: Vec::new(),
             locks: None,
             frozen: None,
-        };
-        for _ in 0..INSTANCES {
-            let relay = world.start_relay();
-            world.relays.push(relay);
         }
-        world
+    }
+
+    /// The first one says how all read.
+    async fn start_relays(&mut self) {
+        let capture = self.fixture.capture;
+        let first = self.start_relay_with(&["--capture", capture.name()]);
+        first.wait_until_it_says(capture.words()).await;
+        self.relays.push(first);
+        for _ in 1..INSTANCES {
+            let relay = self.start_relay();
+            self.relays.push(relay);
+        }
     }
 
     fn start_relay(&mut self) -> RelayProcess {
-        let shards = 1 + self.random.below(4);
+        self.start_relay_with(&[])
+    }
+
+    fn start_relay_with(&mut self, more: &[&str]) -> RelayProcess {
+        let shards = (1 + self.random.below(4)).to_string();
         let arguments = ["--replay-window", "0s", "-X", "socket.timeout.ms=5000", "--shards"];
-        RelayProcess::start(&self.relayed, &[&arguments[..], &[&shards.to_string()]].concat())
+        RelayProcess::start(&self.relayed, &[&arguments[..], &[&shards], more].concat())
     }
 
     /// Two faults that do not speak to the same server.
@@ -318,7 +381,7 @@ impl Held {
     async fn open(fixture: &Fixture, number: u64) -> Self {
         let client = fixture.client().await;
         client.batch_execute("begin").await.expect("the session lives");
-        let event = insert_event(&client, "held", number).await;
+        let event = write_event(&client, fixture.capture, "held", number).await;
         Self { client, event }
     }
 

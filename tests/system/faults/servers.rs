@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use postrider::embedded::KafkaOptions;
 
-use crate::support::writer::{AGGREGATE_TYPE, Inserted};
-use crate::support::{Fixture, History, Load, RelayProcess, Traffic, start_kafka, start_postgres};
-use postrider::audit::Fate;
-use uuid::Uuid;
+use crate::backlog::MEMORY_KILOBYTES_MAX;
+use crate::support::{
+    Bulk, Fixture, History, Load, RelayProcess, Traffic, start_kafka, start_postgres,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgresql_and_kafka_killed_in_turn_and_together() {
@@ -52,36 +52,30 @@ async fn postgresql_and_kafka_killed_in_turn_and_together() {
     assert!(verdict.holds(), "{verdict}");
 }
 
-/// One aggregate gets an event with every transaction, a hundred thousand get one event each.
+/// One aggregate gets an event with every transaction, a million get one event each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_aggregate_hot_and_a_hundred_thousand_cold() {
-    const COLD: u64 = 100_000;
-    const ROWS: u64 = 5_000;
+async fn one_aggregate_hot_and_a_million_cold() {
+    const COLD: i64 = 1_000_000;
     let fixture = Fixture::new("hot_and_cold").await;
     let history = History::default();
     let hot = Load { writers: 2, aggregates: 1, ..Load::FULL };
     let traffic = Traffic::with(&fixture, &history, hot).await;
     let relay = RelayProcess::start(&fixture, &["--shards", "3", "--page-rows", "1000"]);
     relay.wait_until_it_says("relaying").await;
-    let client = fixture.client().await;
-    let insert = "insert into outbox (id, aggregatetype, aggregateid, type, payload)
-        select id, $1, 'cold-' || n, 'Made', json_build_object('n', n)
-        from unnest($2::uuid[], $3::bigint[]) as given (id, n)";
-    for first in (0..COLD).step_by(ROWS as usize) {
-        let ids: Vec<Uuid> = (0..ROWS).map(|_| Uuid::new_v4()).collect();
-        let numbers: Vec<i64> = (first..first + ROWS).map(u64::cast_signed).collect();
-        let rows = [&AGGREGATE_TYPE as _, &ids as _, &numbers as _];
-        client.execute(insert, &rows).await.expect("an insert never fails");
-        let event = |(id, n): (&Uuid, &i64)| Inserted {
-            id: *id,
-            aggregate: format!("cold-{n}"),
-            number: 1,
-        };
-        history.ended(ids.iter().zip(&numbers).map(event).collect(), Fate::Committed);
-    }
+    let (half, rest) = (COLD / 2, COLD - COLD / 2);
+    let bulk = Bulk { name: "cold-", events: half, aggregates: half };
+    bulk.write(&fixture, &history).await;
+    let peak = relay.peak_memory_kilobytes();
     relay.kill();
+    Bulk { name: "colder-", events: rest, aggregates: rest }.write(&fixture, &history).await;
     let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
-    let verdict = traffic.finish([relay], &fixture, &history).await;
+    traffic.stop().await;
+    fixture.wait_published().await;
+    let peak = relay.peak_memory_kilobytes().max(peak);
+    println!("peak memory of the relay: {} MB", peak / 1024);
+    assert!(peak < MEMORY_KILOBYTES_MAX, "{peak} kB");
+    relay.stop_well().await;
+    let verdict = history.audit(&fixture);
     assert!(verdict.holds(), "{verdict}");
-    assert!(verdict.committed > COLD, "{verdict}");
+    assert!(verdict.committed > COLD.cast_unsigned(), "{verdict}");
 }

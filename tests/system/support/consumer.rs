@@ -36,6 +36,15 @@ pub(crate) fn copies(brokers: &str, topic: &str) -> usize {
     partitions.map(|partition| partition.replicas().len()).min().expect("it has partitions")
 }
 
+/// Who leads each partition of a topic, by the broker's number; -1 is nobody.
+pub(crate) fn leaders(brokers: &str, topic: &str) -> Vec<i32> {
+    let mut config = ClientConfig::new();
+    let consumer: BaseConsumer =
+        config.set("bootstrap.servers", brokers).create().expect("the configuration is good");
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).expect("a broker answers");
+    metadata.topics()[0].partitions().iter().map(|partition| partition.leader()).collect()
+}
+
 /// A record as a consumer gets it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Consumed {

@@ -99,6 +99,7 @@ impl Fixture {
             .env("POSTRIDER_BROKERS", &self.brokers)
             .env("POSTRIDER_TOPIC", format!("{}.{{aggregatetype}}", self.name))
             .env("POSTRIDER_LEASE_SECONDS", "5")
+            .env("POSTRIDER_ADMIN_LISTEN", "off")
             .env("POSTRIDER_LOG_LEVEL", "info");
         command
     }

@@ -1,5 +1,7 @@
 //! What the system tests share.
 
+pub(crate) mod acl;
+pub(crate) mod bulk;
 pub(crate) mod capture;
 pub(crate) mod consumer;
 pub(crate) mod fixture;
@@ -11,6 +13,7 @@ pub(crate) mod traffic;
 pub(crate) mod vectors;
 pub(crate) mod writer;
 
+pub(crate) use bulk::Bulk;
 pub(crate) use capture::Capture;
 pub(crate) use consumer::{Consumed, read_topic};
 pub(crate) use fixture::Fixture;

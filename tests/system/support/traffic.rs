@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use postrider::audit::Verdict;
 use tokio::task::JoinSet;
 
+use super::writer::Flaw;
 use super::{Fixture, History, RelayProcess, Writer};
 
 const AGGREGATES: u32 = 30;
@@ -33,6 +34,8 @@ pub(crate) struct Load {
     pub(crate) events: u32,
     /// After each transaction.
     pub(crate) pause: Duration,
+    /// One of so many transactions of a writer begins with an event that cannot be published.
+    pub(crate) flawed_every: Option<u32>,
 }
 
 impl Load {
@@ -43,6 +46,7 @@ impl Load {
         aggregates: AGGREGATES,
         events: 1,
         pause: Duration::ZERO,
+        flawed_every: None,
     };
 
     /// Three writers whose server may go away; faults and not the processor shall be what counts.
@@ -78,6 +82,7 @@ impl Traffic {
                 history: history.clone(),
                 load,
                 round: number,
+                written: 0,
                 stop: Arc::clone(&traffic.stop),
                 commits: Arc::clone(&traffic.commits),
                 last_commit: Arc::clone(&traffic.last_commit),
@@ -132,6 +137,7 @@ struct Session {
     history: History,
     load: Load,
     round: u32,
+    written: u32,
     stop: Arc<AtomicBool>,
     commits: Arc<AtomicU64>,
     last_commit: Arc<Mutex<Instant>>,
@@ -155,10 +161,11 @@ impl Session {
         let mut writer = Writer::open(&self.fixture, &self.history).await?;
         while !self.has_to_stop() {
             let aggregates = self.next_aggregates();
+            let flaw = self.next_flaw();
             if self.round % 9 == 8 {
-                writer.try_roll_back(&aggregates).await?;
+                writer.try_roll_back(&aggregates, flaw).await?;
             } else {
-                writer.try_commit(&aggregates).await?;
+                writer.try_commit(&aggregates, flaw).await?;
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 *self.last_commit.lock().expect("no writer panicked") = Instant::now();
             }
@@ -167,6 +174,16 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// One flaw after another.
+    fn next_flaw(&mut self) -> Flaw {
+        self.written += 1;
+        match self.load.flawed_every {
+            Some(every) if self.written.is_multiple_of(2 * every) => Flaw::Headers,
+            Some(every) if self.written.is_multiple_of(every) => Flaw::Size,
+            Some(_) | None => Flaw::None,
+        }
     }
 
     /// Rising, so that no two writers wait for each other.

@@ -14,6 +14,21 @@ use super::{Capture, Fixture};
 /// The aggregate type of all events that a [`Writer`] writes.
 pub(crate) const AGGREGATE_TYPE: &str = "order";
 
+/// Larger than most topics of the tests take.
+const LARGE_BYTES: usize = 40_000;
+
+/// Why an event cannot be published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// It can.
+    #[default]
+    None,
+    /// Its headers are no object: it must never arrive.
+    Headers,
+    /// It is larger than its topic takes, perhaps not for ever.
+    Size,
+}
+
 /// An event that was inserted, in a transaction that has not ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Inserted {
@@ -75,27 +90,32 @@ impl Writer {
 
     /// One transaction: a version and an event for each aggregate, then commit.
     pub(crate) async fn commit(&mut self, aggregates: &[u32]) {
-        self.try_commit(aggregates).await.expect("nothing is in the way of the commit");
+        self.try_commit(aggregates, Flaw::None).await.expect("nothing is in the way of the commit");
     }
 
     /// One transaction that comes to nothing.
     pub(crate) async fn roll_back(&mut self, aggregates: &[u32]) {
-        self.try_roll_back(aggregates).await.expect("the session lives");
+        self.try_roll_back(aggregates, Flaw::None).await.expect("the session lives");
     }
 
+    /// The first event has the flaw.
+    ///
     /// # Errors
     /// When the session breaks. What has no answer to its commit may have been committed; before it
     /// nothing can have been.
-    pub(crate) async fn try_commit(&mut self, aggregates: &[u32]) -> Result<(), Error> {
+    pub(crate) async fn try_commit(&mut self, aggregates: &[u32], flaw: Flaw) -> Result<(), Error> {
         let transaction = self.client.transaction().await?;
         let mut events = Vec::with_capacity(aggregates.len());
         if let Err(error) =
-            try_write_events(&transaction, self.capture, aggregates, &mut events).await
+            try_write_events(&transaction, (self.capture, flaw), aggregates, &mut events).await
         {
             self.history.ended(events, Fate::RolledBack);
             return Err(error);
         }
         let committed = transaction.commit().await;
+        if flaw == Flaw::Headers {
+            self.history.ended(vec![events.remove(0)], Fate::RolledBack);
+        }
         let fate = if committed.is_ok() { Fate::Committed } else { Fate::Unknown };
         self.history.ended(events, fate);
         committed
@@ -103,10 +123,15 @@ impl Writer {
 
     /// # Errors
     /// When the session breaks.
-    pub(crate) async fn try_roll_back(&mut self, aggregates: &[u32]) -> Result<(), Error> {
+    pub(crate) async fn try_roll_back(
+        &mut self,
+        aggregates: &[u32],
+        flaw: Flaw,
+    ) -> Result<(), Error> {
         let transaction = self.client.transaction().await?;
         let mut events = Vec::with_capacity(aggregates.len());
-        let written = try_write_events(&transaction, self.capture, aggregates, &mut events).await;
+        let written =
+            try_write_events(&transaction, (self.capture, flaw), aggregates, &mut events).await;
         self.history.ended(events, Fate::RolledBack);
         written?;
         transaction.rollback().await
@@ -117,16 +142,16 @@ impl Writer {
 /// writers could wait for each other.
 pub(crate) async fn write_events(client: &impl GenericClient, aggregates: &[u32]) -> Vec<Inserted> {
     let mut events = Vec::with_capacity(aggregates.len());
-    try_write_events(client, Capture::Poll, aggregates, &mut events)
-        .await
-        .expect("an insert never fails");
+    let style = (Capture::Poll, Flaw::None);
+    let written = try_write_events(client, style, aggregates, &mut events).await;
+    written.expect("an insert never fails");
     events
 }
 
 /// The same where the session may break; `events` has what was tried.
 async fn try_write_events(
     client: &impl GenericClient,
-    capture: Capture,
+    (capture, flaw): (Capture, Flaw),
     aggregates: &[u32],
     events: &mut Vec<Inserted>,
 ) -> Result<(), Error> {
@@ -136,8 +161,9 @@ async fn try_write_events(
         let version: i64 = client.query_one(raise, &[&name]).await?.get(0);
         let event =
             Inserted { id: Uuid::new_v4(), aggregate: name, number: version.cast_unsigned() };
+        let flaw = if events.is_empty() { flaw } else { Flaw::None };
         events.push(event.clone());
-        insert(client, capture, &event).await?;
+        insert(client, capture, &event, flaw).await?;
     }
     Ok(())
 }
@@ -159,7 +185,7 @@ pub(crate) async fn write_event(
     number: u64,
 ) -> Inserted {
     let event = Inserted { id: Uuid::new_v4(), aggregate: aggregate.to_owned(), number };
-    insert(client, capture, &event).await.expect("an insert never fails");
+    insert(client, capture, &event, Flaw::None).await.expect("an insert never fails");
     event
 }
 
@@ -167,17 +193,29 @@ async fn insert(
     client: &impl GenericClient,
     capture: Capture,
     event: &Inserted,
+    flaw: Flaw,
 ) -> Result<(), Error> {
     let Inserted { id, aggregate, number } = event;
-    let payload = format!("{{\"aggregate\":\"{aggregate}\",\"version\":{number}}}");
+    let filling = if flaw == Flaw::Size { filling(LARGE_BYTES) } else { String::new() };
+    let payload = format!("{{\"aggregate\":\"{aggregate}{filling}\",\"version\":{number}}}");
+    let headers = (flaw == Flaw::Headers).then_some("[1]");
     let sql = match capture {
         Capture::Poll | Capture::Wal => {
-            "insert into outbox (id, aggregatetype, aggregateid, type, payload)
-             values ($1, $2, $3, 'Changed', $4::text::json)"
+            "insert into outbox (id, aggregatetype, aggregateid, type, payload, headers)
+             values ($1, $2, $3, 'Changed', $4::text::json, $5::text::jsonb)"
         }
         Capture::Message => {
-            "select postrider.emit($2, $3, 'Changed', $4::text::json, null, $1::uuid)"
+            "select postrider.emit($2, $3, 'Changed', $4::text::json, $5::text::jsonb, $1::uuid)"
         }
     };
-    client.execute(sql, &[id, &AGGREGATE_TYPE, aggregate, &payload]).await.map(|_| ())
+    client.execute(sql, &[id, &AGGREGATE_TYPE, aggregate, &payload, &headers]).await.map(|_| ())
+}
+
+/// Text that compression makes hardly shorter.
+fn filling(bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes + 32);
+    while text.len() < bytes {
+        text.push_str(&Uuid::new_v4().simple().to_string());
+    }
+    text
 }

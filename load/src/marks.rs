@@ -1,0 +1,45 @@
+//! Where the measured time of a run begins and ends.
+//!
+//! Promises: whole seconds; warm-up and settling are outside. Must not: look at a clock. Fails: never.
+
+use crate::cli::RunArgs;
+use crate::sampler::Moment;
+use crate::summary::Phase;
+
+/// The begin and the end of the measured time.
+pub(crate) struct Marks {
+    warmup: u64,
+    end: u64,
+    /// At the begin.
+    pub(crate) from: Moment,
+    /// At the end, once it has passed.
+    pub(crate) to: Option<Moment>,
+}
+
+impl Marks {
+    /// The marks of a run that starts now.
+    pub(crate) fn new(args: &RunArgs, start: Moment) -> Self {
+        Self { warmup: args.warmup, end: args.warmup + args.duration, from: start, to: None }
+    }
+
+    /// Where a second belongs.
+    pub(crate) fn phase(&self, second: u64) -> Phase {
+        if second <= self.warmup {
+            Phase::Warmup
+        } else if second <= self.end {
+            Phase::Measure
+        } else {
+            Phase::Settle
+        }
+    }
+
+    /// Notes the end of a second.
+    pub(crate) fn pass(&mut self, second: u64, now: Moment) {
+        if second == self.warmup {
+            self.from = now;
+        }
+        if second == self.end {
+            self.to = Some(now);
+        }
+    }
+}

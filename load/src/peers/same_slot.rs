@@ -1,0 +1,85 @@
+//! What `pg_recvlogical` reads of the very slot that a relay reads: the slot is copied while nobody reads
+//! it, and the copies bring the same rows as the relay gets.
+//!
+//! Promises: the same place to begin, the same publication, the same rows. Must not: move the relay's
+//! slot. Fails: when the server refuses, or `pg_recvlogical` does.
+
+use anyhow::{Context, Result, ensure};
+use tokio_postgres::Client;
+
+use super::LOG_RELAY;
+use super::limits::Limit;
+use super::logged;
+use super::places::Ways;
+use super::recvlogical::{self, Reading};
+
+const COPIES: [&str; 2] = ["postrider_load_copy_tcp", "postrider_load_copy_socket"];
+
+/// The publications of the outbox.
+const PUBLICATIONS: &str = "
+    select string_agg(p.pubname, ',') from pg_publication p
+      join pg_publication_rel r on r.prpubid = p.oid
+     where r.prrelid = to_regclass($1)";
+
+/// Copies of a relay's slot.
+pub(super) struct Copies<'a> {
+    client: &'a Client,
+    publications: String,
+}
+
+impl<'a> Copies<'a> {
+    /// Copies the slot, which nobody may read now.
+    ///
+    /// # Errors
+    /// When the server refuses, or the outbox has no publication.
+    pub(super) async fn make(client: &'a Client, slot: &str, outbox: &str) -> Result<Self> {
+        logged::drop_slots(client, &COPIES).await?;
+        let row = client.query_one(PUBLICATIONS, &[&outbox]).await;
+        let publications: Option<String> = row.context("PostgreSQL does not answer")?.get(0);
+        let publications = publications
+            .with_context(|| format!("no publication holds {outbox}; what does the relay read?"))?;
+        for copy in COPIES {
+            client
+                .execute("select pg_copy_logical_replication_slot($1, $2)", &[&slot, &copy])
+                .await
+                .with_context(|| format!("the slot {slot} cannot be copied"))?;
+        }
+        Ok(Self { client, publications })
+    }
+
+    /// Reads the copies by each way, and drops them.
+    ///
+    /// # Errors
+    /// As the module says.
+    pub(super) async fn read(self, ways: &Ways, events: u64) -> Result<Vec<Limit>> {
+        let limits = self.read_each(ways, events).await;
+        logged::drop_slots(self.client, &COPIES).await?;
+        limits
+    }
+
+    async fn read_each(&self, ways: &Ways, events: u64) -> Result<Vec<Limit>> {
+        ensure!(
+            recvlogical::obstacle(self.client).await?.is_none(),
+            "pg_recvlogical is needed to read a relay's slot"
+        );
+        let end = recvlogical::end_of_log(self.client).await?;
+        let hosts = [
+            ("limit: `pg_recvlogical` of the same slot, TCP", &ways.tcp_host, COPIES[0]),
+            (
+                "limit: `pg_recvlogical` of the same slot, unix socket",
+                &ways.socket_folder,
+                COPIES[1],
+            ),
+        ];
+        let mut limits = Vec::new();
+        for (name, host, slot) in hosts {
+            if let Some(host) = host {
+                let reading = Reading { slot, publications: &self.publications, end: &end };
+                let took = tokio::task::block_in_place(|| reading.to_nowhere(&ways.login, host))?;
+                let per_second = events as f64 / took.as_secs_f64();
+                limits.push(Limit { name, beside: LOG_RELAY, per_second });
+            }
+        }
+        Ok(limits)
+    }
+}

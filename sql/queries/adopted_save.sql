@@ -1,0 +1,11 @@
+-- Purpose: the rows of these transactions are published, in all adopted tables. $1 the snapshot that
+--          names them, $2 the epoch under which we own bucket 0, and with it all.
+-- Locks:   a share lock on one cursor and row locks, for one short transaction.
+-- Plan:    a few rows.
+-- Hazard:  it is on disk before the slot is confirmed: what is confirmed never comes again.
+with owned as materialized (
+    select from postrider.cursor where bucket = 0 and epoch = $2 for share
+)
+update postrider.adopted
+set passed = $1
+where exists (select from owned)

@@ -1,0 +1,392 @@
+//! A table that postrider did not make: what of its rows is an event.
+//!
+//! Promises: a map is complete before a row is read by it; names are only ever quoted, constants are
+//! escaped. Must not: know a session. Fails: [`ErrorKind::Config`] for a map without meaning,
+//! [`ErrorKind::Schema`] for a table that does not fit.
+
+use std::fmt;
+use std::str::FromStr;
+
+use postgres_protocol::escape::{escape_identifier, escape_literal};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::outbox::OutboxName;
+use crate::snapshot::Snapshot;
+
+/// A part of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its identity.
+    Id,
+    /// The kind of aggregate.
+    AggregateType,
+    /// The aggregate.
+    AggregateId,
+    /// The kind of event.
+    Kind,
+    /// The record's value.
+    Payload,
+    /// More headers.
+    Headers,
+    /// When it was written.
+    CreatedAt,
+}
+
+impl Part {
+    /// All parts, in their order.
+    pub const ALL: [Self; 7] = [
+        Self::Id,
+        Self::AggregateType,
+        Self::AggregateId,
+        Self::Kind,
+        Self::Payload,
+        Self::Headers,
+        Self::CreatedAt,
+    ];
+
+    /// As it is typed; also the column that is taken where nobody says another, as Debezium's event
+    /// router does.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::AggregateType => "aggregatetype",
+            Self::AggregateId => "aggregateid",
+            Self::Kind => "type",
+            Self::Payload => "payload",
+            Self::Headers => "headers",
+            Self::CreatedAt => "created_at",
+        }
+    }
+
+    /// A table may lack it.
+    pub const fn is_optional(self) -> bool {
+        matches!(self, Self::Headers | Self::CreatedAt)
+    }
+
+    /// It may be the same for all rows.
+    const fn may_be_constant(self) -> bool {
+        matches!(self, Self::AggregateType | Self::Kind)
+    }
+
+    /// Whether values of this form can be it.
+    pub fn takes(self, form: Form) -> bool {
+        match self {
+            Self::Id => !matches!(form, Form::Jsonb | Form::Time),
+            Self::AggregateType | Self::Kind | Self::AggregateId => {
+                !matches!(form, Form::Jsonb | Form::Time | Form::Bytes)
+            }
+            Self::Payload => matches!(form, Form::Text | Form::Padded | Form::Bytes | Form::Jsonb),
+            Self::Headers => matches!(form, Form::Text | Form::Jsonb),
+            Self::CreatedAt => form == Form::Time,
+        }
+    }
+}
+
+/// How a type's values look in binary form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As text: `text`, `varchar`, `json`, `xml`, an enum, `citext`.
+    Text,
+    /// As text that is filled up with blanks: `char(n)`.
+    Padded,
+    /// As they are: `bytea`.
+    Bytes,
+    /// As text behind a byte with a version.
+    Jsonb,
+    /// Sixteen bytes.
+    Uuid,
+    /// A number of two, four or eight bytes.
+    Integer,
+    /// Microseconds since 2000: `timestamptz`; `timestamp` is taken for UTC.
+    Time,
+}
+
+impl Form {
+    /// The form that PostgreSQL's send function of this name writes; none for those that no part of
+    /// an event can be.
+    pub fn of_sender(sender: &str) -> Option<Self> {
+        Some(match sender {
+            "textsend" | "varcharsend" | "namesend" | "json_send" | "xml_send" | "enum_send"
+            | "citextsend" => Self::Text,
+            "bpcharsend" => Self::Padded,
+            "byteasend" => Self::Bytes,
+            "jsonb_send" => Self::Jsonb,
+            "uuid_send" => Self::Uuid,
+            "int2send" | "int4send" | "int8send" => Self::Integer,
+            "timestamptz_send" | "timestamp_send" => Self::Time,
+            _ => return None,
+        })
+    }
+}
+
+/// Where a part of an event comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The column of this name.
+    Column(String),
+    /// It is the same for all rows.
+    Constant(String),
+}
+
+/// One part and its origin: `aggregateid=order_id`, `type='Placed'`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The part.
+    pub part: Part,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::Column(column) => write!(formatter, "{}={column}", self.part.name()),
+            Origin::Constant(text) => {
+                write!(formatter, "{}='{}'", self.part.name(), text.replace('\'', "''"))
+            }
+        }
+    }
+}
+
+impl FromStr for Mapping {
+    type Err = Error;
+
+    /// # Errors
+    /// [`ErrorKind::Config`] when the text is no such pair.
+    fn from_str(text: &str) -> Result<Self> {
+        let refuse = |cause: String| {
+            Err(Error::new(ErrorKind::Config, cause).with_remedy(
+                "Write it as part=column, like aggregateid=order_id, or as type='Placed' \
+                 (aggregatetype and type) where it is the same for all rows",
+            ))
+        };
+        let Some((name, origin)) = text.split_once('=') else {
+            return refuse(format!("{text:?} is not part=column"));
+        };
+        let Some(part) = Part::ALL.into_iter().find(|part| part.name() == name.trim()) else {
+            return refuse(format!("an event has no part {name:?}"));
+        };
+        let origin = origin.trim();
+        let origin = match origin.strip_prefix('\'') {
+            None if origin.is_empty() => return refuse(format!("{text:?} names no column")),
+            None => Origin::Column(origin.to_owned()),
+            Some(rest) => match rest.strip_suffix('\'') {
+                Some(constant) if part.may_be_constant() => {
+                    Origin::Constant(constant.replace("''", "'"))
+                }
+                _ => return refuse(format!("{text:?} is no constant that this part can have")),
+            },
+        };
+        Ok(Self { part, origin })
+    }
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableColumn {
+    /// Its name, without quotes.
+    pub name: String,
+    /// How its values look; none when no part of an event can be of its type.
+    pub form: Option<Form>,
+}
+
+/// Where each part of an event comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnMap(Vec<Mapping>);
+
+impl ColumnMap {
+    /// A map that was checked when the table was adopted.
+    pub fn restore(mappings: Vec<Mapping>) -> Self {
+        Self(mappings)
+    }
+
+    /// The map of a table: what is asked for, and for the rest the columns that bear a part's name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when a part is given twice; [`ErrorKind::Schema`] when a column is missing, or
+    /// of a type that the part cannot have.
+    pub fn resolve(asked: &[Mapping], columns: &[TableColumn]) -> Result<Self> {
+        let mut mappings = Vec::new();
+        for part in Part::ALL {
+            let mut given = asked.iter().filter(|mapping| mapping.part == part);
+            let origin = given.next().map(|mapping| mapping.origin.clone());
+            if given.next().is_some() {
+                let cause = format!("the part {} is given twice", part.name());
+                return Err(Error::new(ErrorKind::Config, cause).with_remedy("Give it once"));
+            }
+            let is_asked = origin.is_some();
+            let origin = origin.unwrap_or_else(|| Origin::Column(part.name().to_owned()));
+            match check(part, &origin, columns) {
+                Ok(()) => mappings.push(Mapping { part, origin }),
+                Err(_) if part.is_optional() && !is_asked => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self(mappings))
+    }
+
+    /// The pairs.
+    pub fn mappings(&self) -> &[Mapping] {
+        &self.0
+    }
+
+    /// Where a part comes from; none when the table lacks it.
+    pub fn origin(&self, part: Part) -> Option<&Origin> {
+        self.0.iter().find(|mapping| mapping.part == part).map(|mapping| &mapping.origin)
+    }
+}
+
+fn check(part: Part, origin: &Origin, columns: &[TableColumn]) -> Result<()> {
+    let Origin::Column(name) = origin else { return Ok(()) };
+    let refuse = |cause: String, remedy: String| {
+        Err(Error::new(ErrorKind::Schema, cause).with_remedy(remedy))
+    };
+    let part_name = part.name();
+    let Some(column) = columns.iter().find(|column| column.name == *name) else {
+        let cause = format!("the table has no column {name}, from which {part_name} would come");
+        let constant =
+            if part.may_be_constant() { ", or the same for all: type='…'" } else { "" };
+        return refuse(cause, format!("Give --column {part_name}=<column>{constant}"));
+    };
+    match column.form {
+        Some(form) if part.takes(form) => Ok(()),
+        _ => refuse(
+            format!("the column {name} has a type that {part_name} cannot have"),
+            format!("Give --column {part_name}=<another column>"),
+        ),
+    }
+}
+
+/// An adopted table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// Its name.
+    pub name: OutboxName,
+    /// What of a row is an event.
+    pub columns: ColumnMap,
+    /// Which rows nobody had published when it was adopted, as SQL; all where none.
+    pub pending: Option<String>,
+    /// The order of rows that the stream does not bring, as SQL.
+    pub copy_order: String,
+    /// The transactions whose rows are published; none before the first.
+    pub passed: Option<Snapshot>,
+}
+
+impl Adopted {
+    /// Whether everything is published that such a snapshot sees.
+    pub fn covers(&self, snapshot: &Snapshot) -> bool {
+        self.passed.as_ref().is_some_and(|passed| passed.covers(snapshot))
+    }
+
+    /// The parts of an event as SQL expressions of type text, in the order of [`Part::ALL`]. A time is in
+    /// microseconds since 1970.
+    pub fn copy_parts(&self) -> String {
+        let expressions = Part::ALL.map(|part| match self.columns.origin(part) {
+            None => "null::text".to_owned(),
+            Some(Origin::Constant(text)) => format!("{}::text", escape_literal(text)),
+            Some(Origin::Column(name)) => {
+                let column = format!("adopted_row.{}", escape_identifier(name));
+                match part {
+                    Part::CreatedAt => format!(
+                        "case when isfinite({column}) \
+                         then (extract(epoch from {column}) * 1000000)::bigint::text end"
+                    ),
+                    _ => format!("{column}::text"),
+                }
+            }
+        });
+        expressions.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns(pairs: &[(&str, Form)]) -> Vec<TableColumn> {
+        let column = |(name, form): &(&str, Form)| TableColumn {
+            name: (*name).to_owned(),
+            form: Some(*form),
+        };
+        pairs.iter().map(column).collect()
+    }
+
+    const DEBEZIUM: &[(&str, Form)] = &[
+        ("id", Form::Uuid),
+        ("aggregatetype", Form::Text),
+        ("aggregateid", Form::Text),
+        ("type", Form::Text),
+        ("payload", Form::Jsonb),
+    ];
+
+    fn mapping(text: &str) -> Mapping {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn mappings_are_written_as_they_are_read() {
+        for text in ["aggregateid=order_id", "type='Placed'", "aggregatetype='it''s'", "type=''"] {
+            assert_eq!(mapping(text).to_string(), text);
+        }
+        assert_eq!(mapping("type = kind").to_string(), "type=kind");
+        for text in ["", "id", "id=", "key=a", "id='1'", "type='a", "payload='{}'"] {
+            let error = text.parse::<Mapping>().expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+            assert!(error.remedy().is_some());
+        }
+    }
+
+    #[test]
+    fn debeziums_names_are_the_default() {
+        let map = ColumnMap::resolve(&[], &columns(DEBEZIUM)).expect("the table fits");
+        assert_eq!(map.origin(Part::Kind), Some(&Origin::Column("type".to_owned())));
+        assert_eq!(map.origin(Part::Headers), None);
+        let mut more = columns(DEBEZIUM);
+        more.extend(columns(&[("headers", Form::Jsonb), ("created_at", Form::Text)]));
+        let map = ColumnMap::resolve(&[], &more).expect("the table fits");
+        assert_eq!(map.origin(Part::Headers), Some(&Origin::Column("headers".to_owned())));
+        assert_eq!(map.origin(Part::CreatedAt), None, "a text is no time");
+    }
+
+    #[test]
+    fn a_table_that_does_not_fit_is_refused_with_the_column() {
+        let table = columns(&[("id", Form::Integer), ("body", Form::Time), ("key", Form::Integer)]);
+        let asked = |texts: &[&str]| texts.iter().map(|text| mapping(text)).collect::<Vec<_>>();
+        for (given, kind, cause) in [
+            (vec![], ErrorKind::Schema, "no column aggregatetype"),
+            (vec!["aggregatetype='order'", "type='T'"], ErrorKind::Schema, "no column aggregateid"),
+            (
+                vec!["aggregatetype='order'", "type='T'", "aggregateid=key", "payload=body"],
+                ErrorKind::Schema,
+                "body has a type that payload cannot have",
+            ),
+            (vec!["id=id", "id=key"], ErrorKind::Config, "id is given twice"),
+        ] {
+            let error = ColumnMap::resolve(&asked(&given), &table).expect_err(cause);
+            assert_eq!(error.kind(), kind);
+            assert!(error.message().contains(cause), "{error}");
+        }
+        let unknown = TableColumn { name: "payload".to_owned(), form: None };
+        let mut table = columns(DEBEZIUM);
+        table[4] = unknown;
+        assert!(ColumnMap::resolve(&[], &table).is_err());
+    }
+
+    #[test]
+    fn a_copy_quotes_names_and_escapes_constants() {
+        let asked = [mapping("type='it''s'"), mapping("aggregateid=a\"b")];
+        let mut table = columns(DEBEZIUM);
+        table[2].name = "a\"b".to_owned();
+        let adopted = Adopted {
+            name: OutboxName::default(),
+            columns: ColumnMap::resolve(&asked, &table).expect("the table fits"),
+            pending: None,
+            copy_order: "id".to_owned(),
+            passed: None,
+        };
+        let parts = adopted.copy_parts();
+        assert!(parts.contains("adopted_row.\"a\"\"b\"::text"), "{parts}");
+        assert!(parts.contains("'it''s'::text"), "{parts}");
+        assert!(parts.ends_with("null::text, null::text"), "{parts}");
+    }
+}

@@ -1,0 +1,81 @@
+//! Adopted tables in a session that reads the log.
+//!
+//! Promises: the stream begins only where all rows before it are published, or can be copied in the very
+//! snapshot where the slot begins. Must not: read a row. Fails: with the connection's error, or with
+//! [`ErrorKind::SlotUnusable`] where a new slot is needed.
+
+use std::sync::Arc;
+
+use crate::adopted::Adopted;
+use crate::capture::adoption::{AdoptionStore, SlotSession, adopted_tables, forms};
+use crate::capture::mode::CaptureState;
+use crate::capture::slot::{Gap, SlotKeeper};
+use crate::capture::wal::AdoptedTables;
+use crate::error::{Error, ErrorKind, Result};
+use crate::outbox::OutboxName;
+use crate::postgres::{Connection, DatabaseConfig, connect};
+use crate::shard::reader::AdoptedCourse;
+use crate::snapshot::Snapshot;
+
+/// Whether the rows that lie before the slot are published.
+fn is_copied(tables: &[Adopted], state: &CaptureState) -> bool {
+    let slot = state.slot.as_ref();
+    tables.iter().all(|table| slot.is_some_and(|slot| table.covers(&slot.snapshot)))
+}
+
+/// Whether they are, or can be now.
+pub(super) fn can_copy(
+    tables: &[Adopted],
+    state: &CaptureState,
+    held: &Option<SlotSession>,
+) -> bool {
+    held.is_some() || is_copied(tables, state)
+}
+
+/// What a reader needs for adopted tables.
+pub(super) struct Adoption {
+    connection: Connection,
+    pub(super) store: Arc<AdoptionStore>,
+    held: Option<SlotSession>,
+}
+
+impl Adoption {
+    /// None where there are no such tables.
+    pub(super) async fn open(
+        database: &DatabaseConfig,
+        keeper: &SlotKeeper,
+        held: Option<SlotSession>,
+    ) -> Result<Option<Self>> {
+        if keeper.adopted().is_empty() {
+            return Ok(None);
+        }
+        let connection = connect(database, "adopted").await?;
+        let store = AdoptionStore::new(connect(database, "adopted").await?);
+        Ok(Some(Self { connection, store: Arc::new(store), held }))
+    }
+
+    /// Where the tables stand now that nobody else moves them.
+    pub(super) async fn course(
+        self,
+        keeper: &SlotKeeper,
+        state: &CaptureState,
+    ) -> Result<(AdoptedCourse, AdoptedTables)> {
+        let Self { connection, store, held } = self;
+        let tables = adopted_tables(&connection).await?;
+        let names = |tables: &[Adopted]| -> Vec<OutboxName> {
+            tables.iter().map(|table| table.name.clone()).collect()
+        };
+        if names(&tables) != names(keeper.adopted()) || !can_copy(&tables, state, &held) {
+            return Err(Error::new(ErrorKind::SlotUnusable, Gap::Uncopied.words()));
+        }
+        let forms = forms(&connection).await?;
+        let copy = match held.filter(|_| !is_copied(&tables, state)) {
+            Some(held) => Some(held.copy(&tables, &connection, store).await?),
+            None => None,
+        };
+        let passed =
+            tables.iter().map(|table| table.passed.clone().unwrap_or_else(Snapshot::empty));
+        let course = AdoptedCourse { passed: passed.collect(), copy };
+        Ok((course, AdoptedTables { tables, forms }))
+    }
+}

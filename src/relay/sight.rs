@@ -1,0 +1,73 @@
+//! Looks at the replication slot now and then, for the figures.
+//!
+//! Promises: a slot that keeps the server's log is seen. Must not: change it. Fails: with the connection's
+//! error.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::session::Ended;
+use crate::capture::slot::{SlotKeeper, SlotSight};
+use crate::error::Result;
+use crate::monitor::{Monitor, SlotFigures};
+use crate::postgres::Lsn;
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// While nothing comes for the outbox the slot follows the log in steps; so much is no delay.
+const STEP_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Shows the slot until the session ends.
+pub(super) async fn watch_slot(keeper: Arc<SlotKeeper>, monitor: Arc<Monitor>) -> Result<Ended> {
+    let mut moved = Moved { confirmed: None, at: Instant::now() };
+    loop {
+        if let Some(sight) = keeper.sight().await? {
+            monitor.set_slot(Some(moved.figures(sight, Instant::now())));
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// When the slot was last seen to move, or to have nothing to move for.
+struct Moved {
+    confirmed: Option<Lsn>,
+    at: Instant,
+}
+
+impl Moved {
+    fn figures(&mut self, sight: SlotSight, now: Instant) -> SlotFigures {
+        if sight.confirmed > self.confirmed || sight.behind_bytes <= STEP_BYTES {
+            self.at = now;
+        }
+        self.confirmed = sight.confirmed;
+        SlotFigures {
+            retained_bytes: sight.retained_bytes,
+            safe_bytes: sight.safe_bytes,
+            age_seconds: (now - self.at).as_secs(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_slot_that_the_log_leaves_behind_grows_old() {
+        let begin = Instant::now();
+        let mut moved = Moved { confirmed: None, at: begin };
+        let mut age = |confirmed: u64, behind_bytes: u64, second: u64| {
+            let sight = SlotSight {
+                retained_bytes: behind_bytes,
+                safe_bytes: None,
+                confirmed: Some(Lsn(confirmed)),
+                behind_bytes,
+            };
+            moved.figures(sight, begin + Duration::from_secs(second)).age_seconds
+        };
+        assert_eq!(age(10, 0, 1), 0);
+        assert_eq!(age(10, STEP_BYTES, 9), 0, "an idle outbox");
+        assert_eq!(age(10, 2 * STEP_BYTES, 12), 3);
+        assert_eq!(age(10, 3 * STEP_BYTES, 19), 10);
+        assert_eq!(age(11, 3 * STEP_BYTES, 20), 0, "it moves again");
+    }
+}

@@ -1,0 +1,293 @@
+//! Tables that postrider did not make: taken over from another publisher while writers write, and given
+//! back, row by row exactly.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use crate::support::{Consumed, Fixture, History, RelayProcess, Traffic, read_topic};
+
+/// Runs the command; what it said.
+fn adopt(fixture: &Fixture, arguments: &[&str]) -> String {
+    let output = fixture.command().arg("adopt").args(arguments).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// What a refused command says, and its exit code.
+fn refused(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = fixture.command().arg("adopt").args(arguments).output().expect("the binary runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// A table with Debezium's names and a flag; the test's writers find it before postrider's own.
+async fn legacy_outbox(fixture: &Fixture) -> Client {
+    let client = fixture.client().await;
+    let sql = format!(
+        "create schema legacy;
+         create table legacy.outbox (n bigserial primary key, id uuid not null,
+            aggregatetype text not null, aggregateid varchar(64) not null, type text not null,
+            payload jsonb, published boolean not null default false);
+         insert into legacy.outbox (id, aggregatetype, aggregateid, type, published)
+            select gen_random_uuid(), 'order', 'published before', 'Old', true
+            from generate_series(1, 50);
+         alter database \"{}\" set search_path = legacy, public",
+        fixture.name
+    );
+    client.batch_execute(&sql).await.expect("the table is new");
+    client
+}
+
+const ADOPT: &[&str] = &["legacy.outbox", "--pending", "not published", "--order-by", "n"];
+const END: &[&str] = &["legacy.outbox", "--end", "--mark", "published = true"];
+
+/// Waits until every row is published; the test's transaction ids have no epoch.
+async fn wait_published(client: &Client) {
+    let waits = "select count(*) from legacy.outbox as row_, postrider.adopted
+        where not published
+            and not coalesce(pg_visible_in_snapshot(row_.xmin::text::xid8, passed), false)";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let waiting: i64 = client.query_one(waits, &[]).await.expect("it answers").get(0);
+        if waiting == 0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{waiting} rows are not published in time");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn number(client: &Client, query: &str) -> i64 {
+    client.query_one(query, &[]).await.expect("it answers").get(0)
+}
+
+/// From a poller with a flag and back, twice, without a row lost or repeated.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_is_taken_over_and_given_back_exactly() {
+    let fixture = Fixture::new("adopt_and_end").await;
+    let client = legacy_outbox(&fixture).await;
+    let history = History::default();
+    let traffic = Traffic::start(&fixture, &history, 3).await;
+    for _ in 0..2 {
+        assert!(adopt(&fixture, ADOPT).contains("rows are pending, by n"));
+        let relays =
+            [0, 1].map(|_| RelayProcess::start(&fixture, &["--capture", "wal", "--shards", "2"]));
+        traffic.commits_more(500).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let shown = fixture.command().args(["capture", "show"]).output().expect("it runs");
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains("adopted     legacy.outbox: id=id"), "{shown}");
+        let (code, said) = refused(&fixture, END);
+        assert!(code == Some(3) && said.contains("instances are running"), "{said}");
+        for relay in relays {
+            relay.stop_well().await;
+        }
+        traffic.commits_more(100).await;
+        let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+        relay.wait_until_it_says("reading the log").await;
+        relay.stop_well().await;
+        let said = adopt(&fixture, END);
+        assert!(said.contains("the table is given back"), "{said}");
+        let marked = number(&client, "select count(*) from legacy.outbox where published").await;
+        let sent = read_topic(&fixture.brokers, &fixture.topic("order")).len() as i64;
+        assert_eq!(marked, sent + 50, "what is marked is what was sent");
+    }
+    traffic.stop().await;
+    adopt(&fixture, ADOPT);
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    wait_published(&client).await;
+    relay.stop_well().await;
+    let verdict = history.audit(&fixture);
+    assert!(verdict.holds_without_repeats(), "{verdict}");
+}
+
+/// What a snapshot sees was published by somebody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_is_taken_over_where_a_snapshot_says() {
+    let fixture = Fixture::new("adopt_since").await;
+    let client = legacy_outbox(&fixture).await;
+    let open = fixture.client().await;
+    let row = |name: &str| {
+        format!(
+            "insert into legacy.outbox (id, aggregatetype, aggregateid, type)
+             values (gen_random_uuid(), 'order', '{name}', 'T')"
+        )
+    };
+    open.batch_execute(&format!("begin; {}", row("open"))).await.expect("a row is written");
+    client.batch_execute(&row("before")).await.expect("a row is written");
+    let snapshot = "select pg_current_snapshot()::text";
+    let snapshot: String = client.query_one(snapshot, &[]).await.expect("it answers").get(0);
+    client.batch_execute(&row("after")).await.expect("a row is written");
+    open.batch_execute("commit").await.expect("it ends");
+    let said = adopt(&fixture, &["legacy.outbox", "--since", &snapshot, "--order-by", "n"]);
+    assert!(said.contains("2 rows are pending"), "{said}");
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    wait_published(&client).await;
+    relay.stop_well().await;
+    let records = read_topic(&fixture.brokers, &fixture.topic("order"));
+    let mut keys: Vec<&str> = records.iter().map(Consumed::key_text).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["after", "open"]);
+    // In a restored copy a snapshot means nothing: everything comes again.
+    let reanchor = fixture.command().args(["migrate", "reanchor"]).output().expect("it runs");
+    assert!(reanchor.status.success(), "{}", String::from_utf8_lossy(&reanchor.stderr));
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    wait_published(&client).await;
+    relay.stop_well().await;
+    let records = read_topic(&fixture.brokers, &fixture.topic("order"));
+    let count = |key: &str| records.iter().filter(|record| record.key_text() == key).count();
+    assert_eq!([count("before"), count("after"), count("open")], [1, 2, 2]);
+}
+
+/// Kills during the copy and the stream, and slots that are lost: rows come again, none is missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_and_lost_slots_lose_no_row() {
+    let fixture = Fixture::new("adopt_kills").await;
+    let client = legacy_outbox(&fixture).await;
+    let history = History::default();
+    let traffic = Traffic::start(&fixture, &history, 3).await;
+    traffic.commits_more(2_000).await;
+    adopt(&fixture, ADOPT);
+    for pause_millis in [300, 900, 1_500, 2_000] {
+        let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+        tokio::time::sleep(Duration::from_millis(pause_millis)).await;
+        relay.kill();
+    }
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    relay.wait_until_it_says("reading the log").await;
+    let drop_slot = "select pg_terminate_backend(active_pid), pg_sleep(0.05)
+        from pg_replication_slots where database = current_database() and active;
+        select pg_drop_replication_slot(slot_name) from postrider.capture_slot";
+    while client.batch_execute(drop_slot).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    traffic.commits_more(500).await;
+    traffic.stop().await;
+    wait_published(&client).await;
+    relay.stop_well().await;
+    let verdict = history.audit(&fixture);
+    assert!(verdict.holds(), "{verdict}");
+}
+
+/// What of a record must be the same for a row that is copied and one that is streamed.
+fn described(record: &Consumed) -> String {
+    let header = |name: &str| record.header(name).map(<[u8]>::to_vec);
+    format!(
+        "{:?} {:?} {:?} {:?}",
+        record.key_text(),
+        record.value.as_deref().map(<[u8]>::to_vec),
+        header("type"),
+        header("tenant"),
+    )
+}
+
+/// Partitioned, with other names and types; updates and deletes are not published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copied_and_streamed_rows_become_the_same_records() {
+    let fixture = Fixture::new("adopt_types").await;
+    let client = fixture.client().await;
+    let sql = "
+        create type kind as enum ('placed', 'paid');
+        create table \"Odd Events\" (
+            id bigint generated always as identity, part integer not null default 0,
+            order_id bigint, kind kind, body bytea, meta json, note text,
+            written_at timestamptz not null default clock_timestamp(),
+            primary key (id, part)) partition by list (part);
+        create table odd_0 partition of \"Odd Events\" for values in (0);
+        create table odd_1 partition of \"Odd Events\" for values in (1)";
+    client.batch_execute(sql).await.expect("the tables are new");
+    let rows = "insert into \"Odd Events\" (part, order_id, kind, body, meta)
+        values (0, 7, 'placed', '\\x00ff0a5c', '{\"tenant\": \"a\"}'),
+            (1, -8, 'paid', null, null), (1, null, null, '', '{}')";
+    client.batch_execute(rows).await.expect("rows are written");
+    let arguments = [
+        "public.\"Odd Events\"",
+        "--column",
+        "aggregatetype='odd'",
+        "--column",
+        "aggregateid=order_id",
+        "--column",
+        "type=kind",
+        "--column",
+        "payload=body",
+        "--column",
+        "headers=meta",
+        "--column",
+        "created_at=written_at",
+    ];
+    let said = adopt(&fixture, &[&arguments[..], &["--dry-run"]].concat());
+    assert!(said.contains("3 rows are pending") && said.contains("nothing was changed"), "{said}");
+    adopt(&fixture, &arguments);
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    relay.wait_until_it_says("reading the log").await;
+    client.batch_execute(rows).await.expect("rows are written");
+    let others = "update \"Odd Events\" set note = 'seen'; delete from \"Odd Events\" where id = 1";
+    client.batch_execute(others).await.expect("rows may be changed");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let topic = fixture.topic("odd");
+    while read_topic(&fixture.brokers, &topic).len() < 6 {
+        assert!(Instant::now() < deadline, "six records in time: {}", relay.said());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    relay.stop_well().await;
+    let mut records = read_topic(&fixture.brokers, &topic);
+    assert_eq!(records.len(), 6, "neither the update nor the delete is an event");
+    records.sort_by_key(|record| record.id().0);
+    let ids: Vec<String> = records.iter().map(|record| record.id().to_string()).collect();
+    assert_eq!(ids[5], "00000000-0000-0000-0000-000000000006");
+    let (copied, streamed) = records.split_at(3);
+    let all = |records: &[Consumed]| records.iter().map(described).collect::<Vec<_>>();
+    assert_eq!(all(copied), all(streamed));
+    assert!(copied[0].key_text() == "7" && copied[1].key_text() == "-8");
+    assert_eq!(copied[0].value.as_deref(), Some(&b"\0\xff\n\\"[..]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_adopted_is_refused() {
+    let fixture = Fixture::new("adopt_refused").await;
+    let client = fixture.client().await;
+    let sql = "create table plain (id uuid, aggregatetype text, aggregateid text, type text,
+            payload jsonb);
+        create unlogged table fleeting (like plain);
+        create view window_on as select * from plain;
+        create table numbers (id uuid, aggregatetype text, aggregateid text, type text, payload point)";
+    client.batch_execute(sql).await.expect("the tables are new");
+    for (arguments, code, cause) in [
+        (&["nowhere"][..], 6, "there is no table public.nowhere"),
+        (&["fleeting"], 6, "unlogged"),
+        (&["window_on"], 6, "is no table"),
+        (&["numbers", "--order-by", "id"], 6, "payload has a type that payload cannot have"),
+        (&["plain"], 3, "in which order its rows were written"),
+        (&["plain", "--order-by", "nothing"], 3, "nothing"),
+        (&["plain", "--order-by", "id", "--pending", "1"], 3, "boolean"),
+        (&["plain", "--column", "aggregateid=key", "--order-by", "id"], 6, "no column key"),
+        (&["outbox"], 3, "postrider's own outbox"),
+        (&["plain", "--end"], 3, "is not adopted"),
+    ] {
+        let (found, said) = refused(&fixture, arguments);
+        assert!(said.contains(cause), "{arguments:?}: {said}");
+        assert_eq!(found, Some(code), "{arguments:?}: {said}");
+    }
+    assert_eq!(number(&client, "select count(*) from postrider.adopted").await, 0);
+    adopt(&fixture, &["plain", "--order-by", "id"]);
+    let (code, said) = refused(&fixture, &["plain", "--order-by", "id"]);
+    assert!(code == Some(3) && said.contains("adopted already"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_polls_while_a_table_is_adopted() {
+    let fixture = Fixture::new("adopt_polls").await;
+    legacy_outbox(&fixture).await;
+    adopt(&fixture, ADOPT);
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    relay.wait_until_it_says("reading the log").await;
+    let switch = fixture.command().args(["capture", "switch", "poll"]).output().expect("it runs");
+    let said = String::from_utf8_lossy(&switch.stderr).into_owned();
+    assert_eq!(switch.status.code(), Some(3), "{said}");
+    assert!(said.contains("adopted tables are read from the log alone"), "{said}");
+    relay.stop_well().await;
+    adopt(&fixture, END);
+    let switch = fixture.command().args(["capture", "switch", "poll"]).output().expect("it runs");
+    assert!(switch.status.success(), "{}", String::from_utf8_lossy(&switch.stderr));
+}

@@ -1,0 +1,85 @@
+//! Access rules of a broker, which the client library has no words for.
+//!
+//! Source: Kafka's protocol, `CreateAcls` and `DeleteAcls` in version 1.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+const CREATE_ACLS: i16 = 30;
+const DELETE_ACLS: i16 = 31;
+const VERSION: i16 = 1;
+const TOPIC: u8 = 2;
+const ANY: u8 = 1;
+const LITERAL: u8 = 3;
+/// Everybody on a listener that asks for no name.
+const PRINCIPAL: &str = "User:ANONYMOUS";
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What of a topic is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Nothing,
+    /// It is seen, but neither read nor written.
+    Describe,
+}
+
+/// Broker properties under which everything is allowed that no rule is about.
+pub(crate) fn authorizer() -> Vec<(String, String)> {
+    [
+        ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+        ("allow.everyone.if.no.acl.found", "true"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}
+
+/// Allows this of a topic, and no more.
+pub(crate) fn restrict(broker: &str, topic: &str, access: Access) {
+    let (operation, permission) = match access {
+        Access::Nothing => (2, 2),
+        Access::Describe => (8, 3),
+    };
+    let mut body = vec![0, 0, 0, 1, TOPIC];
+    put_text(&mut body, topic);
+    body.push(LITERAL);
+    put_text(&mut body, PRINCIPAL);
+    put_text(&mut body, "*");
+    body.extend([operation, permission]);
+    ask(broker, CREATE_ACLS, &body);
+}
+
+/// Takes all rules about a topic away.
+pub(crate) fn release(broker: &str, topic: &str) {
+    let mut body = vec![0, 0, 0, 1, TOPIC];
+    put_text(&mut body, topic);
+    body.push(LITERAL);
+    // Whoever, wherever.
+    body.extend([0xff; 4]);
+    body.extend([ANY, ANY]);
+    ask(broker, DELETE_ACLS, &body);
+}
+
+fn put_text(body: &mut Vec<u8>, text: &str) {
+    body.extend(i16::try_from(text.len()).expect("a short text").to_be_bytes());
+    body.extend(text.as_bytes());
+}
+
+/// One request with one rule, and the error in its answer.
+fn ask(broker: &str, request: i16, body: &[u8]) {
+    let mut message = Vec::new();
+    message.extend(request.to_be_bytes());
+    message.extend(VERSION.to_be_bytes());
+    message.extend([0; 4]);
+    put_text(&mut message, "test");
+    message.extend(body);
+    let mut socket = TcpStream::connect(broker).expect("the broker listens");
+    socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout can be set");
+    let length = u32::try_from(message.len()).expect("a short message");
+    socket.write_all(&length.to_be_bytes()).expect("the broker takes it");
+    socket.write_all(&message).expect("the broker takes it");
+    // Length, number of the request, throttling, one result, its error.
+    let mut answer = [0; 18];
+    socket.read_exact(&mut answer).expect("the broker answers");
+    assert_eq!((&answer[12..16], &answer[16..]), (&[0, 0, 0, 1][..], &[0, 0][..]), "{answer:?}");
+}
