@@ -77,7 +77,9 @@ impl Relay {
         agree(&mut opened, &self.config.database, self.config.capture, *started).await?;
         match opened.state.mode {
             Mode::Poll => self.claim_session(opened, producer, None, started).await,
-            Mode::Wal | Mode::Message => self.log_session(opened, producer, started).await,
+            Mode::Wal | Mode::Message => {
+                Box::pin(self.log_session(opened, producer, started)).await
+            }
         }
     }
 
@@ -119,17 +121,10 @@ impl Relay {
             stop: self.stop.clone(),
             end: crew.end(),
         };
-        match healing {
-            // Polling has no use for a slot, and it would keep the log for ever.
-            None => {
-                let left = state.slot.map(|slot| slot.name);
-                crew.tasks.spawn(watch_mode(turn, control, left))
-            }
-            Some(healing) => {
-                crew.tasks.spawn(watch_mode(turn, control, None));
-                crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()))
-            }
-        };
+        crew.tasks.spawn(watch_mode(turn, control));
+        if let Some(healing) = healing {
+            crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()));
+        }
         let context = Arc::new(ShardContext {
             config: self.config.clone(),
             kafka: self.kafka(producer, &crew),

@@ -186,4 +186,12 @@ async fn rows_and_messages_are_not_mixed_up() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     relay.stop_well().await;
     switch(&fixture, &["poll"]);
+    assert_eq!(slots(&client).await, 0, "nobody reads it any more");
+    let relay = RelayProcess::start(&fixture, &["--capture", "message"]);
+    relay.wait_until_it_says("reading the log").await;
+    relay.stop_well().await;
+    let relay = RelayProcess::start(&fixture, &["--capture", "poll"]);
+    relay.wait_until_it_says("is not read any more was dropped").await;
+    relay.stop_well().await;
+    assert_eq!(slots(&client).await, 0, "nobody reads it any more");
 }

@@ -72,9 +72,9 @@ pub(super) struct Table {
     /// Places of ticks that are not there yet.
     pub(super) landed: VecDeque<(u64, Lsn)>,
     pub(super) near: u64,
+    pub(super) adopted: AdoptedCourse,
     /// The last tick that was handed on.
     handed: Option<u64>,
-    pub(super) adopted: AdoptedCourse,
     nudge: Arc<Notify>,
     is_asked: bool,
 }
@@ -93,8 +93,8 @@ impl Table {
             waiting: VecDeque::new(),
             landed: VecDeque::new(),
             near: latest.unwrap_or_default(),
-            handed: None,
             adopted,
+            handed: None,
             nudge,
             is_asked: false,
         }
@@ -121,6 +121,13 @@ impl Table {
         }
     }
 
+    /// Rows of adopted tables draw no `seq`, by which the ticker sees that there is something to pass.
+    pub(super) fn ask_for_adopted(&self) {
+        if !self.adopted.passed.is_empty() && self.streamed.has_recent() {
+            self.nudge.notify_one();
+        }
+    }
+
     /// Whether a tick that came in the stream is of our own ticker, which tells of it at about the same
     /// time. A later one of its own tells that it is not.
     pub(super) async fn is_own(&mut self, tick: u64) -> bool {
@@ -136,13 +143,6 @@ impl Table {
                 Some(tick) => self.waiting.push_back(tick),
                 None => return false,
             }
-        }
-    }
-
-    /// Rows of adopted tables draw no `seq`, by which the ticker sees that there is something to pass.
-    pub(super) fn ask_for_adopted(&self) {
-        if !self.adopted.passed.is_empty() && self.streamed.has_recent() {
-            self.nudge.notify_one();
         }
     }
 
