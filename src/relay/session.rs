@@ -78,6 +78,7 @@ impl Relay {
         match opened.state.mode {
             Mode::Poll => self.claim_session(opened, producer, None, started).await,
             Mode::Wal | Mode::Message => {
+                // Healing is in it, too: too large to lie in this one.
                 Box::pin(self.log_session(opened, producer, started)).await
             }
         }
@@ -121,14 +122,10 @@ impl Relay {
             stop: self.stop.clone(),
             end: crew.end(),
         };
-        match healing {
-            // Polling has no use for a slot, and it would keep the log for ever.
-            None => crew.tasks.spawn(watch_mode(turn, control, state.slot_name)),
-            Some(healing) => {
-                crew.tasks.spawn(watch_mode(turn, control, None));
-                crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()))
-            }
-        };
+        crew.tasks.spawn(watch_mode(turn, control));
+        if let Some(healing) = healing {
+            crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()));
+        }
         let context = Arc::new(ShardContext {
             config: self.config.clone(),
             kafka: self.kafka(producer, &crew),
