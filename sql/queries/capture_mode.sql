@@ -3,8 +3,9 @@
 -- Plan:    one row each.
 -- Hazard:  running instances follow within a second: they drain, save, and begin anew.
 --          A slot for rows is of no use for messages: it is made anew before the change, or messages
---          written right after it would be lost. A slot for messages is of no use for rows: it is
---          forgotten. Between poll and wal it stays: the cursors tell what it lacks.
+--          written right after it would be lost. A slot for messages is of no use for rows: only
+--          its name is kept, until it is dropped. Between poll and wal it stays: the cursors tell what
+--          it lacks.
 with changed as (
     update postrider.capture
     set mode = $2, changed_at = clock_timestamp(), changed_by = session_user

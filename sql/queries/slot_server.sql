@@ -1,8 +1,6 @@
--- Purpose: whether the log can be read, and what our slot is called.
+-- Purpose: what our slot is called, and which options its making takes.
 -- Locks:   none. Plan: one row.
 -- Hazard:  slots belong to the whole server: the database's number keeps the names apart.
-select current_setting('wal_level') as wal_level,
-    current_setting('server_version_num')::integer as server_version,
-    'postrider_' || oid as slot_name
+select current_setting('server_version_num')::integer as server_version, 'postrider_' || oid as slot_name
 from pg_database
 where datname = current_database()

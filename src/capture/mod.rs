@@ -6,8 +6,10 @@
 
 pub mod adopted_row;
 pub mod adoption;
+pub mod change;
 pub mod envelope;
 pub mod mode;
+pub mod needs;
 pub mod pgoutput;
 pub mod poll;
 pub mod slot;

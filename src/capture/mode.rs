@@ -10,10 +10,8 @@ use crate::snapshot::Snapshot;
 
 const READ: &str = include_str!("../../sql/queries/capture_read.sql");
 const MODE: &str = include_str!("../../sql/queries/capture_mode.sql");
-const FORGET: &str = include_str!("../../sql/queries/capture_forget.sql");
+const LOCK: &str = include_str!("../../sql/queries/slot_lock.sql");
 const LEAVE: &str = include_str!("../../sql/queries/slot_leave.sql");
-const MESSAGES_WAIT: &str = include_str!("../../sql/queries/messages_wait.sql");
-const TABLE_WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
 /// The publication of the outbox.
 const TABLE_PUBLICATION: &str = "postrider";
 /// The publication without a table.
@@ -60,10 +58,10 @@ impl Mode {
 pub struct CaptureState {
     /// How events are read now.
     pub mode: Mode,
-    /// The slot that was made last.
-    pub slot: Option<KnownSlot>,
-    /// Its name; of one that is of no use any more, too, until it is dropped.
+    /// What our slot is called, from before it is made until it is dropped.
     pub slot_name: Option<String>,
+    /// What is known of it; none while it is made, or when it is of no use for this mode.
+    pub slot: Option<KnownSlot>,
     /// All transactions that committed before this are published; none before the slot was used.
     pub delivered: Option<Lsn>,
     /// How many tables are adopted.
@@ -73,8 +71,6 @@ pub struct CaptureState {
 /// What was noted when a slot was made.
 #[derive(Clone, Debug)]
 pub struct KnownSlot {
-    /// Its name.
-    pub name: String,
     /// What had committed where it begins.
     pub snapshot: Snapshot,
     /// Where it begins.
@@ -90,16 +86,14 @@ pub struct KnownSlot {
 pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
     let row = connection.client().query_one(READ, &[]).await;
     let row = row.map_err(|cause| classify("read how events are captured", cause))?;
-    let name: Option<String> = row.get("slot_name");
     let snapshot: Option<PgSnapshot> = row.get("slot_snapshot");
     let lsn: Option<Lsn> = row.get("slot_lsn");
     let publication: Option<String> = row.get("publication");
-    let slot = name.clone().zip(snapshot).zip(lsn.zip(publication));
+    let slot = snapshot.zip(lsn.zip(publication));
     Ok(CaptureState {
         mode: Mode::read(row.get("mode"))?,
-        slot_name: name,
-        slot: slot.map(|((name, snapshot), (lsn, publication))| KnownSlot {
-            name,
+        slot_name: row.get("slot_name"),
+        slot: slot.map(|(snapshot, (lsn, publication))| KnownSlot {
             snapshot: snapshot.0,
             lsn,
             publication,
@@ -119,50 +113,17 @@ pub async fn change_mode(connection: &Connection, from: Mode, to: Mode) -> Resul
     Ok(changed.get::<_, i64>(0) == 1)
 }
 
-/// Whether nothing is lost by the change: rows are not read as messages, nor messages as rows, so
-/// nothing may wait on the side that is left.
-///
-/// # Errors
-/// [`ErrorKind::Config`] when events wait.
-pub async fn check_change(control: &Connection, from: Mode, to: Mode) -> Result<()> {
-    if to != Mode::Wal && read_state(control).await?.adopted > 0 {
-        let cause = format!("adopted tables are read from the log alone, not by {}", to.name());
-        return Err(Error::new(ErrorKind::Config, cause)
-            .with_remedy("give them back first: `postrider adopt <table> --end`"));
-    }
-    let (waits, what) = match (from, to) {
-        (Mode::Poll | Mode::Wal, Mode::Message) => (TABLE_WAITS, "rows of the table"),
-        (Mode::Message, Mode::Poll | Mode::Wal) => (MESSAGES_WAIT, "messages in the log"),
-        _ => return Ok(()),
-    };
-    let waiting = control.client().query_one(waits, &[]).await;
-    let waiting = waiting.map_err(|cause| classify("look for events that wait", cause))?;
-    if waiting.get(0) {
-        let cause = format!(
-            "{what} are not published yet, and --capture {} does not bring them",
-            to.name()
-        );
-        return Err(Error::new(ErrorKind::Config, cause)
-            .with_remedy(format!("run with --capture {} until nothing waits", from.name())));
-    }
-    Ok(())
-}
-
-/// Forgets a slot of messages that is lost.
-///
-/// # Errors
-/// When the connection fails.
-pub async fn forget_slot(connection: &Connection) -> Result<()> {
-    let forgotten = connection.client().execute(FORGET, &[]).await;
-    forgotten.map(|_| ()).map_err(|cause| classify("forget the lost slot", cause))
-}
-
-/// Drops a slot that polling has left behind; false while somebody still reads it.
+/// Drops a slot that polling has left behind, and forgets it; false while somebody reads or makes it.
 ///
 /// # Errors
 /// When the connection fails, or rights are missing.
-pub async fn leave_slot(connection: &Connection, slot: &str) -> Result<bool> {
+pub async fn leave_slot(connection: &mut Connection, slot: &str) -> Result<bool> {
     let failed = |cause| classify("drop the slot that is not read any more", cause);
-    connection.client().query(LEAVE, &[&slot]).await.map_err(failed)?;
+    let transaction = connection.client_mut().transaction().await.map_err(failed)?;
+    if !transaction.query_one(LOCK, &[]).await.map_err(failed)?.get::<_, bool>("is_free") {
+        return Ok(false);
+    }
+    transaction.query(LEAVE, &[&slot]).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
     Ok(read_state(connection).await?.slot_name.is_none())
 }

@@ -23,6 +23,7 @@ use crate::postgres::{
 };
 use crate::snapshot::Snapshot;
 
+const NAME: &str = include_str!("../../sql/queries/slot_name.sql");
 const SLOT: &str = include_str!("../../sql/queries/capture_slot.sql");
 const DELIVERED: &str = include_str!("../../sql/queries/capture_delivered.sql");
 const COVERED: &str = include_str!("../../sql/queries/capture_covered.sql");
@@ -95,7 +96,7 @@ impl SlotKeeper {
     /// Opens the session; nothing is changed yet.
     ///
     /// # Errors
-    /// When the connection fails, or the server does not write what logical replication needs.
+    /// When the connection fails.
     pub async fn open(
         connection: Connection,
         database: &DatabaseConfig,
@@ -106,17 +107,7 @@ impl SlotKeeper {
             .client()
             .query_one(include_str!("../../sql/queries/slot_server.sql"), &[])
             .await;
-        let server = server.map_err(|cause| classify("look at the server's log", cause))?;
-        if server.get::<_, &str>("wal_level") != "logical" {
-            let cause = format!(
-                "--capture {} needs wal_level = logical; the server has {}",
-                mode.name(),
-                server.get::<_, &str>("wal_level")
-            );
-            return Err(Error::new(ErrorKind::PostgresRefused, cause).with_remedy(
-                "set wal_level = logical and restart the server, or capture by poll",
-            ));
-        }
+        let server = server.map_err(|cause| classify("name the slot", cause))?;
         let (name, server_version) = (server.get("slot_name"), server.get("server_version"));
         let adopted = adopted_tables(&connection).await?;
         let database = database.clone();
@@ -131,6 +122,15 @@ impl SlotKeeper {
     /// The slot's name: one per database, as slots belong to the whole server.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The session that looks after it.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// The slot as the server has it.
@@ -234,12 +234,13 @@ impl SlotKeeper {
     /// When the connection fails.
     pub async fn gap(&self, state: &CaptureState) -> Result<Option<Gap>> {
         let slot = self.look().await?;
-        if slot == Slot::Foreign {
-            return Err(self.foreign());
-        }
-        let Some(known) = state.slot.as_ref().filter(|known| known.name == self.name) else {
+        let is_ours = state.slot_name.as_ref() == Some(&self.name);
+        let Some(known) = state.slot.as_ref().filter(|_| is_ours) else {
             return Ok(Some(Gap::New));
         };
+        if slot == Slot::Foreign {
+            return Ok(Some(Gap::Foreign));
+        }
         if !self.has_same_publication(known).await? {
             return Ok(Some(Gap::Publication));
         }
@@ -273,14 +274,16 @@ impl SlotKeeper {
         Ok(())
     }
 
-    fn foreign(&self) -> Error {
+    /// The error for a slot that is not ours.
+    pub fn foreign(&self) -> Error {
         let cause = format!("a replication slot named {} belongs to something else", self.name);
         Error::new(ErrorKind::PostgresRefused, cause)
             .with_remedy(format!("drop it: select pg_drop_replication_slot('{}')", self.name))
     }
 
     /// Makes publication and slot anew, in this order. It waits for all older transactions, so the
-    /// table is polled meanwhile.
+    /// table is polled meanwhile. Whoever does it holds the instance lock. The name is noted first: a
+    /// slot whose maker was killed is found and dropped by it.
     ///
     /// # Errors
     /// When rights are missing, somebody reads the slot, or the connection fails.
@@ -290,16 +293,18 @@ impl SlotKeeper {
         if self.look().await? == Slot::Foreign {
             return Err(self.foreign());
         }
+        let named = client.execute(NAME, &[&self.name]).await;
+        named.map_err(|cause| classify("note the slot's name", cause))?;
         client
             .execute(DROP, &[&self.name])
             .await
             .map_err(|cause| classify("drop the slot", cause))?;
         let (session, lsn, snapshot) = self.create().await?;
         let session = SlotSession::new(session, lsn, snapshot.clone());
-        let known = KnownSlot { name: self.name.clone(), snapshot, lsn, publication };
+        let known = KnownSlot { snapshot, lsn, publication };
         let snapshot = PgSnapshot(known.snapshot.clone());
         let parameters: [&(dyn ToSql + Sync); 4] =
-            [&known.name, &snapshot, &known.lsn, &known.publication];
+            [&self.name, &snapshot, &known.lsn, &known.publication];
         let noted = client.execute(SLOT, &parameters).await;
         noted.map_err(|cause| classify("note the slot", cause))?;
         Ok((known, session))
@@ -329,6 +334,19 @@ impl SlotKeeper {
             )
             .with_remedy(format!("drop it: drop publication {name}"))
         })
+    }
+
+    /// Whether this session may be used on.
+    pub fn is_connected(&self) -> bool {
+        !self.connection.client().is_closed()
+    }
+
+    /// Opens a session for a stream and lets it go, to see whether the server lets one in.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn knock(&self) -> Result<()> {
+        connect_walsender(&self.database, "slot").await.map(|_| ())
     }
 
     fn publication_statements(&self) -> String {
@@ -427,6 +445,8 @@ pub enum Gap {
     Uncovered,
     /// It was dropped.
     Missing,
+    /// Something else has taken its name.
+    Foreign,
     /// The server has thrown away what it needs.
     Lost,
     /// It was confirmed further than we have delivered: advanced, or dropped and made again.
@@ -445,6 +465,7 @@ impl Gap {
             Self::New => "there was no slot yet",
             Self::Uncovered => "what had committed before the slot began is not published yet",
             Self::Missing => "the slot is gone",
+            Self::Foreign => "a replication slot of its name belongs to something else",
             Self::Lost => "the server has thrown away what the slot needs (max_slot_wal_keep_size)",
             Self::Ahead => "the slot is ahead of what was published: advanced, or made anew",
             Self::Publication => "the publication is missing or was changed",

@@ -30,8 +30,13 @@ fn event_content() -> Vec<u8> {
 }
 
 fn items(source: Source, frames: impl IntoIterator<Item = Frame>) -> Vec<LogItem> {
-    let mut decoder =
-        Decoder { source, leaves: HashMap::new(), last: (0, 0), committed_at: Timestamp(0) };
+    let mut decoder = Decoder {
+        source,
+        leaves: HashMap::new(),
+        last: (0, 0),
+        committed_at: Timestamp(0),
+        early: 0,
+    };
     frames.into_iter().map(|frame| decoder.item(frame).expect("each is well made")).collect()
 }
 

@@ -177,6 +177,9 @@ fn judge(state: &str, message: &str) -> (ErrorKind, Option<&'static str>) {
         "42501" if message.contains("row-level security") => {
             (Refused, "Turn row security off for the outbox, or give the role BYPASSRLS")
         }
+        "42501" if is_about_replication(message) => {
+            (Refused, "Give the role the attribute: alter role … replication")
+        }
         "42501" => (Refused, "Grant the role the rights listed in sql/roles.sql"),
         "42P01" | "3F000" | "42703" => (ErrorKind::Schema, "Run `postrider migrate up`"),
         "42P07" => {
@@ -208,6 +211,13 @@ fn judge(state: &str, message: &str) -> (ErrorKind, Option<&'static str>) {
         _ => return (other(state), None),
     };
     (kind, Some(remedy))
+}
+
+/// In the words of 14 and 15, or in those of later versions.
+fn is_about_replication(message: &str) -> bool {
+    ["replication role", "start WAL sender", "replication slots"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 /// What a new session may mend is worth another try; the rest is not.
@@ -268,6 +278,18 @@ mod tests {
                 "query would be affected by row-level security policy for table \"outbox\"",
                 ErrorKind::PostgresRefused,
                 "BYPASSRLS",
+            ),
+            (
+                "42501",
+                "must be superuser or replication role to start walsender",
+                ErrorKind::PostgresRefused,
+                "attribute",
+            ),
+            (
+                "42501",
+                "permission denied to use replication slots",
+                ErrorKind::PostgresRefused,
+                "attribute",
             ),
             ("42P01", "relation does not exist", ErrorKind::Schema, "migrate up"),
             ("3F000", "schema does not exist", ErrorKind::Schema, "migrate up"),

@@ -1,7 +1,8 @@
 //! Closes the gap before a slot: the table is polled until what is published covers where it begins.
 //!
-//! Promises: the stream takes over only when every transaction that it does not bring is published.
-//! Must not: stop polling before. Fails: with the connection's error, or when rights are missing.
+//! Promises: the stream takes over only when every transaction that it does not bring is published; a
+//! right, a place or an object that is missing is waited for. Must not: stop polling before.
+//! Fails: with the connection's error.
 //!
 //! The slot comes first, then the cursors pass the snapshot of what had committed where it begins. A
 //! comparison of log positions would not do: a transaction becomes visible after its commit is in the
@@ -18,16 +19,21 @@ use crate::capture::mode::KnownSlot;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::cursor::Cursor;
 use crate::cursors::CursorStore;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::Snapshot;
 
 /// How often the cursors are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// After a refusal; each further pause is twice as long.
+const REFUSAL_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest pause after a refusal.
+const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A gap, and who can close it.
+/// What is in the way of the stream, and who can clear it.
 pub(super) struct Healing {
     pub(super) keeper: SlotKeeper,
-    pub(super) gap: Gap,
+    /// None when nothing would be missing, but the server lets no reader in.
+    pub(super) gap: Option<Gap>,
     pub(super) known: Option<KnownSlot>,
     /// Where the session that makes the slot waits for the reader, who copies by it.
     pub(super) held: HeldSession,
@@ -44,22 +50,8 @@ pub(super) async fn heal(
     nudge: Arc<Notify>,
     end: Arc<watch::Sender<bool>>,
 ) -> Result<Ended> {
-    let Healing { keeper, gap, known, held } = healing;
-    let known = match known.filter(|_| gap == Gap::Uncovered) {
-        Some(known) => known,
-        None => {
-            tracing::info!(
-                slot = keeper.name(),
-                reason = gap.words(),
-                "polling, while a slot is made"
-            );
-            keeper.free().await?;
-            let (known, session) = keeper.make().await?;
-            *held.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(session).filter(|_| !keeper.adopted().is_empty());
-            known
-        }
-    };
+    let known = patiently(&healing).await?;
+    let keeper = healing.keeper;
     loop {
         store.save_all().await?;
         let cursors = store.all().await?;
@@ -77,6 +69,56 @@ pub(super) async fn heal(
     keeper.cover().await?;
     end.send_replace(true);
     Ok(Ended::Aide)
+}
+
+/// The slot that the stream can begin with. What the server refuses, it may allow later: events are
+/// published meanwhile, as the table is polled.
+async fn patiently(healing: &Healing) -> Result<KnownSlot> {
+    let (mut refusals, mut pause) = (0_u64, REFUSAL_PAUSE_MIN);
+    loop {
+        let refusal = match attempt(healing).await {
+            Ok(known) => return Ok(known),
+            Err(error) if may_pass(&error) && healing.keeper.is_connected() => error,
+            Err(error) => return Err(error),
+        };
+        refusals += 1;
+        if refusals.is_power_of_two() {
+            tracing::warn!(
+                cause = refusal.message(),
+                remedy = refusal.remedy(),
+                refusals,
+                "the log cannot be read; the table is polled until it can"
+            );
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(REFUSAL_PAUSE_MAX);
+    }
+}
+
+async fn attempt(healing: &Healing) -> Result<KnownSlot> {
+    let Healing { keeper, gap, known, held } = healing;
+    if let (None | Some(Gap::Uncovered), Some(known)) = (gap, known) {
+        keeper.knock().await?;
+        return Ok(known.clone());
+    }
+    let reason = gap.map_or("the slot is not known", Gap::words);
+    tracing::info!(slot = keeper.name(), reason, "polling, while a slot is made");
+    keeper.free().await?;
+    let (known, session) = keeper.make().await?;
+    *held.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(session).filter(|_| !keeper.adopted().is_empty());
+    Ok(known)
+}
+
+/// Whether the server or whoever looks after it may think better of it.
+pub(super) fn may_pass(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PostgresRefused
+            | ErrorKind::PostgresUnavailable
+            | ErrorKind::SlotUnusable
+            | ErrorKind::Schema
+    )
 }
 
 fn covers(cursor: &Cursor, snapshot: &Snapshot) -> bool {

@@ -14,13 +14,14 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::Relay;
 use super::adoption::{Adoption, can_copy};
-use super::heal::Healing;
+use super::heal::{Healing, may_pass};
 use super::session::{Ended, Opened, Tasks};
 use super::sight::watch_slot;
 use super::steward::ShardBerth;
 use super::supervise::Kafka;
 use super::turn::{Turn, watch_mode};
 use crate::capture::adoption::{AdoptionStore, SlotSession};
+use crate::capture::change::messages_lost;
 use crate::capture::mode::{KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
@@ -71,8 +72,9 @@ impl Relay {
         };
         let opened = Opened { control: lock, state, ..opened };
         let opened = match (gap, mode) {
-            (None, _) => opened,
-            (Some(gap), Mode::Wal | Mode::Poll) => {
+            (None, Mode::Message) => opened,
+            (None, Mode::Wal | Mode::Poll) if is_let_in(&keeper).await? => opened,
+            (gap, Mode::Wal | Mode::Poll) => {
                 let known = opened.state.slot.clone();
                 let held = Arc::clone(&self.held);
                 let healing = Healing { keeper, gap, known, held };
@@ -81,17 +83,16 @@ impl Relay {
             (Some(gap @ (Gap::New | Gap::Uncovered)), Mode::Message) => {
                 begin_messages(opened, &keeper, gap).await?
             }
-            (Some(gap), Mode::Message) => return Err(messages_lost(keeper.name(), gap)),
+            (Some(gap), Mode::Message) => return Err(messages_lost(gap, mode)),
         };
         if mode == Mode::Message {
             // The plug-in asks for a publication, whatever it brings.
             keeper.make_publication().await?;
         }
-        let slot = keeper.name().to_owned();
         let streamed = self.stream(opened, keeper, held, producer).await;
         streamed.map_err(|error| match mode {
             Mode::Message if lacked_publication(&error) => {
-                messages_lost(&slot, Gap::Publication).with_source(error)
+                messages_lost(Gap::Publication, mode).with_source(error)
             }
             Mode::Poll | Mode::Wal | Mode::Message => error,
         })
@@ -137,7 +138,7 @@ impl Relay {
             stop: self.stop.clone(),
             end: crew.end(),
         };
-        crew.tasks.spawn(watch_mode(turn, control, None));
+        crew.tasks.spawn(watch_mode(turn, control));
         let (landed_sender, landed) = watch::channel(None);
         let (saved_sender, saved) = watch::channel(Lsn(0));
         let known = state.slot.ok_or_else(|| {
@@ -287,6 +288,15 @@ impl ReaderTask {
     }
 }
 
+/// Whether the server lets a reader in now.
+async fn is_let_in(keeper: &SlotKeeper) -> Result<bool> {
+    match keeper.knock().await {
+        Ok(()) => Ok(true),
+        Err(error) if may_pass(&error) && keeper.is_connected() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a slot where there is none; what was written before it is never read.
 async fn begin_messages(opened: Opened, keeper: &SlotKeeper, gap: Gap) -> Result<Opened> {
     if gap == Gap::New {
@@ -303,7 +313,10 @@ async fn begin_messages(opened: Opened, keeper: &SlotKeeper, gap: Gap) -> Result
 }
 
 /// Does what may take long, and is not silent meanwhile: others would take it for gone.
-async fn stay<T>(control: &Connection, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn stay<T>(
+    control: &Connection,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
     let mut work = pin!(work);
     loop {
         tokio::select! {
@@ -313,16 +326,6 @@ async fn stay<T>(control: &Connection, work: impl Future<Output = Result<T>>) ->
             }
         }
     }
-}
-
-fn messages_lost(slot: &str, gap: Gap) -> Error {
-    Error::new(
-        ErrorKind::History,
-        format!("messages since the last one that was published are lost: {}", gap.words()),
-    )
-    .with_remedy(format!(
-        "run `postrider capture switch message --accept-loss` to begin anew with a slot {slot}"
-    ))
 }
 
 /// Saves how far the stream has led.

@@ -122,14 +122,10 @@ impl Relay {
             stop: self.stop.clone(),
             end: crew.end(),
         };
-        match healing {
-            // Polling has no use for a slot, and it would keep the log for ever.
-            None => crew.tasks.spawn(watch_mode(turn, control, state.slot_name)),
-            Some(healing) => {
-                crew.tasks.spawn(watch_mode(turn, control, None));
-                crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()))
-            }
-        };
+        crew.tasks.spawn(watch_mode(turn, control));
+        if let Some(healing) = healing {
+            crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()));
+        }
         let context = Arc::new(ShardContext {
             config: self.config.clone(),
             kafka: self.kafka(producer, &crew),

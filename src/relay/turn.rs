@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::log::stay;
 use super::session::{Ended, Opened};
-use crate::capture::mode::{Mode, change_mode, check_change, leave_slot, read_state};
+use crate::capture::change::{Loss, check_change};
+use crate::capture::mode::{Mode, change_mode, leave_slot, read_state};
+use crate::capture::needs::{Readers, check_needs};
 use crate::capture::slot::SlotKeeper;
+use crate::cursors::try_lock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::live_instances;
 use crate::postgres::{Connection, DatabaseConfig, connect};
@@ -59,17 +63,39 @@ pub(super) async fn agree(
             format!("run `postrider capture switch {}`, or leave --capture out", asked.name());
         return Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy));
     }
-    check_change(&opened.control, now, asked).await?;
-    if asked == Mode::Message {
-        // The slot first: what is written before there is one is never read.
+    let connection = connect(database, "slot").await?;
+    let name = opened.outbox.name();
+    let messages = SlotKeeper::open(connection, database, name.clone(), Mode::Message).await?;
+    if asked != Mode::Poll {
         let connection = connect(database, "slot").await?;
-        let name = opened.outbox.name();
-        SlotKeeper::open(connection, database, name, asked).await?.make().await?;
+        let reader = SlotKeeper::open(connection, database, name, asked).await?;
+        check_needs(&reader, Readers::ThisRole).await?;
     }
-    change_mode(&opened.control, now, asked).await?;
-    tracing::info!(before = now.name(), now = asked.name(), "the way of reading was changed");
+    check_change(&messages, now, asked, Loss::Refused).await?;
+    if asked != Mode::Message || wait_for_lock(&opened.control, asked).await? {
+        if asked == Mode::Message {
+            // The slot first: what is written before there is one is never read.
+            stay(&opened.control, messages.make()).await?;
+        }
+        change_mode(&opened.control, now, asked).await?;
+        tracing::info!(before = now.name(), now = asked.name(), "the way of reading was changed");
+    }
     opened.state = read_state(&opened.control).await?;
     Ok(())
+}
+
+/// Of two instances that start at once, one makes the slot; false when another has made it.
+async fn wait_for_lock(control: &Connection, asked: Mode) -> Result<bool> {
+    loop {
+        let is_ours = try_lock(control).await?;
+        if read_state(control).await?.mode == asked {
+            return Ok(false);
+        }
+        if is_ours {
+            return Ok(true);
+        }
+        tokio::time::sleep(LOOK_INTERVAL / 4).await;
+    }
 }
 
 /// One that has just died counts as alive for a moment.
@@ -84,28 +110,39 @@ async fn wait_for_the_dead(control: &Connection) -> Result<usize> {
     }
 }
 
-/// Ends the session when the process is to stop, or the way of reading was changed. A slot that is of
-/// no use any more is dropped as soon as nobody reads it.
-pub(super) async fn watch_mode(
-    mut turn: Turn,
-    control: Connection,
-    mut left: Option<String>,
-) -> Result<Ended> {
+/// Ends the session when the process is to stop, or the way of reading was changed. While the table is
+/// polled, a slot is dropped as soon as nobody reads it: it would keep the log for ever.
+pub(super) async fn watch_mode(mut turn: Turn, mut control: Connection) -> Result<Ended> {
+    let mut said = false;
     loop {
         tokio::select! {
             _ = turn.stop.changed() => {}
-            () = tokio::time::sleep(LOOK_INTERVAL) => {
-                if let Some(slot) = &left && leave_slot(&control, slot).await? {
-                    tracing::info!(slot, "the slot that is not read any more was dropped");
-                    left = None;
-                }
-            }
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
         }
         let state = read_state(&control).await?;
         let is_changed = (state.mode, state.adopted) != (turn.mode, turn.adopted);
         if *turn.stop.borrow() || is_changed {
             turn.end.send_replace(true);
             return Ok(Ended::Aide);
+        }
+        let Some(slot) = state.slot_name.filter(|_| state.mode == Mode::Poll) else { continue };
+        match leave_slot(&mut control, &slot).await {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(slot, "the slot that is not read any more was dropped");
+            }
+            // Polling needs no right on slots; somebody else may have it.
+            Err(error) if error.kind() == ErrorKind::PostgresRefused => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(
+                        slot,
+                        cause = error.message(),
+                        remedy = error.remedy(),
+                        "the slot that is not read any more cannot be dropped; it keeps the server's log"
+                    );
+                }
+            }
+            Err(error) => return Err(error),
         }
     }
 }

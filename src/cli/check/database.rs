@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use tokio_postgres::Row;
 
+use super::capture;
 use super::findings::Findings;
 use crate::cli::backlog::{EventKind, Onlooker};
 use crate::config::Config;
@@ -42,6 +43,8 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<BTr
     noted(findings, "rights", rights)?;
     let row_security = row_security(findings, &connection, &outbox).await;
     noted(findings, "row security", row_security)?;
+    let capture = capture::look(findings, config).await;
+    noted(findings, "capture", capture);
     let waiting = waiting(&connection).await;
     noted(findings, "events", waiting)
 }

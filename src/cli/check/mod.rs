@@ -16,10 +16,11 @@ use crate::error::Result;
 use crate::publish::settings::{self, ProducerConfig};
 
 mod broker;
+mod capture;
 mod database;
 mod findings;
 
-/// Checks that run would work: configuration, PostgreSQL, tables, rights, Kafka, topics.
+/// Checks that run would work: configuration, PostgreSQL, tables, rights, capture, Kafka, topics.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Takes the same settings as run. Changes nothing, neither in PostgreSQL nor in Kafka.

@@ -213,6 +213,10 @@ impl Reader {
         if self.parking.wants_quiet() && !self.transaction.is_open {
             self.retry().await?;
         }
+        // A stream that never pauses is confirmed all the same.
+        if self.feedback_at <= Instant::now() {
+            self.feed_back().await?;
+        }
         Ok(())
     }
 
@@ -381,9 +385,6 @@ impl Reader {
             if !self.transaction.is_open && self.table.is_none() {
                 self.end_page(None).await?;
             }
-        }
-        if self.feedback_at <= now {
-            self.feed_back().await?;
         }
         let (send_at, look_at) = (self.send_at, self.parking.next_look());
         let item = tokio::select! {

@@ -1,0 +1,54 @@
+//! How `run` would read events, and whether it can.
+//!
+//! Promises: what would stop a reader of the log is a finding. Must not: change anything.
+//! Fails: with the first of them.
+
+use super::findings::Findings;
+use crate::capture::change::{Loss, check_change, loss, messages_lost};
+use crate::capture::mode::Mode;
+use crate::capture::needs::{Readers, check_needs};
+use crate::capture::slot::SlotKeeper;
+use crate::config::Config;
+use crate::error::{ErrorKind, Result};
+use crate::postgres::connect;
+
+const NAME: &str = "capture";
+
+/// Looks at the way of reading that `run` would take.
+pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()> {
+    let messages = keeper(config, Mode::Message).await?;
+    let state = messages.state().await?;
+    let asked = config.capture.unwrap_or(state.mode);
+    check_change(&messages, state.mode, asked, Loss::Refused).await?;
+    match asked {
+        Mode::Poll => {
+            let log = match check_needs(&keeper(config, Mode::Wal).await?, Readers::ThisRole).await
+            {
+                Ok(()) => "; the log could be read, too",
+                Err(error) if error.kind() == ErrorKind::PostgresRefused => "",
+                Err(error) => return Err(error),
+            };
+            findings.passed(NAME, format!("poll: the table is read{log}"));
+        }
+        Mode::Wal => {
+            let reader = keeper(config, asked).await?;
+            check_needs(&reader, Readers::ThisRole).await?;
+            findings.passed(NAME, format!("wal: the table's log is read, by {}", reader.name()));
+        }
+        Mode::Message => {
+            check_needs(&messages, Readers::ThisRole).await?;
+            if state.mode == Mode::Message
+                && let Some(gap) = loss(&messages).await?
+            {
+                return Err(messages_lost(gap, asked));
+            }
+            findings.passed(NAME, format!("message: messages are read, by {}", messages.name()));
+        }
+    }
+    Ok(())
+}
+
+async fn keeper(config: &Config, mode: Mode) -> Result<SlotKeeper> {
+    let connection = connect(&config.database, "slot").await?;
+    SlotKeeper::open(connection, &config.database, config.outbox.clone(), mode).await
+}
