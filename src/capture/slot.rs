@@ -78,6 +78,8 @@ pub struct SlotSight {
     pub confirmed: Option<Lsn>,
     /// What has been written since.
     pub behind_bytes: u64,
+    /// Since nobody reads it, in seconds; none where somebody does, or the server does not know.
+    pub inactive_seconds: Option<f64>,
 }
 
 /// The session that looks after the slot.
@@ -168,6 +170,7 @@ impl SlotKeeper {
             safe_bytes: row.get::<_, Option<i64>>("safe_bytes").map(unsigned),
             confirmed: row.get("confirmed_flush_lsn"),
             behind_bytes: unsigned(row.get("behind_bytes")),
+            inactive_seconds: row.get("inactive_seconds"),
         }))
     }
 

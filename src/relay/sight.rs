@@ -61,6 +61,7 @@ mod tests {
                 safe_bytes: None,
                 confirmed: Some(Lsn(confirmed)),
                 behind_bytes,
+                inactive_seconds: None,
             };
             moved.figures(sight, begin + Duration::from_secs(second)).age_seconds
         };

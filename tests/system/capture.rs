@@ -361,6 +361,8 @@ async fn a_server_without_room_for_a_slot_is_told_before() {
     let fixture = Fixture::on("capture_full", &admin, url, servers().kafka.brokers()).await;
     let client = fixture.client().await;
     execute(&client, "select pg_create_physical_replication_slot('other')").await;
+    let foreign = "select pg_create_physical_replication_slot('postrider_' || oid)
+        from pg_database where datname = current_database()";
     let no_room =
         &["all 1 replication slots of the server are in use", "raise max_replication_slots"];
     for to in ["wal", "message"] {
@@ -370,6 +372,14 @@ async fn a_server_without_room_for_a_slot_is_told_before() {
     assert_eq!(ended, Some(4), "{said}");
     assert!(no_room.iter().all(|words| said.contains(words)), "{said}");
     execute(&client, "select pg_drop_replication_slot('other')").await;
+    // One that has the name of ours is shown, and named before anything is changed.
+    execute(&client, foreign).await;
+    execute(&client, "update postrider.capture set mode = 'wal'").await;
+    let shown = &[": foreign", "fix: drop it: select pg_drop_replication_slot('postrider_"];
+    assert_says(&fixture, &["show"], 0, shown);
+    execute(&client, "update postrider.capture set mode = 'poll'").await;
+    assert_says(&fixture, &["switch", "wal"], 4, &["belongs to something else", "drop it"]);
+    execute(&client, "select pg_drop_replication_slot(slot_name) from pg_replication_slots").await;
     assert_says(&fixture, &["switch", "message", "--no-wait"], 0, &["the slot is there"]);
     assert_says(&fixture, &["switch", "wal", "--dry-run"], 0, &["can be switched"]);
 }
@@ -393,5 +403,23 @@ async fn a_server_that_does_not_write_what_the_log_needs_is_told_before() {
     execute(&client, WRITE).await;
     fixture.wait_published().await;
     assert_says(&fixture, &["show"], 0, &["capture     wal", "missing"]);
+    relay.stop_well().await;
+}
+
+/// One slot serves one way of reading: who reads rows by it is not disturbed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_do_not_take_the_slot_from_a_reader_of_rows() {
+    let fixture = Fixture::new("capture_reader").await;
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    relay.wait_until_it_says("reading the log").await;
+    let read = &["reads rows by the slot that messages need", "capture switch poll` first"];
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !capture(&fixture, &["show"]).1.contains(": read by backend") {
+        assert!(Instant::now() < deadline, "{}", capture(&fixture, &["show"]).1);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_says(&fixture, &["switch", "message", "--dry-run"], 3, read);
+    assert_says(&fixture, &["switch", "message"], 3, read);
+    assert_says(&fixture, &["show"], 0, &["capture     wal", "of the log for it", "behind"]);
     relay.stop_well().await;
 }

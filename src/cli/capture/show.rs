@@ -9,6 +9,8 @@ use super::Place;
 use crate::capture::mode::{Mode, read_state};
 use crate::capture::slot::{Gap, Slot};
 use crate::cli::adopt::{self, ShownAdopted};
+use crate::cli::status::show_age;
+use crate::config::units::show_bytes;
 use crate::error::Result;
 use crate::lease::live_instances;
 use crate::postgres::classify;
@@ -33,11 +35,19 @@ struct ShownSlot {
     name: String,
     state: &'static str,
     reader_pid: Option<i32>,
-    retained_bytes: Option<i64>,
+    /// What the server keeps of its log for it.
+    retained_bytes: Option<u64>,
+    /// What may be written until it is lost; none where there is no limit.
+    safe_bytes: Option<u64>,
+    /// What was written since the place that is confirmed.
+    behind_bytes: Option<u64>,
+    /// Since nobody reads it; only PostgreSQL 17 and later know.
+    inactive_seconds: Option<f64>,
     confirmed_lsn: Option<String>,
     delivered_lsn: Option<String>,
     /// Why it cannot be used as it is.
     gap: Option<&'static str>,
+    remedy: Option<String>,
 }
 
 pub(super) async fn look(place: &Place) -> Result<Shown> {
@@ -68,20 +78,34 @@ async fn show_slot(place: &Place, mode: Mode) -> Result<ShownSlot> {
         state: "missing",
         reader_pid: None,
         retained_bytes: None,
+        safe_bytes: None,
+        behind_bytes: None,
+        inactive_seconds: None,
         confirmed_lsn: None,
         delivered_lsn: state.delivered.map(|lsn| lsn.to_string()),
         gap,
+        remedy: None,
     };
     match keeper.look().await? {
         Slot::Missing => {}
-        Slot::Foreign => shown.state = "foreign",
+        Slot::Foreign => {
+            shown.state = "foreign";
+            shown.gap = Some(Gap::Foreign.words());
+            shown.remedy = keeper.foreign().remedy().map(str::to_owned);
+            return Ok(shown);
+        }
         Slot::Lost => shown.state = "lost",
-        Slot::Ready { confirmed, reader, retained_bytes } => {
+        Slot::Ready { confirmed, reader, .. } => {
             shown.state = if reader.is_some() { "read" } else { "waiting" };
             shown.reader_pid = reader;
-            shown.retained_bytes = Some(retained_bytes);
             shown.confirmed_lsn = Some(confirmed.to_string());
         }
+    }
+    if let Some(sight) = keeper.sight().await? {
+        shown.retained_bytes = Some(sight.retained_bytes);
+        shown.safe_bytes = sight.safe_bytes;
+        shown.behind_bytes = Some(sight.behind_bytes);
+        shown.inactive_seconds = sight.inactive_seconds;
     }
     Ok(shown)
 }
@@ -100,10 +124,12 @@ impl Shown {
         )];
         if let Some(slot) = &self.slot {
             let reader = slot.reader_pid.map_or(String::new(), |pid| format!(" by backend {pid}"));
-            let kept = slot.retained_bytes.map_or(String::new(), |bytes| {
-                format!("; the server keeps {:.1} MB of the log for it", bytes as f64 / 1e6)
-            });
-            lines.push(format!("slot        {}: {}{reader}{kept}", slot.name, slot.state));
+            lines.push(format!(
+                "slot        {}: {}{reader}{}",
+                slot.name,
+                slot.state,
+                slot.figures()
+            ));
             let place = |lsn: &Option<String>| lsn.clone().unwrap_or_else(|| "nowhere".to_owned());
             lines.push(format!(
                 "place       published up to {}, confirmed up to {}",
@@ -113,8 +139,24 @@ impl Shown {
             if let Some(gap) = slot.gap {
                 lines.push(format!("gap         {gap}"));
             }
+            if let Some(remedy) = &slot.remedy {
+                lines.push(format!("            fix: {remedy}"));
+            }
         }
         lines.extend(self.adopted.iter().map(ShownAdopted::text));
         lines.join("\n")
+    }
+}
+
+impl ShownSlot {
+    fn figures(&self) -> String {
+        let parts = [
+            self.inactive_seconds.map(|age| format!("read by nobody for {}", show_age(Some(age)))),
+            self.retained_bytes
+                .map(|bytes| format!("the server keeps {} of the log for it", show_bytes(bytes))),
+            self.behind_bytes.map(|bytes| format!("{} behind", show_bytes(bytes))),
+            self.safe_bytes.map(|bytes| format!("lost after {} more", show_bytes(bytes))),
+        ];
+        parts.into_iter().flatten().map(|part| format!("; {part}")).collect()
     }
 }

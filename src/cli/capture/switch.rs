@@ -40,6 +40,14 @@ pub(super) async fn switch(place: &mut Place, arguments: &SwitchArguments) -> Re
         let readers = if to == Mode::Message { Readers::All } else { Readers::Instances };
         check_needs(keeper, readers).await?;
     }
+    if to == Mode::Message
+        && let Some(keeper) = &keeper
+        && let Slot::Ready { reader: Some(pid), .. } = keeper.look().await?
+    {
+        let cause = format!("backend {pid} reads rows by the slot that messages need");
+        return Err(Error::new(ErrorKind::Config, cause)
+            .with_remedy("run `postrider capture switch poll` first"));
+    }
     if arguments.dry_run {
         output::answer(&format!("can be switched from {} to {}", from.name(), to.name()))?;
         return Ok(ExitCode::SUCCESS);
