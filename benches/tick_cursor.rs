@@ -13,10 +13,11 @@ use postrider::tick::{Observation, Probe, Tick};
 
 const OPEN: [u64; 2] = [10, 200];
 
-/// Listed: every second id of `first..last`; running unlisted: ten ids from `xmax` on.
+/// Listed: every second id of `first..last`, the odd ones, so that a tick sees the one before, whose id is
+/// even; running unlisted: ten ids from `xmax` on.
 fn observe(first: u64, last: u64, floor: i64) -> Observation {
-    let listed = (first..last).step_by(2).collect();
-    let snapshot = Snapshot::new(first, last, listed).expect("well-formed");
+    let listed = (first + 1..last).step_by(2).collect();
+    let snapshot = Snapshot::new(first + 1, last, listed).expect("well-formed");
     Observation { floor, snapshot, next: last + 10, ceiling: floor + 100 }
 }
 

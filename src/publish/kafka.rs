@@ -9,8 +9,9 @@
 //! is dropped, what it still holds is purged, and the shard goes back to its saved cursor. What was
 //! learnt stays in [`Lessons`].
 //!
-//! A topic's trouble is one that a broker tells of: it is not there, has no leader, may not be written
-//! to. Without a broker's answer it is Kafka that is away; then everything waits and nothing is refused.
+//! A topic's trouble is one that a broker tells of: it is not there, has no leader, has too few copies,
+//! may not be written to. Without a broker's answer it is Kafka that is away; then everything waits and
+//! nothing is refused.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -98,26 +98,29 @@ impl Relay {
         })
     }
 
-    /// Waits for its turn; false when the session is to end before.
+    /// Waits for its turn; false when the session is to end before. It has no lease that would end a
+    /// session that gets no answer.
     async fn become_reader(&self, opened: &Opened, mode: Mode) -> Result<bool> {
         let (mut stop, mut said) = (self.stop.clone(), false);
+        let patience = Duration::from_secs(self.config.lease_seconds.into());
         loop {
-            if try_lock(&opened.control).await? {
-                return Ok(true);
-            }
-            if !std::mem::replace(&mut said, true) {
-                tracing::info!("another instance reads the log; standing by");
-            }
-            let silence = Duration::from_secs(self.config.lease_seconds.into());
-            if unlock_the_silent(&opened.control, silence).await? {
-                tracing::warn!("the instance that read the log is silent; its session was ended");
+            let looked = tokio::select! {
+                looked = tokio::time::timeout(patience, look_for_turn(opened, mode, patience)) => {
+                    looked.map_err(|_| no_answer(patience))??
+                }
+                _ = stop.changed() => return Ok(false),
+            };
+            match looked {
+                Looked::Reader => return Ok(true),
+                Looked::OtherMode => return Ok(false),
+                Looked::StandsBy if std::mem::replace(&mut said, true) => {}
+                Looked::StandsBy => {
+                    tracing::info!("another instance reads the log; standing by");
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(STAND_BY_INTERVAL) => {}
                 _ = stop.changed() => return Ok(false),
-            }
-            if read_state(&opened.control).await?.mode != mode {
-                return Ok(false);
             }
         }
     }
@@ -201,6 +204,38 @@ impl Relay {
         });
         Ok(Ticks { ticks, nudge })
     }
+}
+
+/// What an instance finds that would read the log.
+enum Looked {
+    /// It is the reader from here on.
+    Reader,
+    /// Another one is.
+    StandsBy,
+    /// Events are read in another way.
+    OtherMode,
+}
+
+async fn look_for_turn(opened: &Opened, mode: Mode, silence: Duration) -> Result<Looked> {
+    if read_state(&opened.control).await?.mode != mode {
+        return Ok(Looked::OtherMode);
+    }
+    if try_lock(&opened.control).await? {
+        return Ok(Looked::Reader);
+    }
+    if unlock_the_silent(&opened.control, silence).await? {
+        tracing::warn!("the instance that read the log is silent; its session was ended");
+    }
+    Ok(Looked::StandsBy)
+}
+
+fn no_answer(patience: Duration) -> Error {
+    let seconds = patience.as_secs();
+    Error::new(
+        ErrorKind::PostgresUnavailable,
+        format!("PostgreSQL gave no answer within {seconds} s while standing by"),
+    )
+    .with_remedy("check the network and the server's load")
 }
 
 /// The ticks of this session.

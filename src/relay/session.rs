@@ -77,7 +77,10 @@ impl Relay {
         agree(&mut opened, &self.config.database, self.config.capture, *started).await?;
         match opened.state.mode {
             Mode::Poll => self.claim_session(opened, producer, None, started).await,
-            Mode::Wal | Mode::Message => self.log_session(opened, producer, started).await,
+            Mode::Wal | Mode::Message => {
+                // Healing is in it, too: too large to lie in this one.
+                Box::pin(self.log_session(opened, producer, started)).await
+            }
         }
     }
 

@@ -28,7 +28,7 @@ async fn legacy_outbox(fixture: &Fixture) -> Client {
         "create schema legacy;
          create table legacy.outbox (n bigserial primary key, id uuid not null,
             aggregatetype text not null, aggregateid varchar(64) not null, type text not null,
-            payload jsonb, published boolean not null default false);
+            payload jsonb, headers jsonb, published boolean not null default false);
          insert into legacy.outbox (id, aggregatetype, aggregateid, type, published)
             select gen_random_uuid(), 'order', 'published before', 'Old', true
             from generate_series(1, 50);

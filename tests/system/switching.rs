@@ -1,6 +1,6 @@
 //! From one way of reading to another and back in full flight, and out of every gap before a slot.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
@@ -90,14 +90,14 @@ async fn kills_in_the_middle_of_switches_lose_nothing() {
 async fn break_slot(client: &Client, how: &str) {
     let all = "select pg_terminate_backend(active_pid) from pg_replication_slots
         where database = current_database() and active";
-    for _ in 0..200 {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
         client.query(all, &[]).await.expect("the reader's backend can be ended");
-        if client.batch_execute(how).await.is_ok() {
-            return;
-        }
+        let Err(error) = client.batch_execute(how).await else { return };
+        let cause = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
+        assert!(Instant::now() < deadline, "the slot could not be broken by {how}: {cause}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("the slot could not be broken: {how}");
 }
 
 const DROP: &str = "select pg_drop_replication_slot(slot_name) from postrider.capture_slot";
@@ -186,4 +186,12 @@ async fn rows_and_messages_are_not_mixed_up() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     relay.stop_well().await;
     switch(&fixture, &["poll"]);
+    assert_eq!(slots(&client).await, 0, "nobody reads it any more");
+    let relay = RelayProcess::start(&fixture, &["--capture", "message"]);
+    relay.wait_until_it_says("reading the log").await;
+    relay.stop_well().await;
+    let relay = RelayProcess::start(&fixture, &["--capture", "poll"]);
+    relay.wait_until_it_says("is not read any more was dropped").await;
+    relay.stop_well().await;
+    assert_eq!(slots(&client).await, 0, "nobody reads it any more");
 }

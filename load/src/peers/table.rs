@@ -49,11 +49,14 @@ pub(super) fn markdown(standings: &[Standing], limits: &[Vec<Limit>]) -> Result<
         let range = Range::of(named(limit.name)).context("no limit was measured")?;
         let beside = standings.iter().find(|standing| standing.name == limit.beside);
         let bounded = beside.and_then(rate).context("nobody was measured beside a limit")?.median;
-        let whose = if limit.beside == first.name { "" } else { limit.beside };
+        let whose = match limit.beside {
+            beside if beside == first.name => String::new(),
+            beside => format!("({beside}) "),
+        };
         let (runs, ratio) = (named(limit.name).count(), bounded / range.median);
         let (name, shown) = (limit.name, range.show(0));
         text.push_str(&format!(
-            "| {name} | {runs} | {shown} | {whose} {ratio:.2} × | – | – | – | – |\n"
+            "| {name} | {runs} | {shown} | {whose}{ratio:.2} × | – | – | – | – |\n"
         ));
     }
     Ok(text)

@@ -73,6 +73,8 @@ pub(super) struct Table {
     pub(super) landed: VecDeque<(u64, Lsn)>,
     pub(super) near: u64,
     pub(super) adopted: AdoptedCourse,
+    /// The last tick that was handed on.
+    handed: Option<u64>,
     nudge: Arc<Notify>,
     is_asked: bool,
 }
@@ -92,6 +94,7 @@ impl Table {
             landed: VecDeque::new(),
             near: latest.unwrap_or_default(),
             adopted,
+            handed: None,
             nudge,
             is_asked: false,
         }
@@ -125,6 +128,24 @@ impl Table {
         }
     }
 
+    /// Whether a tick that came in the stream is of our own ticker, which tells of it at about the same
+    /// time. A later one of its own tells that it is not.
+    pub(super) async fn is_own(&mut self, tick: u64) -> bool {
+        loop {
+            let told = self.waiting.back().map(|tick| tick.next).max(self.handed);
+            if told >= Some(tick) {
+                return self.handed == Some(tick)
+                    || self.waiting.iter().any(|one| one.next == tick);
+            }
+            // An outbox at rest does not tick by itself.
+            self.nudge.notify_one();
+            match self.ticks.recv().await {
+                Some(tick) => self.waiting.push_back(tick),
+                None => return false,
+            }
+        }
+    }
+
     /// The next tick whose page is done and which is known. Ticks of a session before this one are in
     /// the stream, too; nobody tells of them again.
     pub(super) fn next_landing(&mut self) -> Option<Landing> {
@@ -138,6 +159,7 @@ impl Table {
             if tick.next == number {
                 let cursor = Some(self.streamed.cursor_at(tick));
                 self.waiting.pop_front();
+                self.handed = Some(number);
                 return Some(Landing { place, cursor });
             }
         }

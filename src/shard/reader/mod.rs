@@ -191,7 +191,7 @@ impl Reader {
         if self.copy().await? == Copied::Not {
             return Ok(());
         }
-        while !self.is_over() {
+        while !self.is_over().await {
             match self.capture.next_buffered()? {
                 Some(item) => self.take(item).await?,
                 None => self.wait().await?,
@@ -213,12 +213,16 @@ impl Reader {
         if self.parking.wants_quiet() && !self.transaction.is_open {
             self.retry().await?;
         }
+        // A stream that never pauses is confirmed all the same.
+        if self.feedback_at <= Instant::now() {
+            self.feed_back().await?;
+        }
         Ok(())
     }
 
-    /// After the word to stop: at once where there are no ticks, else at the next one, so that a
-    /// poller can go on exactly here.
-    fn is_over(&mut self) -> bool {
+    /// After the word to stop: at once where there are no ticks, else at the next one of our own ticker,
+    /// so that a poller can go on exactly here. Others that poll already tick, too.
+    async fn is_over(&mut self) -> bool {
         if !self.is_ending {
             return false;
         }
@@ -226,7 +230,9 @@ impl Reader {
             None => !self.transaction.is_open,
             Some(table) => {
                 table.ask_for_tick();
-                !self.transaction.is_open && self.transaction.is_tick
+                !self.transaction.is_open
+                    && self.transaction.is_tick
+                    && table.is_own(table.near).await
             }
         }
     }
@@ -370,7 +376,7 @@ impl Reader {
     async fn wait(&mut self) -> Result<()> {
         self.settle().await?;
         self.look_around().await?;
-        if self.is_over() {
+        if self.is_over().await {
             return Ok(());
         }
         let now = Instant::now();
@@ -379,9 +385,6 @@ impl Reader {
             if !self.transaction.is_open && self.table.is_none() {
                 self.end_page(None).await?;
             }
-        }
-        if self.feedback_at <= now {
-            self.feed_back().await?;
         }
         let (send_at, look_at) = (self.send_at, self.parking.next_look());
         let item = tokio::select! {

@@ -8,7 +8,8 @@ use super::{ALL, LOG, Trial, outlets, start_relay};
 use crate::faults::network::FAULTS;
 use crate::support::servers::servers;
 use crate::support::{
-    Capture, Fixture, History, Load, Proxy, RelayProcess, Traffic, start_kafka, start_postgres,
+    Capture, Fixture, History, Load, Mode, Proxy, RelayProcess, Traffic, start_kafka,
+    start_postgres,
 };
 
 /// Faults and not the processor shall be what counts, where several outboxes are at work.
@@ -174,5 +175,26 @@ async fn freeze_a_reader(capture: Capture) {
     frozen.wait_until_it_says("standing by").await;
     traffic.commits_more(100).await;
     let verdict = traffic.finish([next, frozen], &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+}
+
+/// Nobody hangs up, and it has no lease that could run out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_stands_by_without_an_answer_asks_anew() {
+    let fixture = Fixture::new("log_half_open").await.captured_by(Capture::Wal);
+    let history = History::default();
+    let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
+    let reader = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    reader.wait_until_it_says("reading the log").await;
+    let proxy = Proxy::before(servers().postgres.port());
+    let waiting = RelayProcess::start(&fixture.through(&proxy), &[]);
+    waiting.wait_until_it_says("standing by").await;
+    proxy.set(Mode::HalfOpen);
+    // It has asked by then.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    proxy.set(Mode::Pass);
+    reader.kill();
+    waiting.wait_until_it_says("reading the log").await;
+    let verdict = traffic.finish([waiting], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }

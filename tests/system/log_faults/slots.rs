@@ -158,7 +158,7 @@ async fn a_slot_that_was_moved_while_nobody_read_is_healed() {
 /// The server ends the stream when it comes to a row for which there was no publication.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_publication_that_is_dropped_under_the_stream_is_made_anew() {
-    let fixture = Fixture::new("log_unpublished").await.captured_by(Capture::Wal);
+    let fixture = Fixture::new("log_publication_dropped").await.captured_by(Capture::Wal);
     let relay = start_relay(&fixture, fixture.capture).await;
     let trial = Trial::begin((fixture, relay), Load { writers: 2, ..Load::FULL }).await;
     let client = trial.fixture.client().await;
