@@ -30,7 +30,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("socket.nagle.disable", "true"),
     ("reconnect.backoff.max.ms", "2000"),
     ("retry.backoff.ms", "50"),
-    ("topic.metadata.refresh.interval.ms", "60000"),
+    // How long a change of leaders or partitions may stay unseen while nothing fails.
+    ("topic.metadata.refresh.interval.ms", "10000"),
     ("log.connection.close", "false"),
 ];
 

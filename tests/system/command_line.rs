@@ -207,7 +207,7 @@ pub(crate) async fn check_names_what_a_role_lacks(url: &str, brokers: &str) {
     execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
     let remedy = "grant update on postrider.capture";
     assert_check(&limited, brokers, 4, &["may not update postrider.capture", remedy]);
-    let rights = "update on postrider.capture, postrider.capture_slot";
+    let rights = "update on postrider.capture, postrider.capture_slot, postrider.adopted";
     execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
     execute(&admin, &format!("revoke select on sequence public.outbox_seq_seq from \"{role}\""))
         .await;

@@ -160,7 +160,7 @@ pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
     let make = format!("create role {role} login password 'right'");
     client.batch_execute(&make).await.unwrap();
     let plain = refusal(&crate::connection::with_user(url, &role, "right")).await;
-    assert_says(&plain, ErrorKind::PostgresRefused, "42501", "sql/roles.sql");
+    assert_says(&plain, ErrorKind::PostgresRefused, "42501", "alter role … replication");
     client.batch_execute(&format!("alter role {role} replication")).await.unwrap();
     drop(walsender(&crate::connection::with_user(url, &role, "right")).await);
     client.batch_execute(&format!("drop role {role}")).await.unwrap();

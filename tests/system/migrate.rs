@@ -210,7 +210,7 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
     let back = "drop view postrider.events;
                 drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
-                    postrider.capture, postrider.capture_slot;
+                    postrider.capture, postrider.capture_slot, postrider.adopted;
                 delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
     let status = migrate::status(client).await.unwrap();

@@ -26,7 +26,9 @@ pub(crate) fn servers() -> &'static Servers {
     SERVERS.get_or_init(|| {
         std::thread::scope(|scope| {
             let kafka = scope.spawn(|| start_proxied_kafka(KafkaOptions::default()));
-            let postgres = start_postgres(&[]);
+            // Many a test leaves its slot to the end of the server.
+            let slots = [("max_replication_slots", "300"), ("max_wal_senders", "100")];
+            let postgres = start_postgres(&slots);
             let (kafka, kafka_proxy) = kafka.join().expect("Kafka starts");
             Servers { postgres, kafka, kafka_proxy }
         })
