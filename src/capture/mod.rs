@@ -12,6 +12,7 @@ pub mod mode;
 pub mod needs;
 pub mod pgoutput;
 pub mod poll;
+mod publication;
 pub mod slot;
 pub mod ticker;
 pub mod wal;

@@ -15,6 +15,7 @@ use tokio_postgres::types::ToSql;
 
 use super::adoption::{SlotSession, adopted_tables};
 use super::mode::{CaptureState, KnownSlot, Mode, read_state};
+use super::publication::ADOPTED_PUBLICATION;
 use crate::adopted::Adopted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
@@ -32,13 +33,6 @@ const LOOK: &str = include_str!("../../sql/queries/slot_look.sql");
 const DROP: &str = include_str!("../../sql/queries/slot_drop.sql");
 const WATCH: &str = include_str!("../../sql/queries/slot_watch.sql");
 const FREE: &str = include_str!("../../sql/queries/slot_free.sql");
-const PUBLICATION_LOOK: &str = include_str!("../../sql/queries/publication_look.sql");
-const PUBLICATION_MAKE: &str = include_str!("../../sql/queries/publication_make.sql");
-const PUBLICATION_MAKE_EMPTY: &str = include_str!("../../sql/queries/publication_make_empty.sql");
-const ADOPTED_LOOK: &str = include_str!("../../sql/queries/adopted_publication_look.sql");
-const ADOPTED_MAKE: &str = include_str!("../../sql/queries/adopted_publication.sql");
-/// The publication of adopted tables.
-const ADOPTED_PUBLICATION: &str = "postrider_adopted";
 
 /// Slots that follow a failover, and the list of options in parentheses.
 const FAILOVER_VERSION: i32 = 170_000;
@@ -85,13 +79,13 @@ pub struct SlotSight {
 /// The session that looks after the slot.
 #[derive(Debug)]
 pub struct SlotKeeper {
-    connection: Connection,
+    pub(super) connection: Connection,
     database: DatabaseConfig,
-    outbox: OutboxName,
-    mode: Mode,
+    pub(super) outbox: OutboxName,
+    pub(super) mode: Mode,
     name: String,
     server_version: i32,
-    adopted: Vec<Adopted>,
+    pub(super) adopted: Vec<Adopted>,
 }
 
 impl SlotKeeper {
@@ -180,46 +174,6 @@ impl SlotKeeper {
     /// As [`read_state`].
     pub async fn state(&self) -> Result<CaptureState> {
         read_state(&self.connection).await
-    }
-
-    /// What the publication is now; none when it is missing or does not bring all of the outbox.
-    ///
-    /// # Errors
-    /// When the connection fails.
-    pub async fn publication(&self) -> Result<Option<String>> {
-        let publication = self.mode.publication();
-        let parameters: [&(dyn ToSql + Sync); 2] = [&publication, &self.outbox.quoted()];
-        let row = self.connection.client().query_opt(PUBLICATION_LOOK, &parameters).await;
-        let row = row.map_err(|cause| classify("look at the publication", cause))?;
-        let is_whole =
-            |row: &tokio_postgres::Row| self.mode == Mode::Message || row.get("is_whole");
-        let Some(own) = row.filter(is_whole).map(|row| row.get::<_, String>("fingerprint")) else {
-            return Ok(None);
-        };
-        Ok(match self.adopted_publication().await? {
-            Some((adopted, tables)) if self.brings_adopted(&tables) => {
-                Some(format!("{own}; {adopted}"))
-            }
-            None if self.adopted.is_empty() => Some(own),
-            Some(_) | None => None,
-        })
-    }
-
-    /// What the publication of the adopted tables is, and which it brings.
-    async fn adopted_publication(&self) -> Result<Option<(String, Vec<String>)>> {
-        let row = self.connection.client().query_opt(ADOPTED_LOOK, &[&ADOPTED_PUBLICATION]).await;
-        let row =
-            row.map_err(|cause| classify("look at the publication of adopted tables", cause))?;
-        let row = row.filter(|row| row.get("is_whole"));
-        Ok(row.map(|row| (row.get("fingerprint"), row.get("tables"))))
-    }
-
-    fn brings_adopted(&self, tables: &[String]) -> bool {
-        let plain = |name: &str| name.replace('"', "");
-        let brings = |adopted: &Adopted| {
-            tables.iter().any(|table| plain(table) == plain(&adopted.name.quoted()))
-        };
-        self.mode == Mode::Message || self.adopted.iter().all(brings)
     }
 
     /// Whether the publication is the one with which the slot was made. Messages pass through any.
@@ -313,32 +267,6 @@ impl SlotKeeper {
         Ok((known, session))
     }
 
-    /// Makes the publication, where it is not there as it should be; gives its fingerprint.
-    ///
-    /// # Errors
-    /// When rights are missing, or the connection fails.
-    pub async fn make_publication(&self) -> Result<String> {
-        if let Some(publication) = self.publication().await? {
-            return Ok(publication);
-        }
-        let name = self.mode.publication();
-        let made = self.connection.client().batch_execute(&self.publication_statements()).await;
-        made.map_err(|cause| {
-            let refused = classify("make the publication", cause);
-            Error::new(refused.kind(), refused.message().to_owned()).with_remedy(format!(
-                "run `postrider capture switch {}` as the owner of the outbox",
-                self.mode.name()
-            ))
-        })?;
-        self.publication().await?.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Schema,
-                format!("the publication {name} does not bring the outbox"),
-            )
-            .with_remedy(format!("drop it: drop publication {name}"))
-        })
-    }
-
     /// Whether this session may be used on.
     pub fn is_connected(&self) -> bool {
         !self.connection.client().is_closed()
@@ -350,25 +278,6 @@ impl SlotKeeper {
     /// When it does not.
     pub async fn knock(&self) -> Result<()> {
         connect_walsender(&self.database, "slot").await.map(|_| ())
-    }
-
-    fn publication_statements(&self) -> String {
-        let name = self.mode.publication();
-        let make = match self.mode {
-            Mode::Message => PUBLICATION_MAKE_EMPTY,
-            Mode::Poll | Mode::Wal => PUBLICATION_MAKE,
-        };
-        let make = make.replace("{publication}", name).replace("{outbox}", &self.outbox.quoted());
-        let drop = "drop publication if exists";
-        let own = format!("{drop} {name};\n{make}");
-        if self.adopted.is_empty() || self.mode == Mode::Message {
-            return own;
-        }
-        let tables: Vec<String> = self.adopted.iter().map(|table| table.name.quoted()).collect();
-        let adopted = ADOPTED_MAKE
-            .replace("{publication}", ADOPTED_PUBLICATION)
-            .replace("{tables}", &tables.join(", "));
-        format!("{own};\n{drop} {ADOPTED_PUBLICATION};\n{adopted}")
     }
 
     /// Makes the slot, and says what had committed where it begins. The session's transaction is open.

@@ -202,9 +202,10 @@ impl Decoder {
                 self.learn(&relation)?;
                 LogItem::Other
             }
-            Message::Insert { relation, row } => match self.leaves.get(&relation).cloned() {
+            Message::Insert { relation, row } => match self.leaves.get(&relation) {
                 Some(Some(TableLeaf::Own(leaf))) => LogItem::Event(leaf.read(&row)?),
                 Some(Some(TableLeaf::Adopted(leaf))) => {
+                    let leaf = Arc::clone(leaf);
                     let (place, committed_at) = (self.place(start), self.committed_at.0);
                     let row = leaf.read(&row, place, committed_at)?;
                     LogItem::Event(LoggedEvent::Adopted(row))
