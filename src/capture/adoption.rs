@@ -18,7 +18,7 @@ use crate::adopted::{Adopted, ColumnMap, Form, Mapping, Origin, Part, TableColum
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::OwnedEvent;
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, Lsn, PgSnapshot, Walsender, classify};
+use crate::postgres::{Connection, Lsn, PgSnapshot, Walsender, classify, fill, without_head};
 use crate::snapshot::Snapshot;
 
 const READ: &str = include_str!("../../sql/queries/adopted_read.sql");
@@ -129,26 +129,12 @@ impl AdoptionStore {
 pub fn unpublished(adopted: &Adopted, near: &str) -> String {
     match (&adopted.passed, &adopted.pending) {
         (Some(passed), _) => {
-            fill(ROWS, &[("{near}", near), ("{near}", near), ("{passed}", &format!("'{passed}'"))])
+            let rows = without_head(ROWS);
+            fill(rows, &[("{near}", near), ("{near}", near), ("{passed}", &format!("'{passed}'"))])
         }
         (None, Some(pending)) => pending.clone(),
         (None, None) => "true".to_owned(),
     }
-}
-
-/// SQL without its head, each place filled once, from left to right: no value is looked into for places.
-pub fn fill(sql: &str, places: &[(&str, &str)]) -> String {
-    let body: Vec<&str> = sql.lines().filter(|line| !line.starts_with("--")).collect();
-    let body = body.join("\n");
-    let (mut filled, mut left) = (String::new(), body.as_str());
-    for (place, value) in places {
-        let (before, after) =
-            left.split_once(place).expect("our own SQL names its places in this order");
-        filled.push_str(before);
-        filled.push_str(value);
-        left = after;
-    }
-    filled + left
 }
 
 /// The session that made a slot, in the transaction whose snapshot is the slot's.

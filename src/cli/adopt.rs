@@ -12,7 +12,7 @@ use tokio_postgres::{IsolationLevel, Transaction};
 
 use super::{block_on, output, prepare};
 use crate::adopted::{Adopted, ColumnMap, Form, Mapping, Origin, Part, TableColumn};
-use crate::capture::adoption::{adopted_tables, fill, table_columns, unpublished};
+use crate::capture::adoption::{adopted_tables, table_columns, unpublished};
 use crate::capture::mode::{Mode, read_state};
 use crate::capture::slot::SlotKeeper;
 use crate::config;
@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lease::live_instances;
 use crate::migrate;
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, classify, connect};
+use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, classify, connect, fill};
 use crate::snapshot::Snapshot;
 
 const INSERT: &str = include_str!("../../sql/queries/adopted_insert.sql");

@@ -23,7 +23,7 @@ pub use reanchor::reanchor;
 pub use status::{MigrationStatus, Status, status};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::classify;
+use crate::postgres::{classify, fill};
 use registry::{MIGRATIONS, Migration};
 
 const BEGIN: &str = include_str!("../../sql/queries/migrate_begin.sql");
@@ -252,21 +252,6 @@ fn literal(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('\'', "''").replace('$', "\\044");
     let mark = if escaped.contains('\\') { "E" } else { "" };
     format!("{mark}'{escaped}'")
-}
-
-/// Fills each place once, from left to right, so that no value is looked into for places.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    let mut filled = String::new();
-    let mut left = template;
-    for (place, value) in values {
-        let (before, after) =
-            left.split_once(place).expect("our own SQL names its places in this order");
-        filled.push_str(before);
-        filled.push_str(value);
-        left = after;
-    }
-    filled.push_str(left);
-    filled
 }
 
 /// All migrations as one SQL text, for other migration tools; leads to the same state as [`up`].

@@ -9,6 +9,7 @@ mod config;
 mod connection_string;
 mod environment;
 mod failure;
+mod template;
 mod tls;
 mod types;
 mod walsender;
@@ -21,6 +22,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use config::DatabaseConfig;
 pub use failure::classify;
+pub use template::{fill, without_head};
 pub use types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
 pub use walsender::{Frame, LogStream, ReplyWanted, Walsender, connect_walsender};
 

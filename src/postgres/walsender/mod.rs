@@ -23,7 +23,7 @@ use tokio_postgres::fallible_iterator::FallibleIterator;
 
 pub use stream::{Frame, LogStream, ReplyWanted};
 
-use super::{DatabaseConfig, SESSION, failure, patiently};
+use super::{DatabaseConfig, SESSION, failure, patiently, without_head};
 use crate::error::Result;
 use authentication::unexpected;
 use fault::Fault;
@@ -119,15 +119,6 @@ impl Walsender {
             }
         }
     }
-}
-
-/// SQL without the comment that heads its file.
-fn without_head(sql: &str) -> &str {
-    let mut rest = sql;
-    while rest.starts_with("--") {
-        rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
-    }
-    rest
 }
 
 fn text_row(row: &DataRowBody) -> std::result::Result<TextRow, Fault> {
