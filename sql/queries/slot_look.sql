@@ -5,7 +5,6 @@
 select coalesce(plugin, '') = 'pgoutput' and coalesce(database, '') = current_database() as is_ours,
     active_pid,
     confirmed_flush_lsn,
-    coalesce(wal_status, '') = 'lost' as is_lost,
-    pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint as retained_bytes
+    coalesce(wal_status, '') = 'lost' as is_lost
 from pg_replication_slots
 where slot_name = $1

@@ -4,22 +4,31 @@
 //! its fingerprint; what is right is left alone. Must not: touch a slot. Fails: with the connection's error;
 //! when rights are missing.
 
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::mode::Mode;
 use super::slot::SlotKeeper;
-use crate::adopted::Adopted;
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::classify;
+use crate::postgres::{classify, fill};
 
 const LOOK: &str = include_str!("../../sql/queries/publication_look.sql");
 const MAKE: &str = include_str!("../../sql/queries/publication_make.sql");
 const MAKE_EMPTY: &str = include_str!("../../sql/queries/publication_make_empty.sql");
-const ADOPTED_LOOK: &str = include_str!("../../sql/queries/adopted_publication_look.sql");
-const ADOPTED_MAKE: &str = include_str!("../../sql/queries/adopted_publication.sql");
 /// The publication of adopted tables.
 pub(super) const ADOPTED_PUBLICATION: &str = "postrider_adopted";
+
+/// Under which name the rows of a partitioned table come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartitionName {
+    Own,
+    Root,
+}
+
+impl PartitionName {
+    fn is_root(self) -> bool {
+        self == Self::Root
+    }
+}
 
 /// What there is of publications, each by its fingerprint.
 struct Found {
@@ -36,48 +45,60 @@ enum FoundAdopted {
     Lacking,
 }
 
+impl Found {
+    /// All of it; none when something is missing.
+    fn fingerprint(self) -> Option<String> {
+        match self.adopted {
+            FoundAdopted::Needless => self.own,
+            FoundAdopted::Whole(adopted) => self.own.map(|own| format!("{own}; {adopted}")),
+            FoundAdopted::Lacking => None,
+        }
+    }
+}
+
 impl SlotKeeper {
     /// What the publication is now; none when it is missing or does not bring everything.
     ///
     /// # Errors
     /// When the connection fails.
     pub async fn publication(&self) -> Result<Option<String>> {
-        let Found { own, adopted } = self.find_publications().await?;
-        Ok(match adopted {
-            FoundAdopted::Needless => own,
-            FoundAdopted::Whole(adopted) => own.map(|own| format!("{own}; {adopted}")),
-            FoundAdopted::Lacking => None,
-        })
+        Ok(self.find_publications().await?.fingerprint())
     }
 
     async fn find_publications(&self) -> Result<Found> {
-        let client = self.connection.client();
-        let failed = |cause| classify("look at the publication", cause);
-        let publication = self.mode.publication();
-        let parameters: [&(dyn ToSql + Sync); 2] = [&publication, &self.outbox.quoted()];
-        let own = client.query_opt(LOOK, &parameters).await.map_err(failed)?;
-        let is_whole = |row: &Row| self.mode == Mode::Message || row.get("is_whole");
-        let adopted =
-            client.query_opt(ADOPTED_LOOK, &[&ADOPTED_PUBLICATION]).await.map_err(failed)?;
+        let own = [self.outbox().quoted()];
+        let (own, adopted) = (
+            self.look_at(self.mode().publication(), &own, PartitionName::Own).await?,
+            self.look_at(ADOPTED_PUBLICATION, &self.adopted_names(), PartitionName::Root).await?,
+        );
+        let is_messages = self.mode() == Mode::Message;
         Ok(Found {
-            own: own.filter(is_whole).map(|row| row.get("fingerprint")),
-            adopted: match adopted {
-                Some(row) if row.get("is_whole") && self.brings_adopted(&row) => {
-                    FoundAdopted::Whole(row.get("fingerprint"))
-                }
-                Some(_) | None if self.adopted.is_empty() => FoundAdopted::Needless,
-                Some(_) | None => FoundAdopted::Lacking,
+            own: own.filter(|found| is_messages || found.is_whole).map(|found| found.fingerprint),
+            adopted: match adopted.filter(|found| found.is_whole) {
+                Some(found) => FoundAdopted::Whole(found.fingerprint),
+                None if self.adopted().is_empty() => FoundAdopted::Needless,
+                None => FoundAdopted::Lacking,
             },
         })
     }
 
-    fn brings_adopted(&self, row: &Row) -> bool {
-        let tables: Vec<&str> = row.get("tables");
-        let plain = |name: &str| name.replace('"', "");
-        let brings = |adopted: &Adopted| {
-            tables.iter().any(|table| plain(table) == plain(&adopted.name.quoted()))
-        };
-        self.mode == Mode::Message || self.adopted.iter().all(brings)
+    fn adopted_names(&self) -> Vec<String> {
+        self.adopted().iter().map(|table| table.name.quoted()).collect()
+    }
+
+    async fn look_at(
+        &self,
+        name: &str,
+        tables: &[String],
+        partitions: PartitionName,
+    ) -> Result<Option<Publication>> {
+        let parameters: [&(dyn ToSql + Sync); 3] = [&name, &tables, &partitions.is_root()];
+        let row = self.connection().client().query_opt(LOOK, &parameters).await;
+        let row = row.map_err(|cause| classify("look at the publication", cause))?;
+        Ok(row.map(|row| Publication {
+            fingerprint: row.get("fingerprint"),
+            is_whole: row.get("is_whole"),
+        }))
     }
 
     /// Makes the publication, where it is not there as it should be; gives its fingerprint.
@@ -85,19 +106,20 @@ impl SlotKeeper {
     /// # Errors
     /// When rights are missing, or the connection fails.
     pub async fn make_publication(&self) -> Result<String> {
-        if let Some(publication) = self.publication().await? {
+        let found = self.find_publications().await?;
+        let statements = self.missing(&found);
+        if let Some(publication) = found.fingerprint() {
             return Ok(publication);
         }
-        let statements = self.missing(&self.find_publications().await?);
-        let made = self.connection.client().batch_execute(&statements).await;
+        let made = self.connection().client().batch_execute(&statements).await;
         made.map_err(|cause| {
             let refused = classify("make the publication", cause);
             Error::new(refused.kind(), refused.message().to_owned()).with_remedy(format!(
                 "run `postrider capture switch {}` as the owner of the outbox",
-                self.mode.name()
+                self.mode().name()
             ))
         })?;
-        let name = self.mode.publication();
+        let name = self.mode().publication();
         self.publication().await?.ok_or_else(|| {
             Error::new(
                 ErrorKind::Schema,
@@ -109,24 +131,35 @@ impl SlotKeeper {
 
     /// The statements that make what is not as it should be.
     fn missing(&self, found: &Found) -> String {
-        let anew =
-            |name: &str, make: String| format!("drop publication if exists {name};\n{make};\n");
         let mut statements = String::new();
         if found.own.is_none() {
-            let name = self.mode.publication();
-            let make = if self.mode == Mode::Message { MAKE_EMPTY } else { MAKE };
-            let make =
-                make.replace("{publication}", name).replace("{outbox}", &self.outbox.quoted());
-            statements += &anew(name, make);
+            let name = self.mode().publication();
+            statements += &match self.mode() {
+                Mode::Message => anew(name, &fill(MAKE_EMPTY, &[("{publication}", name)])),
+                Mode::Poll | Mode::Wal => of(name, &self.outbox().quoted(), PartitionName::Own),
+            };
         }
         if matches!(found.adopted, FoundAdopted::Lacking) {
-            let tables: Vec<String> =
-                self.adopted.iter().map(|table| table.name.quoted()).collect();
-            let make = ADOPTED_MAKE
-                .replace("{publication}", ADOPTED_PUBLICATION)
-                .replace("{tables}", &tables.join(", "));
-            statements += &anew(ADOPTED_PUBLICATION, make);
+            let tables = self.adopted_names().join(", ");
+            statements += &of(ADOPTED_PUBLICATION, &tables, PartitionName::Root);
         }
         statements
     }
+}
+
+/// A publication as it is there.
+struct Publication {
+    fingerprint: String,
+    is_whole: bool,
+}
+
+/// Makes a publication of tables.
+fn of(name: &str, tables: &str, partitions: PartitionName) -> String {
+    let via_root = partitions.is_root().to_string();
+    let places = [("{publication}", name), ("{tables}", tables), ("{via_root}", &via_root)];
+    anew(name, &fill(MAKE, &places))
+}
+
+fn anew(name: &str, make: &str) -> String {
+    format!("drop publication if exists {name};\n{make};\n")
 }

@@ -56,8 +56,6 @@ pub enum Slot {
         confirmed: Lsn,
         /// The backend that reads it.
         reader: Option<i32>,
-        /// What the server keeps for it, in bytes.
-        retained_bytes: i64,
     },
 }
 
@@ -79,13 +77,13 @@ pub struct SlotSight {
 /// The session that looks after the slot.
 #[derive(Debug)]
 pub struct SlotKeeper {
-    pub(super) connection: Connection,
+    connection: Connection,
     database: DatabaseConfig,
-    pub(super) outbox: OutboxName,
-    pub(super) mode: Mode,
+    outbox: OutboxName,
+    mode: Mode,
     name: String,
     server_version: i32,
-    pub(super) adopted: Vec<Adopted>,
+    adopted: Vec<Adopted>,
 }
 
 impl SlotKeeper {
@@ -124,6 +122,10 @@ impl SlotKeeper {
         self.mode
     }
 
+    pub(super) fn outbox(&self) -> &OutboxName {
+        &self.outbox
+    }
+
     /// The session that looks after it.
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
@@ -141,11 +143,7 @@ impl SlotKeeper {
             Some(row) if !row.get::<_, bool>("is_ours") => Slot::Foreign,
             Some(row) if row.get("is_lost") => Slot::Lost,
             Some(row) => match row.get::<_, Option<Lsn>>("confirmed_flush_lsn") {
-                Some(confirmed) => Slot::Ready {
-                    confirmed,
-                    reader: row.get("active_pid"),
-                    retained_bytes: row.get::<_, Option<i64>>("retained_bytes").unwrap_or(0),
-                },
+                Some(confirmed) => Slot::Ready { confirmed, reader: row.get("active_pid") },
                 None => Slot::Lost,
             },
         })
