@@ -202,6 +202,14 @@ impl CursorStore {
         self.epochs().iter().map(|(bucket, epoch)| (*bucket, *epoch)).collect()
     }
 
+    /// The epoch under which all buckets are owned, by the instance that reads the log.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] when they are not owned any more.
+    pub fn epoch_of_all(&self) -> Result<i64> {
+        self.epochs().get(&Bucket(0)).copied().ok_or_else(Error::fenced)
+    }
+
     /// The cursors of these buckets as they were saved, by rising bucket.
     ///
     /// # Errors

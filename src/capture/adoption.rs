@@ -110,6 +110,11 @@ impl AdoptionStore {
         Self { connection }
     }
 
+    /// Its session, to look at the tables.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Notes, on disk, that the rows of these transactions are published.
     ///
     /// # Errors
@@ -165,14 +170,13 @@ impl SlotSession {
     pub async fn copy(
         mut self,
         tables: &[Adopted],
-        connection: &Connection,
         store: Arc<AdoptionStore>,
     ) -> Result<AdoptedCopy> {
         let near = cell(self.session.query(NEAR).await?)?;
         let mut sources = Vec::new();
         let mut rows = 0_i64;
         for table in tables {
-            let source = CopySource::new(table, &near, connection).await?;
+            let source = CopySource::new(table, &near, store.connection()).await?;
             rows +=
                 cell(self.session.query(&source.count).await?)?.parse::<i64>().unwrap_or(i64::MAX);
             sources.push(source);

@@ -283,8 +283,9 @@ impl KafkaProducer {
         )))
     }
 
-    /// Asks until every partition has a leader, for the number of partitions and of copies; `patience` is for what the brokers answer, and begins
-    /// with their first answer: a broker that says nothing says nothing about the topic either.
+    /// Asks until every partition has a leader: how many there are, and how many copies each has at
+    /// least. `patience` is for what the brokers answer, and begins with their first answer: a broker that
+    /// says nothing says nothing about the topic either.
     fn look_up(&self, topic: &str, patience: Duration) -> Result<(NonZeroU32, usize)> {
         let begin = Instant::now();
         let mut answered = None;

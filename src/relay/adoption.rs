@@ -13,7 +13,7 @@ use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::wal::AdoptedTables;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, DatabaseConfig, connect};
+use crate::postgres::{DatabaseConfig, connect};
 use crate::shard::reader::AdoptedCourse;
 use crate::snapshot::Snapshot;
 
@@ -34,7 +34,6 @@ pub(super) fn can_copy(
 
 /// What a reader needs for adopted tables.
 pub(super) struct Adoption {
-    connection: Connection,
     pub(super) store: Arc<AdoptionStore>,
     held: Option<SlotSession>,
 }
@@ -49,9 +48,8 @@ impl Adoption {
         if keeper.adopted().is_empty() {
             return Ok(None);
         }
-        let connection = connect(database, "adopted").await?;
         let store = AdoptionStore::new(connect(database, "adopted").await?);
-        Ok(Some(Self { connection, store: Arc::new(store), held }))
+        Ok(Some(Self { store: Arc::new(store), held }))
     }
 
     /// Where the tables stand now that nobody else moves them.
@@ -60,17 +58,17 @@ impl Adoption {
         keeper: &SlotKeeper,
         state: &CaptureState,
     ) -> Result<(AdoptedCourse, AdoptedTables)> {
-        let Self { connection, store, held } = self;
-        let tables = adopted_tables(&connection).await?;
+        let Self { store, held } = self;
+        let tables = adopted_tables(store.connection()).await?;
         let names = |tables: &[Adopted]| -> Vec<OutboxName> {
             tables.iter().map(|table| table.name.clone()).collect()
         };
         if names(&tables) != names(keeper.adopted()) || !can_copy(&tables, state, &held) {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Uncopied.words()));
         }
-        let forms = forms(&connection).await?;
+        let forms = forms(store.connection()).await?;
         let copy = match held.filter(|_| !is_copied(&tables, state)) {
-            Some(held) => Some(held.copy(&tables, &connection, store).await?),
+            Some(held) => Some(held.copy(&tables, store).await?),
             None => None,
         };
         let passed =

@@ -19,7 +19,6 @@ use super::session::{Ended, Opened, Tasks};
 use super::sight::watch_slot;
 use super::steward::ShardBerth;
 use super::supervise::Kafka;
-use super::turn::{Turn, watch_mode};
 use crate::capture::adoption::{AdoptionStore, SlotSession};
 use crate::capture::change::messages_lost;
 use crate::capture::mode::{KnownSlot, Mode, read_state};
@@ -135,13 +134,7 @@ impl Relay {
         let Opened { outbox, store, latest, state, control } = opened;
         let shards = self.shard_count(&outbox)?;
         let (mut crew, mut berthed) = self.crew(&outbox, &store, 1).await?;
-        let turn = Turn {
-            mode: state.mode,
-            adopted: state.adopted,
-            stop: self.stop.clone(),
-            end: crew.end(),
-        };
-        crew.tasks.spawn(watch_mode(turn, control));
+        self.watch(&mut crew, &state, control);
         let (landed_sender, landed) = watch::channel(None);
         let (saved_sender, saved) = watch::channel(Lsn(0));
         let known = state.slot.ok_or_else(|| {
@@ -397,9 +390,7 @@ impl Saver {
         if !self.keeper.has_same_publication(&self.known).await? {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Publication.words()));
         }
-        let owned = self.store.owned();
-        let epoch = owned.iter().find(|(bucket, _)| *bucket == Bucket(0)).map(|(_, epoch)| *epoch);
-        let epoch = epoch.ok_or_else(Error::fenced)?;
+        let epoch = self.store.epoch_of_all()?;
         if let Some(cursor) = cursor {
             let passed = cursor.from().clone();
             let place = CohortCursor { cohort: Arc::clone(&self.cohort), cursor };

@@ -116,13 +116,7 @@ impl Relay {
         crew.tasks.spawn(async move { ticker.run(audience, nudged).await.map(|()| Ended::Aide) });
         let (saved, interval) = (Arc::clone(&store), self.config.save_interval);
         crew.tasks.spawn(save_regularly(saved, interval));
-        let turn = Turn {
-            mode: state.mode,
-            adopted: state.adopted,
-            stop: self.stop.clone(),
-            end: crew.end(),
-        };
-        crew.tasks.spawn(watch_mode(turn, control));
+        self.watch(&mut crew, &state, control);
         if let Some(healing) = healing {
             crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()));
         }
@@ -142,6 +136,17 @@ impl Relay {
         }
         drop(context);
         crew.work(shards).await
+    }
+
+    /// Ends the session well when the process is to stop, or the way of reading was changed.
+    pub(super) fn watch(&self, crew: &mut Crew, state: &CaptureState, control: Connection) {
+        let turn = Turn {
+            mode: state.mode,
+            adopted: state.adopted,
+            stop: self.stop.clone(),
+            end: crew.end(),
+        };
+        crew.tasks.spawn(watch_mode(turn, control));
     }
 
     /// What the publishers of a session share.

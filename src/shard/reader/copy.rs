@@ -3,11 +3,8 @@
 //! Promises: the stream goes on only when all of them are acknowledged or parked, and noted. Must not: know
 //! a table. Fails: with the first error of either side; the copy then begins anew, with a new slot.
 
-use std::time::Instant;
-
 use super::Reader;
-use crate::error::{Error, Result};
-use crate::event::Bucket;
+use crate::error::Result;
 
 /// Whether there is nothing left to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,18 +24,14 @@ impl Reader {
                 self.gather(event).await?;
             }
             self.settle().await?;
-            if *self.stop.borrow() || self.holdings.is_revoked() {
+            if self.is_told_to_end() {
                 return Ok(Copied::Not);
             }
-            if self.feedback_at <= Instant::now() {
-                self.feed_back().await?;
-            }
+            self.feed_back_when_due().await?;
         }
         self.end_page(None).await?;
         self.wait_until_landed().await?;
-        let owned = self.store.owned();
-        let epoch = owned.iter().find(|(bucket, _)| *bucket == Bucket(0)).map(|(_, epoch)| *epoch);
-        let passed = copy.finish(epoch.ok_or_else(Error::fenced)?).await?;
+        let passed = copy.finish(self.store.epoch_of_all()?).await?;
         if let Some(table) = &mut self.table {
             table.adopted.passed.iter_mut().for_each(|before| *before = passed.clone());
         }

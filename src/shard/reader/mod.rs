@@ -207,17 +207,19 @@ impl Reader {
 
     /// What is not looked at for every event.
     async fn look_around(&mut self) -> Result<()> {
-        // Others poll already: they get the buckets once everything has landed, as in any planned move.
-        self.is_ending |= *self.stop.borrow() || self.holdings.is_revoked();
+        self.is_ending |= self.is_told_to_end();
         self.look_for_requests().await?;
         if self.parking.wants_quiet() && !self.transaction.is_open {
             self.retry().await?;
         }
         // A stream that never pauses is confirmed all the same.
-        if self.feedback_at <= Instant::now() {
-            self.feed_back().await?;
-        }
-        Ok(())
+        self.feed_back_when_due().await
+    }
+
+    /// By the word to stop, or because others poll already: they get the buckets once everything has
+    /// landed, as in any planned move.
+    fn is_told_to_end(&mut self) -> bool {
+        *self.stop.borrow() || self.holdings.is_revoked()
     }
 
     /// After the word to stop: at once where there are no ticks, else at the next one of our own ticker,
@@ -411,6 +413,13 @@ impl Reader {
             Some(item) => self.take(item).await,
             None => Ok(()),
         }
+    }
+
+    async fn feed_back_when_due(&mut self) -> Result<()> {
+        if self.feedback_at <= Instant::now() {
+            self.feed_back().await?;
+        }
+        Ok(())
     }
 
     /// Tells the server how far we are. What is confirmed was saved before.
