@@ -27,11 +27,11 @@ async fn slots(client: &Client) -> i64 {
     client.query_one(count, &[]).await.expect("slots are listed").get(0)
 }
 
-/// Waits until the slot is read, or is not there any more.
+/// Waits until the slot is read, or is not there any more. A slot that is being made is in use too.
 async fn wait_for_slot(client: &Client, is_read: bool) {
     let looks =
         "select exists (select from pg_replication_slots where database = current_database()
-        and slot_name like 'postrider%' and active)";
+        and slot_name like 'postrider%' and active and confirmed_flush_lsn is not null)";
     for _ in 0..600 {
         if client.query_one(looks, &[]).await.expect("slots are listed").get::<_, bool>(0)
             == is_read
@@ -86,10 +86,11 @@ async fn kills_in_the_middle_of_switches_lose_nothing() {
     assert!(verdict.holds(), "{verdict}");
 }
 
-/// Breaks the slot in one way; the reader may hold it.
+/// Breaks the slot in one way; the reader may hold it. Who makes it is left alone: ended each time, there
+/// would be none to break.
 async fn break_slot(client: &Client, how: &str) {
     let all = "select pg_terminate_backend(active_pid) from pg_replication_slots
-        where database = current_database() and active";
+        where database = current_database() and active and confirmed_flush_lsn is not null";
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         client.query(all, &[]).await.expect("the reader's backend can be ended");
