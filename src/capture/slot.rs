@@ -20,10 +20,11 @@ use crate::adopted::Adopted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{
-    Connection, DatabaseConfig, Lsn, PgSnapshot, Walsender, classify, connect_walsender,
+    Connection, DatabaseConfig, Lsn, PgSnapshot, Walsender, classify, connect_walsender, patiently,
 };
 use crate::snapshot::Snapshot;
 
+const SERVER: &str = include_str!("../../sql/queries/slot_server.sql");
 const NAME: &str = include_str!("../../sql/queries/slot_name.sql");
 const SLOT: &str = include_str!("../../sql/queries/capture_slot.sql");
 const DELIVERED: &str = include_str!("../../sql/queries/capture_delivered.sql");
@@ -97,13 +98,13 @@ impl SlotKeeper {
         outbox: OutboxName,
         mode: Mode,
     ) -> Result<Self> {
-        let server = connection
-            .client()
-            .query_one(include_str!("../../sql/queries/slot_server.sql"), &[])
-            .await;
-        let server = server.map_err(|cause| classify("name the slot", cause))?;
+        let (server, adopted) = patiently(database, "name the slot", async {
+            let server = connection.client().query_one(SERVER, &[]).await;
+            let server = server.map_err(|cause| classify("name the slot", cause))?;
+            Ok((server, adopted_tables(&connection).await?))
+        })
+        .await?;
         let (name, server_version) = (server.get("slot_name"), server.get("server_version"));
-        let adopted = adopted_tables(&connection).await?;
         let database = database.clone();
         Ok(Self { connection, database, outbox, mode, name, server_version, adopted })
     }
