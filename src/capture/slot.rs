@@ -36,7 +36,7 @@ const WATCH: &str = include_str!("../../sql/queries/slot_watch.sql");
 const FREE: &str = include_str!("../../sql/queries/slot_free.sql");
 
 /// Slots that follow a failover, and the list of options in parentheses.
-const FAILOVER_VERSION: i32 = 170_000;
+pub(super) const FAILOVER_VERSION: i32 = 170_000;
 const OPTIONS_VERSION: i32 = 150_000;
 /// A backend that is ended lets go of the slot within a moment.
 const FREE_PATIENCE: Duration = Duration::from_secs(2);
@@ -119,8 +119,13 @@ impl SlotKeeper {
         &self.name
     }
 
-    pub(super) fn mode(&self) -> Mode {
+    /// How events are read by it.
+    pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    pub(super) fn server_version(&self) -> i32 {
+        self.server_version
     }
 
     pub(super) fn outbox(&self) -> &OutboxName {
@@ -377,7 +382,9 @@ impl Gap {
             Self::Uncovered => "what had committed before the slot began is not published yet",
             Self::Missing => "the slot is gone",
             Self::Foreign => "a replication slot of its name belongs to something else",
-            Self::Lost => "the server has thrown away what the slot needs (max_slot_wal_keep_size)",
+            Self::Lost => {
+                "the server has thrown away what the slot needs (max_slot_wal_keep_size, idle_replication_slot_timeout)"
+            }
             Self::Ahead => "the slot is ahead of what was published: advanced, or made anew",
             Self::Publication => "the publication is missing or was changed",
             Self::Uncopied => "rows of adopted tables from before the slot are not published yet",

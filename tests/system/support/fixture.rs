@@ -196,6 +196,8 @@ pub(crate) async fn try_connect(url: &str) -> Result<Client, tokio_postgres::Err
     Ok(client)
 }
 
+/// From this version on, a slot can follow a failover.
+pub(crate) const FAILOVER_VERSION: i32 = 170_000;
 /// From this version on, the server passes over rows for which there is no publication, with a warning.
 pub(crate) const NO_PUBLICATION_VERSION: i32 = 180_000;
 
