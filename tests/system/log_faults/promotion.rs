@@ -80,8 +80,12 @@ async fn messages_of_a_promoted_server_without_the_slot_are_said_to_be_lost() {
 async fn messages_go_on_by_a_slot_that_followed() {
     let mut pair = pair_of("log_followed", Capture::Message).await;
     if server_version(&pair.fixture.client().await).await < FAILOVER_VERSION {
-        // An older server knows no such slot, and none is asked for.
+        // An older server knows no such slot, and operators are told.
         let relay = start_relay(&pair.fixture, Capture::Message).await;
+        for command in [["capture", "show"].as_slice(), &["check"]] {
+            let said = said(&pair.fixture, command);
+            assert!(said.contains(BEHIND) && said.contains("use PostgreSQL 17"), "{said}");
+        }
         return relay.stop_well().await;
     }
     pair.let_slots_follow().await;
