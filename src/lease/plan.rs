@@ -76,6 +76,12 @@ impl Tier {
         unreachable!("the instance is one of the members")
     }
 
+    /// The plan of `own` where it is to have everything: it takes what is free and gives up nothing,
+    /// whoever else is alive.
+    pub fn plan_alone(&self, own: &str) -> Plan {
+        Plan { quota: self.holdings.len(), take: self.free(&self.members(own)) }
+    }
+
     /// The live instances in the order of their names, each with what it owns and its share.
     fn members(&self, own: &str) -> Vec<Member<'_>> {
         let mut owned: BTreeMap<&str, usize> =
@@ -193,6 +199,15 @@ mod tests {
         assert_eq!(all_with_a.plan("a").quota, 3, "who owns most keeps the larger share");
         let plan = all_with_a.plan("b");
         assert_eq!((plan.quota, plan.take.len()), (2, 0));
+    }
+
+    #[test]
+    fn who_is_to_have_everything_waits_for_it_and_keeps_it() {
+        let half = tier(&["a", "b"], &[Some("a"), Some("b"), None, Some("dead")]);
+        let plan = half.plan_alone("a");
+        assert_eq!((plan.quota, buckets(&plan)), (4, vec![2, 3]));
+        let plan = tier(&["a", "b"], &[Some("a"); 4]).plan_alone("a");
+        assert_eq!((plan.quota, plan.take.len()), (4, 0));
     }
 
     #[test]

@@ -139,6 +139,7 @@ impl Relay {
         let Opened { outbox, store, latest, state, control } = opened;
         let shards = self.shard_count(&outbox)?;
         let (mut crew, mut berthed) = self.crew(&outbox, &store, 1).await?;
+        crew.steward.want_all();
         self.watch(&mut crew, &state, control);
         let (landed_sender, landed) = watch::channel(None);
         let (saved_sender, saved) = watch::channel(Lsn(0));

@@ -64,6 +64,16 @@ pub(super) struct Berths {
     pub(super) moved: Arc<Notify>,
 }
 
+/// How much an instance is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    /// As much as any other.
+    Fair,
+    /// Everything. Another instance that is alive has overlooked that it is not its turn, as one does that
+    /// was stopped and goes on.
+    All,
+}
+
 /// Keeps this instance's lease and its share.
 pub(super) struct Steward {
     lease: Lease,
@@ -75,6 +85,7 @@ pub(super) struct Steward {
     /// What was taken and not released yet.
     owned: BTreeMap<Bucket, i64>,
     own: watch::Sender<OwnBuckets>,
+    share: Share,
     /// What shards are to work on.
     deal: Deal,
     /// How many buckets the log was told last.
@@ -101,9 +112,15 @@ impl Steward {
             permit,
             owned: BTreeMap::new(),
             own,
+            share: Share::Fair,
             deal,
             said: None,
         }
+    }
+
+    /// From here on it wants every bucket.
+    pub(super) fn want_all(&mut self) {
+        self.share = Share::All;
     }
 
     /// Works until something fails; after the word to stop it takes nothing more.
@@ -152,7 +169,10 @@ impl Steward {
         if lost {
             return Err(Error::fenced());
         }
-        let plan = tier.plan(&self.name);
+        let plan = match self.share {
+            Share::Fair => tier.plan(&self.name),
+            Share::All => tier.plan_alone(&self.name),
+        };
         while self.deal.len() > plan.quota && self.deal.remove_one().is_some() {}
         self.take_back(plan.quota);
         self.take(tier, &plan).await?;
