@@ -71,10 +71,11 @@ impl Relay {
     pub(super) async fn session(
         &self,
         producer: &ProducerConfig,
+        started_before: bool,
         started: &mut bool,
     ) -> Result<()> {
         let mut opened = self.open().await?;
-        agree(&mut opened, &self.config.database, self.config.capture, *started).await?;
+        agree(&mut opened, &self.config.database, self.config.capture, started_before).await?;
         match opened.state.mode {
             Mode::Poll => self.claim_session(opened, producer, None, started).await,
             Mode::Wal | Mode::Message => {
