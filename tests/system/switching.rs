@@ -1,5 +1,6 @@
 //! From one way of reading to another and back in full flight, and out of every gap before a slot.
 
+use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
@@ -140,14 +141,14 @@ async fn a_switch_waits_for_an_open_transaction_and_polling_goes_on() {
     let mut command = fixture.command();
     command.args(["capture", "switch", "wal"]).stdout(std::process::Stdio::piped());
     let mut switching = command.spawn().expect("the binary runs");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let said = BufReader::new(switching.stdout.take().expect("it is piped"));
+    let waits = "waits for older transactions: backend";
+    assert!(said.lines().any(|line| line.expect("it says UTF-8").contains(waits)));
     let drawn = fixture.drawn().await;
     fixture.wait_published_upto(drawn - 100).await;
     // Killed while it waits: the switch stands.
     switching.kill().expect("the command is ours to kill");
-    let output = switching.wait_with_output().expect("the command is ours to wait for");
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(said.contains("waits for older transactions: backend"), "{said}");
+    switching.wait().expect("the command is ours to wait for");
     open.batch_execute("commit").await.expect("the transaction ends");
     wait_for_slot(&fixture.client().await, true).await;
     assert!(switch(&fixture, &["wal"]).contains("already"));
