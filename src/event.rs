@@ -62,10 +62,37 @@ pub struct Event<'a> {
     pub created_at_micros: i64,
 }
 
+/// Where the log brings an event: the place of its transaction's commit, then its own among the events of
+/// that transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Arrival {
+    /// The place of the commit in the log, in bytes.
+    pub commit_lsn: u64,
+    /// How many events of the transaction come before it.
+    pub index: u32,
+}
+
+/// By what an event is compared with others of its aggregate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was read from a table: by its `seq`.
+    Written,
+    /// The log brought it: by its arrival.
+    Committed(Arrival),
+    /// It was set aside before, and is tried again behind those that were set aside earlier. Its arrival,
+    /// if the log had brought it.
+    Waiting(Option<Arrival>),
+}
+
 /// Something that owns the bytes of one event and lends them.
 pub trait LendEvent: Send + 'static {
     /// The event, borrowed from `self`.
     fn event(&self) -> Event<'_>;
+
+    /// By what it is compared with others.
+    fn standing(&self) -> Standing {
+        Standing::Written
+    }
 }
 
 /// An event that owns its bytes.

@@ -1,11 +1,12 @@
 //! Which events are set aside, why, and which aggregates wait behind them.
 //!
 //! Promises: as long as an aggregate is held, none of its events from the held one on is sent, so
-//! that consumers never see 2, 3, 1. Must not: know a producer, a table or a clock. Fails: never.
+//! that consumers never see 2, 3, 1. What comes after the held one is told by the order in which both were
+//! read: in the log by their arrival, else by `seq`. Must not: know a producer, a table or a clock. Fails: never.
 //!
 //! ```
-//! use postrider::event::{Event, EventId};
-//! use postrider::hold::{AggregateKey, Holds};
+//! use postrider::event::{Arrival, Event, EventId, Standing};
+//! use postrider::hold::{AggregateKey, HeldFrom, Holds};
 //!
 //! let event = |seq, aggregate_id| Event {
 //!     seq,
@@ -18,10 +19,14 @@
 //!     created_at_micros: 0,
 //! };
 //! let mut holds = Holds::default();
-//! holds.hold(AggregateKey::of(&event(5, "42")), 5);
-//! assert!(holds.covers(&event(6, "42")));
-//! assert!(!holds.covers(&event(4, "42")), "what lies before the held event does not wait");
-//! assert!(!holds.covers(&event(6, "43")), "nor does any other aggregate");
+//! holds.hold(AggregateKey::of(&event(5, "42")), HeldFrom::new(5, Standing::Written));
+//! assert!(holds.catch(&event(6, "42"), Standing::Written));
+//! assert!(!holds.catch(&event(4, "42"), Standing::Written), "what lies before does not wait");
+//! assert!(!holds.catch(&event(6, "43"), Standing::Written), "nor does any other aggregate");
+//!
+//! let at = |commit_lsn| Standing::Committed(Arrival { commit_lsn, index: 0 });
+//! holds.hold(AggregateKey::of(&event(9, "44")), HeldFrom::new(9, at(100)));
+//! assert!(holds.catch(&event(8, "44"), at(200)), "written earlier, but committed later");
 //! ```
 
 use std::fmt;
@@ -29,7 +34,7 @@ use std::str::FromStr;
 
 use hashbrown::{Equivalent, HashMap};
 
-use crate::event::Event;
+use crate::event::{Arrival, Event, Standing};
 
 /// Why an event is set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,57 +157,114 @@ impl Equivalent<AggregateKey> for BorrowedKey<'_> {
     }
 }
 
-/// An aggregate, and the `seq` of the first of its events that is set aside.
-pub type Hold = (AggregateKey, i64);
+/// From where on an aggregate is held: the first of its events that are set aside, in each order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldFrom {
+    /// The lowest `seq` of all.
+    pub seq: i64,
+    /// The lowest `seq` of those that have no arrival.
+    pub written: Option<i64>,
+    /// The first arrival of those that have one.
+    pub committed: Option<Arrival>,
+}
+
+impl HeldFrom {
+    /// From one event on.
+    pub fn new(seq: i64, standing: Standing) -> Self {
+        match standing {
+            Standing::Committed(arrival) | Standing::Waiting(Some(arrival)) => {
+                Self { seq, written: None, committed: Some(arrival) }
+            }
+            Standing::Written | Standing::Waiting(None) => {
+                Self { seq, written: Some(seq), committed: None }
+            }
+        }
+    }
+
+    /// Whether an event comes at the first one or after it. Of one that polling has set aside the log
+    /// does not know when it came: then `seq` tells.
+    fn covers(&self, seq: i64, standing: Standing) -> bool {
+        match standing {
+            Standing::Written => seq >= self.seq,
+            Standing::Committed(arrival) => {
+                self.committed.is_some_and(|first| arrival >= first)
+                    || self.written.is_some_and(|first| seq >= first)
+            }
+            Standing::Waiting(_) => true,
+        }
+    }
+
+    /// From the first of both on, in each order.
+    fn join(&mut self, other: Self) {
+        self.seq = self.seq.min(other.seq);
+        self.written = earlier(self.written, other.written);
+        self.committed = earlier(self.committed, other.committed);
+    }
+}
+
+fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// An aggregate, and from where on it is held.
+pub type Hold = (AggregateKey, HeldFrom);
 
 /// The aggregates that are held.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holds {
-    first: HashMap<AggregateKey, i64>,
+    held: HashMap<AggregateKey, HeldFrom>,
 }
 
 impl Holds {
     /// Whether none is held: all that an event costs as long as nothing is wrong.
     pub fn is_empty(&self) -> bool {
-        self.first.is_empty()
+        self.held.is_empty()
     }
 
     /// How many are held.
     pub fn len(&self) -> usize {
-        self.first.len()
+        self.held.len()
     }
 
-    /// Whether the event has to wait.
-    pub fn covers(&self, event: &Event<'_>) -> bool {
+    /// Whether the event has to wait. One that does is among those that hold its aggregate.
+    pub fn catch(&mut self, event: &Event<'_>, standing: Standing) -> bool {
         let key =
             BorrowedKey { aggregate_type: event.aggregate_type, aggregate_id: event.aggregate_id };
-        self.first.get(&key).is_some_and(|first| event.seq >= *first)
+        let Some(held) = self.held.get_mut(&key) else { return false };
+        let is_caught = held.covers(event.seq, standing);
+        if is_caught {
+            held.join(HeldFrom::new(event.seq, standing));
+        }
+        is_caught
     }
 
-    /// Holds an aggregate from this event on. One that is held from an earlier one stays so.
-    pub fn hold(&mut self, key: AggregateKey, seq: i64) {
-        self.first.entry(key).and_modify(|first| *first = seq.min(*first)).or_insert(seq);
+    /// Holds an aggregate from there on. One that is held from an earlier place stays so.
+    pub fn hold(&mut self, key: AggregateKey, from: HeldFrom) {
+        self.held.entry(key).and_modify(|held| held.join(from)).or_insert(from);
     }
 
     /// Lets an aggregate go.
     pub fn release(&mut self, key: &AggregateKey) {
-        self.first.remove(key);
+        self.held.remove(key);
     }
 }
 
 impl IntoIterator for Holds {
     type Item = Hold;
-    type IntoIter = hashbrown::hash_map::IntoIter<AggregateKey, i64>;
+    type IntoIter = hashbrown::hash_map::IntoIter<AggregateKey, HeldFrom>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.first.into_iter()
+        self.held.into_iter()
     }
 }
 
 impl FromIterator<Hold> for Holds {
     fn from_iter<I: IntoIterator<Item = Hold>>(held: I) -> Self {
         let mut holds = Self::default();
-        held.into_iter().for_each(|(key, seq)| holds.hold(key, seq));
+        held.into_iter().for_each(|(key, from)| holds.hold(key, from));
         holds
     }
 }
@@ -210,6 +272,7 @@ impl FromIterator<Hold> for Holds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::EventId;
 
     fn key(name: &str) -> AggregateKey {
         AggregateKey { aggregate_type: "t".to_owned(), aggregate_id: name.to_owned() }
@@ -223,13 +286,70 @@ mod tests {
         assert!("poison".parse::<Reason>().unwrap_err().contains("too-large, illegal-topic"));
     }
 
+    fn written(seq: i64) -> HeldFrom {
+        HeldFrom::new(seq, Standing::Written)
+    }
+
+    fn at(commit_lsn: u64, index: u32) -> Standing {
+        Standing::Committed(Arrival { commit_lsn, index })
+    }
+
+    fn catches(holds: &mut Holds, seq: i64, standing: Standing) -> bool {
+        let event = Event {
+            seq,
+            id: EventId([0; 16]),
+            aggregate_type: "t",
+            aggregate_id: "a",
+            kind: "",
+            payload: None,
+            headers: None,
+            created_at_micros: 0,
+        };
+        holds.catch(&event, standing)
+    }
+
     #[test]
     fn the_earliest_held_event_counts() {
-        let mut holds = Holds::from_iter([(key("a"), 7)]);
-        holds.hold(key("a"), 9);
-        holds.hold(key("b"), 3);
-        assert_eq!(holds, Holds::from_iter([(key("b"), 3), (key("a"), 9), (key("a"), 7)]));
+        let mut holds = Holds::from_iter([(key("a"), written(7))]);
+        holds.hold(key("a"), written(9));
+        holds.hold(key("b"), written(3));
+        let all = [(key("b"), 3), (key("a"), 9), (key("a"), 7)];
+        assert_eq!(holds, all.map(|(key, seq)| (key, written(seq))).into_iter().collect());
         holds.release(&key("a"));
         assert_eq!((holds.len(), holds.is_empty()), (1, false));
+    }
+
+    #[test]
+    fn in_the_log_the_arrival_counts_and_not_the_order_of_writing() {
+        let mut holds = Holds::from_iter([(key("a"), HeldFrom::new(5, at(100, 1)))]);
+        assert!(!catches(&mut holds, 9, at(90, 0)), "it came before");
+        assert!(!catches(&mut holds, 9, at(100, 0)), "in the same transaction, too");
+        assert!(catches(&mut holds, 5, at(100, 1)), "the first one itself");
+        assert!(catches(&mut holds, 2, at(100, 2)));
+        assert!(catches(&mut holds, 1, at(110, 0)));
+        assert!(
+            catches(&mut holds, 1, Standing::Written),
+            "polling meets those that are held, too"
+        );
+        assert!(!catches(&mut holds, 0, Standing::Written));
+    }
+
+    #[test]
+    fn between_both_ways_the_order_of_writing_counts() {
+        let mut holds = Holds::from_iter([(key("a"), written(5))]);
+        assert!(!catches(&mut holds, 4, at(100, 0)));
+        assert!(catches(&mut holds, 6, at(110, 0)));
+        assert!(catches(&mut holds, 4, at(120, 0)), "it comes after one that is held");
+        assert!(!catches(&mut holds, 3, Standing::Written));
+        assert!(catches(&mut holds, 4, Standing::Written), "it is held itself");
+    }
+
+    #[test]
+    fn what_is_tried_again_waits_for_whatever_is_held() {
+        let mut holds = Holds::from_iter([(key("a"), HeldFrom::new(5, at(100, 0)))]);
+        assert!(catches(&mut holds, 2, Standing::Waiting(None)));
+        assert!(catches(&mut holds, 3, at(90, 0)), "one of 2 is held now, without an arrival");
+        holds.release(&key("a"));
+        assert!(!catches(&mut holds, 2, Standing::Waiting(None)));
     }
 }

@@ -10,7 +10,7 @@ with gone as (
         and ($2::text is null or aggregateid = $2)
         and ($3::uuid is null or id = $3)
         and ($4::text is null or reason = $4)
-    returning seq, bucket, id, aggregatetype, aggregateid, type, reason
+    returning seq, turn, bucket, id, aggregatetype, aggregateid, type, reason
 ), touched as (
     select distinct bucket, aggregatetype, aggregateid from gone
 ), asked as (
@@ -25,9 +25,9 @@ with gone as (
             and parked.aggregateid = touched.aggregateid
             and parked.aggregatetype = touched.aggregatetype
             and parked.seq not in (select seq from gone)
-        order by parked.seq
+        order by parked.turn
         limit 1), 'follows') = 'follows'
 )
 select seq, id, aggregatetype, aggregateid, type, reason
 from gone
-order by seq
+order by turn

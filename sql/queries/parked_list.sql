@@ -16,5 +16,5 @@ where ($1::text is null or aggregatetype = $1)
     and ($2::text is null or aggregateid = $2)
     and ($3::uuid is null or id = $3)
     and ($4::text is null or reason = $4)
-order by seq
+order by turn
 limit $5

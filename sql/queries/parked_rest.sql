@@ -1,19 +1,34 @@
--- Purpose: which of some aggregates have parked events behind a piece, and the first of these. One
---          element per aggregate: $1 bucket, $2 aggregatetype, $3 aggregateid. $4 the last seq of the
---          piece.
+-- Purpose: which of some aggregates have parked events behind a piece, and from which on these hold them,
+--          as parked_holds says it. One element per aggregate: $1 bucket, $2 aggregatetype,
+--          $3 aggregateid. $4 the last turn of the piece.
 -- Locks:   access share on postrider.parked.
--- Plan:    one index lookup per aggregate.
--- Hazard:  none.
-select distinct wanted.aggregatetype, wanted.aggregateid, next.seq
+-- Plan:    per aggregate twice a range of the index, without payloads; the second time up to the first
+--          row with an arrival.
+-- Hazard:  arrivals rise with the turn; but for an event that was discarded and is read again, which
+--          nobody waits for.
+select wanted.aggregatetype, wanted.aggregateid, rest.seq, rest.written, first.commit_lsn,
+    first.commit_index
 from unnest($1::smallint[], $2::text[], $3::text[]) as wanted (bucket, aggregatetype, aggregateid)
     cross join lateral (
-        select parked.seq
+        select min(parked.seq) as seq,
+            min(parked.seq) filter (where parked.commit_lsn is null) as written
         from postrider.parked
         where parked.bucket = wanted.bucket
             and hashtextextended(parked.aggregateid, 0) = hashtextextended(wanted.aggregateid, 0)
             and parked.aggregateid = wanted.aggregateid
             and parked.aggregatetype = wanted.aggregatetype
-            and parked.seq > $4
-        order by parked.seq
+            and parked.turn > $4
+        having count(*) > 0
+    ) as rest
+    left join lateral (
+        select parked.commit_lsn, parked.commit_index
+        from postrider.parked
+        where parked.bucket = wanted.bucket
+            and hashtextextended(parked.aggregateid, 0) = hashtextextended(wanted.aggregateid, 0)
+            and parked.aggregateid = wanted.aggregateid
+            and parked.aggregatetype = wanted.aggregatetype
+            and parked.turn > $4
+            and parked.commit_lsn is not null
+        order by parked.turn
         limit 1
-    ) as next
+    ) as first on true

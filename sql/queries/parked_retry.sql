@@ -4,7 +4,7 @@
 -- Plan:    reads all parked rows, without their payloads.
 -- Hazard:  whole aggregates: what follows cannot go before what it follows.
 with chosen as materialized (
-    select bucket, aggregatetype, aggregateid, count(*) as events, min(seq) as first
+    select bucket, aggregatetype, aggregateid, count(*) as events, min(turn) as first
     from postrider.parked
     group by bucket, aggregatetype, aggregateid
     having bool_or(($1::text is null or aggregatetype = $1)

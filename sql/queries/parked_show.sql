@@ -6,4 +6,4 @@ select seq, bucket, id, aggregatetype, aggregateid, type, payload, headers, crea
     reason, detail, topic, attempts, parked_at::text, last_attempt_at::text
 from postrider.parked
 where id = $1
-order by seq
+order by turn

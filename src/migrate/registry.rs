@@ -53,6 +53,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "adopted",
         sql: include_str!("../../sql/migrations/0007_adopted.sql"),
     },
+    Migration {
+        version: 8,
+        name: "arrival",
+        sql: include_str!("../../sql/migrations/0008_arrival.sql"),
+    },
 ];
 
 impl Migration {

@@ -10,7 +10,8 @@
 //! same statement. Whoever takes a bucket waits for that lock and then sees the rows; whoever was too
 //! late finds another epoch. So the holds that an owner reads after it took a bucket are all there are.
 //!
-//! **In order.** `src/shard/parking.rs` says why a retry keeps the order.
+//! **In order.** A row's `turn` is drawn when it is written first: events are tried again in the order in
+//! which they were parked. `src/shard/parking.rs` says why that keeps the order.
 
 use hashbrown::HashSet;
 use tokio_postgres::types::ToSql;
@@ -18,10 +19,10 @@ use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent};
-use crate::hold::{AggregateKey, Hold, Holds, Reason, Refusal, SetAside};
+use crate::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
+use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside};
 use crate::outbox::Outbox;
-use crate::postgres::{Connection, Timestamp, classify};
+use crate::postgres::{Connection, Lsn, Timestamp, classify};
 
 const INSERT: &str = include_str!("../../sql/queries/parked_insert.sql");
 const ANSWER: &str = include_str!("../../sql/queries/parked_answer.sql");
@@ -66,10 +67,29 @@ pub struct Seen {
 pub struct Piece {
     /// Each request's number, and which aggregate it asks for; an aggregate may be there twice.
     pub requests: Vec<(i64, AggregateKey)>,
-    /// The first events of these aggregates, by rising `seq`.
-    pub events: Vec<OwnedEvent>,
-    /// The aggregates that have more events behind the piece, and the first of these.
+    /// The first events of these aggregates, in the order in which they were parked.
+    pub events: Vec<ParkedEvent>,
+    /// The aggregates that have more events behind the piece, and from where on these hold them.
     pub rest: Vec<Hold>,
+}
+
+/// An event as it was parked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParkedEvent {
+    /// The event.
+    pub event: OwnedEvent,
+    /// Where the log brought it; none for one that was read from a table.
+    pub arrival: Option<Arrival>,
+}
+
+impl LendEvent for ParkedEvent {
+    fn event(&self) -> Event<'_> {
+        self.event.event()
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::Waiting(self.arrival)
+    }
 }
 
 /// One session on `postrider.parked`.
@@ -142,7 +162,12 @@ impl Parked {
         let details = column(&lent, |_, refusal| refusal.detail.as_str());
         let topics = column(&lent, |_, refusal| refusal.topic.as_deref());
         let attempts = column(&lent, |_, refusal| i32::from(refusal.reason != Reason::Follows));
-        let parameters: [&(dyn ToSql + Sync); 16] = [
+        let arrivals: Vec<Option<Arrival>> = events.iter().map(arrival_of).collect();
+        let commits: Vec<Option<Lsn>> =
+            arrivals.iter().map(|arrival| arrival.map(|at| Lsn(at.commit_lsn))).collect();
+        let indexes: Vec<Option<i64>> =
+            arrivals.iter().map(|arrival| arrival.map(|at| at.index.into())).collect();
+        let parameters: [&(dyn ToSql + Sync); 18] = [
             &buckets,
             &epochs,
             &self.outbox,
@@ -159,6 +184,8 @@ impl Parked {
             &details,
             &topics,
             &attempts,
+            &commits,
+            &indexes,
         ];
         let parked = self.connection.client().query(&self.statements.insert, &parameters).await;
         let parked = parked.map_err(|cause| classify("park events", cause))?;
@@ -214,12 +241,11 @@ impl Parked {
         let limits: [&(dyn ToSql + Sync); 5] =
             [&buckets, &types, &ids, &PIECE_EVENTS, &PIECE_BYTES];
         let rows = client.query(PIECE, &limits).await.map_err(failed)?;
-        let events: Vec<OwnedEvent> = rows.iter().map(event).collect();
-        let last = events.last().map_or(i64::MIN, |event| event.seq);
+        let last: i64 = rows.last().map_or(i64::MIN, |row| row.get("turn"));
         let rest = client.query(REST, &[&buckets, &types, &ids, &last]).await.map_err(failed)?;
         Ok(Piece {
             requests: requests.iter().map(|row| (row.get("request"), key(row))).collect(),
-            events,
+            events: rows.iter().map(event).collect(),
             rest: rest.iter().map(hold).collect(),
         })
     }
@@ -249,14 +275,31 @@ fn key(row: &Row) -> AggregateKey {
     AggregateKey { aggregate_type: row.get("aggregatetype"), aggregate_id: row.get("aggregateid") }
 }
 
-fn hold(row: &Row) -> Hold {
-    (key(row), row.get("seq"))
+fn arrival_of<R: LendEvent>(event: &SetAside<R>) -> Option<Arrival> {
+    match event.row.standing() {
+        Standing::Written => None,
+        Standing::Committed(arrival) => Some(arrival),
+        Standing::Waiting(arrival) => arrival,
+    }
 }
 
-fn event(row: &Row) -> OwnedEvent {
+fn arrival(row: &Row) -> Option<Arrival> {
+    let (commit, index): (Option<Lsn>, Option<i64>) =
+        (row.get("commit_lsn"), row.get("commit_index"));
+    let index = u32::try_from(index?).expect("the table checks it");
+    Some(Arrival { commit_lsn: commit?.0, index })
+}
+
+fn hold(row: &Row) -> Hold {
+    let from =
+        HeldFrom { seq: row.get("seq"), written: row.get("written"), committed: arrival(row) };
+    (key(row), from)
+}
+
+fn event(row: &Row) -> ParkedEvent {
     let id: Uuid = row.get("id");
     let created_at: Timestamp = row.get("created_at");
-    OwnedEvent {
+    let event = OwnedEvent {
         seq: row.get("seq"),
         id: EventId(id.into_bytes()),
         aggregate_type: row.get("aggregatetype"),
@@ -265,7 +308,8 @@ fn event(row: &Row) -> OwnedEvent {
         payload: row.get("payload"),
         headers: row.get("headers"),
         created_at_micros: created_at.0,
-    }
+    };
+    ParkedEvent { event, arrival: arrival(row) }
 }
 
 fn number(bucket: Bucket) -> i16 {

@@ -79,7 +79,7 @@ impl<'a> FromSql<'a> for PgSnapshot {
 pub struct Xid8(pub u64);
 
 /// A `pg_lsn`: a place in the write-ahead log, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lsn(pub u64);
 
 impl fmt::Display for Lsn {

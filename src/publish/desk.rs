@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{InFlightBatch, Offer, Produce};
 use crate::encode::Encoder;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, LendEvent};
-use crate::hold::{AggregateKey, Hold, Holds, Refusal, SetAside};
+use crate::event::{Event, LendEvent, Standing};
+use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Refusal, SetAside};
 
 /// The set of held aggregates lies in memory. Where more than these are held, something else is wrong
 /// than a few events, and the outbox is the better place to wait.
@@ -60,7 +60,7 @@ impl<P: Produce> Desk<P> {
         self.producer.begin_batch();
         let mut set_aside = Vec::new();
         for row in rows {
-            if let Some(refusal) = self.offer(&row.event(), batch)? {
+            if let Some(refusal) = self.offer(&row.event(), row.standing(), batch)? {
                 set_aside.push(SetAside { row, refusal });
             }
         }
@@ -68,8 +68,13 @@ impl<P: Produce> Desk<P> {
     }
 
     /// Why the event is not sent, if it is not.
-    fn offer(&mut self, event: &Event<'_>, batch: &Arc<InFlightBatch>) -> Result<Option<Refusal>> {
-        if !self.holds.is_empty() && self.holds.covers(event) {
+    fn offer(
+        &mut self,
+        event: &Event<'_>,
+        standing: Standing,
+        batch: &Arc<InFlightBatch>,
+    ) -> Result<Option<Refusal>> {
+        if !self.holds.is_empty() && self.holds.catch(event, standing) {
             return Ok(Some(Refusal::follows()));
         }
         let offer = match self.encoder.encode(event) {
@@ -78,13 +83,14 @@ impl<P: Produce> Desk<P> {
         };
         match offer {
             Offer::Taken => Ok(None),
-            Offer::Refused(refusal) => self.decide(event, refusal, batch),
+            Offer::Refused(refusal) => self.decide(event, standing, refusal, batch),
         }
     }
 
     fn decide(
         &mut self,
         event: &Event<'_>,
+        standing: Standing,
         refusal: Refusal,
         batch: &Arc<InFlightBatch>,
     ) -> Result<Option<Refusal>> {
@@ -106,7 +112,7 @@ impl<P: Produce> Desk<P> {
         if self.holds.len() >= HELD_MAX {
             return Err(too_many_held(&refusal));
         }
-        self.holds.hold(AggregateKey::of(event), event.seq);
+        self.holds.hold(AggregateKey::of(event), HeldFrom::new(event.seq, standing));
         self.tell();
         Ok(Some(refusal))
     }
@@ -124,7 +130,7 @@ impl<P: Produce> Desk<P> {
     }
 
     pub(super) fn hold(&mut self, holds: Vec<Hold>) {
-        holds.into_iter().for_each(|(key, seq)| self.holds.hold(key, seq));
+        holds.into_iter().for_each(|(key, from)| self.holds.hold(key, from));
         self.tell();
     }
 

@@ -180,7 +180,7 @@ impl Bench {
         });
         self.publish(first.to_vec());
         if let Some(next) = rest.first() {
-            self.desk.hold(vec![(key, next.seq)]);
+            self.desk.hold(vec![(key, HeldFrom::new(next.seq, Standing::Written))]);
         }
     }
 

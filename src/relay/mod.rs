@@ -114,7 +114,7 @@ impl Relay {
         let mut started = false;
         while !*self.stop.borrow() {
             let mut session_started = false;
-            let ended = self.session(&producer_config, &mut session_started).await;
+            let ended = self.session(&producer_config, started, &mut session_started).await;
             self.monitor.set_working(false);
             self.monitor.set_slot(None);
             if session_started {

@@ -73,11 +73,12 @@ impl Relay {
     pub(super) async fn session(
         &self,
         producer: &ProducerConfig,
+        started_before: bool,
         started: &mut bool,
     ) -> Result<()> {
         let mut opened = self.open().await?;
         let database = &self.config.database;
-        let agreed = agree(&opened, database, self.config.capture, *started);
+        let agreed = agree(&opened, database, self.config.capture, started_before);
         opened.state = stay(&opened.control, database, Box::pin(agreed)).await?;
         match opened.state.mode {
             Mode::Poll => self.claim_session(opened, producer, None, started).await,

@@ -5,7 +5,8 @@
 
 use crate::capture::poll::ClaimedRow;
 use crate::capture::wal::LoggedEvent;
-use crate::event::{Event, LendEvent, OwnedEvent};
+use crate::event::{Event, LendEvent, Standing};
+use crate::parked::ParkedEvent;
 
 /// Rows that travel to the publishing thread in one piece, at most.
 const BATCH_ROWS: usize = 512;
@@ -19,10 +20,10 @@ const EVENT_OVERHEAD_BYTES: usize = 512;
 pub enum OutgoingRow {
     /// A row of the outbox.
     Claimed(ClaimedRow),
-    /// An event of the log.
-    Logged(LoggedEvent),
+    /// An event of the log, and by what it is compared with others.
+    Logged(LoggedEvent, Standing),
     /// A parked event that is tried again.
-    Parked(Box<OwnedEvent>),
+    Parked(Box<ParkedEvent>),
 }
 
 impl OutgoingRow {
@@ -30,16 +31,16 @@ impl OutgoingRow {
     pub(super) fn seq(&self) -> i64 {
         match self {
             Self::Claimed(row) => row.seq(),
-            Self::Logged(event) => event.seq(),
-            Self::Parked(event) => event.seq,
+            Self::Logged(event, _) => event.seq(),
+            Self::Parked(parked) => parked.event.seq,
         }
     }
 
     fn size_bytes(&self) -> usize {
         match self {
             Self::Claimed(row) => row.size_bytes(),
-            Self::Logged(event) => event.size_bytes(),
-            Self::Parked(event) => event.size_bytes(),
+            Self::Logged(event, _) => event.size_bytes(),
+            Self::Parked(parked) => parked.event.size_bytes(),
         }
     }
 }
@@ -48,8 +49,16 @@ impl LendEvent for OutgoingRow {
     fn event(&self) -> Event<'_> {
         match self {
             Self::Claimed(row) => row.event(),
-            Self::Logged(event) => event.event(),
-            Self::Parked(event) => event.event(),
+            Self::Logged(event, _) => event.event(),
+            Self::Parked(parked) => parked.event(),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        match self {
+            Self::Claimed(row) => row.standing(),
+            Self::Logged(_, standing) => *standing,
+            Self::Parked(parked) => parked.standing(),
         }
     }
 }

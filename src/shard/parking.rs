@@ -1,12 +1,16 @@
 //! What a shard does with events that were not sent, and how it tries them again.
 //!
 //! Promises: a batch counts as done only when all of its events are in Kafka or in `postrider.parked`,
-//! on disk; events of one aggregate appear first in the order of `seq`, whatever is parked, tried
-//! again or discarded, and whatever crashes in between. Must not: send, claim, or know SQL.
+//! on disk; events of one aggregate appear first in the order in which they are read, whatever is parked,
+//! tried again or discarded, and whatever crashes in between. Must not: send, claim, or know SQL.
 //! Fails: with the error of `postrider.parked`; nothing is acknowledged then.
 //!
-//! **Why the order holds.** Let *S* be the events that are in Kafka, *P* those in `postrider.parked`.
-//! Two rules are kept here.
+//! **Which order.** The log brings events by their arrival: the place of the commit, then that in the
+//! transaction. Polling brings ranges of commits, each by `seq`. Writers that take turns at an aggregate get
+//! the same order from both.
+//!
+//! **Why it holds.** Let *S* be the events that are in Kafka, *P* those in `postrider.parked`. Three rules
+//! are kept here.
 //!
 //! 1. *An event is parked only when everything that was sent before it is acknowledged.* The shard keeps
 //!    what was set aside until its batch is the oldest in flight and its other records are delivered.
@@ -14,19 +18,31 @@
 //!    it is there; and S only grows, and an event leaves P only for S (or because somebody discards it).
 //! 2. *A retry begins when nothing is in flight, and the publishing thread does everything in order.*
 //!    It is told: let these aggregates go; send their first parked events; hold those again that have
-//!    more, from the next one on. Rows that the shard claims later follow behind.
+//!    more, from the next one on. What the shard reads later follows behind.
+//! 3. *P is a queue.* An event gets its turn when it enters P, and keeps it as long as it is there. By rule 1
+//!    events enter in the order in which they are read, from the log or from the table; they leave from the
+//!    front.
 //!
-//! Thus a retry sends the first events of P, whose predecessors are all in S, in the order of `seq`. The
-//! aggregate's next event is sent either by the next piece of the retry or, when P is exhausted, by the
+//! Thus a retry sends the first events of P, whose predecessors are all in S. The aggregate's next event is sent either by the next piece of the retry or, when P is exhausted, by the
 //! claim; either way behind them on the same producer, which leaves no gaps. A retried event that
 //! cannot be sent either is held again by the publishing thread before it meets the next one.
 //!
 //! After a crash the shard begins at the saved cursor, which may lie before or behind any of these. It
-//! reads the holds first. An event below an aggregate's first parked one is sent again: a repeat, or the
-//! first appearance in its place. One at or above it is parked again, which changes nothing for those
-//! that are in P, and puts those back that were published and taken out just before: repeats, too.
+//! reads the holds first. An event that was not read before comes after all of P, in every order, and is
+//! held. One that was, and comes before P, is sent again: a repeat, in its place. One that is in P is parked
+//! again, which changes nothing.
 //!
-//! `tests/model/parking.rs` runs these steps against a model that crashes anywhere.
+//! So it must be known whether an event comes before P or not. In the log its arrival is compared with the
+//! first in P. Polling compares its `seq` with the lowest in P, and so does the log with the lowest of those
+//! that polling has parked: they have no arrival. As long as one way alone has read since P began, that is
+//! exact for the log whoever writes. Where polling comes in, it is for writers that take turns.
+//!
+//! An event that is tried again is no question: it is in P, and waits as soon as one before it is held.
+//!
+//! One that was discarded, and is read again because no cursor behind it was saved, enters anew, as the last.
+//!
+//! `tests/model/parking.rs` runs these steps against a model that crashes anywhere and reads on in either
+//! way.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

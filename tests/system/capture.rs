@@ -406,24 +406,64 @@ async fn a_server_that_does_not_write_what_the_log_needs_is_told_before() {
     relay.stop_well().await;
 }
 
-/// One slot serves one way of reading: who reads rows by it is not disturbed.
+/// One slot serves one way of reading: the reader of rows gives it up first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_do_not_take_the_slot_from_a_reader_of_rows() {
+async fn from_rows_in_the_log_to_messages_nothing_is_lost_or_sent_twice() {
     let fixture = Fixture::new("capture_reader").await;
+    create_topic(&fixture.brokers, &fixture.topic("order"), 3).await;
+    let client = fixture.client().await;
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
     relay.wait_until_it_says("reading the log").await;
-    let read = &["reads rows by the slot that messages need", "capture switch poll` first"];
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !capture(&fixture, &["show"]).1.contains(": read by backend") {
-        assert!(Instant::now() < deadline, "{}", capture(&fixture, &["show"]).1);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert_says(&fixture, &["switch", "message", "--dry-run"], 3, read);
-    assert_says(&fixture, &["switch", "message"], 3, read);
+    wait_until_read(&fixture);
+    execute(&client, EMIT).await;
+    fixture.wait_published().await;
+    assert_says(&fixture, &["switch", "message", "--dry-run"], 0, &["from wal to message"]);
     let kept = ["capture     wal", ": read by backend", "of the log for it", "behind"];
     assert_says(&fixture, &["show"], 0, &kept);
     let status = fixture.command().arg("status").output().expect("the binary runs");
     let said = String::from_utf8_lossy(&status.stdout);
     assert!(status.status.success() && kept.iter().all(|words| said.contains(words)), "{said}");
+
+    // A flag counts at the start alone: the relay follows, and does not take the way back by itself.
+    let sessions = |relay: &RelayProcess| relay.said().matches("\"relaying\"").count();
+    let before = sessions(&relay);
+    assert_says(&fixture, &["switch", "poll"], 0, &["the slot is dropped"]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while sessions(&relay) == before {
+        assert!(Instant::now() < deadline, "{}", relay.said());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_says(&fixture, &["show"], 0, &["capture     poll"]);
+    assert_says(&fixture, &["switch", "wal"], 0, &["the log is read"]);
+
+    // Killed anywhere, a switch leaves a way of reading that the relay follows.
+    let mut written = 1;
+    for delay_ms in [0, 250, 700, 1_100] {
+        let mut command = fixture.command();
+        let mut killed = command.args(["capture", "switch", "message"]).spawn().expect("it runs");
+        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+        killed.kill().expect("it is ours to kill");
+        killed.wait().expect("it is ours to wait for");
+        execute(&client, EMIT).await;
+        written += 1;
+        wait_for_records(&fixture, written).await;
+        if capture(&fixture, &["show"]).1.contains("capture     message") {
+            break;
+        }
+        assert_says(&fixture, &["switch", "wal"], 0, &[]);
+        wait_until_read(&fixture);
+    }
+    assert_says(&fixture, &["switch", "message"], 0, &[]);
+    execute(&client, EMIT).await;
+    wait_for_records(&fixture, written + 1).await;
+    assert_says(&fixture, &["show"], 0, &["capture     message"]);
     relay.stop_well().await;
+    wait_for_records(&fixture, written + 1).await;
+}
+
+fn wait_until_read(fixture: &Fixture) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !capture(fixture, &["show"]).1.contains(": read by backend") {
+        assert!(Instant::now() < deadline, "{}", capture(fixture, &["show"]).1);
+    }
 }

@@ -52,6 +52,7 @@ pub(crate) const TITLES: &[&str] = &[
     "0005 parked",
     "0006 log",
     "0007 adopted",
+    "0008 arrival",
 ];
 
 fn named(outbox: &str) -> Request {

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use postrider::embedded::{KafkaOptions, TopicCreation};
 use postrider::error::ErrorKind;
-use postrider::event::{Bucket, EventId, OwnedEvent};
-use postrider::hold::{Reason, Refusal, SetAside};
+use postrider::event::{Arrival, Bucket, EventId, LendEvent, OwnedEvent};
+use postrider::hold::{AggregateKey, HeldFrom, Reason, Refusal, SetAside};
 use postrider::migrate;
 use postrider::outbox::OutboxName;
-use postrider::parked::Parked;
+use postrider::parked::{Parked, ParkedEvent};
 use postrider::postgres::{DatabaseConfig, connect};
 use serde_json::Value;
 use tokio_postgres::Client;
@@ -47,9 +47,9 @@ async fn insert_with(
         .expect("an insert never fails");
 }
 
-/// Parked events as type and reason, by seq.
+/// Parked events as type and reason, in the order in which they are tried again.
 pub(crate) async fn parked(client: &Client) -> Vec<(String, String)> {
-    let sql = "select type, reason from postrider.parked order by seq";
+    let sql = "select type, reason from postrider.parked order by turn";
     let rows = client.query(sql, &[]).await.expect("the table answers");
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
@@ -410,8 +410,8 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
     let outbox = migrate::load(connection.client(), &name).await.expect("it was migrated");
     let store = Parked::open(connection, &outbox).await.expect("the tables are there");
     let refusal = Refusal { reason: Reason::BadHeaders, detail: "bad".into(), topic: None };
-    let event = |seq, aggregate_id: &str| SetAside {
-        row: OwnedEvent {
+    let event = |seq, aggregate_id: &str, arrival| {
+        let event = OwnedEvent {
             seq,
             id: EventId([7; 16]),
             aggregate_type: "t".into(),
@@ -420,15 +420,17 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
             payload: Some(b"\xff\x00".to_vec()),
             headers: Some("[1]".into()),
             created_at_micros: i64::MAX,
-        },
-        refusal: refusal.clone(),
+        };
+        SetAside { row: ParkedEvent { event, arrival }, refusal: refusal.clone() }
     };
+    let last_of_all = Arrival { commit_lsn: u64::MAX, index: u32::MAX };
+    let both = [event(2, "b", Some(last_of_all)), event(1, "a", None)];
     let all: Vec<Bucket> = (0..outbox.buckets).map(Bucket).collect();
     let at = |epoch: i64| all.iter().map(|bucket| (*bucket, epoch)).collect::<Vec<_>>();
-    let fenced = store.park(&at(1), &[event(1, "a"), event(2, "b")]).await;
+    let fenced = store.park(&at(1), &both).await;
     assert_eq!(fenced.expect_err("nobody has taken it").kind(), ErrorKind::Fenced);
     assert_eq!(parked(&client).await, []);
-    store.park(&at(0), &[event(1, "a"), event(2, "b")]).await.expect("it is ours");
+    store.park(&at(0), &both).await.expect("it is ours");
     store.answer(&at(1), &[1, 2], &[]).await.expect("nothing fails");
     assert_eq!(parked(&client).await.len(), 2);
 
@@ -444,8 +446,41 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
         .await
         .expect("it is there");
     let piece = store.piece(&all).await.expect("it is there");
-    assert_eq!(piece.events, [event(1, "a").row, event(2, "b").row], "whole, byte for byte");
+    let [second, first] = &both;
+    assert_eq!(piece.events, [second.row.clone(), first.row.clone()], "whole, as they were parked");
+    let waiting = store.waiting(&all).await.expect("it is there");
+    let from = |parked: &SetAside<ParkedEvent>| {
+        let (event, standing) = (parked.row.event(), parked.row.standing());
+        (AggregateKey::of(&event), HeldFrom::new(event.seq, standing))
+    };
+    assert_eq!(waiting.holds, both.iter().map(from).collect());
     assert_eq!((piece.requests.len(), piece.rest), (2, vec![]));
     store.answer(&at(0), &[1], &[piece.requests[0].0]).await.expect("it is ours");
     assert_eq!(parked(&client).await.len(), 1);
+}
+
+/// A database of the version before: what is parked there has neither turn nor arrival.
+#[tokio::test]
+async fn what_was_parked_before_there_were_turns_stays_in_order() {
+    let fixture = Fixture::new("park_migrate").await;
+    let mut client = fixture.client().await;
+    let before = "alter table postrider.parked drop turn, drop commit_lsn, drop commit_index;
+        create index parked_aggregate
+            on postrider.parked (bucket, hashtextextended(aggregateid, 0), seq);
+        delete from postrider.migration where version = 8;
+        insert into postrider.parked
+            (seq, bucket, id, aggregatetype, aggregateid, type, created_at, reason, detail, attempts)
+        select seq, 0, gen_random_uuid(), 't', 'a', seq::text, now(), 'follows', '', 0
+        from unnest(array[7, 5, 9]) as seq";
+    client.batch_execute(before).await.expect("it can be taken back");
+    migrate::up(&mut client, &migrate::Request::default()).await.expect("it is pending");
+    let numbers = |parked: Vec<(String, String)>| {
+        parked.into_iter().map(|(number, _)| number).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(parked(&client).await), ["5", "7", "9"]);
+    let later = "insert into postrider.parked
+            (seq, bucket, id, aggregatetype, aggregateid, type, created_at, reason, detail, attempts)
+        values (1, 0, gen_random_uuid(), 't', 'a', '1', now(), 'follows', '', 0)";
+    client.batch_execute(later).await.expect("it has a turn");
+    assert_eq!(numbers(parked(&client).await), ["5", "7", "9", "1"]);
 }

@@ -57,7 +57,8 @@ enum Command {
     ///
     /// Between poll and wal nothing is lost and, without a fault, nothing sent twice; aborting it is
     /// safe at any moment, and so is switching back. To and from message nothing may wait, and no writer
-    /// may be in the middle of a transaction: rows are not read as messages, nor messages as rows.
+    /// may be in the middle of a transaction: rows are not read as messages, nor messages as rows. From
+    /// wal to message the way leads over poll; where it is aborted, the instances poll.
     Switch(SwitchArguments),
 }
 

@@ -40,14 +40,6 @@ pub(super) async fn switch(place: &mut Place, arguments: &SwitchArguments) -> Re
         let readers = if to == Mode::Message { Readers::All } else { Readers::Instances };
         check_needs(keeper, readers).await?;
     }
-    if to == Mode::Message
-        && let Some(keeper) = &keeper
-        && let Slot::Ready { reader: Some(pid), .. } = keeper.look().await?
-    {
-        let cause = format!("backend {pid} reads rows by the slot that messages need");
-        return Err(Error::new(ErrorKind::Config, cause)
-            .with_remedy("run `postrider capture switch poll` first"));
-    }
     if arguments.dry_run {
         output::answer(&format!("can be switched from {} to {}", from.name(), to.name()))?;
         return Ok(ExitCode::SUCCESS);
@@ -58,7 +50,10 @@ pub(super) async fn switch(place: &mut Place, arguments: &SwitchArguments) -> Re
         output::answer("the publication is there")?;
     }
     match (&keeper, to) {
-        (Some(keeper), Mode::Message) => begin_messages(place, keeper, from).await?,
+        (Some(keeper), Mode::Message) => {
+            let from = free_slot(place, keeper, from).await?;
+            begin_messages(place, keeper, from).await?;
+        }
         _ => change(place, from, to).await?,
     }
     match keeper {
@@ -104,6 +99,30 @@ async fn stay(
     }
     output::answer("a new slot is there; what the lost one had kept is given up")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The slot that messages need may be the one by which rows are read. Its reader gives it up where the
+/// table is polled; what was written until then is published by that. Says how events are read now.
+async fn free_slot(place: &mut Place, keeper: &SlotKeeper, from: Mode) -> Result<Mode> {
+    let Slot::Ready { reader: Some(_), .. } = keeper.look().await? else { return Ok(from) };
+    change(place, from, Mode::Poll).await?;
+    let remedy =
+        "look at `postrider capture show`, then run `postrider capture switch message` again";
+    if !is_slot_left(place).await? {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "the slot is still read; the table is polled next",
+        )
+        .with_remedy(remedy));
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = check_change(keeper, Mode::Poll, Mode::Message, Loss::Refused).await {
+        if error.kind() != ErrorKind::Config || Instant::now() > deadline {
+            return Err(error);
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    Ok(Mode::Poll)
 }
 
 /// The slot first: what is written before there is one is never read.
@@ -178,17 +197,22 @@ async fn wait_for_reader(place: &Place, keeper: &SlotKeeper) -> Result<ExitCode>
 }
 
 async fn wait_for_pollers(place: &mut Place) -> Result<ExitCode> {
+    if is_slot_left(place).await? { Ok(ExitCode::SUCCESS) } else { still("the slot is still read") }
+}
+
+/// Waits until nobody reads the slot, and it is dropped; false when that takes too long.
+async fn is_slot_left(place: &mut Place) -> Result<bool> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let Some(slot) = read_state(&place.connection).await?.slot_name else {
             output::answer("the table is polled; the slot is dropped")?;
-            return Ok(ExitCode::SUCCESS);
+            return Ok(true);
         };
         // Running instances do it themselves; where none runs, nobody else would.
         leave_slot(&mut place.connection, &slot).await?;
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
-    still("the slot is still read")
+    Ok(false)
 }
 
 fn still(what: &str) -> Result<ExitCode> {

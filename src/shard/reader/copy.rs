@@ -5,6 +5,7 @@
 
 use super::Reader;
 use crate::error::Result;
+use crate::event::Standing;
 
 /// Whether there is nothing left to copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ impl Reader {
         };
         while let Some(events) = copy.next().await? {
             for event in events {
-                self.gather(event).await?;
+                self.gather(event, Standing::Written).await?;
             }
             self.settle().await?;
             if self.is_told_to_end() {

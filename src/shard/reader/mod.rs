@@ -24,10 +24,12 @@ mod copy;
 mod course;
 mod landing;
 mod retry;
+mod transaction;
 
 use self::copy::Copied;
 use self::course::Table;
 pub use self::course::{AdoptedCourse, Course, Landing, TableCourse};
+use self::transaction::Transaction;
 use super::holdings::Holdings;
 use super::outgoing::{Outgoing, OutgoingRow};
 use super::parking::Parking;
@@ -35,7 +37,7 @@ use super::{BATCHES_MAX, sleep_until};
 use crate::capture::wal::{LogCapture, LogItem, LoggedEvent, Lsn, ReplyWanted};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Bucket;
+use crate::event::{Bucket, Standing};
 use crate::ledger::{Ledger, Limit};
 use crate::monitor::ShardGauge;
 use crate::parked::Parked;
@@ -91,18 +93,6 @@ struct LogPlace {
     end: Lsn,
     /// The tick whose commit this is.
     tick: Option<u64>,
-}
-
-/// The transaction at hand.
-#[derive(Clone, Copy, Debug, Default)]
-struct Transaction {
-    xid: u32,
-    is_open: bool,
-    is_tick: bool,
-    /// It lies before the place at which the stream began.
-    is_delivered: bool,
-    /// Its whole id, once a row has told it.
-    txid: Option<u64>,
 }
 
 /// Reads one stream.
@@ -242,9 +232,7 @@ impl Reader {
     async fn take(&mut self, item: LogItem) -> Result<()> {
         match item {
             LogItem::Begin { commit, xid } => {
-                let is_delivered = commit < self.begins;
-                self.transaction =
-                    Transaction { xid, is_open: true, is_delivered, ..Transaction::default() };
+                self.transaction = Transaction::begin(xid, commit, self.begins);
             }
             LogItem::Event(event) => self.take_event(event).await?,
             LogItem::Tick => self.transaction.is_tick = true,
@@ -261,13 +249,15 @@ impl Reader {
     }
 
     async fn take_event(&mut self, event: LoggedEvent) -> Result<()> {
+        // Also those count that are dropped: another time of reading may not drop them.
+        let arrival = self.transaction.next_arrival();
         if self.is_passed(&event) {
             return Ok(());
         }
         if self.transaction.is_delivered {
             return Ok(());
         }
-        self.gather(event).await
+        self.gather(event, Standing::Committed(arrival)).await
     }
 
     /// Whether its transaction was published before this stream began.
@@ -288,13 +278,13 @@ impl Reader {
     }
 
     /// Puts an event to those that travel with it.
-    async fn gather(&mut self, event: LoggedEvent) -> Result<()> {
+    async fn gather(&mut self, event: LoggedEvent, standing: Standing) -> Result<()> {
         let shard = self.shard_of(event.aggregate_id());
         if self.send_at.is_none() {
             self.send_at = Some(Instant::now() + GATHER);
         }
         self.page_events += 1;
-        if self.outgoing[shard].push(OutgoingRow::Logged(event)) {
+        if self.outgoing[shard].push(OutgoingRow::Logged(event, standing)) {
             self.send(shard).await?;
         }
         Ok(())

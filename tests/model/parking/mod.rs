@@ -1,57 +1,25 @@
 //! Parking and retries, step by step, with a crash between any two of them.
 //!
-//! Promises: whatever is parked, tried again or discarded, and wherever the shard crashes, each event
-//! arrives or was discarded, and first appearances of one aggregate come in the order of `seq`. Each
-//! simpler rule is convicted by the same checks. Must not: share code with `src/shard/parking.rs`; the
-//! real `Holds` and `Ledger` are in it. Fails: with the shortest script that proptest finds.
+//! Promises: whatever is parked, tried again or discarded, wherever the shard crashes, and whether it then
+//! reads the log or polls, each event arrives or was discarded, and first appearances of one aggregate come
+//! in order: in the log in that of the commits; where polling is mixed in, events come so whose order of
+//! writing is that of their commits, as that of writers with a lock. Each simpler rule is convicted by the
+//! same checks. Must not: share code with `src/shard/parking.rs`; the real `Holds` and `Ledger` are in it.
+//! Fails: with the shortest script that proptest finds.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use postrider::event::{Event, EventId};
-use postrider::hold::{AggregateKey, Holds};
+use postrider::event::{Arrival, Event, EventId, Standing};
+use postrider::hold::{AggregateKey, HeldFrom, Hold, Holds};
 use postrider::ledger::{BatchNumber, Ledger, Limit};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// When the shard does what; the first of each is the real rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Policy {
-    parks: Parks,
-    retries: Retries,
-    begins: Begins,
-    rest: Rest,
-}
+mod script;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parks {
-    WhenAllBeforeIsAcknowledged,
-    AtOnce,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retries {
-    WhenNothingIsInFlight,
-    AtAnyTime,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begins {
-    WithTheHolds,
-    WithNone,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
-    IsHeldAgain,
-    IsLeft,
-}
-
-const SOUND: Policy = Policy {
-    parks: Parks::WhenAllBeforeIsAcknowledged,
-    retries: Retries::WhenNothingIsInFlight,
-    begins: Begins::WithTheHolds,
-    rest: Rest::IsHeldAgain,
+use script::{
+    Begins, HoldsBy, Parks, Policy, Rest, Retries, SOUND, Script, Step, TriesBy, Way, script,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,41 +28,7 @@ enum Violation {
     OutOfOrder { seq: i64 },
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Write { aggregate: u8, poison: bool },
-    Claim(usize),
-    Deliver(usize),
-    Land,
-    Save,
-    Request(u8),
-    Discard(usize),
-    Retry(usize),
-    Mend,
-    Crash,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => (0..2_u8, prop::bool::weighted(0.3))
-            .prop_map(|(aggregate, poison)| Step::Write { aggregate, poison }),
-        4 => (1..4_usize).prop_map(Step::Claim),
-        3 => (1..4_usize).prop_map(Step::Deliver),
-        3 => Just(Step::Land),
-        2 => Just(Step::Save),
-        2 => (0..2_u8).prop_map(Step::Request),
-        1 => (0..4_usize).prop_map(Step::Discard),
-        3 => (1..3_usize).prop_map(Step::Retry),
-        1 => Just(Step::Mend),
-        1 => Just(Step::Crash),
-    ]
-}
-
-fn script() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(), 1..50)
-}
-
-/// The place of an event in the outbox.
+/// The place of an event in the outbox, which is that of writing.
 fn place(seq: i64) -> usize {
     usize::try_from(seq).expect("a seq is not negative") - 1
 }
@@ -110,15 +44,17 @@ fn key(aggregate: u8) -> AggregateKey {
 /// A batch with more to do than to be acknowledged.
 #[derive(Default)]
 struct Open {
-    set_aside: Vec<i64>,
+    set_aside: Vec<(i64, Option<Arrival>)>,
     retried: Vec<i64>,
     answers: BTreeSet<u8>,
 }
 
 /// What a crash takes away.
 struct Shard {
+    way: Way,
     holds: Holds,
     ledger: Ledger<usize>,
+    /// A place in the log.
     claimed: usize,
     /// Given to the producer and not in Kafka yet, in order.
     queue: VecDeque<(BatchNumber, i64)>,
@@ -130,9 +66,14 @@ struct World {
     policy: Policy,
     /// Of each event its aggregate, and whether it is poison; `seq` is the place, from 1.
     outbox: Vec<(u8, bool)>,
+    open: Vec<i64>,
+    /// What has committed, in the order of the commits.
+    log: Vec<i64>,
     is_mended: bool,
     kafka: Vec<i64>,
-    parked: BTreeSet<i64>,
+    /// By their turns; with their arrivals, if the log had brought them.
+    parked: BTreeMap<u32, (i64, Option<Arrival>)>,
+    turn: u32,
     requests: BTreeSet<u8>,
     discarded: BTreeSet<i64>,
     saved: usize,
@@ -140,17 +81,20 @@ struct World {
 }
 
 impl World {
-    fn new(policy: Policy) -> Self {
+    fn new(policy: Policy, way: Way) -> Self {
         Self {
             policy,
             outbox: Vec::new(),
+            open: Vec::new(),
+            log: Vec::new(),
             is_mended: false,
             kafka: Vec::new(),
-            parked: BTreeSet::new(),
+            parked: BTreeMap::new(),
+            turn: 0,
             requests: BTreeSet::new(),
             discarded: BTreeSet::new(),
             saved: 0,
-            shard: Shard::begin(0, Holds::default()),
+            shard: Shard::begin(way, 0, Holds::default()),
         }
     }
 
@@ -162,13 +106,41 @@ impl World {
         !self.is_mended && self.outbox[place(seq)].1
     }
 
-    fn of(&self, aggregate: u8) -> Vec<i64> {
-        self.parked.iter().copied().filter(|seq| self.aggregate(*seq) == aggregate).collect()
+    /// What is parked of an aggregate, in the order in which it is tried again.
+    fn of(&self, aggregate: u8) -> Vec<(i64, Option<Arrival>)> {
+        let is_of = |(seq, _): &(i64, _)| self.aggregate(*seq) == aggregate;
+        let mut all: Vec<_> = self.parked.values().copied().filter(is_of).collect();
+        if self.policy.tries == TriesBy::Seq {
+            all.sort_unstable_by_key(|(seq, _)| *seq);
+        }
+        all
+    }
+
+    fn park(&mut self, events: impl IntoIterator<Item = (i64, Option<Arrival>)>) {
+        for (seq, arrival) in events {
+            if !self.parked.values().any(|(known, _)| *known == seq) {
+                self.turn += 1;
+                self.parked.insert(self.turn, (seq, arrival));
+            }
+        }
+    }
+
+    fn take_out(&mut self, seq: i64) {
+        self.parked.retain(|_, (known, _)| *known != seq);
+    }
+
+    /// What a reader of the log knows of an event. Each transaction but the first has two.
+    fn arrival(&self, seq: i64) -> Option<Arrival> {
+        let place = self.log.iter().position(|known| *known == seq)? as u64 + 1;
+        let is_known = self.shard.way == Way::Log && self.policy.holds == HoldsBy::Arrival;
+        let index = u32::from(place % 2 == 1);
+        is_known.then_some(Arrival { commit_lsn: place / 2, index })
     }
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Write { aggregate, poison } => self.outbox.push((aggregate, poison)),
+            Step::Write { aggregate, poison, is_open } => self.write(aggregate, poison, is_open),
+            Step::Commit(place) => self.commit(place),
             Step::Claim(count) => self.claim(count),
             Step::Deliver(count) => self.deliver(count),
             Step::Land => self.land(),
@@ -177,39 +149,59 @@ impl World {
             Step::Discard(place) => self.discard(place),
             Step::Retry(piece) => self.retry(piece),
             Step::Mend => self.is_mended = true,
-            Step::Crash => self.crash(),
+            Step::Crash(way) => self.crash(way),
+        }
+    }
+
+    fn write(&mut self, aggregate: u8, poison: bool, is_open: bool) {
+        self.outbox.push((aggregate, poison));
+        let seq = self.outbox.len() as i64;
+        if is_open { &mut self.open } else { &mut self.log }.push(seq);
+    }
+
+    fn commit(&mut self, place: usize) {
+        if place < self.open.len() {
+            self.log.push(self.open.remove(place));
         }
     }
 
     fn claim(&mut self, count: usize) {
         let from = self.shard.claimed;
-        let upto = (from + count).min(self.outbox.len());
+        let upto = (from + count).min(self.log.len());
         if from < upto {
             self.shard.ledger.open_page();
-            let seqs = (from..upto).map(seq_of).collect();
-            self.send(seqs, Open::default());
+            let mut seqs = self.log[from..upto].to_vec();
+            if self.shard.way == Way::Poll {
+                seqs.sort_unstable();
+            }
+            let standing = |seq| self.arrival(seq).map_or(Standing::Written, Standing::Committed);
+            let events = seqs.into_iter().map(|seq| (seq, standing(seq))).collect();
+            self.send(events, Open::default());
             self.shard.claimed = upto;
             self.shard.ledger.close_page(upto);
         }
     }
 
     /// The publishing thread.
-    fn send(&mut self, seqs: Vec<i64>, mut open: Open) {
-        let number = self.shard.ledger.add_batch(seqs.len() as u64, 1);
+    fn send(&mut self, events: Vec<(i64, Standing)>, mut open: Open) {
+        let number = self.shard.ledger.add_batch(events.len() as u64, 1);
         let mut sent = 0;
-        for seq in seqs {
+        for (seq, standing) in events {
             let name = self.aggregate(seq).to_string();
             let event = event(seq, &name);
-            if self.shard.holds.covers(&event) || self.is_poison(seq) {
-                self.shard.holds.hold(AggregateKey::of(&event), seq);
-                open.set_aside.push(seq);
+            let is_caught = self.shard.holds.catch(&event, standing);
+            if is_caught || self.is_poison(seq) {
+                if !is_caught {
+                    self.shard.holds.hold(AggregateKey::of(&event), HeldFrom::new(seq, standing));
+                }
+                open.set_aside.push((seq, arrival_of(standing)));
             } else {
                 self.shard.queue.push_back((number, seq));
                 sent += 1;
             }
         }
         if self.policy.parks == Parks::AtOnce {
-            self.parked.extend(open.set_aside.drain(..));
+            self.park(open.set_aside.drain(..));
         }
         self.shard.waiting.insert(number, sent);
         if !open.set_aside.is_empty() || !open.retried.is_empty() {
@@ -241,11 +233,10 @@ impl World {
                 return;
             }
             let open = self.shard.open.remove(&oldest).expect("it is open");
-            self.parked.extend(open.set_aside.iter());
-            let published = open.retried.iter().filter(|seq| !open.set_aside.contains(seq));
-            published.for_each(|seq| {
-                self.parked.remove(seq);
-            });
+            let again: Vec<i64> = open.set_aside.iter().map(|(seq, _)| *seq).collect();
+            self.park(open.set_aside);
+            let published = open.retried.iter().filter(|seq| !again.contains(seq));
+            published.for_each(|seq| self.take_out(*seq));
             self.requests.retain(|aggregate| !open.answers.contains(aggregate));
             self.acknowledge(oldest);
         }
@@ -264,8 +255,8 @@ impl World {
     }
 
     fn discard(&mut self, place: usize) {
-        if let Some(seq) = self.parked.iter().nth(place).copied() {
-            self.parked.remove(&seq);
+        if let Some((seq, _)) = self.parked.values().nth(place).copied() {
+            self.take_out(seq);
             self.discarded.insert(seq);
             self.requests.insert(self.aggregate(seq));
         }
@@ -286,28 +277,40 @@ impl World {
                 continue;
             }
             let answers = if rest.is_empty() { [aggregate].into() } else { BTreeSet::new() };
-            let open = Open { retried: first.to_vec(), answers, ..Open::default() };
+            let retried = first.iter().map(|(seq, _)| *seq).collect();
+            let open = Open { retried, answers, ..Open::default() };
+            let events = first.iter().map(|(seq, at)| (*seq, Standing::Waiting(*at))).collect();
             self.shard.ledger.open_page();
-            self.send(first.to_vec(), open);
+            self.send(events, open);
             self.shard.ledger.close_page(self.shard.claimed);
-            if let (Some(next), Rest::IsHeldAgain) = (rest.first(), self.policy.rest) {
-                self.shard.holds.hold(key(aggregate), *next);
+            if self.policy.rest == Rest::IsHeldAgain {
+                rest.iter().for_each(|parked| {
+                    let (key, from) = self.hold_of(*parked);
+                    self.shard.holds.hold(key, from);
+                });
             }
         }
     }
 
-    fn crash(&mut self) {
-        let held = self.parked.iter().map(|seq| (key(self.aggregate(*seq)), *seq));
+    fn hold_of(&self, (seq, arrival): (i64, Option<Arrival>)) -> Hold {
+        (key(self.aggregate(seq)), HeldFrom::new(seq, Standing::Waiting(arrival)))
+    }
+
+    fn crash(&mut self, way: Way) {
+        let held = self.parked.values().map(|parked| self.hold_of(*parked));
         let holds = match self.policy.begins {
             Begins::WithTheHolds => held.collect(),
             Begins::WithNone => Holds::default(),
         };
-        self.shard = Shard::begin(self.saved, holds);
+        self.shard = Shard::begin(way, self.saved, holds);
     }
 
     /// Everything is mended, asked for, and done.
     fn finish(&mut self) {
         self.step(Step::Mend);
+        while !self.open.is_empty() {
+            self.step(Step::Commit(0));
+        }
         for _ in 0..9 {
             let all = [Step::Claim(99), Step::Deliver(99), Step::Land, Step::Save];
             all.into_iter().for_each(|step| self.step(step));
@@ -316,16 +319,22 @@ impl World {
         }
     }
 
-    fn check(&self) -> Result<(), Violation> {
-        let mut seen = BTreeSet::new();
-        let mut last = [0; 2];
+    /// Whether one event has to come before another of its aggregate.
+    fn is_before(&self, one: i64, other: i64, is_of_the_log: bool) -> bool {
+        let place = |seq| self.log.iter().position(|known| *known == seq);
+        self.aggregate(one) == self.aggregate(other)
+            && place(one) < place(other)
+            && (is_of_the_log || one < other)
+    }
+
+    fn check(&self, is_of_the_log: bool) -> Result<(), Violation> {
+        let mut seen: Vec<i64> = Vec::new();
         for seq in self.kafka.iter().filter(|seq| !self.discarded.contains(seq)) {
-            if seen.insert(*seq) {
-                let last = &mut last[usize::from(self.aggregate(*seq))];
-                if *seq < *last {
+            if !seen.contains(seq) {
+                if seen.iter().any(|before| self.is_before(*seq, *before, is_of_the_log)) {
                     return Err(Violation::OutOfOrder { seq: *seq });
                 }
-                *last = *seq;
+                seen.push(*seq);
             }
         }
         let is_lost = |seq: &i64| !seen.contains(seq) && !self.discarded.contains(seq);
@@ -335,8 +344,9 @@ impl World {
 }
 
 impl Shard {
-    fn begin(claimed: usize, holds: Holds) -> Self {
+    fn begin(way: Way, claimed: usize, holds: Holds) -> Self {
         Self {
+            way,
             holds,
             ledger: Ledger::new(Limit { bytes: usize::MAX, batches: usize::MAX }),
             claimed,
@@ -344,6 +354,13 @@ impl Shard {
             waiting: BTreeMap::new(),
             open: BTreeMap::new(),
         }
+    }
+}
+
+fn arrival_of(standing: Standing) -> Option<Arrival> {
+    match standing {
+        Standing::Committed(arrival) | Standing::Waiting(Some(arrival)) => Some(arrival),
+        Standing::Written | Standing::Waiting(None) => None,
     }
 }
 
@@ -360,11 +377,11 @@ fn event(seq: i64, aggregate_id: &str) -> Event<'_> {
     }
 }
 
-fn run(script: &[Step], policy: Policy) -> Result<(), Violation> {
-    let mut world = World::new(policy);
-    script.iter().for_each(|step| world.step(*step));
+fn run(script: &Script, policy: Policy) -> Result<(), Violation> {
+    let mut world = World::new(policy, script.begins);
+    script.steps.iter().for_each(|step| world.step(*step));
     world.finish();
-    world.check()
+    world.check(script.is_of_the_log())
 }
 
 proptest! {
@@ -408,4 +425,14 @@ fn beginning_without_the_holds_breaks_the_order() {
 #[test]
 fn a_rest_that_is_not_held_again_breaks_the_order() {
     convict(Policy { rest: Rest::IsLeft, ..SOUND });
+}
+
+#[test]
+fn holding_by_the_order_of_writing_breaks_that_of_the_log() {
+    convict(Policy { holds: HoldsBy::Seq, ..SOUND });
+}
+
+#[test]
+fn trying_again_in_the_order_of_writing_breaks_that_of_the_log() {
+    convict(Policy { tries: TriesBy::Seq, ..SOUND });
 }
