@@ -12,9 +12,10 @@ mod tree;
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use list::{Killer, Mutant};
-use tree::Tree;
+use tree::{Fate, Tree};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -77,21 +78,26 @@ fn mutants_that_are_asked_for_die() {
     let wanted = |mutant: &Mutant| asked == "all" || asked.split(',').any(|one| one == mutant.name);
     let mutants: Vec<Mutant> = list::read(root()).into_iter().filter(wanted).collect();
     assert!(!mutants.is_empty(), "POSTRIDER_MUTANTS={asked} names none");
+    let all = Instant::now();
     let tree = Tree::copy(root());
     tree.check_killers(&mutants);
+    let checked = all.elapsed().as_secs();
     let mut alive = Vec::new();
     for mutant in &mutants {
+        let begin = Instant::now();
         let fate = match &mutant.waits {
             Some(reason) => format!("waits: {reason}"),
-            None => match tree.killer_of(mutant) {
-                Some(Killer { target, filter }) => format!("killed by {target} {filter}"),
-                None => {
+            None => match tree.fate_of(mutant) {
+                Fate::Killed(test) => format!("killed by {test}"),
+                fate @ (Fate::Survives | Fate::NotTried(_)) => {
                     alive.push(&mutant.name);
-                    "SURVIVES".to_owned()
+                    format!("LIVES: {fate:?}")
                 }
             },
         };
-        println!("{:<4} {:<75} {fate}", mutant.name, mutant.what);
+        let seconds = begin.elapsed().as_secs();
+        println!("{:<4} {seconds:>4} s  {:<75} {fate}", mutant.name, mutant.what);
     }
+    println!("all in {} s, the tests without a mutation in {checked} s", all.elapsed().as_secs());
     assert!(alive.is_empty(), "alive: {alive:?}");
 }
