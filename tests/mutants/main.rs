@@ -1,6 +1,6 @@
 //! Mutants that must die: small changes of the code, each of which a test must notice.
 //!
-//! Promises: every mutation of the list fits the code as it is, and names tests that exist; those that
+//! Promises: every mutation of the list fits the code as it is, and names tests that exist; the README tells of each; those that
 //! `POSTRIDER_MUTANTS` asks for (`all`, or numbers with commas; `just mutants` does it) are built in a
 //! copy of the tree, and must make one of their tests fail. Must not: change the tree itself.
 //! Fails: with each mutation that fits no more, does not build, or survives.
@@ -69,6 +69,18 @@ fn every_killer_exists() {
     }
 }
 
+/// What people read of the list.
+#[test]
+fn the_readme_tells_of_each_mutant() {
+    let readme = fs::read_to_string(root().join("tests/mutants/README.md")).expect("it is there");
+    for Mutant { name, what, killers, .. } in list::read(root()) {
+        let killers =
+            killers.iter().map(|Killer { target, filter }| format!("`{target} {filter}`"));
+        let row = format!("| {name} | {what} | {} |", killers.collect::<Vec<_>>().join(", "));
+        assert!(readme.lines().any(|line| line == row), "it lacks:\n{row}");
+    }
+}
+
 #[test]
 fn mutants_that_are_asked_for_die() {
     let Ok(asked) = std::env::var("POSTRIDER_MUTANTS") else {
@@ -89,9 +101,13 @@ fn mutants_that_are_asked_for_die() {
             Some(reason) => format!("waits: {reason}"),
             None => match tree.fate_of(mutant) {
                 Fate::Killed(test) => format!("killed by {test}"),
-                fate @ (Fate::Survives | Fate::NotTried(_)) => {
+                Fate::Survives => {
                     alive.push(&mutant.name);
-                    format!("LIVES: {fate:?}")
+                    "LIVES".to_owned()
+                }
+                Fate::NotTried(said) => {
+                    alive.push(&mutant.name);
+                    format!("WAS NOT TRIED\n{said}")
                 }
             },
         };

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use crate::support::consumer::create_topic;
 use crate::support::servers::servers;
-use crate::support::{Fixture, RelayProcess, read_topic, start_postgres};
+use crate::support::{Fixture, Patience, RelayProcess, read_topic, start_postgres};
 
 /// What the command ends with, and all that it says.
 fn capture(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
@@ -235,8 +235,9 @@ async fn of_two_who_begin_with_messages_one_does() {
     assert_says(&fixture, &["switch", "message"], 3, busy);
     execute(&open, "commit").await;
     let mode = "select from postrider.capture where mode = 'message'";
+    let patience = Patience::for_("messages are read");
     while client.query_opt(mode, &[]).await.expect("the mode is there").is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        patience.pause().await;
     }
     execute(&client, EMIT).await;
     wait_for_records(&fixture, 1).await;
@@ -413,7 +414,7 @@ async fn messages_do_not_take_the_slot_from_a_reader_of_rows() {
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
     relay.wait_until_it_says("reading the log").await;
     let read = &["reads rows by the slot that messages need", "capture switch poll` first"];
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !capture(&fixture, &["show"]).1.contains(": read by backend") {
         assert!(Instant::now() < deadline, "{}", capture(&fixture, &["show"]).1);
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -14,6 +14,7 @@ use postrider::postgres::{
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
+use crate::support::Patience;
 use crate::support::fixture::connect;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -184,12 +185,13 @@ pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
     };
     assert_says(&error, ErrorKind::Schema, "no_such_publication", "migrate up");
     drop(stream);
+    let patience = Patience::for_("the slot is free");
     let holder = loop {
         // The server frees the slot when it sees that we have left.
         if let Ok(stream) = try_start(url, &slot, "item").await {
             break stream;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        patience.pause().await;
     };
     let taken = try_start(url, &slot, "item").await.unwrap_err();
     assert_eq!(taken.kind(), unavailable, "{taken}");

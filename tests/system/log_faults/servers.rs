@@ -8,7 +8,7 @@ use super::{ALL, LOG, Trial, outlets, start_relay};
 use crate::faults::network::FAULTS;
 use crate::support::servers::servers;
 use crate::support::{
-    Capture, Fixture, History, Load, Mode, Proxy, RelayProcess, Traffic, start_kafka,
+    Capture, Fixture, History, Load, Mode, Patience, Proxy, RelayProcess, Traffic, start_kafka,
     start_postgres,
 };
 
@@ -150,8 +150,9 @@ async fn streams_that_are_cut_again_and_again_go_on() {
     let brokers = servers().kafka.brokers();
     let trials = begin_all(outlets("log_cut", &LOG, postgres, brokers, None).await).await;
     for trial in &trials {
-        let mut cuts = 0;
+        let (mut cuts, patience) = (0, Patience::for_("the stream goes on"));
         while cuts < 6 {
+            patience.pause().await;
             cuts += cut_streams(&trial.fixture).await;
             trial.traffic.commits_more(10).await;
         }

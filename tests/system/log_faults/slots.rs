@@ -14,7 +14,7 @@ use crate::support::{Capture, Fixture, History, Load, RelayProcess, start_postgr
 const POSTGRES_EXIT_CODE: i32 = 4;
 /// One segment of the log.
 const KEPT: &[(&str, &str)] = &[("max_slot_wal_keep_size", "16MB"), ("wal_keep_size", "0")];
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Ten events of one aggregate.
 async fn write(client: &Client, capture: Capture, first: u64) -> Vec<Inserted> {
