@@ -12,6 +12,8 @@ mod tree;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use list::{Killer, Mutant};
@@ -90,30 +92,63 @@ fn mutants_that_are_asked_for_die() {
     let wanted = |mutant: &Mutant| asked == "all" || asked.split(',').any(|one| one == mutant.name);
     let mutants: Vec<Mutant> = list::read(root()).into_iter().filter(wanted).collect();
     assert!(!mutants.is_empty(), "POSTRIDER_MUTANTS={asked} names none");
-    let all = Instant::now();
-    let tree = Tree::copy(root());
-    tree.check_killers(&mutants);
-    let checked = all.elapsed().as_secs();
-    let mut alive = Vec::new();
-    for mutant in &mutants {
-        let begin = Instant::now();
-        let fate = match &mutant.waits {
-            Some(reason) => format!("waits: {reason}"),
-            None => match tree.fate_of(mutant) {
-                Fate::Killed(test) => format!("killed by {test}"),
-                Fate::Survives => {
-                    alive.push(&mutant.name);
-                    "LIVES".to_owned()
+    let begin = Instant::now();
+    let trial = Trial { mutants: &mutants, next: AtomicUsize::new(0), faults: Mutex::default() };
+    std::thread::scope(|scope| {
+        for lane in 1..=LANES {
+            let trial = &trial;
+            scope.spawn(move || trial.work(&Tree::copy(root(), lane)));
+        }
+    });
+    println!("all in {} s", begin.elapsed().as_secs());
+    let faults = trial.faults.into_inner().expect("no lane panicked");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// One builds while the tests of another wait for their servers.
+const LANES: usize = 2;
+
+/// What all lanes work at: first that the killers kill nothing by themselves, then each mutant.
+struct Trial<'a> {
+    mutants: &'a [Mutant],
+    next: AtomicUsize,
+    faults: Mutex<Vec<String>>,
+}
+
+impl Trial<'_> {
+    fn work(&self, tree: &Tree) {
+        loop {
+            let begin = Instant::now();
+            let (job, fault) = match self.next.fetch_add(1, Ordering::Relaxed) {
+                0 => {
+                    ("all killers without a mutation".to_owned(), tree.check_killers(self.mutants))
                 }
+                number => match self.mutants.get(number - 1) {
+                    Some(mutant) => self.try_one(tree, mutant),
+                    None => return,
+                },
+            };
+            println!("{:>4} s  {job}", begin.elapsed().as_secs());
+            if let Some(fault) = fault {
+                println!("{fault}");
+                self.faults.lock().expect("no lane panicked").push(fault);
+            }
+        }
+    }
+
+    /// What is to be said of a mutant, and what is wrong with that.
+    fn try_one(&self, tree: &Tree, mutant: &Mutant) -> (String, Option<String>) {
+        let Mutant { name, what, waits, .. } = mutant;
+        let (said, fault) = match waits {
+            Some(reason) => (format!("waits: {reason}"), None),
+            None => match tree.fate_of(mutant) {
+                Fate::Killed(test) => (format!("killed by {test}"), None),
+                Fate::Survives => ("LIVES".to_owned(), Some(format!("{name} lives"))),
                 Fate::NotTried(said) => {
-                    alive.push(&mutant.name);
-                    format!("WAS NOT TRIED\n{said}")
+                    ("WAS NOT TRIED".to_owned(), Some(format!("{name} was not tried: {said}")))
                 }
             },
         };
-        let seconds = begin.elapsed().as_secs();
-        println!("{:<4} {seconds:>4} s  {:<75} {fate}", mutant.name, mutant.what);
+        (format!("{name:<4} {what:<75} {said}"), fault)
     }
-    println!("all in {} s, the tests without a mutation in {checked} s", all.elapsed().as_secs());
-    assert!(alive.is_empty(), "alive: {alive:?}");
 }

@@ -22,9 +22,10 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Copies what git knows of, as it lies in the folder; files that did not change keep their age.
-    pub(crate) fn copy(root: &Path) -> Self {
+    pub(crate) fn copy(root: &Path, lane: usize) -> Self {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in target");
-        let (folder, build) = (target.join("mutants/tree"), target.join("mutants/build"));
+        let lane = target.join(format!("mutants/{lane}"));
+        let (folder, build) = (lane.join("tree"), lane.join("build"));
         let listed = Command::new("git")
             .current_dir(root)
             .args(["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -47,11 +48,14 @@ impl Tree {
         if self.build.exists() {
             return;
         }
-        fs::create_dir_all(&self.build).expect("target can be written");
-        let debug = target.join("debug");
-        let copied =
-            Command::new("cp").arg("-a").arg(&debug).arg(&self.build).status().expect("cp runs");
-        assert!(copied.success(), "copying {}", debug.display());
+        let (from, to) = (target.join("debug"), self.build.join("debug"));
+        fs::create_dir_all(&to).expect("target can be written");
+        for part in ["build", "deps", ".fingerprint"] {
+            let part = from.join(part);
+            let copied =
+                Command::new("cp").arg("-a").arg(&part).arg(&to).status().expect("cp runs");
+            assert!(copied.success(), "copying {}", part.display());
+        }
     }
 
     fn write(&self, name: &str, bytes: &[u8]) {
@@ -65,16 +69,17 @@ impl Tree {
 
     /// Without a mutation all killers pass: or they would kill anything. Those of a target share one run,
     /// and its servers.
-    pub(crate) fn check_killers(&self, mutants: &[Mutant]) {
+    pub(crate) fn check_killers(&self, mutants: &[Mutant]) -> Option<String> {
         let mut targets: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for Killer { target, filter } in mutants.iter().flat_map(|mutant| &mutant.killers) {
             targets.entry(target).or_default().push(filter);
         }
-        for (target, filters) in targets {
+        targets.into_iter().find_map(|(target, filters)| {
             let output = self.test(target, &filters, PATIENCE_WITH_ALL);
             let fate = Fate::of(&output);
-            assert!(fate == Fate::Survives, "{target} by itself: {fate:?}\n{}", end_of(&output));
-        }
+            let is_fault = fate != Fate::Survives;
+            is_fault.then(|| format!("{target} by itself: {fate:?}\n{}", end_of(&output)))
+        })
     }
 
     /// What the tests say of a mutation: the first that fails ends it.
