@@ -161,7 +161,7 @@ async fn kills_and_lost_slots_lose_no_row() {
     let drop_slot = "select pg_terminate_backend(active_pid), pg_sleep(0.05)
         from pg_replication_slots where database = current_database() and active;
         select pg_drop_replication_slot(slot_name) from postrider.capture_slot";
-    let patience = Patience::for_("the slot can be dropped");
+    let patience = Patience::until("the slot can be dropped");
     while client.batch_execute(drop_slot).await.is_err() {
         patience.pause().await;
     }

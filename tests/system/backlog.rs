@@ -17,7 +17,7 @@ async fn a_million_rows_in_bounded_memory() {
     let observer = fixture.client().await;
     let halfway = "select from postrider.cursor having sum(\"position\") > $1::bigint";
     let some = EVENTS * 2;
-    let patience = Patience::for_("half of the backlog is published");
+    let patience = Patience::until("half of the backlog is published");
     while observer.query_opt(halfway, &[&some]).await.expect("it answers").is_none() {
         patience.pause().await;
     }

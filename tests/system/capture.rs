@@ -235,7 +235,7 @@ async fn of_two_who_begin_with_messages_one_does() {
     assert_says(&fixture, &["switch", "message"], 3, busy);
     execute(&open, "commit").await;
     let mode = "select from postrider.capture where mode = 'message'";
-    let patience = Patience::for_("messages are read");
+    let patience = Patience::until("messages are read");
     while client.query_opt(mode, &[]).await.expect("the mode is there").is_none() {
         patience.pause().await;
     }

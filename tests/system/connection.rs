@@ -135,7 +135,7 @@ pub(crate) async fn a_lost_session_is_told(url: &str) {
     });
     let admin = session(url).await;
     let running = "select from pg_stat_activity where pid = $1 and state = 'active'";
-    let patience = Patience::for_("the session sleeps");
+    let patience = Patience::until("the session sleeps");
     while admin.client().query_opt(running, &[&number]).await.unwrap().is_none() {
         patience.pause().await;
     }

@@ -63,7 +63,7 @@ async fn cut_sessions_are_made_again() {
     for _ in 0..4 {
         tokio::time::sleep(Duration::from_millis(600)).await;
         // It may be between two sessions.
-        let patience = Patience::for_("sessions that carry the relay's name");
+        let patience = Patience::until("sessions that carry the relay's name");
         while admin.execute(cut, &[]).await.expect("the superuser may") == 0 {
             patience.pause().await;
         }

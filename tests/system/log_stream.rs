@@ -185,7 +185,7 @@ pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
     };
     assert_says(&error, ErrorKind::Schema, "no_such_publication", "migrate up");
     drop(stream);
-    let patience = Patience::for_("the slot is free");
+    let patience = Patience::until("the slot is free");
     let holder = loop {
         // The server frees the slot when it sees that we have left.
         if let Ok(stream) = try_start(url, &slot, "item").await {

@@ -116,7 +116,7 @@ async fn a_full_disk_of_postgresql() {
 
 /// Until writers write again. The server may give up after a look at it, too.
 async fn recover(postgres: &Postgres, traffic: &Traffic) {
-    let patience = Patience::for_("the writers go on");
+    let patience = Patience::until("the writers go on");
     let writes = traffic.commits_more(100);
     tokio::pin!(writes);
     loop {

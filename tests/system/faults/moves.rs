@@ -33,7 +33,7 @@ async fn parked_aggregates_move_with_their_buckets() {
     traffic.commits_more(100).await;
     traffic.stop().await;
     second.stop_well().await;
-    let patience = Patience::for_("nothing is parked");
+    let patience = Patience::until("nothing is parked");
     while !parked(&client).await.is_empty() {
         ask(&fixture, &["parked", "discard", "--reason", "bad-headers"]);
         retry();

@@ -51,7 +51,7 @@ impl Pair {
         let primary = connect(&self.primary.url("postgres")).await;
         let place = "select pg_current_wal_flush_lsn()::text";
         let place: String = primary.query_one(place, &[]).await.expect("an answer").get(0);
-        let patience = Patience::for_("the standby has all");
+        let patience = Patience::until("the standby has all");
         while primary.query_one(lag, &[&place]).await.expect("an answer").get::<_, i64>(0) == 0 {
             patience.pause().await;
         }
@@ -65,7 +65,7 @@ impl Pair {
         }
         let primary = connect(&self.primary.url("postgres")).await;
         let streams = "select from pg_stat_replication where application_name = 'walreceiver'";
-        let patience = Patience::for_("the standby lets go");
+        let patience = Patience::until("the standby lets go");
         while !primary.query(streams, &[]).await.expect("the view answers").is_empty() {
             patience.pause().await;
         }
@@ -162,7 +162,7 @@ async fn a_synchronous_standby_takes_back_nothing_that_was_published() {
     }
     let synchronous = "select setting from pg_settings where name = 'synchronous_standby_names'";
     let is_set = |row: tokio_postgres::Row| row.get::<_, String>(0) == "*";
-    let patience = Patience::for_("the setting holds");
+    let patience = Patience::until("the setting holds");
     while !is_set(admin.query_one(synchronous, &[]).await.expect("an answer")) {
         patience.pause().await;
     }
@@ -170,7 +170,7 @@ async fn a_synchronous_standby_takes_back_nothing_that_was_published() {
     pair.write(&client, 1_000).await;
     let waits = "select count(*) from pg_stat_activity
         where wait_event = 'SyncRep' and application_name like 'postrider%'";
-    let patience = Patience::for_("the tick waits for the standby");
+    let patience = Patience::until("the tick waits for the standby");
     while admin.query_one(waits, &[]).await.expect("an answer").get::<_, i64>(0) == 0 {
         patience.pause().await;
     }

@@ -34,7 +34,7 @@ async fn switch_and_kill(fixture: &Fixture, to: &str, delay: Duration) {
 async fn wait_until_nobody_reads(fixture: &Fixture) {
     let client = fixture.client().await;
     let read = "select from pg_replication_slots where active";
-    let patience = Patience::for_("nobody reads the slot");
+    let patience = Patience::until("nobody reads the slot");
     while client.query_opt(read, &[]).await.expect("slots are listed").is_some() {
         patience.pause().await;
     }

@@ -150,7 +150,7 @@ async fn streams_that_are_cut_again_and_again_go_on() {
     let brokers = servers().kafka.brokers();
     let trials = begin_all(outlets("log_cut", &LOG, postgres, brokers, None).await).await;
     for trial in &trials {
-        let (mut cuts, patience) = (0, Patience::for_("the stream goes on"));
+        let (mut cuts, patience) = (0, Patience::until("the stream goes on"));
         while cuts < 6 {
             patience.pause().await;
             cuts += cut_streams(&trial.fixture).await;

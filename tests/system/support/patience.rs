@@ -10,18 +10,18 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     what: &'static str,
-    until: Instant,
+    deadline: Instant,
 }
 
 impl Patience {
-    /// Begins to wait; `what` is said when it never comes.
-    pub(crate) fn for_(what: &'static str) -> Self {
-        Self { what, until: Instant::now() + LONGEST }
+    /// Begins to wait for `what`; it is said when that never comes.
+    pub(crate) fn until(what: &'static str) -> Self {
+        Self { what, deadline: Instant::now() + LONGEST }
     }
 
     /// Time until the next look.
     pub(crate) async fn pause(self) {
-        assert!(Instant::now() < self.until, "it never came: {}", self.what);
+        assert!(Instant::now() < self.deadline, "it never came: {}", self.what);
         tokio::time::sleep(PAUSE).await;
     }
 }
