@@ -238,12 +238,8 @@ async fn an_idle_outbox_in_a_busy_database_keeps_no_log_back() {
     let clients = [outlets[0].0.client().await, outlets[1].0.client().await];
     for _ in 0..PIECES {
         for client in &clients {
-            let fill =
-                "insert into busy select n, repeat('x', 900) from generate_series(1, 2000) n";
-            client.batch_execute(fill).await.expect("an insert never fails");
+            fill(client, 2_000).await;
         }
-        // The server notes now and then from where on a slot could begin.
-        clients[0].batch_execute("checkpoint").await.expect("the superuser may");
         for client in &clients {
             wait_until_kept(client, KEPT_BYTES_MAX).await;
         }
@@ -257,6 +253,14 @@ async fn an_idle_outbox_in_a_busy_database_keeps_no_log_back() {
         history.ended(write(&client, fixture.capture, 21).await, Fate::Committed);
         go_on_and_audit_with_repeats(&history, &fixture).await;
     }
+}
+
+/// Writes about a kilobyte of the log for each row. The server notes now and then from where on a slot could
+/// begin.
+async fn fill(client: &Client, rows: i64) {
+    let fill = "insert into busy select n, repeat('x', 900) from generate_series(1, $1::bigint) n";
+    client.execute(fill, &[&rows]).await.expect("an insert never fails");
+    client.batch_execute("checkpoint").await.expect("the superuser may");
 }
 
 async fn go_on_and_audit_with_repeats(history: &History, fixture: &Fixture) {
@@ -279,6 +283,8 @@ async fn wait_until_kept(client: &Client, bytes: i64) {
             return;
         }
         assert!(Instant::now() < deadline, "{found} bytes of the log are kept");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // A place that is not worth a step is confirmed with what is written next.
+        fill(client, 100).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
