@@ -28,6 +28,8 @@ pub(super) struct Context {
     pub(super) trouble: Mutex<Option<String>>,
     pub(super) warnings: Arc<Warnings>,
     pub(super) lessons: Arc<Lessons>,
+    /// A record's fate was told since this was last looked at.
+    pub(super) has_heard: AtomicBool,
     pub(super) waiting_for_space: AtomicBool,
     pub(super) space: Sender<()>,
 }
@@ -87,6 +89,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Arc<InFlightBatch>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<InFlightBatch>) {
+        self.has_heard.store(true, Ordering::Relaxed);
         match result {
             Ok(_) => self.reports.acknowledged(&batch),
             Err((cause, message)) => {

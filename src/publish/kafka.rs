@@ -35,16 +35,13 @@ use super::limits::Limits;
 use super::scout::{Look, Scout};
 use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
 use super::topics::{Before, Known, Topics};
-use super::{InFlightBatch, Offer, Produce, Reports};
+use super::{InFlightBatch, Offer, Produce, Reports, poll};
 use crate::encode::{self, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Reason, Refusal};
 use crate::repeats::Repeats;
 use crate::route;
 
-/// The poll thread looks this often whether it should end. Each time it is busy for the last millisecond
-/// of the timeout: librdkafka counts in whole ones, and the client polls on until the time is over.
-const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one wait for room in librdkafka's queue lasts.
 const SPACE_TIMEOUT: Duration = Duration::from_millis(50);
 /// One request for metadata.
@@ -134,13 +131,14 @@ impl KafkaProducer {
             trouble: Mutex::default(),
             warnings,
             lessons,
+            has_heard: AtomicBool::new(false),
             waiting_for_space: AtomicBool::new(false),
             space: space_sender,
         };
         let producer: Arc<BaseProducer<Context>> =
             Arc::new(config.create_with_context(context).map_err(invalid)?);
         let ended = Arc::new(AtomicBool::new(false));
-        spawn_poll_thread(name, Arc::clone(&producer), Arc::clone(&ended))?;
+        poll::start(name, Arc::clone(&producer), config, Arc::clone(&ended))?;
         Ok(Self {
             name: name.to_owned(),
             producer,
@@ -426,27 +424,11 @@ impl Look for TopicLook {
 
 impl Drop for KafkaProducer {
     /// Purges what was not acknowledged: its fate is decided by the saved cursor. The poll thread is
-    /// not waited for; it ends within `POLL_TIMEOUT`, and with it the client.
+    /// not waited for; it ends within a second or two, and with it the client.
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
-}
-
-fn spawn_poll_thread(
-    name: &str,
-    producer: Arc<BaseProducer<Context>>,
-    ended: Arc<AtomicBool>,
-) -> Result<()> {
-    std::thread::Builder::new()
-        .name(format!("poll-{name}"))
-        .spawn(move || {
-            while !ended.load(Ordering::Acquire) {
-                producer.poll(POLL_TIMEOUT);
-            }
-        })
-        .map(|_| ())
-        .map_err(|cause| Error::new(ErrorKind::Internal, format!("no thread to poll: {cause}")))
 }
 
 /// Whether a broker answers; used once at the start.

@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use rdkafka::config::ClientConfig;
 
 use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
+use super::standstill::Patience;
 
 /// What a broker takes that was told nothing else: `message.max.bytes`.
 ///
@@ -45,6 +46,7 @@ struct Learnt {
     /// Sizes that topics have refused whose limit the broker does not tell.
     refused_bytes: HashMap<String, usize>,
     refused_topics: HashMap<String, Refused>,
+    patience: Patience,
 }
 
 /// A topic to which a record was refused.
@@ -72,6 +74,7 @@ impl Lessons {
                 message_bytes: own_limit_bytes.unwrap_or(MESSAGE_BYTES_MAX.1),
                 refused_bytes: HashMap::new(),
                 refused_topics: HashMap::new(),
+                patience: Patience::default(),
             }),
         }
     }
@@ -143,6 +146,16 @@ impl Lessons {
         let learnt = self.learnt();
         let refused = learnt.refused_topics.get(topic)?;
         (now < refused.until).then(|| refused.detail.clone())
+    }
+
+    /// How long a producer may hear nothing before it is looked into.
+    pub(super) fn patience(&self, now: Instant) -> Duration {
+        self.learnt().patience.at(now)
+    }
+
+    /// A producer stood still and is replaced.
+    pub(super) fn stood_still(&self, now: Instant) {
+        self.learnt().patience.stood_still(now);
     }
 
     fn learnt(&self) -> MutexGuard<'_, Learnt> {

@@ -55,6 +55,8 @@ impl Limits {
             Err(cause) => {
                 tracing::debug!(topic, cause, "the broker does not tell how much a topic takes");
                 self.silent_until = Some(now + SILENCE);
+                // Its client may have lost the brokers for good, see `standstill`.
+                self.asking = None;
                 Told::default()
             }
         }

@@ -42,8 +42,10 @@ pub mod lessons;
 mod limits;
 pub mod null;
 pub mod permit;
+mod poll;
 mod scout;
 pub mod settings;
+mod standstill;
 mod topics;
 
 /// Orders besides batches that may be on their way; the shard sends a few of them per second at most.

@@ -70,7 +70,9 @@ pub type ProducerConfig = ClientConfig;
 /// [`ErrorKind::Config`] when a property would break a promise.
 pub fn producer_config(brokers: &str, properties: &[(String, String)]) -> Result<ProducerConfig> {
     let mut config = ClientConfig::new();
-    config.set_log_level(RDKafkaLogLevel::Warning);
+    // What librdkafka is asked to tell by `debug` would be kept back by a lower level.
+    let tells = properties.iter().any(|(name, _)| name == "debug");
+    config.set_log_level(if tells { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Warning });
     for (name, value) in DEFAULTS {
         config.set(*name, *value);
     }
@@ -119,6 +121,13 @@ mod tests {
         assert_eq!(config.get("linger.ms"), Some("20"));
         assert_eq!(config.get("bootstrap.servers"), Some("b:1"));
         assert_eq!(config.get("enable.idempotence"), Some("true"));
+    }
+
+    #[test]
+    fn tells_what_it_is_asked_to_tell() {
+        let level = |properties: &[_]| producer_config("b:1", properties).unwrap().log_level;
+        assert!(matches!(level(&property("debug", "broker")), RDKafkaLogLevel::Debug));
+        assert!(matches!(level(&[]), RDKafkaLogLevel::Warning));
     }
 
     #[test]

@@ -52,6 +52,34 @@ async fn postgresql_and_kafka_killed_in_turn_and_together() {
     assert!(verdict.holds(), "{verdict}");
 }
 
+/// A broker whose session has ended is fenced until it is heard again. Metadata asked for in that moment
+/// names no broker, and librdkafka then knows none any more: whether that happens is a matter of
+/// milliseconds, so there are several attempts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_broker_fenced_for_a_moment() {
+    const REPLACED: &str = "nothing is acknowledged, though the brokers answer others";
+    let kafka = start_kafka(KafkaOptions::default());
+    let mut fixture = Fixture::new("fenced").await;
+    fixture.brokers = kafka.brokers().to_owned();
+    let history = History::default();
+    let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "4"]);
+    relay.wait_until_it_says("relaying").await;
+    for attempt in 0..8 {
+        traffic.commits_more(100).await;
+        kafka.freeze().expect("it is ours to freeze");
+        tokio::time::sleep(Duration::from_millis(3_100 + 100 * attempt)).await;
+        kafka.thaw().expect("it is ours to thaw");
+        traffic.commits_more(100).await;
+        fixture.wait_published_upto(fixture.drawn().await).await;
+        if relay.said().contains(REPLACED) {
+            break;
+        }
+    }
+    let verdict = traffic.finish([relay], &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+}
+
 /// One aggregate gets an event with every transaction, a million get one event each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_aggregate_hot_and_a_million_cold() {

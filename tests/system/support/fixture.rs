@@ -153,8 +153,8 @@ impl Fixture {
     /// Waits until everything up to this place is published.
     pub(crate) async fn wait_published_upto(&self, place: i64) {
         let client = self.client().await;
-        // A request to a broker that died may be waited for as long as socket.timeout.ms says: a minute.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(150);
+        // Time for a producer that stands still to be found out and replaced, twice.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(90);
         let waits = match self.capture {
             Capture::Poll | Capture::Wal => {
                 "select seq from postrider.events where not published and seq <= $1 limit 1"

@@ -1,0 +1,95 @@
+//! The thread that serves librdkafka's callbacks, and sees when none come any more.
+//!
+//! Promises: a producer that hears nothing, though the brokers answer another client, is reported as
+//! failed. Must not: do that while Kafka is away: everything waits then. Fails: when it cannot be started.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
+
+use super::context::Context;
+use super::failure::replaced;
+use super::standstill::{Silence, Standstill};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The thread looks this often whether it should end. Each time it is busy for the last millisecond
+/// of the timeout: librdkafka counts in whole ones, and the client polls on until the time is over.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+/// One question whether brokers answer; no callback is served meanwhile.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the thread works with.
+struct Poller {
+    producer: Arc<BaseProducer<Context>>,
+    config: ClientConfig,
+    ended: Arc<AtomicBool>,
+    standstill: Standstill,
+}
+
+/// Polls until `ended`.
+pub(super) fn start(
+    name: &str,
+    producer: Arc<BaseProducer<Context>>,
+    config: &ClientConfig,
+    ended: Arc<AtomicBool>,
+) -> Result<()> {
+    let config = config.clone();
+    let mut poller = Poller { producer, config, ended, standstill: Standstill::default() };
+    std::thread::Builder::new()
+        .name(format!("poll-{name}"))
+        .spawn(move || poller.run())
+        .map(|_| ())
+        .map_err(|cause| Error::new(ErrorKind::Internal, format!("no thread to poll: {cause}")))
+}
+
+impl Poller {
+    fn run(&mut self) {
+        while !self.ended.load(Ordering::Acquire) {
+            self.producer.poll(POLL_TIMEOUT);
+            let reports = &self.producer.context().reports;
+            if !reports.has_failed() && self.stands_still() {
+                self.producer.context().reports.failed(replaced(
+                    "nothing is acknowledged, though the brokers answer others".to_owned(),
+                ));
+            }
+        }
+    }
+
+    /// Whether another producer would do better.
+    fn stands_still(&mut self) -> bool {
+        let (context, now) = (self.producer.context(), Instant::now());
+        let has_heard = context.has_heard.swap(false, Ordering::Relaxed);
+        let waits = self.producer.in_flight_count() > 0;
+        let patience = context.lessons.patience(now);
+        let is_alone = match self.standstill.look(waits, has_heard, patience, now) {
+            Silence::Short => false,
+            Silence::Long => !has_brokers(self.producer.client()),
+            Silence::TooLong => true,
+        };
+        let stands_still = is_alone && self.others_have_brokers();
+        if stands_still {
+            context.lessons.stood_still(now);
+        }
+        stands_still
+    }
+
+    fn others_have_brokers(&self) -> bool {
+        let other: BaseProducer<DefaultProducerContext> = match self.config.create() {
+            Ok(other) => other,
+            Err(cause) => {
+                tracing::warn!(%cause, "no client to look whether the brokers answer");
+                return false;
+            }
+        };
+        has_brokers(other.client())
+    }
+}
+
+/// Whether a broker answers, and says that there are any.
+fn has_brokers(client: &Client<impl ClientContext>) -> bool {
+    client.fetch_metadata(None, ASK_TIMEOUT).is_ok_and(|metadata| !metadata.brokers().is_empty())
+}

@@ -1,0 +1,138 @@
+//! Notices a producer that hears nothing while the brokers answer others.
+//!
+//! Promises: patience grows each time it was in vain, so that a broker that is only slow is not asked for
+//! everything again and again. Must not: ask anybody, or read a clock. Fails: never.
+//!
+//! Why: librdkafka keeps the brokers that the last metadata named. Named none, as happens for a moment
+//! when all of them are fenced, it has nobody left to ask, and waits for ever (seen with 2.12.1). A
+//! partition whose leader was missing may be forgotten, too (confluentinc/librdkafka#5430).
+
+use std::time::{Duration, Instant};
+
+/// How long nothing may be heard at first: longer than a change of leaders takes with a broker's default
+/// `broker.session.timeout.ms` of 9 s.
+const PATIENCE_MIN: Duration = Duration::from_secs(10);
+/// The longest patience.
+const PATIENCE_MAX: Duration = Duration::from_secs(320);
+/// After so long without a standstill, patience is what it was at first.
+const CALM: Duration = Duration::from_secs(600);
+/// A client whose brokers answer it gets so many times the patience.
+const CONNECTED_FACTOR: u32 = 3;
+
+/// What the silence of one producer calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// Nothing: something was heard, nothing is waited for, or it is not long.
+    Short,
+    /// To look whether its client has lost the brokers.
+    Long,
+    /// To look whether the brokers are there at all.
+    TooLong,
+}
+
+/// Since when one producer has heard nothing.
+#[derive(Debug, Default)]
+pub(super) struct Standstill {
+    quiet: Option<Quiet>,
+}
+
+#[derive(Debug)]
+struct Quiet {
+    since: Instant,
+    patience: Duration,
+    next_look: Instant,
+}
+
+impl Standstill {
+    /// Looks at one producer: whether records wait for an acknowledgement, whether one came since the
+    /// last look, and how patient to be if this is where the silence begins.
+    pub(super) fn look(
+        &mut self,
+        waits: bool,
+        has_heard: bool,
+        patience: Duration,
+        now: Instant,
+    ) -> Silence {
+        if has_heard || !waits {
+            self.quiet = None;
+            return Silence::Short;
+        }
+        let quiet = self.quiet.get_or_insert_with(|| Quiet {
+            since: now,
+            patience,
+            next_look: now + patience,
+        });
+        if now < quiet.next_look {
+            return Silence::Short;
+        }
+        quiet.next_look = now + PATIENCE_MIN;
+        if now.duration_since(quiet.since) < quiet.patience * CONNECTED_FACTOR {
+            Silence::Long
+        } else {
+            Silence::TooLong
+        }
+    }
+}
+
+/// How long to wait for a word, learnt from the standstills before.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    last: Option<(Instant, Duration)>,
+}
+
+impl Patience {
+    /// How long to wait now.
+    pub(super) fn at(&self, now: Instant) -> Duration {
+        match self.last {
+            Some((at, grown)) if now.duration_since(at) < CALM => grown,
+            Some(_) | None => PATIENCE_MIN,
+        }
+    }
+
+    /// A producer is replaced. Several that stand still together count once.
+    pub(super) fn stood_still(&mut self, now: Instant) {
+        if self.last.is_some_and(|(at, _)| now.duration_since(at) < PATIENCE_MIN) {
+            return;
+        }
+        self.last = Some((now, (self.at(now) * 2).min(PATIENCE_MAX)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn silence_counts_only_while_something_is_waited_for() {
+        let (mut standstill, start) = (Standstill::default(), Instant::now());
+        let mut look = |waits, has_heard, second: u32| {
+            standstill.look(waits, has_heard, 10 * SECOND, start + second * SECOND)
+        };
+        assert_eq!(look(true, false, 0), Silence::Short);
+        assert_eq!(look(true, false, 9), Silence::Short);
+        assert_eq!(look(true, false, 10), Silence::Long);
+        assert_eq!(look(true, false, 11), Silence::Short, "it was looked at a moment ago");
+        assert_eq!(look(true, true, 12), Silence::Short);
+        assert_eq!(look(true, false, 13), Silence::Short, "the silence begins here");
+        assert_eq!(look(true, false, 23), Silence::Long);
+        assert_eq!(look(false, false, 30), Silence::Short);
+        assert_eq!(look(true, false, 31), Silence::Short);
+        assert_eq!(look(true, false, 61), Silence::TooLong);
+    }
+
+    #[test]
+    fn patience_grows_once_for_all_and_is_forgotten() {
+        let (mut patience, start) = (Patience::default(), Instant::now());
+        assert_eq!(patience.at(start), PATIENCE_MIN);
+        patience.stood_still(start);
+        patience.stood_still(start + SECOND);
+        assert_eq!(patience.at(start + SECOND), 2 * PATIENCE_MIN);
+        for minute in 1..9 {
+            patience.stood_still(start + minute * 60 * SECOND);
+        }
+        assert_eq!(patience.at(start + 500 * SECOND), PATIENCE_MAX);
+        assert_eq!(patience.at(start + 480 * SECOND + CALM), PATIENCE_MIN);
+    }
+}
