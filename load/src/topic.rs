@@ -156,12 +156,23 @@ impl Topic {
     /// # Errors
     /// When a broker does not answer.
     pub(crate) fn ends(&self) -> Result<Vec<i64>> {
-        (0..self.partitions)
-            .map(|partition| {
-                let marks = self.probe.0.fetch_watermarks(&self.name, partition, REQUEST_LIMIT);
-                Ok(marks.with_context(|| format!("the end of {} cannot be read", self.name))?.1)
-            })
-            .collect()
+        (0..self.partitions).map(|partition| self.end(partition)).collect()
+    }
+
+    fn end(&self, partition: i32) -> Result<i64> {
+        let deadline = Instant::now() + REQUEST_LIMIT;
+        loop {
+            match self.probe.0.fetch_watermarks(&self.name, partition, REQUEST_LIMIT) {
+                Ok((_, end)) => return Ok(end),
+                Err(cause) if leader_moves(&cause) && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(cause) => {
+                    let context = format!("the end of {} cannot be read", self.name);
+                    return Err(cause).context(context);
+                }
+            }
+        }
     }
 
     /// A reader that starts at these offsets, one per partition.
@@ -269,6 +280,14 @@ enum Next<'a> {
     PartitionEnd(i32),
     /// Nothing in the given time.
     Nothing,
+}
+
+/// Whether it is a matter of moments: a broker that became the leader may not know of it yet.
+fn leader_moves(cause: &KafkaError) -> bool {
+    matches!(
+        cause.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+    )
 }
 
 /// What one step of reading found.

@@ -8,6 +8,7 @@ pub mod adopted_row;
 pub mod adoption;
 pub mod change;
 pub mod envelope;
+pub mod failover;
 pub mod mode;
 pub mod needs;
 pub mod pgoutput;

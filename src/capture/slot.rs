@@ -20,10 +20,11 @@ use crate::adopted::Adopted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{
-    Connection, DatabaseConfig, Lsn, PgSnapshot, Walsender, classify, connect_walsender,
+    Connection, DatabaseConfig, Lsn, PgSnapshot, Walsender, classify, connect_walsender, patiently,
 };
 use crate::snapshot::Snapshot;
 
+const SERVER: &str = include_str!("../../sql/queries/slot_server.sql");
 const NAME: &str = include_str!("../../sql/queries/slot_name.sql");
 const SLOT: &str = include_str!("../../sql/queries/capture_slot.sql");
 const DELIVERED: &str = include_str!("../../sql/queries/capture_delivered.sql");
@@ -35,7 +36,7 @@ const WATCH: &str = include_str!("../../sql/queries/slot_watch.sql");
 const FREE: &str = include_str!("../../sql/queries/slot_free.sql");
 
 /// Slots that follow a failover, and the list of options in parentheses.
-const FAILOVER_VERSION: i32 = 170_000;
+pub(super) const FAILOVER_VERSION: i32 = 170_000;
 const OPTIONS_VERSION: i32 = 150_000;
 /// A backend that is ended lets go of the slot within a moment.
 const FREE_PATIENCE: Duration = Duration::from_secs(2);
@@ -97,13 +98,13 @@ impl SlotKeeper {
         outbox: OutboxName,
         mode: Mode,
     ) -> Result<Self> {
-        let server = connection
-            .client()
-            .query_one(include_str!("../../sql/queries/slot_server.sql"), &[])
-            .await;
-        let server = server.map_err(|cause| classify("name the slot", cause))?;
+        let (server, adopted) = patiently(database, "name the slot", async {
+            let server = connection.client().query_one(SERVER, &[]).await;
+            let server = server.map_err(|cause| classify("name the slot", cause))?;
+            Ok((server, adopted_tables(&connection).await?))
+        })
+        .await?;
         let (name, server_version) = (server.get("slot_name"), server.get("server_version"));
-        let adopted = adopted_tables(&connection).await?;
         let database = database.clone();
         Ok(Self { connection, database, outbox, mode, name, server_version, adopted })
     }
@@ -118,8 +119,13 @@ impl SlotKeeper {
         &self.name
     }
 
-    pub(super) fn mode(&self) -> Mode {
+    /// How events are read by it.
+    pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    pub(super) fn server_version(&self) -> i32 {
+        self.server_version
     }
 
     pub(super) fn outbox(&self) -> &OutboxName {
@@ -376,7 +382,9 @@ impl Gap {
             Self::Uncovered => "what had committed before the slot began is not published yet",
             Self::Missing => "the slot is gone",
             Self::Foreign => "a replication slot of its name belongs to something else",
-            Self::Lost => "the server has thrown away what the slot needs (max_slot_wal_keep_size)",
+            Self::Lost => {
+                "the server has thrown away what the slot needs (max_slot_wal_keep_size, idle_replication_slot_timeout)"
+            }
             Self::Ahead => "the slot is ahead of what was published: advanced, or made anew",
             Self::Publication => "the publication is missing or was changed",
             Self::Uncopied => "rows of adopted tables from before the slot are not published yet",

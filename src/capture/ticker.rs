@@ -14,7 +14,7 @@ use tokio_postgres::Statement;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::Outbox;
-use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, Xid8, classify, connect};
+use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, Xid8, classify, connect, patiently};
 use crate::tick::{Observation, Probe, Tick};
 
 const DRAWN: &str = include_str!("../../sql/queries/drawn.sql");
@@ -95,11 +95,17 @@ impl Ticker {
     ) -> Result<Self> {
         let connection = connect(database, "ticker").await?;
         let client = connection.client();
-        let failed = |cause| classify("prepare the ticks", cause);
         let named = |sql: &str| sql.replace("{sequence}", &escape_literal(&outbox.sequence));
-        let drawn = client.prepare(&named(DRAWN)).await.map_err(failed)?;
-        let probe = client.prepare(&named(PROBE)).await.map_err(failed)?;
-        let tick = client.prepare(TICK).await.map_err(failed)?;
+        let (drawn, probe) = (named(DRAWN), named(PROBE));
+        let (drawn, probe, tick) = patiently(database, "prepare the ticks", async {
+            let prepared = tokio::try_join!(
+                client.prepare(&drawn),
+                client.prepare(&probe),
+                client.prepare(TICK)
+            );
+            prepared.map_err(|cause| classify("prepare the ticks", cause))
+        })
+        .await?;
         Ok(Self {
             connection,
             drawn,

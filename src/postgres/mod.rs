@@ -63,20 +63,27 @@ impl Drop for Connection {
 /// When no server answers, refuses us, or is hidden by a connection pooler.
 pub async fn connect(database: &DatabaseConfig, purpose: &str) -> Result<Connection> {
     let name = database.display_name();
-    let opening = open(database, purpose, &name);
-    patiently(database, &name, opening).await
+    patiently(database, &format!("connect to {name}"), open(database, purpose, &name)).await
 }
 
-/// Gives an attempt to connect the time that all hosts together may take.
-async fn patiently<T>(
+/// Gives whatever opens or ends a session the time in which all hosts together may be tried. A network
+/// may fail right after a connection was made, and nobody hangs up; a lease, which ends sessions that get
+/// no answer, is not held yet or no more.
+///
+/// # Errors
+/// [`ErrorKind::PostgresUnavailable`] when it takes longer; the work's own.
+pub async fn patiently<T>(
     database: &DatabaseConfig,
-    name: &str,
-    opening: impl Future<Output = Result<T>>,
+    action: &str,
+    work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    let Some(patience) = database.patience() else { return opening.await };
-    tokio::time::timeout(patience, opening).await.map_err(|_| {
-        Error::new(ErrorKind::PostgresUnavailable, format!("cannot connect to {name}: no answer"))
-            .with_remedy("Check that the server is up and the network lets you through")
+    let Some(patience) = database.patience() else { return work.await };
+    tokio::time::timeout(patience, work).await.map_err(|_| {
+        Error::new(ErrorKind::PostgresUnavailable, format!("cannot {action}: no answer"))
+            .with_remedy(
+                "Check that the server is up, the network lets you through, and nobody holds locks on \
+                 postrider's tables",
+            )
     })?
 }
 

@@ -33,7 +33,7 @@ use crate::ledger::Finished;
 use crate::monitor::ShardGauge;
 use crate::outbox::Outbox;
 use crate::parked::Parked;
-use crate::postgres::{Connection, DatabaseConfig, Lsn, connect, connect_walsender};
+use crate::postgres::{Connection, DatabaseConfig, Lsn, connect, connect_walsender, patiently};
 use crate::publish::settings::ProducerConfig;
 use crate::shard::reader::{AdoptedCourse, Course, Landing, Reader, ReaderWiring, TableCourse};
 use crate::tick::Tick;
@@ -62,13 +62,17 @@ impl Relay {
         let connection = connect(&self.config.database, "slot").await?;
         let name = self.config.outbox.clone();
         let keeper = SlotKeeper::open(connection, &self.config.database, name, mode).await?;
-        let state = keeper.state().await?;
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let held = held.filter(|held| state.slot.as_ref().is_some_and(|slot| held.made(slot)));
-        let gap = match can_copy(keeper.adopted(), &state, &held) {
-            false => Some(Gap::Uncopied),
-            true => keeper.gap(&state).await?,
-        };
+        let (state, held, gap) = patiently(&self.config.database, "look at the slot", async {
+            let state = keeper.state().await?;
+            let held = held.filter(|held| state.slot.as_ref().is_some_and(|slot| held.made(slot)));
+            let gap = match can_copy(keeper.adopted(), &state, &held) {
+                false => Some(Gap::Uncopied),
+                true => keeper.gap(&state).await?,
+            };
+            Ok((state, held, gap))
+        })
+        .await?;
         let opened = Opened { control: lock, state, ..opened };
         let opened = match (gap, mode) {
             (None, Mode::Message) => opened,
@@ -80,13 +84,14 @@ impl Relay {
                 return self.claim_session(opened, producer, Some(healing), started).await;
             }
             (Some(gap @ (Gap::New | Gap::Uncovered)), Mode::Message) => {
-                begin_messages(opened, &keeper, gap).await?
+                self.begin_messages(opened, &keeper, gap).await?
             }
             (Some(gap), Mode::Message) => return Err(messages_lost(gap, mode)),
         };
         if mode == Mode::Message {
             // The plug-in asks for a publication, whatever it brings.
-            keeper.make_publication().await?;
+            patiently(&self.config.database, "look at the publication", keeper.make_publication())
+                .await?;
         }
         let streamed = self.stream(opened, keeper, held, producer).await;
         streamed.map_err(|error| match mode {
@@ -177,6 +182,29 @@ impl Relay {
         };
         crew.tasks.spawn(task.run(Course { landed: landed_sender, saved }, ticks));
         crew.work(1).await
+    }
+
+    /// Makes a slot where there is none; what was written before it is never read.
+    async fn begin_messages(
+        &self,
+        opened: Opened,
+        keeper: &SlotKeeper,
+        gap: Gap,
+    ) -> Result<Opened> {
+        let begun = async {
+            if gap == Gap::New {
+                keeper.make().await?;
+            }
+            keeper.cover().await?;
+            keeper.state().await
+        };
+        let state = stay(&opened.control, &self.config.database, begun).await?;
+        tracing::warn!(
+            slot = keeper.name(),
+            "messages are read from the log alone: they cannot be replayed, and what a lost slot had \
+             kept is lost"
+        );
+        Ok(Opened { state, ..opened })
     }
 
     async fn spawn_ticker(
@@ -325,24 +353,10 @@ async fn is_let_in(keeper: &SlotKeeper) -> Result<bool> {
     }
 }
 
-/// Makes a slot where there is none; what was written before it is never read.
-async fn begin_messages(opened: Opened, keeper: &SlotKeeper, gap: Gap) -> Result<Opened> {
-    if gap == Gap::New {
-        stay(&opened.control, keeper.make()).await?;
-    }
-    keeper.cover().await?;
-    tracing::warn!(
-        slot = keeper.name(),
-        "messages are read from the log alone: they cannot be replayed, and what a lost slot had kept \
-         is lost"
-    );
-    let state = keeper.state().await?;
-    Ok(Opened { state, ..opened })
-}
-
 /// Does what may take long, and is not silent meanwhile: others would take it for gone.
 pub(super) async fn stay<T>(
     control: &Connection,
+    database: &DatabaseConfig,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let mut work = pin!(work);
@@ -350,7 +364,7 @@ pub(super) async fn stay<T>(
         tokio::select! {
             done = &mut work => return done,
             () = tokio::time::sleep(STAND_BY_INTERVAL) => {
-                read_state(control).await?;
+                patiently(database, "read how events are captured", read_state(control)).await?;
             }
         }
     }

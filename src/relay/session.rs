@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::Relay;
 use super::heal::{Healing, heal};
+use super::log::stay;
 use super::steward::{Berth, Berths, ShardBerth, Steward};
 use super::supervise::{Kafka, ShardContext, supervise};
 use super::turn::{Turn, agree, watch_mode};
@@ -25,7 +26,7 @@ use crate::migrate;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
 use crate::parked::Parked;
-use crate::postgres::{Connection, connect};
+use crate::postgres::{Connection, DatabaseConfig, connect, patiently};
 use crate::publish::permit::Permit;
 use crate::publish::settings::ProducerConfig;
 use crate::retention::{OwnBuckets, Retention, Ring};
@@ -64,6 +65,7 @@ pub(super) struct Crew {
     pub(super) stop: watch::Receiver<bool>,
     pub(super) stop_sender: Arc<watch::Sender<bool>>,
     store: Arc<CursorStore>,
+    database: DatabaseConfig,
 }
 
 impl Relay {
@@ -74,7 +76,9 @@ impl Relay {
         started: &mut bool,
     ) -> Result<()> {
         let mut opened = self.open().await?;
-        agree(&mut opened, &self.config.database, self.config.capture, *started).await?;
+        let database = &self.config.database;
+        let agreed = agree(&opened, database, self.config.capture, *started);
+        opened.state = stay(&opened.control, database, Box::pin(agreed)).await?;
         match opened.state.mode {
             Mode::Poll => self.claim_session(opened, producer, None, started).await,
             Mode::Wal | Mode::Message => {
@@ -85,13 +89,17 @@ impl Relay {
     }
 
     async fn open(&self) -> Result<Opened> {
-        let connection = connect(&self.config.database, "cursors").await?;
-        let outbox = migrate::load(connection.client(), &self.config.outbox).await?;
-        let store = Arc::new(CursorStore::open(connection, self.config.on_promotion).await?);
-        let latest = store.latest_tick().await?;
-        let control = connect(&self.config.database, "capture").await?;
-        let state = read_state(&control).await?;
-        Ok(Opened { outbox, store, latest, state, control })
+        let database = &self.config.database;
+        let connection = connect(database, "cursors").await?;
+        let control = connect(database, "capture").await?;
+        patiently(database, "look at the outbox", async {
+            let outbox = migrate::load(connection.client(), &self.config.outbox).await?;
+            let store = Arc::new(CursorStore::open(connection, self.config.on_promotion).await?);
+            let latest = store.latest_tick().await?;
+            let state = read_state(&control).await?;
+            Ok(Opened { outbox, store, latest, state, control })
+        })
+        .await
     }
 
     /// Polls the table, until told to stop or until the slot can take over.
@@ -169,9 +177,13 @@ impl Relay {
     ) -> Result<(Crew, Vec<ShardBerth>)> {
         let database = &self.config.database;
         let terms = Terms::new(self.config.lease_seconds);
-        let parked = Arc::new(Parked::open(connect(database, "parked").await?, outbox).await?);
-        let lease =
-            Lease::join(connect(database, "lease").await?, &self.name, shards, terms).await?;
+        let parked = connect(database, "parked").await?;
+        let lease = connect(database, "lease").await?;
+        let (parked, lease) = patiently(database, "join the relay tier", async {
+            let parked = Arc::new(Parked::open(parked, outbox).await?);
+            Ok((parked, Lease::join(lease, &self.name, shards, terms).await?))
+        })
+        .await?;
         let (own_sender, own) = watch::channel(OwnBuckets::new());
         let (permit, moved) = (Arc::new(Permit::ended()), Arc::new(Notify::new()));
         let (berths, berthed): (Vec<Berth>, Vec<_>) =
@@ -186,7 +198,9 @@ impl Relay {
         let steward = Steward::new(lease, terms, &self.name, keeper, berths, held, own_sender);
         let (stop_sender, stop) = watch::channel(*self.stop.borrow());
         let (stop_sender, store) = (Arc::new(stop_sender), Arc::clone(store));
-        Ok((Crew { tasks, steward, permit, parked, stop, stop_sender, store }, berthed))
+        let database = database.clone();
+        let crew = Crew { tasks, steward, permit, parked, stop, stop_sender, store, database };
+        Ok((crew, berthed))
     }
 
     /// As asked for, or one per core and at most one per bucket.
@@ -222,8 +236,11 @@ impl Crew {
         // Nothing of this session, its producers least of all, is left to meet the next.
         self.tasks.shutdown().await;
         ended?;
-        self.store.save_all().await?;
-        self.steward.leave().await
+        patiently(&self.database, "leave the relay tier", async {
+            self.store.save_all().await?;
+            self.steward.leave().await
+        })
+        .await
     }
 }
 

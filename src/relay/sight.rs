@@ -1,30 +1,55 @@
 //! Looks at the replication slot now and then, for the figures.
 //!
-//! Promises: a slot that keeps the server's log is seen. Must not: change it. Fails: with the connection's
-//! error.
+//! Promises: a slot that keeps the server's log is seen; what a promotion would bring is told before it comes.
+//! Must not: change it. Fails: with the connection's error.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::session::Ended;
+use crate::capture::failover::Failover;
 use crate::capture::slot::{SlotKeeper, SlotSight};
 use crate::error::Result;
 use crate::monitor::{Monitor, SlotFigures};
 use crate::postgres::Lsn;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// So many looks pass between two at what a promotion would bring.
+const LOOKS_PER_FAILOVER: u32 = 10;
 /// While nothing comes for the outbox the slot follows the log in steps; so much is no delay.
 const STEP_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Shows the slot until the session ends.
 pub(super) async fn watch_slot(keeper: Arc<SlotKeeper>, monitor: Arc<Monitor>) -> Result<Ended> {
     let mut moved = Moved { confirmed: None, at: Instant::now() };
+    let (mut looks, mut said) = (0_u32, None);
     loop {
+        if looks.is_multiple_of(LOOKS_PER_FAILOVER) {
+            said = warn_of_failover(&keeper, said).await?;
+        }
+        looks = looks.wrapping_add(1);
         if let Some(sight) = keeper.sight().await? {
             monitor.set_slot(Some(moved.figures(sight, Instant::now())));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// Says once what would go wrong if a standby were promoted; gives what was said.
+async fn warn_of_failover(keeper: &SlotKeeper, said: Option<Failover>) -> Result<Option<Failover>> {
+    let failover = keeper.failover().await?.and_then(|sight| sight.failover);
+    let trouble = failover.filter(|failover| failover.is_trouble(keeper.mode()));
+    if trouble != said
+        && let Some(trouble) = &trouble
+    {
+        tracing::warn!(
+            slot = keeper.name(),
+            cause = trouble.words(),
+            remedy = keeper.failover_remedy(trouble),
+            "the slot is not ready for the promotion of a standby"
+        );
+    }
+    Ok(trouble)
 }
 
 /// When the slot was last seen to move, or to have nothing to move for.

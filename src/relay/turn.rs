@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::log::stay;
 use super::session::{Ended, Opened};
 use crate::capture::change::{Loss, check_change};
-use crate::capture::mode::{Mode, change_mode, leave_slot, read_state};
+use crate::capture::mode::{CaptureState, Mode, change_mode, leave_slot, read_state};
 use crate::capture::needs::{Readers, check_needs};
 use crate::capture::slot::SlotKeeper;
 use crate::cursors::try_lock;
@@ -45,13 +44,15 @@ pub(super) struct Turn {
 /// # Errors
 /// [`ErrorKind::Config`] when other instances read in another way than the flag asks for.
 pub(super) async fn agree(
-    opened: &mut Opened,
+    opened: &Opened,
     database: &DatabaseConfig,
     asked: Option<Mode>,
     started: bool,
-) -> Result<()> {
+) -> Result<CaptureState> {
     let now = opened.state.mode;
-    let Some(asked) = asked.filter(|asked| *asked != now && !started) else { return Ok(()) };
+    let Some(asked) = asked.filter(|asked| *asked != now && !started) else {
+        return Ok(opened.state.clone());
+    };
     let live = wait_for_the_dead(&opened.control).await?;
     if live > 0 {
         let cause = format!(
@@ -75,13 +76,12 @@ pub(super) async fn agree(
     if asked != Mode::Message || wait_for_lock(&opened.control, asked).await? {
         if asked == Mode::Message {
             // The slot first: what is written before there is one is never read.
-            stay(&opened.control, messages.make()).await?;
+            messages.make().await?;
         }
         change_mode(&opened.control, now, asked).await?;
         tracing::info!(before = now.name(), now = asked.name(), "the way of reading was changed");
     }
-    opened.state = read_state(&opened.control).await?;
-    Ok(())
+    read_state(&opened.control).await
 }
 
 /// Of two instances that start at once, one makes the slot; false when another has made it.

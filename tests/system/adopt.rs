@@ -78,8 +78,8 @@ async fn a_table_is_taken_over_and_given_back_exactly() {
         traffic.commits_more(500).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         let shown = fixture.command().args(["capture", "show"]).output().expect("it runs");
-        let said = String::from_utf8_lossy(&shown.stdout).into_owned();
-        assert!(said.contains("adopted     legacy.outbox: id=id"), "{shown:?}");
+        let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(text.contains("adopted     legacy.outbox: id=id"), "{text}{shown:?}");
         let (code, said) = refused(&fixture, END);
         assert!(code == Some(3) && said.contains("instances are running"), "{said}");
         for relay in relays {

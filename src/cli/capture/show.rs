@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::Place;
+use crate::capture::failover::Failover;
 use crate::capture::mode::{Mode, read_state};
 use crate::capture::slot::{Gap, Slot};
 use crate::cli::adopt::{self, ShownAdopted};
@@ -45,6 +46,13 @@ pub(in crate::cli) struct ShownSlot {
     inactive_seconds: Option<f64>,
     confirmed_lsn: Option<String>,
     delivered_lsn: Option<String>,
+    /// What becomes of it when a standby is promoted, where there is one.
+    failover: Option<String>,
+    failover_remedy: Option<String>,
+    /// Whether it came to this server by a promotion.
+    has_followed: bool,
+    /// Why the server has given it up; only PostgreSQL 17 and later know.
+    invalidation_reason: Option<String>,
     /// Why it cannot be used as it is.
     gap: Option<&'static str>,
     remedy: Option<String>,
@@ -83,6 +91,10 @@ async fn show_slot(place: &Place, mode: Mode) -> Result<ShownSlot> {
         inactive_seconds: None,
         confirmed_lsn: None,
         delivered_lsn: state.delivered.map(|lsn| lsn.to_string()),
+        failover: None,
+        failover_remedy: None,
+        has_followed: false,
+        invalidation_reason: None,
         gap,
         remedy: None,
     };
@@ -106,6 +118,13 @@ async fn show_slot(place: &Place, mode: Mode) -> Result<ShownSlot> {
         shown.safe_bytes = sight.safe_bytes;
         shown.behind_bytes = Some(sight.behind_bytes);
         shown.inactive_seconds = sight.inactive_seconds;
+    }
+    if let Some(sight) = keeper.failover().await? {
+        shown.failover = sight.failover.as_ref().map(Failover::words);
+        shown.failover_remedy =
+            sight.failover.as_ref().and_then(|failover| keeper.failover_remedy(failover));
+        shown.has_followed = sight.has_followed;
+        shown.invalidation_reason = sight.invalidation_reason;
     }
     Ok(shown)
 }
@@ -136,12 +155,7 @@ impl Shown {
                 place(&slot.delivered_lsn),
                 place(&slot.confirmed_lsn)
             ));
-            if let Some(gap) = slot.gap {
-                lines.push(format!("gap         {gap}"));
-            }
-            if let Some(remedy) = &slot.remedy {
-                lines.push(format!("            fix: {remedy}"));
-            }
+            lines.extend(slot.troubles());
         }
         lines.extend(self.adopted.iter().map(ShownAdopted::text));
         lines.join("\n")
@@ -149,6 +163,23 @@ impl Shown {
 }
 
 impl ShownSlot {
+    /// What a promotion would bring, and what is in the way.
+    fn troubles(&self) -> impl Iterator<Item = String> {
+        let fix =
+            |remedy: &Option<String>| remedy.as_ref().map(|fix| format!("            fix: {fix}"));
+        let reason =
+            self.invalidation_reason.as_ref().map_or(String::new(), |why| format!(" ({why})"));
+        [
+            self.has_followed.then(|| "origin      it came with a promotion".to_owned()),
+            self.failover.as_ref().map(|failover| format!("failover    {failover}")),
+            fix(&self.failover_remedy),
+            self.gap.map(|gap| format!("gap         {gap}{reason}")),
+            fix(&self.remedy),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
     fn figures(&self) -> String {
         let parts = [
             self.inactive_seconds.map(|age| format!("read by nobody for {}", show_age(Some(age)))),

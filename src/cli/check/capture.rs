@@ -34,6 +34,7 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
             let reader = keeper(config, asked).await?;
             check_needs(&reader, Readers::ThisRole).await?;
             findings.passed(NAME, format!("wal: the table's log is read, by {}", reader.name()));
+            look_at_failover(findings, &reader).await?;
         }
         Mode::Message => {
             check_needs(&messages, Readers::ThisRole).await?;
@@ -43,7 +44,20 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
                 return Err(messages_lost(gap, asked));
             }
             findings.passed(NAME, format!("message: messages are read, by {}", messages.name()));
+            look_at_failover(findings, &messages).await?;
         }
+    }
+    Ok(())
+}
+
+/// What becomes of the slot when a standby is promoted, where there is one.
+async fn look_at_failover(findings: &mut Findings, keeper: &SlotKeeper) -> Result<()> {
+    let Some(failover) = keeper.failover().await?.and_then(|sight| sight.failover) else {
+        return Ok(());
+    };
+    match keeper.failover_remedy(&failover).filter(|_| failover.is_trouble(keeper.mode())) {
+        Some(remedy) => findings.warned("failover", failover.words(), &remedy),
+        None => findings.passed("failover", failover.words()),
     }
     Ok(())
 }

@@ -48,16 +48,16 @@ pub struct Walsender {
 /// When no server answers, refuses us, or is hidden by a connection pooler.
 pub async fn connect_walsender(database: &DatabaseConfig, purpose: &str) -> Result<Walsender> {
     let name = database.display_name();
+    let action = format!("connect to {name}");
     let opening = async {
         let opened = open::open(database, purpose).await;
-        opened.map_err(|fault| fault.during(&format!("connect to {name}")))
+        let mut walsender = Walsender { wire: opened.map_err(|fault| fault.during(&action))? };
+        let answer = walsender.ask(SESSION).await;
+        let rows = answer.map_err(|fault| fault.during("set up the session"))?;
+        let is_direct = rows.iter().any(|row| row.first().is_some_and(is_on));
+        if is_direct { Ok(walsender) } else { Err(failure::pooler(&name)) }
     };
-    let wire = Box::pin(patiently(database, &name, opening)).await?;
-    let mut walsender = Walsender { wire };
-    let answer = walsender.ask(SESSION).await;
-    let rows = answer.map_err(|fault| fault.during("set up the session"))?;
-    let is_direct = rows.iter().any(|row| row.first().is_some_and(is_on));
-    if is_direct { Ok(walsender) } else { Err(failure::pooler(&name)) }
+    Box::pin(patiently(database, &action, opening)).await
 }
 
 fn is_on(value: &Option<String>) -> bool {

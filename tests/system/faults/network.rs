@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::servers::servers;
-use crate::support::{Ending, Fixture, History, Load, Mode, Proxy, RelayProcess, Traffic};
+use crate::support::writer::insert_event;
+use crate::support::{Capture, Ending, Fixture, History, Load, Mode, Proxy, RelayProcess, Traffic};
 
 /// Long enough for everything that was on its way to meet the fault.
 const FAULT: Duration = Duration::from_secs(2);
@@ -81,4 +82,64 @@ async fn a_broken_network_to_kafka() {
     break_in_every_way(&servers().kafka_proxy, &fixture, &traffic).await;
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
+}
+
+/// A connection is made, and the network is gone before the first answers: nobody hangs up, and there is no
+/// lease yet that could run out. Each of these tables is read while a session is opened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_gets_no_answer_while_it_is_opened_is_given_up() {
+    let mut proxied = Vec::new();
+    for (capture, table) in [
+        (Capture::Poll, "capture"),
+        (Capture::Poll, "parked"),
+        (Capture::Poll, "instance"),
+        (Capture::Wal, "adopted"),
+    ] {
+        let fixture = Fixture::new(&format!("network_{table}")).await.captured_by(capture);
+        let proxy = Proxy::before(servers().postgres.port());
+        let mut relayed = fixture.through(&proxy);
+        relayed.database_url += "?connect_timeout=3";
+        let relay = RelayProcess::start(&relayed, &["--capture", capture.name()]);
+        relay.wait_until_it_says(capture.words()).await;
+        proxied.push((fixture, proxy, relay, table));
+    }
+    let trials = proxied.into_iter().map(|(fixture, proxy, relay, table)| {
+        tokio::spawn(
+            async move { lose_the_network_while_opening(&fixture, &proxy, relay, table).await },
+        )
+    });
+    for trial in trials.collect::<Vec<_>>() {
+        trial.await.expect("the session is given up");
+    }
+}
+
+async fn lose_the_network_while_opening(
+    fixture: &Fixture,
+    proxy: &Proxy,
+    relay: RelayProcess,
+    table: &str,
+) {
+    proxy.set(Mode::Refuse);
+    // Whatever the next session asks for waits for the table.
+    let mut client = fixture.client().await;
+    let lock = client.transaction().await.expect("a transaction begins");
+    let locked = lock.batch_execute(&format!("lock table postrider.{table}")).await;
+    locked.expect("the superuser may");
+    proxy.set(Mode::Pass);
+    let waits = "select from pg_locks join pg_stat_activity using (pid)
+        where not granted and relation = $1::text::regclass and backend_start > now()";
+    let name = format!("postrider.{table}");
+    while lock.query(waits, &[&name]).await.expect("locks are listed").is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        // A transaction sees the same activity again, unless told otherwise.
+        lock.query("select pg_stat_clear_snapshot()", &[]).await.expect("the session lives");
+    }
+    proxy.set(Mode::HalfOpen);
+    lock.rollback().await.expect("the session lives");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    proxy.set(Mode::Pass);
+    relay.wait_until_it_says("no answer").await;
+    insert_event(&client, "aggregate", 1).await;
+    fixture.wait_published().await;
+    relay.stop_well().await;
 }

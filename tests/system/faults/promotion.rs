@@ -1,5 +1,6 @@
 //! The primary dies with commits that its standby never got, and the standby is promoted.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use postrider::audit::Fate;
@@ -10,10 +11,12 @@ use uuid::Uuid;
 use crate::support::fixture::connect;
 use crate::support::servers::servers;
 use crate::support::writer::{Inserted, write_event};
-use crate::support::{Fixture, History, Patience, RelayProcess, start_postgres};
+use crate::support::{Capture, Fixture, History, Patience, RelayProcess, start_postgres};
 
 const POSTGRES_EXIT_CODE: i32 = 4;
-const ROUNDS: u64 = 60;
+pub(crate) const ROUNDS: u64 = 60;
+/// The numbers of the events that the standby never gets.
+const TAIL: Range<u64> = 1_000..10_000;
 
 /// A primary, its standby that gets nothing any more, and what was written.
 pub(crate) struct Pair {
@@ -90,11 +93,20 @@ impl Pair {
         RelayProcess::start(&self.both(), &["--shards", "2"])
     }
 
-    /// What the promoted server has was committed; the rest never happened.
-    async fn history(&self) -> History {
+    /// The events that the promoted server has.
+    async fn kept(&self) -> Vec<Uuid> {
+        if self.fixture.capture == Capture::Message {
+            let is_kept = |event: &&Inserted| !TAIL.contains(&event.number);
+            return self.written.iter().filter(is_kept).map(|event| event.id).collect();
+        }
         let client = self.fixture.client().await;
         let kept = client.query("select id from outbox", &[]).await.expect("the table is there");
-        let kept: Vec<Uuid> = kept.iter().map(|row| row.get(0)).collect();
+        kept.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// What the promoted server has was committed; the rest never happened.
+    async fn history(&self) -> History {
+        let kept = self.kept().await;
         let lost = self.written.len() - kept.len();
         println!("{}: {lost} of {} commits were lost", self.fixture.name, self.written.len());
         assert!(lost > 0, "the tail was to be lost");
@@ -123,6 +135,13 @@ impl Pair {
 
     /// Both have the first events; the rest is published and never reaches the standby.
     pub(crate) async fn publish_a_tail_that_is_lost(&mut self, on_promotion: &str) -> RelayProcess {
+        let relay = self.publish_what_both_have(on_promotion).await;
+        self.write_a_tail().await;
+        self.fixture.wait_published().await;
+        relay
+    }
+
+    pub(crate) async fn publish_what_both_have(&mut self, on_promotion: &str) -> RelayProcess {
         let (client, capture) = (self.fixture.client().await, self.fixture.capture);
         let flags = ["--shards", "2", "--on-promotion", on_promotion, "--capture", capture.name()];
         let relay = RelayProcess::start(&self.both(), &flags);
@@ -130,15 +149,60 @@ impl Pair {
         self.write(&client, 0).await;
         self.fixture.wait_published().await;
         self.wait_until_the_standby_has_all().await;
-        self.cut_off().await;
-        self.write(&client, 1_000).await;
-        self.fixture.wait_published().await;
         relay
+    }
+
+    /// What is committed from here on never reaches the standby.
+    pub(crate) async fn write_a_tail(&mut self) {
+        self.cut_off().await;
+        let client = self.fixture.client().await;
+        self.write(&client, TAIL.start).await;
+    }
+
+    /// Lets the standby keep up the slots of the primary, and the primary send nothing by them that the
+    /// standby does not have.
+    pub(crate) async fn let_slots_follow(&self) {
+        let primary = connect(&self.primary.url("postgres")).await;
+        let standby = connect(&self.standby.url("postgres")).await;
+        let source = format!(
+            "alter system set primary_conninfo = 'host=127.0.0.1 port={} user=postgres password={} dbname=postgres'",
+            self.primary.port(),
+            self.primary.password()
+        );
+        for (server, change) in [
+            (&primary, "select pg_create_physical_replication_slot('standby', true)"),
+            (&standby, source.as_str()),
+            (&standby, "alter system set primary_slot_name = 'standby'"),
+            (&standby, "alter system set hot_standby_feedback = on"),
+            (&standby, "alter system set sync_replication_slots = on"),
+            (&standby, "select pg_reload_conf()"),
+            (&primary, "alter system set synchronized_standby_slots = 'standby'"),
+            (&primary, "select pg_reload_conf()"),
+        ] {
+            server.batch_execute(change).await.expect("the superuser may");
+        }
+    }
+
+    /// The standby has the slot as the primary has it.
+    pub(crate) async fn wait_until_the_slot_followed(&self) {
+        let followed = "select from pg_replication_slots
+            where synced and not temporary and confirmed_flush_lsn >= $1::text::pg_lsn";
+        let confirmed = "select confirmed_flush_lsn::text from pg_replication_slots
+            where slot_type = 'logical' and failover";
+        let primary = connect(&self.primary.url("postgres")).await;
+        let standby = connect(&self.standby.url("postgres")).await;
+        let place: String = primary.query_one(confirmed, &[]).await.expect("a slot").get(0);
+        while standby.query_opt(followed, &[&place]).await.expect("an answer").is_none() {
+            // A slot that moves on is looked at more often; a new one needs such a record.
+            primary.batch_execute("select pg_log_standby_snapshot()").await.expect("it may");
+            self.fixture.wait_published().await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     async fn publish_the_rest(mut self, relay: RelayProcess) -> History {
         let client = self.fixture.client().await;
-        self.write(&client, 10_000).await;
+        self.write(&client, TAIL.end).await;
         self.fixture.wait_published().await;
         assert!(relay.stop().await.success());
         self.history().await
@@ -205,9 +269,14 @@ async fn a_promotion_that_must_not_be_followed_is_refused_until_reanchored() {
 }
 
 pub(crate) async fn assert_tail_was_all(pair: Pair, relay: RelayProcess) {
+    assert_tail_was(ROUNDS, pair, relay).await;
+}
+
+/// Of what never reached the standby, so many events were published; besides, all is well.
+pub(crate) async fn assert_tail_was(published: u64, pair: Pair, relay: RelayProcess) {
     let fixture = pair.both();
     let verdict = pair.publish_the_rest(relay).await.audit(&fixture);
     println!("{verdict}");
     assert_eq!(verdict.missing + verdict.invented + verdict.out_of_order, 0, "{verdict}");
-    assert_eq!(verdict.rolled_back, ROUNDS, "the published tail: {verdict}");
+    assert_eq!(verdict.rolled_back, published, "the published tail: {verdict}");
 }

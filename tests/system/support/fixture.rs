@@ -196,6 +196,17 @@ pub(crate) async fn try_connect(url: &str) -> Result<Client, tokio_postgres::Err
     Ok(client)
 }
 
+/// From this version on, a slot can follow a failover.
+pub(crate) const FAILOVER_VERSION: i32 = 170_000;
+/// From this version on, the server passes over rows for which there is no publication, with a warning.
+pub(crate) const NO_PUBLICATION_VERSION: i32 = 180_000;
+
+/// The server's version, as `170006`: servers differ in what they do.
+pub(crate) async fn server_version(client: &Client) -> i32 {
+    let version = "select current_setting('server_version_num')::int";
+    client.query_one(version, &[]).await.expect("it answers").get(0)
+}
+
 /// The address of a database with nothing in it, on the shared server.
 pub(crate) async fn empty_database(name: &str) -> String {
     let postgres = &servers().postgres;
