@@ -26,7 +26,7 @@ fn get(address: &str, path: &str) -> String {
 
 /// Asks until the answer contains the text.
 async fn wait_for(address: &str, path: &str, text: &str) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let answer = get(address, path);
         if answer.contains(text) {

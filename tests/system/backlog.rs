@@ -1,8 +1,6 @@
 //! A large backlog: everything arrives, in bounded memory, also with another shard count half-way.
 
-use std::time::Duration;
-
-use crate::support::{Bulk, Fixture, History, RelayProcess};
+use crate::support::{Bulk, Fixture, History, Patience, RelayProcess};
 
 const EVENTS: i64 = 1_000_000;
 const AGGREGATES: i64 = 5_000;
@@ -19,8 +17,9 @@ async fn a_million_rows_in_bounded_memory() {
     let observer = fixture.client().await;
     let halfway = "select from postrider.cursor having sum(\"position\") > $1::bigint";
     let some = EVENTS * 2;
+    let patience = Patience::until("half of the backlog is published");
     while observer.query_opt(halfway, &[&some]).await.expect("it answers").is_none() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        patience.pause().await;
     }
     let first_peak = relay.peak_memory_kilobytes();
     assert!(relay.stop().await.success());

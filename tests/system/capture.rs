@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use crate::support::consumer::create_topic;
 use crate::support::servers::servers;
-use crate::support::{Fixture, RelayProcess, read_topic, start_postgres};
+use crate::support::{Fixture, Patience, RelayProcess, read_topic, start_postgres};
 
 /// What the command ends with, and all that it says.
 fn capture(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
@@ -235,8 +235,9 @@ async fn of_two_who_begin_with_messages_one_does() {
     assert_says(&fixture, &["switch", "message"], 3, busy);
     execute(&open, "commit").await;
     let mode = "select from postrider.capture where mode = 'message'";
+    let patience = Patience::until("messages are read");
     while client.query_opt(mode, &[]).await.expect("the mode is there").is_none() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        patience.pause().await;
     }
     execute(&client, EMIT).await;
     wait_for_records(&fixture, 1).await;

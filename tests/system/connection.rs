@@ -7,6 +7,8 @@
 use postrider::error::{Error, ErrorKind};
 use postrider::postgres::{Connection, DatabaseConfig, classify, connect};
 
+use crate::support::Patience;
+
 async fn session(url: &str) -> Connection {
     connect(&DatabaseConfig::parse(url).unwrap(), "test").await.unwrap()
 }
@@ -133,8 +135,9 @@ pub(crate) async fn a_lost_session_is_told(url: &str) {
     });
     let admin = session(url).await;
     let running = "select from pg_stat_activity where pid = $1 and state = 'active'";
+    let patience = Patience::until("the session sleeps");
     while admin.client().query_opt(running, &[&number]).await.unwrap().is_none() {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        patience.pause().await;
     }
     admin.client().query("select pg_terminate_backend($1)", &[&number]).await.unwrap();
     let error = classify("sleep", sleep.await.unwrap());

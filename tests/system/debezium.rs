@@ -346,7 +346,7 @@ fn wait_for(connect: &Connect, brokers: &str, router: &Router, wanted: usize) ->
 
 /// postrider's ticks are messages in the log; a connector that is not told otherwise publishes them.
 fn wait_for_topic(brokers: &str, topic: &str) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !list_topics(brokers).iter().any(|found| found == topic) {
         assert!(Instant::now() < deadline, "{topic} does not come");
         std::thread::sleep(Duration::from_millis(100));
@@ -362,7 +362,7 @@ async fn wait_until_done(fixture: &Fixture, slot: &str) {
     let place: String = now.expect("PostgreSQL answers").get(0);
     let done = "select confirmed_flush_lsn >= $2::text::pg_lsn from pg_replication_slots
         where slot_name = $1";
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let message = "select pg_logical_emit_message(true, 'postrider.switch', '')::text";
         client.query_one(message, &[]).await.expect("PostgreSQL answers");

@@ -103,7 +103,7 @@ async fn wait_until_passed(fixture: &Fixture) {
     let client = fixture.client().await;
     let place = client.query_one("select pg_current_wal_lsn()::text", &[]).await;
     let place: String = place.expect("PostgreSQL answers").get(0);
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let message = "select pg_logical_emit_message(true, 'postrider.switch', '')::text";
         client.query_one(message, &[]).await.expect("PostgreSQL answers");

@@ -14,6 +14,7 @@ use postrider::postgres::{
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
+use crate::support::Patience;
 use crate::support::fixture::{NO_PUBLICATION_VERSION, connect, server_version};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -195,12 +196,13 @@ pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
         assert!(failure(&mut stream, Duration::from_secs(1)).await.is_none());
     }
     drop(stream);
+    let patience = Patience::until("the slot is free");
     let holder = loop {
         // The server frees the slot when it sees that we have left.
         if let Ok(stream) = try_start(url, &slot, "item").await {
             break stream;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        patience.pause().await;
     };
     let taken = try_start(url, &slot, "item").await.unwrap_err();
     assert_eq!(taken.kind(), unavailable, "{taken}");
@@ -283,17 +285,17 @@ async fn confirmed(client: &Client, slot: &str) -> Lsn {
 
 pub(crate) async fn a_sign_of_life_is_asked_for_and_answered(url: &str) {
     let (client, slot) = publish(url).await;
-    let short = format!("{url}?options=-c%20wal_sender_timeout%3D600");
+    let short = format!("{url}?options=-c%20wal_sender_timeout%3D1500");
     let mut stream = start(&short, &slot).await;
     let begin = tokio::time::Instant::now();
     let mut asked = 0;
-    while asked < 4 {
+    while asked < 3 {
         if let Frame::KeepAlive { end, reply: ReplyWanted::Yes } = next(&mut stream).await {
             asked += 1;
             stream.confirm(end, end).await.unwrap();
         }
     }
-    assert!(begin.elapsed() > Duration::from_millis(600), "answered longer than the timeout");
+    assert!(begin.elapsed() > Duration::from_millis(1_500), "answered longer than the timeout");
     // Unanswered, the server hangs up.
     let error = loop {
         match timeout(PATIENCE, stream.next()).await.expect("an end in time") {

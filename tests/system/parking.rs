@@ -186,7 +186,7 @@ async fn a_topic_that_takes_more_than_others_gets_more() {
 }
 
 pub(crate) async fn wait_for_attempts(client: &Client, attempts: i32) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let sql = "select from postrider.parked where attempts = $1";
     while client.query_opt(sql, &[&attempts]).await.expect("the table answers").is_none() {
         assert!(Instant::now() < deadline, "there were no {attempts} attempts");

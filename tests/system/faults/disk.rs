@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use postrider::embedded::{Host, Postgres, PostgresOptions};
 
 use crate::support::servers::servers;
-use crate::support::{Fixture, History, Load, RelayProcess, Traffic};
+use crate::support::{Fixture, History, Load, Patience, RelayProcess, Traffic};
 
 /// A new cluster takes about 45 MB, its log some segments of 16 MB.
 const DISK_MEGABYTES: u64 = 160;
@@ -106,15 +106,28 @@ async fn a_full_disk_of_postgresql() {
         disk.fill(1 << 20);
         wait_until_it_hurts(&postgres, &traffic).await;
         disk.relieve();
-        if postgres.process_id().expect("the system tells").is_none() {
-            postgres.start_again().expect("it recovers");
-        }
-        traffic.commits_more(100).await;
+        recover(&postgres, &traffic).await;
         fixture.wait_published_upto(fixture.drawn().await).await;
     }
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
     drop(postgres);
+}
+
+/// Until writers write again. The server may give up after a look at it, too.
+async fn recover(postgres: &Postgres, traffic: &Traffic) {
+    let patience = Patience::until("the writers go on");
+    let writes = traffic.commits_more(100);
+    tokio::pin!(writes);
+    loop {
+        if postgres.process_id().expect("the system tells").is_none() {
+            postgres.start_again().expect("it recovers");
+        }
+        tokio::select! {
+            () = &mut writes => return,
+            () = patience.pause() => {}
+        }
+    }
 }
 
 /// Until writers cannot write, or the server has given up.

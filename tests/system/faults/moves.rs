@@ -3,7 +3,7 @@
 use crate::parking::{ask, parked};
 use crate::support::consumer::{create_topic_with, set_topic};
 use crate::support::writer::AGGREGATE_TYPE;
-use crate::support::{Fixture, History, Load, RelayProcess, Traffic};
+use crate::support::{Fixture, History, Load, Patience, RelayProcess, Traffic};
 use crate::tier::wait_for_shares;
 
 /// Instances join and leave in an orderly way: the order is kept, and nothing is repeated.
@@ -33,9 +33,11 @@ async fn parked_aggregates_move_with_their_buckets() {
     traffic.commits_more(100).await;
     traffic.stop().await;
     second.stop_well().await;
+    let patience = Patience::until("nothing is parked");
     while !parked(&client).await.is_empty() {
         ask(&fixture, &["parked", "discard", "--reason", "bad-headers"]);
         retry();
+        patience.pause().await;
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     }
     fixture.wait_published().await;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::support::fixture::connect;
 use crate::support::servers::servers;
 use crate::support::writer::{Inserted, write_event};
-use crate::support::{Capture, Fixture, History, RelayProcess, start_postgres};
+use crate::support::{Capture, Fixture, History, Patience, RelayProcess, start_postgres};
 
 const POSTGRES_EXIT_CODE: i32 = 4;
 pub(crate) const ROUNDS: u64 = 60;
@@ -54,8 +54,9 @@ impl Pair {
         let primary = connect(&self.primary.url("postgres")).await;
         let place = "select pg_current_wal_flush_lsn()::text";
         let place: String = primary.query_one(place, &[]).await.expect("an answer").get(0);
+        let patience = Patience::until("the standby has all");
         while primary.query_one(lag, &[&place]).await.expect("an answer").get::<_, i64>(0) == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            patience.pause().await;
         }
     }
 
@@ -67,8 +68,9 @@ impl Pair {
         }
         let primary = connect(&self.primary.url("postgres")).await;
         let streams = "select from pg_stat_replication where application_name = 'walreceiver'";
+        let patience = Patience::until("the standby lets go");
         while !primary.query(streams, &[]).await.expect("the view answers").is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            patience.pause().await;
         }
     }
 
@@ -83,7 +85,7 @@ impl Pair {
     pub(crate) async fn fail_over_by_hand(&mut self, relay: RelayProcess) -> RelayProcess {
         self.promote();
         relay.wait_until_it_says("timeline 1 and not 2").await;
-        let ended = relay.wait(Duration::from_secs(20)).await;
+        let ended = relay.wait(Duration::from_secs(60)).await;
         assert_eq!(ended.code(), Some(POSTGRES_EXIT_CODE));
         let mut reanchor = self.fixture.command();
         let done = reanchor.args(["migrate", "reanchor"]).output().expect("the binary runs");
@@ -224,15 +226,17 @@ async fn a_synchronous_standby_takes_back_nothing_that_was_published() {
     }
     let synchronous = "select setting from pg_settings where name = 'synchronous_standby_names'";
     let is_set = |row: tokio_postgres::Row| row.get::<_, String>(0) == "*";
+    let patience = Patience::until("the setting holds");
     while !is_set(admin.query_one(synchronous, &[]).await.expect("an answer")) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        patience.pause().await;
     }
     client.batch_execute("set synchronous_commit = local").await.expect("the session lives");
     pair.write(&client, 1_000).await;
     let waits = "select count(*) from pg_stat_activity
         where wait_event = 'SyncRep' and application_name like 'postrider%'";
+    let patience = Patience::until("the tick waits for the standby");
     while admin.query_one(waits, &[]).await.expect("an answer").get::<_, i64>(0) == 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        patience.pause().await;
     }
     // Time in which a relay without the fence would publish.
     tokio::time::sleep(Duration::from_millis(500)).await;

@@ -49,7 +49,7 @@ fn event(seq: i64, payload_bytes: usize) -> OwnedEvent {
 }
 
 async fn next_report(publisher: &Publisher<OwnedEvent>) -> Report {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         match publisher.next_report().expect("the thread works") {
             Some(report) => return report,

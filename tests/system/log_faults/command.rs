@@ -6,9 +6,10 @@ use std::time::Duration;
 use postrider::audit::Fate;
 
 use super::start_relay;
+use crate::support::servers::servers;
 use crate::support::traffic::Load;
 use crate::support::writer::write_event;
-use crate::support::{Capture, Fixture, History, RelayProcess, Traffic};
+use crate::support::{Capture, Fixture, History, Patience, RelayProcess, Traffic, start_postgres};
 
 /// From before its first statement to long after the change.
 const DELAYS_MILLIS: [u64; 8] = [10, 25, 40, 60, 90, 150, 300, 700];
@@ -27,6 +28,16 @@ async fn switch_and_kill(fixture: &Fixture, to: &str, delay: Duration) {
     tokio::time::sleep(delay).await;
     switching.kill().expect("it is ours to kill");
     switching.wait().expect("it is ours to wait for");
+}
+
+/// The server may still look for a command that was killed whether messages wait.
+async fn wait_until_nobody_reads(fixture: &Fixture) {
+    let client = fixture.client().await;
+    let read = "select from pg_replication_slots where active";
+    let patience = Patience::until("nobody reads the slot");
+    while client.query_opt(read, &[]).await.expect("slots are listed").is_some() {
+        patience.pause().await;
+    }
 }
 
 async fn mode(fixture: &Fixture) -> String {
@@ -65,7 +76,10 @@ async fn killed_switches_and_instances_find_their_way() {
 /// after a switch that came to its end is read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_switches_to_messages_can_be_made_again() {
-    let fixture = Fixture::new("log_switch_messages").await;
+    // A server of its own: making a slot waits for all transactions, also those of other tests.
+    let (name, postgres) = ("log_switch_messages", start_postgres(&[]));
+    let (admin, url) = (postgres.url("postgres"), postgres.url(name));
+    let fixture = Fixture::on(name, &admin, url, servers().kafka.brokers()).await;
     let (client, history) = (fixture.client().await, History::default());
     for (round, millis) in DELAYS_MILLIS.into_iter().enumerate().step_by(2) {
         switch_and_kill(&fixture, "message", Duration::from_millis(millis)).await;
@@ -80,6 +94,7 @@ async fn killed_switches_to_messages_can_be_made_again() {
         fixture.clone().captured_by(Capture::Message).wait_published().await;
         relay.stop_well().await;
         switch_and_kill(&fixture, "poll", Duration::from_millis(millis)).await;
+        wait_until_nobody_reads(&fixture).await;
         assert!(switch(&fixture, "poll"));
     }
     let verdict = history.audit(&fixture);

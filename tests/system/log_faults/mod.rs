@@ -43,6 +43,12 @@ impl Trial {
         self.fixture.wait_published_upto(self.fixture.drawn().await).await;
     }
 
+    /// Kills the relay, if that is not done yet, and starts one with further arguments.
+    async fn restart(&mut self, arguments: &[&str]) {
+        self.relay.signal("KILL");
+        self.relay = start_relay_with(&self.fixture, self.fixture.capture, arguments).await;
+    }
+
     async fn finish(self) {
         let Self { fixture, history, traffic, relay } = self;
         let verdict = traffic.finish([relay], &fixture, &history).await;
@@ -74,7 +80,12 @@ async fn outlets(
 
 /// A relay that reads in this way, once it does.
 async fn start_relay(fixture: &Fixture, capture: Capture) -> RelayProcess {
-    let relay = RelayProcess::start(fixture, &["--capture", capture.name(), "--shards", "2"]);
+    start_relay_with(fixture, capture, &[]).await
+}
+
+async fn start_relay_with(fixture: &Fixture, capture: Capture, arguments: &[&str]) -> RelayProcess {
+    let reads = ["--capture", capture.name(), "--shards", "2"];
+    let relay = RelayProcess::start(fixture, &[&reads, arguments].concat());
     relay.wait_until_it_says(capture.words()).await;
     relay
 }

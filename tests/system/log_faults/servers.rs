@@ -8,7 +8,7 @@ use super::{ALL, LOG, Trial, outlets, start_relay};
 use crate::faults::network::FAULTS;
 use crate::support::servers::servers;
 use crate::support::{
-    Capture, Fixture, History, Load, Mode, Proxy, RelayProcess, Traffic, start_kafka,
+    Capture, Fixture, History, Load, Mode, Patience, Proxy, RelayProcess, Traffic, start_kafka,
     start_postgres,
 };
 
@@ -17,6 +17,8 @@ const LIGHT: Load = Load { writers: 2, pause: Duration::from_millis(5), ..Load::
 
 /// The slot's reader is held on to by a server that does not know that the network is gone.
 const WAL_SENDER_TIMEOUT: (&str, &str) = ("wal_sender_timeout", "3s");
+/// By then it would have ended a session from which it heard nothing.
+const WAL_SENDER_ENDED: Duration = Duration::from_secs(5);
 
 async fn begin_all(outlets: Vec<(Fixture, RelayProcess)>) -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -80,11 +82,33 @@ async fn killed_servers_lose_nothing_in_any_way_of_reading() {
         victims.fall_and_rise(&postgres, &kafka).await;
         all_go_on(&trials).await;
     }
+    finish_all(trials).await;
+}
+
+/// PostgreSQL hears from us all the time, whether there is room in flight for what comes or not. What Kafka
+/// has not acknowledged comes again to the next reader.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kafka_that_does_not_answer_costs_neither_session_nor_event() {
+    let kafka = start_kafka(KafkaOptions::default());
+    let postgres = start_postgres(&[WAL_SENDER_TIMEOUT]);
+    let outlets = outlets("log_unanswered", &LOG, &postgres, kafka.brokers(), None).await;
+    let mut trials = begin_all(outlets).await;
+    trials[0].restart(&["--max-in-flight-bytes", "16KiB"]).await;
+    all_go_on(&trials).await;
     let readers = readers(&trials).await;
     kafka.freeze().expect("it is ours to freeze");
-    tokio::time::sleep(Duration::from_secs(8)).await;
-    assert_eq!(self::readers(&trials).await, readers, "the server hears from us all the time");
+    for trial in &trials {
+        trial.traffic.commits_more(200).await;
+    }
+    tokio::time::sleep(WAL_SENDER_ENDED).await;
+    assert_eq!(self::readers(&trials).await, readers, "PostgreSQL has not heard from us");
+    for trial in &trials {
+        trial.relay.signal("KILL");
+    }
     kafka.thaw().expect("it is ours to thaw");
+    for trial in &mut trials {
+        trial.restart(&[]).await;
+    }
     all_go_on(&trials).await;
     finish_all(trials).await;
 }
@@ -126,8 +150,9 @@ async fn streams_that_are_cut_again_and_again_go_on() {
     let brokers = servers().kafka.brokers();
     let trials = begin_all(outlets("log_cut", &LOG, postgres, brokers, None).await).await;
     for trial in &trials {
-        let mut cuts = 0;
+        let (mut cuts, patience) = (0, Patience::until("the stream goes on"));
         while cuts < 6 {
+            patience.pause().await;
             cuts += cut_streams(&trial.fixture).await;
             trial.traffic.commits_more(10).await;
         }

@@ -50,8 +50,7 @@ async fn columns_come_and_go_under_the_stream() {
         client.batch_execute(change).await.expect(change);
         trial.go_on().await;
     }
-    trial.relay.signal("KILL");
-    trial.relay = start_relay(&fixture, Capture::Wal).await;
+    trial.restart(&[]).await;
     trial.go_on().await;
     assert!(!trial.relay.said().contains("polling"), "the slot is as it was");
     trial.finish().await;
