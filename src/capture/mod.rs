@@ -9,6 +9,7 @@ pub mod adoption;
 pub mod change;
 pub mod envelope;
 pub mod failover;
+pub mod fence;
 pub mod mode;
 pub mod needs;
 pub mod pgoutput;

@@ -21,6 +21,7 @@ use super::steward::ShardBerth;
 use super::supervise::Kafka;
 use crate::capture::adoption::{AdoptionStore, SlotSession};
 use crate::capture::change::messages_lost;
+use crate::capture::fence::Fence;
 use crate::capture::mode::{KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
@@ -165,6 +166,7 @@ impl Relay {
                 Some(self.spawn_ticker(&mut crew.tasks, &outbox, latest).await?)
             }
         };
+        let fence = self.spawn_fence(&mut crew.tasks).await?;
         let berth = berthed.pop().expect("there is one berth");
         let task = ReaderTask {
             database: self.config.database.clone(),
@@ -173,6 +175,7 @@ impl Relay {
             adoption,
             shards,
             keeper,
+            fence,
             store,
             parked: Arc::clone(&crew.parked),
             gauge: self.monitor.shard(0),
@@ -206,6 +209,14 @@ impl Relay {
              kept is lost"
         );
         Ok(Opened { state, ..opened })
+    }
+
+    async fn spawn_fence(&self, tasks: &mut Tasks) -> Result<Fence> {
+        let (fence, connection) =
+            (Fence::default(), connect(&self.config.database, "fence").await?);
+        let kept = fence.clone().keep(connection);
+        tasks.spawn(async move { match kept.await? {} });
+        Ok(fence)
     }
 
     async fn spawn_ticker(
@@ -274,6 +285,7 @@ struct ReaderTask {
     adoption: Option<Adoption>,
     shards: usize,
     keeper: Arc<SlotKeeper>,
+    fence: Fence,
     store: Arc<CursorStore>,
     parked: Arc<Parked>,
     gauge: Arc<ShardGauge>,
@@ -322,6 +334,7 @@ impl ReaderTask {
             .collect::<Result<Vec<_>>>()?;
         let wiring = ReaderWiring {
             capture,
+            fence: self.fence,
             begins,
             publishers,
             wake,

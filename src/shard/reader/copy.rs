@@ -20,6 +20,7 @@ impl Reader {
         let Some(mut copy) = self.table.as_mut().and_then(|table| table.adopted.copy.take()) else {
             return Ok(Copied::All);
         };
+        self.wait_until_durable(self.begins).await?;
         while let Some(events) = copy.next().await? {
             for event in events {
                 self.gather(event, Standing::Written).await?;

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, watch};
 
 mod copy;
 mod course;
+mod fence;
 mod landing;
 mod retry;
 mod transaction;
@@ -34,6 +35,7 @@ use super::holdings::Holdings;
 use super::outgoing::{Outgoing, OutgoingRow};
 use super::parking::Parking;
 use super::{BATCHES_MAX, sleep_until};
+use crate::capture::fence::Fence;
 use crate::capture::wal::{LogCapture, LogItem, LoggedEvent, Lsn, ReplyWanted};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,6 +63,8 @@ const IDLE_STEP_BYTES: u64 = 1024 * 1024;
 pub struct ReaderWiring {
     /// The stream.
     pub capture: LogCapture,
+    /// How far it is durable.
+    pub fence: Fence,
     /// The place up to which everything is published.
     pub begins: Lsn,
     /// Where batches go, one per shard, with one wake for all.
@@ -99,6 +103,7 @@ struct LogPlace {
 #[derive(Debug)]
 pub struct Reader {
     capture: LogCapture,
+    fence: Fence,
     publishers: Vec<Publisher<OutgoingRow>>,
     outgoing: Vec<Outgoing>,
     wake: Arc<Notify>,
@@ -139,6 +144,7 @@ impl Reader {
             parking: Parking::new(wiring.parked, wiring.warnings),
             table: wiring.table.map(Table::new),
             capture: wiring.capture,
+            fence: wiring.fence,
             publishers: wiring.publishers,
             wake: wiring.wake,
             store: wiring.store,
@@ -251,12 +257,10 @@ impl Reader {
     async fn take_event(&mut self, event: LoggedEvent) -> Result<()> {
         // Also those count that are dropped: another time of reading may not drop them.
         let arrival = self.transaction.next_arrival();
-        if self.is_passed(&event) {
+        if self.is_passed(&event) || self.transaction.is_delivered {
             return Ok(());
         }
-        if self.transaction.is_delivered {
-            return Ok(());
-        }
+        self.wait_until_durable(self.transaction.commit).await?;
         self.gather(event, Standing::Committed(arrival)).await
     }
 

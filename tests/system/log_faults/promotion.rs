@@ -45,6 +45,17 @@ async fn the_promoted_server_gets_a_slot_of_its_own() {
     assert_tail_was_all(pair, relay).await;
 }
 
+/// The server sends what its standby does not have: the reader holds it back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_published_from_the_log_that_a_synchronous_standby_lacks() {
+    let mut pair = pair("log_promoted_sync").await;
+    let relay = pair.publish_what_both_have("follow").await;
+    pair.write_past_a_synchronous_standby().await;
+    pair.promote();
+    relay.wait_until_it_says("going on from the cursors that reached it").await;
+    assert_tail_was(0, pair, relay).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_is_refused_by_the_logs_reader_until_reanchored() {
     let mut pair = pair("log_promoted_by_hand").await;
