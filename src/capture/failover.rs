@@ -103,7 +103,7 @@ impl Failover {
             Self::StaysBehind => "a standby that is promoted does not have the slot".to_owned(),
             Self::Unguarded => {
                 "the slot goes along with a promotion, but events may be published that \
-                                the standby does not have"
+                 the standby does not have"
                     .to_owned()
             }
             Self::Waits(slots) => format!(
