@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::support::servers::servers;
 use crate::support::writer::insert_event;
-use crate::support::{Capture, Ending, Fixture, History, Load, Mode, Proxy, RelayProcess, Traffic};
+use crate::support::{
+    Capture, Ending, Fixture, History, Load, Mode, Patience, Proxy, RelayProcess, Traffic,
+};
 
 /// Long enough for everything that was on its way to meet the fault.
 const FAULT: Duration = Duration::from_secs(2);
@@ -120,6 +122,8 @@ async fn lose_the_network_while_opening(
     table: &str,
 ) {
     proxy.set(Mode::Refuse);
+    // The proxy's connections look at what holds now: what held for a moment they may not see.
+    relay.wait_until_it_says("connection lost").await;
     // Whatever the next session asks for waits for the table.
     let mut client = fixture.client().await;
     let lock = client.transaction().await.expect("a transaction begins");
@@ -129,8 +133,9 @@ async fn lose_the_network_while_opening(
     let waits = "select from pg_locks join pg_stat_activity using (pid)
         where not granted and relation = $1::text::regclass and backend_start > now()";
     let name = format!("postrider.{table}");
+    let patience = Patience::until("the relay waits for the table");
     while lock.query(waits, &[&name]).await.expect("locks are listed").is_empty() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        patience.pause().await;
         // A transaction sees the same activity again, unless told otherwise.
         lock.query("select pg_stat_clear_snapshot()", &[]).await.expect("the session lives");
     }
