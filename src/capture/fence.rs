@@ -68,7 +68,8 @@ impl Fence {
                 tokio::time::sleep_until(next_look).await;
                 continue;
             }
-            if self.has_passed(Lsn(EVERYWHERE.0 - 1)) {
+            if self.place.load(Ordering::Acquire) == EVERYWHERE.0 {
+                // It has just begun to wait: of nothing is it known yet.
                 self.let_pass(Lsn(0));
             }
             while tokio::time::timeout_at(next_look, self.asked.notified()).await.is_ok() {
