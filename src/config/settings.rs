@@ -97,7 +97,8 @@ pub struct RelaySettings {
     #[arg(long, env = "POSTRIDER_DELIVERY", hide_env = true, help_heading = "Kafka")]
     pub delivery: Option<Delivery>,
 
-    /// Stamps records with the time of sending, or of the row [default: send].
+    /// Stamps records with the time of sending, or of the row [default: send]. Kafka removes by this
+    /// time: with `created`, an event older than its topic's `retention.ms` may be removed at once.
     #[arg(long, env = "POSTRIDER_RECORD_TIMESTAMP", hide_env = true, help_heading = "Kafka")]
     pub record_timestamp: Option<Timestamp>,
 

@@ -136,6 +136,8 @@ pub(super) fn properties(
         "broker.heartbeat.interval.ms=500".to_owned(),
         // The default takes 128 MB of the heap at the start, for compacted topics of any size.
         "log.cleaner.dedupe.buffer.size=8388608".to_owned(),
+        // Records may carry the time of their row; the broker removes by that time, not by arrival.
+        "log.retention.ms=-1".to_owned(),
     ];
     lines.extend(more.iter().map(|(name, value)| property(name, value)));
     lines.join("\n") + "\n"

@@ -119,6 +119,26 @@ fn broker_keeps_records_and_leaves_nothing() {
     assert!(!own_folder(&data).exists(), "the folder is gone");
 }
 
+/// A record may carry the time of its row, and the broker removes records by their time.
+#[test]
+fn records_with_an_old_time_stay() {
+    let often = ("log.retention.check.interval.ms".to_owned(), "100".to_owned());
+    let soon = ("log.initial.task.delay.ms".to_owned(), "0".to_owned());
+    let options = KafkaOptions { properties: vec![often, soon], ..KafkaOptions::default() };
+    let kafka = Kafka::start(options, &progress).unwrap();
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
+    let year_2001_millis = 1_000_000_000_000;
+    let old = BaseRecord::to("old").key("key").payload("value").timestamp(year_2001_millis);
+    producer.send(old.partition(0)).unwrap();
+    producer.flush(WAIT).unwrap();
+    let consumer = client(kafka.brokers());
+    let was_removed =
+        || consumer.fetch_watermarks("old", 0, WAIT).is_ok_and(|(first, _)| first > 0);
+    assert!(!holds_within(Duration::from_secs(3), was_removed));
+    assert_eq!(records(kafka.brokers(), "old"), 1);
+}
+
 #[test]
 fn missing_java_is_named() {
     let host = Host { program_folders: Vec::new(), ..Host::default() };

@@ -11,6 +11,7 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -89,6 +90,18 @@ impl Consumed {
 
 /// Everything that the topic holds now; each partition in its order.
 pub(crate) fn read_topic(brokers: &str, topic: &str) -> Vec<Consumed> {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        // A consumer that looked while all brokers were fenced knows none any more and hears nothing;
+        // the next one begins anew. tests/system/faults/README.md tells of it.
+        match read_once(brokers, topic) {
+            Ok(records) => return records,
+            Err(cause) => assert!(Instant::now() < deadline, "{topic} cannot be read: {cause}"),
+        }
+    }
+}
+
+fn read_once(brokers: &str, topic: &str) -> Result<Vec<Consumed>, String> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "system-test")
@@ -96,25 +109,39 @@ pub(crate) fn read_topic(brokers: &str, topic: &str) -> Vec<Consumed> {
         .set("enable.partition.eof", "false")
         .create()
         .expect("a consumer can be made");
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).expect("Kafka answers");
-    let mut wanted = 0;
-    let mut assignment = TopicPartitionList::new();
-    for partition in metadata.topics()[0].partitions() {
-        let id = partition.id();
-        let (low, high) = consumer.fetch_watermarks(topic, id, TIMEOUT).expect("Kafka answers");
-        wanted += usize::try_from(high - low).expect("the topic fits in memory");
-        assignment.add_partition_offset(topic, id, Offset::Beginning).expect("a valid offset");
-    }
+    let (wanted, assignment) = extent(&consumer, topic).map_err(|error| error.to_string())?;
     consumer.assign(&assignment).expect("the partitions are there");
     let mut records = Vec::with_capacity(wanted);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut heard = Instant::now();
     while records.len() < wanted {
-        assert!(Instant::now() < deadline, "read {} of {wanted} records of {topic}", records.len());
         if let Some(message) = consumer.poll(Duration::from_millis(100)) {
-            records.push(Consumed::from(&message.expect("Kafka delivers")));
+            records.push(Consumed::from(&message.map_err(|error| error.to_string())?));
+            heard = Instant::now();
+        } else if heard.elapsed() > TIMEOUT {
+            return Err(format!("{} of {wanted} records came", records.len()));
         }
     }
-    records
+    Ok(records)
+}
+
+/// How many records the topic holds, and where each of its partitions begins; none, if there is no such topic.
+fn extent(consumer: &BaseConsumer, topic: &str) -> KafkaResult<(usize, TopicPartitionList)> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
+    let found = &metadata.topics()[0];
+    if let Some(error) = found.error().map(RDKafkaErrorCode::from)
+        && error != RDKafkaErrorCode::UnknownTopicOrPartition
+    {
+        return Err(KafkaError::MetadataFetch(error));
+    }
+    let mut wanted = 0;
+    let mut assignment = TopicPartitionList::new();
+    for partition in found.partitions() {
+        let id = partition.id();
+        let (low, high) = consumer.fetch_watermarks(topic, id, TIMEOUT)?;
+        wanted += usize::try_from(high - low).expect("the topic fits in memory");
+        assignment.add_partition_offset(topic, id, Offset::Beginning)?;
+    }
+    Ok((wanted, assignment))
 }
 
 /// Shows everything that the topic holds to the auditor.
