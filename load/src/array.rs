@@ -1,4 +1,4 @@
-//! An array of texts or bytes in PostgreSQL's binary form, built in place.
+//! An array of texts, bytes or UUIDs in PostgreSQL's binary form, built in place.
 //!
 //! Promises: what was appended is sent as it lies, with one copy; the memory is used again. Must
 //! not: hold text that is not UTF-8. Fails: when it is sent for a parameter of another type.
@@ -14,7 +14,7 @@ const HEAD_BYTES: usize = 20;
 /// Where the length stands in the head.
 const LENGTH_AT: usize = 12;
 
-/// A value of the type `text[]` or `bytea[]`.
+/// A value of the type `text[]`, `bytea[]` or `uuid[]`.
 #[derive(Debug)]
 pub(crate) struct Array {
     of: Type,
@@ -31,6 +31,11 @@ impl Array {
     /// An empty array of the type `bytea[]`.
     pub(crate) fn of_bytes() -> Self {
         Self::new(Type::BYTEA_ARRAY, &Type::BYTEA)
+    }
+
+    /// An empty array of the type `uuid[]`.
+    pub(crate) fn of_uuids() -> Self {
+        Self::new(Type::UUID_ARRAY, &Type::UUID)
     }
 
     fn new(of: Type, element: &Type) -> Self {
@@ -88,7 +93,7 @@ impl ToSql for Array {
     }
 
     fn accepts(of: &Type) -> bool {
-        [Type::TEXT_ARRAY, Type::BYTEA_ARRAY].contains(of)
+        [Type::TEXT_ARRAY, Type::BYTEA_ARRAY, Type::UUID_ARRAY].contains(of)
     }
 
     to_sql_checked!();
@@ -125,6 +130,16 @@ mod tests {
         let (mut bytes, mut expected) = (BytesMut::new(), BytesMut::new());
         array.to_sql(&Type::BYTEA_ARRAY, &mut bytes).unwrap();
         list.to_vec().to_sql(&Type::BYTEA_ARRAY, &mut expected).unwrap();
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn it_is_what_the_driver_makes_of_a_list_of_uuids() {
+        let (mut array, list) = (Array::of_uuids(), vec![uuid::Uuid::max(), uuid::Uuid::nil()]);
+        list.iter().for_each(|id| array.push(|out| out.extend_from_slice(id.as_bytes())));
+        let (mut bytes, mut expected) = (BytesMut::new(), BytesMut::new());
+        array.to_sql(&Type::UUID_ARRAY, &mut bytes).unwrap();
+        list.to_sql(&Type::UUID_ARRAY, &mut expected).unwrap();
         assert_eq!(bytes, expected);
     }
 }

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::Group;
 use crate::environment::parse_note;
 use crate::event::SMALLEST_PAYLOAD_BYTES;
+use crate::outbox::Ids;
 use crate::peers::{Peer, parse_peer};
 use crate::session::{Capture, Workload};
 use crate::threshold::Threshold;
@@ -115,6 +116,10 @@ pub(crate) struct ShapeArgs {
     /// Headers in each row, besides those that the relay adds; 0 leaves the column out.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
     pub(crate) headers: u32,
+    /// Who makes an event's id, where the table's `id` is a UUID: the writer, or the column's default, which
+    /// costs the database more.
+    #[arg(long, value_enum, default_value = "given")]
+    pub(crate) ids: Ids,
     /// Number of aggregates (distinct keys).
     #[arg(long, default_value_t = 100_000,
         value_parser = clap::value_parser!(u32).range(1..=10_000_000))]

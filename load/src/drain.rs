@@ -18,7 +18,7 @@ use crate::cli::DrainArgs;
 use crate::clock;
 use crate::failure::Broken;
 use crate::fill::Backlog;
-use crate::outbox::{self, Outbox};
+use crate::outbox::{self, Ids, Outbox};
 use crate::pen::{RowHeaders, Shape};
 use crate::process::{self, ProcessTable, Relay};
 use crate::range::Range;
@@ -75,6 +75,8 @@ pub(crate) struct DrainReport {
     pub(crate) payload_bytes: u32,
     /// Headers in each row.
     pub(crate) headers: u32,
+    /// Who made the events' ids.
+    pub(crate) ids: Ids,
     /// Number of aggregates.
     pub(crate) aggregates: u32,
     /// Connections that wrote.
@@ -146,6 +148,7 @@ fn report(args: &DrainArgs, partitions: i32, runs: Vec<DrainRun>) -> Result<Drai
         tx_size: args.shape.tx_size,
         payload_bytes: args.shape.payload_bytes,
         headers: args.shape.headers,
+        ids: args.shape.ids,
         aggregates: args.shape.aggregates,
         writers: args.shape.writers,
         partitions,
@@ -243,7 +246,7 @@ impl<'a> Site<'a> {
         std::fs::create_dir_all(&args.out)
             .with_context(|| format!("the folder {} cannot be made", args.out.display()))?;
         let client = outbox::connect(&args.source.database_url).await?;
-        let table = Outbox::find(&client, &args.source.outbox).await?;
+        let table = Outbox::find(&client, &args.source.outbox).await?.with_ids(args.shape.ids);
         let topic = Topic::open(&args.sink.brokers, &args.sink.topic, args.sink.partitions).await?;
         Ok(Self { args, client, table, topic })
     }

@@ -12,9 +12,9 @@ const VERSION: u8 = 1;
 const HAS_PAYLOAD: u8 = 1;
 const HAS_HEADERS: u8 = 2;
 
-/// Appends one event; its texts are short of 4 GiB, as every array element is.
+/// Appends one event; its id has 16 bytes, and its texts are short of 4 GiB, as every array element is.
 pub(crate) fn write(
-    id: [u8; 16],
+    id: &[u8],
     created_unix_us: u64,
     (key, payload): (&[u8], &[u8]),
     headers: Option<&str>,
@@ -24,7 +24,7 @@ pub(crate) fn write(
     let headers = headers.unwrap_or_default();
     let texts = [AGGREGATE_TYPE.as_bytes(), key, EVENT_TYPE.as_bytes(), headers.as_bytes()];
     message.push(VERSION);
-    message.extend_from_slice(&id);
+    message.extend_from_slice(id);
     message.extend_from_slice(&created_unix_us.to_be_bytes());
     message.push(flags);
     for text in texts {
@@ -43,12 +43,12 @@ mod tests {
     #[test]
     fn the_form_is_as_documented() {
         let mut message = Vec::new();
-        write(*b"0123456789abcdef", 258, (b"order-7", b"{}"), None, &mut message);
+        write(b"0123456789abcdef", 258, (b"order-7", b"{}"), None, &mut message);
         let expected = b"\x010123456789abcdef\0\0\0\0\0\0\x01\x02\x01\
             \0\0\0\x05\0\0\0\x07\0\0\0\x0c\0\0\0\0orderorder-7OrderChanged{}";
         assert_eq!(message, expected);
         message.clear();
-        write(*b"0123456789abcdef", 258, (b"order-7", b""), Some("{}"), &mut message);
+        write(b"0123456789abcdef", 258, (b"order-7", b""), Some("{}"), &mut message);
         assert!(
             message.ends_with(
                 b"\x03\0\0\0\x05\0\0\0\x07\0\0\0\x0c\0\0\0\x02orderorder-7OrderChanged{}"

@@ -1,7 +1,7 @@
 //! The outbox table, as an application knows it: where it is, and how events are written to it.
 //!
-//! Promises: an event is inserted with nothing but `aggregatetype, aggregateid, type, payload` (and
-//! `headers` when asked for), so that any relay's table will do. Must not: read or change what a
+//! Promises: an event is inserted with nothing but `aggregatetype, aggregateid, type, payload`, `id`
+//! where it is a UUID, and `headers` when asked for, so that any relay's table will do. Must not: read or change what a
 //! relay keeps. Fails: when the server refuses, with the server's words.
 
 use anyhow::{Context, Result, bail};
@@ -31,11 +31,24 @@ pub(crate) async fn connect(database_url: &str) -> Result<Client> {
     Ok(client)
 }
 
+/// Where an event's id comes from, in a table whose `id` is a UUID.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ids {
+    /// The writer makes it, as applications do.
+    Given,
+    /// The column's default makes it.
+    Default,
+}
+
 /// The table of events and how its payload is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     table: String,
     payload_expression: &'static str,
+    takes_ids: bool,
 }
 
 impl Outbox {
@@ -46,7 +59,10 @@ impl Outbox {
     pub(crate) async fn find(client: &Client, table: &str) -> Result<Self> {
         let row = client
             .query_opt(
-                "select c.oid::regclass::text, format_type(a.atttypid, null) from pg_class c \
+                "select c.oid::regclass::text, format_type(a.atttypid, null), exists ( \
+                     select from pg_attribute i \
+                     where i.attrelid = c.oid and i.attname = 'id' and i.atttypid = 'uuid'::regtype) \
+                 from pg_class c \
                  join pg_attribute a on a.attrelid = c.oid and a.attname = 'payload' \
                  where c.oid = to_regclass($1)",
                 &[&table],
@@ -66,7 +82,17 @@ impl Outbox {
                 bail!("the payload of {table} is {other}; json, jsonb, text or bytea is needed")
             }
         };
-        Ok(Self { table: row.get(0), payload_expression })
+        Ok(Self { table: row.get(0), payload_expression, takes_ids: row.get(2) })
+    }
+
+    /// The same table, whose ids come from where `ids` says.
+    pub(crate) fn with_ids(self, ids: Ids) -> Self {
+        Self { takes_ids: self.takes_ids && ids == Ids::Given, ..self }
+    }
+
+    /// Whether the writer gives each event its id.
+    pub(crate) fn takes_ids(&self) -> bool {
+        self.takes_ids
     }
 
     /// Whether the table has any row, published or not.
@@ -114,12 +140,17 @@ impl Outbox {
         client: &Client,
         headers: &RowHeaders,
     ) -> Result<Statement> {
-        let (column, value) =
-            if headers.json().is_some() { (", headers", ", $3::text::jsonb") } else { ("", "") };
+        let (id, value, given, name) =
+            if self.takes_ids { (", id", ", i", ", $3::uuid[]", ", i") } else { ("", "", "", "") };
+        let at = if self.takes_ids { 4 } else { 3 };
+        let (headers, json) = match headers.json() {
+            Some(_) => (", headers", format!(", ${at}::text::jsonb")),
+            None => ("", String::new()),
+        };
         let sql = format!(
-            "insert into {} (aggregatetype, aggregateid, type, payload{column}) \
-             select '{AGGREGATE_TYPE}', k, '{EVENT_TYPE}', {}{value} \
-             from unnest($1::text[], $2::text[]) as e(k, p)",
+            "insert into {} (aggregatetype, aggregateid, type, payload{id}{headers}) \
+             select '{AGGREGATE_TYPE}', k, '{EVENT_TYPE}', {}{value}{json} \
+             from unnest($1::text[], $2::text[]{given}) as e(k, p{name})",
             self.table, self.payload_expression,
         );
         client.prepare(&sql).await.with_context(|| format!("{} is no outbox", self.table))

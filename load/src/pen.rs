@@ -3,6 +3,8 @@
 //! Promises: versions of an aggregate count its committed events without a gap; a transaction that
 //! will be rolled back uses up none. Must not: touch the database. Fails: never.
 
+use uuid::Uuid;
+
 use crate::array::Array;
 use crate::event::{Fate, Mark};
 use crate::pick::{Dice, Pick};
@@ -59,17 +61,25 @@ pub(crate) struct Batch {
     pub(crate) keys: Array,
     /// The payloads.
     pub(crate) payloads: Array,
+    /// The events' ids.
+    pub(crate) ids: Array,
 }
 
 impl Batch {
     fn new() -> Self {
-        Self { aggregates: Vec::new(), keys: Array::of_texts(), payloads: Array::of_texts() }
+        Self {
+            aggregates: Vec::new(),
+            keys: Array::of_texts(),
+            payloads: Array::of_texts(),
+            ids: Array::of_uuids(),
+        }
     }
 
     fn clear(&mut self) {
         self.aggregates.clear();
         self.keys.clear();
         self.payloads.clear();
+        self.ids.clear();
     }
 }
 
@@ -81,6 +91,8 @@ pub(crate) struct Pen {
     versions: Vec<u32>,
     transaction: u32,
     dice: Dice,
+    /// For ids: no other run and no other writer throws the same.
+    id_dice: Dice,
     pick: Pick,
     batch: Batch,
 }
@@ -94,6 +106,7 @@ impl Pen {
             writer,
             transaction: 0,
             dice: Dice::new(seed ^ (u64::from(writer) << 48)),
+            id_dice: Dice::new(Dice::new((u64::from(shape.run) << 16) | u64::from(writer)).throw()),
             pick,
             batch: Batch::new(),
         }
@@ -138,9 +151,17 @@ impl Pen {
             let payload_bytes = self.shape.payload_bytes;
             self.batch.keys.push(|key| mark.write_key(key));
             self.batch.payloads.push(|payload| mark.write_payload(payload_bytes, payload));
+            let id = random_id(&mut self.id_dice);
+            self.batch.ids.push(|out| out.extend_from_slice(id.as_bytes()));
         }
         &self.batch
     }
+}
+
+/// An id as applications make them: a UUID of version 4.
+fn random_id(dice: &mut Dice) -> Uuid {
+    let bits = (u128::from(dice.throw()) << 64) | u128::from(dice.throw());
+    uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
 }
 
 /// The last committed version of every aggregate: what the topic must hold in the end.
@@ -191,6 +212,23 @@ mod tests {
             .collect();
         let versions = committed_versions(&shape, &pens);
         assert_eq!(versions.iter().sum::<u32>(), 60);
+    }
+
+    #[test]
+    fn no_two_events_have_the_same_id() {
+        let mut seen = std::collections::HashSet::new();
+        for (run, writer) in [(1, 0), (1, 1), (2, 0)] {
+            let shape = Shape { run, ..shape(10, 2) };
+            let mut pen = Pen::new(&shape, writer, Pick::Walk { step: 0 }, 1);
+            for _ in 0..2 {
+                let batch = pen.compose(100, Fate::RollBack, 1);
+                for id in batch.ids.elements() {
+                    let id = Uuid::from_slice(id).unwrap();
+                    assert_eq!(id.get_version_num(), 4);
+                    assert!(seen.insert(id));
+                }
+            }
+        }
     }
 
     #[test]

@@ -118,6 +118,7 @@ fn plan(args: &RunArgs, partitions: i32) -> Result<Plan> {
         skew: args.skew,
         payload_bytes: args.shape.payload_bytes,
         headers: args.shape.headers,
+        ids: Some(args.shape.ids),
         workload: workload.get_name().to_owned(),
         capture: capture.get_name().to_owned(),
         rollback_percent: args.shape.rollback_percent.unwrap_or(usual_rollbacks),

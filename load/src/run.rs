@@ -442,7 +442,7 @@ async fn target(client: &Client, args: &RunArgs) -> Result<Target> {
         }
         return Ok(Target::Log);
     }
-    let table = Outbox::find(client, &args.source.outbox).await?;
+    let table = Outbox::find(client, &args.source.outbox).await?.with_ids(args.shape.ids);
     if args.truncate {
         table.truncate(client).await?;
     }

@@ -6,6 +6,7 @@
 //! Fails: with the server's words; what became of the transaction is not known then.
 
 use anyhow::{Context, Result};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
 use crate::array::Array;
@@ -102,7 +103,11 @@ const EMIT: &str = "
 
 /// How a batch's events reach the server.
 enum Way {
-    Insert(Statement),
+    Insert {
+        statement: Statement,
+        /// Whether it takes the events' ids.
+        takes_ids: bool,
+    },
     /// With the messages of the batch at hand, whose memory is used again.
     Emit(Statement, Array),
 }
@@ -110,7 +115,10 @@ enum Way {
 impl Way {
     async fn prepare(client: &Client, target: &Target, headers: &RowHeaders) -> Result<Self> {
         match target {
-            Target::Table(table) => table.prepare_insert(client, headers).await.map(Self::Insert),
+            Target::Table(table) => {
+                let statement = table.prepare_insert(client, headers).await?;
+                Ok(Self::Insert { statement, takes_ids: table.takes_ids() })
+            }
             Target::Log => {
                 let emit = client.prepare(EMIT).await.context("messages cannot be written")?;
                 Ok(Self::Emit(emit, Array::of_bytes()))
@@ -190,12 +198,15 @@ impl Session {
     async fn write_events(&mut self, batch: &Batch) -> Result<()> {
         let headers = self.headers.as_ref();
         let sent = match &mut self.way {
-            Way::Insert(insert) => {
-                let (keys, payloads) = (&batch.keys, &batch.payloads);
-                match headers {
-                    Some(headers) => self.client.execute(insert, &[keys, payloads, headers]).await,
-                    None => self.client.execute(insert, &[keys, payloads]).await,
+            Way::Insert { statement, takes_ids } => {
+                let mut values: Vec<&(dyn ToSql + Sync)> = vec![&batch.keys, &batch.payloads];
+                if *takes_ids {
+                    values.push(&batch.ids);
                 }
+                if let Some(headers) = headers {
+                    values.push(headers);
+                }
+                self.client.execute(&*statement, &values).await
             }
             Way::Emit(emit, messages) => {
                 compose(batch, headers, messages)?;
@@ -210,8 +221,8 @@ impl Session {
 fn compose(batch: &Batch, headers: Option<&String>, messages: &mut Array) -> Result<()> {
     let now_us = clock::unix_us(std::time::SystemTime::now())?;
     messages.clear();
-    for event in batch.keys.elements().zip(batch.payloads.elements()) {
-        let id = uuid::Uuid::new_v4().into_bytes();
+    let events = batch.keys.elements().zip(batch.payloads.elements());
+    for (id, event) in batch.ids.elements().zip(events) {
         messages.push(|out| message::write(id, now_us, event, headers.map(String::as_str), out));
     }
     Ok(())

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Verdict;
 use crate::environment::Environment;
 use crate::latency::{Percentiles, Stage};
+use crate::outbox::Ids;
 use crate::topic::RecordClock;
 
 /// The name of this layout.
@@ -63,6 +64,9 @@ pub(crate) struct Plan {
     pub(crate) payload_bytes: u32,
     /// Headers in each row.
     pub(crate) headers: u32,
+    /// Who made the ids of the rows; null in runs before there was a choice: the column's default.
+    #[serde(default)]
+    pub(crate) ids: Option<Ids>,
     /// `events` or `orders`.
     pub(crate) workload: String,
     /// `table` or `message`.

@@ -31,7 +31,7 @@ pub struct Cadence {
 }
 
 /// At this rate of events the pause is the longest.
-const BUSY_EVENTS_PER_SECOND: f64 = 100_000.0;
+const BUSY_EVENTS_PER_SECOND: f64 = 200_000.0;
 
 /// Who is told of ticks.
 #[derive(Debug)]

@@ -115,7 +115,7 @@ impl Config {
             lease_seconds: lease_seconds(relay)?,
             cadence: cadence(relay)?,
             page_rows: relay.page_rows.map_or(5_000, std::num::NonZeroU32::get),
-            max_in_flight_bytes: relay.max_in_flight_bytes.map_or(8 << 20, |size| size.bytes()),
+            max_in_flight_bytes: relay.max_in_flight_bytes.map_or(6 << 20, |size| size.bytes()),
             save_interval: relay.save_interval.unwrap_or_else(|| millis(100)).into(),
             replay_window: relay.replay_window.map(Duration::from),
             admin_listen: admin_listen(relay)?,

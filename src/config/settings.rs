@@ -193,7 +193,7 @@ pub struct RelaySettings {
     )]
     pub page_rows: Option<NonZeroU32>,
 
-    /// Holds at most this much between claim and acknowledgement [default: 8MiB].
+    /// Holds at most this much between claim and acknowledgement [default: 6MiB].
     #[arg(
         long,
         value_name = "SIZE",

@@ -21,7 +21,6 @@ pub(super) const MESSAGE_BYTES_MAX: (&str, usize) = ("message.max.bytes", 1_048_
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "postrider"),
     ("compression.type", "lz4"),
-    ("linger.ms", "5"),
     // Bytes are bounded by the ledger, which counts what a record costs besides its bytes too.
     ("queue.buffering.max.messages", "0"),
     ("queue.buffering.max.kbytes", "1048576"),
@@ -34,6 +33,9 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("topic.metadata.refresh.interval.ms", "10000"),
     ("log.connection.close", "false"),
 ];
+
+/// How long a batch waits for more records, by both of its names.
+const LINGER: [&str; 2] = ["linger.ms", "queue.buffering.max.ms"];
 
 /// Properties on which the promises rest, each with what would break without it.
 const FIXED: &[(&str, &str, &str)] = &[
@@ -90,6 +92,29 @@ pub fn producer_config(brokers: &str, properties: &[(String, String)]) -> Result
     Ok(config)
 }
 
+/// How records come to a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Many at once. To wait for more than the next few of them only costs time.
+    Pages,
+    /// One by one. Batches that wait are larger, and cost less.
+    Stream,
+}
+
+/// The configuration for records that come in this way; what the operator says of lingering holds.
+#[must_use]
+pub fn lingering(config: &ProducerConfig, arrival: Arrival) -> ProducerConfig {
+    let mut config = config.clone();
+    if LINGER.iter().all(|name| config.get(name).is_none()) {
+        let millis = match arrival {
+            Arrival::Pages => "1",
+            Arrival::Stream => "5",
+        };
+        config.set(LINGER[0], millis);
+    }
+    config
+}
+
 fn check_property(name: &str, value: &str) -> Result<()> {
     let fixed = FIXED.iter().find(|(fixed, ..)| *fixed == name);
     let reason = match fixed {
@@ -121,6 +146,19 @@ mod tests {
         assert_eq!(config.get("linger.ms"), Some("20"));
         assert_eq!(config.get("bootstrap.servers"), Some("b:1"));
         assert_eq!(config.get("enable.idempotence"), Some("true"));
+    }
+
+    #[test]
+    fn lingers_as_the_operator_says_or_as_records_come() {
+        let millis = |properties: &[_], arrival| {
+            let config = lingering(&producer_config("b:1", properties).unwrap(), arrival);
+            LINGER.map(|name| config.get(name).map(str::to_owned))
+        };
+        assert_eq!(millis(&[], Arrival::Pages), [Some("1".to_owned()), None]);
+        assert_eq!(millis(&[], Arrival::Stream), [Some("5".to_owned()), None]);
+        let own = |name| millis(&property(name, "20"), Arrival::Pages);
+        assert_eq!(own("linger.ms"), [Some("20".to_owned()), None]);
+        assert_eq!(own("queue.buffering.max.ms"), [None, Some("20".to_owned())]);
     }
 
     #[test]

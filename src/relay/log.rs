@@ -35,7 +35,7 @@ use crate::monitor::ShardGauge;
 use crate::outbox::Outbox;
 use crate::parked::Parked;
 use crate::postgres::{Connection, DatabaseConfig, Lsn, connect, connect_walsender, patiently};
-use crate::publish::settings::ProducerConfig;
+use crate::publish::settings::{Arrival, ProducerConfig};
 use crate::shard::reader::{AdoptedCourse, Course, Landing, Reader, ReaderWiring, TableCourse};
 use crate::tick::Tick;
 
@@ -182,7 +182,7 @@ impl Relay {
             stop: crew.stop.clone(),
             buckets,
             berth,
-            kafka: self.kafka(producer, &crew),
+            kafka: self.kafka(producer, Arrival::Stream, &crew),
         };
         crew.tasks.spawn(task.run(Course { landed: landed_sender, saved }, ticks));
         crew.work(1).await

@@ -28,7 +28,7 @@ use crate::outbox::Outbox;
 use crate::parked::Parked;
 use crate::postgres::{Connection, DatabaseConfig, connect, patiently};
 use crate::publish::permit::Permit;
-use crate::publish::settings::ProducerConfig;
+use crate::publish::settings::{Arrival, ProducerConfig, lingering};
 use crate::retention::{OwnBuckets, Retention, Ring};
 use crate::tick::Tick;
 
@@ -131,7 +131,7 @@ impl Relay {
         }
         let context = Arc::new(ShardContext {
             config: self.config.clone(),
-            kafka: self.kafka(producer, &crew),
+            kafka: self.kafka(producer, Arrival::Pages, &crew),
             outbox,
             shards,
             store,
@@ -159,10 +159,10 @@ impl Relay {
     }
 
     /// What the publishers of a session share.
-    pub(super) fn kafka(&self, producer: &ProducerConfig, crew: &Crew) -> Kafka {
+    pub(super) fn kafka(&self, producer: &ProducerConfig, arrival: Arrival, crew: &Crew) -> Kafka {
         Kafka {
             config: self.config.kafka.clone(),
-            producer: producer.clone(),
+            producer: lingering(producer, arrival),
             permit: Arc::clone(&crew.permit),
             warnings: Arc::clone(&self.warnings),
             lessons: Arc::clone(&self.lessons),

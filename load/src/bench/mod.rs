@@ -18,7 +18,7 @@ use crate::cli::{BenchArgs, DrainArgs, RunArgs, ShapeArgs, SourceArgs};
 use crate::environment::Environment;
 use crate::failure::Broken;
 use crate::latency::Percentiles;
-use crate::outbox::Outbox;
+use crate::outbox::{Ids, Outbox};
 use crate::range::Range;
 use crate::session::{Capture, Workload};
 use crate::summary::Summary;
@@ -236,6 +236,7 @@ fn shape_args(tx_size: u32, payload_bytes: u32) -> ShapeArgs {
         tx_size,
         payload_bytes,
         headers: 0,
+        ids: Ids::Given,
         aggregates: 100_000,
         writers: 4,
         rollback_percent: None,

@@ -68,7 +68,7 @@ impl LogLimit<'_> {
 
     async fn write(&self) -> Result<()> {
         let shape = &self.args.shape;
-        let table = Outbox::find(self.client, logged::TABLE).await?;
+        let table = Outbox::find(self.client, logged::TABLE).await?.with_ids(shape.ids);
         let backlog = Backlog {
             database_url: &self.args.source.database_url,
             target: &Target::Table(table),
