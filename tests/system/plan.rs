@@ -10,6 +10,8 @@ use tokio_postgres::Client;
 use crate::support::servers::servers;
 use crate::support::{Fixture, RelayProcess, start_postgres};
 
+const WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
+const WAITS_SESSION: &str = include_str!("../../sql/queries/table_waits_session.sql");
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,6 +26,33 @@ async fn the_claim_uses_the_index_with_empty_stale_and_fresh_statistics() {
     assert_plan(&fixture, "fresh statistics").await;
     client.batch_execute("truncate outbox").await.expect("the table is there");
     assert_plan(&fixture, "statistics of rows that are gone").await;
+}
+
+/// Rows that are published already are not read again, however many the table keeps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_look_for_rows_that_wait_uses_the_index() {
+    let fixture = Fixture::new("waits_plan").await;
+    let client = fixture.client().await;
+    fill(&client, 20_000).await;
+    let waits = async || client.query_one(WAITS, &[]).await.expect("it is valid").get::<_, bool>(0);
+    assert!(waits().await);
+    let relay = RelayProcess::start(&fixture, &[]);
+    fixture.wait_published().await;
+    relay.stop_well().await;
+    assert!(!waits().await);
+    client.batch_execute(WAITS_SESSION).await.expect("the settings exist");
+    let explain = format!("explain (analyze, costs off, timing off, summary off) {WAITS}");
+    let rows = client.query(&explain, &[]).await.expect("it can be explained");
+    let plan: String = rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect();
+    let scans: Vec<&str> = plan.lines().filter(|line| line.contains(" on outbox_b")).collect();
+    let tree = "select count(*) from pg_partition_tree('outbox') where isleaf";
+    let leaves: i64 = client.query_one(tree, &[]).await.expect("it is a table").get(0);
+    assert_eq!(scans.len() as i64, leaves, "{plan}");
+    for scan in scans {
+        assert!(scan.contains("Index Scan using") && scan.contains("rows=0"), "{scan}\n{plan}");
+    }
+    assert_eq!(plan.matches("Index Cond: (seq > ").count() as i64, leaves, "{plan}");
+    assert!(!plan.contains("Rows Removed"), "it reads what is published:\n{plan}");
 }
 
 async fn fill(client: &Client, events: i32) {
