@@ -9,10 +9,10 @@ use crate::support::servers::{servers, start_postgres};
 use crate::support::writer::{AGGREGATE_TYPE, Inserted, insert_event};
 use crate::support::{Capture, Fixture, History};
 
-const ROWS: u64 = 300_000;
+const ROWS: u64 = 1_000_000;
 /// With the least memory for decoding, PostgreSQL writes each transaction to its disk first.
 const ROWS_ON_DISK: u64 = 30_000;
-const PIECE_ROWS: u64 = 30_000;
+const PIECE_ROWS: u64 = 100_000;
 const AGGREGATES: u64 = 1_000;
 /// As in `backlog`: a debug build with librdkafka's queue.
 const MEMORY_KILOBYTES_MAX: u64 = 150 * 1024;
