@@ -5,7 +5,7 @@ use std::sync::Arc;
 use postrider::capture::poll::claim_sql;
 use postrider::cursor::Cohort;
 use postrider::event::Bucket;
-use tokio_postgres::Client;
+use tokio_postgres::GenericClient;
 
 use crate::support::servers::servers;
 use crate::support::{Fixture, RelayProcess, start_postgres};
@@ -55,7 +55,24 @@ async fn the_look_for_rows_that_wait_uses_the_index() {
     assert!(!plan.contains("Rows Removed"), "it reads what is published:\n{plan}");
 }
 
-async fn fill(client: &Client, events: i32) {
+/// Its place lies far below what the cursors have passed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_of_a_transaction_that_ends_late_is_seen_to_wait() {
+    let fixture = Fixture::new("waits_late").await;
+    let (mut late, client) = (fixture.client().await, fixture.client().await);
+    let transaction = late.transaction().await.expect("the session lives");
+    fill(&transaction, 1).await;
+    fill(&client, 500).await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    fixture.wait_published().await;
+    relay.stop_well().await;
+    let waits = async || client.query_one(WAITS, &[]).await.expect("it is valid").get::<_, bool>(0);
+    assert!(!waits().await);
+    transaction.commit().await.expect("nothing is in the way of the commit");
+    assert!(waits().await);
+}
+
+async fn fill(client: &impl GenericClient, events: i32) {
     let sql = "insert into outbox (aggregatetype, aggregateid, type, payload)
                select 'thing', n::text, 'Made', '{}' from generate_series(1, $1::int) n";
     client.execute(sql, &[&events]).await.expect("an insert never fails");
