@@ -47,7 +47,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::postgres::{Connection, DatabaseConfig, classify, connect};
 
-const SESSION: &str = include_str!("../sql/queries/retention_session.sql");
+const SESSION: &str = include_str!("../sql/queries/leaf_session.sql");
 const LEAVES: &str = include_str!("../sql/queries/retention_leaves.sql");
 const ATTEMPT: &str = include_str!("../sql/queries/retention_attempt.sql");
 

@@ -12,7 +12,7 @@ use crate::postgres::{Connection, classify};
 
 const MESSAGES_WAIT: &str = include_str!("../../sql/queries/messages_wait.sql");
 const TABLE_WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
-const TABLE_WAITS_SESSION: &str = include_str!("../../sql/queries/table_waits_session.sql");
+const LEAF_SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
 
 /// What becomes of messages that a lost slot had kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub async fn check_change(messages: &SlotKeeper, from: Mode, to: Mode, loss: Los
 }
 
 async fn check_table(connection: &Connection) -> Result<()> {
-    let set = connection.client().batch_execute(TABLE_WAITS_SESSION).await;
+    let set = connection.client().batch_execute(LEAF_SESSION).await;
     set.map_err(|cause| classify("look for events that wait", cause))?;
     if waits(connection, TABLE_WAITS).await? {
         return Err(still_waiting("rows of the table", Mode::Poll, Mode::Message));

@@ -11,7 +11,7 @@ use crate::support::servers::servers;
 use crate::support::{Fixture, RelayProcess, start_postgres};
 
 const WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
-const WAITS_SESSION: &str = include_str!("../../sql/queries/table_waits_session.sql");
+const WAITS_SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -422,7 +422,7 @@ async fn the_check_reads_by_the_index() {
         .await;
     bench.pass_up_to(20_000).await;
     bench.run("update postrider.cursor set upto_floor = 20000, upto_ceiling = 20000").await;
-    bench.run(include_str!("../../sql/queries/retention_session.sql")).await;
+    bench.run(include_str!("../../sql/queries/leaf_session.sql")).await;
     let scans = async || {
         let client = &bench.client;
         client.execute("select pg_stat_force_next_flush()", &[]).await.expect("15 or later");
