@@ -16,6 +16,8 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// Before a topic that cannot be read is looked at again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The names of all topics; asking for them makes none.
 pub(crate) fn list_topics(brokers: &str) -> Vec<String> {
@@ -98,6 +100,7 @@ pub(crate) fn read_topic(brokers: &str, topic: &str) -> Vec<Consumed> {
             Ok(records) => return records,
             Err(cause) => assert!(Instant::now() < deadline, "{topic} cannot be read: {cause}"),
         }
+        std::thread::sleep(PAUSE);
     }
 }
 
