@@ -137,7 +137,8 @@ pub struct RelaySettings {
     #[serde(rename = "librdkafka", deserialize_with = "super::file::properties")]
     pub properties: Vec<Property>,
 
-    /// Runs this many claim loops [default: one per core, at most one per bucket].
+    /// Runs this many claim loops [default: one per core, at most one per bucket], or, for the one
+    /// stream of the log, this many publishers [default: 1].
     #[arg(
         long,
         value_name = "COUNT",

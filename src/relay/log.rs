@@ -138,7 +138,7 @@ impl Relay {
         producer: &ProducerConfig,
     ) -> Result<()> {
         let Opened { outbox, store, latest, state, control } = opened;
-        let shards = self.shard_count(&outbox)?;
+        let shards = self.publisher_count(&outbox)?;
         let (mut crew, mut berthed) = self.crew(&outbox, &store, 1).await?;
         crew.steward.want_all();
         self.watch(&mut crew, &state, control);

@@ -204,6 +204,11 @@ impl Relay {
         Ok((crew, berthed))
     }
 
+    /// As asked for, or one: it keeps up with a stream, and more of them only wake more threads.
+    pub(super) fn publisher_count(&self, outbox: &Outbox) -> Result<usize> {
+        if self.config.shards.is_some() { self.shard_count(outbox) } else { Ok(1) }
+    }
+
     /// As asked for, or one per core and at most one per bucket.
     pub(super) fn shard_count(&self, outbox: &Outbox) -> Result<usize> {
         let buckets = usize::from(outbox.buckets);

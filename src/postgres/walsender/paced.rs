@@ -1,27 +1,42 @@
 //! A TCP socket that is left alone for a while after it was emptied.
 //!
 //! Promises: a paced socket is read at most once per pause as long as little comes, and all that came
-//! meanwhile at once. Must not: know what the bytes mean.
+//! meanwhile at once; what waits behind a shut window is not left alone for long.
+//! Must not: know what the bytes mean.
 //! Fails: with the operating system's error.
 //!
-//! The server sends each message of a stream by itself. A socket that the runtime watches wakes it for
-//! each, whether anybody reads or not; that costs more than all the rest. So while messages come, the
-//! socket is taken out of the watch, and looked at when the pause is over. Once nothing came for some
-//! pauses, it is watched again, and nobody wakes for nothing.
+//! The server sends each message of a stream by itself. That costs twice. A socket that the runtime
+//! watches wakes it for each, whether anybody reads or not. So while messages come, the socket is taken
+//! out of the watch, and looked at when the pause is over. Once nothing came for some pauses, it is
+//! watched again, and nobody wakes for nothing.
+//!
+//! And on one machine the server's own thread carries each message through the network's code, which
+//! is more work than to decode it. While the receive window is shut, messages gather in the server's send
+//! buffer, which is a fraction of that work, and come together when it opens. So a server on this machine is
+//! given a window that is small enough to be full before a pause is over.
+//!
+//! Source: tcp(7), `SO_RCVBUF`; `load/runs/2026-11-29-2-cores`, what the window does.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long it is left alone; the timer turns this into one or two milliseconds.
-const PAUSE: Duration = Duration::from_millis(1);
+/// How long it is left alone; the timer may add a millisecond.
+const PAUSE: Duration = Duration::from_millis(4);
+/// How long after a byte woke us, which others will follow, and while the server has more than a window.
+const SHORT_PAUSE: Duration = Duration::from_millis(1);
 /// After so many pauses without a byte it is watched again.
-const EMPTY_PAUSES_MAX: u32 = 16;
+const EMPTY_PAUSES_MAX: u32 = 4;
+/// The receive buffer for a server on this machine. The kernel doubles it, and opens a window of about 55 kB.
+const NEAR_BUFFER_BYTES: usize = 32 * 1024;
+/// Whoever gets so much after a pause has emptied a window, and more may wait behind it.
+const WINDOW_BYTES: usize = 48 * 1024;
 
 /// The socket.
 #[derive(Debug)]
@@ -32,6 +47,10 @@ pub(super) struct PacedTcp {
     pause: Option<Pin<Box<Sleep>>>,
     is_paused: bool,
     empty_pauses: u32,
+    /// Since the last pause.
+    gathered_bytes: usize,
+    /// A byte has woken us, and there was no pause since.
+    is_woken: bool,
 }
 
 #[derive(Debug)]
@@ -53,12 +72,26 @@ impl PacedTcp {
     /// Not paced yet.
     pub(super) fn new(stream: TcpStream) -> Self {
         let socket = Some(Socket::Watched(stream));
-        Self { socket, pace: Pace::AsItComes, pause: None, is_paused: false, empty_pauses: 0 }
+        Self {
+            socket,
+            pace: Pace::AsItComes,
+            pause: None,
+            is_paused: false,
+            empty_pauses: 0,
+            gathered_bytes: 0,
+            is_woken: false,
+        }
     }
 
     /// From here on it is.
-    pub(super) fn pace(&mut self) {
+    pub(super) fn pace(&mut self) -> io::Result<()> {
         self.pace = Pace::Paced;
+        let stream = self.watched()?;
+        // Farther away a small window would bound the rate; there the kernel finds its size.
+        if stream.local_addr()?.ip() == stream.peer_addr()?.ip() {
+            SockRef::from(&*stream).set_recv_buffer_size(NEAR_BUFFER_BYTES)?;
+        }
+        Ok(())
     }
 
     fn watched(&mut self) -> io::Result<&mut TcpStream> {
@@ -83,7 +116,9 @@ impl PacedTcp {
     }
 
     fn begin_pause(&mut self) {
-        let until = Instant::now() + PAUSE;
+        let is_short = self.is_woken || self.gathered_bytes >= WINDOW_BYTES;
+        (self.is_woken, self.gathered_bytes) = (false, 0);
+        let until = Instant::now() + if is_short { SHORT_PAUSE } else { PAUSE };
         match &mut self.pause {
             Some(pause) => pause.as_mut().reset(until),
             None => self.pause = Some(Box::pin(sleep_until(until))),
@@ -106,7 +141,7 @@ impl PacedTcp {
     ) -> Poll<io::Result<()>> {
         ready!(Pin::new(self.watched()?).poll_read(context, buffer))?;
         self.leave_alone()?;
-        self.empty_pauses = 0;
+        (self.is_woken, self.empty_pauses) = (true, 0);
         Poll::Ready(Ok(()))
     }
 }
@@ -127,10 +162,8 @@ impl AsyncRead for PacedTcp {
             match socket.read(buffer.initialize_unfilled()) {
                 Ok(read) => {
                     buffer.advance(read);
+                    paced.gathered_bytes += read;
                     paced.empty_pauses = 0;
-                    if read > 0 && buffer.remaining() > 0 {
-                        paced.begin_pause();
-                    }
                     return Poll::Ready(Ok(()));
                 }
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
@@ -173,3 +206,7 @@ impl AsyncWrite for PacedTcp {
         Pin::new(self.get_mut().watched()?).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+#[path = "paced_tests.rs"]
+mod tests;

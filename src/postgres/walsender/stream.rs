@@ -69,12 +69,11 @@ pub struct LogStream {
 }
 
 impl LogStream {
-    pub(super) fn new(mut wire: Wire) -> Self {
-        wire.gather();
+    pub(super) fn new(wire: Wire) -> Self {
         Self { wire }
     }
 
-    /// The next frame. Over TCP it may be one or two milliseconds late: a socket that was emptied is
+    /// The next frame. Over TCP it may be four or five milliseconds late: a socket that was emptied is
     /// left alone for so long, and many messages are read at once. May be given up and called again;
     /// sends what [`LogStream::confirm`] could not.
     ///

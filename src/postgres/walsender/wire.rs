@@ -42,8 +42,11 @@ impl Wire {
     }
 
     /// From here on lets messages gather before they are read.
-    pub(super) fn gather(&mut self) {
-        self.transport.pace();
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub(super) fn gather(&mut self) -> Result<(), Fault> {
+        Ok(self.transport.pace()?)
     }
 
     pub(super) fn transport(&self) -> &Transport {

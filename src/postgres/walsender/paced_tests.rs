@@ -1,0 +1,79 @@
+//! Sockets of this machine: bytes stay whole and in order, and nobody waits for long.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const MESSAGE_BYTES: usize = 350;
+
+async fn pair() -> (TcpStream, PacedTcp) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (server, _) = listener.accept().await.unwrap();
+    server.set_nodelay(true).unwrap();
+    let mut paced = PacedTcp::new(ours);
+    paced.pace().unwrap();
+    (server, paced)
+}
+
+async fn read_all(paced: &mut PacedTcp) -> (Vec<u8>, u32) {
+    let (mut bytes, mut reads) = (Vec::new(), 0);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = timeout(PATIENCE, paced.read(&mut buffer)).await.unwrap().unwrap();
+        if read == 0 {
+            return (bytes, reads);
+        }
+        bytes.extend_from_slice(&buffer[..read]);
+        reads += 1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_messages_come_in_few_reads_whole_and_in_order() {
+    const MESSAGES: u32 = 30_000;
+    let (mut server, mut paced) = pair().await;
+    let sending = tokio::spawn(async move {
+        for number in 0..MESSAGES {
+            let mut message = [7; MESSAGE_BYTES];
+            message[..4].copy_from_slice(&number.to_be_bytes());
+            server.write_all(&message).await.unwrap();
+        }
+    });
+    let (bytes, reads) = read_all(&mut paced).await;
+    sending.await.unwrap();
+    let numbers = bytes.chunks(MESSAGE_BYTES).map(|message| *message.first_chunk().unwrap());
+    assert!(numbers.map(u32::from_be_bytes).eq(0..MESSAGES), "{} bytes", bytes.len());
+    assert!(reads < MESSAGES / 20, "{reads} reads for {MESSAGES} messages");
+}
+
+#[tokio::test]
+async fn what_comes_after_a_silence_is_read_at_once() {
+    let (mut server, mut paced) = pair().await;
+    for silence in [Duration::ZERO, PAUSE * (EMPTY_PAUSES_MAX + 20)] {
+        let answer = async {
+            tokio::time::sleep(silence).await;
+            server.write_all(b"x").await.unwrap();
+            Instant::now()
+        };
+        let mut byte = [0];
+        let reading = timeout(PATIENCE, paced.read_exact(&mut byte));
+        let (sent, read) = tokio::join!(answer, reading);
+        read.unwrap().unwrap();
+        assert!(sent.elapsed() < Duration::from_secs(1), "after {silence:?}");
+        assert_eq!(byte, *b"x");
+    }
+    assert!(matches!(paced.socket, Some(Socket::Unwatched(_))), "a byte has come");
+    assert!(timeout(PAUSE * (EMPTY_PAUSES_MAX + 20), paced.read(&mut [0])).await.is_err());
+    assert!(matches!(paced.socket, Some(Socket::Watched(_))), "it is quiet, and still not watched");
+}
+
+#[tokio::test]
+async fn a_server_on_this_machine_cannot_send_more_than_a_small_window() {
+    let (_server, mut paced) = pair().await;
+    let bytes = SockRef::from(&*paced.watched().unwrap()).recv_buffer_size().unwrap();
+    assert!((NEAR_BUFFER_BYTES..=2 * NEAR_BUFFER_BYTES).contains(&bytes), "{bytes}");
+}
