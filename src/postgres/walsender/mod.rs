@@ -110,7 +110,7 @@ impl Walsender {
         loop {
             let packet = self.wire.packet().await?;
             if packet.kind() == COPY_BOTH_RESPONSE {
-                return self.wire.gather();
+                return Ok(());
             }
             match packet.parse()? {
                 Message::ErrorResponse(body) => return Err(Fault::from_fields(body.fields())),

@@ -1,42 +1,36 @@
 //! A TCP socket that is left alone for a while after it was emptied.
 //!
 //! Promises: a paced socket is read at most once per pause as long as little comes, and all that came
-//! meanwhile at once; what waits behind a shut window is not left alone for long.
-//! Must not: know what the bytes mean.
+//! meanwhile at once. Must not: know what the bytes mean, or set the size of the receive buffer.
 //! Fails: with the operating system's error.
 //!
-//! The server sends each message of a stream by itself. That costs twice. A socket that the runtime
-//! watches wakes it for each, whether anybody reads or not. So while messages come, the socket is taken
-//! out of the watch, and looked at when the pause is over. Once nothing came for some pauses, it is
-//! watched again, and nobody wakes for nothing.
+//! The server sends each message of a stream by itself. A socket that the runtime watches wakes it for
+//! each, whether anybody reads or not; that costs more than all the rest. So while messages come, the
+//! socket is taken out of the watch, and looked at when the pause is over. Once nothing came for some
+//! pauses, it is watched again, and nobody wakes for nothing.
 //!
-//! And on one machine the server's own thread carries each message through the network's code, which
-//! is more work than to decode it. While the receive window is shut, messages gather in the server's send
-//! buffer, which is a fraction of that work, and come together when it opens. So a server on this machine is
-//! given a window that is small enough to be full before a pause is over.
-//!
-//! Source: tcp(7), `SO_RCVBUF`; `load/runs/2026-11-29-2-cores`, what the window does.
+//! A receive buffer of a size of ours would make the server gather messages behind a shut window, but
+//! many small messages fill its memory before the window is shut: Linux then drops what comes, and the
+//! acknowledgements of what we send with it. The server hears nothing from us any more, and ends the session.
+//! See `load/runs/2026-11-29-2-cores`.
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long it is left alone; the timer may add a millisecond.
 const PAUSE: Duration = Duration::from_millis(4);
-/// How long after a byte woke us, which others will follow, and while the server has more than a window.
+/// How long after a byte woke us, which others will follow, and while the server has much to send.
 const SHORT_PAUSE: Duration = Duration::from_millis(1);
 /// After so many pauses without a byte it is watched again.
 const EMPTY_PAUSES_MAX: u32 = 4;
-/// The receive buffer for a server on this machine. The kernel doubles it, and opens a window of about 55 kB.
-const NEAR_BUFFER_BYTES: usize = 32 * 1024;
-/// Whoever gets so much after a pause has emptied a window, and more may wait behind it.
-const WINDOW_BYTES: usize = 48 * 1024;
+/// Where so much came during a pause, the next one is short.
+const BURST_BYTES: usize = 48 * 1024;
 
 /// The socket.
 #[derive(Debug)]
@@ -84,14 +78,8 @@ impl PacedTcp {
     }
 
     /// From here on it is.
-    pub(super) fn pace(&mut self) -> io::Result<()> {
+    pub(super) fn pace(&mut self) {
         self.pace = Pace::Paced;
-        let stream = self.watched()?;
-        // Farther away a small window would bound the rate; there the kernel finds its size.
-        if stream.local_addr()?.ip() == stream.peer_addr()?.ip() {
-            SockRef::from(&*stream).set_recv_buffer_size(NEAR_BUFFER_BYTES)?;
-        }
-        Ok(())
     }
 
     fn watched(&mut self) -> io::Result<&mut TcpStream> {
@@ -116,7 +104,7 @@ impl PacedTcp {
     }
 
     fn begin_pause(&mut self) {
-        let is_short = self.is_woken || self.gathered_bytes >= WINDOW_BYTES;
+        let is_short = self.is_woken || self.gathered_bytes >= BURST_BYTES;
         (self.is_woken, self.gathered_bytes) = (false, 0);
         let until = Instant::now() + if is_short { SHORT_PAUSE } else { PAUSE };
         match &mut self.pause {

@@ -69,7 +69,8 @@ pub struct LogStream {
 }
 
 impl LogStream {
-    pub(super) fn new(wire: Wire) -> Self {
+    pub(super) fn new(mut wire: Wire) -> Self {
+        wire.gather();
         Self { wire }
     }
 

@@ -42,11 +42,8 @@ impl Wire {
     }
 
     /// From here on lets messages gather before they are read.
-    ///
-    /// # Errors
-    /// When the socket is gone.
-    pub(super) fn gather(&mut self) -> Result<(), Fault> {
-        Ok(self.transport.pace()?)
+    pub(super) fn gather(&mut self) {
+        self.transport.pace();
     }
 
     pub(super) fn transport(&self) -> &Transport {
