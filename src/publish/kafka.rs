@@ -48,7 +48,7 @@ const SPACE_TIMEOUT: Duration = Duration::from_millis(50);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for acknowledgements goes in steps: a poll of the client takes all the time it is given.
 const SETTLE_STEP: Duration = Duration::from_millis(2);
-/// At the start, and while no broker answers.
+/// How long no broker may answer at the start; later it is then looked whether they answer others.
 const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// A broker that creates topics needs a moment until each partition has a leader. The publishing
 /// thread waits for no second topic as long as one is in trouble.
@@ -96,6 +96,7 @@ pub struct KafkaProducer {
     scout: Option<Scout>,
     record_timestamp: RecordTimestamp,
     space: Receiver<()>,
+    config: ClientConfig,
     /// The time at the start of the batch at hand; nothing here needs it more exactly.
     now: Instant,
     ended: Arc<AtomicBool>,
@@ -150,6 +151,7 @@ impl KafkaProducer {
             scout: None,
             record_timestamp,
             space,
+            config: config.clone(),
             now: Instant::now(),
             ended,
         })
@@ -185,7 +187,12 @@ impl KafkaProducer {
         }
         let before = self.topics.last_known(topic);
         let patience = if self.held.is_empty() { TOPIC_PATIENCE } else { Duration::ZERO };
-        let (partitions, copies) = self.look_up(topic, patience)?;
+        // Giving up ends a session, and what is in flight would be sent again. Ours is asked last: they may
+        // have come back meanwhile.
+        let is_forgotten = || {
+            poll::others_have_brokers(&self.config) && !poll::has_brokers(self.producer.client())
+        };
+        let (partitions, copies) = self.look_up(topic, patience, is_forgotten)?;
         let told = self.limits.ask(topic, Instant::now());
         if let Some(needed) = told.copies_needed.filter(|needed| copies < *needed) {
             let error = too_few_copies(topic, copies, needed);
@@ -283,15 +290,24 @@ impl KafkaProducer {
 
     /// Asks until every partition has a leader: how many there are, and how many copies each has at
     /// least. `patience` is for what the brokers answer, and begins with their first answer: a broker that
-    /// says nothing says nothing about the topic either.
-    fn look_up(&self, topic: &str, patience: Duration) -> Result<(NonZeroU32, usize)> {
+    /// says nothing says nothing about the topic either. Hearing nothing, it asks now and then whether to give up.
+    fn look_up(
+        &self,
+        topic: &str,
+        patience: Duration,
+        gives_up: impl Fn() -> bool,
+    ) -> Result<(NonZeroU32, usize)> {
         let begin = Instant::now();
         let mut answered = None;
         loop {
             let answer = self.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
             let (problem, is_over) = match answer {
                 Ok(metadata) => match ready_partitions(topic, &metadata) {
-                    Ok(partitions) => return Ok((partitions, copies(topic, &metadata))),
+                    Ok(partitions) => {
+                        // The wait may have been long.
+                        self.check_alive()?;
+                        return Ok((partitions, copies(topic, &metadata)));
+                    }
                     Err(problem) => {
                         let first = *answered.get_or_insert_with(Instant::now);
                         (problem, first.elapsed() >= patience)
@@ -299,7 +315,7 @@ impl KafkaProducer {
                 },
                 Err(cause) => {
                     let problem = unavailable(&cause, self.context().last_trouble());
-                    (problem, begin.elapsed() >= LEADER_DEADLINE)
+                    (problem, begin.elapsed() >= LEADER_DEADLINE && gives_up())
                 }
             };
             if is_over || self.context().reports.has_failed() {
@@ -437,7 +453,7 @@ impl Drop for KafkaProducer {
 /// When no broker answers in time, or the topic (where one is named) is not there.
 pub fn check(config: &ClientConfig, topic: Option<&str>) -> Result<()> {
     match topic {
-        Some(topic) => asking(config)?.look_up(topic, LEADER_DEADLINE).map(|_| ()),
+        Some(topic) => asking(config)?.look_up(topic, LEADER_DEADLINE, || true).map(|_| ()),
         None => fetch_all(config).map(|_| ()),
     }
 }

@@ -70,26 +70,27 @@ impl Poller {
             Silence::Long => !has_brokers(self.producer.client()),
             Silence::TooLong => true,
         };
-        let stands_still = is_alone && self.others_have_brokers();
+        let stands_still = is_alone && others_have_brokers(&self.config);
         if stands_still {
             context.lessons.stood_still(now);
         }
         stands_still
     }
+}
 
-    fn others_have_brokers(&self) -> bool {
-        let other: BaseProducer<DefaultProducerContext> = match self.config.create() {
-            Ok(other) => other,
-            Err(cause) => {
-                tracing::warn!(%cause, "no client to look whether the brokers answer");
-                return false;
-            }
-        };
-        has_brokers(other.client())
-    }
+/// Whether a client that knows nothing yet hears of brokers.
+pub(super) fn others_have_brokers(config: &ClientConfig) -> bool {
+    let other: BaseProducer<DefaultProducerContext> = match config.create() {
+        Ok(other) => other,
+        Err(cause) => {
+            tracing::warn!(%cause, "no client to look whether the brokers answer");
+            return false;
+        }
+    };
+    has_brokers(other.client())
 }
 
 /// Whether a broker answers, and says that there are any.
-fn has_brokers(client: &Client<impl ClientContext>) -> bool {
+pub(super) fn has_brokers(client: &Client<impl ClientContext>) -> bool {
     client.fetch_metadata(None, ASK_TIMEOUT).is_ok_and(|metadata| !metadata.brokers().is_empty())
 }

@@ -6,7 +6,7 @@ use postrider::embedded::KafkaOptions;
 
 use crate::backlog::MEMORY_KILOBYTES_MAX;
 use crate::support::{
-    Bulk, Fixture, History, Load, RelayProcess, Traffic, start_kafka, start_postgres,
+    Bulk, Fixture, History, Load, RelayProcess, Traffic, read_topic, start_kafka, start_postgres,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,6 +50,34 @@ async fn postgresql_and_kafka_killed_in_turn_and_together() {
     }
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
+}
+
+/// An event for a topic that nobody has asked for yet waits for the first answer, like all others: what is in
+/// flight is not sent again for its sake.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_topic_while_kafka_is_frozen_repeats_nothing() {
+    const NEW: &str = "insert into outbox (aggregatetype, aggregateid, type, payload)
+        values ('new', 'first', 'Made', '{}')";
+    let kafka = start_kafka(KafkaOptions::default());
+    let mut fixture = Fixture::new("new_and_frozen").await;
+    fixture.brokers = kafka.brokers().to_owned();
+    let history = History::default();
+    let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+    relay.wait_until_it_says("relaying").await;
+    traffic.commits_more(200).await;
+    fixture.wait_published_upto(fixture.drawn().await).await;
+    kafka.freeze().expect("it is ours to freeze");
+    traffic.commits_more(100).await;
+    fixture.client().await.execute(NEW, &[]).await.expect("the table is there");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let said = relay.said();
+    assert!(!said.contains("goes back to its saved cursors"), "{said}");
+    kafka.thaw().expect("it is ours to thaw");
+    fixture.wait_published_upto(fixture.drawn().await).await;
+    let verdict = traffic.finish([relay], &fixture, &history).await;
+    assert!(verdict.holds_without_repeats(), "{verdict}");
+    assert_eq!(read_topic(&fixture.brokers, &fixture.topic("new")).len(), 1);
 }
 
 /// A broker whose session has ended is fenced until it is heard again. Metadata asked for in that moment
