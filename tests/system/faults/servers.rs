@@ -9,16 +9,22 @@ use crate::support::{
     Bulk, Fixture, History, Load, RelayProcess, Traffic, read_topic, start_kafka, start_postgres,
 };
 
+/// Writers, and a relay that works.
+async fn begin(fixture: &Fixture, shards: &str) -> (History, Traffic, RelayProcess) {
+    let history = History::default();
+    let traffic = Traffic::with(fixture, &history, Load::BROKEN).await;
+    let relay = RelayProcess::start(fixture, &["--shards", shards]);
+    relay.wait_until_it_says("relaying").await;
+    (history, traffic, relay)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgresql_and_kafka_killed_in_turn_and_together() {
     let kafka = start_kafka(KafkaOptions::default());
     let postgres = start_postgres(&[]);
     let url = postgres.url("both_killed");
     let fixture = Fixture::on("both_killed", &postgres.url("postgres"), url, kafka.brokers()).await;
-    let history = History::default();
-    let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
-    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
-    relay.wait_until_it_says("relaying").await;
+    let (history, traffic, relay) = begin(&fixture, "2").await;
     // What Kafka has not answered for is not published, though its relay ends. The producers know all
     // partitions by then: a new one would wait for its first answer.
     traffic.commits_more(200).await;
@@ -59,12 +65,8 @@ async fn a_new_topic_while_kafka_is_frozen_ends_no_producer() {
     const NEW: &str = "insert into outbox (aggregatetype, aggregateid, type, payload)
         values ('new', 'first', 'Made', '{}')";
     let kafka = start_kafka(KafkaOptions::default());
-    let mut fixture = Fixture::new("new_and_frozen").await;
-    fixture.brokers = kafka.brokers().to_owned();
-    let history = History::default();
-    let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
-    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
-    relay.wait_until_it_says("relaying").await;
+    let fixture = Fixture::new("new_and_frozen").await.with_brokers(kafka.brokers().to_owned());
+    let (history, traffic, relay) = begin(&fixture, "2").await;
     traffic.commits_more(200).await;
     fixture.wait_published_upto(fixture.drawn().await).await;
     kafka.freeze().expect("it is ours to freeze");
@@ -87,12 +89,8 @@ async fn a_new_topic_while_kafka_is_frozen_ends_no_producer() {
 async fn the_only_broker_fenced_for_a_moment() {
     const REPLACED: &str = "nothing is acknowledged, though the brokers answer others";
     let kafka = start_kafka(KafkaOptions::default());
-    let mut fixture = Fixture::new("fenced").await;
-    fixture.brokers = kafka.brokers().to_owned();
-    let history = History::default();
-    let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
-    let relay = RelayProcess::start(&fixture, &["--shards", "4"]);
-    relay.wait_until_it_says("relaying").await;
+    let fixture = Fixture::new("fenced").await.with_brokers(kafka.brokers().to_owned());
+    let (history, traffic, relay) = begin(&fixture, "4").await;
     for attempt in 0..8 {
         traffic.commits_more(100).await;
         kafka.freeze().expect("it is ours to freeze");
