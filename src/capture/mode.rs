@@ -53,6 +53,15 @@ impl Mode {
     }
 }
 
+/// What a session goes by: when it is another one, the session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// How events are read.
+    pub mode: Mode,
+    /// How many tables are adopted.
+    pub adopted: i64,
+}
+
 /// The row of `postrider.capture`.
 #[derive(Clone, Debug)]
 pub struct CaptureState {
@@ -66,6 +75,13 @@ pub struct CaptureState {
     pub delivered: Option<Lsn>,
     /// How many tables are adopted.
     pub adopted: i64,
+}
+
+impl CaptureState {
+    /// What a session goes by that begins now.
+    pub fn way(&self) -> Way {
+        Way { mode: self.mode, adopted: self.adopted }
+    }
 }
 
 /// What was noted when a slot was made.

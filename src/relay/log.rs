@@ -53,7 +53,7 @@ impl Relay {
         producer: &ProducerConfig,
         started: &mut bool,
     ) -> Result<()> {
-        let mode = opened.state.mode;
+        let mode = opened.way.mode;
         *started = true;
         self.monitor.set_working(true);
         if !self.become_reader(&opened, mode).await? {
@@ -74,6 +74,10 @@ impl Relay {
             Ok((state, held, gap))
         })
         .await?;
+        if state.way() != opened.way {
+            // Changed before the lock was ours: from here on it might make a slot in place of another's.
+            return Ok(());
+        }
         let opened = Opened { control: lock, state, ..opened };
         let opened = match (gap, mode) {
             (None, Mode::Message) => opened,
@@ -137,11 +141,11 @@ impl Relay {
         held: Option<SlotSession>,
         producer: &ProducerConfig,
     ) -> Result<()> {
-        let Opened { outbox, store, latest, state, control } = opened;
+        let Opened { outbox, store, latest, state, way, control } = opened;
         let shards = self.publisher_count(&outbox)?;
         let (mut crew, mut berthed) = self.crew(&outbox, &store, 1).await?;
         crew.steward.want_all();
-        self.watch(&mut crew, &state, control);
+        self.watch(&mut crew, way, control);
         let (landed_sender, landed) = watch::channel(None);
         let (saved_sender, saved) = watch::channel(Lsn(0));
         let known = state.slot.ok_or_else(|| {
@@ -160,7 +164,7 @@ impl Relay {
         };
         crew.tasks.spawn(saver.run(landed, saved_sender));
         crew.tasks.spawn(watch_slot(Arc::clone(&keeper), Arc::clone(&self.monitor)));
-        let ticks = match state.mode {
+        let ticks = match way.mode {
             Mode::Message => None,
             Mode::Poll | Mode::Wal => {
                 Some(self.spawn_ticker(&mut crew.tasks, &outbox, latest).await?)

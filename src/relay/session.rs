@@ -16,7 +16,7 @@ use super::log::stay;
 use super::steward::{Berth, Berths, ShardBerth, Steward};
 use super::supervise::{Kafka, ShardContext, supervise};
 use super::turn::{Turn, agree, watch_mode};
-use crate::capture::mode::{CaptureState, Mode, read_state};
+use crate::capture::mode::{CaptureState, Mode, Way, read_state};
 use crate::capture::ticker::{Audience, Ticker};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
@@ -51,6 +51,8 @@ pub(super) struct Opened {
     pub(super) store: Arc<CursorStore>,
     pub(super) latest: Arc<Tick>,
     pub(super) state: CaptureState,
+    /// How the session reads. Others may change the way at any moment: `state` may be read anew, this not.
+    pub(super) way: Way,
     /// A session for whatever concerns the capture.
     pub(super) control: Connection,
 }
@@ -80,10 +82,11 @@ impl Relay {
         let database = &self.config.database;
         let agreed = agree(&opened, database, self.config.capture, started_before);
         opened.state = stay(&opened.control, database, Box::pin(agreed)).await?;
-        match opened.state.mode {
-            Mode::Poll => self.claim_session(opened, producer, None, started).await,
+        opened.way = opened.state.way();
+        // Both are too large to lie in this one.
+        match opened.way.mode {
+            Mode::Poll => Box::pin(self.claim_session(opened, producer, None, started)).await,
             Mode::Wal | Mode::Message => {
-                // Healing is in it, too: too large to lie in this one.
                 Box::pin(self.log_session(opened, producer, started)).await
             }
         }
@@ -98,7 +101,8 @@ impl Relay {
             let store = Arc::new(CursorStore::open(connection, self.config.on_promotion).await?);
             let latest = store.latest_tick().await?;
             let state = read_state(&control).await?;
-            Ok(Opened { outbox, store, latest, state, control })
+            let way = state.way();
+            Ok(Opened { outbox, store, latest, state, way, control })
         })
         .await
     }
@@ -111,7 +115,7 @@ impl Relay {
         healing: Option<Healing>,
         started: &mut bool,
     ) -> Result<()> {
-        let Opened { outbox, store, latest, state, control } = opened;
+        let Opened { outbox, store, latest, way, control, .. } = opened;
         let shards = self.shard_count(&outbox)?;
         let (database, cadence) = (&self.config.database, self.config.cadence);
         let ticker = Ticker::connect(database, &outbox, cadence, Arc::clone(&latest)).await?;
@@ -125,7 +129,7 @@ impl Relay {
         crew.tasks.spawn(async move { ticker.run(audience, nudged).await.map(|()| Ended::Aide) });
         let (saved, interval) = (Arc::clone(&store), self.config.save_interval);
         crew.tasks.spawn(save_regularly(saved, interval));
-        self.watch(&mut crew, &state, control);
+        self.watch(&mut crew, way, control);
         if let Some(healing) = healing {
             crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()));
         }
@@ -148,13 +152,8 @@ impl Relay {
     }
 
     /// Ends the session well when the process is to stop, or the way of reading was changed.
-    pub(super) fn watch(&self, crew: &mut Crew, state: &CaptureState, control: Connection) {
-        let turn = Turn {
-            mode: state.mode,
-            adopted: state.adopted,
-            stop: self.stop.clone(),
-            end: crew.end(),
-        };
+    pub(super) fn watch(&self, crew: &mut Crew, way: Way, control: Connection) {
+        let turn = Turn { way, stop: self.stop.clone(), end: crew.end() };
         crew.tasks.spawn(watch_mode(turn, control));
     }
 

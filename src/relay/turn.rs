@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::session::{Ended, Opened};
 use crate::capture::change::{Loss, check_change};
-use crate::capture::mode::{CaptureState, Mode, change_mode, leave_slot, read_state};
+use crate::capture::mode::{CaptureState, Mode, Way, change_mode, leave_slot, read_state};
 use crate::capture::needs::{Readers, check_needs};
 use crate::capture::slot::SlotKeeper;
 use crate::cursors::try_lock;
@@ -29,9 +29,7 @@ const DEAD_WITHIN: Duration = Duration::from_secs(3);
 /// What ends a session well.
 pub(super) struct Turn {
     /// How this session reads.
-    pub(super) mode: Mode,
-    /// How many adopted tables it reads.
-    pub(super) adopted: i64,
+    pub(super) way: Way,
     /// The word of the whole process.
     pub(super) stop: watch::Receiver<bool>,
     /// The word of this session.
@@ -120,8 +118,7 @@ pub(super) async fn watch_mode(mut turn: Turn, mut control: Connection) -> Resul
             () = tokio::time::sleep(LOOK_INTERVAL) => {}
         }
         let state = read_state(&control).await?;
-        let is_changed = (state.mode, state.adopted) != (turn.mode, turn.adopted);
-        if *turn.stop.borrow() || is_changed {
+        if *turn.stop.borrow() || state.way() != turn.way {
             turn.end.send_replace(true);
             return Ok(Ended::Aide);
         }

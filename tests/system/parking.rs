@@ -30,7 +30,7 @@ pub(crate) async fn insert(
     insert_with(client, aggregate, number, &payload, None).await;
 }
 
-async fn insert_with(
+pub(crate) async fn insert_with(
     client: &Client,
     (aggregate_type, aggregate_id): (&str, &str),
     number: u32,

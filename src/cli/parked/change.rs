@@ -59,7 +59,7 @@ pub(super) struct RetryArguments {
 
 /// Deletes parked events; later events of their aggregates are then tried again.
 ///
-/// Discarded events are lost. Events that wait behind another parked one go on waiting.
+/// Discarded events are lost. Where one that cannot be published is left, it is tried once more, too.
 #[derive(Args, Debug)]
 #[command(
     override_usage = "postrider parked discard [OPTIONS] <--aggregate, --event, --reason | --all>"

@@ -6,6 +6,7 @@
 
 mod access;
 mod cluster;
+mod discard;
 mod disk;
 mod fencing;
 mod moves;

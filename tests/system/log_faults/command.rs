@@ -100,3 +100,38 @@ async fn killed_switches_to_messages_can_be_made_again() {
     let verdict = history.audit(&fixture);
     assert!(verdict.holds_without_repeats(), "{verdict}");
 }
+
+/// Between its look at the way of reading and its lock, which shows in the list of locks.
+const SWITCH_BEHIND_THE_READER: &str = "do $$ begin
+    loop
+        exit when exists (
+            select from pg_locks
+            where locktype = 'advisory' and objsubid = 2 and granted
+                and database = (select oid from pg_database where datname = current_database())
+                and classid = hashtext('postrider.instance')::oid);
+        perform pg_sleep(0.0005);
+    end loop;
+    update postrider.capture set mode = 'poll';
+end $$";
+
+/// The reader that begins at this moment follows like any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_begins_while_others_switch_follows() {
+    let fixture = Fixture::new("log_switch_begin").await;
+    let (client, switcher) = (fixture.client().await, fixture.client().await);
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    relay.wait_until_it_says("reading the log").await;
+    relay.stop_well().await;
+    let switching =
+        tokio::spawn(async move { switcher.batch_execute(SWITCH_BEHIND_THE_READER).await });
+    let relay = RelayProcess::start(&fixture, &[]);
+    switching.await.expect("it does not panic").expect("the mode can be changed");
+    let slots = "select from pg_replication_slots where database = current_database()";
+    let patience = Patience::until("the slot is not read any more, and dropped");
+    while client.query_opt(slots, &[]).await.expect("slots are listed").is_some() {
+        patience.pause().await;
+    }
+    write_event(&client, Capture::Poll, "a", 1).await;
+    fixture.wait_published().await;
+    relay.stop_well().await;
+}
