@@ -13,6 +13,8 @@ use crate::support::{Capture, Fixture, History, Patience, RelayProcess, Traffic,
 
 /// From before its first statement to long after the change.
 const DELAYS_MILLIS: [u64; 8] = [10, 25, 40, 60, 90, 150, 300, 700];
+/// Those of the test; each keeps the log.
+const SLOTS: &str = "select from pg_replication_slots where database = current_database()";
 const LIGHT: Load = Load { writers: 2, pause: Duration::from_millis(4), ..Load::FULL };
 
 fn switch(fixture: &Fixture, to: &str) -> bool {
@@ -65,8 +67,7 @@ async fn killed_switches_and_instances_find_their_way() {
         assert!(switch(&fixture, to), "switch {to}");
         assert_eq!(mode(&fixture).await, to);
     }
-    let slots = "select from pg_replication_slots where database = current_database()";
-    let left = fixture.client().await.query(slots, &[]).await.expect("slots are listed");
+    let left = fixture.client().await.query(SLOTS, &[]).await.expect("slots are listed");
     assert!(left.is_empty(), "a slot is left");
     let verdict = traffic.finish(relays, &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
@@ -126,9 +127,8 @@ async fn a_reader_that_begins_while_others_switch_follows() {
         tokio::spawn(async move { switcher.batch_execute(SWITCH_BEHIND_THE_READER).await });
     let relay = RelayProcess::start(&fixture, &[]);
     switching.await.expect("it does not panic").expect("the mode can be changed");
-    let slots = "select from pg_replication_slots where database = current_database()";
     let patience = Patience::until("the slot is not read any more, and dropped");
-    while client.query_opt(slots, &[]).await.expect("slots are listed").is_some() {
+    while client.query_opt(SLOTS, &[]).await.expect("slots are listed").is_some() {
         patience.pause().await;
     }
     write_event(&client, Capture::Poll, "a", 1).await;
