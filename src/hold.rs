@@ -47,6 +47,10 @@ pub enum Reason {
     BadHeaders,
     /// `created_at` cannot be written as a header.
     BadTime,
+    /// The broker refuses this record, whatever travels with it.
+    Refused,
+    /// PostgreSQL cannot hand the row over as it is.
+    Unreadable,
     /// The topic is not there, has no leader, or this user may not write to it.
     TopicUnavailable,
     /// An earlier event of the aggregate is set aside.
@@ -55,11 +59,13 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::TooLarge,
         Self::IllegalTopic,
         Self::BadHeaders,
         Self::BadTime,
+        Self::Refused,
+        Self::Unreadable,
         Self::TopicUnavailable,
         Self::Follows,
     ];
@@ -71,6 +77,8 @@ impl Reason {
             Self::IllegalTopic => "illegal-topic",
             Self::BadHeaders => "bad-headers",
             Self::BadTime => "bad-time",
+            Self::Refused => "refused",
+            Self::Unreadable => "unreadable",
             Self::TopicUnavailable => "topic-unavailable",
             Self::Follows => "follows",
         }

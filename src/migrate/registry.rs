@@ -58,6 +58,12 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "arrival",
         sql: include_str!("../../sql/migrations/0008_arrival.sql"),
     },
+    Migration { version: 9, name: "law", sql: include_str!("../../sql/migrations/0009_law.sql") },
+    Migration {
+        version: 10,
+        name: "parked_key",
+        sql: include_str!("../../sql/migrations/0010_parked_key.sql"),
+    },
 ];
 
 impl Migration {

@@ -53,6 +53,8 @@ pub(crate) const TITLES: &[&str] = &[
     "0006 log",
     "0007 adopted",
     "0008 arrival",
+    "0009 law",
+    "0010 parked_key",
 ];
 
 fn named(outbox: &str) -> Request {
