@@ -18,7 +18,7 @@ const OPEN: [u64; 2] = [10, 200];
 fn observe(first: u64, last: u64, floor: i64) -> Observation {
     let listed = (first + 1..last).step_by(2).collect();
     let snapshot = Snapshot::new(first + 1, last, listed).expect("well-formed");
-    Observation { floor, snapshot, next: last + 10, ceiling: floor + 100 }
+    Observation { floor, snapshot, next: last + 10, ceiling: floor + 100, storage: 1 }
 }
 
 /// A tick with `open` listed transactions, and what is observed after half of them ended.

@@ -12,20 +12,23 @@ set synchronous_commit = off;
 create schema insert_cost;
 set search_path = insert_cost;
 
-create table variant (position serial, name text primary key, columns text, buckets int, generations int, indexed boolean);
+create table variant (position serial, name text primary key, columns text, buckets int, generations int, indexed boolean, law text);
 create table took (variant text, round int, nanoseconds float8);
 
-insert into variant (name, columns, buckets, generations, indexed) values
-    ('as it is',                'txid seq id created generation', 16, 3, true),
-    ('without the index',       'txid seq id created generation', 16, 3, false),
-    ('without generations',     'txid seq id created generation', 16, 0, true),
-    ('without partitions',      'txid seq id created generation', 0, 0, true),
-    ('id given by the writer',  'txid seq given created generation', 16, 3, true),
-    ('without txid',            'seq id created generation', 16, 3, true),
-    ('without seq, no index',   'txid id created generation', 16, 3, false),
-    ('without created_at',      'txid seq id generation', 16, 3, true),
-    ('generation as a constant','txid seq id created constant', 16, 3, true),
-    ('four columns alone',      '', 0, 0, false);
+insert into variant (name, columns, buckets, generations, indexed, law) values
+    ('as it is',                 'txid seq id created generation', 16, 3, true, 'txid seq'),
+    ('without checks',           'txid seq id created generation', 16, 3, true, ''),
+    ('without the check of seq', 'txid seq id created generation', 16, 3, true, 'txid'),
+    ('without the check of txid', 'txid seq id created generation', 16, 3, true, 'seq'),
+    ('without the index',        'txid seq id created generation', 16, 3, false, 'txid seq'),
+    ('without generations',      'txid seq id created generation', 16, 0, true, 'txid seq'),
+    ('without partitions',       'txid seq id created generation', 0, 0, true, 'txid seq'),
+    ('id given by the writer',   'txid seq given created generation', 16, 3, true, 'txid seq'),
+    ('without txid',             'seq id created generation', 16, 3, true, 'seq'),
+    ('without seq, no index',    'txid id created generation', 16, 3, false, 'txid'),
+    ('without created_at',       'txid seq id generation', 16, 3, true, 'txid seq'),
+    ('generation as a constant', 'txid seq id created constant', 16, 3, true, 'txid seq'),
+    ('four columns alone',       '', 0, 0, false, '');
 
 create function make(v variant) returns void language plpgsql as $$
 declare
@@ -58,6 +61,15 @@ begin
                     name || '_' || bucket || '_' || generation, name || '_' || bucket, generation);
             end loop;
         end loop;
+    end if;
+    -- As in migration 0009.
+    if v.law like '%txid%' then
+        execute format('alter table %I add check (txid = pg_current_xact_id()
+            or current_setting(''session_replication_role'') = ''replica'') not valid', name);
+    end if;
+    if v.law like '%seq%' then
+        execute format('alter table %I add check (seq = currval(%L::regclass)
+            or current_setting(''session_replication_role'') = ''replica'') not valid', name, name || '_seq_seq');
     end if;
     if v.indexed then execute format('create index on %I (seq)', name); end if;
 end $$;

@@ -1,17 +1,34 @@
 -- Purpose: sets the cursors anew on a restored, promoted or otherwise replaced database, which postrider
 --          refuses because the saved snapshots mean nothing there: `postrider migrate reanchor`.
 -- Locks:   exclusive on the outbox: writers wait while it runs.
--- Plan:    rewrites every retained row once.
+-- Plan:    rewrites every retained row once; the newest row by the end of each leaf's index on seq.
 -- Hazard:  every retained event is published again, with its old id. Nothing is lost: rows get the
---          transaction id of this statement, so that the first tick sees all of them as new.
+--          transaction id of this statement, so that the first tick sees all of them as new. A sequence
+--          that is behind its rows (tables come by logical replication, sequences do not) is led behind
+--          them: it would give out their numbers again. Parked events lose their places in the other
+--          cluster's log: what holds them is their number from here on.
 
 do $reanchor$
 declare
     settings postrider.outbox;
+    root text;
+    sequence regclass;
+    highest bigint;
 begin
     select * into strict settings from postrider.outbox;
-    execute format('lock table %I.%I in exclusive mode', settings.schema_name, settings.table_name);
-    execute format('update %I.%I set txid = default', settings.schema_name, settings.table_name);
+    root := format('%I.%I', settings.schema_name, settings.table_name);
+    sequence := pg_get_serial_sequence(root, 'seq')::regclass;
+    execute format('lock table %s in exclusive mode', root);
+    execute format('select max(seq) from %s', root) into highest;
+    if highest > 4611686018427387904 then
+        raise exception 'a row of % has the seq %, which no sequence gave out; insert its event anew'
+            ' without a seq and delete the row', root, highest
+            using errcode = 'object_not_in_prerequisite_state';
+    end if;
+    if highest > coalesce(pg_sequence_last_value(sequence), 0) then
+        perform setval(sequence, highest);
+    end if;
+    execute format('update %s set txid = default', root);
     update postrider.cursor
     set system_identifier = null,
         timeline = null,
@@ -23,8 +40,11 @@ begin
         upto_ceiling = default,
         carry = default,
         "position" = default,
+        upto_sequence = default,
+        upto_began = default,
         owner = null,
         epoch = epoch + 1;
+    update postrider.parked set commit_lsn = null, commit_index = null where commit_lsn is not null;
     -- The log brings nothing again: the table is read first, and a new slot is made meanwhile. Messages
     -- have no table, and their slot stays.
     update postrider.capture_slot

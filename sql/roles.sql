@@ -31,9 +31,13 @@ begin
         execute format('grant usage on schema %I, postrider to %I', settings.schema_name, role_name);
     end loop;
 
-    -- A writer needs no right on the sequence or on the partitions. What emit reads of the control
-    -- tables everybody may read (0006_log.sql).
-    execute format('grant insert on %s to postrider_writer', root);
+    -- A writer needs no right on the sequence or on the partitions, and none on the columns by which the
+    -- relay goes: txid, seq, created_at, generation are for their defaults alone. What emit reads of the
+    -- control tables everybody may read (0006_log.sql).
+    execute format('revoke insert on %s from postrider_writer', root);
+    execute format(
+        'grant insert (id, aggregatetype, aggregateid, type, payload, headers) on %s to postrider_writer',
+        root);
 
     -- The relay reads the partitions by their own names, and the sequence's last value. It empties
     -- the leaves of past generations.
@@ -50,7 +54,9 @@ begin
     grant select, insert, update, delete on postrider.parked to postrider_relay;
     grant select, insert, delete on postrider.parked_request to postrider_relay;
     grant select, update on postrider.capture, postrider.capture_slot to postrider_relay;
-    -- Adopted tables are granted one by one: grant select on <table> to postrider_relay.
-    grant select, update on postrider.adopted to postrider_relay;
+    -- Adopted tables are granted one by one: grant select on <table> to postrider_relay. Of what is known
+    -- of them the relay changes one column: others hold SQL that an administrator's session runs.
+    revoke update on postrider.adopted from postrider_relay;
+    grant select, update (passed) on postrider.adopted to postrider_relay;
 end
 $roles$;

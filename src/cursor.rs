@@ -9,11 +9,17 @@
 //! use postrider::cursor::Cursor;
 //! use postrider::tick::{Observation, Tick};
 //!
-//! let seen = Observation { floor: 7, snapshot: "12:12:".parse()?, next: 12, ceiling: 9 };
+//! let seen = Observation {
+//!     floor: 7,
+//!     snapshot: "12:12:".parse()?,
+//!     next: 12,
+//!     ceiling: 9,
+//!     storage: 1,
+//! };
 //! let tick = Arc::new(Tick::follow(&Tick::first(), seen)?);
 //! let mut cursor = Cursor::initial();
 //! cursor.enter(&tick);
-//! assert_eq!((cursor.position(), cursor.through()), (0, 9));
+//! assert!(cursor.position() < 0 && cursor.through() == i64::MAX, "nothing was known before");
 //! cursor.advance(5);
 //! assert!(!cursor.is_finished());
 //! cursor.finish();
@@ -45,25 +51,27 @@ pub struct Cursor {
     from: Arc<Tick>,
     upto: Arc<Tick>,
     position: i64,
+    through: i64,
 }
 
 impl Cursor {
     /// The cursor of a bucket of which nothing was published yet.
     pub fn initial() -> Self {
         let first = Arc::new(Tick::first());
-        Self { from: Arc::clone(&first), upto: first, position: 0 }
+        Self { from: Arc::clone(&first), upto: first, position: 0, through: 0 }
     }
 
     /// A cursor as it was saved. Of `from` only the snapshot matters any more.
-    pub fn restore(from: Snapshot, upto: Tick, position: i64) -> Self {
+    pub fn restore(from: Snapshot, upto: Tick, position: i64, through: i64) -> Self {
         let from = Tick { snapshot: from, ..Tick::first() };
-        Self { from: Arc::new(from), upto: Arc::new(upto), position }
+        Self { from: Arc::new(from), upto: Arc::new(upto), position, through }
     }
 
     /// A cursor that has passed exactly what the tick's snapshot sees.
     pub fn passed(tick: Tick) -> Self {
         let upto = Arc::new(tick);
-        Self { from: Arc::clone(&upto), position: upto.ceiling, upto }
+        let through = upto.ceiling;
+        Self { from: Arc::clone(&upto), upto, position: through, through }
     }
 
     /// Everything visible in this snapshot is done.
@@ -83,12 +91,12 @@ impl Cursor {
 
     /// No row of the range has a `seq` above this.
     pub fn through(&self) -> i64 {
-        self.upto.ceiling
+        self.through
     }
 
     /// Whether the range is done, so that the next one can be entered.
     pub fn is_finished(&self) -> bool {
-        self.position >= self.upto.ceiling
+        self.position >= self.through
     }
 
     /// Enters the range that ends at `tick`.
@@ -98,7 +106,9 @@ impl Cursor {
     pub fn enter(&mut self, tick: &Arc<Tick>) {
         assert!(self.is_finished(), "a range is left only when it is finished");
         assert!(tick.is_later_than(&self.upto), "a cursor goes from a tick to a later one");
-        self.position = self.upto.lower_bound(tick);
+        let margin = self.upto.margin(tick);
+        self.position = self.upto.lower_bound(tick).saturating_sub(margin);
+        self.through = self.upto.upper_bound(tick);
         self.from = std::mem::replace(&mut self.upto, Arc::clone(tick));
     }
 
@@ -118,7 +128,7 @@ impl Cursor {
 
     /// Marks the whole range as done.
     pub fn finish(&mut self) {
-        self.position = self.position.max(self.upto.ceiling);
+        self.position = self.position.max(self.through);
     }
 
     /// Whether a row is published: what the view `postrider.events` computes.

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::ledger::Finished;
 use crate::postgres::{Connection, Lsn, PgSnapshot, Xid8, classify};
-use crate::tick::{Carry, Tick};
+use crate::tick::{ANYWHERE, Carry, Lineage, Tick};
 
 const HISTORY: &str = include_str!("../sql/queries/history.sql");
 const LOAD: &str = include_str!("../sql/queries/cursor_load.sql");
@@ -27,6 +27,10 @@ const UNLOCK: &str = include_str!("../sql/queries/instance_unlock.sql");
 
 /// A cursor that only moved over nothing is saved this seldom.
 const IDLE_SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is read of a saved cursor begins so far below its bounds. `setval` leaves no trace when the sequence
+/// passes its former value again, and nobody looked meanwhile.
+const START_MARGIN: i64 = 100_000;
 
 /// What to do on a server that was promoted since a cursor was saved.
 ///
@@ -362,9 +366,11 @@ impl CursorStore {
         let upto = column(cursors, |cursor| PgSnapshot(cursor.upto().snapshot.clone()));
         let next = column(cursors, |cursor| Xid8(cursor.upto().next));
         let floor = column(cursors, |cursor| cursor.upto().floor);
-        let ceiling = column(cursors, |cursor| cursor.upto().ceiling);
+        let ceiling = column(cursors, Cursor::through);
         let carry = column(cursors, |cursor| carry_text(&cursor.upto().carry));
         let position = column(cursors, Cursor::position);
+        let storage = column(cursors, |cursor| cursor.upto().lineage.storage);
+        let began = column(cursors, |cursor| Xid8(cursor.upto().lineage.began));
         self.connection
             .client()
             .execute(
@@ -381,6 +387,8 @@ impl CursorStore {
                     &position,
                     &self.history.system_identifier,
                     &self.history.timeline,
+                    &storage,
+                    &began,
                 ],
             )
             .await
@@ -410,19 +418,30 @@ fn restore(row: &Row) -> Cursor {
     let from: PgSnapshot = row.get("from_snapshot");
     let upto: PgSnapshot = row.get("upto_snapshot");
     let next: Xid8 = row.get("upto_next");
-    let carry: Vec<i64> = row.get("carry");
+    let (carry, floor): (Vec<i64>, i64) = (row.get("carry"), row.get("upto_floor"));
+    let began: Option<Xid8> = row.get("upto_began");
+    let lineage =
+        Lineage { storage: row.get("upto_sequence"), began: began.map_or(0, |began| began.0) };
     let tick = Tick {
         snapshot: upto.0,
         next: next.0,
-        floor: row.get("upto_floor"),
-        ceiling: row.get("upto_ceiling"),
+        floor: below(floor),
+        // After a crash the server may give out again what it had not logged. What was known to be logged
+        // tells whether the sequence was set back.
+        ceiling: floor,
         carry: carry.chunks_exact(3).map(carry_of).collect(),
+        lineage,
     };
-    Cursor::restore(from.0, tick, row.get("position"))
+    Cursor::restore(from.0, tick, row.get("position"), row.get("upto_ceiling"))
 }
 
 fn carry_of(triple: &[i64]) -> Carry {
-    Carry { first: triple[0].cast_unsigned(), last: triple[1].cast_unsigned(), floor: triple[2] }
+    let (first, last) = (triple[0].cast_unsigned(), triple[1].cast_unsigned());
+    Carry { first, last, floor: below(triple[2]) }
+}
+
+fn below(bound: i64) -> i64 {
+    if bound == ANYWHERE { ANYWHERE } else { bound.saturating_sub(START_MARGIN) }
 }
 
 /// The carry as PostgreSQL's array text: arrays of different length cannot be one array of arrays.

@@ -181,6 +181,24 @@ impl Outbox {
     }
 }
 
+/// Whether the sequence gives out one value at a time, upwards: the law on which ticks rest.
+///
+/// # Errors
+/// [`ErrorKind::Schema`] with the command that helps.
+pub fn check_sequence(sequence: &str, cache: i64, increment: i64) -> Result<()> {
+    let (what, setting) = if cache != 1 {
+        ("hands out numbers in blocks, which mixes up their order", "cache 1")
+    } else if increment < 1 {
+        ("counts downwards", "increment by 1")
+    } else {
+        return Ok(());
+    };
+    let cause = format!("the outbox was changed: its sequence {sequence} {what}");
+    Err(Error::new(ErrorKind::Schema, cause).with_remedy(format!(
+        "Run: alter sequence {sequence} {setting}; nothing is lost meanwhile"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

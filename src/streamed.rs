@@ -94,17 +94,17 @@ mod tests {
 
     fn tick(previous: &Tick, snapshot: &str, next: u64, drawn: i64) -> Tick {
         let snapshot = snapshot.parse().unwrap();
-        let seen = Observation { floor: drawn, snapshot, next, ceiling: drawn };
+        let seen = Observation { floor: drawn, snapshot, next, ceiling: drawn, storage: 1 };
         Tick::follow(previous, seen).unwrap()
     }
 
     #[test]
     fn what_is_in_the_log_and_not_seen_yet_is_passed_all_the_same() {
-        let first = tick(&Tick::first(), "10:10:", 10, 5);
+        let first = tick(&Tick::first(), "10:10:", 10, 50_000);
         let mut streamed = Streamed::new([&Cursor::passed(first.clone())]);
         streamed.bring(11);
         streamed.bring(14);
-        let second = tick(&first, "11:13:11", 15, 9);
+        let second = tick(&first, "11:13:11", 15, 90_000);
         streamed.mark(second.next);
         streamed.bring(16);
         let cursor = streamed.cursor_at(&second);
@@ -112,13 +112,14 @@ mod tests {
         assert_eq!(passed, [9, 10, 11, 12, 14], "16 came behind the tick");
         assert!(cursor.is_finished());
         // A poller goes on with everything else, and with nothing of this.
-        let third = Arc::new(tick(&second, "20:20:", 20, 30));
+        let third = Arc::new(tick(&second, "20:20:", 20, 300_000));
         let mut polled = cursor;
         polled.enter(&third);
         let rest: Vec<u64> =
             (9..20).filter(|xid| third.snapshot.sees(*xid) && !polled.from().sees(*xid)).collect();
         assert_eq!(rest, [13, 15, 16, 17, 18, 19]);
-        assert_eq!(polled.position(), 5, "13 and 15 may have drawn since the first tick");
+        assert!(polled.position() < 50_000, "13 and 15 may have drawn since the first tick");
+        assert!(polled.position() >= 40_000, "but not before");
     }
 
     #[test]

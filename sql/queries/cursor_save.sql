@@ -1,6 +1,7 @@
 -- Purpose: saves how far buckets are published, many in one statement.
 --          $1 buckets, $2 epochs, $3 from, $4 upto, $5 next, $6 floor, $7 ceiling, $8 carry as text,
---          $9 position; one element per bucket. $10 system identifier, $11 timeline.
+--          $9 position; one element per bucket. $10 system identifier, $11 timeline; then again one
+--          element per bucket: $12 the sequence's storage, $13 the first tick of its lineage.
 -- Locks:   row locks on the buckets' cursors, for one short transaction.
 -- Plan:    one key lookup per bucket; the update is heap-only (no indexed column changes).
 -- Hazard:  a bucket that does not come back belongs to another instance: stop publishing it.
@@ -12,14 +13,16 @@ set from_snapshot = given.from_snapshot,
     upto_floor = given.upto_floor,
     upto_ceiling = given.upto_ceiling,
     carry = given.carry::bigint[],
+    upto_sequence = given.upto_sequence,
+    upto_began = given.upto_began,
     "position" = given."position",
     system_identifier = $10,
     timeline = $11,
     lsn = pg_current_wal_insert_lsn(),
     saved_at = clock_timestamp()
 from unnest($1::smallint[], $2::bigint[], $3::pg_snapshot[], $4::pg_snapshot[], $5::xid8[],
-        $6::bigint[], $7::bigint[], $8::text[], $9::bigint[])
+        $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $12::bigint[], $13::xid8[])
     as given (bucket, epoch, from_snapshot, upto_snapshot, upto_next, upto_floor, upto_ceiling, carry,
-        "position")
+        "position", upto_sequence, upto_began)
 where saved.bucket = given.bucket and saved.epoch = given.epoch
 returning saved.bucket

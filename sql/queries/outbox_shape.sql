@@ -10,6 +10,7 @@ select
     (select count(*) from pg_partition_tree(outbox.oid) where level = 1) as buckets,
     (select count(*) from pg_partition_tree(outbox.oid) where isleaf) as leaves,
     serial.name as sequence,
-    (select seqcache from pg_sequence where seqrelid = serial.name::regclass) as sequence_cache
+    (select seqcache from pg_sequence where seqrelid = serial.name::regclass) as sequence_cache,
+    (select seqincrement from pg_sequence where seqrelid = serial.name::regclass) as sequence_increment
 from pg_class as outbox, pg_get_serial_sequence($1, 'seq') as serial (name)
 where outbox.oid = to_regclass($1)

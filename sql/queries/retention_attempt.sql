@@ -21,11 +21,22 @@ declare
     -- The leaf that the next moment fills is as good as current: no writer shall meet the lock.
     margin constant interval := least(1.0, generation_seconds / 4.0) * interval '1 s';
     begun constant timestamptz := clock_timestamp();
+    -- The identity's sequence.
+    sequence constant regclass := (
+        select objid::regclass
+        from pg_depend
+        where classid = 'pg_class'::regclass and refclassid = 'pg_class'::regclass
+            and refobjid = pg_partition_root(leaf) and deptype = 'i'
+            and (select relkind = 'S' from pg_class where oid = objid));
     -- The cursor as it was saved, if it is still ours and of this history. An unpassed row lies above
-    -- floor: src/retention.rs says why a transaction that is still open does not count.
+    -- floor: src/retention.rs says why a transaction that is still open does not count. Where the sequence
+    -- was set back since, it may lie anywhere (src/tick.rs); a little below, as setval leaves no trace.
     read_cursor constant text := $cursor$
         select from_snapshot, upto_snapshot, "position",
-            least("position", upto_floor, (
+            case when upto_sequence is distinct from pg_relation_filenode($1)::bigint
+                    or coalesce(pg_sequence_last_value($1), 0) < upto_floor
+                then -4611686018427387904
+            else least("position", upto_floor, (
                 select min(carry[open + 2])
                 from generate_series(1, cardinality(carry), 3) as open
                 where exists (
@@ -34,7 +45,7 @@ declare
                         least(carry[open + 1],
                             pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1)) as xid
                     where pg_visible_in_snapshot(xid::text::xid8, pg_current_snapshot())))
-            ) as floor
+            ) - 256 end as floor
         from postrider.cursor
         where bucket = {bucket} and epoch = {epoch}
             and system_identifier = (select system_identifier from pg_control_system())
@@ -66,7 +77,7 @@ begin
             if step = 'act' then
                 execute format('lock table only %s in access exclusive mode nowait', leaf);
             end if;
-            execute read_cursor into saved;
+            execute read_cursor into saved using sequence;
             if saved is null then
                 outcome := 'taken';
                 exit;

@@ -1,24 +1,30 @@
 //! The ticker: looks at the database again and again, and hands ticks to all shards.
 //!
 //! Promises: a tick is handed on only after its commit has returned, so that what its snapshot sees
-//! is as durable as the server makes commits; an outbox at rest gets no ticks, only probes.
-//! Must not: know what the shards do with a tick. Fails: with the connection's error, or when the
-//! database went back behind the last tick.
+//! is as durable as the server makes commits, and only after the law was looked at on which it rests: that
+//! the sequence gives out one value at a time, upwards; an outbox at rest gets no ticks, only probes.
+//! Must not: know what the shards do with a tick. Fails: with the connection's error, with
+//! [`ErrorKind::Schema`] for a sequence that breaks the law, or when the database went back behind the
+//! last tick.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio_postgres::Statement;
+use tokio_postgres::{Row, Statement};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::outbox::Outbox;
+use crate::event::Bucket;
+use crate::outbox::{Outbox, check_sequence};
 use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, Xid8, classify, connect, patiently};
-use crate::tick::{Observation, Probe, Tick};
+use crate::tick::{Observation, Probe, Storage, Tick};
 
 const DRAWN: &str = include_str!("../../sql/queries/drawn.sql");
 const PROBE: &str = include_str!("../../sql/queries/probe.sql");
+const NEWEST: &str = include_str!("../../sql/queries/newest_rows.sql");
+const NEWEST_ARM: &str = include_str!("../../sql/queries/newest_rows_arm.sql");
+const LEAF_SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
 const TICK: &str = include_str!("../../sql/queries/tick.sql");
 
 /// How long the pauses between two looks are.
@@ -76,6 +82,7 @@ pub struct Ticker {
     drawn: Statement,
     probe: Statement,
     tick: Statement,
+    sequence: String,
     cadence: Cadence,
     pause: Duration,
     last: Arc<Tick>,
@@ -106,16 +113,53 @@ impl Ticker {
             prepared.map_err(|cause| classify("prepare the ticks", cause))
         })
         .await?;
-        Ok(Self {
+        let mut ticker = Self {
             connection,
             drawn,
             probe,
             tick,
+            sequence: outbox.sequence.clone(),
             cadence,
             pause: cadence.min,
             last,
             last_at: Instant::now(),
-        })
+        };
+        patiently(database, "look at the newest rows", ticker.look_at_rows(outbox)).await?;
+        Ok(ticker)
+    }
+
+    /// Whether the rows are such as the sequence and this cluster's transactions wrote. What was copied in,
+    /// or came by a subscription, may not be.
+    async fn look_at_rows(&mut self, outbox: &Outbox) -> Result<()> {
+        let failed = |cause| classify("look at the newest rows", cause);
+        let client = self.connection.client();
+        client.batch_execute(LEAF_SESSION).await.map_err(failed)?;
+        let newest = client.query_one(&newest_sql(outbox), &[]).await.map_err(failed)?;
+        let state = client.query_one(&self.probe, &[]).await.map_err(failed)?;
+        let drawn = drawn(&state, &self.sequence)?;
+        if let Some(Xid8(foreign)) = newest.get("foreign_txid") {
+            let cause = format!(
+                "rows of the outbox have transaction ids of another cluster (the highest is {foreign}): \
+                 they were copied in, and cannot be compared with the cursors"
+            );
+            return Err(Error::new(ErrorKind::History, cause).with_remedy(
+                "run `postrider migrate reanchor`: it makes them new, and repeats all retained events",
+            ));
+        }
+        let highest: Option<i64> = newest.get("highest");
+        if let Some(highest) = highest.filter(|highest| *highest > drawn) {
+            let sequence = &self.sequence;
+            tracing::warn!(
+                sequence,
+                drawn,
+                highest,
+                remedy = format!("run: select setval('{sequence}', {highest})"),
+                "the outbox's sequence is behind its rows and gives out their numbers again; nothing is \
+                 lost, but waiting events are published in the order of their numbers"
+            );
+            self.last = Arc::new(Tick::clone(&self.last).without_lineage());
+        }
+        Ok(())
     }
 
     /// Ticks until nobody listens any more; at once whenever it is nudged.
@@ -151,13 +195,38 @@ impl Ticker {
             .query_one(&self.probe, &[])
             .await
             .map_err(|cause| classify("look at the outbox", cause))?;
-        let snapshot: PgSnapshot = row.get(1);
-        Ok(self.last.is_stale(&Probe { drawn: row.get(0), snapshot: snapshot.0 }))
+        let snapshot: PgSnapshot = row.get("snapshot");
+        let drawn = drawn(&row, &self.sequence)?;
+        Ok(self.last.is_stale(&Probe { drawn, snapshot: snapshot.0 }))
+    }
+
+    /// The next tick. A look during which the sequence was set back is void.
+    async fn observe(&self) -> Result<Tick> {
+        let observed = loop {
+            if let Some(observed) = self.look().await? {
+                break observed;
+            }
+        };
+        let tick = Tick::follow(&self.last, observed).map_err(|cause| {
+            Error::new(ErrorKind::History, cause.to_string())
+                .with_remedy("the server was replaced by an older copy; see `postrider status`")
+                .with_source(cause)
+        })?;
+        if self.last.lineage.storage.is_some() && tick.lineage != self.last.lineage {
+            tracing::warn!(
+                sequence = self.sequence,
+                before = self.last.ceiling,
+                now = tick.ceiling,
+                "the outbox's sequence was set back: all retained rows are looked at once, nothing is \
+                 lost; events that waited are published in the order of their new numbers"
+            );
+        }
+        Ok(tick)
     }
 
     /// One observation. The statements run in this order on one connection, in one round trip; the
     /// tick is a transaction of its own, and its answer is complete when its commit has returned.
-    async fn observe(&self) -> Result<Tick> {
+    async fn look(&self) -> Result<Option<Observation>> {
         let client = self.connection.client();
         let (floor, tick, ceiling) = tokio::try_join!(
             biased;
@@ -166,28 +235,56 @@ impl Ticker {
             client.query_one(&self.drawn, &[]),
         )
         .map_err(|cause| classify("tick", cause))?;
+        let floor = SequenceState::lawful(&floor, &self.sequence)?;
+        let ceiling = SequenceState::lawful(&ceiling, &self.sequence)?;
         let snapshot: PgSnapshot = tick.get(0);
         let next: Xid8 = tick.get(1);
-        let observed = Observation {
-            floor: floor.get(0),
+        let is_void = floor.storage != ceiling.storage || ceiling.drawn < floor.drawn;
+        Ok((!is_void).then_some(Observation {
+            floor: floor.drawn,
             snapshot: snapshot.0,
             next: next.0,
-            ceiling: ceiling.get(0),
-        };
-        Tick::follow(&self.last, observed).map_err(|cause| {
-            Error::new(ErrorKind::History, cause.to_string())
-                .with_remedy("the server was replaced by an older copy; see `postrider status`")
-                .with_source(cause)
-        })
+            ceiling: ceiling.drawn,
+            storage: ceiling.storage,
+        }))
     }
 
     /// The busier the outbox, the longer the pause: a tick costs the same for one event as for many.
     fn adapt(&mut self, tick: &Tick) {
-        let events = (tick.ceiling - self.last.ceiling).max(0) as f64;
+        let events = tick.ceiling.saturating_sub(self.last.ceiling).max(0) as f64;
         let rate = events / self.last_at.elapsed().as_secs_f64().max(1e-3);
         self.last_at = Instant::now();
         let share = (rate / BUSY_EVENTS_PER_SECOND).min(1.0);
         let Cadence { min, max } = self.cadence;
         self.pause = min + max.saturating_sub(min).mul_f64(share);
     }
+}
+
+fn newest_sql(outbox: &Outbox) -> String {
+    let arm = |bucket| NEWEST_ARM.replace("{bucket_table}", &outbox.bucket_table(Bucket(bucket)));
+    let arms: Vec<String> = (0..outbox.buckets).map(arm).collect();
+    NEWEST.replace("{bucket_arms}", &arms.join("union all\n"))
+}
+
+/// The sequence at one moment, after the look whether it keeps the law.
+#[derive(Clone, Copy, Debug)]
+struct SequenceState {
+    drawn: i64,
+    storage: Storage,
+}
+
+impl SequenceState {
+    fn lawful(row: &Row, sequence: &str) -> Result<Self> {
+        let (cache, increment): (i64, i64) = (row.get("cache"), row.get("increment"));
+        check_sequence(sequence, cache, increment)?;
+        Ok(Self { drawn: drawn(row, sequence)?, storage: row.get("storage") })
+    }
+}
+
+fn drawn(row: &Row, sequence: &str) -> Result<i64> {
+    row.get::<_, Option<i64>>("drawn").ok_or_else(|| {
+        let cause = format!("the role may not read the sequence {sequence}");
+        Error::new(ErrorKind::PostgresRefused, cause)
+            .with_remedy(format!("Run: grant select on sequence {sequence} to the relay's role"))
+    })
 }

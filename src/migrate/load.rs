@@ -9,7 +9,7 @@ use tokio_postgres::{Client, Row};
 use super::registry::{self, MIGRATIONS};
 use super::{Settings, State, check_version, read_settings};
 use crate::error::{Error, ErrorKind, Result};
-use crate::outbox::{Outbox, OutboxName};
+use crate::outbox::{Outbox, OutboxName, check_sequence};
 use crate::postgres::classify;
 
 const OUTBOX_SHAPE: &str = include_str!("../../sql/queries/outbox_shape.sql");
@@ -62,6 +62,7 @@ struct Shape {
     leaves: i64,
     sequence: Option<String>,
     sequence_cache: Option<i64>,
+    sequence_increment: Option<i64>,
 }
 
 impl Shape {
@@ -72,6 +73,7 @@ impl Shape {
             leaves: row.try_get("leaves")?,
             sequence: row.try_get("sequence")?,
             sequence_cache: row.try_get("sequence_cache")?,
+            sequence_increment: row.try_get("sequence_increment")?,
         })
     }
 }
@@ -82,7 +84,7 @@ impl Shape {
 fn check(settings: &Settings, shape: &Shape) -> Result<String> {
     let payload = format!("payload {}", settings.payload);
     let expected = [
-        "txid xid8",
+        "txid postrider.own_transaction",
         "seq bigint",
         "id uuid",
         "aggregatetype text",
@@ -110,12 +112,10 @@ fn check(settings: &Settings, shape: &Shape) -> Result<String> {
         let what = format!("{} buckets with {} leaves", shape.buckets, shape.leaves);
         return changed(format!("it has {what}, not {buckets} with three each"), RESTORE);
     }
-    match (&shape.sequence, shape.sequence_cache) {
-        (Some(sequence), Some(1)) => Ok(sequence.clone()),
-        (Some(sequence), Some(_)) => changed(
-            "its sequence hands out numbers in blocks, which mixes up their order".to_owned(),
-            &format!("Run: alter sequence {sequence} cache 1"),
-        ),
-        _ => changed("the column seq has no sequence".to_owned(), RESTORE),
-    }
+    let Some(sequence) = &shape.sequence else {
+        return changed("the column seq has no sequence".to_owned(), RESTORE);
+    };
+    let (cache, increment) = (shape.sequence_cache, shape.sequence_increment);
+    check_sequence(sequence, cache.unwrap_or(1), increment.unwrap_or(1))?;
+    Ok(sequence.clone())
 }

@@ -67,7 +67,7 @@ mod tests {
 
     fn tick(next: u64) -> Arc<Tick> {
         let snapshot = format!("{next}:{next}:").parse().unwrap();
-        let seen = Observation { floor: 5, snapshot, next, ceiling: 9 };
+        let seen = Observation { floor: 5, snapshot, next, ceiling: 9, storage: 1 };
         Arc::new(Tick::follow(&Tick::first(), seen).unwrap())
     }
 

@@ -3,12 +3,22 @@
 //! Promises: ids are given one by one to whoever asks, subtransactions included; a snapshot is built
 //! as the server builds it, `xmax` from the latest id that ended. Must not: know ticks or cursors.
 //! Fails: ending a transaction twice is a broken invariant and panics.
+//!
+//! A draw is worth more than the margin by which the relay looks below a bound, so that the margin hides
+//! nothing. `setval` takes the sequence further down than a script can draw: what passes its former value
+//! between two looks is what the margin is for.
 
 use std::collections::BTreeSet;
 
 use postrider::snapshot::{Snapshot, TransactionId};
 
 pub(crate) type Aggregate = usize;
+
+/// What one draw adds.
+const STRIDE: i64 = 20_001;
+/// Setting the sequence back takes away more than this; and from where it begins.
+pub(crate) const BACK: i64 = 1 << 40;
+const BEGINNING: i64 = BACK << 10;
 
 /// A row of the outbox, whatever became of its transaction.
 #[derive(Clone, Debug)]
@@ -18,6 +28,8 @@ pub(crate) struct Row {
     pub(crate) xid: TransactionId,
     pub(crate) aggregate: Aggregate,
     pub(crate) fate: Fate,
+    /// How often the sequence had been set back when `seq` was drawn.
+    pub(crate) set_back: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +65,9 @@ pub(crate) struct Database {
     /// Who holds the lock of an aggregate; writers of one aggregate are serialised by it.
     locks: Vec<Option<usize>>,
     drawn: i64,
+    /// What stores the sequence.
+    storage: i64,
+    set_back: usize,
     commits: u64,
     rows: Vec<Row>,
 }
@@ -65,7 +80,9 @@ impl Database {
             running: BTreeSet::new(),
             writers: (0..writers).map(|_| None).collect(),
             locks: vec![None; aggregates],
-            drawn: 0,
+            drawn: BEGINNING,
+            storage: 1,
+            set_back: 0,
             commits: 0,
             rows: Vec::new(),
         }
@@ -74,6 +91,25 @@ impl Database {
     /// The sequence's last value.
     pub(crate) fn drawn(&self) -> i64 {
         self.drawn
+    }
+
+    /// What stores the sequence.
+    pub(crate) fn storage(&self) -> i64 {
+        self.storage
+    }
+
+    /// `setval`: at once, whoever has drawn and is still open.
+    pub(crate) fn set_back(&mut self) {
+        self.set_back += 1;
+        self.drawn -= 2 * BACK;
+    }
+
+    /// `alter sequence … restart` waits until all that drew have ended; it does nothing where it would wait.
+    pub(crate) fn restart_sequence(&mut self) {
+        if self.rows.iter().all(|row| row.fate != Fate::Open) {
+            self.set_back();
+            self.storage += 1;
+        }
     }
 
     /// How many transactions committed.
@@ -123,8 +159,9 @@ impl Database {
             return;
         }
         let Some(Transaction { xid, .. }) = self.writers[writer] else { unreachable!("begun") };
-        self.drawn += 1;
-        self.rows.push(Row { seq: self.drawn, xid, aggregate, fate: Fate::Open });
+        self.drawn += STRIDE;
+        let (seq, set_back) = (self.drawn, self.set_back);
+        self.rows.push(Row { seq, xid, aggregate, fate: Fate::Open, set_back });
     }
 
     /// A subtransaction of the writer takes an id of its own; it is listed in no `pg_snapshot`.

@@ -8,6 +8,7 @@
 
 #![allow(clippy::print_stdout, reason = "a test may talk")]
 
+mod bucket;
 mod database;
 mod mutants;
 mod parking;
@@ -35,6 +36,17 @@ proptest! {
     #[test]
     fn every_row_once_and_in_order(
         script in script::script(),
+        tick_order in prop::sample::select(TickOrder::SOUND),
+    ) {
+        let policy = Policy { tick_order, ..Policy::SOUND };
+        if let Err(violation) = script::run(&script, policy) {
+            prop_assert!(false, "{violation:?}");
+        }
+    }
+
+    #[test]
+    fn every_row_once_although_the_sequence_is_set_back(
+        script in script::set_back_script(),
         tick_order in prop::sample::select(TickOrder::SOUND),
     ) {
         let policy = Policy { tick_order, ..Policy::SOUND };

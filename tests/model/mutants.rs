@@ -7,8 +7,10 @@
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use crate::relay::{CarryRule, ClaimRule, EnterRule, IdleRule, Policy, TickOrder, Violation};
-use crate::script;
+use crate::relay::{
+    CarryRule, ClaimRule, EnterRule, IdleRule, LineageRule, Policy, TickOrder, Violation,
+};
+use crate::script::{self, Step};
 
 /// Scripts that a mutant has to survive to be called alive.
 const SCRIPTS: usize = 20_000;
@@ -16,9 +18,17 @@ const SCRIPTS: usize = 20_000;
 /// Finds the first script under which the mutant breaks a promise of the kind that `expected` knows.
 #[track_caller]
 fn convict(mutant: Policy, expected: fn(Violation) -> bool) {
+    convict_by(script::script(), mutant, expected);
+}
+
+#[track_caller]
+fn convict_by(
+    scripts: impl Strategy<Value = Vec<Step>>,
+    mutant: Policy,
+    expected: fn(Violation) -> bool,
+) {
     let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
-    let scripts = script::script();
     for _ in 0..SCRIPTS {
         let script = scripts.new_tree(&mut runner).expect("the strategy rejects nothing").current();
         let Err(violation) = script::run(&script, mutant) else { continue };
@@ -51,6 +61,13 @@ fn a_floor_read_after_the_ticks_own_id_loses_rows() {
 #[test]
 fn a_ceiling_read_before_the_snapshot_loses_rows() {
     convict(Policy { tick_order: TickOrder::CeilingFirst, ..Policy::SOUND }, loses);
+}
+
+#[test]
+fn bounds_do_not_hold_across_a_sequence_that_was_set_back() {
+    for lineage in [LineageRule::Ignored, LineageRule::ByStorage, LineageRule::BelowTheLast] {
+        convict_by(script::set_back_script(), Policy { lineage, ..Policy::SOUND }, loses);
+    }
 }
 
 #[test]

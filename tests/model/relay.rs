@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use postrider::cursor::Cursor;
 use postrider::snapshot::{Snapshot, TransactionId};
-use postrider::tick::{Observation, Probe, Tick};
+use postrider::tick::{Lineage, Observation, Probe, Tick};
 
-use crate::database::{Database, Fate, Row};
+use crate::bucket::Bucket;
+use crate::database::{BACK, Database, Fate, Row};
 
 /// More than any range of a script holds.
 const PAGE_ROWS_MAX: usize = usize::MAX;
@@ -25,6 +26,7 @@ pub(crate) struct Policy {
     pub(crate) claim: ClaimRule,
     pub(crate) enter: EnterRule,
     pub(crate) idle: IdleRule,
+    pub(crate) lineage: LineageRule,
 }
 
 impl Policy {
@@ -35,6 +37,7 @@ impl Policy {
         claim: ClaimRule::BySeq,
         enter: EnterRule::SeesTheLast,
         idle: IdleRule::IsStale,
+        lineage: LineageRule::Followed,
     };
 }
 
@@ -114,6 +117,18 @@ pub(crate) enum IdleRule {
     SequenceAtRest,
 }
 
+/// Whether a tick looks for a sequence that was set back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum LineageRule {
+    Followed,
+    /// Mutant: bounds hold whatever the sequence does.
+    Ignored,
+    /// Mutant: only a sequence that was made anew is noticed.
+    ByStorage,
+    /// Mutant: what was open when it was set back is looked for above the last floor.
+    BelowTheLast,
+}
+
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
@@ -157,17 +172,17 @@ enum Stage {
 struct Seen {
     floor: i64,
     ceiling: i64,
+    storage: i64,
+    storage_after: i64,
     snapshot: Option<Snapshot>,
     next: Option<TransactionId>,
 }
 
-/// A bucket: its cursor, and what was delivered by way of it since it was first taken.
-#[derive(Clone, Debug)]
-struct Bucket {
-    cursor: Cursor,
-    /// The cursor of `ClaimRule::AfterLastSeq`.
-    last_seq: i64,
-    delivered: Vec<i64>,
+impl Seen {
+    /// As `capture::ticker` judges, where a mutant has not changed the order of reading.
+    fn is_void(&self) -> bool {
+        self.storage != self.storage_after || self.floor - self.ceiling >= BACK
+    }
 }
 
 #[derive(Debug)]
@@ -213,7 +228,9 @@ impl Relay {
                 read(database, reads[*done], seen);
                 *done += 1;
                 if *done == reads.len() {
-                    *latest = Arc::new(follow(policy, latest, seen));
+                    if !seen.is_void() {
+                        *latest = Arc::new(follow(policy, latest, seen));
+                    }
                     *stage = Stage::Idle;
                 }
             }
@@ -266,7 +283,7 @@ impl Relay {
         let mut kept = saved[saved.len().saturating_sub(1 + back)].clone();
         let from = kept.cursor.from().to_string().parse().expect("it was written by us");
         let upto = Tick::clone(kept.cursor.upto());
-        kept.cursor = Cursor::restore(from, upto, kept.cursor.position());
+        kept.cursor = Cursor::restore(from, upto, kept.cursor.position(), kept.cursor.through());
         self.buckets[bucket] = kept;
     }
 
@@ -342,81 +359,6 @@ impl Relay {
     }
 }
 
-impl Bucket {
-    /// The claim query, and what follows from its rows.
-    fn claim(&mut self, policy: Policy, rows: &[&Row], page_rows: usize) -> Result<(), Violation> {
-        let cursor = &self.cursor;
-        let claimed = |row: &&&Row| {
-            is_visible(row)
-                && row.seq > cursor.position()
-                && row.seq <= cursor.through()
-                && !cursor.from().sees(row.xid)
-                && cursor.upto().snapshot.sees(row.xid)
-        };
-        let mut page: Vec<&Row> = rows.iter().filter(claimed).copied().collect();
-        match policy.claim {
-            ClaimRule::BySeq | ClaimRule::AfterLastSeq => page.truncate(page_rows),
-            ClaimRule::ByXid => page.sort_by_key(|row| (row.xid, row.seq)),
-            ClaimRule::ByXidWindow => page.sort_by_key(|row| (row.xid / 4, row.seq)),
-        }
-        for row in &page {
-            self.deliver(row, rows)?;
-        }
-        match page.last() {
-            Some(last) if page.len() == page_rows => self.cursor.advance(last.seq),
-            _ => self.cursor.finish(),
-        }
-        Ok(())
-    }
-
-    fn claim_after_last_seq(&mut self, rows: &[&Row], page_rows: usize) -> Result<(), Violation> {
-        let last_seq = self.last_seq;
-        let claimed = rows.iter().filter(|row| is_visible(row) && row.seq > last_seq);
-        for row in claimed.take(page_rows) {
-            self.deliver(row, rows)?;
-            self.last_seq = row.seq;
-        }
-        Ok(())
-    }
-
-    fn deliver(&mut self, row: &Row, rows: &[&Row]) -> Result<(), Violation> {
-        let seq = row.seq;
-        let Fate::Committed(commit) = row.fate else {
-            return Err(Violation::NotCommitted { seq });
-        };
-        if self.delivered.contains(&seq) {
-            return Err(Violation::Repeated { seq });
-        }
-        let overtaken = |other: &&&Row| {
-            let later = matches!(other.fate, Fate::Committed(theirs) if (theirs, other.seq) > (commit, seq));
-            other.aggregate == row.aggregate && later && self.delivered.contains(&other.seq)
-        };
-        if rows.iter().any(|other| overtaken(&other)) {
-            return Err(Violation::OutOfOrder { seq });
-        }
-        self.delivered.push(seq);
-        Ok(())
-    }
-
-    /// What the cursor says of a row is what happened to it.
-    fn check_passed(&self, rows: &[&Row]) -> Result<(), Violation> {
-        for row in rows.iter().filter(|row| is_visible(row)) {
-            let seq = row.seq;
-            match (self.cursor.has_passed(row.xid, seq), self.delivered.contains(&seq)) {
-                (true, false) => return Err(Violation::Lost { seq }),
-                (false, true) => return Err(Violation::Repeated { seq }),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What the claim's own statement sees.
-fn is_visible(row: &Row) -> bool {
-    matches!(row.fate, Fate::Committed(_))
-}
-
 fn may_enter(policy: Policy, cursor: &Cursor, tick: &Tick) -> bool {
     let last = cursor.upto().next;
     let later = tick.next > last;
@@ -444,20 +386,41 @@ fn check_nothing_hidden(database: &Database, tick: &Tick, commits: u64) -> Resul
 
 fn read(database: &mut Database, read: Read, seen: &mut Seen) {
     match read {
-        Read::Floor => seen.floor = database.drawn(),
+        Read::Floor => {
+            seen.floor = database.drawn();
+            seen.storage = database.storage();
+        }
         Read::Snapshot => seen.snapshot = Some(database.snapshot(seen.next)),
         Read::Id => seen.next = Some(database.assign()),
-        Read::Ceiling => seen.ceiling = database.drawn(),
+        Read::Ceiling => {
+            seen.ceiling = database.drawn();
+            seen.storage_after = database.storage();
+        }
         Read::Commit => database.end(seen.next.expect("the id comes before the commit")),
     }
 }
 
 fn follow(policy: Policy, previous: &Tick, seen: &Seen) -> Tick {
-    let Seen { floor, ceiling, snapshot: Some(snapshot), next: Some(next) } = seen.clone() else {
+    let Seen { floor, ceiling, storage, snapshot: Some(snapshot), next: Some(next), .. } =
+        seen.clone()
+    else {
         unreachable!("every read was made");
     };
-    let observation = Observation { floor, snapshot, next, ceiling };
+    // A mutant may have read the ceiling first.
+    let floor = floor.min(ceiling);
+    let observation = Observation { floor, snapshot, next, ceiling, storage };
+    let previous = &match policy.lineage {
+        LineageRule::Followed | LineageRule::BelowTheLast => previous.clone(),
+        LineageRule::ByStorage => Tick { ceiling: 0, ..previous.clone() },
+        LineageRule::Ignored => {
+            let lineage = Lineage { storage: Some(storage), ..previous.lineage };
+            Tick { ceiling: 0, lineage, ..previous.clone() }
+        }
+    };
     let mut tick = Tick::follow(previous, observation).expect("the model has one history");
+    if matches!(policy.lineage, LineageRule::BelowTheLast) {
+        tick.carry.iter_mut().for_each(|open| open.floor = open.floor.max(0));
+    }
     match policy.carry {
         CarryRule::Whole => {}
         CarryRule::None => tick.carry.clear(),

@@ -38,6 +38,10 @@ pub(crate) enum Step {
     RollBack {
         writer: usize,
     },
+    /// Somebody sets the sequence back, in place or by making it anew.
+    SetBack {
+        in_place: bool,
+    },
     /// One read of a probe or a tick.
     Look {
         chain: usize,
@@ -93,6 +97,12 @@ pub(crate) fn script() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step(), 1..120)
 }
 
+/// The same, while the sequence is set back now and then.
+pub(crate) fn set_back_script() -> impl Strategy<Value = Vec<Step>> {
+    let set_back = any::<bool>().prop_map(|in_place| Step::SetBack { in_place });
+    prop::collection::vec(prop_oneof![40 => step(), 1 => set_back], 1..120)
+}
+
 /// Plays the script, lets all writers commit, and reads what there is.
 pub(crate) fn run(script: &[Step], policy: Policy) -> Result<(), Violation> {
     let mut database = Database::new(WRITERS, AGGREGATES);
@@ -116,6 +126,8 @@ fn play(step: &Step, database: &mut Database, relay: &mut Relay) -> Result<(), V
         Step::RollbackToSavepoint { writer } => database.rollback_to_savepoint(writer),
         Step::Commit { writer } => database.commit(writer),
         Step::RollBack { writer } => database.roll_back(writer),
+        Step::SetBack { in_place: true } => database.set_back(),
+        Step::SetBack { in_place: false } => database.restart_sequence(),
         Step::Look { chain } => relay.look(database, chain)?,
         Step::Tick { chain } => relay.tick(database, chain)?,
         Step::Claim { bucket, chain, page_rows } => {

@@ -214,6 +214,9 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
                 drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
                     postrider.capture, postrider.capture_slot, postrider.adopted;
+                alter table public.outbox alter column txid type xid8;
+                drop domain postrider.own_transaction;
+                alter table postrider.cursor drop column upto_sequence, drop column upto_began;
                 delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
     let status = migrate::status(client).await.unwrap();
@@ -470,7 +473,7 @@ async fn observed_tick(url: &str, outbox: &Outbox) -> Arc<Tick> {
 async fn save_nothing(relay: &mut Connection) {
     let (numbers, texts) = (Vec::<i64>::new(), Vec::<String>::new());
     let (snapshots, xids) = (Vec::<PgSnapshot>::new(), Vec::<Xid8>::new());
-    let parameters: [&(dyn ToSql + Sync); 11] = [
+    let parameters: [&(dyn ToSql + Sync); 13] = [
         &Vec::<i16>::new(),
         &numbers,
         &snapshots,
@@ -482,6 +485,8 @@ async fn save_nothing(relay: &mut Connection) {
         &numbers,
         &1_i64,
         &1_i32,
+        &numbers,
+        &xids,
     ];
     let saved = relay.client_mut().query(CURSOR_SAVE, &parameters).await.unwrap();
     assert!(saved.is_empty());

@@ -1,9 +1,16 @@
-//! The sequence is read under its page's lock, so that a tick's floor is never too high.
+//! The sequence: read under its page's lock, so that a tick's floor is never too high, and harmless whatever
+//! its owner does to it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use tokio_postgres::Client;
+
+use crate::parking::insert;
+use crate::retention::{Bench, SAVED};
+use crate::support::consumer::create_topic;
 use crate::support::fixture::connect;
-use crate::support::start_postgres;
+use crate::support::{Fixture, RelayProcess, read_topic, start_postgres};
 
 const DRAWN: &str = include_str!("../../sql/queries/drawn.sql");
 
@@ -56,5 +63,172 @@ async fn what_was_drawn_never_goes_back() {
     assert_eq!(lower.expect("it was set").get::<_, String>(0), "0");
     while let Some(ended) = writers.join_next().await {
         ended.expect("no writer panics");
+    }
+}
+
+/// Inserts events one by one, each in a transaction of its own; their types go on from `first`.
+async fn insert_some(client: &Client, first: u32, count: u32) {
+    for number in first..first + count {
+        insert(client, ("thing", &format!("a{}", number % 3)), number, 10).await;
+    }
+}
+
+/// All events so far are in Kafka, each once, unless they were published before they were looked at again.
+async fn assert_all_arrived(fixture: &Fixture, count: u32) {
+    let topic = fixture.topic("thing");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let records = read_topic(&fixture.brokers, &topic);
+        let kinds: BTreeSet<u32> = records
+            .iter()
+            .map(|record| {
+                let kind = String::from_utf8(record.header("type").expect("it has one").to_vec());
+                kind.expect("it is text").parse().expect("it is a number")
+            })
+            .collect();
+        if kinds == (1..=count).collect() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{kinds:?} arrived of {count}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn begin(name: &str) -> (Fixture, Client) {
+    let fixture = Fixture::new(name).await;
+    create_topic(&fixture.brokers, &fixture.topic("thing"), 2).await;
+    let client = fixture.client().await;
+    (fixture, client)
+}
+
+/// What people do to a sequence, each followed at once by more events than the relay may take for the rest
+/// of a range.
+const SET_BACK: &[(&str, &str)] = &[
+    ("setval", "select setval('outbox_seq_seq', 1)"),
+    ("setval_before_first", "select setval('outbox_seq_seq', 1, false)"),
+    ("restart", "alter sequence outbox_seq_seq restart"),
+    ("identity", "alter table outbox alter column seq restart with 3"),
+    ("truncate", "truncate outbox restart identity"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequence_that_is_set_back_under_the_relay_loses_nothing() {
+    for (name, statement) in SET_BACK {
+        let (fixture, client) = begin(&format!("set_back_{name}")).await;
+        let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+        insert_some(&client, 1, 20).await;
+        fixture.wait_published().await;
+        client.batch_execute(statement).await.expect("the owner may");
+        insert_some(&client, 21, 1).await;
+        assert_all_arrived(&fixture, 21).await;
+        // It passes its former value before anybody looks.
+        client.batch_execute(statement).await.expect("the owner may");
+        let many = "insert into outbox (aggregatetype, aggregateid, type, payload)
+            select 'thing', (n % 3)::text, n::text, '{}' from generate_series(22, 60) n";
+        client.batch_execute(&format!("{statement}; {many}")).await.expect("the owner may");
+        assert_all_arrived(&fixture, 60).await;
+        assert!(relay.stop().await.success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequence_that_is_set_back_while_the_relay_is_away_loses_nothing() {
+    for (name, statement) in SET_BACK {
+        for more in [3, 40] {
+            let (fixture, client) = begin(&format!("set_back_away_{name}_{more}")).await;
+            let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+            insert_some(&client, 1, 20).await;
+            fixture.wait_published().await;
+            assert!(relay.stop().await.success());
+            client.batch_execute(statement).await.expect("the owner may");
+            insert_some(&client, 21, more).await;
+            let relay = RelayProcess::start(&fixture, &["--shards", "3"]);
+            assert_all_arrived(&fixture, 20 + more).await;
+            assert!(relay.stop().await.success());
+        }
+    }
+}
+
+/// Tables come by logical replication, sequences do not; or somebody forgot `setval` after a restore.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequence_that_is_behind_its_rows_is_noticed_and_loses_nothing() {
+    let (fixture, client) = begin("behind_its_rows").await;
+    let ahead = "select setval('outbox_seq_seq', 400000)";
+    client.batch_execute(ahead).await.expect("the owner may");
+    insert_some(&client, 1, 10).await;
+    client.batch_execute("select setval('outbox_seq_seq', 2)").await.expect("the owner may");
+    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+    assert_all_arrived(&fixture, 10).await;
+    relay.wait_until_it_says("is behind its rows").await;
+    insert_some(&client, 11, 5).await;
+    assert_all_arrived(&fixture, 15).await;
+    assert!(relay.stop().await.success());
+}
+
+/// A session that holds numbers back writes below what a tick took for the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequence_that_breaks_the_law_is_refused_before_anything_is_lost() {
+    let cases = [
+        ("cache", "cache 20", "cache 1", "in blocks"),
+        ("downwards", "increment by -1 minvalue -1000", "increment by 1", "downwards"),
+    ];
+    for (name, wrong, right, words) in cases {
+        let (fixture, client) = begin(&format!("law_{name}")).await;
+        let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+        insert_some(&client, 1, 20).await;
+        fixture.wait_published().await;
+        let alter = |setting| format!("alter sequence outbox_seq_seq {setting}");
+        client.batch_execute(&alter(wrong)).await.expect("the owner may");
+        for number in 21..=40 {
+            insert_some(&client, number, 1).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        relay.wait_until_it_says(words).await;
+        let said = relay.said();
+        assert_eq!(relay.wait(Duration::from_secs(30)).await.code(), Some(6), "{said}");
+        let remedy = format!("alter sequence public.outbox_seq_seq {right}");
+        assert!(said.contains(&remedy), "{said}");
+        client.batch_execute(&alter(right)).await.expect("the owner may");
+        let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+        insert_some(&client, 41, 5).await;
+        assert_all_arrived(&fixture, 45).await;
+        assert!(relay.stop().await.success());
+    }
+}
+
+/// Other steps than one are nobody's harm.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequence_may_be_made_anew_and_lead_on() {
+    let (fixture, client) = begin("sequence_leads_on").await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+    insert_some(&client, 1, 10).await;
+    fixture.wait_published().await;
+    let steps = [
+        "alter sequence outbox_seq_seq increment by 7",
+        "select setval('outbox_seq_seq', 5000000)",
+        "alter sequence outbox_seq_seq restart with 9000000",
+        "truncate outbox",
+    ];
+    for (step, first) in steps.into_iter().zip((11..).step_by(5)) {
+        client.batch_execute(step).await.expect("the owner may");
+        insert_some(&client, first, 5).await;
+        assert_all_arrived(&fixture, first + 4).await;
+    }
+    assert!(relay.stop().await.success());
+}
+
+/// What was written since the sequence was set back has numbers below the saved cursor's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sequence_that_was_set_back_keeps_its_leaf() {
+    let restart = "alter sequence outbox_seq_seq restart with 2";
+    for (how, set_back) in [("made", restart), ("led", "select setval('outbox_seq_seq', 2)")] {
+        let bench = Bench::new(&format!("retention_{how}_back")).await;
+        bench.pass_up_to(20_000).await;
+        bench.run(SAVED).await;
+        bench.run(set_back).await;
+        let columns = "aggregatetype, aggregateid, type, payload, generation";
+        let values = format!("'order', '1', 'Changed', '{{}}', {}", bench.generation);
+        bench.run(&format!("insert into outbox ({columns}) values ({values})")).await;
+        assert_eq!(bench.attempt().await, "waiting");
     }
 }

@@ -113,7 +113,7 @@ fn needed(outbox: &Outbox) -> Vec<(String, &'static str)> {
         ("postrider.capture_slot", "SELECT"),
         ("postrider.capture_slot", "UPDATE"),
         ("postrider.adopted", "SELECT"),
-        ("postrider.adopted", "UPDATE"),
+        ("postrider.adopted", "UPDATE (passed)"),
     ];
     let control = control.map(|(object, privilege)| (object.to_owned(), privilege));
     let buckets = bucket_tables(outbox).into_iter().map(|table| (table, "SELECT"));

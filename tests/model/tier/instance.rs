@@ -389,7 +389,7 @@ impl Session {
         let next = database.assign();
         let ceiling = database.drawn();
         database.end(next);
-        let observed = Observation { floor, snapshot, next, ceiling };
+        let observed = Observation { floor, snapshot, next, ceiling, storage: 1 };
         self.tick = Arc::new(Tick::follow(&self.tick, observed).expect("there is one history"));
         Stepped::On
     }

@@ -26,7 +26,7 @@ async fn join(fixture: &Fixture, name: &str) -> Lease {
 
 fn page_done() -> Finished<CohortCursor> {
     let snapshot = "20:20:".parse().expect("a snapshot");
-    let seen = Observation { floor: 5, snapshot, next: 20, ceiling: 9 };
+    let seen = Observation { floor: 5, snapshot, next: 20, ceiling: 9, storage: 1 };
     let tick = Arc::new(Tick::follow(&Tick::first(), seen).expect("it is later"));
     let mut cursor = Cursor::initial();
     cursor.enter(&tick);

@@ -1,0 +1,107 @@
+//! A bucket of the model: its cursor, and what was delivered by way of it.
+//!
+//! Promises: claims as the claim's statement does, and checks each row that it delivers. Must not: repair what
+//! the code under test gets wrong. Fails: the first broken promise comes back as a [`Violation`].
+
+use postrider::cursor::Cursor;
+
+use crate::database::{Fate, Row};
+use crate::relay::{ClaimRule, Policy, Violation};
+
+/// A bucket: its cursor, and what was delivered by way of it since it was first taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Bucket {
+    pub(crate) cursor: Cursor,
+    /// The cursor of `ClaimRule::AfterLastSeq`.
+    pub(crate) last_seq: i64,
+    pub(crate) delivered: Vec<i64>,
+}
+
+impl Bucket {
+    /// The claim query, and what follows from its rows.
+    pub(crate) fn claim(
+        &mut self,
+        policy: Policy,
+        rows: &[&Row],
+        page_rows: usize,
+    ) -> Result<(), Violation> {
+        let cursor = &self.cursor;
+        let claimed = |row: &&&Row| {
+            is_visible(row)
+                && row.seq > cursor.position()
+                && row.seq <= cursor.through()
+                && !cursor.from().sees(row.xid)
+                && cursor.upto().snapshot.sees(row.xid)
+        };
+        let mut page: Vec<&Row> = rows.iter().filter(claimed).copied().collect();
+        page.sort_by_key(|row| row.seq);
+        match policy.claim {
+            ClaimRule::BySeq | ClaimRule::AfterLastSeq => page.truncate(page_rows),
+            ClaimRule::ByXid => page.sort_by_key(|row| (row.xid, row.seq)),
+            ClaimRule::ByXidWindow => page.sort_by_key(|row| (row.xid / 4, row.seq)),
+        }
+        for row in &page {
+            self.deliver(row, rows)?;
+        }
+        match page.last() {
+            Some(last) if page.len() == page_rows => self.cursor.advance(last.seq),
+            _ => self.cursor.finish(),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn claim_after_last_seq(
+        &mut self,
+        rows: &[&Row],
+        page_rows: usize,
+    ) -> Result<(), Violation> {
+        let last_seq = self.last_seq;
+        let claimed = rows.iter().filter(|row| is_visible(row) && row.seq > last_seq);
+        for row in claimed.take(page_rows) {
+            self.deliver(row, rows)?;
+            self.last_seq = row.seq;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, row: &Row, rows: &[&Row]) -> Result<(), Violation> {
+        let seq = row.seq;
+        let Fate::Committed(commit) = row.fate else {
+            return Err(Violation::NotCommitted { seq });
+        };
+        if self.delivered.contains(&seq) {
+            return Err(Violation::Repeated { seq });
+        }
+        let overtaken = |other: &&&Row| {
+            let later = matches!(other.fate, Fate::Committed(theirs) if (theirs, other.seq) > (commit, seq));
+            // Where the sequence was set back in between, `seq` tells nothing of the order.
+            other.aggregate == row.aggregate
+                && other.set_back == row.set_back
+                && later
+                && self.delivered.contains(&other.seq)
+        };
+        if rows.iter().any(|other| overtaken(&other)) {
+            return Err(Violation::OutOfOrder { seq });
+        }
+        self.delivered.push(seq);
+        Ok(())
+    }
+
+    /// What the cursor says of a row is what happened to it.
+    pub(crate) fn check_passed(&self, rows: &[&Row]) -> Result<(), Violation> {
+        for row in rows.iter().filter(|row| is_visible(row)) {
+            let seq = row.seq;
+            match (self.cursor.has_passed(row.xid, seq), self.delivered.contains(&seq)) {
+                (true, false) => return Err(Violation::Lost { seq }),
+                (false, true) => return Err(Violation::Repeated { seq }),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the claim's own statement sees.
+fn is_visible(row: &Row) -> bool {
+    matches!(row.fate, Fate::Committed(_))
+}
