@@ -1,10 +1,12 @@
 -- Purpose: one page of a cohort: the rows that $upto sees and $from does not, in the order of seq.
---          $1 position, $2 through, $3 from, $4 upto, $5 rows at most.
+--          $1 position, $2 through, $3 from, $4 upto, $5 rows at most, and
+--          those that share the last one's seq.
 -- Locks:   access share on the cohort's leaves, for as long as the page is read.
 -- Plan:    merge append over one index scan on (seq) per leaf, without a sort; the conditions stand
 --          outside the union because the planner merges ordered arms only when they have none.
 -- Hazard:  a lower bound on seq alone loses rows, a cut by transaction id reorders them. The bound
---          comes from the ticks (src/tick.rs); the two snapshots decide what belongs to the page.
+--          comes from the ticks (src/tick.rs); the two snapshots decide what belongs to the page. A cut
+--          between rows of one seq would lose those behind it.
 select seq, id, aggregatetype, aggregateid, type, payload, headers, created_at
 from ({bucket_arms}) as cohort
 where seq > $1
@@ -12,4 +14,4 @@ where seq > $1
     and not pg_visible_in_snapshot(txid, $3)
     and pg_visible_in_snapshot(txid, $4)
 order by seq
-limit $5
+fetch first $5 rows with ties

@@ -18,7 +18,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
 use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside};
 use crate::outbox::Outbox;
@@ -76,6 +76,8 @@ pub struct Piece {
 /// An event as it was parked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParkedEvent {
+    /// Its own key: its place among all that is parked.
+    pub turn: i64,
     /// The event.
     pub event: OwnedEvent,
     /// Where the log brought it; none for one that was read from a table.
@@ -187,24 +189,23 @@ impl Parked {
             &commits,
             &indexes,
         ];
-        let parked = self.connection.client().query(&self.statements.insert, &parameters).await;
-        let parked = parked.map_err(|cause| classify("park events", cause))?;
-        if parked.len() == events.len() {
-            return Ok(());
-        }
-        Err(Error::fenced())
+        let written =
+            self.connection.client().query_one(&self.statements.insert, &parameters).await;
+        let written = written.map_err(|cause| classify("park events", cause))?;
+        judge_written(written.get("given"), written.get("ours"), written.get("written"))
     }
 
     /// Takes away what was published, and the requests that were answered.
     ///
     /// # Errors
-    /// When the connection fails.
-    pub async fn answer(&self, owned: &[Owned], seqs: &[i64], requests: &[i64]) -> Result<()> {
+    /// [`Fenced`](crate::error::ErrorKind::Fenced) when a bucket is not owned any more; the connection's error.
+    pub async fn answer(&self, owned: &[Owned], turns: &[i64], requests: &[i64]) -> Result<()> {
         let (buckets, epochs) = columns(owned);
         let client = self.connection.client();
-        let answered =
-            client.execute(&self.statements.answer, &[&buckets, &epochs, &seqs, &requests]).await;
-        answered.map(|_| ()).map_err(|cause| classify("take away what was published", cause))
+        let parameters: [&(dyn ToSql + Sync); 4] = [&buckets, &epochs, &turns, &requests];
+        let answered = client.query_one(&self.statements.answer, &parameters).await;
+        let answered = answered.map_err(|cause| classify("take away what was published", cause))?;
+        if answered.get::<_, i64>("foreign_rows") > 0 { Err(Error::fenced()) } else { Ok(()) }
     }
 
     /// Whether anything of these buckets is parked, or asked for.
@@ -249,6 +250,20 @@ impl Parked {
             rest: rest.iter().map(hold).collect(),
         })
     }
+}
+
+/// Whether all events were written. What is missing lies in buckets of others, or the table does what it
+/// should not: then nothing may be acknowledged.
+fn judge_written(given: i64, ours: i64, written: i64) -> Result<()> {
+    if ours < given {
+        return Err(Error::fenced());
+    }
+    if written == given {
+        return Ok(());
+    }
+    let cause = format!("cannot park events: {given} were given, {written} were written");
+    Err(Error::new(ErrorKind::Internal, cause)
+        .with_remedy("look for triggers, rules and policies on postrider.parked, and remove them"))
 }
 
 /// Bucket, type and id of each aggregate that is asked for; one that was asked for twice is there once.
@@ -309,7 +324,7 @@ fn event(row: &Row) -> ParkedEvent {
         headers: row.get("headers"),
         created_at_micros: created_at.0,
     };
-    ParkedEvent { event, arrival: arrival(row) }
+    ParkedEvent { turn: row.get("turn"), event, arrival: arrival(row) }
 }
 
 fn number(bucket: Bucket) -> i16 {

@@ -36,6 +36,14 @@ impl OutgoingRow {
         }
     }
 
+    /// The key of one that is parked.
+    pub(super) fn turn(&self) -> Option<i64> {
+        match self {
+            Self::Claimed(_) | Self::Logged(..) => None,
+            Self::Parked(parked) => Some(parked.turn),
+        }
+    }
+
     fn size_bytes(&self) -> usize {
         match self {
             Self::Claimed(row) => row.size_bytes(),

@@ -79,7 +79,7 @@ pub(super) struct Parking {
 #[derive(Debug, Default)]
 pub(super) struct OpenBatch {
     set_aside: Vec<SetAside<OutgoingRow>>,
-    /// The parked events that it carries.
+    /// The turns of the parked events that it carries.
     retried: Vec<i64>,
     is_delivered: bool,
 }
@@ -165,9 +165,9 @@ impl Parking {
     }
 
     async fn end_retried(&mut self, batch: &OpenBatch, owned: &[Owned]) -> Result<()> {
-        let again: HashSet<i64> = batch.set_aside.iter().map(|one| one.row.event().seq).collect();
+        let again: HashSet<i64> = batch.set_aside.iter().filter_map(|one| one.row.turn()).collect();
         let published: Vec<i64> =
-            batch.retried.iter().copied().filter(|seq| !again.contains(seq)).collect();
+            batch.retried.iter().copied().filter(|turn| !again.contains(turn)).collect();
         self.parked.answer(owned, &published, &[]).await?;
         let retry = self.retry.as_mut().expect("parked events are sent by a retry");
         let stuck = batch.set_aside.iter().map(|one| AggregateKey::of(&one.row.event()));
@@ -257,8 +257,9 @@ impl Parking {
     }
 
     /// A batch of parked events is on its way.
-    pub(super) fn retries(&mut self, number: BatchNumber, seqs: Vec<i64>) {
-        self.open.entry(number).or_default().retried = seqs;
+    pub(super) fn retries(&mut self, number: BatchNumber, rows: &[OutgoingRow]) {
+        let turns = rows.iter().filter_map(OutgoingRow::turn).collect();
+        self.open.entry(number).or_default().retried = turns;
         self.retry.as_mut().expect("a retry has begun").batches_open += 1;
     }
 

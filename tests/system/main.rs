@@ -10,6 +10,7 @@ mod support;
 mod admin;
 mod adopt;
 mod backlog;
+mod bad_rows;
 mod capture;
 mod command_line;
 mod connection;

@@ -421,7 +421,7 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
             headers: Some("[1]".into()),
             created_at_micros: i64::MAX,
         };
-        SetAside { row: ParkedEvent { event, arrival }, refusal: refusal.clone() }
+        SetAside { row: ParkedEvent { turn: 0, event, arrival }, refusal: refusal.clone() }
     };
     let last_of_all = Arrival { commit_lsn: u64::MAX, index: u32::MAX };
     let both = [event(2, "b", Some(last_of_all)), event(1, "a", None)];
@@ -431,7 +431,15 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
     assert_eq!(fenced.expect_err("nobody has taken it").kind(), ErrorKind::Fenced);
     assert_eq!(parked(&client).await, []);
     store.park(&at(0), &both).await.expect("it is ours");
-    store.answer(&at(1), &[1, 2], &[]).await.expect("nothing fails");
+    let turns: Vec<i64> = client
+        .query("select turn from postrider.parked order by turn", &[])
+        .await
+        .expect("the table answers")
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let fenced = store.answer(&at(1), &turns, &[]).await;
+    assert_eq!(fenced.expect_err("nobody has taken it").kind(), ErrorKind::Fenced);
     assert_eq!(parked(&client).await.len(), 2);
 
     let wrong = "select from postrider.parked
@@ -446,8 +454,9 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
         .await
         .expect("it is there");
     let piece = store.piece(&all).await.expect("it is there");
-    let [second, first] = &both;
-    assert_eq!(piece.events, [second.row.clone(), first.row.clone()], "whole, as they were parked");
+    let as_parked = |one: &SetAside<ParkedEvent>, turn| ParkedEvent { turn, ..one.row.clone() };
+    let expected = [as_parked(&both[0], turns[0]), as_parked(&both[1], turns[1])];
+    assert_eq!(piece.events, expected, "whole, as they were parked");
     let waiting = store.waiting(&all).await.expect("it is there");
     let from = |parked: &SetAside<ParkedEvent>| {
         let (event, standing) = (parked.row.event(), parked.row.standing());
@@ -455,25 +464,46 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
     };
     assert_eq!(waiting.holds, both.iter().map(from).collect());
     assert_eq!((piece.requests.len(), piece.rest), (2, vec![]));
-    store.answer(&at(0), &[1], &[piece.requests[0].0]).await.expect("it is ours");
+    store.answer(&at(0), &turns[1..], &[piece.requests[0].0]).await.expect("it is ours");
     assert_eq!(parked(&client).await.len(), 1);
+    // What was discarded meanwhile is no reason to stop.
+    store.answer(&at(0), &turns, &[]).await.expect("it is ours");
+
+    // A row that a trigger swallows is not acknowledged.
+    client
+        .batch_execute(
+            "create function swallow() returns trigger language plpgsql as 'begin return null; end';
+            create trigger swallow before insert on postrider.parked
+                for each row execute function swallow()",
+        )
+        .await
+        .expect("the table is ours");
+    let swallowed = store.park(&at(0), &both).await.expect_err("it is not on disk");
+    assert_eq!(swallowed.kind(), ErrorKind::Internal);
+    assert!(swallowed.to_string().contains("2 were given, 0 were written"), "{swallowed}");
 }
 
-/// A database of the version before: what is parked there has neither turn nor arrival.
+const ARRIVAL: &str = include_str!("../../sql/migrations/0008_arrival.sql");
+const PARKED_KEY: &str = include_str!("../../sql/migrations/0010_parked_key.sql");
+
+/// A database of the version before: what is parked there has neither turn nor arrival, and seq is its key.
 #[tokio::test]
 async fn what_was_parked_before_there_were_turns_stays_in_order() {
     let fixture = Fixture::new("park_migrate").await;
-    let mut client = fixture.client().await;
-    let before = "alter table postrider.parked drop turn, drop commit_lsn, drop commit_index;
+    let client = fixture.client().await;
+    let before = "drop view postrider.events;
+        alter table postrider.parked drop constraint parked_event, drop constraint parked_reason,
+            drop turn, drop commit_lsn, drop commit_index,
+            add primary key (seq), add constraint parked_reason_check check (reason <> '');
         create index parked_aggregate
             on postrider.parked (bucket, hashtextextended(aggregateid, 0), seq);
-        delete from postrider.migration where version = 8;
         insert into postrider.parked
             (seq, bucket, id, aggregatetype, aggregateid, type, created_at, reason, detail, attempts)
         select seq, 0, gen_random_uuid(), 't', 'a', seq::text, now(), 'follows', '', 0
         from unnest(array[7, 5, 9]) as seq";
     client.batch_execute(before).await.expect("it can be taken back");
-    migrate::up(&mut client, &migrate::Request::default()).await.expect("it is pending");
+    client.batch_execute(ARRIVAL).await.expect("it is what was there before");
+    client.batch_execute(PARKED_KEY).await.expect("it is the next");
     let numbers = |parked: Vec<(String, String)>| {
         parked.into_iter().map(|(number, _)| number).collect::<Vec<_>>()
     };
@@ -483,4 +513,7 @@ async fn what_was_parked_before_there_were_turns_stays_in_order() {
         values (1, 0, gen_random_uuid(), 't', 'a', '1', now(), 'follows', '', 0)";
     client.batch_execute(later).await.expect("it has a turn");
     assert_eq!(numbers(parked(&client).await), ["5", "7", "9", "1"]);
+    let again = later.replace("'1'", "'2'");
+    client.batch_execute(&again).await.expect("it is another event");
+    assert_eq!(numbers(parked(&client).await), ["5", "7", "9", "1", "2"]);
 }

@@ -66,7 +66,7 @@ impl Reader {
         self.wait_for_room().await?;
         let (rows, bytes) = outgoing.take();
         let number = self.ledger.add_batch(rows.len() as u64, bytes);
-        self.parking.retries(number, rows.iter().map(OutgoingRow::seq).collect());
+        self.parking.retries(number, &rows);
         self.publishers[shard].send(Batch { number, rows });
         Ok(())
     }
