@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::StreamExt;
-use postrider::capture::poll::Poller;
+use postrider::capture::poll::{Poller, Reading};
 use postrider::cursor::{Cohort, Cursor};
 use postrider::event::{Bucket, LendEvent};
 use postrider::outbox::{Outbox, PayloadType};
@@ -21,7 +21,7 @@ use tokio_postgres::types::Type;
 const ROWS: usize = 5_000;
 
 /// What a claim asks for, in its order.
-const COLUMNS: [(&str, Type); 8] = [
+const COLUMNS: [(&str, Type); 10] = [
     ("seq", Type::INT8),
     ("id", Type::UUID),
     ("aggregatetype", Type::TEXT),
@@ -30,6 +30,8 @@ const COLUMNS: [(&str, Type); 8] = [
     ("payload", Type::JSON),
     ("headers", Type::JSONB),
     ("created_at", Type::TIMESTAMPTZ),
+    ("bucket", Type::INT2),
+    ("event_bytes", Type::INT8),
 ];
 
 /// What a claim is given: position, through, from, upto, rows at most.
@@ -87,6 +89,8 @@ fn page(payload_bytes: usize, headers: Option<&str>) -> Vec<u8> {
             Some(&payload),
             headers.as_deref(),
             Some(&848_781_321_219_663_i64.to_be_bytes()),
+            None,
+            None,
         ]));
     }
     answer.extend(message(b'C', format!("SELECT {ROWS}\0").as_bytes()));
@@ -171,7 +175,7 @@ fn outbox() -> Outbox {
 
 /// Claims the page and looks at every event.
 async fn claim(poller: &mut Poller, cohort: &Cohort, cursor: &Cursor) -> usize {
-    let mut page = poller.claim(cohort, cursor, ROWS as u32).await.expect("a page");
+    let mut page = poller.claim(cohort, cursor, ROWS as u32, Reading::Plain).await.expect("a page");
     let mut rows = 0;
     while let Some(row) = page.next().await {
         let row = row.expect("a row");
@@ -200,7 +204,7 @@ fn decode(criterion: &mut Criterion) {
         let url = format!("postgres://bench@127.0.0.1:{port}/bench?sslmode=disable");
         let database = DatabaseConfig::parse(&url).expect("a legal URL");
         let mut poller = runtime
-            .block_on(Poller::connect(&database, &outbox(), "bench"))
+            .block_on(Poller::connect(&database, &outbox(), "bench", 8 << 20))
             .expect("the stand-in answers");
         assert_eq!(runtime.block_on(claim(&mut poller, &cohort, &cursor)), ROWS);
         let with = if headers.is_some() { "with_headers" } else { "no_headers" };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use postrider::embedded::{KafkaOptions, TopicCreation};
 use postrider::error::ErrorKind;
-use postrider::event::{Arrival, Bucket, EventId, LendEvent, OwnedEvent};
+use postrider::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
 use postrider::hold::{AggregateKey, HeldFrom, Reason, Refusal, SetAside};
 use postrider::migrate;
 use postrider::outbox::OutboxName;
@@ -395,6 +395,22 @@ async fn kills_while_parking_and_while_trying_again() {
     assert_eq!(parked(&client).await, []);
 }
 
+/// An event as the table or the log brings it.
+struct Read {
+    event: OwnedEvent,
+    arrival: Option<Arrival>,
+}
+
+impl LendEvent for Read {
+    fn event(&self) -> Event<'_> {
+        self.event.event()
+    }
+
+    fn standing(&self) -> Standing {
+        self.arrival.map_or(Standing::Written, Standing::Committed)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_former_owner_neither_parks_nor_takes_away() {
     let fixture = Fixture::new("park_fence").await;
@@ -408,7 +424,7 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
     let connection = connect(&database, "test").await.expect("PostgreSQL answers");
     let name = OutboxName::default();
     let outbox = migrate::load(connection.client(), &name).await.expect("it was migrated");
-    let store = Parked::open(connection, &outbox).await.expect("the tables are there");
+    let store = Parked::open(connection, &outbox, 8 << 20).await.expect("the tables are there");
     let refusal = Refusal { reason: Reason::BadHeaders, detail: "bad".into(), topic: None };
     let event = |seq, aggregate_id: &str, arrival| {
         let event = OwnedEvent {
@@ -421,7 +437,7 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
             headers: Some("[1]".into()),
             created_at_micros: i64::MAX,
         };
-        SetAside { row: ParkedEvent { turn: 0, event, arrival }, refusal: refusal.clone() }
+        SetAside { row: Read { event, arrival }, refusal: refusal.clone() }
     };
     let last_of_all = Arrival { commit_lsn: u64::MAX, index: u32::MAX };
     let both = [event(2, "b", Some(last_of_all)), event(1, "a", None)];
@@ -454,11 +470,16 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
         .await
         .expect("it is there");
     let piece = store.piece(&all).await.expect("it is there");
-    let as_parked = |one: &SetAside<ParkedEvent>, turn| ParkedEvent { turn, ..one.row.clone() };
+    let as_parked = |SetAside { row, .. }: &SetAside<Read>, turn| ParkedEvent {
+        turn,
+        withheld: None,
+        event: row.event.clone(),
+        arrival: row.arrival,
+    };
     let expected = [as_parked(&both[0], turns[0]), as_parked(&both[1], turns[1])];
     assert_eq!(piece.events, expected, "whole, as they were parked");
     let waiting = store.waiting(&all).await.expect("it is there");
-    let from = |parked: &SetAside<ParkedEvent>| {
+    let from = |parked: &SetAside<Read>| {
         let (event, standing) = (parked.row.event(), parked.row.standing());
         (AggregateKey::of(&event), HeldFrom::new(event.seq, standing))
     };
@@ -492,9 +513,11 @@ async fn what_was_parked_before_there_were_turns_stays_in_order() {
     let fixture = Fixture::new("park_migrate").await;
     let client = fixture.client().await;
     let before = "drop view postrider.events;
+        drop function postrider.legible, postrider.legible_payload, postrider.event_bytes,
+            postrider.shortened, postrider.read_row, postrider.park_row;
         alter table postrider.parked drop constraint parked_event, drop constraint parked_reason,
             drop turn, drop commit_lsn, drop commit_index,
-            add primary key (seq), add constraint parked_reason_check check (reason <> '');
+            drop fault, add primary key (seq), add constraint parked_reason_check check (reason <> '');
         create index parked_aggregate
             on postrider.parked (bucket, hashtextextended(aggregateid, 0), seq);
         insert into postrider.parked

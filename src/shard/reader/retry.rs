@@ -35,7 +35,7 @@ impl Reader {
     pub(super) async fn retry(&mut self) -> Result<()> {
         self.end_page(None).await?;
         self.wait_until_landed().await?;
-        let (topics, Piece { requests, events, rest }) =
+        let (topics, Piece { requests, events, rest, .. }) =
             self.parking.begin_retry(&self.buckets).await?;
         let keys: Vec<AggregateKey> = requests.into_iter().map(|(_, key)| key).collect();
         for publisher in &self.publishers {
