@@ -21,7 +21,7 @@ use tokio_postgres::types::Type;
 const ROWS: usize = 5_000;
 
 /// What a claim asks for, in its order.
-const COLUMNS: [(&str, Type); 10] = [
+const COLUMNS: [(&str, Type); 8] = [
     ("seq", Type::INT8),
     ("id", Type::UUID),
     ("aggregatetype", Type::TEXT),
@@ -30,8 +30,6 @@ const COLUMNS: [(&str, Type); 10] = [
     ("payload", Type::JSON),
     ("headers", Type::JSONB),
     ("created_at", Type::TIMESTAMPTZ),
-    ("bucket", Type::INT2),
-    ("event_bytes", Type::INT8),
 ];
 
 /// What a claim is given: position, through, from, upto, rows at most.
@@ -89,8 +87,6 @@ fn page(payload_bytes: usize, headers: Option<&str>) -> Vec<u8> {
             Some(&payload),
             headers.as_deref(),
             Some(&848_781_321_219_663_i64.to_be_bytes()),
-            None,
-            None,
         ]));
     }
     answer.extend(message(b'C', format!("SELECT {ROWS}\0").as_bytes()));

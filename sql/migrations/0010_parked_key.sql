@@ -86,6 +86,15 @@ exception
 end
 $bytes$;
 
+-- Ends a page before a row that is larger than what is read. The page is then read value by value.
+create function postrider.refuse_large_row(seq bigint) returns boolean
+language plpgsql
+as $refuse$
+begin
+    raise program_limit_exceeded using message = 'the row of seq ' || $1 || ' is larger than what is read';
+end
+$refuse$;
+
 -- A name that is too long to be read: its beginning, and a hash that tells it from others.
 create function postrider.shortened(name text, bytes_max bigint) returns text
 language sql immutable
@@ -201,6 +210,7 @@ comment on function postrider.legible_payload(anyelement) is
     'a payload as the record''s value, or why it has none';
 comment on function postrider.event_bytes(text, text, text, anyelement, jsonb) is
     'how many bytes an event takes; null where that cannot be told';
+comment on function postrider.refuse_large_row(bigint) is 'raises program_limit_exceeded';
 comment on function postrider.shortened(text, bigint) is
     'a name, or its beginning and a hash where it is too long';
 comment on function postrider.read_row(uuid, text, text, text, anyelement, jsonb, bigint) is
@@ -213,6 +223,7 @@ grant execute on function
     postrider.legible(anyelement),
     postrider.legible_payload(anyelement),
     postrider.event_bytes(text, text, text, anyelement, jsonb),
+    postrider.refuse_large_row(bigint),
     postrider.shortened(text, bigint),
     postrider.read_row(uuid, text, text, text, anyelement, jsonb, bigint),
     postrider.park_row(smallint, bigint, uuid, text, text, text, integer)

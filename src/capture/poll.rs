@@ -12,8 +12,9 @@
 //! holds large numbers, by 8,192 times at most. Only where that could be too much is the text made to tell
 //! its length.
 //!
-//! **Values that cannot be handed over.** They end a page. The next is then read carefully, value by value
-//! and within the server's own error handling: what cannot be read comes as [`WithheldRow`].
+//! **Values that cannot be handed over.** They end a page, as does a row that is too large. The next is then
+//! read carefully, value by value and within the server's own error handling: what cannot or should not be
+//! read comes as [`WithheldRow`].
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -244,10 +245,9 @@ const KIND: usize = 4;
 const PAYLOAD: usize = 5;
 const HEADERS: usize = 6;
 const CREATED_AT: usize = 7;
-/// Null but for a row that is withheld.
+/// From here on only of what was read carefully, and null but for a row that is withheld.
 const BUCKET: usize = 8;
 const EVENT_BYTES: usize = 9;
-/// Only of what was read carefully.
 const FAULT: usize = 10;
 
 /// The first byte of a `jsonb` value in binary form: the version of the form.
@@ -270,9 +270,11 @@ impl ClaimedRow {
 
     /// What stands in its place, if it was not read whole.
     pub fn withheld(&self, event_bytes_max: u64) -> Option<WithheldRow> {
+        if self.0.len() <= BUCKET {
+            return None;
+        }
         self.column(BUCKET)?;
-        let fault = if self.0.len() > FAULT { self.column(FAULT) } else { None };
-        let refusal = match fault {
+        let refusal = match self.column(FAULT) {
             Some(fault) => Refusal::unreadable(&String::from_utf8_lossy(fault)),
             None => {
                 let event_bytes = i64::from_be_bytes(self.fixed(EVENT_BYTES));

@@ -25,6 +25,7 @@ mod log_stream;
 mod message;
 mod migrate;
 mod order;
+mod parked_store;
 mod parking;
 mod patterns;
 mod plan;
