@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::StreamExt;
-use postrider::capture::poll::Poller;
+use postrider::capture::poll::{Poller, Reading};
 use postrider::cursor::{Cohort, Cursor};
 use postrider::event::{Bucket, LendEvent};
 use postrider::outbox::{Outbox, PayloadType};
@@ -171,7 +171,7 @@ fn outbox() -> Outbox {
 
 /// Claims the page and looks at every event.
 async fn claim(poller: &mut Poller, cohort: &Cohort, cursor: &Cursor) -> usize {
-    let mut page = poller.claim(cohort, cursor, ROWS as u32).await.expect("a page");
+    let mut page = poller.claim(cohort, cursor, ROWS as u32, Reading::Plain).await.expect("a page");
     let mut rows = 0;
     while let Some(row) = page.next().await {
         let row = row.expect("a row");
@@ -200,7 +200,7 @@ fn decode(criterion: &mut Criterion) {
         let url = format!("postgres://bench@127.0.0.1:{port}/bench?sslmode=disable");
         let database = DatabaseConfig::parse(&url).expect("a legal URL");
         let mut poller = runtime
-            .block_on(Poller::connect(&database, &outbox(), "bench"))
+            .block_on(Poller::connect(&database, &outbox(), "bench", 8 << 20))
             .expect("the stand-in answers");
         assert_eq!(runtime.block_on(claim(&mut poller, &cohort, &cursor)), ROWS);
         let with = if headers.is_some() { "with_headers" } else { "no_headers" };

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::hold::Refusal;
+
 /// A hash partition of the outbox: the unit of ownership, with one cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket(pub u16);
@@ -84,6 +86,17 @@ pub enum Standing {
     Waiting(Option<Arrival>),
 }
 
+/// Where the whole of an event lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// What lends it has it.
+    Lent,
+    /// In this bucket of the outbox: it was not read.
+    Outbox(Bucket),
+    /// In `postrider.parked`, at this turn.
+    Parked(i64),
+}
+
 /// Something that owns the bytes of one event and lends them.
 pub trait LendEvent: Send + 'static {
     /// The event, borrowed from `self`.
@@ -92,6 +105,16 @@ pub trait LendEvent: Send + 'static {
     /// By what it is compared with others.
     fn standing(&self) -> Standing {
         Standing::Written
+    }
+
+    /// Where the whole of it lies.
+    fn whereabouts(&self) -> Whereabouts {
+        Whereabouts::Lent
+    }
+
+    /// Why it is lent without its values, whatever Kafka would say of it; none for one that is lent whole.
+    fn withheld(&self) -> Option<&Refusal> {
+        None
     }
 }
 

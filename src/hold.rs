@@ -122,6 +122,19 @@ impl Refusal {
     pub fn follows() -> Self {
         Self { reason: Reason::Follows, detail: String::new(), topic: None }
     }
+
+    /// An event of so many bytes, which is larger than what is read at all.
+    pub fn not_read(event_bytes: i64, event_bytes_max: i64) -> Self {
+        let detail = format!(
+            "it takes {event_bytes} bytes, and more than {event_bytes_max} are not read (--max-event-bytes)"
+        );
+        Self { reason: Reason::TooLarge, detail, topic: None }
+    }
+
+    /// An event of which PostgreSQL says this instead of handing it over.
+    pub fn unreadable(fault: &str) -> Self {
+        Self { reason: Reason::Unreadable, detail: fault.to_owned(), topic: None }
+    }
 }
 
 /// An event that was not sent, and why.

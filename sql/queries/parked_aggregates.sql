@@ -3,7 +3,8 @@
 -- Locks:   access share on postrider.parked.
 -- Plan:    reads all parked rows, without their payloads.
 -- Hazard:  none.
-select aggregatetype, aggregateid, count(*) as events
+select postrider.shortened(aggregatetype, 1000) as aggregatetype,
+    postrider.shortened(aggregateid, 1000) as aggregateid, count(*) as events
 from postrider.parked
 group by bucket, aggregatetype, aggregateid
 having bool_or(($1::text is null or aggregatetype = $1)

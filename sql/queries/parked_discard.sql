@@ -17,6 +17,7 @@ with gone as (
     insert into postrider.parked_request (bucket, aggregatetype, aggregateid)
     select distinct bucket, aggregatetype, aggregateid from gone
 )
-select seq, id, aggregatetype, aggregateid, type, reason
+select seq, id, postrider.shortened(aggregatetype, 1000) as aggregatetype,
+    postrider.shortened(aggregateid, 1000) as aggregateid, reason
 from gone
 order by turn

@@ -2,8 +2,10 @@
 --          any; $5 how many at most, null for all.
 -- Locks:   access share on postrider.parked and postrider.parked_request.
 -- Plan:    reads all parked rows, without their payloads.
--- Hazard:  none; total counts what was chosen, however few are listed.
-select seq, id, aggregatetype, aggregateid, type, reason, detail, topic, attempts,
+-- Hazard:  total counts what was chosen, however few are listed. Names of more than 1,000 bytes are cut.
+select seq, id, postrider.shortened(aggregatetype, 1000) as aggregatetype,
+    postrider.shortened(aggregateid, 1000) as aggregateid, postrider.shortened(type, 1000) as type,
+    reason, detail, topic, attempts,
     coalesce(octet_length(payload), 0)::bigint as payload_bytes,
     date_part('epoch', clock_timestamp() - parked_at) as parked_age_seconds,
     exists (

@@ -1,29 +1,45 @@
--- Purpose: the first parked events of some aggregates, in the order in which they were parked. One
---          element per aggregate: $1 bucket, $2 aggregatetype, $3 aggregateid. $4 rows at most, $5 bytes
---          after which no further row is read.
--- Locks:   access share on postrider.parked.
+-- Purpose: the first parked events of the aggregates that some requests ask for, in the order in which they
+--          were parked. $1 requests, $2 rows at most, $3 bytes after which no further row is read, $4 bytes
+--          of an event that is read whole. One that is larger or that has a fault comes without its values.
+-- Locks:   access share on postrider.parked and postrider.parked_request.
 -- Plan:    per aggregate the index on bucket, hash and turn; then one sort of as many rows as that finds.
+--          Lengths are told without reading values.
 -- Hazard:  cut by turn over all aggregates: whatever is missing of an aggregate lies behind all that is
 --          there.
-select turn, seq, id, aggregatetype, aggregateid, type, payload, headers, created_at, commit_lsn,
-    commit_index
+select turn, seq, id, aggregatetype, aggregateid,
+    case when is_whole then type else '' end as type,
+    case when is_whole then payload end as payload,
+    case when is_whole then headers end as headers,
+    created_at, commit_lsn, commit_index, event_bytes, fault
 from (
-    select first.*,
-        sum(coalesce(octet_length(first.payload), 0))
-            over (order by first.turn rows between unbounded preceding and 1 preceding) as bytes_before
-    from unnest($1::smallint[], $2::text[], $3::text[]) as wanted (bucket, aggregatetype, aggregateid)
-        cross join lateral (
-            select parked.*
-            from postrider.parked
-            where parked.bucket = wanted.bucket
-                and hashtextextended(parked.aggregateid, 0) = hashtextextended(wanted.aggregateid, 0)
-                and parked.aggregateid = wanted.aggregateid
-                and parked.aggregatetype = wanted.aggregatetype
-            order by parked.turn
-            limit $4
-        ) as first
-    order by first.turn
-    limit $4
+    select sized.*,
+        sum(case when is_whole then event_bytes else name_bytes end)
+            over (order by turn rows between unbounded preceding and 1 preceding) as bytes_before
+    from (
+        select first.*, fault is null and event_bytes <= $4::bigint as is_whole
+        from (
+            select distinct bucket, aggregatetype, aggregateid
+            from postrider.parked_request
+            where request = any($1::bigint[])
+        ) as wanted
+            cross join lateral (
+                select parked.*,
+                    octet_length(parked.aggregatetype)::bigint + octet_length(parked.aggregateid)
+                        as name_bytes,
+                    octet_length(parked.aggregatetype)::bigint + octet_length(parked.aggregateid)
+                        + octet_length(parked.type) + coalesce(octet_length(parked.payload), 0)
+                        + coalesce(octet_length(parked.headers), 0) as event_bytes
+                from postrider.parked
+                where parked.bucket = wanted.bucket
+                    and hashtextextended(parked.aggregateid, 0) = hashtextextended(wanted.aggregateid, 0)
+                    and parked.aggregateid = wanted.aggregateid
+                    and parked.aggregatetype = wanted.aggregatetype
+                order by parked.turn
+                limit $2
+            ) as first
+        order by first.turn
+        limit $2
+    ) as sized
 ) as piece
-where coalesce(bytes_before, 0) < $5::bigint
+where coalesce(bytes_before, 0) < $3::bigint
 order by turn

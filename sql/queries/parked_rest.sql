@@ -1,14 +1,17 @@
 -- Purpose: which of some aggregates have parked events behind a piece, and from which on these hold them,
---          as parked_holds says it. One element per aggregate: $1 bucket, $2 aggregatetype,
---          $3 aggregateid. $4 the last turn of the piece.
--- Locks:   access share on postrider.parked.
+--          as parked_holds says it. $1 the requests that ask for them, $2 the last turn of the piece.
+-- Locks:   access share on postrider.parked and postrider.parked_request.
 -- Plan:    per aggregate twice a range of the index, without payloads; the second time up to the first
 --          row with an arrival.
 -- Hazard:  arrivals rise with the turn; but for an event that was discarded and is read again, which
 --          nobody waits for.
 select wanted.aggregatetype, wanted.aggregateid, rest.seq, rest.written, first.commit_lsn,
     first.commit_index
-from unnest($1::smallint[], $2::text[], $3::text[]) as wanted (bucket, aggregatetype, aggregateid)
+from (
+    select distinct bucket, aggregatetype, aggregateid
+    from postrider.parked_request
+    where request = any($1::bigint[])
+) as wanted
     cross join lateral (
         select min(parked.seq) as seq,
             min(parked.seq) filter (where parked.commit_lsn is null) as written
@@ -17,7 +20,7 @@ from unnest($1::smallint[], $2::text[], $3::text[]) as wanted (bucket, aggregate
             and hashtextextended(parked.aggregateid, 0) = hashtextextended(wanted.aggregateid, 0)
             and parked.aggregateid = wanted.aggregateid
             and parked.aggregatetype = wanted.aggregatetype
-            and parked.turn > $4
+            and parked.turn > $2
         having count(*) > 0
     ) as rest
     left join lateral (
@@ -27,7 +30,7 @@ from unnest($1::smallint[], $2::text[], $3::text[]) as wanted (bucket, aggregate
             and hashtextextended(parked.aggregateid, 0) = hashtextextended(wanted.aggregateid, 0)
             and parked.aggregateid = wanted.aggregateid
             and parked.aggregatetype = wanted.aggregatetype
-            and parked.turn > $4
+            and parked.turn > $2
             and parked.commit_lsn is not null
         order by parked.turn
         limit 1

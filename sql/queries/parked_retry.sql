@@ -15,6 +15,7 @@ with chosen as materialized (
     insert into postrider.parked_request (bucket, aggregatetype, aggregateid)
     select bucket, aggregatetype, aggregateid from chosen
 )
-select aggregatetype, aggregateid, events
+select postrider.shortened(aggregatetype, 1000) as aggregatetype,
+    postrider.shortened(aggregateid, 1000) as aggregateid, events
 from chosen
 order by first

@@ -48,6 +48,8 @@ pub struct Config {
     pub page_rows: u32,
     /// Bytes between claim and acknowledgement, over all shards.
     pub max_in_flight_bytes: usize,
+    /// Events of more bytes are parked without being read.
+    pub max_event_bytes: u64,
     /// How often cursors are saved.
     pub save_interval: Duration,
     /// How long published rows stay; `None` is one generation.
@@ -91,6 +93,10 @@ pub struct KafkaConfig {
 /// Within how many seconds a dead instance's buckets are taken, if nothing else is said.
 pub const DEFAULT_LEASE_SECONDS: u32 = 10;
 
+/// Events of more bytes are parked without being read, if nothing else is said: eight times what a topic
+/// takes by default, and little enough to be held several times over.
+pub const DEFAULT_EVENT_BYTES_MAX: u64 = 8 << 20;
+
 /// Where dead letters go, if nothing else is said.
 pub const DEFAULT_DEAD_LETTER_TOPIC: &str = "outbox.dead-letter";
 
@@ -116,6 +122,9 @@ impl Config {
             cadence: cadence(relay)?,
             page_rows: relay.page_rows.map_or(5_000, std::num::NonZeroU32::get),
             max_in_flight_bytes: relay.max_in_flight_bytes.map_or(6 << 20, |size| size.bytes()),
+            max_event_bytes: relay
+                .max_event_bytes
+                .map_or(DEFAULT_EVENT_BYTES_MAX, |size| size.bytes() as u64),
             save_interval: relay.save_interval.unwrap_or_else(|| millis(100)).into(),
             replay_window: relay.replay_window.map(Duration::from),
             admin_listen: admin_listen(relay)?,

@@ -204,6 +204,17 @@ pub struct RelaySettings {
     )]
     pub max_in_flight_bytes: Option<ByteSize>,
 
+    /// Parks events of more bytes without reading them [default: 8MiB]. Where a topic's max.message.bytes is
+    /// larger, raise this too.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "POSTRIDER_MAX_EVENT_BYTES",
+        hide_env = true,
+        help_heading = "Pace"
+    )]
+    pub max_event_bytes: Option<ByteSize>,
+
     /// Saves cursors this often; a crash repeats at most what was published since [default: 100ms].
     #[arg(
         long,
@@ -282,6 +293,7 @@ impl RelaySettings {
             tick_max: self.tick_max.or(below.tick_max),
             page_rows: self.page_rows.or(below.page_rows),
             max_in_flight_bytes: self.max_in_flight_bytes.or(below.max_in_flight_bytes),
+            max_event_bytes: self.max_event_bytes.or(below.max_event_bytes),
             save_interval: self.save_interval.or(below.save_interval),
             replay_window: self.replay_window.or(below.replay_window),
             admin_listen: self.admin_listen.or(below.admin_listen),

@@ -26,6 +26,7 @@ fn has_defaults() {
     let config = resolved(&relay());
     assert_eq!(config.page_rows, 5_000);
     assert_eq!(config.max_in_flight_bytes, 6 << 20);
+    assert_eq!(config.max_event_bytes, 8 << 20);
     assert_eq!(config.cadence.min, Duration::from_millis(5));
     assert_eq!(config.cadence.max, Duration::from_millis(50));
     assert_eq!(config.save_interval, Duration::from_millis(100));

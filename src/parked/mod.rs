@@ -13,16 +13,17 @@
 //! **In order.** A row's `turn` is drawn when it is written first: events are tried again in the order in
 //! which they were parked. `src/shard/parking.rs` says why that keeps the order.
 
-use hashbrown::HashSet;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
-use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside};
+use crate::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing, Whereabouts};
+use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Refusal};
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, Lsn, Timestamp, classify};
+
+mod write;
 
 const INSERT: &str = include_str!("../../sql/queries/parked_insert.sql");
 const ANSWER: &str = include_str!("../../sql/queries/parked_answer.sql");
@@ -32,13 +33,15 @@ const REQUEST_TOPICS: &str = include_str!("../../sql/queries/parked_request_topi
 const LOOK: &str = include_str!("../../sql/queries/parked_look.sql");
 const REQUESTS: &str = include_str!("../../sql/queries/parked_requests.sql");
 const PIECE: &str = include_str!("../../sql/queries/parked_piece.sql");
+const ROW: &str = include_str!("../../sql/queries/parked_row.sql");
+const AGAIN: &str = include_str!("../../sql/queries/parked_again.sql");
 const REST: &str = include_str!("../../sql/queries/parked_rest.sql");
 
 /// Requests that are answered by one piece, at most.
 const PIECE_REQUESTS: i64 = 500;
 /// Events of one piece, at most.
 const PIECE_EVENTS: i64 = 2_000;
-/// Bytes of payload after which a piece ends.
+/// Bytes after which a piece ends, and bytes of names after which no further request is read for it.
 const PIECE_BYTES: i64 = 4 * 1024 * 1024;
 
 /// A bucket and the epoch under which it is owned.
@@ -71,11 +74,17 @@ pub struct Piece {
     pub events: Vec<ParkedEvent>,
     /// The aggregates that have more events behind the piece, and from where on these hold them.
     pub rest: Vec<Hold>,
+    /// Requests for aggregates whose names are too long to be read: so are all their events.
+    pub untried: Vec<i64>,
 }
 
 /// An event as it was parked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParkedEvent {
+    /// Its own key: its place among all that is parked.
+    pub turn: i64,
+    /// Why it is not here whole, but for its aggregate.
+    pub withheld: Option<Refusal>,
     /// The event.
     pub event: OwnedEvent,
     /// Where the log brought it; none for one that was read from a table.
@@ -90,6 +99,14 @@ impl LendEvent for ParkedEvent {
     fn standing(&self) -> Standing {
         Standing::Waiting(self.arrival)
     }
+
+    fn whereabouts(&self) -> Whereabouts {
+        Whereabouts::Parked(self.turn)
+    }
+
+    fn withheld(&self) -> Option<&Refusal> {
+        self.withheld.as_ref()
+    }
 }
 
 /// One session on `postrider.parked`.
@@ -98,32 +115,45 @@ pub struct Parked {
     connection: Connection,
     outbox: String,
     buckets: i32,
+    event_bytes_max: i64,
     statements: Statements,
 }
 
 #[derive(Debug)]
 struct Statements {
     insert: Statement,
+    row: Statement,
+    again: Statement,
     answer: Statement,
     look: Statement,
 }
 
 impl Parked {
-    /// Prepares the session.
+    /// Prepares the session. Events of more than `event_bytes_max` are not read.
     ///
     /// # Errors
     /// When the role lacks a right on `postrider.parked`, or the connection fails.
-    pub async fn open(connection: Connection, outbox: &Outbox) -> Result<Self> {
+    pub async fn open(
+        connection: Connection,
+        outbox: &Outbox,
+        event_bytes_max: u64,
+    ) -> Result<Self> {
         let client = connection.client();
-        let prepared =
-            tokio::try_join!(client.prepare(INSERT), client.prepare(ANSWER), client.prepare(LOOK));
-        let (insert, answer, look) =
+        let prepared = tokio::try_join!(
+            client.prepare(INSERT),
+            client.prepare(ROW),
+            client.prepare(AGAIN),
+            client.prepare(ANSWER),
+            client.prepare(LOOK),
+        );
+        let (insert, row, again, answer, look) =
             prepared.map_err(|cause| classify("look at parked events", cause))?;
         Ok(Self {
             connection,
             outbox: outbox.name().quoted(),
             buckets: outbox.buckets.into(),
-            statements: Statements { insert, answer, look },
+            event_bytes_max: i64::try_from(event_bytes_max).unwrap_or(i64::MAX),
+            statements: Statements { insert, row, again, answer, look },
         })
     }
 
@@ -134,7 +164,8 @@ impl Parked {
     pub async fn waiting(&self, buckets: &[Bucket]) -> Result<Waiting> {
         let failed = |cause| classify("read which aggregates are held", cause);
         let (buckets, client) = (numbers(buckets), self.connection.client());
-        let holds = client.query(HOLDS, &[&buckets]).await.map_err(failed)?;
+        let holds =
+            client.query(HOLDS, &[&buckets, &self.event_bytes_max]).await.map_err(failed)?;
         let topics = client.query(TOPICS, &[&buckets]).await.map_err(failed)?;
         Ok(Waiting {
             holds: holds.iter().map(hold).collect(),
@@ -142,69 +173,17 @@ impl Parked {
         })
     }
 
-    /// Parks events. When it returns, they are on disk.
-    ///
-    /// # Errors
-    /// [`Fenced`](crate::error::ErrorKind::Fenced) when a bucket is not owned any more; the connection's error.
-    pub async fn park<R: LendEvent>(&self, owned: &[Owned], events: &[SetAside<R>]) -> Result<()> {
-        let lent: Vec<(Event<'_>, &SetAside<R>)> =
-            events.iter().map(|event| (event.row.event(), event)).collect();
-        let (buckets, epochs) = columns(owned);
-        let seqs = column(&lent, |event, _| event.seq);
-        let ids = column(&lent, |event, _| Uuid::from_bytes(event.id.0));
-        let types = column(&lent, |event, _| event.aggregate_type);
-        let aggregates = column(&lent, |event, _| event.aggregate_id);
-        let kinds = column(&lent, |event, _| event.kind);
-        let payloads = column(&lent, |event, _| event.payload);
-        let headers = column(&lent, |event, _| event.headers);
-        let times = column(&lent, |event, _| Timestamp(event.created_at_micros));
-        let reasons = column(&lent, |_, refusal| refusal.reason.name());
-        let details = column(&lent, |_, refusal| refusal.detail.as_str());
-        let topics = column(&lent, |_, refusal| refusal.topic.as_deref());
-        let attempts = column(&lent, |_, refusal| i32::from(refusal.reason != Reason::Follows));
-        let arrivals: Vec<Option<Arrival>> = events.iter().map(arrival_of).collect();
-        let commits: Vec<Option<Lsn>> =
-            arrivals.iter().map(|arrival| arrival.map(|at| Lsn(at.commit_lsn))).collect();
-        let indexes: Vec<Option<i64>> =
-            arrivals.iter().map(|arrival| arrival.map(|at| at.index.into())).collect();
-        let parameters: [&(dyn ToSql + Sync); 18] = [
-            &buckets,
-            &epochs,
-            &self.outbox,
-            &self.buckets,
-            &seqs,
-            &ids,
-            &types,
-            &aggregates,
-            &kinds,
-            &payloads,
-            &headers,
-            &times,
-            &reasons,
-            &details,
-            &topics,
-            &attempts,
-            &commits,
-            &indexes,
-        ];
-        let parked = self.connection.client().query(&self.statements.insert, &parameters).await;
-        let parked = parked.map_err(|cause| classify("park events", cause))?;
-        if parked.len() == events.len() {
-            return Ok(());
-        }
-        Err(Error::fenced())
-    }
-
     /// Takes away what was published, and the requests that were answered.
     ///
     /// # Errors
-    /// When the connection fails.
-    pub async fn answer(&self, owned: &[Owned], seqs: &[i64], requests: &[i64]) -> Result<()> {
+    /// [`Fenced`](crate::error::ErrorKind::Fenced) when a bucket is not owned any more; the connection's error.
+    pub async fn answer(&self, owned: &[Owned], turns: &[i64], requests: &[i64]) -> Result<()> {
         let (buckets, epochs) = columns(owned);
         let client = self.connection.client();
-        let answered =
-            client.execute(&self.statements.answer, &[&buckets, &epochs, &seqs, &requests]).await;
-        answered.map(|_| ()).map_err(|cause| classify("take away what was published", cause))
+        let parameters: [&(dyn ToSql + Sync); 4] = [&buckets, &epochs, &turns, &requests];
+        let answered = client.query_one(&self.statements.answer, &parameters).await;
+        let answered = answered.map_err(|cause| classify("take away what was published", cause))?;
+        owned_all(&answered)
     }
 
     /// Whether anything of these buckets is parked, or asked for.
@@ -235,52 +214,55 @@ impl Parked {
     pub async fn piece(&self, buckets: &[Bucket]) -> Result<Piece> {
         let failed = |cause| classify("read parked events", cause);
         let client = self.connection.client();
-        let requests = client.query(REQUESTS, &[&numbers(buckets), &PIECE_REQUESTS]).await;
-        let requests = requests.map_err(failed)?;
-        let (buckets, types, ids) = wanted(&requests);
-        let limits: [&(dyn ToSql + Sync); 5] =
-            [&buckets, &types, &ids, &PIECE_EVENTS, &PIECE_BYTES];
+        let limits: [&(dyn ToSql + Sync); 4] =
+            [&numbers(buckets), &PIECE_REQUESTS, &self.event_bytes_max, &PIECE_BYTES];
+        let asked = client.query(REQUESTS, &limits).await.map_err(failed)?;
+        let mut piece = Piece::default();
+        for row in &asked {
+            match known_key(row) {
+                Some(key) => piece.requests.push((row.get("request"), key)),
+                None => piece.untried.push(row.get("request")),
+            }
+        }
+        let requests: Vec<i64> = piece.requests.iter().map(|(request, _)| *request).collect();
+        let limits: [&(dyn ToSql + Sync); 4] =
+            [&requests, &PIECE_EVENTS, &PIECE_BYTES, &self.event_bytes_max];
         let rows = client.query(PIECE, &limits).await.map_err(failed)?;
         let last: i64 = rows.last().map_or(i64::MIN, |row| row.get("turn"));
-        let rest = client.query(REST, &[&buckets, &types, &ids, &last]).await.map_err(failed)?;
-        Ok(Piece {
-            requests: requests.iter().map(|row| (row.get("request"), key(row))).collect(),
-            events: rows.iter().map(event).collect(),
-            rest: rest.iter().map(hold).collect(),
-        })
+        let rest = client.query(REST, &[&requests, &last]).await.map_err(failed)?;
+        piece.events = rows.iter().map(|row| self.event(row)).collect();
+        piece.rest = rest.iter().map(hold).collect();
+        Ok(piece)
+    }
+
+    fn event(&self, row: &Row) -> ParkedEvent {
+        let fault: Option<&str> = row.get("fault");
+        let event_bytes: i64 = row.get("event_bytes");
+        let withheld = match fault {
+            Some(fault) => Some(Refusal::unreadable(fault)),
+            None if event_bytes > self.event_bytes_max => {
+                Some(Refusal::not_read(event_bytes, self.event_bytes_max))
+            }
+            None => None,
+        };
+        ParkedEvent { turn: row.get("turn"), withheld, event: event(row), arrival: arrival(row) }
     }
 }
 
-/// Bucket, type and id of each aggregate that is asked for; one that was asked for twice is there once.
-fn wanted(requests: &[Row]) -> (Vec<i16>, Vec<String>, Vec<String>) {
-    let mut known = HashSet::new();
-    let (mut buckets, mut types, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-    for row in requests.iter().filter(|row| known.insert(key(row))) {
-        let AggregateKey { aggregate_type, aggregate_id } = key(row);
-        buckets.push(row.get("bucket"));
-        types.push(aggregate_type);
-        ids.push(aggregate_id);
-    }
-    (buckets, types, ids)
+/// Whether all rows that were named lie in buckets of ours.
+fn owned_all(answer: &Row) -> Result<()> {
+    if answer.get::<_, i64>("foreign_rows") > 0 { Err(Error::fenced()) } else { Ok(()) }
 }
 
-fn column<'a, R, T>(
-    events: &[(Event<'a>, &'a SetAside<R>)],
-    value: impl Fn(Event<'a>, &'a Refusal) -> T,
-) -> Vec<T> {
-    events.iter().map(|(event, set_aside)| value(*event, &set_aside.refusal)).collect()
+/// None where the name is too long to be read.
+fn known_key(row: &Row) -> Option<AggregateKey> {
+    let (aggregate_type, aggregate_id): (Option<String>, Option<String>) =
+        (row.get("aggregatetype"), row.get("aggregateid"));
+    Some(AggregateKey { aggregate_type: aggregate_type?, aggregate_id: aggregate_id? })
 }
 
 fn key(row: &Row) -> AggregateKey {
     AggregateKey { aggregate_type: row.get("aggregatetype"), aggregate_id: row.get("aggregateid") }
-}
-
-fn arrival_of<R: LendEvent>(event: &SetAside<R>) -> Option<Arrival> {
-    match event.row.standing() {
-        Standing::Written => None,
-        Standing::Committed(arrival) => Some(arrival),
-        Standing::Waiting(arrival) => arrival,
-    }
 }
 
 fn arrival(row: &Row) -> Option<Arrival> {
@@ -296,10 +278,10 @@ fn hold(row: &Row) -> Hold {
     (key(row), from)
 }
 
-fn event(row: &Row) -> ParkedEvent {
+fn event(row: &Row) -> OwnedEvent {
     let id: Uuid = row.get("id");
     let created_at: Timestamp = row.get("created_at");
-    let event = OwnedEvent {
+    OwnedEvent {
         seq: row.get("seq"),
         id: EventId(id.into_bytes()),
         aggregate_type: row.get("aggregatetype"),
@@ -308,8 +290,7 @@ fn event(row: &Row) -> ParkedEvent {
         payload: row.get("payload"),
         headers: row.get("headers"),
         created_at_micros: created_at.0,
-    };
-    ParkedEvent { event, arrival: arrival(row) }
+    }
 }
 
 fn number(bucket: Bucket) -> i16 {

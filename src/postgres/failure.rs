@@ -230,6 +230,18 @@ fn other(state: &str) -> ErrorKind {
     }
 }
 
+/// Whether the server could not make or send a value, so that another row may be read all the same: class 22
+/// (data), 54 (limits of the program), XX (damaged or unexpected). Not those that a moment or a person
+/// causes, like 53 (resources) and 57 (intervention).
+pub fn is_about_a_value(error: &tokio_postgres::Error) -> bool {
+    let Some(database) = error.as_db_error() else { return false };
+    names_a_value(database.code().code())
+}
+
+fn names_a_value(state: &str) -> bool {
+    ["22", "54", "XX"].iter().any(|class| state.starts_with(class))
+}
+
 /// The error of a connection that something between us and the server has taken over.
 pub(super) fn pooler(server: &str) -> Error {
     let cause = format!("cannot use {server}: a connection pooler stands before PostgreSQL");
@@ -334,6 +346,16 @@ mod tests {
             let (judged, remedy) = judge(state, message);
             assert_eq!(judged, kind, "{state}");
             assert!(remedy.unwrap().contains(word), "{state}: {remedy:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_row_causes_is_told_from_what_a_moment_causes() {
+        for state in ["22021", "22P05", "22P02", "54000", "XX000", "XX001"] {
+            assert!(names_a_value(state), "{state}");
+        }
+        for state in ["57014", "57P01", "53200", "53100", "08006", "40P01", "42501", "2F005"] {
+            assert!(!names_a_value(state), "{state}");
         }
     }
 

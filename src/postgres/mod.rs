@@ -21,7 +21,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use config::DatabaseConfig;
-pub use failure::classify;
+pub use failure::{classify, is_about_a_value};
 pub use template::{fill, without_head};
 pub use types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
 pub use walsender::{Frame, LogStream, ReplyWanted, Walsender, connect_walsender};

@@ -60,7 +60,11 @@ impl<P: Produce> Desk<P> {
         self.producer.begin_batch();
         let mut set_aside = Vec::new();
         for row in rows {
-            if let Some(refusal) = self.offer(&row.event(), row.standing(), batch)? {
+            let refusal = match row.withheld() {
+                Some(refusal) => self.withhold(&row.event(), row.standing(), refusal)?,
+                None => self.offer(&row.event(), row.standing(), batch)?,
+            };
+            if let Some(refusal) = refusal {
                 set_aside.push(SetAside { row, refusal });
             }
         }
@@ -87,6 +91,22 @@ impl<P: Produce> Desk<P> {
         }
     }
 
+    /// An event of which the aggregate alone is known: nothing of it can be sent anywhere.
+    fn withhold(
+        &mut self,
+        event: &Event<'_>,
+        standing: Standing,
+        refusal: &Refusal,
+    ) -> Result<Option<Refusal>> {
+        if !self.holds.is_empty() && self.holds.catch(event, standing) {
+            return Ok(Some(Refusal::follows()));
+        }
+        if self.on_poison == OnPoison::Stop {
+            return Err(unpublishable(event, refusal));
+        }
+        self.hold_back(event, standing, refusal.clone()).map(Some)
+    }
+
     fn decide(
         &mut self,
         event: &Event<'_>,
@@ -109,12 +129,22 @@ impl<P: Produce> Desk<P> {
         } else {
             refusal
         };
+        self.hold_back(event, standing, refusal).map(Some)
+    }
+
+    /// Holds the event's aggregate.
+    fn hold_back(
+        &mut self,
+        event: &Event<'_>,
+        standing: Standing,
+        refusal: Refusal,
+    ) -> Result<Refusal> {
         if self.holds.len() >= HELD_MAX {
             return Err(too_many_held(&refusal));
         }
         self.holds.hold(AggregateKey::of(event), HeldFrom::new(event.seq, standing));
         self.tell();
-        Ok(Some(refusal))
+        Ok(refusal)
     }
 
     pub(super) fn renew(&mut self, holds: Holds, topics: Vec<String>) -> Result<()> {

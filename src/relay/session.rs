@@ -180,7 +180,7 @@ impl Relay {
         let parked = connect(database, "parked").await?;
         let lease = connect(database, "lease").await?;
         let (parked, lease) = patiently(database, "join the relay tier", async {
-            let parked = Arc::new(Parked::open(parked, outbox).await?);
+            let parked = Arc::new(Parked::open(parked, outbox, self.config.max_event_bytes).await?);
             Ok((parked, Lease::join(lease, &self.name, shards, terms).await?))
         })
         .await?;

@@ -90,11 +90,14 @@ impl ShardContext {
         gauge: Arc<ShardGauge>,
     ) -> Result<()> {
         let name = index.to_string();
-        let poller = Poller::connect(&self.config.database, &self.outbox, &name).await?;
+        let event_bytes_max = self.config.max_event_bytes;
+        let poller =
+            Poller::connect(&self.config.database, &self.outbox, &name, event_bytes_max).await?;
         let publisher = self.kafka.publisher(&name, &Arc::default())?;
         let limits = ShardLimits {
             page_rows: self.config.page_rows,
             in_flight_bytes: (self.config.max_in_flight_bytes / self.shards).max(1),
+            event_bytes_max,
         };
         let wiring = Wiring {
             poller,

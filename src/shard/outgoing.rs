@@ -3,9 +3,10 @@
 //! Promises: a batch is bounded in rows and in bytes; one larger event travels alone.
 //! Must not: know where rows come from or where they go. Fails: never.
 
-use crate::capture::poll::ClaimedRow;
+use crate::capture::poll::{ClaimedRow, WithheldRow};
 use crate::capture::wal::LoggedEvent;
-use crate::event::{Event, LendEvent, Standing};
+use crate::event::{Event, LendEvent, Standing, Whereabouts};
+use crate::hold::Refusal;
 use crate::parked::ParkedEvent;
 
 /// Rows that travel to the publishing thread in one piece, at most.
@@ -20,6 +21,8 @@ const EVENT_OVERHEAD_BYTES: usize = 512;
 pub enum OutgoingRow {
     /// A row of the outbox.
     Claimed(ClaimedRow),
+    /// A row of the outbox that was not read whole.
+    Withheld(Box<WithheldRow>),
     /// An event of the log, and by what it is compared with others.
     Logged(LoggedEvent, Standing),
     /// A parked event that is tried again.
@@ -31,14 +34,24 @@ impl OutgoingRow {
     pub(super) fn seq(&self) -> i64 {
         match self {
             Self::Claimed(row) => row.seq(),
+            Self::Withheld(row) => row.event().seq,
             Self::Logged(event, _) => event.seq(),
             Self::Parked(parked) => parked.event.seq,
+        }
+    }
+
+    /// The key of one that is parked.
+    pub(super) fn turn(&self) -> Option<i64> {
+        match self {
+            Self::Claimed(_) | Self::Withheld(_) | Self::Logged(..) => None,
+            Self::Parked(parked) => Some(parked.turn),
         }
     }
 
     fn size_bytes(&self) -> usize {
         match self {
             Self::Claimed(row) => row.size_bytes(),
+            Self::Withheld(row) => row.size_bytes(),
             Self::Logged(event, _) => event.size_bytes(),
             Self::Parked(parked) => parked.event.size_bytes(),
         }
@@ -49,6 +62,7 @@ impl LendEvent for OutgoingRow {
     fn event(&self) -> Event<'_> {
         match self {
             Self::Claimed(row) => row.event(),
+            Self::Withheld(row) => row.event(),
             Self::Logged(event, _) => event.event(),
             Self::Parked(parked) => parked.event(),
         }
@@ -57,8 +71,25 @@ impl LendEvent for OutgoingRow {
     fn standing(&self) -> Standing {
         match self {
             Self::Claimed(row) => row.standing(),
+            Self::Withheld(row) => row.standing(),
             Self::Logged(_, standing) => *standing,
             Self::Parked(parked) => parked.standing(),
+        }
+    }
+
+    fn whereabouts(&self) -> Whereabouts {
+        match self {
+            Self::Claimed(_) | Self::Logged(..) => Whereabouts::Lent,
+            Self::Withheld(row) => row.whereabouts(),
+            Self::Parked(parked) => parked.whereabouts(),
+        }
+    }
+
+    fn withheld(&self) -> Option<&Refusal> {
+        match self {
+            Self::Claimed(_) | Self::Logged(..) => None,
+            Self::Withheld(row) => row.withheld(),
+            Self::Parked(parked) => parked.withheld(),
         }
     }
 }
@@ -76,6 +107,13 @@ impl Outgoing {
         self.bytes += row.size_bytes() + EVENT_OVERHEAD_BYTES;
         self.rows.push(row);
         self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
+    }
+
+    /// Takes rows of this `seq` back that came last.
+    pub(super) fn take_back(&mut self, seq: i64) {
+        while let Some(row) = self.rows.pop_if(|row| row.seq() == seq) {
+            self.bytes -= row.size_bytes() + EVENT_OVERHEAD_BYTES;
+        }
     }
 
     pub(super) fn take(&mut self) -> (Vec<OutgoingRow>, usize) {

@@ -79,7 +79,7 @@ pub(super) struct Parking {
 #[derive(Debug, Default)]
 pub(super) struct OpenBatch {
     set_aside: Vec<SetAside<OutgoingRow>>,
-    /// The parked events that it carries.
+    /// The turns of the parked events that it carries.
     retried: Vec<i64>,
     is_delivered: bool,
 }
@@ -88,6 +88,8 @@ pub(super) struct OpenBatch {
 #[derive(Debug)]
 struct Retry {
     requests: Vec<(i64, AggregateKey)>,
+    /// Requests of which nothing can be sent.
+    untried: Vec<i64>,
     /// Aggregates that have more parked events.
     rest: HashSet<AggregateKey>,
     /// Aggregates of which an event could not be sent either.
@@ -104,6 +106,7 @@ impl Retry {
             .iter()
             .filter(|(_, key)| is_answered(key))
             .map(|(number, _)| *number)
+            .chain(self.untried.iter().copied())
             .collect()
     }
 }
@@ -165,9 +168,9 @@ impl Parking {
     }
 
     async fn end_retried(&mut self, batch: &OpenBatch, owned: &[Owned]) -> Result<()> {
-        let again: HashSet<i64> = batch.set_aside.iter().map(|one| one.row.event().seq).collect();
+        let again: HashSet<i64> = batch.set_aside.iter().filter_map(|one| one.row.turn()).collect();
         let published: Vec<i64> =
-            batch.retried.iter().copied().filter(|seq| !again.contains(seq)).collect();
+            batch.retried.iter().copied().filter(|turn| !again.contains(turn)).collect();
         self.parked.answer(owned, &published, &[]).await?;
         let retry = self.retry.as_mut().expect("parked events are sent by a retry");
         let stuck = batch.set_aside.iter().map(|one| AggregateKey::of(&one.row.event()));
@@ -199,9 +202,10 @@ impl Parking {
                 let event = row.event();
                 tracing::warn!(
                     event = %event.id,
-                    aggregate = format!("{}/{}", event.aggregate_type, event.aggregate_id),
+                    aggregate =
+                        format!("{}/{}", said(event.aggregate_type), said(event.aggregate_id)),
                     reason = refusal.reason.name(),
-                    cause = refusal.detail,
+                    cause = said(&refusal.detail),
                     unsaid,
                     "an event is parked, its aggregate waits; see `postrider parked list`"
                 );
@@ -248,6 +252,7 @@ impl Parking {
         let piece = self.parked.piece(buckets).await?;
         self.retry = Some(Retry {
             requests: piece.requests.clone(),
+            untried: piece.untried.clone(),
             rest: piece.rest.iter().map(|(key, _): &Hold| key.clone()).collect(),
             stuck: HashSet::new(),
             batches_open: 0,
@@ -257,8 +262,9 @@ impl Parking {
     }
 
     /// A batch of parked events is on its way.
-    pub(super) fn retries(&mut self, number: BatchNumber, seqs: Vec<i64>) {
-        self.open.entry(number).or_default().retried = seqs;
+    pub(super) fn retries(&mut self, number: BatchNumber, rows: &[OutgoingRow]) {
+        let turns = rows.iter().filter_map(OutgoingRow::turn).collect();
+        self.open.entry(number).or_default().retried = turns;
         self.retry.as_mut().expect("a retry has begun").batches_open += 1;
     }
 
@@ -267,4 +273,16 @@ impl Parking {
         self.retry.as_mut().expect("a retry has begun").is_all_sent = true;
         self.end_retry(owned).await
     }
+}
+
+/// Bytes of a text from a row that are said in the log.
+const SAID_BYTES: usize = 500;
+
+/// As much of a text from a row as fits a line of the log.
+fn said(text: &str) -> &str {
+    let mut end = text.len().min(SAID_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }

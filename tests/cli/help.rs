@@ -72,6 +72,7 @@ fn run_knows_every_flag() {
         "tick-max",
         "page-rows",
         "max-in-flight-bytes",
+        "max-event-bytes",
         "save-interval",
         "replay-window",
         "record-timestamp",

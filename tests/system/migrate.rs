@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::capture::poll::claim_sql;
+use postrider::capture::poll::{Reading, claim_sql};
 use postrider::capture::ticker::{Audience, Cadence, Ticker};
 use postrider::cursors::{self, CursorStore, OnPromotion};
 use postrider::error::{Error, ErrorKind};
@@ -310,7 +310,7 @@ pub(crate) async fn odd_names_are_quoted(url: &str) {
     assert_eq!(text(&connection, "select count(*)::text from postrider.events").await, "9");
     let outbox = migrate::load(client, &name).await.unwrap();
     let cohort = [Bucket(0), Bucket(1)].into();
-    client.prepare(&claim_sql(&outbox, &cohort)).await.unwrap();
+    client.prepare(&claim_sql(&outbox, &cohort, Reading::Plain, 8 << 20)).await.unwrap();
     let last = format!("select last_value::text from {}", outbox.sequence);
     assert_eq!(text(&connection, &last).await, "9");
     let longest = format!("\"{}\"", "x".repeat(54));
@@ -421,7 +421,11 @@ pub(crate) async fn the_relay_role_suffices(url: &str) {
     let cohort = [Bucket(0), Bucket(1)].into();
     let (from, upto) = (PgSnapshot(Snapshot::empty()), PgSnapshot(tick.snapshot.clone()));
     let parameters: [&(dyn ToSql + Sync); 5] = [&0_i64, &tick.ceiling, &from, &upto, &10_i64];
-    let claimed = relay.client().query(&claim_sql(&outbox, &cohort), &parameters).await.unwrap();
+    let claimed = relay
+        .client()
+        .query(&claim_sql(&outbox, &cohort, Reading::Plain, 8 << 20), &parameters)
+        .await
+        .unwrap();
     assert_eq!(claimed.len(), 1);
 
     assert!(cursors::try_lock(&relay).await.unwrap());

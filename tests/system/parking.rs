@@ -4,13 +4,6 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use postrider::embedded::{KafkaOptions, TopicCreation};
-use postrider::error::ErrorKind;
-use postrider::event::{Arrival, Bucket, EventId, LendEvent, OwnedEvent};
-use postrider::hold::{AggregateKey, HeldFrom, Reason, Refusal, SetAside};
-use postrider::migrate;
-use postrider::outbox::OutboxName;
-use postrider::parked::{Parked, ParkedEvent};
-use postrider::postgres::{DatabaseConfig, connect};
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -393,94 +386,4 @@ async fn kills_while_parking_and_while_trying_again() {
     let verdict = traffic.finish(relays, &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
     assert_eq!(parked(&client).await, []);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_former_owner_neither_parks_nor_takes_away() {
-    let fixture = Fixture::new("park_fence").await;
-    let client = fixture.client().await;
-    client.batch_execute(include_str!("../../sql/roles.sql")).await.expect("the roles are made");
-    let login = "create role park_login login password 'secret' in role postrider_relay";
-    client.batch_execute(login).await.expect("the role is new");
-    let (_, server) = fixture.database_url.split_once('@').expect("the URL names a user");
-    let database = DatabaseConfig::parse(&format!("postgresql://park_login:secret@{server}"));
-    let database = database.expect("it is a URL");
-    let connection = connect(&database, "test").await.expect("PostgreSQL answers");
-    let name = OutboxName::default();
-    let outbox = migrate::load(connection.client(), &name).await.expect("it was migrated");
-    let store = Parked::open(connection, &outbox).await.expect("the tables are there");
-    let refusal = Refusal { reason: Reason::BadHeaders, detail: "bad".into(), topic: None };
-    let event = |seq, aggregate_id: &str, arrival| {
-        let event = OwnedEvent {
-            seq,
-            id: EventId([7; 16]),
-            aggregate_type: "t".into(),
-            aggregate_id: aggregate_id.into(),
-            kind: seq.to_string(),
-            payload: Some(b"\xff\x00".to_vec()),
-            headers: Some("[1]".into()),
-            created_at_micros: i64::MAX,
-        };
-        SetAside { row: ParkedEvent { event, arrival }, refusal: refusal.clone() }
-    };
-    let last_of_all = Arrival { commit_lsn: u64::MAX, index: u32::MAX };
-    let both = [event(2, "b", Some(last_of_all)), event(1, "a", None)];
-    let all: Vec<Bucket> = (0..outbox.buckets).map(Bucket).collect();
-    let at = |epoch: i64| all.iter().map(|bucket| (*bucket, epoch)).collect::<Vec<_>>();
-    let fenced = store.park(&at(1), &both).await;
-    assert_eq!(fenced.expect_err("nobody has taken it").kind(), ErrorKind::Fenced);
-    assert_eq!(parked(&client).await, []);
-    store.park(&at(0), &both).await.expect("it is ours");
-    store.answer(&at(1), &[1, 2], &[]).await.expect("nothing fails");
-    assert_eq!(parked(&client).await.len(), 2);
-
-    let wrong = "select from postrider.parked
-        where not satisfies_hash_partition('outbox'::regclass, 8, bucket, aggregateid)
-            or created_at <> 'infinity' or payload <> '\\xff00'";
-    assert!(client.query(wrong, &[]).await.expect("the table answers").is_empty());
-    client
-        .batch_execute(
-            "insert into postrider.parked_request (bucket, aggregatetype, aggregateid)
-        select bucket, aggregatetype, aggregateid from postrider.parked",
-        )
-        .await
-        .expect("it is there");
-    let piece = store.piece(&all).await.expect("it is there");
-    let [second, first] = &both;
-    assert_eq!(piece.events, [second.row.clone(), first.row.clone()], "whole, as they were parked");
-    let waiting = store.waiting(&all).await.expect("it is there");
-    let from = |parked: &SetAside<ParkedEvent>| {
-        let (event, standing) = (parked.row.event(), parked.row.standing());
-        (AggregateKey::of(&event), HeldFrom::new(event.seq, standing))
-    };
-    assert_eq!(waiting.holds, both.iter().map(from).collect());
-    assert_eq!((piece.requests.len(), piece.rest), (2, vec![]));
-    store.answer(&at(0), &[1], &[piece.requests[0].0]).await.expect("it is ours");
-    assert_eq!(parked(&client).await.len(), 1);
-}
-
-/// A database of the version before: what is parked there has neither turn nor arrival.
-#[tokio::test]
-async fn what_was_parked_before_there_were_turns_stays_in_order() {
-    let fixture = Fixture::new("park_migrate").await;
-    let mut client = fixture.client().await;
-    let before = "alter table postrider.parked drop turn, drop commit_lsn, drop commit_index;
-        create index parked_aggregate
-            on postrider.parked (bucket, hashtextextended(aggregateid, 0), seq);
-        delete from postrider.migration where version = 8;
-        insert into postrider.parked
-            (seq, bucket, id, aggregatetype, aggregateid, type, created_at, reason, detail, attempts)
-        select seq, 0, gen_random_uuid(), 't', 'a', seq::text, now(), 'follows', '', 0
-        from unnest(array[7, 5, 9]) as seq";
-    client.batch_execute(before).await.expect("it can be taken back");
-    migrate::up(&mut client, &migrate::Request::default()).await.expect("it is pending");
-    let numbers = |parked: Vec<(String, String)>| {
-        parked.into_iter().map(|(number, _)| number).collect::<Vec<_>>()
-    };
-    assert_eq!(numbers(parked(&client).await), ["5", "7", "9"]);
-    let later = "insert into postrider.parked
-            (seq, bucket, id, aggregatetype, aggregateid, type, created_at, reason, detail, attempts)
-        values (1, 0, gen_random_uuid(), 't', 'a', '1', now(), 'follows', '', 0)";
-    client.batch_execute(later).await.expect("it has a turn");
-    assert_eq!(numbers(parked(&client).await), ["5", "7", "9", "1"]);
 }

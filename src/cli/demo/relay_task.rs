@@ -11,7 +11,9 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::capture::ticker::Cadence;
-use crate::config::{AdminListen, Config, DEFAULT_LEASE_SECONDS, KafkaConfig};
+use crate::config::{
+    AdminListen, Config, DEFAULT_EVENT_BYTES_MAX, DEFAULT_LEASE_SECONDS, KafkaConfig,
+};
 use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
@@ -85,6 +87,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
         cadence: Cadence { min: Duration::from_millis(5), max: Duration::from_millis(50) },
         page_rows: 5_000,
         max_in_flight_bytes: 32 << 20,
+        max_event_bytes: DEFAULT_EVENT_BYTES_MAX,
         save_interval: Duration::from_millis(100),
         replay_window: None,
         admin_listen: AdminListen::Off,

@@ -1,6 +1,7 @@
 //! `postrider parked show`.
 //!
-//! Promises: the whole event; what is no text is shown in hexadecimal. Must not: change anything.
+//! Promises: the whole event, but for values that are too large to be shown; what is no text is shown in
+//! hexadecimal. Must not: change anything.
 //! Fails: when no parked event has the id; as its parent.
 
 use std::fmt::Write;
@@ -20,7 +21,10 @@ use crate::postgres::classify;
 
 const SHOW: &str = include_str!("../../../sql/queries/parked_show.sql");
 
-/// Shows a parked event, whole.
+/// Values of more bytes are not shown.
+const SHOWN_BYTES: i64 = 16 * 1024 * 1024;
+
+/// Shows a parked event, whole; of a value of more than 16 MiB its size.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -52,10 +56,14 @@ struct Shown {
     payload: Option<String>,
     /// What is no text, in hexadecimal.
     payload_hex: Option<String>,
+    /// Also of one that is too large to be shown.
+    payload_bytes: Option<i64>,
     headers: Option<Value>,
     created_at: String,
     reason: String,
     detail: String,
+    /// Why columns are not as they were in the row.
+    fault: Option<String>,
     topic: Option<String>,
     attempts: i32,
     parked_at: String,
@@ -66,7 +74,7 @@ pub(super) fn run(arguments: ShowArguments) -> Result<ExitCode> {
     let id = arguments.event;
     let shown: Vec<Shown> = block_on(async move {
         let connection = open(arguments.common).await?;
-        let rows = connection.client().query(SHOW, &[&id]).await;
+        let rows = connection.client().query(SHOW, &[&id, &SHOWN_BYTES]).await;
         Ok(rows.map_err(|cause| classify("show a parked event", cause))?.iter().map(read).collect())
     })?;
     if shown.is_empty() {
@@ -100,10 +108,12 @@ fn read(row: &Row) -> Shown {
         r#type: row.get("type"),
         payload,
         payload_hex,
+        payload_bytes: row.get("payload_bytes"),
         headers: headers.map(|text| serde_json::from_str(&text).unwrap_or(Value::String(text))),
         created_at: row.get("created_at"),
         reason: row.get("reason"),
         detail: row.get("detail"),
+        fault: row.get("fault"),
         topic: row.get("topic"),
         attempts: row.get("attempts"),
         parked_at: row.get("parked_at"),
@@ -121,10 +131,12 @@ fn hexadecimal(bytes: &[u8]) -> String {
 impl Shown {
     fn text(&self) -> String {
         let open = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-        let payload = match (&self.payload, &self.payload_hex) {
-            (Some(text), _) => text.clone(),
-            (None, Some(hex)) => format!("\\x{hex}"),
-            (None, None) => "- (a tombstone)".to_owned(),
+        let payload = match (&self.payload, &self.payload_hex, self.payload_bytes) {
+            (Some(text), ..) => text.clone(),
+            (None, Some(hex), _) => format!("\\x{hex}"),
+            (None, None, Some(bytes)) => format!("- ({bytes} bytes, in postrider.parked)"),
+            (None, None, None) if self.fault.is_some() => "- (see the fault)".to_owned(),
+            (None, None, None) => "- (a tombstone)".to_owned(),
         };
         let headers = self.headers.as_ref().map_or_else(|| "-".to_owned(), Value::to_string);
         let aggregate = format!("{}/{}", self.aggregatetype, self.aggregateid);
@@ -136,6 +148,7 @@ impl Shown {
             ("created", self.created_at.clone()),
             ("reason", self.reason.clone()),
             ("detail", if self.detail.is_empty() { "-".to_owned() } else { self.detail.clone() }),
+            ("fault", open(&self.fault)),
             ("topic", open(&self.topic)),
             ("parked", self.parked_at.clone()),
             ("attempts", format!("{}, the last {}", self.attempts, open(&self.last_attempt_at))),

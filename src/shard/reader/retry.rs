@@ -35,7 +35,7 @@ impl Reader {
     pub(super) async fn retry(&mut self) -> Result<()> {
         self.end_page(None).await?;
         self.wait_until_landed().await?;
-        let (topics, Piece { requests, events, rest }) =
+        let (topics, Piece { requests, events, rest, .. }) =
             self.parking.begin_retry(&self.buckets).await?;
         let keys: Vec<AggregateKey> = requests.into_iter().map(|(_, key)| key).collect();
         for publisher in &self.publishers {
@@ -66,7 +66,7 @@ impl Reader {
         self.wait_for_room().await?;
         let (rows, bytes) = outgoing.take();
         let number = self.ledger.add_batch(rows.len() as u64, bytes);
-        self.parking.retries(number, rows.iter().map(OutgoingRow::seq).collect());
+        self.parking.retries(number, &rows);
         self.publishers[shard].send(Batch { number, rows });
         Ok(())
     }

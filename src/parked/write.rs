@@ -1,0 +1,177 @@
+//! How events get into `postrider.parked`, and how another attempt is counted.
+//!
+//! Promises: as the module above; an event that the relay does not have whole is copied inside the server.
+//! Must not: acknowledge what was not written. Fails: as the module above.
+
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::{Owned, Parked, columns, number, owned_all};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Arrival, Event, LendEvent, Standing, Whereabouts};
+use crate::hold::{Reason, Refusal, SetAside};
+use crate::postgres::{Lsn, Timestamp, classify};
+
+impl Parked {
+    /// Parks events. When it returns, they are on disk.
+    ///
+    /// # Errors
+    /// [`Fenced`](crate::error::ErrorKind::Fenced) when a bucket is not owned any more; the connection's error.
+    pub async fn park<R: LendEvent>(&self, owned: &[Owned], events: &[SetAside<R>]) -> Result<()> {
+        let alike = |one: &SetAside<R>, other: &SetAside<R>| {
+            let (one, other) = (one.row.whereabouts(), other.row.whereabouts());
+            std::mem::discriminant(&one) == std::mem::discriminant(&other)
+        };
+        // In their order: the turn of each is drawn when it is written.
+        for run in events.chunk_by(alike) {
+            match run[0].row.whereabouts() {
+                Whereabouts::Lent => self.write(owned, run).await?,
+                Whereabouts::Parked(_) => self.write_again(owned, run).await?,
+                Whereabouts::Outbox(_) => self.write_rows(owned, run).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn write<R: LendEvent>(&self, owned: &[Owned], events: &[SetAside<R>]) -> Result<()> {
+        let lent: Vec<(Event<'_>, &SetAside<R>)> =
+            events.iter().map(|event| (event.row.event(), event)).collect();
+        let (buckets, epochs) = columns(owned);
+        let seqs = column(&lent, |event, _| event.seq);
+        let ids = column(&lent, |event, _| Uuid::from_bytes(event.id.0));
+        let types = column(&lent, |event, _| event.aggregate_type);
+        let aggregates = column(&lent, |event, _| event.aggregate_id);
+        let kinds = column(&lent, |event, _| event.kind);
+        let payloads = column(&lent, |event, _| event.payload);
+        let headers = column(&lent, |event, _| event.headers);
+        let times = column(&lent, |event, _| Timestamp(event.created_at_micros));
+        let reasons = column(&lent, |_, refusal| refusal.reason.name());
+        let details = column(&lent, |_, refusal| refusal.detail.as_str());
+        let topics = column(&lent, |_, refusal| refusal.topic.as_deref());
+        let attempts = column(&lent, |_, refusal| attempts(refusal));
+        let arrivals: Vec<Option<Arrival>> = events.iter().map(arrival_of).collect();
+        let commits: Vec<Option<Lsn>> =
+            arrivals.iter().map(|arrival| arrival.map(|at| Lsn(at.commit_lsn))).collect();
+        let indexes: Vec<Option<i64>> =
+            arrivals.iter().map(|arrival| arrival.map(|at| at.index.into())).collect();
+        let parameters: [&(dyn ToSql + Sync); 18] = [
+            &buckets,
+            &epochs,
+            &self.outbox,
+            &self.buckets,
+            &seqs,
+            &ids,
+            &types,
+            &aggregates,
+            &kinds,
+            &payloads,
+            &headers,
+            &times,
+            &reasons,
+            &details,
+            &topics,
+            &attempts,
+            &commits,
+            &indexes,
+        ];
+        let written =
+            self.connection.client().query_one(&self.statements.insert, &parameters).await;
+        let written = written.map_err(|cause| classify("park events", cause))?;
+        judge_written(written.get("given"), written.get("ours"), written.get("written"))
+    }
+
+    /// Those that lie in the outbox, and come from there.
+    async fn write_rows<R: LendEvent>(
+        &self,
+        owned: &[Owned],
+        events: &[SetAside<R>],
+    ) -> Result<()> {
+        let (buckets, epochs) = columns(owned);
+        for SetAside { row, refusal } in events {
+            let Whereabouts::Outbox(bucket) = row.whereabouts() else {
+                unreachable!("a run is of one kind")
+            };
+            let event = row.event();
+            let (seq, id) = (event.seq, Uuid::from_bytes(event.id.0));
+            let parameters: [&(dyn ToSql + Sync); 9] = [
+                &buckets,
+                &epochs,
+                &number(bucket),
+                &seq,
+                &id,
+                &refusal.reason.name(),
+                &refusal.detail,
+                &refusal.topic,
+                &attempts(refusal),
+            ];
+            let written =
+                self.connection.client().query_opt(&self.statements.row, &parameters).await;
+            let written = written.map_err(|cause| classify("park a row of the outbox", cause))?;
+            let written: i64 = written.ok_or_else(Error::fenced)?.get("written");
+            if written == 0 {
+                tracing::warn!(seq, %id, "a row to be parked is gone: somebody has deleted it");
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that are parked already.
+    async fn write_again<R: LendEvent>(
+        &self,
+        owned: &[Owned],
+        events: &[SetAside<R>],
+    ) -> Result<()> {
+        let (buckets, epochs) = columns(owned);
+        let turns: Vec<i64> = events
+            .iter()
+            .filter_map(|event| match event.row.whereabouts() {
+                Whereabouts::Parked(turn) => Some(turn),
+                Whereabouts::Lent | Whereabouts::Outbox(_) => None,
+            })
+            .collect();
+        let refusals = || events.iter().map(|event| &event.refusal);
+        let reasons: Vec<&str> = refusals().map(|refusal| refusal.reason.name()).collect();
+        let details: Vec<&str> = refusals().map(|refusal| refusal.detail.as_str()).collect();
+        let topics: Vec<Option<&str>> =
+            refusals().map(|refusal| refusal.topic.as_deref()).collect();
+        let attempts: Vec<i32> = refusals().map(attempts).collect();
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [&buckets, &epochs, &turns, &reasons, &details, &topics, &attempts];
+        let counted = self.connection.client().query_one(&self.statements.again, &parameters).await;
+        let counted = counted.map_err(|cause| classify("count another attempt", cause))?;
+        owned_all(&counted)
+    }
+}
+
+/// Whether all events were written. What is missing lies in buckets of others, or the table does what it
+/// should not: then nothing may be acknowledged.
+fn judge_written(given: i64, ours: i64, written: i64) -> Result<()> {
+    if ours < given {
+        return Err(Error::fenced());
+    }
+    if written == given {
+        return Ok(());
+    }
+    let cause = format!("cannot park events: {given} were given, {written} were written");
+    Err(Error::new(ErrorKind::Internal, cause)
+        .with_remedy("look for triggers, rules and policies on postrider.parked, and remove them"))
+}
+
+fn attempts(refusal: &Refusal) -> i32 {
+    i32::from(refusal.reason != Reason::Follows)
+}
+
+fn column<'a, R, T>(
+    events: &[(Event<'a>, &'a SetAside<R>)],
+    value: impl Fn(Event<'a>, &'a Refusal) -> T,
+) -> Vec<T> {
+    events.iter().map(|(event, set_aside)| value(*event, &set_aside.refusal)).collect()
+}
+
+fn arrival_of<R: LendEvent>(event: &SetAside<R>) -> Option<Arrival> {
+    match event.row.standing() {
+        Standing::Written => None,
+        Standing::Committed(arrival) => Some(arrival),
+        Standing::Waiting(arrival) => arrival,
+    }
+}
