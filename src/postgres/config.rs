@@ -26,6 +26,9 @@ const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVES_RETRIES: u32 = 3;
 pub(super) const DEFAULT_PORT: u16 = 5432;
 
+/// What could end a session before it has its settings, taken away at its start.
+const UNHURRIED: &str = "-c statement_timeout=0 -c idle_session_timeout=0";
+
 /// A startup option that reaches PostgreSQL, and that poolers refuse or swallow.
 const DIRECT_MARK: &str = "-c postrider.direct=on";
 
@@ -178,7 +181,7 @@ impl Resolver<'_> {
         given: &ConnectionString,
     ) -> Result<()> {
         let options = self.value(given, "options", "PGOPTIONS").unwrap_or_default();
-        driver.options(format!("{options} {DIRECT_MARK}").trim_start());
+        driver.options(format!("{options} {UNHURRIED} {DIRECT_MARK}").trim_start());
         match self.value(given, "target_session_attrs", "PGTARGETSESSIONATTRS").as_deref() {
             None | Some("any") => {}
             Some("read-write" | "primary") => {

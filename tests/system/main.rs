@@ -32,6 +32,7 @@ mod records;
 mod refusals;
 mod retention;
 mod sequence;
+mod settings;
 mod switching;
 mod tier;
 mod wired;
