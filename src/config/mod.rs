@@ -4,6 +4,7 @@
 //! two layers that name the same setting the nearer one wins: flag, environment `POSTRIDER_...`,
 //! TOML file, default. Must not: connect. Fails: with [`ErrorKind::Config`], naming the setting.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -72,7 +73,7 @@ pub enum AdminListen {
 }
 
 /// The Kafka side of the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KafkaConfig {
     /// Bootstrap servers, separated by commas.
     pub brokers: String,
@@ -86,6 +87,22 @@ pub struct KafkaConfig {
     pub on_poison: OnPoison,
     /// librdkafka's properties, in the order in which they are set; a later one wins.
     pub properties: Vec<(String, String)>,
+}
+
+impl fmt::Debug for KafkaConfig {
+    /// A property's value may be a password.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.properties.iter().map(|(name, _)| name.as_str()).collect();
+        formatter
+            .debug_struct("KafkaConfig")
+            .field("brokers", &self.brokers)
+            .field("topic", &self.topic)
+            .field("record_timestamp", &self.record_timestamp)
+            .field("created_at_header", &self.created_at_header)
+            .field("on_poison", &self.on_poison)
+            .field("properties", &names)
+            .finish()
+    }
 }
 
 /// Within how many seconds a dead instance's buckets are taken, if nothing else is said.
