@@ -20,6 +20,7 @@ use crate::publish::OnPoison;
 use crate::publish::kafka::RecordTimestamp;
 use crate::route::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
 
+pub mod environment;
 pub mod file;
 pub mod settings;
 pub mod units;
@@ -238,7 +239,12 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
             .with_remedy("give host:port, or several separated by commas"));
     }
     let add = relay.add_headers.as_deref().unwrap_or_default();
-    let properties = relay.properties.iter().chain(&relay.property);
+    let mut properties: Vec<(String, String)> =
+        relay.properties.iter().map(|property| property.clone().into_pair()).collect();
+    for property in &relay.property_files {
+        properties.push(value_of_file(property.clone().into_pair())?);
+    }
+    properties.extend(relay.property.iter().map(|property| property.clone().into_pair()));
     Ok(KafkaConfig {
         brokers: brokers.to_owned(),
         topic: topic(relay)?,
@@ -252,8 +258,18 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
             CreatedAtHeader::Omit
         },
         on_poison: on_poison(relay)?,
-        properties: properties.map(|property| property.clone().into_pair()).collect(),
+        properties,
     })
+}
+
+/// A property whose value stands in a file, without the line's end.
+fn value_of_file((name, path): (String, String)) -> Result<(String, String)> {
+    let text = std::fs::read_to_string(&path).map_err(|cause| {
+        let cause = format!("the file {path} for the property {name} cannot be read: {cause}");
+        Error::new(ErrorKind::Config, cause)
+            .with_remedy("check [librdkafka-files], POSTRIDER_X_…_FILE and the file's permissions")
+    })?;
+    Ok((name, text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 fn on_poison(relay: &RelaySettings) -> Result<OnPoison> {
