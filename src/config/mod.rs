@@ -15,7 +15,7 @@ use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::postgres::DatabaseConfig;
+use crate::postgres::{DatabaseConfig, PasswordSource};
 use crate::publish::OnPoison;
 use crate::publish::kafka::RecordTimestamp;
 use crate::route::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
@@ -123,14 +123,17 @@ impl Config {
     /// each other.
     pub fn resolve(common: &CommonSettings, relay: &RelaySettings) -> Result<Self> {
         check_modes(relay)?;
-        let database = database(common)?;
+        let lease_seconds = lease_seconds(relay)?;
+        // Others have the lease for as long: whoever changes a password has so much time for both sides.
+        let patience = Duration::from_secs(u64::from(lease_seconds));
+        let database = database(common)?.patient_with_refusals(patience);
         Ok(Self {
             on_promotion: on_promotion(relay, &database),
             database,
             outbox: outbox(common)?,
             capture: relay.capture.map(Mode::from),
             shards: relay.shards,
-            lease_seconds: lease_seconds(relay)?,
+            lease_seconds,
             cadence: cadence(relay)?,
             page_rows: relay.page_rows.map_or(5_000, std::num::NonZeroU32::get),
             max_in_flight_bytes: relay.max_in_flight_bytes.map_or(6 << 20, |size| size.bytes()),
@@ -148,18 +151,44 @@ impl Config {
 /// # Errors
 /// [`ErrorKind::Config`] when the name cannot be understood.
 pub fn database(common: &CommonSettings) -> Result<DatabaseConfig> {
-    if let Some(url) = &common.database_url {
-        if url.expose().trim().is_empty() {
+    let database = match database_url(common)? {
+        Some(url) if url.trim().is_empty() => {
             return Err(Error::new(ErrorKind::Config, "--database-url is empty").with_remedy(
                 "give postgres://user@host/database, or leave it out to use PGHOST and the like",
             ));
         }
-        return DatabaseConfig::parse(url.expose());
+        Some(url) => DatabaseConfig::parse(&url)?,
+        None => match std::env::var(DATABASE_URL) {
+            Ok(url) if !url.trim().is_empty() => DatabaseConfig::parse(&url)?,
+            _ => DatabaseConfig::from_environment()?,
+        },
+    };
+    match (&common.database_password_file, &common.database_password_command) {
+        (None, None) => Ok(database),
+        (Some(file), None) => Ok(database.with_password(PasswordSource::File(file.clone()))),
+        (None, Some(command)) => Ok(database.with_password(PasswordSource::command(command)?)),
+        (Some(_), Some(_)) => {
+            Err(one_of("--database-password-file", "--database-password-command"))
+        }
     }
-    match std::env::var(DATABASE_URL) {
-        Ok(url) if !url.trim().is_empty() => DatabaseConfig::parse(&url),
-        _ => DatabaseConfig::from_environment(),
+}
+
+fn database_url(common: &CommonSettings) -> Result<Option<String>> {
+    match (&common.database_url, &common.database_url_file) {
+        (Some(_), Some(_)) => Err(one_of("--database-url", "--database-url-file")),
+        (Some(url), None) => Ok(Some(url.expose().to_owned())),
+        (None, None) => Ok(None),
+        (None, Some(file)) => std::fs::read_to_string(file).map(Some).map_err(|cause| {
+            let cause = format!("the file {} cannot be read: {cause}", file.display());
+            Error::new(ErrorKind::Config, cause)
+                .with_remedy("check --database-url-file and the file's permissions")
+        }),
     }
+}
+
+fn one_of(one: &str, other: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{one} and {other} are both given"))
+        .with_remedy("give one of them, be it as a flag, a variable or a key of the file")
 }
 
 /// The outbox that was named, or `public.outbox`.

@@ -35,6 +35,36 @@ pub struct CommonSettings {
     )]
     pub database_url: Option<Secret>,
 
+    /// Reads the database's URL from this file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POSTRIDER_DATABASE_URL_FILE",
+        hide_env = true,
+        help_heading = "Source"
+    )]
+    pub database_url_file: Option<PathBuf>,
+
+    /// Reads the password from the first line of this file, anew for each session.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POSTRIDER_DATABASE_PASSWORD_FILE",
+        hide_env = true,
+        help_heading = "Source"
+    )]
+    pub database_password_file: Option<PathBuf>,
+
+    /// Runs this program, without a shell, for the password of each session: the first line it writes.
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "POSTRIDER_DATABASE_PASSWORD_COMMAND",
+        hide_env = true,
+        help_heading = "Source"
+    )]
+    pub database_password_command: Option<String>,
+
     /// Names the outbox table [default: public.outbox].
     #[arg(
         long,
@@ -267,6 +297,11 @@ impl CommonSettings {
         Self {
             config: self.config.or(below.config),
             database_url: self.database_url.or(below.database_url),
+            database_url_file: self.database_url_file.or(below.database_url_file),
+            database_password_file: self.database_password_file.or(below.database_password_file),
+            database_password_command: self
+                .database_password_command
+                .or(below.database_password_command),
             outbox: self.outbox.or(below.outbox),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::config::{
@@ -14,7 +15,8 @@ use tokio_postgres::config::{
 };
 
 use super::connection_string::{ConnectionString, invalid};
-use super::environment::{self, Environment, Process, Server};
+use super::environment::{Environment, Process};
+use super::password::{Credentials, PasswordSource, ServerName};
 use super::tls::{Identity, Roots, TlsSettings};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -48,6 +50,7 @@ const DIRECT_MARK: &str = "-c postrider.direct=on";
 pub struct DatabaseConfig {
     pub(super) driver: tokio_postgres::Config,
     pub(super) tls: TlsSettings,
+    pub(super) credentials: Arc<Credentials>,
 }
 
 impl DatabaseConfig {
@@ -65,6 +68,47 @@ impl DatabaseConfig {
     /// [`ErrorKind::Config`] when a variable has no meaning.
     pub fn from_environment() -> Result<Self> {
         Self::parse("")
+    }
+
+    /// The same with a password from elsewhere, found anew for each session.
+    #[must_use]
+    pub fn with_password(self, source: PasswordSource) -> Self {
+        Self { credentials: Arc::new(Credentials::of(source)), ..self }
+    }
+
+    /// The same for a long run: a password that is refused may be about to change, and is tried again for
+    /// this long.
+    #[must_use]
+    pub fn patient_with_refusals(self, patience: Duration) -> Self {
+        Self { credentials: Arc::new(self.credentials.be_patient(patience)), ..self }
+    }
+
+    /// The same with the password as it is now.
+    ///
+    /// # Errors
+    /// When the file or the command gives none.
+    pub(super) async fn now(&self) -> Result<Self> {
+        let source = self.credentials.source();
+        let password = source.read(self.server_name()).await;
+        let password = password.map_err(|error| self.credentials.missing(error))?;
+        let mut now = self.clone();
+        if let Some(password) = password {
+            now.driver.password(password);
+        }
+        Ok(now)
+    }
+
+    /// As libpq's password file calls the servers.
+    fn server_name(&self) -> Option<ServerName> {
+        let user = self.driver.get_user()?.to_owned();
+        let database = self.driver.get_dbname().unwrap_or(&user).to_owned();
+        let place = |(host, port): (String, u16)| {
+            // The file calls this system's own socket folder "localhost".
+            let is_own = ["/var/run/postgresql", "/tmp"].contains(&host.as_str());
+            let host = if is_own { "localhost" } else { host.trim_matches(['[', ']']) };
+            (host.to_owned(), port)
+        };
+        Some(ServerName { places: servers(&self.driver).map(place).collect(), database, user })
     }
 
     /// `host:port/database`, without secrets, for logs and messages.
@@ -143,9 +187,9 @@ impl Resolver<'_> {
         self.fill_server(&mut driver, &given)?;
         self.fill_session(&mut driver, &given)?;
         self.fill_patience(&mut driver, &given)?;
-        self.fill_password(&mut driver, &given);
+        let source = self.fill_password(&mut driver, &given);
         let tls = self.tls(&given)?;
-        Ok(DatabaseConfig { driver, tls })
+        Ok(DatabaseConfig { driver, tls, credentials: Arc::new(Credentials::of(source)) })
     }
 
     fn is_set(&self, variable: &str) -> bool {
@@ -306,15 +350,19 @@ impl Resolver<'_> {
         Ok(())
     }
 
-    fn fill_password(&self, driver: &mut tokio_postgres::Config, given: &ConnectionString) {
-        let found = self.value(given, "password", "PGPASSWORD").or_else(|| {
-            let file = self.value(given, "passfile", "PGPASSFILE").map(PathBuf::from);
-            let file = file.or_else(|| self.environment.home(".pgpass"))?;
-            password_of_file(&file, driver)
-        });
-        if let Some(password) = found {
+    /// The password that was given; else where it is to be looked up.
+    fn fill_password(
+        &self,
+        driver: &mut tokio_postgres::Config,
+        given: &ConnectionString,
+    ) -> PasswordSource {
+        if let Some(password) = self.value(given, "password", "PGPASSWORD") {
             driver.password(password);
+            return PasswordSource::Given;
         }
+        let file = self.value(given, "passfile", "PGPASSFILE").map(PathBuf::from);
+        let file = file.or_else(|| self.environment.home(".pgpass"));
+        file.map_or(PasswordSource::Given, PasswordSource::PasswordFile)
     }
 
     fn tls(&self, given: &ConnectionString) -> Result<TlsSettings> {
@@ -390,17 +438,6 @@ fn default_host(port: u16) -> String {
     let folders = ["/var/run/postgresql", "/tmp"];
     let has_socket = |folder: &&&str| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists();
     (*folders.iter().find(has_socket).unwrap_or(&"localhost")).to_owned()
-}
-
-fn password_of_file(file: &Path, driver: &tokio_postgres::Config) -> Option<String> {
-    let user = driver.get_user()?;
-    let database = driver.get_dbname().unwrap_or(user);
-    servers(driver).find_map(|(host, port)| {
-        // The file calls this system's own socket folder "localhost".
-        let local = ["/var/run/postgresql", "/tmp"].contains(&host.as_str());
-        let host = if local { "localhost" } else { host.trim_matches(['[', ']']) };
-        environment::password(file, &Server { host, port, database, user })
-    })
 }
 
 #[cfg(test)]

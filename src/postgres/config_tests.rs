@@ -83,8 +83,8 @@ fn carries_the_mark_behind_the_given_options() {
     assert_eq!(options(url), Some(format!("-c work_mem=1MB {UNHURRIED} {DIRECT_MARK}")));
 }
 
-#[test]
-fn takes_the_password_from_the_file() {
+#[tokio::test]
+async fn takes_the_password_from_the_file_as_it_is_now() {
     use std::os::unix::fs::PermissionsExt;
     let folder = std::env::temp_dir().join(format!("postrider-home-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -93,13 +93,23 @@ fn takes_the_password_from_the_file() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let home = folder.to_str().unwrap().to_owned();
     let url = "postgres://relay@db/app";
+    let now = async |database: &DatabaseConfig| {
+        let now = database.now().await.unwrap();
+        now.driver.get_password().map(|word| String::from_utf8(word.to_vec()).unwrap())
+    };
     let found = resolve(url, &[("HOME", &home)]).unwrap();
-    assert_eq!(found.driver.get_password(), Some(&b"filed"[..]));
+    assert_eq!(now(&found).await.as_deref(), Some("filed"));
     let other = resolve("postgres://other@db/app", &[("HOME", &home)]).unwrap();
-    assert_eq!(other.driver.get_password(), None);
+    assert_eq!(now(&other).await, None);
     let passfile = format!("{url}?passfile={}", file.display());
     let found = resolve(&passfile, &[]).unwrap();
-    assert_eq!(found.driver.get_password(), Some(&b"filed"[..]));
+    assert_eq!(now(&found).await.as_deref(), Some("filed"));
+    std::fs::write(&file, "db:5432:app:relay:changed\n").unwrap();
+    assert_eq!(now(&found).await.as_deref(), Some("changed"));
+    let given = resolve("postgres://relay:given@db/app", &[("HOME", &home)]).unwrap();
+    assert_eq!(now(&given).await.as_deref(), Some("given"));
+    let filed = given.with_password(PasswordSource::File(file.clone()));
+    assert_eq!(now(&filed).await.as_deref(), Some("db:5432:app:relay:changed"));
     std::fs::remove_dir_all(&folder).unwrap();
 }
 

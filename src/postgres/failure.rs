@@ -63,7 +63,8 @@ pub(super) fn explain_end() -> Explanation {
 
 /// We cannot prove who we are, or the server does not.
 pub(super) fn explain_authentication(cause: String) -> Explanation {
-    let remedy = "Set the password in the URL, in PGPASSWORD or in ~/.pgpass";
+    let remedy =
+        "Set the password by --database-password-file, in the URL, in PGPASSWORD or in ~/.pgpass";
     (ErrorKind::PostgresRefused, cause, Some(remedy))
 }
 
@@ -101,6 +102,11 @@ pub(super) fn is_tls(error: &tokio_postgres::Error) -> bool {
 /// Whether the server's `pg_hba.conf` has no line for this user, host and encryption.
 pub(super) fn is_host_refusal(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+}
+
+/// Whether the password is not, or not yet, or no more the right one.
+pub(super) fn is_password_refusal(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INVALID_PASSWORD)
 }
 
 fn explain_tls(error: &tokio_postgres::Error) -> Explanation {
@@ -200,9 +206,10 @@ fn judge(
 ) -> (ErrorKind, Option<&'static str>) {
     use ErrorKind::{PostgresRefused as Refused, PostgresUnavailable as Unavailable};
     let (kind, remedy) = match (state, routine) {
-        ("28P01", _) => {
-            (Refused, "Set the right password in the URL, in PGPASSWORD or in ~/.pgpass")
-        }
+        ("28P01", _) => (
+            Refused,
+            "Set the right password: --database-password-file, the URL, PGPASSWORD or ~/.pgpass",
+        ),
         ("28000", _) => (Refused, "Check the user, and that pg_hba.conf lets this host in with it"),
         ("3D000", _) => (Refused, "Create the database, or correct its name in --database-url"),
         ("42501", Some("check_enable_rls")) => {

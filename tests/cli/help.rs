@@ -56,6 +56,9 @@ fn run_knows_every_flag() {
     let help = help_of(&["run", "--help"]);
     for flag in [
         "database-url",
+        "database-url-file",
+        "database-password-file",
+        "database-password-command",
         "outbox",
         "brokers",
         "shards",

@@ -14,6 +14,7 @@ mod capture;
 mod command_line;
 mod connection;
 mod crash;
+mod credentials;
 mod debezium;
 mod debezium_switch;
 mod faults;

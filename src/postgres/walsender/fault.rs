@@ -7,6 +7,7 @@
 use std::io;
 
 use postgres_protocol::message::backend::ErrorFields;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::fallible_iterator::FallibleIterator;
 
 use super::super::failure::{self, Explanation, ServerSaid, Session};
@@ -68,6 +69,11 @@ impl Fault {
                 Err(cause) => return Self::Protocol(cause.to_string()),
             }
         }
+    }
+
+    /// Whether the password is not, or not yet, or no more the right one.
+    pub(super) fn is_password_refusal(&self) -> bool {
+        matches!(self, Self::Server(said) if said.state == SqlState::INVALID_PASSWORD.code())
     }
 
     /// Whether another kind of encryption may be let in.
