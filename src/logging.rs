@@ -1,15 +1,59 @@
 //! Logging: lines to stderr, text for people on a terminal, else one JSON object per line.
 //!
-//! Promises: stdout stays free for what a command answers. Must not: be started twice. Fails: when
+//! Promises: stdout stays free for what a command answers; the error that ends a process has the log's form. Must not: be started twice. Fails: when
 //! the filter has no meaning.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::config::settings::LogFormat;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Whether what goes to stderr is read by machines: who asked for JSON, or runs without a terminal, gets
+/// the last error as JSON, too.
+static IS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// Notes the form that was typed, before any file is read: errors of the file have it already.
+pub fn ask_for(format: Option<LogFormat>) {
+    IS_JSON.store(format == Some(LogFormat::Json), Ordering::Relaxed);
+}
+
+/// Says that the log is what this process writes, so that its last error belongs there, in its form.
+pub fn own_stderr(format: Option<LogFormat>) {
+    let is_json = match format {
+        Some(format) => format == LogFormat::Json,
+        None => !std::io::stderr().is_terminal(),
+    };
+    IS_JSON.store(is_json, Ordering::Relaxed);
+}
+
+/// Whether the last error is to be a line of JSON.
+pub fn is_json() -> bool {
+    IS_JSON.load(Ordering::Relaxed)
+}
+
+/// The error that ends the process, as a line of a log in JSON.
+pub fn last_line(error: &Error) -> String {
+    let mut timestamp = String::new();
+    // Without a clock the line goes without its time.
+    if SystemTime.format_time(&mut Writer::new(&mut timestamp)).is_err() {
+        timestamp.clear();
+    }
+    let line = serde_json::json!({
+        "timestamp": timestamp,
+        "level": "ERROR",
+        "message": error.message(),
+        "remedy": error.remedy(),
+        "exit_code": error.kind().exit_code(),
+        "target": "postrider",
+    });
+    line.to_string()
+}
 
 /// Starts logging for the life of the process.
 ///

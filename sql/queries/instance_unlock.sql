@@ -4,9 +4,11 @@
 -- Plan:    reads the locks and the sessions of the server: ask seldom.
 -- Hazard:  a machine that lost its power or its network, or a process that is frozen, leaves a session
 --          that the server keeps for hours. Whoever lives asks at least once a second on it, and has a
---          lease. Only sessions of our own role: another's may not be ended.
+--          lease. Only sessions of our own login: another's may not be ended.
+with login as materialized (select set_config('role', 'none', true))
 select pg_terminate_backend(holder.pid)
-from pg_locks as held
+from login
+    cross join pg_locks as held
     join pg_stat_activity as holder on holder.pid = held.pid
 where held.locktype = 'advisory'
     and held.database = (select oid from pg_database where datname = current_database())
@@ -14,7 +16,7 @@ where held.locktype = 'advisory'
     and held.objid = 0
     and held.objsubid = 2
     and held.granted
-    and holder.usename = current_user
+    and holder.usename = session_user
     and holder.state = 'idle'
     and holder.state_change < clock_timestamp() - $1::bigint * interval '1 millisecond'
     and not exists (select from postrider.instance where lease_until > clock_timestamp())

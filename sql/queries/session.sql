@@ -1,19 +1,56 @@
 -- Purpose: the settings of every session; run once, right after the connection is made.
 -- Locks:   none.
--- Plan:    none. One answer: the mark that the connection carried as a startup option.
--- Hazard:  nothing of a role's, a database's or a server's defaults may change what the relay sees,
---          when it is durable, or which objects a name means. A mark that did not arrive was
---          swallowed by a connection pooler; there these settings would belong to somebody else.
+-- Plan:    reads the list of settings twice. The last answer is the mark that the connection carried as a
+--          startup option.
+-- Hazard:  nothing of a role's, a database's or a server's defaults may end a session, or change what the
+--          relay sees, when it is durable, what a text means, or which objects a name means. The first
+--          statement takes away whatever ends a session, a statement or a transaction after a time, also
+--          what later servers add; ways of planning come back to the server's own. It counts, as its rows
+--          could be taken for the mark. A mark that did not arrive was swallowed by a connection pooler;
+--          there these settings would belong to somebody else. What is not pinned, and why, stands in the
+--          test of the server's own list.
+select count(set_config(name, case when name like 'enable\_%' then boot_val else '0' end, false))
+from pg_settings
+where context = 'user'
+    and (name ~ '^[a-z_]*(statement|lock|transaction|session)_timeout$'
+        or name like 'enable\_%' and vartype = 'bool' and setting <> boot_val);
+set quote_all_identifiers = off;
 set default_transaction_isolation = 'read committed';
 set default_transaction_read_only = off;
+set default_transaction_deferrable = off;
+set exit_on_error = off;
 set row_security = off;
 set jit = off;
 set max_parallel_workers_per_gather = 0;
-set statement_timeout = 0;
-set lock_timeout = 0;
-set idle_in_transaction_session_timeout = 0;
 set client_min_messages = warning;
 set synchronous_commit = on;
 set search_path = pg_catalog;
 set plan_cache_mode = force_generic_plan;
+set default_table_access_method = heap;
+set constraint_exclusion = partition;
+set standard_conforming_strings = on;
+set backslash_quote = safe_encoding;
+set transform_null_equals = off;
+set array_nulls = on;
+set datestyle = 'ISO, MDY';
+set intervalstyle = postgres;
+set timezone = 'UTC';
+set extra_float_digits = 3;
+set bytea_output = hex;
+set xmlbinary = base64;
+set xmloption = content;
+set lc_monetary = 'C';
+set lc_numeric = 'C';
+set lc_time = 'C';
+set plpgsql.extra_errors = 'none';
+set plpgsql.extra_warnings = 'none';
+-- A server that does not wait for a slow reader would end its stream while Kafka is away.
+set tcp_user_timeout = 0;
+set tcp_keepalives_idle = 15;
+set tcp_keepalives_interval = 5;
+set tcp_keepalives_count = 3;
+set client_connection_check_interval = 0;
+-- The reader of the log gives a sign of life each second.
+select count(set_config(name, '3s', false))
+from pg_settings where name = 'wal_sender_timeout' and setting::bigint between 1 and 2999;
 select current_setting('postrider.direct', true);

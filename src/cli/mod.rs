@@ -7,8 +7,10 @@
 use std::future::Future;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::config::environment;
 use crate::config::file::{self, FileSettings};
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::error::{Error, ErrorKind, Result};
@@ -61,7 +63,7 @@ enum Command {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    let matched = CommandLine::parse();
+    let matched = CommandLine::try_parse().unwrap_or_else(|error| without_secrets(error).exit());
     let ended = match matched.command {
         Command::Run(arguments) => run::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Migrate(arguments) => migrate::run(arguments),
@@ -76,17 +78,56 @@ pub fn main() -> ExitCode {
     ended.unwrap_or_else(|error| output::report(&error))
 }
 
+/// What was typed in the wrong place is not shown where it may hold a password.
+fn without_secrets(mut error: clap::Error) -> clap::Error {
+    for place in [ContextKind::InvalidArg, ContextKind::InvalidValue] {
+        let is_doubtful = match error.get(place) {
+            Some(ContextValue::String(text)) => {
+                let text = text.to_ascii_lowercase();
+                ["://", "@", "pass", "secret"].iter().any(|part| text.contains(part))
+            }
+            _ => false,
+        };
+        if is_doubtful {
+            error.insert(place, ContextValue::String("…".to_owned()));
+        }
+    }
+    error
+}
+
 /// Puts the file's settings below what was typed, and starts logging.
 fn prepare(
     common: CommonSettings,
     relay: RelaySettings,
     default_level: &str,
 ) -> Result<(CommonSettings, RelaySettings, FileSettings)> {
+    logging::ask_for(common.log_format);
     let below = file::read(common.config.as_deref())?;
+    let of_environment = environment::properties(std::env::vars_os())?;
     let common = common.over(below.common.clone());
-    let relay = relay.over(below.relay.clone());
+    let between = RelaySettings {
+        property: of_environment.values,
+        property_files: of_environment.files,
+        ..RelaySettings::default()
+    };
+    let relay = relay.over(between).over(below.relay.clone());
     logging::start(common.log_format, common.log_level.as_deref().unwrap_or(default_level))?;
+    for stranger in strangers() {
+        tracing::warn!("the environment variable {stranger}");
+    }
     Ok((common, relay, below))
+}
+
+/// Variables that look like ours and that nothing reads.
+fn strangers() -> Vec<String> {
+    environment::strangers(std::env::vars_os(), &variables(&CommandLine::command()))
+}
+
+/// The variables of all flags of a command and of those below it.
+fn variables(command: &clap::Command) -> Vec<String> {
+    let own = command.get_arguments().filter_map(clap::Arg::get_env);
+    let own = own.map(|variable| variable.to_string_lossy().into_owned());
+    own.chain(command.get_subcommands().flat_map(variables)).collect()
 }
 
 /// Runs a command's work to its end.
@@ -102,10 +143,18 @@ fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_command_line_is_sound() {
-        super::CommandLine::command().debug_assert();
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn knows_the_variables_of_all_commands() {
+        let known = variables(&CommandLine::command());
+        for variable in ["POSTRIDER_SHARDS", "POSTRIDER_DATABASE_URL", "POSTRIDER_LOG_LEVEL"] {
+            assert!(known.iter().any(|name| name == variable), "{variable}");
+        }
     }
 }

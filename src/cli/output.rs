@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::logging;
 
 /// Writes an answer to stdout, with a line end.
 ///
@@ -36,13 +37,16 @@ pub(super) fn answer_json(value: &impl serde::Serialize) -> Result<()> {
     answer(&text)
 }
 
-/// Says the error on stderr, its cause in the outside system in the log; gives its exit code.
+/// Says the error on stderr, in the form of the log where that is what people read; its cause in the
+/// outside system in the log; gives its exit code.
 pub(super) fn report(error: &Error) -> ExitCode {
     if let Some(source) = error.source() {
         tracing::debug!(source = ?source, "where the error came from");
     }
     let code = ExitCode::from(error.kind().exit_code());
-    match writeln!(io::stderr().lock(), "error: {error}") {
+    let text =
+        if logging::is_json() { logging::last_line(error) } else { format!("error: {error}") };
+    match writeln!(io::stderr().lock(), "{text}") {
         Ok(()) => code,
         // Nobody reads stderr; the exit code still tells.
         Err(_) => code,

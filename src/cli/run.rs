@@ -14,6 +14,7 @@ use crate::admin;
 use crate::config::Config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::logging;
 use crate::monitor::Monitor;
 use crate::relay;
 
@@ -39,6 +40,7 @@ pub(super) struct RunArguments {
 
 pub(super) fn run(arguments: RunArguments) -> Result<()> {
     let (common, relay, file) = prepare(arguments.common, arguments.relay, "info")?;
+    logging::own_stderr(common.log_format);
     let config = Config::resolve(&common, &relay)?;
     block_on(async move {
         let mut signals = StopSignals::listen()?;

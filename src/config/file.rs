@@ -18,6 +18,8 @@ pub const DEFAULT_FILE: &str = "postrider.toml";
 
 /// The file's name for librdkafka's properties.
 const PROPERTIES: &str = "librdkafka";
+/// The file's name for the files that hold the values of such properties.
+const PROPERTY_FILES: &str = "librdkafka-files";
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -39,6 +41,9 @@ pub struct FileSettings {
 /// meaning.
 pub fn read(named: Option<&Path>) -> crate::error::Result<FileSettings> {
     let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    if named.is_none() {
+        refuse_of_others(path)?;
+    }
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(cause) if named.is_none() && cause.kind() == std::io::ErrorKind::NotFound => {
@@ -56,6 +61,38 @@ pub fn read(named: Option<&Path>) -> crate::error::Result<FileSettings> {
     Ok(FileSettings { path: Some(path.to_owned()), keys, common, relay })
 }
 
+/// A file that merely lies in the current folder says where passwords go: it must be ours.
+#[cfg(unix)]
+fn refuse_of_others(path: &Path) -> crate::error::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    // What is not there, or cannot be read, is told by the reading.
+    let Ok(file) = std::fs::metadata(path) else { return Ok(()) };
+    let account = std::fs::metadata("/proc/self").map(|process| process.uid());
+    let is_ours = file.uid() == 0 || account.is_ok_and(|account| account == file.uid());
+    if let Some(reason) = distrust(is_ours, file.mode()) {
+        let cause = format!("the configuration file {} {reason}", path.display());
+        return Err(Error::new(ErrorKind::Config, cause).with_remedy(
+            "name it by --config if it is to be believed, or give it to this user and chmod o-w",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn refuse_of_others(_: &Path) -> crate::error::Result<()> {
+    Ok(())
+}
+
+/// Why a file that nobody named is not believed.
+fn distrust(is_ours: bool, mode: u32) -> Option<&'static str> {
+    const OTHERS_WRITE: u32 = 0o002;
+    match (is_ours, mode & OTHERS_WRITE != 0) {
+        (false, _) => Some("belongs to another user"),
+        (true, true) => Some("can be written by others"),
+        (true, false) => None,
+    }
+}
+
 /// What is wrong with a file, and where.
 #[derive(Debug)]
 struct Flaw {
@@ -68,7 +105,7 @@ impl Flaw {
     fn of(cause: &toml::de::Error, text: &str) -> Self {
         let line = cause.span().map(|span| line_of(text, span.start));
         // The first line is the cause; further ones repeat the text, which may hold a password.
-        let message = cause.message().lines().next().unwrap_or("not TOML").to_owned();
+        let message = without_text(cause.message().lines().next().unwrap_or("not TOML"));
         Self { line, message, remedy: None }
     }
 
@@ -82,6 +119,14 @@ impl Flaw {
             Some(remedy) => error.with_remedy(remedy),
             None => error,
         }
+    }
+}
+
+/// A text that stands where none may stand can be a secret in the wrong place.
+fn without_text(message: &str) -> String {
+    match (message.strip_prefix("invalid type: string "), message.rsplit_once(", expected ")) {
+        (Some(_), Some((_, expected))) => format!("invalid type: a text, expected {expected}"),
+        _ => message.to_owned(),
     }
 }
 
@@ -109,7 +154,7 @@ fn keys() -> Vec<String> {
     let command = RelaySettings::augment_args(CommonSettings::augment_args(Command::new("file")));
     let flags = command.get_arguments().filter_map(clap::Arg::get_long);
     let mut keys: Vec<String> = flags.filter(|flag| *flag != "config").map(str::to_owned).collect();
-    keys.push(PROPERTIES.to_owned());
+    keys.extend([PROPERTIES, PROPERTY_FILES].map(str::to_owned));
     keys
 }
 
@@ -120,13 +165,8 @@ fn unknown(key: &str, known: &[String], text: &str) -> Flaw {
             .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric()))
     };
     let line = text.lines().position(named).map(|index| index + 1);
-    let nearest = known
-        .iter()
-        .map(|name| (distance(key, name), name))
-        .min()
-        .filter(|(steps, name)| *steps <= name.len().div_ceil(2));
-    let remedy = match nearest {
-        Some((_, name)) => {
+    let remedy = match nearest(key, known) {
+        Some(name) => {
             format!("did you mean {name:?}? Keys are named like the flags of postrider run")
         }
         None => {
@@ -134,6 +174,12 @@ fn unknown(key: &str, known: &[String], text: &str) -> Flaw {
         }
     };
     Flaw { line, message: format!("there is no setting {key:?}"), remedy: Some(remedy) }
+}
+
+/// The known name that is most like this one, if one is.
+pub(super) fn nearest<'a>(word: &str, known: &'a [String]) -> Option<&'a String> {
+    let steps = known.iter().map(|name| (distance(word, name), name));
+    steps.min().filter(|(steps, name)| *steps <= name.len().div_ceil(2)).map(|(_, name)| name)
 }
 
 /// How many letters must be put in, taken out or changed to make one word of the other (Levenshtein).
@@ -240,6 +286,23 @@ mod tests {
         assert!(refused("outbox = \n").contains("p.toml:1"));
         assert!(refused("[librdkafka]\n'a.b' = [1]").contains("must be text"));
         assert!(refused("config = 'other.toml'").contains("no setting"), "a file names no file");
+    }
+
+    #[test]
+    fn shows_no_text_in_the_wrong_place() {
+        for text in
+            ["librdkafka = 'sasl.password=hush'", "shards = 'hush'\n", "add-headers = 'hush'"]
+        {
+            assert!(!refused(text).contains("hush"), "{}", refused(text));
+        }
+    }
+
+    #[test]
+    fn a_file_of_others_is_not_believed() {
+        assert_eq!(distrust(true, 0o100_644), None);
+        assert_eq!(distrust(true, 0o100_664), None);
+        assert!(distrust(true, 0o100_646).unwrap().contains("written"));
+        assert!(distrust(false, 0o100_600).unwrap().contains("another user"));
     }
 
     #[test]

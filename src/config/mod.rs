@@ -4,6 +4,7 @@
 //! two layers that name the same setting the nearer one wins: flag, environment `POSTRIDER_...`,
 //! TOML file, default. Must not: connect. Fails: with [`ErrorKind::Config`], naming the setting.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -14,11 +15,12 @@ use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::postgres::DatabaseConfig;
+use crate::postgres::{DatabaseConfig, PasswordSource};
 use crate::publish::OnPoison;
 use crate::publish::kafka::RecordTimestamp;
 use crate::route::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
 
+pub mod environment;
 pub mod file;
 pub mod settings;
 pub mod units;
@@ -74,7 +76,7 @@ pub enum AdminListen {
 }
 
 /// The Kafka side of the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct KafkaConfig {
     /// Bootstrap servers, separated by commas.
     pub brokers: String,
@@ -88,6 +90,22 @@ pub struct KafkaConfig {
     pub on_poison: OnPoison,
     /// librdkafka's properties, in the order in which they are set; a later one wins.
     pub properties: Vec<(String, String)>,
+}
+
+impl fmt::Debug for KafkaConfig {
+    /// A property's value may be a password.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.properties.iter().map(|(name, _)| name.as_str()).collect();
+        formatter
+            .debug_struct("KafkaConfig")
+            .field("brokers", &self.brokers)
+            .field("topic", &self.topic)
+            .field("record_timestamp", &self.record_timestamp)
+            .field("created_at_header", &self.created_at_header)
+            .field("on_poison", &self.on_poison)
+            .field("properties", &names)
+            .finish()
+    }
 }
 
 /// Within how many seconds a dead instance's buckets are taken, if nothing else is said.
@@ -111,14 +129,17 @@ impl Config {
     /// each other.
     pub fn resolve(common: &CommonSettings, relay: &RelaySettings) -> Result<Self> {
         check_modes(relay)?;
-        let database = database(common)?;
+        let lease_seconds = lease_seconds(relay)?;
+        // Others have the lease for as long: whoever changes a password has so much time for both sides.
+        let patience = Duration::from_secs(u64::from(lease_seconds));
+        let database = database(common)?.patient_with_refusals(patience);
         Ok(Self {
             on_promotion: on_promotion(relay, &database),
             database,
             outbox: outbox(common)?,
             capture: relay.capture.map(Mode::from),
             shards: relay.shards,
-            lease_seconds: lease_seconds(relay)?,
+            lease_seconds,
             cadence: cadence(relay)?,
             page_rows: relay.page_rows.map_or(5_000, std::num::NonZeroU32::get),
             max_in_flight_bytes: relay.max_in_flight_bytes.map_or(6 << 20, |size| size.bytes()),
@@ -139,18 +160,44 @@ impl Config {
 /// # Errors
 /// [`ErrorKind::Config`] when the name cannot be understood.
 pub fn database(common: &CommonSettings) -> Result<DatabaseConfig> {
-    if let Some(url) = &common.database_url {
-        if url.expose().trim().is_empty() {
+    let database = match database_url(common)? {
+        Some(url) if url.trim().is_empty() => {
             return Err(Error::new(ErrorKind::Config, "--database-url is empty").with_remedy(
                 "give postgres://user@host/database, or leave it out to use PGHOST and the like",
             ));
         }
-        return DatabaseConfig::parse(url.expose());
+        Some(url) => DatabaseConfig::parse(&url)?,
+        None => match std::env::var(DATABASE_URL) {
+            Ok(url) if !url.trim().is_empty() => DatabaseConfig::parse(&url)?,
+            _ => DatabaseConfig::from_environment()?,
+        },
+    };
+    match (&common.database_password_file, &common.database_password_command) {
+        (None, None) => Ok(database),
+        (Some(file), None) => Ok(database.with_password(PasswordSource::File(file.clone()))),
+        (None, Some(command)) => Ok(database.with_password(PasswordSource::command(command)?)),
+        (Some(_), Some(_)) => {
+            Err(one_of("--database-password-file", "--database-password-command"))
+        }
     }
-    match std::env::var(DATABASE_URL) {
-        Ok(url) if !url.trim().is_empty() => DatabaseConfig::parse(&url),
-        _ => DatabaseConfig::from_environment(),
+}
+
+fn database_url(common: &CommonSettings) -> Result<Option<String>> {
+    match (&common.database_url, &common.database_url_file) {
+        (Some(_), Some(_)) => Err(one_of("--database-url", "--database-url-file")),
+        (Some(url), None) => Ok(Some(url.expose().to_owned())),
+        (None, None) => Ok(None),
+        (None, Some(file)) => std::fs::read_to_string(file).map(Some).map_err(|cause| {
+            let cause = format!("the file {} cannot be read: {cause}", file.display());
+            Error::new(ErrorKind::Config, cause)
+                .with_remedy("check --database-url-file and the file's permissions")
+        }),
     }
+}
+
+fn one_of(one: &str, other: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{one} and {other} are both given"))
+        .with_remedy("give one of them, be it as a flag, a variable or a key of the file")
 }
 
 /// The outbox that was named, or `public.outbox`.
@@ -230,7 +277,12 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
             .with_remedy("give host:port, or several separated by commas"));
     }
     let add = relay.add_headers.as_deref().unwrap_or_default();
-    let properties = relay.properties.iter().chain(&relay.property);
+    let mut properties: Vec<(String, String)> =
+        relay.properties.iter().map(|property| property.clone().into_pair()).collect();
+    for property in &relay.property_files {
+        properties.push(value_of_file(property.clone().into_pair())?);
+    }
+    properties.extend(relay.property.iter().map(|property| property.clone().into_pair()));
     Ok(KafkaConfig {
         brokers: brokers.to_owned(),
         topic: topic(relay)?,
@@ -244,8 +296,18 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
             CreatedAtHeader::Omit
         },
         on_poison: on_poison(relay)?,
-        properties: properties.map(|property| property.clone().into_pair()).collect(),
+        properties,
     })
+}
+
+/// A property whose value stands in a file, without the line's end.
+fn value_of_file((name, path): (String, String)) -> Result<(String, String)> {
+    let text = std::fs::read_to_string(&path).map_err(|cause| {
+        let cause = format!("the file {path} for the property {name} cannot be read: {cause}");
+        Error::new(ErrorKind::Config, cause)
+            .with_remedy("check [librdkafka-files], POSTRIDER_X_…_FILE and the file's permissions")
+    })?;
+    Ok((name, text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 fn on_poison(relay: &RelaySettings) -> Result<OnPoison> {

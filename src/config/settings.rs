@@ -4,11 +4,13 @@
 //! TOML file, so that the two cannot drift apart. Must not: give a value a meaning.
 //! Fails: clap and serde refuse a value of the wrong form.
 
+use std::ffi::OsStr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::builder::TypedValueParser;
+use clap::{Arg, Args, Command, ValueEnum};
 use serde::Deserialize;
 
 use super::units::{ByteSize, Secret, Span, SpanOrZero};
@@ -32,6 +34,36 @@ pub struct CommonSettings {
         help_heading = "Source"
     )]
     pub database_url: Option<Secret>,
+
+    /// Reads the database's URL from this file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POSTRIDER_DATABASE_URL_FILE",
+        hide_env = true,
+        help_heading = "Source"
+    )]
+    pub database_url_file: Option<PathBuf>,
+
+    /// Reads the password from the first line of this file, anew for each session.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POSTRIDER_DATABASE_PASSWORD_FILE",
+        hide_env = true,
+        help_heading = "Source"
+    )]
+    pub database_password_file: Option<PathBuf>,
+
+    /// Runs this program, without a shell, for the password of each session: the first line it writes.
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "POSTRIDER_DATABASE_PASSWORD_COMMAND",
+        hide_env = true,
+        help_heading = "Source"
+    )]
+    pub database_password_command: Option<String>,
 
     /// Names the outbox table [default: public.outbox].
     #[arg(
@@ -93,7 +125,7 @@ pub struct RelaySettings {
     )]
     pub topic: Option<String>,
 
-    /// Delivers in this way; this version knows at-least-once [default: at-least-once].
+    /// Delivers in this way [default: at-least-once].
     #[arg(long, env = "POSTRIDER_DELIVERY", hide_env = true, help_heading = "Kafka")]
     pub delivery: Option<Delivery>,
 
@@ -127,8 +159,15 @@ pub struct RelaySettings {
     )]
     pub dead_letter_topic: Option<String>,
 
-    /// Sets a librdkafka property, like linger.ms=20; may be given many times.
-    #[arg(short = 'X', value_name = "NAME=VALUE", id = "property", help_heading = "Kafka")]
+    /// Sets a librdkafka property, like linger.ms=20; may be given many times. Better for a secret:
+    /// POSTRIDER_X_SASL_PASSWORD, or POSTRIDER_X_SASL_PASSWORD_FILE with a file's path.
+    #[arg(
+        short = 'X',
+        value_name = "NAME=VALUE",
+        id = "property",
+        value_parser = PropertyParser,
+        help_heading = "Kafka"
+    )]
     #[serde(skip)]
     pub property: Vec<Property>,
 
@@ -136,6 +175,11 @@ pub struct RelaySettings {
     #[arg(skip)]
     #[serde(rename = "librdkafka", deserialize_with = "super::file::properties")]
     pub properties: Vec<Property>,
+
+    /// The file's table of files that hold the values of librdkafka properties.
+    #[arg(skip)]
+    #[serde(rename = "librdkafka-files", deserialize_with = "super::file::properties")]
+    pub property_files: Vec<Property>,
 
     /// Runs this many claim loops [default: one per core, at most one per bucket], or, for the one
     /// stream of the log, this many publishers [default: 1].
@@ -264,6 +308,11 @@ impl CommonSettings {
         Self {
             config: self.config.or(below.config),
             database_url: self.database_url.or(below.database_url),
+            database_url_file: self.database_url_file.or(below.database_url_file),
+            database_password_file: self.database_password_file.or(below.database_password_file),
+            database_password_command: self
+                .database_password_command
+                .or(below.database_password_command),
             outbox: self.outbox.or(below.outbox),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
@@ -286,6 +335,7 @@ impl RelaySettings {
             dead_letter_topic: self.dead_letter_topic.or(below.dead_letter_topic),
             property: [below.property, self.property].concat(),
             properties: [below.properties, self.properties].concat(),
+            property_files: [below.property_files, self.property_files].concat(),
             shards: self.shards.or(below.shards),
             lease_seconds: self.lease_seconds.or(below.lease_seconds),
             on_promotion: self.on_promotion.or(below.on_promotion),
@@ -328,13 +378,34 @@ impl std::fmt::Debug for Property {
 }
 
 impl FromStr for Property {
-    type Err = String;
+    type Err = &'static str;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, &'static str> {
         match text.split_once('=') {
             Some((name, value)) if !name.trim().is_empty() => Ok(Self::new(name.trim(), value)),
-            _ => Err("write a property as name=value, like linger.ms=20".to_owned()),
+            _ => Err("write a property as name=value, like linger.ms=20"),
         }
+    }
+}
+
+/// As clap's own parser, but a text that is refused is not shown: it may hold a secret.
+#[derive(Clone, Debug)]
+struct PropertyParser;
+
+impl TypedValueParser for PropertyParser {
+    type Value = Property;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        _: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Property, clap::Error> {
+        let property = value.to_str().ok_or("a property must be UTF-8").and_then(str::parse);
+        property.map_err(|cause| {
+            let cause = format!("invalid value for '-X <NAME=VALUE>': {cause}\n");
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, cause).with_cmd(command)
+        })
     }
 }
 
@@ -376,7 +447,8 @@ impl From<Capture> for Mode {
 pub enum Delivery {
     /// After a crash an event may be sent again, with the same id.
     AtLeastOnce,
-    /// By Kafka's transactions.
+    /// By Kafka's transactions. Not there yet, so no help offers it.
+    #[value(hide = true)]
     ExactlyOnce,
 }
 

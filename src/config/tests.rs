@@ -93,6 +93,10 @@ fn the_nearer_layer_wins() {
     assert_eq!(config.kafka.brokers, "flag:1");
     let last = config.kafka.properties.last().unwrap();
     assert_eq!(last, &("linger.ms".to_owned(), "2".to_owned()), "the flag is set last");
+    let secret =
+        RelaySettings { properties: vec![Property::new("sasl.password", "hush")], ..relay() };
+    let said = format!("{:?}", resolved(&secret));
+    assert!(said.contains("sasl.password") && !said.contains("hush"), "{said}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_postgres::config::{
@@ -14,7 +15,8 @@ use tokio_postgres::config::{
 };
 
 use super::connection_string::{ConnectionString, invalid};
-use super::environment::{self, Environment, Process, Server};
+use super::environment::{Environment, Process};
+use super::password::{Credentials, PasswordSource, ServerName};
 use super::tls::{Identity, Roots, TlsSettings};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -26,6 +28,20 @@ const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVES_RETRIES: u32 = 3;
 pub(super) const DEFAULT_PORT: u16 = 5432;
 
+/// Variables of libpq that change where a connection goes or how safe it is, and that we cannot honour.
+const REFUSED_VARIABLES: &[&str] = &[
+    "PGSERVICE",
+    "PGREQUIREPEER",
+    "PGREQUIREAUTH",
+    "PGSSLCRL",
+    "PGSSLCRLDIR",
+    "PGSSLMINPROTOCOLVERSION",
+    "PGSSLMAXPROTOCOLVERSION",
+];
+
+/// What could end a session before it has its settings, taken away at its start.
+const UNHURRIED: &str = "-c statement_timeout=0 -c idle_session_timeout=0";
+
 /// A startup option that reaches PostgreSQL, and that poolers refuse or swallow.
 const DIRECT_MARK: &str = "-c postrider.direct=on";
 
@@ -34,6 +50,7 @@ const DIRECT_MARK: &str = "-c postrider.direct=on";
 pub struct DatabaseConfig {
     pub(super) driver: tokio_postgres::Config,
     pub(super) tls: TlsSettings,
+    pub(super) credentials: Arc<Credentials>,
 }
 
 impl DatabaseConfig {
@@ -51,6 +68,47 @@ impl DatabaseConfig {
     /// [`ErrorKind::Config`] when a variable has no meaning.
     pub fn from_environment() -> Result<Self> {
         Self::parse("")
+    }
+
+    /// The same with a password from elsewhere, found anew for each session.
+    #[must_use]
+    pub fn with_password(self, source: PasswordSource) -> Self {
+        Self { credentials: Arc::new(Credentials::of(source)), ..self }
+    }
+
+    /// The same for a long run: a password that is refused may be about to change, and is tried again for
+    /// this long.
+    #[must_use]
+    pub fn patient_with_refusals(self, patience: Duration) -> Self {
+        Self { credentials: Arc::new(self.credentials.be_patient(patience)), ..self }
+    }
+
+    /// The same with the password as it is now.
+    ///
+    /// # Errors
+    /// When the file or the command gives none.
+    pub(super) async fn now(&self) -> Result<Self> {
+        let source = self.credentials.source();
+        let password = source.read(self.server_name()).await;
+        let password = password.map_err(|error| self.credentials.missing(error))?;
+        let mut now = self.clone();
+        if let Some(password) = password {
+            now.driver.password(password);
+        }
+        Ok(now)
+    }
+
+    /// As libpq's password file calls the servers.
+    fn server_name(&self) -> Option<ServerName> {
+        let user = self.driver.get_user()?.to_owned();
+        let database = self.driver.get_dbname().unwrap_or(&user).to_owned();
+        let place = |(host, port): (String, u16)| {
+            // The file calls this system's own socket folder "localhost".
+            let is_own = ["/var/run/postgresql", "/tmp"].contains(&host.as_str());
+            let host = if is_own { "localhost" } else { host.trim_matches(['[', ']']) };
+            (host.to_owned(), port)
+        };
+        Some(ServerName { places: servers(&self.driver).map(place).collect(), database, user })
     }
 
     /// `host:port/database`, without secrets, for logs and messages.
@@ -120,21 +178,22 @@ struct Resolver<'a> {
 
 impl Resolver<'_> {
     fn resolve(&self, text: &str) -> Result<DatabaseConfig> {
-        if self.environment.get("PGSERVICE").is_some() {
-            return Err(Error::new(ErrorKind::Config, "PGSERVICE is not supported")
-                .with_remedy("Unset PGSERVICE and give --database-url"));
+        if let Some(variable) = REFUSED_VARIABLES.iter().find(|name| self.is_set(name)) {
+            return Err(Error::new(ErrorKind::Config, format!("{variable} is not supported"))
+                .with_remedy(format!("Unset {variable} and give --database-url")));
         }
         let given = ConnectionString::split(text)?;
-        let mut driver = tokio_postgres::Config::from_str(&given.rest).map_err(|cause| {
-            let reason = std::error::Error::source(&cause).map(ToString::to_string);
-            invalid(&reason.unwrap_or_else(|| cause.to_string()))
-        })?;
-        self.fill_server(&mut driver)?;
+        let mut driver = tokio_postgres::Config::new();
+        self.fill_server(&mut driver, &given)?;
         self.fill_session(&mut driver, &given)?;
         self.fill_patience(&mut driver, &given)?;
-        self.fill_password(&mut driver, &given);
+        let source = self.fill_password(&mut driver, &given);
         let tls = self.tls(&given)?;
-        Ok(DatabaseConfig { driver, tls })
+        Ok(DatabaseConfig { driver, tls, credentials: Arc::new(Credentials::of(source)) })
+    }
+
+    fn is_set(&self, variable: &str) -> bool {
+        self.environment.get(variable).is_some()
     }
 
     /// A parameter as it was given, or as its variable says.
@@ -143,30 +202,49 @@ impl Resolver<'_> {
         value.or_else(|| self.environment.get(variable))
     }
 
-    fn fill_server(&self, driver: &mut tokio_postgres::Config) -> Result<()> {
-        let port_given = !driver.get_ports().is_empty();
-        let nowhere = driver.get_hosts().is_empty() && driver.get_hostaddrs().is_empty();
-        for address in self.list("PGHOSTADDR").filter(|_| nowhere) {
-            driver.hostaddr(address.parse().map_err(|_| variable_error("PGHOSTADDR"))?);
+    fn fill_server(
+        &self,
+        driver: &mut tokio_postgres::Config,
+        given: &ConnectionString,
+    ) -> Result<()> {
+        let names_server = given.get("host").is_some() || given.get("hostaddr").is_some();
+        let list = |name: &str, variable: &str, counts: bool| {
+            let given = given.get(name).map(str::to_owned);
+            let found = given.or_else(|| self.environment.get(variable).filter(|_| counts));
+            let parts = |list: String| list.split(',').map(str::to_owned).collect::<Vec<_>>();
+            found.map(parts).unwrap_or_default()
+        };
+        let mut ports = Vec::new();
+        for port in list("port", "PGPORT", true) {
+            let port = if port.is_empty() { Ok(DEFAULT_PORT) } else { port.parse() };
+            ports.push(port.map_err(|_| invalid_either(given, "port", "PGPORT"))?);
         }
-        for host in self.list("PGHOST").filter(|_| nowhere) {
-            driver.host(host);
+        for port in &ports {
+            driver.port(*port);
         }
-        for port in self.list("PGPORT").filter(|_| !port_given) {
-            driver.port(port.parse().map_err(|_| variable_error("PGPORT"))?);
+        for address in list("hostaddr", "PGHOSTADDR", !names_server) {
+            let address =
+                address.parse().map_err(|_| invalid_either(given, "hostaddr", "PGHOSTADDR"))?;
+            driver.hostaddr(address);
+        }
+        for (index, host) in list("host", "PGHOST", !names_server).into_iter().enumerate() {
+            if !may_be_a_host(&host) {
+                return Err(invalid_either(given, "host", "PGHOST"));
+            }
+            let port = ports.get(index).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
+            driver.host(if host.is_empty() { default_host(port) } else { host });
         }
         if driver.get_hosts().is_empty() && driver.get_hostaddrs().is_empty() {
-            let port = driver.get_ports().first().copied().unwrap_or(DEFAULT_PORT);
-            driver.host(default_host(port));
+            driver.host(default_host(ports.first().copied().unwrap_or(DEFAULT_PORT)));
         }
-        if driver.get_user().is_none()
-            && let Some(user) = self.first(&["PGUSER", "USER", "LOGNAME"])
-        {
+        let user = given.get("user").map(str::to_owned);
+        if let Some(user) = user.or_else(|| self.first(&["PGUSER", "USER", "LOGNAME"])) {
             driver.user(user);
         }
-        if driver.get_dbname().is_none()
-            && let Some(database) = self.environment.get("PGDATABASE")
-        {
+        if let Some(database) = self.value(given, "dbname", "PGDATABASE") {
+            if database.contains("://") {
+                return Err(invalid_either(given, "dbname", "PGDATABASE"));
+            }
             driver.dbname(database);
         }
         Ok(())
@@ -178,57 +256,54 @@ impl Resolver<'_> {
         given: &ConnectionString,
     ) -> Result<()> {
         let options = self.value(given, "options", "PGOPTIONS").unwrap_or_default();
-        driver.options(format!("{options} {DIRECT_MARK}").trim_start());
+        driver.options(format!("{options} {UNHURRIED} {DIRECT_MARK}").trim_start());
         match self.value(given, "target_session_attrs", "PGTARGETSESSIONATTRS").as_deref() {
             None | Some("any") => {}
             Some("read-write" | "primary") => {
                 driver.target_session_attrs(TargetSessionAttrs::ReadWrite);
             }
             Some(other) => {
-                let cause = format!("target_session_attrs={other} would not find the primary");
+                let cause =
+                    format!("target_session_attrs{} would not find the primary", shown(other));
                 return Err(Error::new(ErrorKind::Config, cause)
                     .with_remedy("Use any, read-write or primary: a standby cannot be relayed"));
             }
         }
-        if let Some(binding) = self.variable(given, "channel_binding", "PGCHANNELBINDING") {
-            driver.channel_binding(match binding.as_str() {
-                "disable" => ChannelBinding::Disable,
-                "prefer" => ChannelBinding::Prefer,
-                "require" => ChannelBinding::Require,
-                _ => return Err(variable_error("PGCHANNELBINDING")),
-            });
+        let word = |name: &str, variable: &str| self.value(given, name, variable);
+        match word("channel_binding", "PGCHANNELBINDING").as_deref() {
+            None | Some("prefer") => {}
+            Some("disable") => {
+                driver.channel_binding(ChannelBinding::Disable);
+            }
+            Some("require") => {
+                driver.channel_binding(ChannelBinding::Require);
+            }
+            Some(_) => return Err(invalid_either(given, "channel_binding", "PGCHANNELBINDING")),
         }
-        if let Some(order) = self.variable(given, "load_balance_hosts", "PGLOADBALANCEHOSTS") {
-            driver.load_balance_hosts(match order.as_str() {
-                "disable" => LoadBalanceHosts::Disable,
-                "random" => LoadBalanceHosts::Random,
-                _ => return Err(variable_error("PGLOADBALANCEHOSTS")),
-            });
+        match word("load_balance_hosts", "PGLOADBALANCEHOSTS").as_deref() {
+            None | Some("disable") => {}
+            Some("random") => {
+                driver.load_balance_hosts(LoadBalanceHosts::Random);
+            }
+            Some(_) => {
+                return Err(invalid_either(given, "load_balance_hosts", "PGLOADBALANCEHOSTS"));
+            }
         }
-        if let Some(start) = self.variable(given, "sslnegotiation", "PGSSLNEGOTIATION") {
-            driver.ssl_negotiation(match start.as_str() {
-                "postgres" => SslNegotiation::Postgres,
-                "direct" => SslNegotiation::Direct,
-                _ => return Err(variable_error("PGSSLNEGOTIATION")),
-            });
+        match word("sslnegotiation", "PGSSLNEGOTIATION").as_deref() {
+            None | Some("postgres") => {}
+            Some("direct") => {
+                driver.ssl_negotiation(SslNegotiation::Direct);
+            }
+            Some(_) => return Err(invalid_either(given, "sslnegotiation", "PGSSLNEGOTIATION")),
         }
-        self.refuse_kerberos(given)
-    }
-
-    /// Encryption by Kerberos is not there; libpq's `prefer` means that it may be missing.
-    fn refuse_kerberos(&self, given: &ConnectionString) -> Result<()> {
-        match self.value(given, "gssencmode", "PGGSSENCMODE").as_deref() {
+        // Encryption by Kerberos is not there; libpq's `prefer` means that it may be missing.
+        match word("gssencmode", "PGGSSENCMODE").as_deref() {
             Some("require") => {
                 Err(Error::new(ErrorKind::Config, "gssencmode=require is not supported")
                     .with_remedy("Use sslmode=verify-full to encrypt the connection"))
             }
             _ => Ok(()),
         }
-    }
-
-    /// A variable whose parameter was not given to the driver.
-    fn variable(&self, given: &ConnectionString, name: &str, variable: &str) -> Option<String> {
-        if given.names(name) { None } else { self.environment.get(variable) }
     }
 
     fn fill_patience(
@@ -255,30 +330,39 @@ impl Resolver<'_> {
         if !user_timeout.is_zero() {
             driver.tcp_user_timeout(user_timeout);
         }
-        if !given.names("keepalives_idle") {
-            driver.keepalives_idle(KEEPALIVES_IDLE);
+        let seconds = |name: &str, usual: Duration| match given.get(name) {
+            None => Ok(usual),
+            Some(text) => match number::<i32>(name, text)? {
+                // libpq: the system's own; ours then.
+                ..=0 => Ok(usual),
+                seconds => Ok(Duration::from_secs(u64::from(seconds.unsigned_abs()))),
+            },
+        };
+        driver.keepalives_idle(seconds("keepalives_idle", KEEPALIVES_IDLE)?);
+        driver.keepalives_interval(seconds("keepalives_interval", KEEPALIVES_INTERVAL)?);
+        let retries = ["keepalives_count", "keepalives_retries"];
+        let retries =
+            retries.iter().find_map(|name| given.get(name).map(|count| number(name, count)));
+        driver.keepalives_retries(retries.transpose()?.unwrap_or(KEEPALIVES_RETRIES));
+        if let Some(keepalives) = given.get("keepalives") {
+            driver.keepalives(number::<i32>("keepalives", keepalives)? != 0);
         }
-        if !given.names("keepalives_interval") {
-            driver.keepalives_interval(KEEPALIVES_INTERVAL);
-        }
-        let retries = given.get("keepalives_count");
-        let retries = retries.map(|count| number("keepalives_count", count)).transpose()?;
-        driver.keepalives_retries(retries.unwrap_or(KEEPALIVES_RETRIES));
         Ok(())
     }
 
-    fn fill_password(&self, driver: &mut tokio_postgres::Config, given: &ConnectionString) {
-        if driver.get_password().is_some() {
-            return;
-        }
-        let found = self.environment.get("PGPASSWORD").or_else(|| {
-            let file = self.value(given, "passfile", "PGPASSFILE").map(PathBuf::from);
-            let file = file.or_else(|| self.environment.home(".pgpass"))?;
-            password_of_file(&file, driver)
-        });
-        if let Some(password) = found {
+    /// The password that was given; else where it is to be looked up.
+    fn fill_password(
+        &self,
+        driver: &mut tokio_postgres::Config,
+        given: &ConnectionString,
+    ) -> PasswordSource {
+        if let Some(password) = self.value(given, "password", "PGPASSWORD") {
             driver.password(password);
+            return PasswordSource::Given;
         }
+        let file = self.value(given, "passfile", "PGPASSFILE").map(PathBuf::from);
+        let file = file.or_else(|| self.environment.home(".pgpass"));
+        file.map_or(PasswordSource::Given, PasswordSource::PasswordFile)
     }
 
     fn tls(&self, given: &ConnectionString) -> Result<TlsSettings> {
@@ -314,12 +398,6 @@ impl Resolver<'_> {
         TlsSettings::new(mode, roots, identity)
     }
 
-    fn list(&self, variable: &str) -> impl Iterator<Item = String> + use<> {
-        let value = self.environment.get(variable).unwrap_or_default();
-        let parts: Vec<String> = value.split(',').map(str::to_owned).collect();
-        parts.into_iter().filter(|part| !part.is_empty())
-    }
-
     fn first(&self, variables: &[&str]) -> Option<String> {
         variables.iter().find_map(|variable| self.environment.get(variable))
     }
@@ -328,6 +406,27 @@ impl Resolver<'_> {
 fn variable_error(variable: &str) -> Error {
     Error::new(ErrorKind::Config, format!("the environment variable {variable} has no meaning"))
         .with_remedy(format!("Correct or unset {variable}"))
+}
+
+/// The error for a value that came from the string, or else from a variable.
+fn invalid_either(given: &ConnectionString, name: &str, variable: &str) -> Error {
+    if given.get(name).is_some() {
+        invalid(&format!("the value of {name} has no meaning"))
+    } else {
+        variable_error(variable)
+    }
+}
+
+/// A value that is one plain word, as it may be shown; whatever else it is may hold a secret.
+pub(super) fn shown(value: &str) -> String {
+    let is_plain = value.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
+    if is_plain { format!("={value}") } else { String::new() }
+}
+
+/// A folder, an address or a name; nothing that holds what only another part of a string holds.
+fn may_be_a_host(text: &str) -> bool {
+    let strange = |character: char| "@/?&=#\"'".contains(character) || character.is_whitespace();
+    text.starts_with('/') || !text.contains(strange)
 }
 
 fn number<T: FromStr>(name: &str, text: &str) -> Result<T> {
@@ -339,17 +438,6 @@ fn default_host(port: u16) -> String {
     let folders = ["/var/run/postgresql", "/tmp"];
     let has_socket = |folder: &&&str| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists();
     (*folders.iter().find(has_socket).unwrap_or(&"localhost")).to_owned()
-}
-
-fn password_of_file(file: &Path, driver: &tokio_postgres::Config) -> Option<String> {
-    let user = driver.get_user()?;
-    let database = driver.get_dbname().unwrap_or(user);
-    servers(driver).find_map(|(host, port)| {
-        // The file calls this system's own socket folder "localhost".
-        let local = ["/var/run/postgresql", "/tmp"].contains(&host.as_str());
-        let host = if local { "localhost" } else { host.trim_matches(['[', ']']) };
-        environment::password(file, &Server { host, port, database, user })
-    })
 }
 
 #[cfg(test)]

@@ -43,8 +43,9 @@ fn the_environment_fills_what_is_open() {
     assert_eq!(all.driver.get_password(), Some(&b"envpassword"[..]));
     assert_eq!(all.driver.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
     let some = resolve("postgres://given:word@host/", &variables).unwrap();
-    // A URL says its port: without a number it is the usual one.
-    assert_eq!(some.display_name(), "host:5432/envdb");
+    assert_eq!(some.display_name(), "host:7777/envdb");
+    let two = resolve("postgres://a:1,b/", &variables).unwrap();
+    assert_eq!(two.display_name(), "a:1,b:5432/envdb");
     assert_eq!(resolve("host=pairs", &variables).unwrap().display_name(), "pairs:7777/envdb");
     assert_eq!(some.driver.get_user(), Some("given"));
     assert_eq!(some.driver.get_password(), Some(&b"word"[..]));
@@ -77,13 +78,13 @@ fn carries_the_mark_behind_the_given_options() {
         let database = resolve(text, &[]).unwrap();
         database.driver.get_options().map(str::to_owned)
     };
-    assert_eq!(options("host=h").as_deref(), Some("-c postrider.direct=on"));
+    assert_eq!(options("host=h"), Some(format!("{UNHURRIED} {DIRECT_MARK}")));
     let url = "postgres://h/d?options=-c%20work_mem%3D1MB";
-    assert_eq!(options(url).as_deref(), Some("-c work_mem=1MB -c postrider.direct=on"));
+    assert_eq!(options(url), Some(format!("-c work_mem=1MB {UNHURRIED} {DIRECT_MARK}")));
 }
 
-#[test]
-fn takes_the_password_from_the_file() {
+#[tokio::test]
+async fn takes_the_password_from_the_file_as_it_is_now() {
     use std::os::unix::fs::PermissionsExt;
     let folder = std::env::temp_dir().join(format!("postrider-home-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
@@ -92,13 +93,23 @@ fn takes_the_password_from_the_file() {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let home = folder.to_str().unwrap().to_owned();
     let url = "postgres://relay@db/app";
+    let now = async |database: &DatabaseConfig| {
+        let now = database.now().await.unwrap();
+        now.driver.get_password().map(|word| String::from_utf8(word.to_vec()).unwrap())
+    };
     let found = resolve(url, &[("HOME", &home)]).unwrap();
-    assert_eq!(found.driver.get_password(), Some(&b"filed"[..]));
+    assert_eq!(now(&found).await.as_deref(), Some("filed"));
     let other = resolve("postgres://other@db/app", &[("HOME", &home)]).unwrap();
-    assert_eq!(other.driver.get_password(), None);
+    assert_eq!(now(&other).await, None);
     let passfile = format!("{url}?passfile={}", file.display());
     let found = resolve(&passfile, &[]).unwrap();
-    assert_eq!(found.driver.get_password(), Some(&b"filed"[..]));
+    assert_eq!(now(&found).await.as_deref(), Some("filed"));
+    std::fs::write(&file, "db:5432:app:relay:changed\n").unwrap();
+    assert_eq!(now(&found).await.as_deref(), Some("changed"));
+    let given = resolve("postgres://relay:given@db/app", &[("HOME", &home)]).unwrap();
+    assert_eq!(now(&given).await.as_deref(), Some("given"));
+    let filed = given.with_password(PasswordSource::File(file.clone()));
+    assert_eq!(now(&filed).await.as_deref(), Some("db:5432:app:relay:changed"));
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -115,6 +126,10 @@ fn says_which_parameter_has_no_meaning() {
         ("postgres://u:secret@h/d?sslmode=verify-full", &[], "root certificate"),
         ("", &[("PGPORT", "x")], "PGPORT"),
         ("", &[("PGSERVICE", "x")], "PGSERVICE"),
+        ("", &[("PGSSLCRL", "x")], "PGSSLCRL"),
+        ("", &[("PGHOST", "h:1/d")], "PGHOST"),
+        ("", &[("PGDATABASE", "postgres://u:secret@h/d")], "PGDATABASE"),
+        ("postgres://u:secret@h/d?host=a@secret", &[], "host"),
         ("", &[("PGSSLMODE", "x")], "sslmode"),
     ] {
         let error = resolve(text, variables).unwrap_err();
@@ -141,6 +156,13 @@ fn shows_no_part_of_a_password() {
         "postgres://u:hunter@h/d?sslmod=x",
         "postgres://u:my@h/d?hunter2=x",
         "mysql://u:hunter@h/d",
+        "postgres://u:12/hunter@h:5432/d",
+        "postgres://u:p@h/d?sslmode=require;password=hunter",
+        "postgres://h/d?sslmode=require%20password=hunter",
+        "postgres://h/d?sslmode=require,password%3Dhunter",
+        "host=h target_session_attrs=any,password=hunter",
+        "dbname='postgres://u:hunter@h/d'",
+        "host=postgres://u:hunter@h",
     ] {
         let said = match resolve(text, &[]) {
             Ok(database) => format!("{database:?} {}", database.display_name()),
@@ -168,4 +190,49 @@ fn knows_every_parameter_of_the_driver() {
                 keepalives_idle=1 keepalives_interval=1 keepalives_retries=1 \
                 sslnegotiation=direct channel_binding=disable load_balance_hosts=random";
     assert_eq!(resolve(text, &[]).unwrap().display_name(), "h:1/d");
+}
+
+/// However a password is written into a string, rightly or wrongly, it is nowhere to be seen.
+#[test]
+fn no_password_is_shown_of_any_string() {
+    use proptest::prelude::*;
+    let secret = "[a-zA-Z0-9@/:?&=%#+ ;,'\\\\-]{0,5}hunter[a-zA-Z0-9@/:?&=%#+ ;,'\\\\-]{0,5}";
+    let encoded =
+        |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02x}")).collect() };
+    proptest!(ProptestConfig::with_cases(5_000), |(secret in secret, form in 0..8, more in "[a-z=&@/ ]{0,6}")| {
+        let text = match form {
+            0 => format!("postgres://u:{secret}@h/d?{more}"),
+            1 => format!("postgres://u:{}@h/d?{more}=x", encoded(&secret)),
+            2 => format!("postgres://h/d?user=a@b&password={secret}&{more}"),
+            3 => format!("postgres://h:1/d?password={}&sslmode={more}", encoded(&secret)),
+            4 => format!("host=h password={secret} {more}"),
+            5 => format!("host=h password='{secret}' {more}"),
+            6 => format!("postgres://u:{secret}@h:1,i:2?sslmode=require&{more}"),
+            _ => format!("postgres://u:{secret}{more}@[::1]:1"),
+        };
+        let said = match resolve(&text, &[]) {
+            Ok(database) => format!("{database:?} {}", database.display_name()),
+            Err(error) => format!("{error} {error:?}"),
+        };
+        prop_assert!(!said.contains("hunter"), "{text}: {said}");
+    });
+}
+
+/// Whatever the password is, what is encoded comes out again, and the rest stays what it is.
+#[test]
+fn an_encoded_password_is_only_a_password() {
+    use proptest::prelude::*;
+    proptest!(|(secret in "[^\0]{1,12}", user in "[^\0]{1,12}")| {
+        let encoded = |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
+        let (login, word) = (encoded(&user), encoded(&secret));
+        for url in [
+            format!("postgres://{login}:{word}@h:5/d?sslmode=disable"),
+            format!("postgresql://h:5/d?user={login}&sslmode=disable&password={word}"),
+        ] {
+            let database = resolve(&url, &[]).unwrap();
+            prop_assert_eq!(database.display_name(), "h:5/d");
+            prop_assert_eq!(database.driver.get_user(), Some(user.as_str()));
+            prop_assert_eq!(database.driver.get_password(), Some(secret.as_bytes()));
+        }
+    });
 }

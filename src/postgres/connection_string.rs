@@ -1,20 +1,30 @@
-//! Connection strings: takes out the parameters that the driver does not know, or knows otherwise.
+//! Connection strings: their parameters, as libpq reads them.
 //!
-//! Promises: what is left means the same to the driver as it means to libpq.
-//! Must not: look at the environment, or show a password or a part of one.
+//! Promises: a URL or `key=value` pairs fall into the parts into which they fall for libpq; where a
+//! password that is not encoded could be taken for a host, a port or a name, they are refused.
+//! Must not: look at the environment, or show a value.
 //! Fails: text that is neither a URL nor `key=value` pairs, and a parameter that nobody knows.
 //!
-//! Source: PostgreSQL documentation, "Connection Strings".
+//! Source: PostgreSQL documentation, "Connection Strings"; `conninfo_uri_parse_options` of libpq.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Parameters that this module's callers give a meaning, and the driver never sees.
-const OURS: &[&str] = &[
+/// Parameters that have a meaning here.
+const KNOWN: &[&str] = &[
+    "user",
+    "password",
+    "dbname",
+    "host",
+    "hostaddr",
+    "port",
     "sslmode",
     "ssl",
     "sslrootcert",
     "sslcert",
     "sslkey",
+    "sslnegotiation",
+    "channel_binding",
+    "load_balance_hosts",
     "passfile",
     "application_name",
     "fallback_application_name",
@@ -22,7 +32,11 @@ const OURS: &[&str] = &[
     "gssencmode",
     "connect_timeout",
     "tcp_user_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
     "keepalives_count",
+    "keepalives_retries",
     "target_session_attrs",
     "options",
 ];
@@ -42,32 +56,11 @@ const REFUSED: &[&str] = &[
     "gsslib",
 ];
 
-/// Parameters that the driver takes as libpq does.
-const DRIVERS: &[&str] = &[
-    "user",
-    "password",
-    "dbname",
-    "host",
-    "hostaddr",
-    "port",
-    "sslnegotiation",
-    "channel_binding",
-    "load_balance_hosts",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_retries",
-];
-
 /// A connection string, split.
 #[derive(Default)]
 pub(super) struct ConnectionString {
-    /// What the driver parses.
-    pub(super) rest: String,
-    /// What it must not see.
+    /// Names and values, as they were given.
     parameters: Vec<(String, String)>,
-    /// The names of all parameters that were given in `key=value` form.
-    names: Vec<String>,
     /// Whether an unknown name may be a part of a password that was not quoted or encoded.
     may_hold_password: bool,
 }
@@ -76,51 +69,108 @@ impl ConnectionString {
     /// Splits a URL or a list of `key=value` pairs.
     pub(super) fn split(text: &str) -> Result<Self> {
         let text = text.trim();
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            Self::split_url(text)
-        } else if text.contains("://") {
-            Err(invalid("it starts with neither postgres:// nor postgresql://"))
-        } else {
-            Self::split_pairs(text)
+        let url = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"));
+        let split = match url {
+            Some(url) => Self::split_url(url)?,
+            None if text.split_once("://").is_some_and(|(scheme, _)| is_word(scheme)) => {
+                return Err(invalid("it starts with neither postgres:// nor postgresql://"));
+            }
+            None => Self::split_pairs(text)?,
+        };
+        match split.get("dbname") {
+            Some(name) if name.contains("://") => Err(invalid("its database is a URL of its own")),
+            _ => Ok(split),
         }
     }
 
-    /// The last value that was given to a parameter of [`OURS`].
+    /// The last value that was given to a parameter; an empty one is none.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let found = self.parameters.iter().rev().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.as_str())
-    }
-
-    /// Whether the parameter was given, to us or to the driver.
-    pub(super) fn names(&self, name: &str) -> bool {
-        self.names.iter().any(|given| given == name)
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
     fn split_url(url: &str) -> Result<Self> {
-        // A password may hold a question mark, so the query begins behind the user's part.
-        let authority = url.find('@').unwrap_or(0);
-        let (place, query) = match url[authority..].split_once('?') {
-            Some((place, query)) => (&url[..authority + place.len()], query),
-            None => (url, ""),
+        let mut split = Self::default();
+        let login = url.find(['@', '/']).filter(|place| url[*place..].starts_with('@'));
+        let servers = match login {
+            None => url,
+            Some(place) => {
+                let (user, password) = url[..place].split_once(':').unwrap_or((&url[..place], ""));
+                if is_server_with_query(user, password) {
+                    return Err(invalid("an @ in its query comes before any /")
+                        .with_remedy("Write a / before the ?, or %40 for the @ and %3F for a ?"));
+                }
+                split.put("user", percent_decoded(user)?);
+                split.put("password", percent_decoded(password)?);
+                &url[place + 1..]
+            }
         };
-        if place.matches('@').count() > 1 {
-            return Err(invalid("it has more than one @")
-                .with_remedy("Write %40 for an @ in the user, the password or the database"));
+        let (place, query) = servers.split_once('?').unwrap_or((servers, ""));
+        let (netloc, database) = place.split_once('/').unwrap_or((place, ""));
+        // What stands before another @ may be the rest of a password, or all of it.
+        if netloc.contains('@')
+            || database.contains('@') && (login.is_some() || netloc.contains(':'))
+        {
+            return Err(invalid("it has an @ too many, or a / in its password").with_remedy(
+                "Write %40 for an @ in the user, the password or the database, and %2F for a /",
+            ));
         }
-        // Behind an @ of the password, what looks like a parameter is a part of it.
-        let may_hold_password = query.contains('@');
-        let mut split = Self { rest: place.to_owned(), may_hold_password, ..Self::default() };
-        let mut separator = '?';
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        split.put_servers(netloc)?;
+        split.put("dbname", percent_decoded(database)?);
+        let names_password = login.is_some() || netloc.contains(':');
+        split.put_query(query, names_password)?;
+        Ok(split)
+    }
+
+    /// What looks like a parameter before an @ may be a part of a password, where there is one.
+    fn put_query(&mut self, query: &str, names_password: bool) -> Result<()> {
+        let mut left = query;
+        while !left.is_empty() {
+            let (pair, after) = left.split_once('&').unwrap_or((left, ""));
+            let is_doubtful = names_password && left.contains('@');
+            left = after;
+            if pair.is_empty() {
+                continue;
+            }
             let (key, value) =
                 pair.split_once('=').ok_or_else(|| invalid("a parameter has no value"))?;
-            if split.keep(percent_decoded(key)?, percent_decoded(value)?)? {
-                split.rest.push(separator);
-                split.rest.push_str(pair);
-                separator = '&';
+            if value.contains('=') {
+                return Err(invalid("a parameter has a second =")
+                    .with_remedy("Write %3D for an = in a value, and & between parameters"));
             }
+            self.keep(percent_decoded(key)?, percent_decoded(value)?, is_doubtful)?;
         }
-        Ok(split)
+        Ok(())
+    }
+
+    /// `host:port` several times, separated by commas; an address of IPv6 stands in brackets.
+    fn put_servers(&mut self, netloc: &str) -> Result<()> {
+        let (mut hosts, mut ports) = (Vec::new(), Vec::new());
+        for server in netloc.split(',') {
+            let (host, rest) = match server.strip_prefix('[') {
+                Some(inner) => {
+                    let parts = inner.split_once(']').filter(|(address, _)| !address.is_empty());
+                    parts.ok_or_else(|| {
+                        invalid("the brackets of an address are not closed or empty")
+                    })?
+                }
+                None => server.split_at(server.find(':').unwrap_or(server.len())),
+            };
+            let port = match rest.strip_prefix(':') {
+                Some(port) => port,
+                None if rest.is_empty() => "",
+                None => return Err(invalid("something follows the brackets of an address")),
+            };
+            hosts.push(percent_decoded(host)?);
+            ports.push(percent_decoded(port)?);
+        }
+        let listed = |parts: Vec<String>| {
+            let is_given = parts.iter().any(|part| !part.is_empty());
+            if is_given { parts.join(",") } else { String::new() }
+        };
+        self.put("host", listed(hosts));
+        self.put("port", listed(ports));
+        Ok(())
     }
 
     fn split_pairs(text: &str) -> Result<Self> {
@@ -131,45 +181,54 @@ impl ConnectionString {
                 left.split_once('=').ok_or_else(|| invalid("a parameter has no value"))?;
             let after = after.trim_start();
             let (value, length) = pair_value(after)?;
-            let key = key.trim().to_owned();
-            let raw = format!("{key}={} ", &after[..length]);
-            if split.keep(key, value)? {
-                split.rest.push_str(&raw);
-            }
+            split.keep(key.trim().to_owned(), value, false)?;
             left = after[length..].trim_start();
         }
         Ok(split)
     }
 
-    /// Notes a parameter; true when the driver is to see it.
-    fn keep(&mut self, key: String, value: String) -> Result<bool> {
+    fn put(&mut self, name: &str, value: String) {
+        self.parameters.push((name.to_owned(), value));
+    }
+
+    /// Notes a parameter that somebody typed; a doubtful name may be a part of a password.
+    fn keep(&mut self, key: String, value: String, is_doubtful: bool) -> Result<()> {
         if REFUSED.contains(&key.as_str()) {
             return Err(invalid(&format!("postrider cannot honour the parameter {key}")));
         }
-        let ours = OURS.contains(&key.as_str());
-        if !ours && !DRIVERS.contains(&key.as_str()) {
-            return Err(self.unknown(&key));
+        if !KNOWN.contains(&key.as_str()) {
+            return Err(unknown(&key, is_doubtful || self.may_hold_password));
         }
         self.may_hold_password |= key == "password";
-        self.names.push(key.clone());
-        if ours {
-            self.parameters.push((key, value));
-        }
-        Ok(!ours)
+        self.parameters.push((key, value));
+        Ok(())
     }
+}
 
-    /// The error for a name that nobody knows.
-    fn unknown(&self, name: &str) -> Error {
-        let looks_like_one = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-        if looks_like_one && !self.may_hold_password {
-            return invalid(&format!("the parameter {name} is not known"));
-        }
-        invalid("a parameter is not known, or a value before it is not quoted or encoded")
-            .with_remedy(
-                "Quote a value with spaces, as in password='my word'; in a URL write %40 for @, \
-                 %26 for & and %3F for ?",
-            )
+/// The error for a name that nobody knows.
+fn unknown(name: &str, may_hold_password: bool) -> Error {
+    let looks_like_one = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    if looks_like_one && !may_hold_password {
+        return invalid(&format!("the parameter {name} is not known"));
     }
+    invalid("a parameter is not known, or a value before it is not quoted or encoded").with_remedy(
+        "Quote a value with spaces, as in password='my word'; in a URL write %40 for @, %26 for & \
+         and %3F for ?",
+    )
+}
+
+/// What libpq takes for a login, and nobody means: `host?user=me@there`, `host:5432?user=me@there`.
+fn is_server_with_query(user: &str, password: &str) -> bool {
+    let behind_port = password.trim_start_matches(is_digit);
+    user.contains('?') || behind_port.starts_with('?') && behind_port.contains('=')
+}
+
+fn is_digit(character: char) -> bool {
+    character.is_ascii_digit()
+}
+
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// The error for a connection string without meaning; never shows the string itself.
@@ -218,25 +277,87 @@ fn percent_decoded(text: &str) -> Result<String> {
 mod tests {
     use super::*;
 
+    fn parts(text: &str) -> Vec<(String, String)> {
+        let given = ConnectionString::split(text).unwrap().parameters;
+        given.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+    }
+
+    fn owned(parts: &[(&str, &str)]) -> Vec<(String, String)> {
+        parts.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// What `psql` makes of them, as `PQconninfoParse` tells.
     #[test]
-    fn takes_our_parameters_out_of_a_url() {
-        let url = "postgres://u:p?w@h1:1,h2:2/db?sslmode=verify-ca&load_balance_hosts=random\
-                   &sslrootcert=%2Fa%20b&keepalives_idle=7";
-        let split = ConnectionString::split(url).unwrap();
-        let rest = "postgres://u:p?w@h1:1,h2:2/db?load_balance_hosts=random&keepalives_idle=7";
-        assert_eq!(split.rest, rest);
-        assert_eq!(split.get("sslmode"), Some("verify-ca"));
-        assert_eq!(split.get("sslrootcert"), Some("/a b"));
-        assert!(split.names("keepalives_idle") && !split.names("keepalives"));
+    fn urls_fall_into_the_parts_of_libpq() {
+        for (url, expected) in [
+            (
+                "postgres://u:p?w@h1:1,h2:2/db?sslmode=verify-ca&sslrootcert=%2Fa%20b&keepalives_idle=7",
+                &[
+                    ("user", "u"),
+                    ("password", "p?w"),
+                    ("host", "h1,h2"),
+                    ("port", "1,2"),
+                    ("dbname", "db"),
+                    ("sslmode", "verify-ca"),
+                    ("sslrootcert", "/a b"),
+                    ("keepalives_idle", "7"),
+                ][..],
+            ),
+            (
+                "postgresql://127.0.0.1:5432/shop?user=relay@srv&password=hunter2&sslmode=require",
+                &[
+                    ("host", "127.0.0.1"),
+                    ("port", "5432"),
+                    ("dbname", "shop"),
+                    ("user", "relay@srv"),
+                    ("password", "hunter2"),
+                    ("sslmode", "require"),
+                ],
+            ),
+            (
+                "postgres://u@h/d?application_name=relay@host1",
+                &[
+                    ("user", "u"),
+                    ("host", "h"),
+                    ("dbname", "d"),
+                    ("application_name", "relay@host1"),
+                ],
+            ),
+            ("postgres://h/?user=a@b", &[("host", "h"), ("user", "a@b")]),
+            ("postgres:///?user=a@b", &[("user", "a@b")]),
+            ("postgres://h/d@b", &[("host", "h"), ("dbname", "d@b")]),
+            ("postgres://u%40s:p%2F%40@h", &[("user", "u@s"), ("password", "p/@"), ("host", "h")]),
+            ("postgres://u:a:b@h", &[("user", "u"), ("password", "a:b"), ("host", "h")]),
+            ("postgres://:p@h", &[("password", "p"), ("host", "h")]),
+            (
+                "postgres://[::1]:1,[fe80::2]/d",
+                &[("host", "::1,fe80::2"), ("port", "1,"), ("dbname", "d")],
+            ),
+            (
+                "postgres://%2Frun%2Fpg/d?host=x",
+                &[("host", "/run/pg"), ("dbname", "d"), ("host", "x")],
+            ),
+            ("postgres:///d?host=/run", &[("dbname", "d"), ("host", "/run")]),
+            ("postgres://", &[]),
+        ] {
+            assert_eq!(parts(url), owned(expected), "{url}");
+        }
     }
 
     #[test]
-    fn takes_our_parameters_out_of_pairs() {
+    fn pairs_fall_into_the_parts_of_libpq() {
         let text =
             r"host = h  sslmode=require password='it\'s' user=a\ b sslcert='/a \'b' dbname=d";
-        let split = ConnectionString::split(text).unwrap();
-        assert_eq!(split.rest.trim(), r"host=h password='it\'s' user=a\ b dbname=d");
-        assert_eq!((split.get("sslmode"), split.get("sslcert")), (Some("require"), Some("/a 'b")));
+        let expected = [
+            ("host", "h"),
+            ("sslmode", "require"),
+            ("password", "it's"),
+            ("user", "a b"),
+            ("sslcert", "/a 'b"),
+            ("dbname", "d"),
+        ];
+        assert_eq!(parts(text), owned(&expected));
+        assert_eq!(parts("password=a://b host=h"), owned(&[("password", "a://b"), ("host", "h")]));
     }
 
     #[test]
@@ -246,6 +367,15 @@ mod tests {
             "postgres://u:secret@h/d?sslmode",
             "postgres://u:secret@h/d?sslmode=%zz",
             "postgres://u:secret@h/d?service=x",
+            "postgres://h/d?password=secret=x",
+            "postgres://u:1/secret@h/d",
+            "postgres://h?password=secret@h",
+            "postgres://h:5432?password=secret@h",
+            "postgres://u:my@secret@h/d",
+            "postgres://u:secret@[::1/d",
+            "postgres://u:secret@[]/d",
+            "postgres://u:secret@[::1]x/d",
+            "dbname=postgres://u:secret@h/d",
             "password='secret",
             "secret",
             r"password=secret\",

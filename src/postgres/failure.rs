@@ -1,4 +1,6 @@
 //! What an error of PostgreSQL means: the one place that knows SQLSTATEs.
+//! A state with several causes is told apart by the routine that raised it, never by words: a server may
+//! speak any language.
 //!
 //! Promises: one line of cause, one line of what to do, for everything an operator can meet; the
 //! server's message and its SQLSTATE for everything else.
@@ -33,8 +35,13 @@ pub(super) fn worded(operation: &str, (kind, cause, remedy): Explanation) -> Err
 
 fn explain(error: &tokio_postgres::Error) -> Explanation {
     if let Some(database) = error.as_db_error() {
-        let (state, message) = (database.code().code(), database.message());
-        return explain_server(state, message, database.detail());
+        return explain_server(&ServerSaid {
+            state: database.code().code(),
+            routine: database.routine(),
+            message: database.message(),
+            detail: database.detail(),
+            session: Session::Statements,
+        });
     }
     if is_tls(error) {
         return explain_tls(error);
@@ -56,7 +63,8 @@ pub(super) fn explain_end() -> Explanation {
 
 /// We cannot prove who we are, or the server does not.
 pub(super) fn explain_authentication(cause: String) -> Explanation {
-    let remedy = "Set the password in the URL, in PGPASSWORD or in ~/.pgpass";
+    let remedy =
+        "Set the password by --database-password-file, in the URL, in PGPASSWORD or in ~/.pgpass";
     (ErrorKind::PostgresRefused, cause, Some(remedy))
 }
 
@@ -94,6 +102,11 @@ pub(super) fn is_tls(error: &tokio_postgres::Error) -> bool {
 /// Whether the server's `pg_hba.conf` has no line for this user, host and encryption.
 pub(super) fn is_host_refusal(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+}
+
+/// Whether the password is not, or not yet, or no more the right one.
+pub(super) fn is_password_refusal(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INVALID_PASSWORD)
 }
 
 fn explain_tls(error: &tokio_postgres::Error) -> Explanation {
@@ -151,12 +164,30 @@ pub(super) fn explain_io(error: &io::Error) -> Explanation {
     (ErrorKind::PostgresUnavailable, cause, Some(remedy))
 }
 
+/// What the session is for, on which an error came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Session {
+    Statements,
+    Replication,
+}
+
 /// The server's own error.
-pub(super) fn explain_server(state: &str, message: &str, detail: Option<&str>) -> Explanation {
-    let (kind, remedy) = judge(state, message);
-    let mut cause = format!("{message} (SQLSTATE {state})");
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ServerSaid<'a> {
+    pub(super) state: &'a str,
+    /// The function of the server that raised it. Unlike the message it is never translated.
+    pub(super) routine: Option<&'a str>,
+    pub(super) message: &'a str,
+    pub(super) detail: Option<&'a str>,
+    pub(super) session: Session,
+}
+
+/// The server's own error.
+pub(super) fn explain_server(said: &ServerSaid<'_>) -> Explanation {
+    let (kind, remedy) = judge(said.state, said.routine, said.session);
+    let mut cause = format!("{} (SQLSTATE {})", said.message, said.state);
     if remedy.is_none()
-        && let Some(detail) = detail
+        && let Some(detail) = said.detail
     {
         cause.push_str(": ");
         cause.push_str(&detail.replace('\n', " "));
@@ -167,57 +198,65 @@ pub(super) fn explain_server(state: &str, message: &str, detail: Option<&str>) -
 const POOLER: &str =
     "Connect to PostgreSQL itself: a connection pooler shares sessions, the relay needs its own";
 
-/// The table: SQLSTATE → kind and remedy.
-fn judge(state: &str, message: &str) -> (ErrorKind, Option<&'static str>) {
+/// The table: SQLSTATE → kind and remedy; where a state has several causes, with the routine.
+fn judge(
+    state: &str,
+    routine: Option<&str>,
+    session: Session,
+) -> (ErrorKind, Option<&'static str>) {
     use ErrorKind::{PostgresRefused as Refused, PostgresUnavailable as Unavailable};
-    let (kind, remedy) = match state {
-        "28P01" => (Refused, "Set the right password in the URL, in PGPASSWORD or in ~/.pgpass"),
-        "28000" => (Refused, "Check the user, and that pg_hba.conf lets this host in with it"),
-        "3D000" => (Refused, "Create the database, or correct its name in --database-url"),
-        "42501" if message.contains("row-level security") => {
+    let (kind, remedy) = match (state, routine) {
+        ("28P01", _) => (
+            Refused,
+            "Set the right password: --database-password-file, the URL, PGPASSWORD or ~/.pgpass",
+        ),
+        ("28000", _) => (Refused, "Check the user, and that pg_hba.conf lets this host in with it"),
+        ("3D000", _) => (Refused, "Create the database, or correct its name in --database-url"),
+        ("42501", Some("check_enable_rls")) => {
             (Refused, "Turn row security off for the outbox, or give the role BYPASSRLS")
         }
-        "42501" if is_about_replication(message) => {
+        // `check_permissions` is that of PostgreSQL 14.
+        ("42501", Some("InitPostgres" | "CheckSlotPermissions" | "check_permissions")) => {
             (Refused, "Give the role the attribute: alter role … replication")
         }
-        "42501" => (Refused, "Grant the role the rights listed in sql/roles.sql"),
-        "42P01" | "3F000" | "42703" => (ErrorKind::Schema, "Run `postrider migrate up`"),
-        "42P07" => {
+        ("42501", _) => (Refused, "Grant the role the rights listed in sql/roles.sql"),
+        ("42P01" | "3F000" | "42703", _) => (ErrorKind::Schema, "Run `postrider migrate up`"),
+        ("42P07", _) => {
             (ErrorKind::Schema, "Choose another name with --outbox, or rename what is there")
         }
-        "42704" if message.starts_with("publication") => {
+        ("42704", Some("get_publication_oid" | "AlterPublication")) => {
             (ErrorKind::Schema, "Run `postrider migrate up`")
         }
-        "42704" if message.starts_with("replication slot") => {
+        ("42704", Some("ReplicationSlotAcquire")) => {
             (Unavailable, "Find out who dropped the replication slot; it is made again")
         }
-        "55000" if message.contains("wal_level") => {
+        ("55000", Some("CheckLogicalDecodingRequirements")) => {
             (Refused, "Set wal_level to logical, and start the server again")
         }
-        "53400" if message.contains("replication slots") => {
+        ("53400", Some("ReplicationSlotCreate")) => {
             (Unavailable, "Drop replication slots of no use, or raise max_replication_slots")
         }
-        "53300" if message.contains("max_wal_senders") => {
+        ("53300", Some("InitProcess" | "InitWalSenderSlot")) if session == Session::Replication => {
             (Unavailable, "End replication connections of no use, or raise max_wal_senders")
         }
-        "55P03" => (Unavailable, "Another transaction holds a lock; end it, or try again later"),
-        "57P03" => (Unavailable, "Wait until the server has started"),
-        "57P01" | "57P02" => (Unavailable, "The server was stopped, or the session ended by hand"),
-        "53300" => (Unavailable, "Free connections, or raise max_connections or the role's limit"),
-        "53100" => (Unavailable, "Free space on the server's disk"),
-        "25006" => (ErrorKind::Standby, "Connect to the primary, and let it accept writes"),
-        "26000" | "42P05" => (Refused, POOLER),
-        "08P01" if message.contains("startup parameter") => (Refused, POOLER),
+        ("55P03", _) => {
+            (Unavailable, "Another transaction holds a lock; end it, or try again later")
+        }
+        ("57P03", _) => (Unavailable, "Wait until the server has started"),
+        ("57P01" | "57P02", _) => {
+            (Unavailable, "The server was stopped, or the session ended by hand")
+        }
+        ("53300", _) => {
+            (Unavailable, "Free connections, or raise max_connections or the role's limit")
+        }
+        ("53100", _) => (Unavailable, "Free space on the server's disk"),
+        ("25006", _) => (ErrorKind::Standby, "Connect to the primary, and let it accept writes"),
+        ("26000" | "42P05", _) => (Refused, POOLER),
+        // PostgreSQL's own errors always tell the routine.
+        ("08P01", None) => (Refused, POOLER),
         _ => return (other(state), None),
     };
     (kind, Some(remedy))
-}
-
-/// In the words of 14 and 15, or in those of later versions.
-fn is_about_replication(message: &str) -> bool {
-    ["replication role", "start WAL sender", "replication slots"]
-        .iter()
-        .any(|words| message.contains(words))
 }
 
 /// What a new session may mend is worth another try; the rest is not.
@@ -280,72 +319,53 @@ mod tests {
 
     #[test]
     fn every_sqlstate_has_its_kind() {
+        use ErrorKind::{PostgresRefused as Refused, PostgresUnavailable as Unavailable, Schema};
         let table = [
-            ("28P01", "password authentication failed", ErrorKind::PostgresRefused, "password"),
-            ("28000", "no pg_hba.conf entry", ErrorKind::PostgresRefused, "pg_hba.conf"),
-            ("3D000", "database \"x\" does not exist", ErrorKind::PostgresRefused, "Create"),
-            ("42501", "permission denied for table cursor", ErrorKind::PostgresRefused, "roles"),
-            (
-                "42501",
-                "query would be affected by row-level security policy for table \"outbox\"",
-                ErrorKind::PostgresRefused,
-                "BYPASSRLS",
-            ),
-            (
-                "42501",
-                "must be superuser or replication role to start walsender",
-                ErrorKind::PostgresRefused,
-                "attribute",
-            ),
-            (
-                "42501",
-                "permission denied to use replication slots",
-                ErrorKind::PostgresRefused,
-                "attribute",
-            ),
-            ("42P01", "relation does not exist", ErrorKind::Schema, "migrate up"),
-            ("3F000", "schema does not exist", ErrorKind::Schema, "migrate up"),
-            ("57P03", "starting up", ErrorKind::PostgresUnavailable, "Wait"),
-            ("57P01", "terminating connection", ErrorKind::PostgresUnavailable, "stopped"),
-            ("53300", "too many clients", ErrorKind::PostgresUnavailable, "max_connections"),
-            (
-                "53300",
-                "number of requested standby connections exceeds max_wal_senders (currently 10)",
-                ErrorKind::PostgresUnavailable,
-                "raise max_wal_senders",
-            ),
-            (
-                "53400",
-                "all replication slots are in use",
-                ErrorKind::PostgresUnavailable,
-                "max_replication_slots",
-            ),
-            ("42704", "publication \"p\" does not exist", ErrorKind::Schema, "migrate up"),
-            (
-                "42704",
-                "replication slot \"s\" does not exist",
-                ErrorKind::PostgresUnavailable,
-                "dropped",
-            ),
-            (
-                "55000",
-                "logical decoding requires wal_level >= logical",
-                ErrorKind::PostgresRefused,
-                "wal_level",
-            ),
-            ("25006", "read-only transaction", ErrorKind::Standby, "primary"),
-            (
-                "08P01",
-                "unsupported startup parameter: options",
-                ErrorKind::PostgresRefused,
-                "pooler",
-            ),
-            ("26000", "prepared statement missing", ErrorKind::PostgresRefused, "pooler"),
+            ("28P01", "auth_failed", Refused, "password"),
+            ("28000", "ClientAuthentication", Refused, "pg_hba.conf"),
+            ("3D000", "InitPostgres", Refused, "Create"),
+            ("42501", "aclcheck_error", Refused, "roles"),
+            ("42501", "check_enable_rls", Refused, "BYPASSRLS"),
+            ("42501", "InitPostgres", Refused, "attribute"),
+            ("42501", "CheckSlotPermissions", Refused, "attribute"),
+            ("42P01", "parserOpenTable", Schema, "migrate up"),
+            ("3F000", "get_namespace_oid", Schema, "migrate up"),
+            ("57P03", "ProcessStartupPacket", Unavailable, "Wait"),
+            ("57P01", "ProcessInterrupts", Unavailable, "stopped"),
+            ("53300", "InitProcess", Unavailable, "max_connections"),
+            ("53400", "ReplicationSlotCreate", Unavailable, "max_replication_slots"),
+            ("42704", "get_publication_oid", Schema, "migrate up"),
+            ("42704", "ReplicationSlotAcquire", Unavailable, "dropped"),
+            ("55000", "CheckLogicalDecodingRequirements", Refused, "wal_level"),
+            ("25006", "PreventCommandIfReadOnly", ErrorKind::Standby, "primary"),
+            ("26000", "FetchPreparedStatement", Refused, "pooler"),
         ];
-        for (state, message, kind, word) in table {
-            let (judged, remedy) = judge(state, message);
+        for (state, routine, kind, word) in table {
+            let (judged, remedy) = judge(state, Some(routine), Session::Statements);
             assert_eq!(judged, kind, "{state}");
             assert!(remedy.unwrap().contains(word), "{state}: {remedy:?}");
+        }
+        let (_, remedy) = judge("53300", Some("InitProcess"), Session::Replication);
+        assert!(remedy.unwrap().contains("max_wal_senders"), "{remedy:?}");
+        let pooler = |routine| judge("08P01", routine, Session::Statements);
+        assert_eq!(pooler(None), (Refused, Some(POOLER)), "a pooler knows no routine");
+        assert_eq!(pooler(Some("ProcessStartupPacket")), (Unavailable, None));
+    }
+
+    /// A server that speaks another language says the same.
+    #[test]
+    fn words_do_not_matter() {
+        for message in ["Publikation »p« existiert nicht", "publication \"p\" does not exist"] {
+            let said = ServerSaid {
+                state: "42704",
+                routine: Some("get_publication_oid"),
+                message,
+                detail: None,
+                session: Session::Replication,
+            };
+            let (kind, cause, remedy) = explain_server(&said);
+            assert_eq!((kind, remedy), (ErrorKind::Schema, Some("Run `postrider migrate up`")));
+            assert_eq!(cause, format!("{message} (SQLSTATE 42704)"));
         }
     }
 
@@ -361,11 +381,12 @@ mod tests {
 
     #[test]
     fn the_rest_is_tried_again_only_where_a_new_session_may_mend_it() {
+        let judge = |state| judge(state, Some("somewhere"), Session::Statements);
         for state in ["08006", "40P01", "57014", "58030", "XX000", "53200", "55006"] {
-            assert_eq!(judge(state, ""), (ErrorKind::PostgresUnavailable, None), "{state}");
+            assert_eq!(judge(state), (ErrorKind::PostgresUnavailable, None), "{state}");
         }
         for state in ["22P02", "42883", "42704", "XX001", "0A000"] {
-            assert_eq!(judge(state, ""), (ErrorKind::PostgresRefused, None), "{state}");
+            assert_eq!(judge(state), (ErrorKind::PostgresRefused, None), "{state}");
         }
     }
 }

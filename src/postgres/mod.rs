@@ -9,6 +9,7 @@ mod config;
 mod connection_string;
 mod environment;
 mod failure;
+mod password;
 mod template;
 mod tls;
 mod types;
@@ -22,6 +23,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use config::DatabaseConfig;
 pub use failure::{classify, is_about_a_value};
+pub use password::PasswordSource;
 pub use template::{fill, without_head};
 pub use types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
 pub use walsender::{Frame, LogStream, ReplyWanted, Walsender, connect_walsender};
@@ -88,21 +90,31 @@ pub async fn patiently<T>(
 }
 
 async fn open(database: &DatabaseConfig, purpose: &str, name: &str) -> Result<Connection> {
+    let database = &database.now().await?;
+    let failed = |error: tokio_postgres::Error| {
+        let is_password = failure::is_password_refusal(&error);
+        let error = classify(&format!("connect to {name}"), error);
+        if is_password { database.credentials.refused(error) } else { error }
+    };
     let mut driver = database.driver.clone();
     driver.application_name(application_name(purpose));
     let attempts = attempts(database);
     let (last, first) = attempts.split_last().expect("every mode knows a way");
     for attempt in first {
         match open_once(database, &mut driver, *attempt).await? {
-            Ok(connection) => return prepare(connection, name).await,
+            Ok(connection) => {
+                database.credentials.let_in();
+                return prepare(connection, name).await;
+            }
             Err(error) if failure::is_tls(&error) || failure::is_host_refusal(&error) => {
                 tracing::debug!(?attempt, %error, "trying with other encryption");
             }
-            Err(error) => return Err(failed(name, error)),
+            Err(error) => return Err(failed(error)),
         }
     }
-    let connection = open_once(database, &mut driver, *last).await?;
-    prepare(connection.map_err(|error| failed(name, error))?, name).await
+    let connection = open_once(database, &mut driver, *last).await?.map_err(failed)?;
+    database.credentials.let_in();
+    prepare(connection, name).await
 }
 
 /// What shows in `pg_stat_activity`.
@@ -113,10 +125,6 @@ fn application_name(purpose: &str) -> String {
 /// The ways to try, in order.
 fn attempts(database: &DatabaseConfig) -> &'static [Attempt] {
     if database.is_local() { &[Attempt::Open] } else { database.tls.attempts() }
-}
-
-fn failed(name: &str, error: tokio_postgres::Error) -> Error {
-    classify(&format!("connect to {name}"), error)
 }
 
 type Opened = std::result::Result<Connection, tokio_postgres::Error>;

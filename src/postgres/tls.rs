@@ -49,7 +49,7 @@ impl FromStr for SslMode {
             "verify-ca" => Self::VerifyCa,
             "verify-full" => Self::VerifyFull,
             _ => {
-                let cause = format!("sslmode \"{text}\" is not known");
+                let cause = format!("sslmode{} is not known", super::config::shown(text));
                 return Err(Error::new(ErrorKind::Config, cause)
                     .with_remedy("Use disable, allow, prefer, require, verify-ca or verify-full"));
             }

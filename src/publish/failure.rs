@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataTopic};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::types::{RDKafkaConfRes, RDKafkaRespErr};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -60,6 +60,9 @@ pub(super) fn too_few_copies(topic: &str, copies: usize, needed: usize) -> Error
 }
 
 pub(super) fn unavailable(cause: &KafkaError, trouble: Option<String>) -> Error {
+    if let KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) = cause {
+        return invalid(cause.clone());
+    }
     let reason = trouble.unwrap_or_else(|| cause.to_string());
     let denied = ["uthentication", "SASL", "certificate", "SSL handshake"];
     if denied.iter().any(|word| reason.contains(word)) {
@@ -75,9 +78,32 @@ pub(super) fn unavailable(cause: &KafkaError, trouble: Option<String>) -> Error 
         )
 }
 
+/// Names the property and says why, but never its value: that may be a secret.
 pub(super) fn invalid(cause: KafkaError) -> Error {
-    Error::new(ErrorKind::Config, format!("librdkafka refuses its configuration: {cause}"))
-        .with_remedy("check the properties given by -X or [librdkafka]")
+    let reason = match cause {
+        KafkaError::ClientConfig(result, why, name, value) => {
+            format!("{name}: {}", without_value(result, &why, &value))
+        }
+        // Of the one property that librdkafka quotes when it makes a client.
+        KafkaError::ClientCreation(why) => {
+            why.split(" beginning at").next().unwrap_or_default().to_owned()
+        }
+        other => other.to_string(),
+    };
+    Error::new(ErrorKind::Config, format!("librdkafka refuses its configuration: {reason}"))
+        .with_remedy("check the properties given by -X, POSTRIDER_X_… or [librdkafka]")
+}
+
+/// librdkafka quotes a value, or an item of it, when it refuses it.
+fn without_value(result: RDKafkaConfRes, why: &str, value: &str) -> String {
+    let is_between = |character: char| !character.is_ascii_alphanumeric();
+    let words = |text| str::split(text, is_between).filter(|word| !word.is_empty());
+    let quotes = words(value).any(|word| words(why).any(|other| other == word));
+    match result {
+        RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN => "there is no such property".to_owned(),
+        _ if quotes => "its value is none that it takes".to_owned(),
+        _ => why.trim_end().to_owned(),
+    }
 }
 
 /// A record that was not appended, or of which nobody knows.

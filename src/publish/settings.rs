@@ -7,6 +7,7 @@
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
+use super::failure::invalid;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Below the broker's default limit of 1,048,588 bytes per batch: one large event must not take its
@@ -59,6 +60,9 @@ const REFUSED: &[(&str, &str)] = &[
     ("queuing.strategy", "idempotence needs fifo, and sets it"),
     ("transactional.id", "this version delivers at least once"),
     ("delivery.report.only.error", "a cursor moves only by acknowledgements"),
+    ("plugin.library.paths", "a library would run with the relay's rights"),
+    ("ssl.engine.location", "a library would run with the relay's rights"),
+    ("ssl_engine_location", "a library would run with the relay's rights"),
     ("dr_cb", "postrider takes the delivery reports itself"),
     ("dr_msg_cb", "postrider takes the delivery reports itself"),
 ];
@@ -89,6 +93,8 @@ pub fn producer_config(brokers: &str, properties: &[(String, String)]) -> Result
         config.set(*name, *value);
     }
     config.set("bootstrap.servers", brokers);
+    // What librdkafka does not take is said before anything is asked of a broker.
+    config.create_native_config().map_err(invalid)?;
     Ok(config)
 }
 
@@ -126,7 +132,7 @@ fn check_property(name: &str, value: &str) -> Result<()> {
         None => Ok(()),
         Some(reason) => Err(Error::new(
             ErrorKind::Config,
-            format!("the librdkafka property {name}={value} cannot be set: {reason}"),
+            format!("the librdkafka property {name} cannot be set: {reason}"),
         )
         .with_remedy(format!("leave {name} out"))),
     }
@@ -166,6 +172,29 @@ mod tests {
         let level = |properties: &[_]| producer_config("b:1", properties).unwrap().log_level;
         assert!(matches!(level(&property("debug", "broker")), RDKafkaLogLevel::Debug));
         assert!(matches!(level(&[]), RDKafkaLogLevel::Warning));
+    }
+
+    #[test]
+    fn names_a_refused_property_and_never_its_value() {
+        for (name, value) in [
+            ("sasl.jaas.config", "PlainLoginModule required username=\"u\" password=\"hunter2\";"),
+            ("sasl.passwrod", "hunter2"),
+            ("ssl.key.pasword", "hunter2"),
+            ("security.protocol", "hunter2"),
+            ("linger.ms", "hunter2"),
+            ("message.max.bytes", "12"),
+            ("debug", "broker,hunter2"),
+            ("acks", "hunter2"),
+            ("retries", "hunter2"),
+            ("plugin.library.paths", "/hunter2"),
+        ] {
+            let error = producer_config("b:1", &property(name, value)).unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(said.contains(name) && !said.contains("hunter2"), "{said}");
+        }
+        let error = producer_config("b:1", &property("sasl.jaas.config", "u hunter2")).unwrap_err();
+        assert!(error.message().contains("Java JAAS"), "{error}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{Answer, CLOSED, Place};
 const REFUSED: &[&str] = &["run", "-X", "acks=1"];
 
 fn first_line(answer: &Answer) -> serde_json::Value {
-    answer.failed(3, &["acks=1", "a record would be lost"]);
+    answer.failed(3, &["property acks", "a record would be lost"]);
     serde_json::from_str(answer.stderr.lines().next().unwrap()).unwrap()
 }
 
@@ -89,7 +89,7 @@ fn a_bad_file_is_refused_with_its_line() {
 fn properties_of_the_file_are_checked_too() {
     let place = Place::new().with_file("postrider.toml", "[librdkafka]\nacks = 1\n");
     let answer = Answer::from(place.postrider(&["run"]).env("PGUSER", "u").output().unwrap());
-    answer.failed(3, &["acks=1", "leave acks out"]);
+    answer.failed(3, &["property acks", "leave acks out"]);
 }
 
 #[test]
@@ -123,4 +123,106 @@ fn a_password_is_never_shown() {
         assert!(!answer.stdout.contains("hush"), "{arguments:?}: {}", answer.stdout);
         assert!(!answer.stderr.contains("hush"), "{arguments:?}: {}", answer.stderr);
     }
+}
+
+/// In the wrong place, misspelt, of a wrong form: a secret is not shown.
+#[test]
+fn no_secret_is_shown_of_what_was_typed_wrongly() {
+    let place = Place::new();
+    let url = ["--database-url", "postgres://u@127.0.0.1:1/d"];
+    for arguments in [
+        &["run", "-X", "sasl.passwrod=hush"][..],
+        &["check", "-X", "sasl.passwrod=hush"],
+        &[
+            "check",
+            "-X",
+            "sasl.jaas.config=PlainLoginModule required username=\"u\" password=\"hush\";",
+        ],
+        &["run", "-X", "sasl.password:hush"],
+        &["run", "-X", "hush"],
+        &["run", "postgres://u:hush@h/d"],
+        &["run", "--database-ulr=postgres://u:hush@h/d"],
+        &["run", "--shards", "postgres://u:hush@h/d"],
+        &["check", "--log-format", "postgres://u:hush@h/d"],
+    ] {
+        let answer = place.run(&[arguments, &url].concat());
+        assert!(answer.code.is_some_and(|code| code != 0), "{answer:?}");
+        assert!(!format!("{answer:?}").contains("hush"), "{arguments:?}: {answer:?}");
+    }
+    let urls = [
+        "postgresql://127.0.0.1:1/shop?user=relay@srv&password=hush&sslmode=require",
+        "postgres://127.0.0.1?user=relay@srv&password=hush",
+        "postgres://u:1/hush@127.0.0.1:1/d",
+        "host=127.0.0.1 port=1 password=hush more=x",
+    ];
+    for url in urls {
+        let answer = place.run(&["check", "--brokers", CLOSED, "--database-url", url]);
+        assert!(!format!("{answer:?}").contains("hush"), "{url}: {answer:?}");
+    }
+    let answer = place.run(&["status", "--database-url", urls[0]]);
+    answer.failed(4, &["127.0.0.1:1/shop"]);
+}
+
+#[test]
+fn properties_come_from_the_environment_and_from_files() {
+    let place = Place::new().with_file("word", "hush\n").with_file(
+        "postrider.toml",
+        "[librdkafka]\n'linger.ms' = 5\n[librdkafka-files]\n'sasl.password' = 'word'\n",
+    );
+    let refused = |name: &str, value: &str, words: &[&str]| {
+        let mut command = place.postrider(&["run", "--database-url", "postgres://u@127.0.0.1:1/d"]);
+        let answer = Answer::from(command.env(name, value).output().unwrap());
+        answer.failed(3, words);
+        assert!(!answer.stderr.contains("hush"), "{answer:?}");
+    };
+    refused("POSTRIDER_X_SASL_PASSWROD", "hush", &["sasl.passwrod", "no such property"]);
+    refused("POSTRIDER_X_SECURITY_PROTOCOL_FILE", "word", &["security.protocol"]);
+    refused("POSTRIDER_X_ACKS", "hush", &["property acks cannot be set"]);
+    refused("POSTRIDER_X_SASL_PASSWORD_FILE", "none", &["the file none", "sasl.password"]);
+}
+
+#[test]
+fn a_variable_that_means_nothing_is_told() {
+    let place = Place::new();
+    let answer = run_with(&place, &[("POSTRIDER_SHARD", "3")], &[]);
+    assert!(answer.stderr.contains("POSTRIDER_SHARD means nothing"), "{answer:?}");
+    assert!(answer.stderr.contains("did you mean POSTRIDER_SHARDS?"), "{answer:?}");
+    let mut check = place.postrider(&["check", "--brokers", CLOSED, "--json"]);
+    let check = check.env("POSTRIDER_PAGE_ROW", "7").env("PGHOST", "127.0.0.1").env("PGPORT", "1");
+    let found: serde_json::Value = serde_json::from_slice(&check.output().unwrap().stdout).unwrap();
+    assert_eq!(found["checks"][1]["name"], "environment");
+    assert!(found["checks"][1]["detail"].as_str().unwrap().contains("POSTRIDER_PAGE_ROWS"));
+}
+
+/// Whoever reads the log as JSON reads its last line, too.
+#[test]
+fn the_last_error_has_the_form_of_the_log() {
+    let place = Place::new();
+    let url = ["--database-url", "postgres://u@127.0.0.1:1/d", "--brokers", CLOSED];
+    let last = |arguments: &[&str]| -> serde_json::Value {
+        let answer = place.run(&[arguments, &url].concat());
+        serde_json::from_str(answer.stderr.lines().last().unwrap()).unwrap()
+    };
+    let error = last(REFUSED);
+    assert_eq!((&error["level"], &error["exit_code"]), (&"ERROR".into(), &3.into()));
+    assert!(error["remedy"].as_str().unwrap().contains("leave acks out"), "{error}");
+    assert_eq!(last(&["run", "--log-format", "json", "--topic", "{x}"])["exit_code"], 3);
+    assert_eq!(last(&["run", "--log-format", "json", "--config", "none"])["exit_code"], 3);
+    let mut status = place.postrider(&["status", "--log-format", "json"]);
+    let answer = Answer::from(status.args(&url[..2]).output().unwrap());
+    answer.failed(4, &["\"exit_code\":4"]);
+    let text = place.run(&[REFUSED, &["--log-format", "text"], &url[..]].concat());
+    assert!(text.stderr.contains("\nerror: "), "{text:?}");
+}
+
+/// A file that somebody else may have put there says where the password goes.
+#[test]
+fn a_file_that_others_can_write_is_not_believed_unnamed() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new().with_file("postrider.toml", "brokers = 'file:1'");
+    let file = place.0.join("postrider.toml");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).unwrap();
+    place.run(&["run"]).failed(3, &["postrider.toml", "written by others", "--config"]);
+    let line = first_line(&run_with(&place, &[("PGUSER", "u")], &["--config", "postrider.toml"]));
+    assert_eq!(line["brokers"], "file:1");
 }

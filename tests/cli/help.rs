@@ -56,6 +56,9 @@ fn run_knows_every_flag() {
     let help = help_of(&["run", "--help"]);
     for flag in [
         "database-url",
+        "database-url-file",
+        "database-password-file",
+        "database-password-command",
         "outbox",
         "brokers",
         "shards",
@@ -130,4 +133,27 @@ fn a_closed_pipe_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+/// Whatever the help offers is taken.
+#[test]
+fn no_value_is_offered_that_is_refused() {
+    let help = help_of(&["run", "--help"]);
+    let mut flag = String::new();
+    let mut offered = 0;
+    for line in help.lines() {
+        if let Some(found) = line.split_whitespace().find(|word| word.starts_with("--")) {
+            flag = found.trim_end_matches(',').to_owned();
+        }
+        let value = line.trim_start().strip_prefix("- ").and_then(|rest| rest.split(':').next());
+        let Some(value) = value else { continue };
+        offered += 1;
+        let place = Place::new();
+        let url = ["--database-url", "postgres://u@127.0.0.1:1/d"];
+        // What is refused last ends it before it looks for a server.
+        let answer = place.run(&[&["run", "-X", "acks=1", &flag, value], &url[..]].concat());
+        assert!(answer.stderr.contains("property acks"), "{flag} {value}: {answer:?}");
+    }
+    assert!(offered > 10, "{help}");
+    assert!(!help.contains("exactly-once"), "{help}");
 }

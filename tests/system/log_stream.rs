@@ -285,7 +285,7 @@ async fn confirmed(client: &Client, slot: &str) -> Lsn {
 
 pub(crate) async fn a_sign_of_life_is_asked_for_and_answered(url: &str) {
     let (client, slot) = publish(url).await;
-    let short = format!("{url}?options=-c%20wal_sender_timeout%3D1500");
+    let short = format!("{url}?options=-c%20wal_sender_timeout%3D3000");
     let mut stream = start(&short, &slot).await;
     let begin = tokio::time::Instant::now();
     let mut asked = 0;
@@ -295,7 +295,7 @@ pub(crate) async fn a_sign_of_life_is_asked_for_and_answered(url: &str) {
             stream.confirm(end, end).await.unwrap();
         }
     }
-    assert!(begin.elapsed() > Duration::from_millis(1_500), "answered longer than the timeout");
+    assert!(begin.elapsed() > Duration::from_millis(3_000), "answered longer than the timeout");
     // Unanswered, the server hangs up.
     let error = loop {
         match timeout(PATIENCE, stream.next()).await.expect("an end in time") {

@@ -57,6 +57,11 @@ on_an_empty_database!(connection:
     hidden_rows_are_an_error,
 );
 
+on_an_empty_database!(settings:
+    every_setting_is_pinned_or_known_to_be_harmless,
+    no_time_is_too_short_to_begin_a_session,
+);
+
 on_an_empty_database!(log_stream:
     committed_rows_come_and_confirmed_ones_do_not_come_again,
     statements_give_rows,

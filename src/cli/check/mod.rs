@@ -45,6 +45,10 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
         Err(error) => findings.failed("config", &error),
         Ok((config, producer, file)) => {
             findings.passed("config", describe(&file));
+            for stranger in super::strangers() {
+                let remedy = "correct or unset it";
+                findings.warned("environment", format!("the variable {stranger}"), remedy);
+            }
             findings = block_on(look(findings, config, producer))?;
         }
     }

@@ -1,15 +1,16 @@
 //! What goes wrong in a conversation of our own, told in the words of the driver's errors.
 //!
-//! Promises: the server's SQLSTATE decides by the one table in `failure`; nothing is told twice.
+//! Promises: the server's SQLSTATE and routine decide by the one table in `failure`; nothing is told twice.
 //! Must not: know what was being done.
 //! Fails: never.
 
 use std::io;
 
 use postgres_protocol::message::backend::ErrorFields;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::fallible_iterator::FallibleIterator;
 
-use super::super::failure::{self, Explanation};
+use super::super::failure::{self, Explanation, ServerSaid, Session};
 use crate::error::Error;
 
 /// Why a message was not had or not sent.
@@ -37,6 +38,7 @@ pub(super) enum Fault {
 #[derive(Debug)]
 pub(super) struct ServerError {
     state: String,
+    routine: Option<String>,
     message: String,
     detail: Option<String>,
 }
@@ -47,7 +49,8 @@ const HOST_REFUSAL: &str = "28000";
 impl Fault {
     /// The fault of an ErrorResponse.
     pub(super) fn from_fields(mut fields: ErrorFields<'_>) -> Self {
-        let (mut state, mut message, mut detail) = (String::new(), String::new(), None);
+        let (mut state, mut message) = (String::new(), String::new());
+        let (mut routine, mut detail) = (None, None);
         loop {
             match fields.next() {
                 Ok(Some(field)) => {
@@ -56,13 +59,21 @@ impl Fault {
                         b'C' => state = value,
                         b'M' => message = value,
                         b'D' => detail = Some(value),
+                        b'R' => routine = Some(value),
                         _ => {}
                     }
                 }
-                Ok(None) => return Self::Server(ServerError { state, message, detail }),
+                Ok(None) => {
+                    return Self::Server(ServerError { state, routine, message, detail });
+                }
                 Err(cause) => return Self::Protocol(cause.to_string()),
             }
         }
+    }
+
+    /// Whether the password is not, or not yet, or no more the right one.
+    pub(super) fn is_password_refusal(&self) -> bool {
+        matches!(self, Self::Server(said) if said.state == SqlState::INVALID_PASSWORD.code())
     }
 
     /// Whether another kind of encryption may be let in.
@@ -78,8 +89,14 @@ impl Fault {
     pub(super) fn during(self, operation: &str) -> Error {
         let (explanation, source) = match self {
             Self::Server(said) => {
-                let detail = said.detail.as_deref();
-                (failure::explain_server(&said.state, &said.message, detail), None)
+                let said = ServerSaid {
+                    state: &said.state,
+                    routine: said.routine.as_deref(),
+                    message: &said.message,
+                    detail: said.detail.as_deref(),
+                    session: Session::Replication,
+                };
+                (failure::explain_server(&said), None)
             }
             Self::Io(cause) => (failure::explain_io(&cause), Some(cause)),
             Self::Closed => (failure::explain_end(), None),

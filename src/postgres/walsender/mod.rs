@@ -50,8 +50,14 @@ pub async fn connect_walsender(database: &DatabaseConfig, purpose: &str) -> Resu
     let name = database.display_name();
     let action = format!("connect to {name}");
     let opening = async {
-        let opened = open::open(database, purpose).await;
-        let mut walsender = Walsender { wire: opened.map_err(|fault| fault.during(&action))? };
+        let database = database.now().await?;
+        let wire = open::open(&database, purpose).await.map_err(|fault| {
+            let is_password = fault.is_password_refusal();
+            let error = fault.during(&action);
+            if is_password { database.credentials.refused(error) } else { error }
+        })?;
+        database.credentials.let_in();
+        let mut walsender = Walsender { wire };
         let answer = walsender.ask(SESSION).await;
         let rows = answer.map_err(|fault| fault.during("set up the session"))?;
         let is_direct = rows.iter().any(|row| row.first().is_some_and(is_on));
