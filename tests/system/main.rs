@@ -17,6 +17,7 @@ mod crash;
 mod credentials;
 mod debezium;
 mod debezium_switch;
+mod encryption;
 mod faults;
 mod log;
 mod log_access;
