@@ -67,6 +67,9 @@ fn announce(config: &Config, file: Option<&Path>) {
         file = file.map(|path| path.display().to_string()),
         "postrider starts"
     );
+    for way in config.open_ways() {
+        tracing::warn!("{way}");
+    }
 }
 
 /// The two signals that ask for a stop.

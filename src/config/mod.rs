@@ -15,7 +15,7 @@ use crate::cursors::OnPromotion;
 use crate::encode::CreatedAtHeader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::postgres::{DatabaseConfig, PasswordSource};
+use crate::postgres::{DatabaseConfig, PasswordSource, is_near};
 use crate::publish::OnPoison;
 use crate::publish::kafka::RecordTimestamp;
 use crate::route::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
@@ -90,6 +90,53 @@ pub struct KafkaConfig {
     pub on_poison: OnPoison,
     /// librdkafka's properties, in the order in which they are set; a later one wins.
     pub properties: Vec<(String, String)>,
+}
+
+impl Config {
+    /// Ways to a server beyond this machine on which somebody may listen or answer in its place.
+    pub fn open_ways(&self) -> Vec<String> {
+        let database = self.database.weakness().map(|weakness| {
+            let name = self.database.display_name();
+            format!(
+                "the way to PostgreSQL ({name}) is open: {weakness}; sslmode=verify-full closes it"
+            )
+        });
+        let kafka = self.kafka.weakness().map(|weakness| {
+            let brokers = &self.kafka.brokers;
+            format!(
+                "the way to Kafka ({brokers}) is open: {weakness}; see security.protocol and ssl.*"
+            )
+        });
+        database.into_iter().chain(kafka).collect()
+    }
+}
+
+impl KafkaConfig {
+    /// Why the conversation with a broker beyond this machine may be overheard or bent, if it may.
+    fn weakness(&self) -> Option<&'static str> {
+        let value = |name: &str| {
+            let found = self.properties.iter().rev().find(|(given, _)| given == name);
+            found.map(|(_, value)| value.trim().to_ascii_lowercase())
+        };
+        let is_encrypted = value("security.protocol").is_some_and(|way| way.contains("ssl"));
+        let is_unproved = value("enable.ssl.certificate.verification")
+            .is_some_and(|text| ["false", "0", "f"].contains(&text.as_str()));
+        let is_nameless = value("ssl.endpoint.identification.algorithm");
+        let is_near = |broker: &str| {
+            let broker = broker.rsplit_once("://").map_or(broker, |(_, place)| place).trim();
+            let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
+            is_near(host)
+        };
+        let weakness = match (is_encrypted, is_unproved, is_nameless.as_deref()) {
+            (false, ..) => Some("it goes without encryption"),
+            (true, true, _) => Some("it is encrypted, but nobody proves who the broker is"),
+            (true, false, Some("none")) => {
+                Some("it is encrypted, but the broker's name is not looked at")
+            }
+            (true, false, _) => None,
+        };
+        weakness.filter(|_| !self.brokers.split(',').all(is_near))
+    }
 }
 
 impl fmt::Debug for KafkaConfig {

@@ -107,3 +107,25 @@ fn properties_need_a_name() {
     assert!(!format!("{property:?}").contains("a=b"), "a value may be a password");
     assert_eq!(property.into_pair().1, "a=b");
 }
+
+#[test]
+fn an_open_way_to_kafka_is_told_beyond_this_machine() {
+    let ways = |brokers: &str, properties: &[(&str, &str)]| {
+        let property = |(name, value): &(&str, &str)| Property::new(*name, *value);
+        let properties = properties.iter().map(property).collect();
+        let settings = RelaySettings { brokers: Some(brokers.to_owned()), properties, ..relay() };
+        let ways = resolved(&settings).open_ways();
+        ways.into_iter().filter(|way| way.contains("Kafka")).collect::<Vec<_>>().join("")
+    };
+    for near in ["localhost:1,127.0.0.1:2", "[::1]:9092", "PLAINTEXT://localhost:1"] {
+        assert_eq!(ways(near, &[]), "", "{near}");
+    }
+    assert!(ways("localhost:1,kafka:1", &[]).contains("without encryption"));
+    assert!(ways("k:1", &[("security.protocol", "SASL_PLAINTEXT")]).contains("without encryption"));
+    let tls = ("security.protocol", "SASL_SSL");
+    assert_eq!(ways("k:1", &[tls]), "");
+    let unproved = ("enable.ssl.certificate.verification", "false");
+    assert!(ways("k:1", &[tls, unproved]).contains("proves"));
+    let nameless = ("ssl.endpoint.identification.algorithm", "none");
+    assert!(ways("k:1", &[tls, nameless]).contains("name"));
+}

@@ -22,7 +22,9 @@ use crate::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Stand
 use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Refusal};
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, Lsn, Timestamp, classify};
+use escape::unescaped;
 
+mod escape;
 mod write;
 
 const INSERT: &str = include_str!("../../sql/queries/parked_insert.sql");
@@ -258,11 +260,15 @@ fn owned_all(answer: &Row) -> Result<()> {
 fn known_key(row: &Row) -> Option<AggregateKey> {
     let (aggregate_type, aggregate_id): (Option<String>, Option<String>) =
         (row.get("aggregatetype"), row.get("aggregateid"));
-    Some(AggregateKey { aggregate_type: aggregate_type?, aggregate_id: aggregate_id? })
+    Some(AggregateKey {
+        aggregate_type: unescaped(aggregate_type?),
+        aggregate_id: unescaped(aggregate_id?),
+    })
 }
 
 fn key(row: &Row) -> AggregateKey {
-    AggregateKey { aggregate_type: row.get("aggregatetype"), aggregate_id: row.get("aggregateid") }
+    let text = |column: &str| unescaped(row.get(column));
+    AggregateKey { aggregate_type: text("aggregatetype"), aggregate_id: text("aggregateid") }
 }
 
 fn arrival(row: &Row) -> Option<Arrival> {
@@ -284,11 +290,11 @@ fn event(row: &Row) -> OwnedEvent {
     OwnedEvent {
         seq: row.get("seq"),
         id: EventId(id.into_bytes()),
-        aggregate_type: row.get("aggregatetype"),
-        aggregate_id: row.get("aggregateid"),
-        kind: row.get("type"),
+        aggregate_type: unescaped(row.get("aggregatetype")),
+        aggregate_id: unescaped(row.get("aggregateid")),
+        kind: unescaped(row.get("type")),
         payload: row.get("payload"),
-        headers: row.get("headers"),
+        headers: row.get::<_, Option<String>>("headers").map(unescaped),
         created_at_micros: created_at.0,
     }
 }

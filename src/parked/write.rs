@@ -6,11 +6,14 @@
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::escape::{escaped, is_marked};
 use super::{Owned, Parked, columns, number, owned_all};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Arrival, Event, LendEvent, Standing, Whereabouts};
+use crate::event::{Arrival, Event, LendEvent, OwnedEvent, Standing, Whereabouts};
 use crate::hold::{Reason, Refusal, SetAside};
-use crate::postgres::{Lsn, Timestamp, classify};
+use crate::postgres::{Lsn, Timestamp, classify, is_about_a_value};
+
+const FITS: &str = include_str!("../../sql/queries/parked_fits.sql");
 
 impl Parked {
     /// Parks events. When it returns, they are on disk.
@@ -33,7 +36,76 @@ impl Parked {
         Ok(())
     }
 
+    /// Those that are here whole. Where the database refuses a text, it is kept in the escape form.
     async fn write<R: LendEvent>(&self, owned: &[Owned], events: &[SetAside<R>]) -> Result<()> {
+        let is_taken_for_escaped = |event: &SetAside<R>| {
+            let Event { aggregate_type, aggregate_id, kind, headers, .. } = event.row.event();
+            let texts = [aggregate_type, aggregate_id, kind, headers.unwrap_or_default()];
+            texts.into_iter().any(is_marked)
+        };
+        if !events.iter().any(is_taken_for_escaped) {
+            match self.insert(owned, events).await {
+                Err(Refused::Value(_)) => {}
+                Err(Refused::Other(error)) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+        }
+        let mut escaped = Vec::with_capacity(events.len());
+        for event in events {
+            escaped.push(self.escape(event).await?);
+        }
+        self.insert(owned, &escaped).await.map_err(Refused::into_error)
+    }
+
+    /// The event in texts that the database takes.
+    async fn escape<R: LendEvent>(&self, event: &SetAside<R>) -> Result<SetAside<EscapedEvent>> {
+        let (lent, standing) = (event.row.event(), event.row.standing());
+        let headers = match lent.headers {
+            Some(headers) => Some(self.fitting(headers).await?),
+            None => None,
+        };
+        let owned = OwnedEvent {
+            seq: lent.seq,
+            id: lent.id,
+            aggregate_type: self.fitting(lent.aggregate_type).await?,
+            aggregate_id: self.fitting(lent.aggregate_id).await?,
+            kind: self.fitting(lent.kind).await?,
+            payload: lent.payload.map(<[u8]>::to_vec),
+            headers,
+            created_at_micros: lent.created_at_micros,
+        };
+        let refusal = self.fitting_refusal(&event.refusal).await?;
+        Ok(SetAside { row: EscapedEvent { event: owned, standing }, refusal })
+    }
+
+    async fn fitting_refusal(&self, refusal: &Refusal) -> Result<Refusal> {
+        let topic = match &refusal.topic {
+            Some(topic) => Some(self.fitting(topic).await?),
+            None => None,
+        };
+        Ok(Refusal { reason: refusal.reason, detail: self.fitting(&refusal.detail).await?, topic })
+    }
+
+    /// The text if the database takes it, else its escape form.
+    async fn fitting(&self, text: &str) -> Result<String> {
+        if is_marked(text) {
+            return Ok(escaped(text));
+        }
+        if text.bytes().all(|byte| (1..=0x7f).contains(&byte)) {
+            return Ok(text.to_owned());
+        }
+        match self.connection.client().query_one(FITS, &[&text]).await {
+            Ok(_) => Ok(text.to_owned()),
+            Err(cause) if is_about_a_value(&cause) => Ok(escaped(text)),
+            Err(cause) => Err(classify("look whether a text can be kept", cause)),
+        }
+    }
+
+    async fn insert<R: LendEvent>(
+        &self,
+        owned: &[Owned],
+        events: &[SetAside<R>],
+    ) -> std::result::Result<(), Refused> {
         let lent: Vec<(Event<'_>, &SetAside<R>)> =
             events.iter().map(|event| (event.row.event(), event)).collect();
         let (buckets, epochs) = columns(owned);
@@ -76,8 +148,9 @@ impl Parked {
         ];
         let written =
             self.connection.client().query_one(&self.statements.insert, &parameters).await;
-        let written = written.map_err(|cause| classify("park events", cause))?;
+        let written = written.map_err(|cause| Refused::of("park events", cause))?;
         judge_written(written.get("given"), written.get("ours"), written.get("written"))
+            .map_err(Refused::Other)
     }
 
     /// Those that lie in the outbox, and come from there.
@@ -121,25 +194,81 @@ impl Parked {
         owned: &[Owned],
         events: &[SetAside<R>],
     ) -> Result<()> {
+        let turns: Vec<i64> = events.iter().filter_map(|event| turn(&event.row)).collect();
+        let refusals: Vec<Refusal> = events.iter().map(|event| event.refusal.clone()).collect();
+        match self.count(owned, &turns, &refusals).await {
+            Err(Refused::Value(_)) => {}
+            Err(Refused::Other(error)) => return Err(error),
+            Ok(()) => return Ok(()),
+        }
+        let mut fitting = Vec::with_capacity(refusals.len());
+        for refusal in &refusals {
+            fitting.push(self.fitting_refusal(refusal).await?);
+        }
+        self.count(owned, &turns, &fitting).await.map_err(Refused::into_error)
+    }
+
+    async fn count(
+        &self,
+        owned: &[Owned],
+        turns: &[i64],
+        refusals: &[Refusal],
+    ) -> std::result::Result<(), Refused> {
         let (buckets, epochs) = columns(owned);
-        let turns: Vec<i64> = events
-            .iter()
-            .filter_map(|event| match event.row.whereabouts() {
-                Whereabouts::Parked(turn) => Some(turn),
-                Whereabouts::Lent | Whereabouts::Outbox(_) => None,
-            })
-            .collect();
-        let refusals = || events.iter().map(|event| &event.refusal);
-        let reasons: Vec<&str> = refusals().map(|refusal| refusal.reason.name()).collect();
-        let details: Vec<&str> = refusals().map(|refusal| refusal.detail.as_str()).collect();
+        let reasons: Vec<&str> = refusals.iter().map(|refusal| refusal.reason.name()).collect();
+        let details: Vec<&str> = refusals.iter().map(|refusal| refusal.detail.as_str()).collect();
         let topics: Vec<Option<&str>> =
-            refusals().map(|refusal| refusal.topic.as_deref()).collect();
-        let attempts: Vec<i32> = refusals().map(attempts).collect();
+            refusals.iter().map(|refusal| refusal.topic.as_deref()).collect();
+        let attempts: Vec<i32> = refusals.iter().map(attempts).collect();
         let parameters: [&(dyn ToSql + Sync); 7] =
             [&buckets, &epochs, &turns, &reasons, &details, &topics, &attempts];
         let counted = self.connection.client().query_one(&self.statements.again, &parameters).await;
-        let counted = counted.map_err(|cause| classify("count another attempt", cause))?;
-        owned_all(&counted)
+        let counted = counted.map_err(|cause| Refused::of("count another attempt", cause))?;
+        owned_all(&counted).map_err(Refused::Other)
+    }
+}
+
+/// Why a statement failed.
+enum Refused {
+    /// Over a value that it was given.
+    Value(Error),
+    Other(Error),
+}
+
+impl Refused {
+    fn of(operation: &str, cause: tokio_postgres::Error) -> Self {
+        let is_value = is_about_a_value(&cause);
+        let error = classify(operation, cause);
+        if is_value { Self::Value(error) } else { Self::Other(error) }
+    }
+
+    fn into_error(self) -> Error {
+        match self {
+            Self::Value(error) | Self::Other(error) => error,
+        }
+    }
+}
+
+/// An event in texts that the database takes.
+struct EscapedEvent {
+    event: OwnedEvent,
+    standing: Standing,
+}
+
+impl LendEvent for EscapedEvent {
+    fn event(&self) -> Event<'_> {
+        self.event.event()
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing
+    }
+}
+
+fn turn(row: &impl LendEvent) -> Option<i64> {
+    match row.whereabouts() {
+        Whereabouts::Parked(turn) => Some(turn),
+        Whereabouts::Lent | Whereabouts::Outbox(_) => None,
     }
 }
 

@@ -119,6 +119,13 @@ impl DatabaseConfig {
         format!("{}/{database}", servers.join(","))
     }
 
+    /// Why the conversation with a server beyond this machine may be overheard or bent, if it may.
+    pub fn weakness(&self) -> Option<&'static str> {
+        let is_far = |(host, _): (String, u16)| !is_near(&host);
+        let is_far = servers(&self.driver).any(is_far);
+        self.tls.weakness().filter(|_| is_far)
+    }
+
     /// Whether a failover from one server to another is provided for.
     pub fn names_several_servers(&self) -> bool {
         servers(&self.driver).count() > 1
@@ -161,6 +168,14 @@ fn servers(driver: &tokio_postgres::Config) -> impl Iterator<Item = (String, u16
         .into_iter()
         .enumerate()
         .map(|(index, name)| (name, *ports.get(index).or(ports.first()).unwrap_or(&DEFAULT_PORT)))
+}
+
+/// Whether packets to it stay on this machine.
+pub fn is_near(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host.starts_with('/')
+        || host == "localhost"
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn host_name(host: &Host) -> String {

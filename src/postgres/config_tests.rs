@@ -236,3 +236,15 @@ fn an_encoded_password_is_only_a_password() {
         }
     });
 }
+
+#[test]
+fn an_open_way_out_of_this_machine_is_told() {
+    for near in ["host=/run/pg", "postgres://localhost/d", "postgres://127.0.0.2,[::1]/d"] {
+        assert_eq!(resolve(near, &[]).unwrap().weakness(), None, "{near}");
+    }
+    for far in ["postgres://db/d", "postgres://localhost,10.0.0.1/d", "host=db hostaddr=::2"] {
+        assert!(resolve(far, &[]).unwrap().weakness().is_some(), "{far}");
+    }
+    let full = "postgres://db/d?sslmode=verify-full&sslrootcert=/root.crt";
+    assert_eq!(resolve(full, &[]).unwrap().weakness(), None);
+}

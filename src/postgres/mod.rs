@@ -5,6 +5,7 @@
 //! Must not: know the outbox. Send through a connection pooler: it would mix up the sessions.
 //! Fails: with cause and remedy, by [`classify`].
 
+mod certificate;
 mod config;
 mod connection_string;
 mod environment;
@@ -21,7 +22,7 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-pub use config::DatabaseConfig;
+pub use config::{DatabaseConfig, is_near};
 pub use failure::{classify, is_about_a_value};
 pub use password::PasswordSource;
 pub use template::{fill, without_head};

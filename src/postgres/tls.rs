@@ -18,12 +18,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
 use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
+use super::certificate::Certificate;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How much encryption, and how much proof of who the server is.
@@ -122,6 +125,18 @@ impl TlsSettings {
         Ok(Self { mode, roots, identity })
     }
 
+    /// Why a conversation over a network may be overheard or bent, if it may.
+    pub(super) fn weakness(&self) -> Option<&'static str> {
+        match (self.mode, self.proof()) {
+            (SslMode::Disable | SslMode::Allow | SslMode::Prefer, _) => {
+                Some("it may go without encryption")
+            }
+            (_, Proof::ChainAndName) => None,
+            (_, Proof::Nothing) => Some("it is encrypted, but nobody proves who the server is"),
+            (_, Proof::Chain) => Some("it is encrypted, but the server's name is not looked at"),
+        }
+    }
+
     /// The ways to try, in order.
     pub(super) fn attempts(&self) -> &'static [Attempt] {
         match self.mode {
@@ -153,6 +168,7 @@ impl TlsSettings {
             .dangerous()
             .with_custom_certificate_verifier(verifier);
         let Some(identity) = &self.identity else { return Ok(builder.with_no_client_auth()) };
+        refuse_exposed(&identity.key)?;
         let chain = certificates("sslcert", &identity.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&identity.key)
             .map_err(|cause| unusable("sslkey", &identity.key, &cause))?;
@@ -161,6 +177,30 @@ impl TlsSettings {
             Error::new(ErrorKind::Config, cause).with_remedy("Give a certificate and its own key")
         })
     }
+}
+
+/// As libpq: a private key is its owner's alone; one of root's may be read by a group.
+#[cfg(unix)]
+fn refuse_exposed(key: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    // What is not there is told by the reading.
+    let Ok(file) = std::fs::metadata(key) else { return Ok(()) };
+    if is_exposed(file.uid(), file.mode()) {
+        let cause = format!("sslkey: others may read or write {}", key.display());
+        return Err(
+            Error::new(ErrorKind::Config, cause).with_remedy("chmod 0600, or 0640 if root owns it")
+        );
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn refuse_exposed(_: &Path) -> Result<()> {
+    Ok(())
+}
+
+fn is_exposed(owner: u32, mode: u32) -> bool {
+    mode & if owner == 0 { 0o037 } else { 0o077 } != 0
 }
 
 /// One provider for the process.
@@ -252,6 +292,50 @@ impl Chain {
         name: &ServerName<'_>,
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let read = Certificate::read(certificate);
+        let is_old = read.as_ref().is_some_and(Certificate::is_of_version_1);
+        let verified = match &read {
+            Some(read) if is_old => self.verify_old(certificate, read, now),
+            _ => self.verify_present(certificate, intermediates, name, now),
+        };
+        match verified {
+            Err(cause) if is_name(&cause) && read.is_some_and(|read| read.names(name)) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    /// One of version 1, which has no names but its subject's.
+    fn verify_old(
+        &self,
+        certificate: &CertificateDer<'_>,
+        read: &Certificate,
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        read.check_time(now)?;
+        let algorithms = &PROVIDER.signature_verification_algorithms;
+        let is_believed = self.named.iter().any(|named| {
+            let signs = |authority: Certificate| {
+                authority.check_time(now).is_ok() && read.is_signed_by(&authority, algorithms)
+            };
+            named == certificate || Certificate::read(named).is_some_and(signs)
+        });
+        let lacking = if is_believed {
+            CertificateError::NotValidForName
+        } else {
+            CertificateError::UnknownIssuer
+        };
+        Err(lacking.into())
+    }
+
+    fn verify_present(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
         match self.authorities.verify_server_cert(certificate, intermediates, name, &[], now) {
             Err(cause) if !is_authority(&cause) => Err(cause),
             Err(_) if self.named.iter().any(|named| named == certificate) => {
@@ -262,6 +346,16 @@ impl Chain {
             verified => verified,
         }
     }
+}
+
+/// Whether the chain is good, and the name is another.
+fn is_name(error: &rustls::Error) -> bool {
+    matches!(
+        error,
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        )
+    )
 }
 
 /// Whether a certificate within its time was refused because it may sign others. What signs itself
@@ -287,10 +381,7 @@ impl ServerCertVerifier for Verifier {
             Self::Nothing => Ok(ServerCertVerified::assertion()),
             Self::ChainAndName(chain) => chain.verify(certificate, intermediates, name, now),
             Self::Chain(chain) => match chain.verify(certificate, intermediates, name, now) {
-                Err(rustls::Error::InvalidCertificate(
-                    CertificateError::NotValidForName
-                    | CertificateError::NotValidForNameContext { .. },
-                )) => Ok(ServerCertVerified::assertion()),
+                Err(cause) if is_name(&cause) => Ok(ServerCertVerified::assertion()),
                 verified => verified,
             },
         }
@@ -303,7 +394,20 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &PROVIDER.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+        match rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms) {
+            // The certificate, not the signature: libpq looks at its key only.
+            Err(rustls::Error::InvalidCertificate(cause))
+                if cause != CertificateError::BadSignature =>
+            {
+                match Certificate::read(certificate) {
+                    Some(read) if read.has_signed(message, signed, algorithms) => {
+                        Ok(HandshakeSignatureValid::assertion())
+                    }
+                    _ => Err(cause.into()),
+                }
+            }
+            verified => verified,
+        }
     }
 
     fn verify_tls13_signature(
@@ -313,7 +417,19 @@ impl ServerCertVerifier for Verifier {
         signed: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
         let algorithms = &PROVIDER.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+        match rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms) {
+            Err(rustls::Error::InvalidCertificate(cause))
+                if cause != CertificateError::BadSignature =>
+            {
+                let key = Certificate::read(certificate).and_then(|read| read.public_key());
+                let Some(key) = key else { return Err(cause.into()) };
+                let key = SubjectPublicKeyInfoDer::from(key);
+                rustls::crypto::verify_tls13_signature_with_raw_key(
+                    message, &key, signed, algorithms,
+                )
+            }
+            verified => verified,
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -322,112 +438,5 @@ impl ServerCertVerifier for Verifier {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file() -> Option<Roots> {
-        Some(Roots::File("/root.crt".into()))
-    }
-
-    #[test]
-    fn each_mode_proves_what_libpq_proves() {
-        use SslMode::{Allow, Disable, Prefer, Require, VerifyCa, VerifyFull};
-        let table = [
-            (Some(Disable), None, Proof::Nothing),
-            (Some(Disable), file(), Proof::Nothing),
-            (Some(Allow), None, Proof::Nothing),
-            (Some(Allow), file(), Proof::Nothing),
-            (Some(Prefer), None, Proof::Nothing),
-            (Some(Prefer), file(), Proof::Nothing),
-            (None, file(), Proof::Nothing),
-            (Some(Require), None, Proof::Nothing),
-            (Some(Require), file(), Proof::Chain),
-            (Some(VerifyCa), file(), Proof::Chain),
-            (Some(VerifyFull), file(), Proof::ChainAndName),
-            (Some(VerifyFull), Some(Roots::System), Proof::ChainAndName),
-            (None, Some(Roots::System), Proof::ChainAndName),
-        ];
-        for (mode, roots, proof) in table {
-            let settings = TlsSettings::new(mode, roots.clone(), None).unwrap();
-            assert_eq!(settings.proof(), proof, "{mode:?} {roots:?}");
-        }
-    }
-
-    #[test]
-    fn refuses_what_libpq_refuses() {
-        use SslMode::{Disable, Prefer, Require, VerifyCa, VerifyFull};
-        for mode in [Disable, Prefer, Require, VerifyCa] {
-            assert!(TlsSettings::new(Some(mode), Some(Roots::System), None).is_err(), "{mode:?}");
-        }
-        for mode in [VerifyCa, VerifyFull] {
-            assert!(TlsSettings::new(Some(mode), None, None).is_err(), "{mode:?}");
-        }
-        assert!("verify".parse::<SslMode>().is_err());
-    }
-
-    #[test]
-    fn only_allow_and_prefer_may_go_without_encryption() {
-        let attempts = |mode| TlsSettings::new(mode, file(), None).unwrap().attempts();
-        assert_eq!(attempts(None), [Attempt::EncryptedIfOffered, Attempt::Open]);
-        assert_eq!(attempts(Some(SslMode::Disable)), [Attempt::Open]);
-        assert_eq!(attempts(Some(SslMode::Allow)), [Attempt::Open, Attempt::Encrypted]);
-        for mode in [SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull] {
-            assert_eq!(attempts(Some(mode)), [Attempt::Encrypted]);
-        }
-    }
-
-    #[test]
-    fn a_missing_or_empty_file_is_named() {
-        for (path, word) in [("/nowhere/root.crt", "/nowhere/root.crt"), ("/dev/null", "no cert")] {
-            let roots = Some(Roots::File(path.into()));
-            let settings = TlsSettings::new(Some(SslMode::VerifyFull), roots, None).unwrap();
-            let error = settings.client_config().unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config);
-            assert!(error.message().contains(word), "{error}");
-        }
-    }
-
-    const DAY: u64 = 86_400;
-
-    fn certificate_file(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)
-    }
-
-    /// What comes of a server that shows `shown` under `name` at `day`, when `self_signed.pem` is the
-    /// root.
-    fn meet(
-        proof: Proof,
-        shown: &str,
-        name: &str,
-        day: u64,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        let roots = Roots::File(certificate_file("self_signed.pem"));
-        let verifier = Verifier::new(proof, Some(&roots), &PROVIDER).unwrap();
-        let shown = certificates("sslrootcert", &certificate_file(shown)).unwrap();
-        let name = ServerName::try_from(name).unwrap();
-        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(day * DAY));
-        verifier.verify_server_cert(&shown[0], &[], &name, &[], now)
-    }
-
-    #[test]
-    fn a_certificate_that_is_itself_the_root_is_believed() {
-        use Proof::{Chain, ChainAndName};
-        const IN_2030: u64 = 21_915;
-        for (proof, shown, name, day, believed) in [
-            (Chain, "self_signed.pem", "db.example", IN_2030, true),
-            (Chain, "self_signed.pem", "other.example", IN_2030, true),
-            (ChainAndName, "self_signed.pem", "db.example", IN_2030, true),
-            (ChainAndName, "self_signed.pem", "other.example", IN_2030, false),
-            // Another one with the same name, and the right one after and before its time.
-            (Chain, "other.pem", "db.example", IN_2030, false),
-            (ChainAndName, "other.pem", "db.example", IN_2030, false),
-            (Chain, "self_signed.pem", "db.example", 5 * IN_2030, false),
-            (Chain, "self_signed.pem", "db.example", 0, false),
-        ] {
-            let found = meet(proof, shown, name, day);
-            assert_eq!(found.is_ok(), believed, "{proof:?} {shown} {name} {day}: {found:?}");
-        }
-        let unknown = meet(Chain, "other.pem", "db.example", IN_2030).unwrap_err();
-        assert_eq!(unknown, CertificateError::UnknownIssuer.into());
-    }
-}
+#[path = "tls_tests.rs"]
+mod tests;

@@ -18,6 +18,7 @@ mod crash;
 mod credentials;
 mod debezium;
 mod debezium_switch;
+mod encryption;
 mod faults;
 mod law;
 mod log;

@@ -315,3 +315,63 @@ async fn headers_that_are_no_json_are_parked() {
     let expected = [("1", "A"), ("1", "B"), ("2", "C"), ("3", "D")];
     assert_eq!(kinds, expected.map(|(key, kind)| (key.to_owned(), kind.to_owned())));
 }
+
+/// Texts that the database cannot hold are parked all the same, and come out as they went in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_that_the_database_cannot_hold_are_parked_and_published() {
+    let shared = Fixture::new("message_texts").await;
+    let latin = "create database message_latin encoding 'LATIN1' locale 'C' template template0";
+    shared.client().await.batch_execute(latin).await.expect("the name is free");
+    let url = shared.database_url.replace("/message_texts", "/message_latin");
+    migrate(&url, "json");
+    let fixture = Fixture { database_url: url, ..shared };
+    let client = fixture.client().await;
+    let relay = RelayProcess::start(&fixture, &["--capture", "message"]);
+    relay.wait_until_it_says("reading the log").await;
+    let han = "\u{4e2d}";
+    write_message(&client, han, "A", "no json").await;
+    write_message(&client, han, "B\u{4e2d}", "{}").await;
+    write_message(&client, "euro", "C", "\u{20ac}").await;
+    write_message(&client, "3", "D", "{}").await;
+    wait_for_count(&client, "select count(*) from postrider.parked", 3).await;
+    relay.stop_well().await;
+
+    // A restart holds the aggregates under their own names.
+    let relay = RelayProcess::start(&fixture, &["--capture", "message"]);
+    write_message(&client, han, "E", "{}").await;
+    write_message(&client, "euro", "F", "{}").await;
+    let follow = "select count(*) from postrider.parked where reason = 'follows'";
+    wait_for_count(&client, follow, 3).await;
+    let retry = || fixture.command().args(["parked", "retry", "--all"]).output();
+    assert!(retry().expect("the binary runs").status.success());
+    let again = "select count(*) from postrider.parked where attempts = 2";
+    wait_for_count(&client, again, 2).await;
+    let mend = "update postrider.parked set headers = '{}' where reason = 'bad-headers'";
+    client.batch_execute(mend).await.expect("a superuser may");
+    assert!(retry().expect("the binary runs").status.success());
+    wait_for_count(&client, "select count(*) from postrider.parked", 0).await;
+    relay.stop_well().await;
+    let records = read_topic(&fixture.brokers, &fixture.topic("order"));
+    let kinds = |key: &str| -> Vec<String> {
+        let of_key = records.iter().filter(|record| record.key_text() == key);
+        of_key
+            .map(|record| record.header("type").expect("each has one"))
+            .map(|kind| String::from_utf8_lossy(kind).into_owned())
+            .collect()
+    };
+    assert_eq!(kinds(han), ["A", "B\u{4e2d}", "E"]);
+    assert_eq!(kinds("euro"), ["C", "F"]);
+    assert_eq!(kinds("3"), ["D"]);
+}
+
+async fn wait_for_count(client: &Client, sql: &str, expected: i64) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let found: i64 = client.query_one(sql, &[]).await.expect("it answers").get(0);
+        if found == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{sql}: {found}, not {expected}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -49,6 +49,10 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
                 let remedy = "correct or unset it";
                 findings.warned("environment", format!("the variable {stranger}"), remedy);
             }
+            for way in config.open_ways() {
+                let (way, remedy) = way.split_once("; ").expect("each way says what closes it");
+                findings.warned("transport", way, remedy);
+            }
             findings = block_on(look(findings, config, producer))?;
         }
     }
