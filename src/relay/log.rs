@@ -325,7 +325,8 @@ impl ReaderTask {
                         adoption.course(&self.keeper, &state).await.map_err(unusable)?
                     }
                 };
-                let course = TableCourse { cursors, ticks, nudge, adopted };
+                let near = self.keeper.near().await?;
+                let course = TableCourse { cursors, near, ticks, nudge, adopted };
                 (Some(course), Source::Table(self.outbox.clone(), tables))
             }
         };

@@ -30,7 +30,7 @@ mod transaction;
 use self::copy::Copied;
 use self::course::Table;
 pub use self::course::{AdoptedCourse, Course, Landing, TableCourse};
-use self::transaction::Transaction;
+use self::transaction::{Claims, Transaction};
 use super::holdings::Holdings;
 use super::outgoing::{Outgoing, OutgoingRow};
 use super::parking::Parking;
@@ -45,7 +45,6 @@ use crate::monitor::ShardGauge;
 use crate::parked::Parked;
 use crate::publish::kafka::Warnings;
 use crate::publish::{Batch, Publisher};
-use crate::streamed::widen;
 
 /// Events wait this long for others to travel with.
 const GATHER: Duration = Duration::from_millis(2);
@@ -123,6 +122,7 @@ pub struct Reader {
     /// How far the server says it has come.
     received: Lsn,
     transaction: Transaction,
+    claims: Claims,
     page_events: u64,
     /// When what has gathered is to be sent.
     send_at: Option<Instant>,
@@ -142,7 +142,7 @@ impl Reader {
         Self {
             outgoing,
             parking: Parking::new(wiring.parked, wiring.warnings),
-            table: wiring.table.map(Table::new),
+            table: wiring.table.map(|course| Table::new(course, wiring.begins)),
             capture: wiring.capture,
             fence: wiring.fence,
             publishers: wiring.publishers,
@@ -159,6 +159,7 @@ impl Reader {
             place: wiring.begins,
             received: wiring.begins,
             transaction: Transaction::default(),
+            claims: Claims::default(),
             page_events: 0,
             send_at: None,
             feedback_at: Instant::now() + FEEDBACK_INTERVAL,
@@ -230,7 +231,7 @@ impl Reader {
                 table.ask_for_tick();
                 !self.transaction.is_open
                     && self.transaction.is_tick
-                    && table.is_own(table.near).await
+                    && table.is_own(table.last_tick()).await
             }
         }
     }
@@ -269,11 +270,13 @@ impl Reader {
         let Some(table) = &self.table else { return false };
         match event {
             LoggedEvent::Row(row) => {
-                self.transaction.txid = Some(row.txid);
-                table.has_passed(row.bucket, row.txid, event.seq())
+                let txid = table.whole(self.transaction.xid);
+                self.transaction.txid = Some(txid);
+                self.claims.note(row.txid, txid, event);
+                table.has_passed(row.bucket, txid, event.seq())
             }
             LoggedEvent::Adopted(row) => {
-                let txid = widen(self.transaction.xid, table.near);
+                let txid = table.whole(self.transaction.xid);
                 self.transaction.txid = Some(txid);
                 table.has_passed_adopted(row.table, txid)
             }
@@ -311,9 +314,7 @@ impl Reader {
                 table.streamed.bring(txid);
             }
             if is_tick {
-                table.near = widen(xid, table.near);
-                table.streamed.mark(table.near);
-                tick = Some(table.near);
+                tick = Some(table.mark(xid, end));
             }
         }
         if tick.is_some() || self.page_events >= PAGE_EVENTS {
@@ -422,7 +423,7 @@ impl Reader {
         let saved = *self.course.saved.borrow_and_update();
         self.feedback_at = Instant::now() + FEEDBACK_INTERVAL;
         if let Some(table) = &self.table {
-            table.ask_for_adopted();
+            table.ask_for_more(self.received);
         }
         self.capture.confirm(self.received.max(saved), saved).await
     }

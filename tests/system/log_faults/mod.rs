@@ -8,6 +8,7 @@ use postrider::embedded::Postgres;
 
 use crate::support::{Capture, Fixture, History, Load, Proxy, RelayProcess, Traffic};
 
+mod claims;
 mod command;
 mod large;
 mod parking;
