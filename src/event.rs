@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::hold::Refusal;
+
 /// A hash partition of the outbox: the unit of ownership, with one cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket(pub u16);
@@ -62,6 +64,22 @@ pub struct Event<'a> {
     pub created_at_micros: i64,
 }
 
+impl Event<'_> {
+    /// A copy of everything that it lends.
+    pub fn to_owned(&self) -> OwnedEvent {
+        OwnedEvent {
+            seq: self.seq,
+            id: self.id,
+            aggregate_type: self.aggregate_type.to_owned(),
+            aggregate_id: self.aggregate_id.to_owned(),
+            kind: self.kind.to_owned(),
+            payload: self.payload.map(<[u8]>::to_vec),
+            headers: self.headers.map(str::to_owned),
+            created_at_micros: self.created_at_micros,
+        }
+    }
+}
+
 /// Where the log brings an event: the place of its transaction's commit, then its own among the events of
 /// that transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,6 +110,11 @@ pub trait LendEvent: Send + 'static {
     /// By what it is compared with others.
     fn standing(&self) -> Standing {
         Standing::Written
+    }
+
+    /// Why it cannot be sent as it is, where that is known already: then what is lent may be a part of it.
+    fn flaw(&self) -> Option<&Refusal> {
+        None
     }
 }
 

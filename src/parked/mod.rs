@@ -13,6 +13,8 @@
 //! **In order.** A row's `turn` is drawn when it is written first: events are tried again in the order in
 //! which they were parked. `src/shard/parking.rs` says why that keeps the order.
 
+mod from_log;
+
 use hashbrown::HashSet;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
@@ -23,6 +25,7 @@ use crate::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Stand
 use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside};
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, Lsn, Timestamp, classify};
+pub use from_log::FromLog;
 
 const INSERT: &str = include_str!("../../sql/queries/parked_insert.sql");
 const ANSWER: &str = include_str!("../../sql/queries/parked_answer.sql");
@@ -98,6 +101,7 @@ pub struct Parked {
     connection: Connection,
     outbox: String,
     buckets: i32,
+    table: Outbox,
     statements: Statements,
 }
 
@@ -123,6 +127,7 @@ impl Parked {
             connection,
             outbox: outbox.name().quoted(),
             buckets: outbox.buckets.into(),
+            table: outbox.clone(),
             statements: Statements { insert, answer, look },
         })
     }

@@ -60,7 +60,7 @@ impl<P: Produce> Desk<P> {
         self.producer.begin_batch();
         let mut set_aside = Vec::new();
         for row in rows {
-            if let Some(refusal) = self.offer(&row.event(), row.standing(), batch)? {
+            if let Some(refusal) = self.offer(&row, batch)? {
                 set_aside.push(SetAside { row, refusal });
             }
         }
@@ -68,13 +68,17 @@ impl<P: Produce> Desk<P> {
     }
 
     /// Why the event is not sent, if it is not.
-    fn offer(
+    fn offer<R: LendEvent>(
         &mut self,
-        event: &Event<'_>,
-        standing: Standing,
+        row: &R,
         batch: &Arc<InFlightBatch>,
     ) -> Result<Option<Refusal>> {
-        if !self.holds.is_empty() && self.holds.catch(event, standing) {
+        let (event, standing) = (&row.event(), row.standing());
+        let is_held = !self.holds.is_empty() && self.holds.catch(event, standing);
+        if let Some(flaw) = row.flaw() {
+            return self.set_aside(event, standing, flaw.clone()).map(Some);
+        }
+        if is_held {
             return Ok(Some(Refusal::follows()));
         }
         let offer = match self.encoder.encode(event) {
@@ -109,12 +113,34 @@ impl<P: Produce> Desk<P> {
         } else {
             refusal
         };
+        self.hold_from(event, standing, refusal).map(Some)
+    }
+
+    /// What cannot be sent as it is cannot be sent as a dead letter either: what is at hand may be a part.
+    fn set_aside(
+        &mut self,
+        event: &Event<'_>,
+        standing: Standing,
+        flaw: Refusal,
+    ) -> Result<Refusal> {
+        match &self.on_poison {
+            OnPoison::Stop => Err(unpublishable(event, &flaw)),
+            OnPoison::Park | OnPoison::DeadLetter(_) => self.hold_from(event, standing, flaw),
+        }
+    }
+
+    fn hold_from(
+        &mut self,
+        event: &Event<'_>,
+        standing: Standing,
+        refusal: Refusal,
+    ) -> Result<Refusal> {
         if self.holds.len() >= HELD_MAX {
             return Err(too_many_held(&refusal));
         }
         self.holds.hold(AggregateKey::of(event), HeldFrom::new(event.seq, standing));
         self.tell();
-        Ok(Some(refusal))
+        Ok(refusal)
     }
 
     pub(super) fn renew(&mut self, holds: Holds, topics: Vec<String>) -> Result<()> {

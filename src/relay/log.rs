@@ -22,10 +22,13 @@ use super::supervise::Kafka;
 use crate::capture::adoption::{AdoptionStore, SlotSession};
 use crate::capture::change::messages_lost;
 use crate::capture::fence::Fence;
+use crate::capture::log_texts::learn;
 use crate::capture::mode::{KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
-use crate::capture::wal::{AdoptedTables, LogCapture, Source, lacked_publication, unusable};
+use crate::capture::wal::{
+    AdoptedTables, LogCapture, Reading, Source, lacked_publication, unusable,
+};
 use crate::cursor::{Cohort, CohortCursor, Cursor};
 use crate::cursors::{CursorStore, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +44,8 @@ use crate::tick::Tick;
 
 /// How often an instance that stands by tries to become the reader.
 const STAND_BY_INTERVAL: Duration = Duration::from_millis(500);
+/// A row above this size is parked without being read.
+const EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Ticks on their way to the reader.
 const TICKS_MAX: usize = 64;
 /// How seldom the place is saved while nothing comes: ticks are the places where it can be.
@@ -357,9 +362,10 @@ impl ReaderTask {
     }
 
     async fn start_stream(&self, begins: Lsn, source: Source) -> Result<LogCapture> {
-        let session = connect_walsender(&self.database, "reader").await?;
+        let mut session = connect_walsender(&self.database, "reader").await?;
+        let encoding = learn(&mut session).await?;
         let stream = session.stream(&self.keeper.start_command(begins)).await.map_err(unusable)?;
-        Ok(LogCapture::new(stream, source))
+        Ok(LogCapture::new(stream, source, Reading { encoding, event_bytes_max: EVENT_BYTES_MAX }))
     }
 }
 

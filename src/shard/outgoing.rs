@@ -6,6 +6,8 @@
 use crate::capture::poll::ClaimedRow;
 use crate::capture::wal::LoggedEvent;
 use crate::event::{Event, LendEvent, Standing};
+use crate::hold::Refusal;
+use crate::outbox::InTable;
 use crate::parked::ParkedEvent;
 
 /// Rows that travel to the publishing thread in one piece, at most.
@@ -36,6 +38,14 @@ impl OutgoingRow {
         }
     }
 
+    /// Where the whole is, if this is a part.
+    pub(super) fn whole(&self) -> Option<InTable> {
+        match self {
+            Self::Logged(LoggedEvent::Flawed(flawed), _) => flawed.whole(),
+            Self::Claimed(_) | Self::Logged(..) | Self::Parked(_) => None,
+        }
+    }
+
     fn size_bytes(&self) -> usize {
         match self {
             Self::Claimed(row) => row.size_bytes(),
@@ -59,6 +69,14 @@ impl LendEvent for OutgoingRow {
             Self::Claimed(row) => row.standing(),
             Self::Logged(_, standing) => *standing,
             Self::Parked(parked) => parked.standing(),
+        }
+    }
+
+    fn flaw(&self) -> Option<&Refusal> {
+        match self {
+            Self::Claimed(row) => row.flaw(),
+            Self::Logged(event, _) => event.flaw(),
+            Self::Parked(parked) => parked.flaw(),
         }
     }
 }

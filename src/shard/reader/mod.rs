@@ -36,6 +36,7 @@ use super::outgoing::{Outgoing, OutgoingRow};
 use super::parking::Parking;
 use super::{BATCHES_MAX, sleep_until};
 use crate::capture::fence::Fence;
+use crate::capture::flawed::Origin;
 use crate::capture::wal::{LogCapture, LogItem, LoggedEvent, Lsn, ReplyWanted};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
@@ -268,19 +269,18 @@ impl Reader {
     /// Whether its transaction was published before this stream began.
     fn is_passed(&mut self, event: &LoggedEvent) -> bool {
         let Some(table) = &self.table else { return false };
-        match event {
-            LoggedEvent::Row(row) => {
-                let txid = table.whole(self.transaction.xid);
+        let txid = table.whole(self.transaction.xid);
+        match event.origin() {
+            Origin::Row(bucket, claimed) => {
                 self.transaction.txid = Some(txid);
-                self.claims.note(row.txid, txid, event);
-                table.has_passed(row.bucket, txid, event.seq())
+                self.claims.note(claimed, txid, event);
+                table.has_passed(bucket, txid, event.seq())
             }
-            LoggedEvent::Adopted(row) => {
-                let txid = table.whole(self.transaction.xid);
+            Origin::Adopted(number) => {
                 self.transaction.txid = Some(txid);
-                table.has_passed_adopted(row.table, txid)
+                table.has_passed_adopted(number, txid)
             }
-            LoggedEvent::Message(..) | LoggedEvent::Copied(_) => false,
+            Origin::Message | Origin::Copy => false,
         }
     }
 
