@@ -27,6 +27,11 @@ pub enum Origin {
     Copy,
 }
 
+/// The id of what has none, by its place in the order of writing.
+pub fn id_at(place: i64) -> EventId {
+    EventId(Uuid::new_v5(&ID_NAMESPACE, &place.to_be_bytes()).into_bytes())
+}
+
 /// One such event.
 #[derive(Debug)]
 pub struct Flawed {
@@ -50,10 +55,9 @@ impl Flawed {
         bytes: &[u8],
         detail: String,
     ) -> Self {
-        let id = Uuid::new_v5(&ID_NAMESPACE, &place.to_be_bytes());
         let event = OwnedEvent {
             seq: place,
-            id: EventId(id.into_bytes()),
+            id: id_at(place),
             aggregate_type: UNREADABLE_TYPE.to_owned(),
             aggregate_id: String::new(),
             kind: String::new(),

@@ -7,7 +7,8 @@
 //!
 //! The server sends every logical message of the database, whatever its prefix, and every row whole, each up to
 //! 1 GB. Of a row above the limit stay its small values, the names of its aggregate, and the beginnings of its
-//! other values: enough to say what it is, and where it lies.
+//! other values: enough to say what it is, and where it lies. An event that is a message is nowhere else: its content
+//! is handed on in parts.
 
 use bytes::{BufMut, BytesMut};
 use hashbrown::HashMap;
@@ -28,6 +29,8 @@ const LOGICAL_HEAD_BYTES: usize = 1 + 8;
 /// What is gathered of a prefix; all of ours are shorter.
 const PREFIX_BYTES_MAX: usize = 64;
 const LENGTH_BYTES: usize = 4;
+/// The content of an event above the limit comes in parts of this size.
+const PART_BYTES: usize = 1024 * 1024;
 
 /// How much of a column's values is kept in a row above the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,8 @@ pub struct LongSieve {
     is_transactional: bool,
     /// The last message was above the limit, and kept in part.
     oversized: Option<usize>,
+    /// Of the content of an event above the limit, what nobody has taken yet.
+    spilled: Vec<u8>,
 }
 
 /// What the next bytes are.
@@ -74,6 +79,8 @@ enum Step {
     Prefix,
     /// A value of which a part is kept.
     Value { keep: usize, drop: usize },
+    /// The content of an event above the limit, which is handed on part by part.
+    Spill(usize),
     /// All that follows is kept.
     KeepRest,
     /// Nothing that follows is.
@@ -104,6 +111,7 @@ impl LongSieve {
             values_left: 0,
             is_transactional: false,
             oversized: None,
+            spilled: Vec::new(),
         }
     }
 
@@ -125,6 +133,15 @@ impl LongSieve {
         self.oversized.take()
     }
 
+    /// What has gathered of the content of an event above the limit.
+    pub fn take_part(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.spilled)
+    }
+
+    fn is_full(&self) -> bool {
+        self.spilled.len() >= PART_BYTES
+    }
+
     fn is_above_limit(&self) -> bool {
         self.whole_bytes > self.limit_bytes
     }
@@ -141,6 +158,13 @@ impl LongSieve {
                 kept.put_slice(&head);
                 self.is_transactional = head[0] != 0;
                 Step::Prefix
+            }
+            Part::ContentLength if self.is_above_limit() => {
+                kept.put_u32(0);
+                self.oversized = Some(self.whole_bytes);
+                Step::Spill(
+                    u32::from_be_bytes(head[..].try_into().expect("it is complete")) as usize
+                )
             }
             Part::ContentLength => {
                 kept.put_slice(&head);
@@ -255,6 +279,11 @@ impl LongSieve {
                 kept.put_slice(&bytes[..taken]);
                 (taken, Step::Value { keep: keep - taken, drop })
             }
+            Step::Spill(left) => {
+                let taken = bytes.len().min(left).min(PART_BYTES - self.spilled.len());
+                self.spilled.extend_from_slice(&bytes[..taken]);
+                (taken, Step::Spill(left - taken))
+            }
             Step::KeepRest => {
                 kept.put_slice(bytes);
                 (bytes.len(), Step::KeepRest)
@@ -268,26 +297,30 @@ impl Sieve for LongSieve {
     fn begin(&mut self, whole_bytes: usize) {
         self.whole_bytes = whole_bytes;
         self.oversized = None;
+        self.spilled.clear();
         self.head.clear();
         self.step = Step::Gather(FRAME_BYTES, Part::Frame);
     }
 
-    fn pass(&mut self, mut bytes: &[u8], kept: &mut BytesMut) {
-        while !bytes.is_empty() {
-            let (taken, step) = self.pass_some(bytes, kept);
-            bytes = &bytes[taken..];
+    fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut) -> usize {
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.is_full() {
+            let (taken, step) = self.pass_some(rest, kept);
+            rest = &rest[taken..];
             self.step = match step {
                 Step::Value { keep: 0, drop: 0 } => self.next_value(),
+                Step::Spill(0) => Step::DropRest,
                 step => step,
             };
         }
+        bytes.len() - rest.len()
     }
 
     /// What was gathered and is not complete is a torn message; so is a value that is shorter than it claims.
     fn end(&mut self, kept: &mut BytesMut) {
         match self.step {
             Step::Gather(..) | Step::Prefix => kept.put_slice(&self.head),
-            Step::Value { .. } => kept.truncate(kept.len().saturating_sub(1)),
+            Step::Value { .. } | Step::Spill(_) => kept.truncate(kept.len().saturating_sub(1)),
             Step::KeepRest | Step::DropRest => {}
         }
     }

@@ -54,7 +54,9 @@ fn sieve(takes_messages: bool) -> LongSieve {
 fn kept(sieve: &mut LongSieve, frame: &[u8], piece: usize) -> Bytes {
     let mut kept = BytesMut::new();
     sieve.begin(frame.len());
-    frame.chunks(piece).for_each(|bytes| sieve.pass(bytes, &mut kept));
+    for bytes in frame.chunks(piece) {
+        assert_eq!(sieve.pass(bytes, &mut kept), bytes.len(), "it is not full");
+    }
     sieve.end(&mut kept);
     kept.freeze()
 }
@@ -139,7 +141,15 @@ proptest! {
     #[test]
     fn an_event_stays_whole_where_it_is_one(content in prop::collection::vec(any::<u8>(), 0..9000), piece in 1_usize..3000) {
         let frame = frame(&logical(PREFIX.as_bytes(), &content));
-        prop_assert_eq!(&kept(&mut sieve(true), &frame, piece)[..], &frame[..]);
+        let mut taking = sieve(true);
+        let whole = kept(&mut taking, &frame, piece);
+        if frame.len() <= LIMIT_BYTES {
+            prop_assert_eq!(&whole[..], &frame[..]);
+        } else {
+            prop_assert_eq!(taking.take_oversized(), Some(frame.len()));
+            prop_assert_eq!(taking.take_part(), content);
+            prop_assert!(message(&whole).is_ok());
+        }
         let kept = kept(&mut sieve(false), &frame, piece);
         let Ok(Message::Logical { content, .. }) = message(&kept) else { panic!("a message") };
         prop_assert_eq!(content.len(), 0);
@@ -178,6 +188,29 @@ fn a_message_that_survives_a_rollback_is_no_event() {
     let kept = kept(&mut sieve(true), &frame(&immediate), 100);
     let Ok(Message::Logical { scope, content, .. }) = message(&kept) else { panic!("a message") };
     assert_eq!((scope, content.len()), (Scope::Immediate, 0));
+}
+
+#[test]
+fn a_large_event_comes_in_parts() {
+    let content: Vec<u8> = (0..3 * PART_BYTES + 5).map(|place| (place / 7) as u8).collect();
+    let frame = frame(&logical(PREFIX.as_bytes(), &content));
+    for missing in [0, 1, PART_BYTES] {
+        let (mut sieve, mut kept, mut parts) = (sieve(true), BytesMut::new(), Vec::new());
+        sieve.begin(frame.len());
+        let mut rest = &frame[..frame.len() - missing];
+        while !rest.is_empty() {
+            rest = &rest[sieve.pass(&rest[..rest.len().min(99_999)], &mut kept)..];
+            if sieve.is_full() {
+                parts.push(sieve.take_part());
+            }
+        }
+        sieve.end(&mut kept);
+        parts.push(sieve.take_part());
+        assert!(parts.iter().all(|part| part.len() <= PART_BYTES));
+        assert_eq!(parts.concat(), content[..content.len() - missing]);
+        let is_torn = message(&kept.freeze()).is_err();
+        assert_eq!(is_torn, missing > 0, "{missing}");
+    }
 }
 
 #[test]

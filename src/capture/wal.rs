@@ -44,6 +44,8 @@ pub enum LogItem {
     },
     /// An event of it.
     Event(LoggedEvent),
+    /// A part of an event that is too large to be read at once.
+    Part(LargePart),
     /// The transaction is a tick.
     Tick,
     /// The transaction is complete.
@@ -60,6 +62,17 @@ pub enum LogItem {
     },
     /// Something that is not the outbox's.
     Other,
+}
+
+/// A part of a message that is too large to be read at once. All parts come one after the other.
+#[derive(Debug)]
+pub struct LargePart {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// With the last part: the message's place in the order of writing.
+    pub place: Option<i64>,
+    /// When its transaction committed.
+    pub committed_at_micros: i64,
 }
 
 /// What counts as an event.
@@ -238,6 +251,7 @@ impl Decoder {
         let (start, message) = match frame {
             Frame::Data { start, message } => (start, message),
             Frame::KeepAlive { end, reply } => return Ok(LogItem::KeepAlive { end, reply }),
+            Frame::Paused => return Ok(self.part(None)),
         };
         let message = pgoutput::decode_in(message, &self.encoding).map_err(|cause| {
             Error::new(ErrorKind::Internal, format!("the stream at {start}: {cause}"))
@@ -319,6 +333,9 @@ impl Decoder {
     /// must not stop any: it is set aside as it came.
     fn event(&mut self, start: Lsn, content: Bytes) -> LogItem {
         let place = self.place(start);
+        if self.sieve.take_oversized().is_some() {
+            return self.part(Some(place));
+        }
         LogItem::Event(match envelope::decode(content.clone()) {
             Ok(envelope) => LoggedEvent::Message(envelope, place),
             Err(cause) => {
@@ -328,6 +345,11 @@ impl Decoder {
                 LoggedEvent::Flawed(Box::new(flawed))
             }
         })
+    }
+
+    fn part(&mut self, place: Option<i64>) -> LogItem {
+        let bytes = self.sieve.take_part();
+        LogItem::Part(LargePart { bytes, place, committed_at_micros: self.committed_at.0 })
     }
 
     /// The order of writing: one record of the log may bring several messages.

@@ -129,7 +129,7 @@ fn arrival_of(standing: Standing) -> Option<Arrival> {
 
 /// Whether the server cannot do it with this row, whoever asks: bytes that do not convert, a value that is too
 /// large or damaged.
-fn is_of_the_row(cause: &tokio_postgres::Error) -> bool {
+pub(super) fn is_of_the_row(cause: &tokio_postgres::Error) -> bool {
     const CLASSES: [&str; 4] = ["22", "54", "XX", "53200"];
     let state = cause.code().map_or("", |state| state.code());
     CLASSES.iter().any(|class| state.starts_with(class))

@@ -14,6 +14,7 @@
 //! which they were parked. `src/shard/parking.rs` says why that keeps the order.
 
 mod from_log;
+mod large;
 
 use hashbrown::HashSet;
 use tokio_postgres::types::ToSql;
@@ -26,6 +27,7 @@ use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, Lsn, Timestamp, classify};
 pub use from_log::FromLog;
+pub use large::{Content, LargeMessage, TakenUp};
 
 const INSERT: &str = include_str!("../../sql/queries/parked_insert.sql");
 const ANSWER: &str = include_str!("../../sql/queries/parked_answer.sql");

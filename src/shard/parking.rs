@@ -144,6 +144,12 @@ impl Parking {
         self.parked.waiting(buckets).await
     }
 
+    /// The session, for what no batch carries; something is parked from here on.
+    pub(super) fn parked(&mut self) -> &Parked {
+        self.next_look = self.next_look.or_else(|| Some(Instant::now() + LOOK_INTERVAL));
+        &self.parked
+    }
+
     /// Takes events that were not sent.
     pub(super) fn set_aside(&mut self, number: BatchNumber, events: Vec<SetAside<OutgoingRow>>) {
         self.open.entry(number).or_default().set_aside.extend(events);

@@ -139,7 +139,7 @@ async fn until_the_end(mut stream: LogStream) -> Error {
                 Ok(()) => {}
                 Err(error) => return error,
             },
-            Ok(Frame::Data { .. }) => {}
+            Ok(Frame::Data { .. } | Frame::Paused) => {}
             Err(error) => return error,
         }
     }

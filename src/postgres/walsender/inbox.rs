@@ -35,8 +35,9 @@ pub trait Sieve {
     /// A message of this length begins.
     fn begin(&mut self, whole_bytes: usize);
 
-    /// Its next bytes, as many as happened to come at once.
-    fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut);
+    /// Its next bytes, as many as happened to come at once. Answers how many it takes; where these are not all,
+    /// whoever has the sieve takes something out of it first.
+    fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut) -> usize;
 
     /// It is over.
     fn end(&mut self, kept: &mut BytesMut);
@@ -52,6 +53,14 @@ pub(super) struct Inbox {
 struct Long {
     kept: BytesMut,
     missing: usize,
+}
+
+/// What comes through a sieve.
+pub(super) enum Passed {
+    /// A message, as far as it was kept.
+    Packet(Packet),
+    /// The sieve is full.
+    Paused,
 }
 
 /// One message, whole.
@@ -80,20 +89,23 @@ impl Inbox {
     ///
     /// # Errors
     /// When a head cannot be one of PostgreSQL's.
-    pub(super) fn take_through(&mut self, sieve: &mut impl Sieve) -> Result<Option<Packet>, Fault> {
+    pub(super) fn take_through(&mut self, sieve: &mut impl Sieve) -> Result<Option<Passed>, Fault> {
         if self.long.is_none() && !self.begin_long(sieve)? {
-            return self.take();
+            return Ok(self.take()?.map(Passed::Packet));
         }
         let Some(long) = &mut self.long else { return Ok(None) };
         let now = self.bytes.len().min(long.missing);
-        sieve.pass(&self.bytes[..now], &mut long.kept);
-        self.bytes.advance(now);
-        long.missing -= now;
+        let passed = sieve.pass(&self.bytes[..now], &mut long.kept);
+        self.bytes.advance(passed);
+        long.missing -= passed;
+        if passed < now {
+            return Ok(Some(Passed::Paused));
+        }
         Ok(self.long.take_if(|long| long.missing == 0).map(|mut long| {
             sieve.end(&mut long.kept);
             let length = u32::try_from(long.kept.len() - 1).expect("no longer than it was");
             long.kept[1..HEAD_BYTES].copy_from_slice(&length.to_be_bytes());
-            Packet { bytes: long.kept }
+            Passed::Packet(Packet { bytes: long.kept })
         }))
     }
 

@@ -166,13 +166,14 @@ impl Sieve for Thirds {
         (self.whole, self.passed) = (whole_bytes, 0);
     }
 
-    fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut) {
+    fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut) -> usize {
         for byte in bytes {
             if self.passed.is_multiple_of(3) {
                 kept.put_u8(*byte);
             }
             self.passed += 1;
         }
+        bytes.len()
     }
 
     fn end(&mut self, _: &mut BytesMut) {
@@ -196,7 +197,7 @@ fn a_long_message_leaves_what_its_sieve_keeps() {
             let (now, later) = rest.split_at(rest.len().min(free).min(most));
             room.extend_from_slice(now);
             rest = later;
-            while let Some(packet) = inbox.take_through(&mut sieve).unwrap() {
+            while let Some(Passed::Packet(packet)) = inbox.take_through(&mut sieve).unwrap() {
                 assert_eq!(packet.kind(), b'd');
                 found.push(packet.into_body().to_vec());
             }

@@ -15,7 +15,7 @@ use postgres_protocol::message::frontend;
 use super::super::{Lsn, types::Timestamp};
 use super::authentication::unexpected;
 use super::fault::Fault;
-use super::inbox::{Packet, Sieve};
+use super::inbox::{Packet, Passed, Sieve};
 use super::wire::{STATUS_BYTES, Wire};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -52,6 +52,8 @@ pub enum Frame {
         /// The message, lent from the buffer that it came in.
         message: Bytes,
     },
+    /// The sieve is full, in the middle of a message.
+    Paused,
     /// A sign of life.
     KeepAlive {
         /// How far the server has read the log for us.
@@ -83,8 +85,8 @@ impl LogStream {
     /// [`ErrorKind::PostgresUnavailable`] when the connection is lost. The stream is over then.
     pub async fn next(&mut self, sieve: &mut impl Sieve) -> Result<Frame> {
         loop {
-            let packet = self.wire.packet_through(sieve).await.map_err(reading)?;
-            if let Some(frame) = frame(packet).map_err(reading)? {
+            let passed = self.wire.packet_through(sieve).await.map_err(reading)?;
+            if let Some(frame) = frame(passed).map_err(reading)? {
                 return Ok(frame);
             }
         }
@@ -95,8 +97,8 @@ impl LogStream {
     /// # Errors
     /// As [`LogStream::next`].
     pub fn next_buffered(&mut self, sieve: &mut impl Sieve) -> Result<Option<Frame>> {
-        while let Some(packet) = self.wire.buffered(sieve).map_err(reading)? {
-            if let Some(frame) = frame(packet).map_err(reading)? {
+        while let Some(passed) = self.wire.buffered(sieve).map_err(reading)? {
+            if let Some(frame) = frame(passed).map_err(reading)? {
                 return Ok(Some(frame));
             }
         }
@@ -139,7 +141,9 @@ impl LogStream {
             Ok(())
         })?;
         loop {
-            let packet = self.wire.packet_through(&mut Nothing).await?;
+            let Passed::Packet(packet) = self.wire.packet_through(&mut Nothing).await? else {
+                continue;
+            };
             match packet.kind() {
                 READY_FOR_QUERY => break,
                 COPY_DATA => {}
@@ -163,7 +167,9 @@ struct Nothing;
 
 impl Sieve for Nothing {
     fn begin(&mut self, _: usize) {}
-    fn pass(&mut self, _: &[u8], _: &mut BytesMut) {}
+    fn pass(&mut self, bytes: &[u8], _: &mut BytesMut) -> usize {
+        bytes.len()
+    }
     fn end(&mut self, _: &mut BytesMut) {}
 }
 
@@ -174,8 +180,9 @@ pub struct Everything;
 impl Sieve for Everything {
     fn begin(&mut self, _: usize) {}
 
-    fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut) {
+    fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut) -> usize {
         kept.extend_from_slice(bytes);
+        bytes.len()
     }
 
     fn end(&mut self, _: &mut BytesMut) {}
@@ -186,7 +193,14 @@ fn reading(fault: Fault) -> Error {
 }
 
 /// The frame in a message; none in what may come at any time.
-fn frame(packet: Packet) -> std::result::Result<Option<Frame>, Fault> {
+fn frame(passed: Passed) -> std::result::Result<Option<Frame>, Fault> {
+    match passed {
+        Passed::Packet(packet) => whole_frame(packet),
+        Passed::Paused => Ok(Some(Frame::Paused)),
+    }
+}
+
+fn whole_frame(packet: Packet) -> std::result::Result<Option<Frame>, Fault> {
     if packet.kind() == COPY_DATA {
         return copied(packet.into_body()).map(Some);
     }

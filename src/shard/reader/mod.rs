@@ -24,12 +24,14 @@ mod copy;
 mod course;
 mod fence;
 mod landing;
+mod large;
 mod retry;
 mod transaction;
 
 use self::copy::Copied;
 use self::course::Table;
 pub use self::course::{AdoptedCourse, Course, Landing, TableCourse};
+use self::large::Large;
 use self::transaction::{Claims, Transaction};
 use super::holdings::Holdings;
 use super::outgoing::{Outgoing, OutgoingRow};
@@ -124,6 +126,7 @@ pub struct Reader {
     received: Lsn,
     transaction: Transaction,
     claims: Claims,
+    large: Option<Large>,
     page_events: u64,
     /// When what has gathered is to be sent.
     send_at: Option<Instant>,
@@ -161,6 +164,7 @@ impl Reader {
             received: wiring.begins,
             transaction: Transaction::default(),
             claims: Claims::default(),
+            large: None,
             page_events: 0,
             send_at: None,
             feedback_at: Instant::now() + FEEDBACK_INTERVAL,
@@ -243,6 +247,7 @@ impl Reader {
                 self.transaction = Transaction::begin(xid, commit, self.begins);
             }
             LogItem::Event(event) => self.take_event(event).await?,
+            LogItem::Part(part) => self.take_part(part).await?,
             LogItem::Tick => self.transaction.is_tick = true,
             LogItem::Commit { end } => self.take_commit(end).await?,
             LogItem::KeepAlive { end, reply } => {

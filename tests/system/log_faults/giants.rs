@@ -180,3 +180,63 @@ async fn messages_that_are_no_events_are_kept() {
     let kept = "select count(*) from postrider.parked where payload in ('garbage', '', 'stray 7')";
     assert_eq!(client.query_one(kept, &[]).await.expect("it answers").get::<_, i64>(0), 3);
 }
+
+/// It is nowhere but in the log: the server takes it up as it comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_giant_message_is_parked_as_it_comes() {
+    let fixture = Fixture::new("log_giant_message").await.captured_by(Capture::Message);
+    let relay = start_relay(&fixture, Capture::Message).await;
+    let client = fixture.client().await;
+    let large = 150 * MEBIBYTE;
+    say(
+        &client,
+        &format!(
+            "begin;
+         select postrider.emit('t', 'large', 'T', '1');
+         select postrider.emit('t', 'large', 'T', to_json(repeat('x', {large})), '{{\"h\": 1}}');
+         select postrider.emit('t', 'large', 'T', '3');
+         select postrider.emit('t', 'other', 'T', '{{}}');
+         commit"
+        ),
+    )
+    .await;
+    let most = 20 * MEBIBYTE;
+    // A name that is a giant, a text that is none, a length that is a claim, no payload.
+    emit(&client, &format!("repeat('k', {most})"), "'{}'").await;
+    for stray in [
+        format!(
+            "set_byte(postrider.event_message('t', 'k', 'T', convert_to(repeat('x', {most}), 'UTF8')), 42, 255)"
+        ),
+        format!(
+            "set_byte(postrider.event_message('t', 'k', 'T', convert_to(repeat('x', {most}), 'UTF8')), 26, 255)"
+        ),
+        format!("convert_to(repeat('x', {most}), 'UTF8')"),
+    ] {
+        say(&client, &format!("select pg_logical_emit_message(true, 'postrider.outbox', {stray})"))
+            .await;
+    }
+    emit(&client, "'behind'", "'{}'").await;
+    wait_arrived(&fixture, "t", &["large", "other", "behind"]).await;
+    let parked = wait_parked(&client, 6).await;
+    let reasons: Vec<&str> = parked.iter().map(|(reason, _)| reason.as_str()).collect();
+    assert_eq!(reasons[..2], ["too-large", "follows"], "{parked:?}");
+    assert_eq!(reasons[2..], ["too-large", "unreadable", "unreadable", "unreadable"], "{parked:?}");
+    let whole = "select payload = convert_to(to_json(repeat('x', $1))::text, 'UTF8'), type, headers, aggregateid
+        from postrider.parked where turn = (select min(turn) from postrider.parked)";
+    let row = client.query_one(whole, &[&(large as i32)]).await.expect("it is there");
+    assert!(row.get::<_, bool>(0), "the payload is whole");
+    let texts: [&str; 3] = [row.get(1), row.get(2), row.get(3)];
+    assert_eq!(texts, ["T", "{\"h\": 1}", "large"]);
+    let peak = relay.peak_memory_kilobytes();
+    relay.kill();
+    let relay = start_relay(&fixture, Capture::Message).await;
+    emit(&client, "'large'", "'4'").await;
+    emit(&client, "'last'", "'{}'").await;
+    wait_arrived(&fixture, "t", &["last"]).await;
+    assert_eq!(wait_parked(&client, 7).await.len(), 7, "each once");
+    relay.stop_well().await;
+    assert!(peak < MEMORY_KILOBYTES_MAX, "{peak} kB");
+    let records = read_topic(&fixture.brokers, &fixture.topic("t"));
+    let large: Vec<_> = records.iter().filter(|record| record.key_text() == "large").collect();
+    assert!(large.iter().all(|record| record.value.as_deref() == Some(b"1")), "nothing passes it");
+}
