@@ -64,6 +64,22 @@ pub struct Event<'a> {
     pub created_at_micros: i64,
 }
 
+impl Event<'_> {
+    /// A copy of everything that it lends.
+    pub fn to_owned(&self) -> OwnedEvent {
+        OwnedEvent {
+            seq: self.seq,
+            id: self.id,
+            aggregate_type: self.aggregate_type.to_owned(),
+            aggregate_id: self.aggregate_id.to_owned(),
+            kind: self.kind.to_owned(),
+            payload: self.payload.map(<[u8]>::to_vec),
+            headers: self.headers.map(str::to_owned),
+            created_at_micros: self.created_at_micros,
+        }
+    }
+}
+
 /// Where the log brings an event: the place of its transaction's commit, then its own among the events of
 /// that transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,8 +128,9 @@ pub trait LendEvent: Send + 'static {
         Whereabouts::Lent
     }
 
-    /// Why it is lent without its values, whatever Kafka would say of it; none for one that is lent whole.
-    fn withheld(&self) -> Option<&Refusal> {
+    /// Why it cannot be sent as it is, whatever Kafka would say of it; none for one that is lent whole. What is
+    /// lent may be a part of it, or its place and its aggregate alone.
+    fn flaw(&self) -> Option<&Refusal> {
         None
     }
 }

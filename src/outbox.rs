@@ -199,6 +199,28 @@ pub fn check_sequence(sequence: &str, cache: i64, increment: i64) -> Result<()> 
     )))
 }
 
+/// Which texts were cut. They are whole in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cuts {
+    /// The column `aggregatetype`.
+    pub aggregate_type: bool,
+    /// The column `aggregateid`.
+    pub aggregate_id: bool,
+    /// The column `type`.
+    pub kind: bool,
+    /// The column `headers`.
+    pub headers: bool,
+}
+
+/// A row of the outbox that is whole in its table alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InTable {
+    /// Its bucket.
+    pub bucket: Bucket,
+    /// What of it did not come, besides the payload.
+    pub cuts: Cuts,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 //!
 //! Promises: a cursor that comes from here has passed no transaction that was not streamed before the
 //! tick's commit, so that a poller that begins with it loses nothing. Must not: know a connection, or
-//! what an event says. Fails: never.
+//! what an event says. Fails: never; where the log is far ahead of what a tick saw, it waits for a later one.
 //!
 //! A place in the log is a set of transactions: those whose commit lies before it. At the commit of
 //! a tick all that its snapshot sees have been streamed, because a transaction is seen only after its
@@ -17,6 +17,10 @@ use crate::cursor::Cursor;
 use crate::snapshot::{Snapshot, TransactionId};
 use crate::tick::Tick;
 
+/// A tick is seen and commits within moments. Where more ids than these lie between what it saw and what had
+/// committed before it, naming them one by one would cost more than to wait for the next tick.
+const DISTANCE_MAX: u64 = 1 << 22;
+
 /// What the stream has brought, and where the ticks lie in it.
 #[derive(Debug)]
 pub struct Streamed {
@@ -24,6 +28,8 @@ pub struct Streamed {
     passed: Snapshot,
     /// Transactions since the last tick's commit.
     recent: Vec<TransactionId>,
+    /// What ticks brought that were passed by.
+    pending: Vec<TransactionId>,
     marks: VecDeque<Mark>,
 }
 
@@ -43,7 +49,7 @@ impl Streamed {
             .map(|cursor| cursor.from().clone())
             .reduce(|one, other| one.intersection(&other))
             .unwrap_or_else(Snapshot::empty);
-        Self { passed, recent: Vec::new(), marks: VecDeque::new() }
+        Self { passed, recent: Vec::new(), pending: Vec::new(), marks: VecDeque::new() }
     }
 
     /// A transaction with events has come to its end.
@@ -51,9 +57,14 @@ impl Streamed {
         self.recent.push(xid);
     }
 
-    /// Whether anything came since the last tick's commit.
+    /// Whether anything came that no cursor has passed and no mark bounds.
     pub fn has_recent(&self) -> bool {
-        !self.recent.is_empty()
+        !self.recent.is_empty() || self.is_behind()
+    }
+
+    /// Whether something that came before a tick waits for a later one.
+    pub fn is_behind(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// The commit of the tick with this transaction id.
@@ -61,21 +72,28 @@ impl Streamed {
         self.marks.push_back(Mark { tick, brought: std::mem::take(&mut self.recent) });
     }
 
-    /// The cursor at the commit of this tick, which was marked. Ticks come in their order.
+    /// The cursor at the commit of this tick, which was marked. Ticks come in their order. None when the log
+    /// is so far ahead of what the tick saw that a later one has to say it.
     ///
     /// # Panics
     /// When the tick was not marked: what came behind it would count as passed.
-    pub fn cursor_at(&mut self, tick: &Tick) -> Cursor {
+    pub fn cursor_at(&mut self, tick: &Tick) -> Option<Cursor> {
         assert!(self.marks.iter().any(|mark| mark.tick == tick.next), "the tick was streamed");
         while let Some(mark) = self.marks.pop_front() {
-            self.passed = self.passed.with(&mark.brought);
+            self.pending.extend(mark.brought);
             if mark.tick == tick.next {
                 break;
             }
         }
-        self.passed = tick.snapshot.union(&self.passed);
+        // First what the tick saw: an outbox that was at rest lies far behind it.
+        let seen = tick.snapshot.union(&self.passed);
+        let last = self.pending.iter().copied().max().unwrap_or_default();
+        if last.saturating_sub(seen.xmax()) > DISTANCE_MAX {
+            return None;
+        }
+        self.passed = seen.with(&std::mem::take(&mut self.pending));
         // Whatever the set lacks had drawn above the tick's floors: the tick lacks it, too.
-        Cursor::passed(Tick { snapshot: self.passed.clone(), ..tick.clone() })
+        Some(Cursor::passed(Tick { snapshot: self.passed.clone(), ..tick.clone() }))
     }
 }
 
@@ -107,7 +125,7 @@ mod tests {
         let second = tick(&first, "11:13:11", 15, 90_000);
         streamed.mark(second.next);
         streamed.bring(16);
-        let cursor = streamed.cursor_at(&second);
+        let cursor = streamed.cursor_at(&second).expect("it is near");
         let passed: Vec<u64> = (9..18).filter(|xid| cursor.has_passed(*xid, 1)).collect();
         assert_eq!(passed, [9, 10, 11, 12, 14], "16 came behind the tick");
         assert!(cursor.is_finished());
@@ -130,7 +148,8 @@ mod tests {
         streamed.mark(20);
         let later = tick(&first, "25:25:", 25, 9);
         streamed.mark(later.next);
-        assert!(streamed.cursor_at(&later).has_passed(30, 7));
+        let cursor = streamed.cursor_at(&later).expect("it is near");
+        assert!(cursor.has_passed(30, 7));
     }
 
     #[test]
@@ -140,7 +159,45 @@ mod tests {
         let mut streamed = Streamed::new([&Cursor::passed(first.clone()), &ahead]);
         let second = tick(&first, "11:13:12", 15, 9);
         streamed.mark(15);
-        assert!(!streamed.cursor_at(&second).has_passed(12, 1));
+        let cursor = streamed.cursor_at(&second).expect("it is near");
+        assert!(!cursor.has_passed(12, 1));
+    }
+
+    /// Nothing is made room for, and nothing is forgotten.
+    #[test]
+    fn what_lies_far_ahead_of_a_tick_waits_for_the_next() {
+        let first = tick(&Tick::first(), "10:10:", 10, 5);
+        let far = u64::MAX >> 1;
+        for ahead in [15 + DISTANCE_MAX, far, u64::MAX] {
+            let mut streamed = Streamed::new([&Cursor::passed(first.clone())]);
+            streamed.bring(ahead);
+            streamed.bring(11);
+            let second = tick(&first, "11:13:11", 15, 9);
+            streamed.mark(second.next);
+            assert_eq!(streamed.cursor_at(&second), None, "{ahead}");
+        }
+        let mut streamed = Streamed::new([&Cursor::passed(first.clone())]);
+        streamed.bring(far);
+        let second = tick(&first, "11:13:11", 15, 9);
+        streamed.mark(second.next);
+        assert_eq!(streamed.cursor_at(&second), None);
+        let third = tick(&second, &format!("{far}:{far}:"), far + 1, 12);
+        streamed.mark(third.next);
+        let cursor = streamed.cursor_at(&third).expect("it is near now");
+        assert!(cursor.has_passed(far, 9) && cursor.has_passed(far - 1, 9));
+    }
+
+    /// An outbox that was at rest while others wrote: its cursor is old, the tick is not.
+    #[test]
+    fn an_old_cursor_is_no_distance() {
+        let first = tick(&Tick::first(), "10:10:", 10, 5);
+        let mut streamed = Streamed::new([&Cursor::passed(first.clone())]);
+        let now = 3_000_000_000;
+        streamed.bring(now);
+        let second = tick(&first, &format!("{now}:{now}:"), now + 1, 9);
+        streamed.mark(second.next);
+        let cursor = streamed.cursor_at(&second).expect("it is near");
+        assert!(cursor.has_passed(now, 9) && !cursor.has_passed(now + 1, 9));
     }
 
     #[test]

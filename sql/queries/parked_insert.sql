@@ -2,7 +2,8 @@
 --          $1 our buckets, $2 their epochs, $3 the outbox, $4 how many buckets it has; then one element
 --          per event: $5 seq, $6 id, $7 aggregatetype, $8 aggregateid, $9 type, $10 payload,
 --          $11 headers, $12 created_at, $13 reason, $14 detail, $15 topic, $16 attempts,
---          $17 commit_lsn and $18 commit_index, null for an event that the log did not bring.
+--          $17 commit_lsn and $18 commit_index, null for an event that the log did not bring; $19 why it is
+--          not here as it was written, null for one that is.
 --          Answers how many different events there are, how many lie in our buckets, and how many were
 --          written.
 -- Locks:   share locks on the cursors of the events' buckets, row locks, for one short transaction.
@@ -20,9 +21,9 @@ with given as materialized (
         )::smallint as bucket
     from unnest($5::bigint[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::bytea[],
             $11::text[], $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::integer[],
-            $17::pg_lsn[], $18::bigint[]) with ordinality
+            $17::pg_lsn[], $18::bigint[], $19::text[]) with ordinality
         as given (seq, id, aggregatetype, aggregateid, type, payload, headers, created_at, reason,
-            detail, topic, attempts, commit_lsn, commit_index, place)
+            detail, topic, attempts, commit_lsn, commit_index, fault, place)
     order by given.seq, given.id, given.place
 ), mine as materialized (
     select kept.bucket
@@ -34,11 +35,11 @@ with given as materialized (
 ), written as (
     insert into postrider.parked as parked
         (seq, bucket, id, aggregatetype, aggregateid, type, payload, headers, created_at, reason, detail,
-            topic, attempts, last_attempt_at, commit_lsn, commit_index)
+            topic, attempts, last_attempt_at, commit_lsn, commit_index, fault)
     select given.seq, given.bucket, given.id, given.aggregatetype, given.aggregateid, given.type,
         given.payload, given.headers, given.created_at, given.reason, given.detail, given.topic,
         given.attempts, case when given.attempts > 0 then clock_timestamp() end, given.commit_lsn,
-        given.commit_index
+        given.commit_index, given.fault
     from given
         join mine on mine.bucket = given.bucket
     order by given.place

@@ -33,7 +33,7 @@ pub const PREFIX: &str = "postrider.outbox";
 pub const VERSION: u8 = 1;
 
 /// Everything before the texts.
-const HEAD_BYTES: usize = 1 + 16 + 8 + 1 + 4 * TEXTS.len();
+pub const HEAD_BYTES: usize = 1 + 16 + 8 + 1 + 4 * TEXTS.len();
 /// The first time that PostgreSQL has, 4714-11-24 BC, in microseconds since 1970. Its last one lies
 /// beyond what the form can say.
 const FIRST_MICROS: i64 = -210_866_803_200_000_000;
@@ -120,11 +120,66 @@ impl Envelope {
     }
 }
 
+/// What stands before the texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// As [`Event::id`].
+    pub id: EventId,
+    /// As [`Event::created_at_micros`].
+    pub created_at_micros: i64,
+    /// Of `aggregatetype`, `aggregateid`, `type` and headers, in bytes.
+    pub lengths: [u32; TEXTS.len()],
+    flags: u8,
+}
+
+impl Head {
+    /// Whether a payload follows the texts.
+    #[must_use]
+    pub fn has_payload(&self) -> bool {
+        self.flags & HAS_PAYLOAD != 0
+    }
+
+    /// Whether there are headers.
+    #[must_use]
+    pub fn has_headers(&self) -> bool {
+        self.flags & HAS_HEADERS != 0
+    }
+
+    /// Whether a message of this length is what the head says, as far as lengths tell.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn fits(&self, message_bytes: u64) -> Result<(), EnvelopeError> {
+        let mut left = message_bytes.saturating_sub(HEAD_BYTES as u64);
+        for (what, length) in TEXTS.into_iter().zip(self.lengths) {
+            left = left.checked_sub(length.into()).ok_or(EnvelopeError::Truncated(what))?;
+        }
+        match self.has_payload() {
+            false if left > 0 => Err(EnvelopeError::Trailing(left as usize)),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Takes one message apart.
 ///
 /// # Errors
 /// When the bytes are not exactly one event in the form of [`VERSION`].
 pub fn decode(mut content: Bytes) -> Result<Envelope, EnvelopeError> {
+    let Head { id, created_at_micros, lengths, flags } = head(&mut content)?;
+    let ends = check_texts(&content, &lengths)?;
+    let rest = content.len() - ends[3];
+    if flags & HAS_PAYLOAD == 0 && rest != 0 {
+        return Err(EnvelopeError::Trailing(rest));
+    }
+    Ok(Envelope { id, created_at_micros, body: content, ends, flags })
+}
+
+/// Takes the head off a message.
+///
+/// # Errors
+/// When it is none in the form of [`VERSION`].
+pub fn head(content: &mut Bytes) -> Result<Head, EnvelopeError> {
     match content.first() {
         None => return Err(EnvelopeError::Empty),
         Some(&VERSION) => {}
@@ -148,12 +203,7 @@ pub fn decode(mut content: Bytes) -> Result<Envelope, EnvelopeError> {
     if flags & HAS_HEADERS == 0 && lengths[3] != 0 {
         return Err(EnvelopeError::UnflaggedHeaders(lengths[3]));
     }
-    let ends = check_texts(&content, &lengths)?;
-    let rest = content.len() - ends[3];
-    if flags & HAS_PAYLOAD == 0 && rest != 0 {
-        return Err(EnvelopeError::Trailing(rest));
-    }
-    Ok(Envelope { id: EventId(id), created_at_micros, body: content, ends, flags })
+    Ok(Head { id: EventId(id), created_at_micros, lengths, flags })
 }
 
 /// Where each text ends. Checks every text once, so that reading it later cannot fail.

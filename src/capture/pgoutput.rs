@@ -4,10 +4,13 @@
 //! is allocated is bounded by the input's length. Must not: know a connection, or what an event is.
 //! Fails: with [`DecodeError`], which says what was being read.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 use thiserror::Error;
+
+use super::encoding::{Encoding, Undecodable};
 
 /// The fewest bytes that a column of a Relation takes: flags, an empty name, type, modifier.
 const COLUMN_BYTES_MIN: usize = 10;
@@ -71,8 +74,8 @@ pub enum Message {
         scope: Scope,
         /// Where it was written.
         lsn: u64,
-        /// Its prefix.
-        prefix: Name,
+        /// Its prefix; anybody's, so it may be no text.
+        prefix: Bytes,
         /// Its content.
         content: Bytes,
     },
@@ -104,7 +107,7 @@ pub enum Ignored {
     Type,
 }
 
-/// A text that is known to be UTF-8, still in the message's buffer.
+/// A text that is known to be UTF-8, still in the message's buffer if it was UTF-8 there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(Bytes);
 
@@ -201,6 +204,38 @@ impl Tuple {
         })
     }
 
+    /// The row with its texts in UTF-8: the values in text form, and those of the columns that hold text.
+    ///
+    /// # Errors
+    /// When one of them is none.
+    pub fn recode(&self, texts: &[bool], encoding: &Encoding) -> Result<Self, Undecodable> {
+        if *encoding == Encoding::Utf8 {
+            return Ok(self.clone());
+        }
+        let mut recoded = Vec::with_capacity(self.values.len());
+        for (column, value) in self.values().enumerate() {
+            let is_text = texts.get(column).copied().unwrap_or_default();
+            let (form, bytes) = match value {
+                Value::Null => (b'n', None),
+                Value::Unchanged => (b'u', None),
+                Value::Text(bytes) => {
+                    (b't', Some(encoding.decode(bytes)?.into_owned().into_bytes()))
+                }
+                Value::Binary(bytes) if is_text => {
+                    (b'b', Some(encoding.decode(bytes)?.into_owned().into_bytes()))
+                }
+                Value::Binary(bytes) => (b'b', Some(bytes.to_vec())),
+            };
+            recoded.push(form);
+            if let Some(bytes) = bytes {
+                let length = u32::try_from(bytes.len()).expect("a message is below 1 GiB");
+                recoded.extend_from_slice(&length.to_be_bytes());
+                recoded.extend_from_slice(&bytes);
+            }
+        }
+        Ok(Self { columns: self.columns, values: recoded.into() })
+    }
+
     /// The whole row as it came.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
@@ -213,12 +248,21 @@ impl Tuple {
 /// # Errors
 ///
 /// When the bytes are not exactly one message of protocol 1.
-pub fn decode(mut input: Bytes) -> Result<Message, DecodeError> {
+pub fn decode(input: Bytes) -> Result<Message, DecodeError> {
+    decode_in(input, &Encoding::Utf8)
+}
+
+/// The same, where names are written in another encoding.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_in(mut input: Bytes, encoding: &Encoding) -> Result<Message, DecodeError> {
     let kind = take_u8(&mut input, "the kind")?;
     let message = match kind {
         b'B' => begin(&mut input)?,
         b'C' => commit(&mut input)?,
-        b'R' => Message::Relation(relation(&mut input)?),
+        b'R' => Message::Relation(relation(&mut input, encoding)?),
         b'I' => insert(&mut input)?,
         b'M' => logical(&mut input)?,
         b'U' => return Ok(Message::Ignored(Ignored::Update)),
@@ -246,22 +290,22 @@ fn commit(input: &mut Bytes) -> Result<Message, DecodeError> {
     Ok(Message::Commit { commit_lsn, end_lsn })
 }
 
-fn relation(input: &mut Bytes) -> Result<Relation, DecodeError> {
+fn relation(input: &mut Bytes, encoding: &Encoding) -> Result<Relation, DecodeError> {
     let id = take_u32(input, "a Relation's identifier")?;
-    let schema = take_name(input, "a Relation's schema")?;
-    let name = take_name(input, "a Relation's name")?;
+    let schema = take_name(input, encoding, "a Relation's schema")?;
+    let name = take_name(input, encoding, "a Relation's name")?;
     take_u8(input, "a Relation's replica identity")?;
     let count = usize::from(take_u16(input, "a Relation's number of columns")?);
     if input.len() < count * COLUMN_BYTES_MIN {
         return Err(DecodeError::Truncated("a Relation's columns"));
     }
-    let columns = (0..count).map(|_| column(input)).collect::<Result<_, _>>()?;
+    let columns = (0..count).map(|_| column(input, encoding)).collect::<Result<_, _>>()?;
     Ok(Relation { id, schema, name, columns })
 }
 
-fn column(input: &mut Bytes) -> Result<Column, DecodeError> {
+fn column(input: &mut Bytes, encoding: &Encoding) -> Result<Column, DecodeError> {
     take_u8(input, "a column's flags")?;
-    let name = take_name(input, "a column's name")?;
+    let name = take_name(input, encoding, "a column's name")?;
     let type_oid = take_u32(input, "a column's type")?;
     take_u32(input, "a column's type modifier")?;
     Ok(Column { name, type_oid })
@@ -313,7 +357,7 @@ fn logical(input: &mut Bytes) -> Result<Message, DecodeError> {
         value => return Err(DecodeError::UnknownValue { what: "a message's flags", value }),
     };
     let lsn = take_u64(input, "a message's position")?;
-    let prefix = take_name(input, "a message's prefix")?;
+    let prefix = take_until_nul(input, "a message's prefix")?;
     let length = take_u32(input, "a message's length")?;
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if input.len() < length {
@@ -322,12 +366,24 @@ fn logical(input: &mut Bytes) -> Result<Message, DecodeError> {
     Ok(Message::Logical { scope, lsn, prefix, content: input.split_to(length) })
 }
 
-fn take_name(input: &mut Bytes, what: &'static str) -> Result<Name, DecodeError> {
+fn take_until_nul(input: &mut Bytes, what: &'static str) -> Result<Bytes, DecodeError> {
     let end = input.iter().position(|byte| *byte == 0).ok_or(DecodeError::Truncated(what))?;
-    let text = input.split_to(end);
+    let bytes = input.split_to(end);
     input.advance(1);
-    str::from_utf8(&text).map_err(|_| DecodeError::NotUtf8(what))?;
-    Ok(Name(text))
+    Ok(bytes)
+}
+
+fn take_name(
+    input: &mut Bytes,
+    encoding: &Encoding,
+    what: &'static str,
+) -> Result<Name, DecodeError> {
+    let bytes = take_until_nul(input, what)?;
+    let recoded = match encoding.decode(&bytes).map_err(|_| DecodeError::NotUtf8(what))? {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(text) => Some(Bytes::from(text)),
+    };
+    Ok(Name(recoded.unwrap_or(bytes)))
 }
 
 fn take_u8(input: &mut Bytes, what: &'static str) -> Result<u8, DecodeError> {
@@ -415,7 +471,7 @@ mod tests {
             else {
                 panic!("a logical message");
             };
-            assert_eq!((scope, lsn, prefix.as_str()), (expected, 7, "postrider.tick"));
+            assert_eq!((scope, lsn, &prefix[..]), (expected, 7, &b"postrider.tick"[..]));
             assert_eq!(&content[..], b"hi");
         }
         assert!(decode(logical_message(2).into()).is_err());

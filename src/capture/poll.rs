@@ -379,7 +379,7 @@ impl LendEvent for WithheldRow {
         Whereabouts::Outbox(self.bucket)
     }
 
-    fn withheld(&self) -> Option<&Refusal> {
+    fn flaw(&self) -> Option<&Refusal> {
         Some(&self.refusal)
     }
 }

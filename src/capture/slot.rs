@@ -22,7 +22,7 @@ use crate::outbox::OutboxName;
 use crate::postgres::{
     Connection, DatabaseConfig, Lsn, PgSnapshot, Walsender, classify, connect_walsender, patiently,
 };
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, TransactionId};
 
 const SERVER: &str = include_str!("../../sql/queries/slot_server.sql");
 const NAME: &str = include_str!("../../sql/queries/slot_name.sql");
@@ -32,6 +32,7 @@ const COVERED: &str = include_str!("../../sql/queries/capture_covered.sql");
 const WAITS: &str = include_str!("../../sql/queries/slot_waits.sql");
 const LOOK: &str = include_str!("../../sql/queries/slot_look.sql");
 const DROP: &str = include_str!("../../sql/queries/slot_drop.sql");
+const NEAR: &str = include_str!("../../sql/queries/adopted_near.sql");
 const WATCH: &str = include_str!("../../sql/queries/slot_watch.sql");
 const FREE: &str = include_str!("../../sql/queries/slot_free.sql");
 
@@ -325,6 +326,16 @@ impl SlotKeeper {
         let row = self.connection.client().query_one(WAITS, &[]).await;
         let row = row.map_err(|cause| classify("look for whom the slot waits", cause))?;
         Ok(row.get("who"))
+    }
+
+    /// A transaction id of the present, whole.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn near(&self) -> Result<TransactionId> {
+        let row = self.connection.client().query_one(NEAR, &[]).await;
+        let row = row.map_err(|cause| classify("look where transaction ids are", cause))?;
+        Ok(row.get::<_, i64>(0).cast_unsigned())
     }
 
     /// Notes, on disk, that everything before this place is published.

@@ -7,32 +7,30 @@
 //!
 //! A partition is a table of its own in the stream, so its name tells the bucket.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::adopted_row::{AdoptedLeaf, AdoptedRow, Forms};
+use super::adopted_row::{AdoptedLeaf, AdoptedRow, Forms, place_at};
+use super::encoding::Encoding;
 use super::envelope::{self, Envelope};
-use super::pgoutput::{self, Message, Name, Relation, Scope, Tuple, Value};
-use crate::adopted::Adopted;
+use super::flawed::{Flawed, Origin};
+use super::outbox_row::{Leaf, LoggedRow};
+use super::pgoutput::{self, Message, Relation, Scope, Tuple};
+use super::sieve::{LongSieve, Rows};
+use crate::adopted::{Adopted, Form};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent};
+use crate::event::{Bucket, Event, LendEvent, OwnedEvent};
+use crate::hold::{Reason, Refusal};
 use crate::outbox::Outbox;
 use crate::postgres::{Frame, LogStream, Timestamp};
 pub use crate::postgres::{Lsn, ReplyWanted};
 
 /// The prefix of the messages that are events.
-pub const EVENT_PREFIX: &str = "postrider.outbox";
+pub use super::envelope::PREFIX as EVENT_PREFIX;
 /// The prefix of the ticks' messages.
-const TICK_PREFIX: &str = "postrider.tick";
-/// So much of a message that is no event is shown.
-const HEAD_SAID_BYTES: usize = 32;
-/// The first byte of a `jsonb` value in binary form.
-const JSONB_VERSION_BYTES: usize = 1;
-/// `jsonb`'s object identifier, in `pg_type.dat`.
-const JSONB_OID: u32 = 3802;
+const TICK_PREFIX: &[u8] = b"postrider.tick";
 
 /// What the stream brings.
 #[derive(Debug)]
@@ -46,6 +44,8 @@ pub enum LogItem {
     },
     /// An event of it.
     Event(LoggedEvent),
+    /// A part of an event that is too large to be read at once.
+    Part(LargePart),
     /// The transaction is a tick.
     Tick,
     /// The transaction is complete.
@@ -62,6 +62,17 @@ pub enum LogItem {
     },
     /// Something that is not the outbox's.
     Other,
+}
+
+/// A part of a message that is too large to be read at once. All parts come one after the other.
+#[derive(Debug)]
+pub struct LargePart {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// With the last part: the message's place in the order of writing.
+    pub place: Option<i64>,
+    /// When its transaction committed.
+    pub committed_at_micros: i64,
 }
 
 /// What counts as an event.
@@ -82,6 +93,15 @@ pub struct AdoptedTables {
     pub forms: Forms,
 }
 
+/// How the stream is to be read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// How its texts are written.
+    pub encoding: Encoding,
+    /// An event above this size is not kept whole.
+    pub event_bytes_max: usize,
+}
+
 /// The stream of one slot, taken apart.
 #[derive(Debug)]
 pub struct LogCapture {
@@ -91,17 +111,8 @@ pub struct LogCapture {
 
 impl LogCapture {
     /// Takes a stream apart that has just begun.
-    pub fn new(stream: LogStream, source: Source) -> Self {
-        Self {
-            stream,
-            decoder: Decoder {
-                source,
-                leaves: HashMap::new(),
-                last: (0, 0),
-                committed_at: Timestamp(0),
-                early: 0,
-            },
-        }
+    pub fn new(stream: LogStream, source: Source, reading: Reading) -> Self {
+        Self { stream, decoder: Decoder::new(source, reading) }
     }
 
     /// What comes next. It may be dropped while it waits.
@@ -109,7 +120,7 @@ impl LogCapture {
     /// # Errors
     /// When the connection fails, or the stream is not what the outbox's would be.
     pub async fn next(&mut self) -> Result<LogItem> {
-        let frame = self.stream.next().await.map_err(unusable)?;
+        let frame = self.stream.next(&mut self.decoder.sieve).await.map_err(unusable)?;
         self.decoder.item(frame)
     }
 
@@ -118,7 +129,7 @@ impl LogCapture {
     /// # Errors
     /// As [`LogCapture::next`].
     pub fn next_buffered(&mut self) -> Result<Option<LogItem>> {
-        let frame = self.stream.next_buffered().map_err(unusable)?;
+        let frame = self.stream.next_buffered(&mut self.decoder.sieve).map_err(unusable)?;
         frame.map(|frame| self.decoder.item(frame)).transpose()
     }
 
@@ -171,6 +182,8 @@ struct Decoder {
     last: (u64, i64),
     /// Messages that were not bound to their transactions.
     early: u64,
+    encoding: Encoding,
+    sieve: LongSieve,
     /// When the transaction at hand committed.
     committed_at: Timestamp,
 }
@@ -180,16 +193,67 @@ struct Decoder {
 enum TableLeaf {
     /// A partition of the outbox.
     Own(Arc<Leaf>),
-    Adopted(Arc<AdoptedLeaf>),
+    Adopted(Arc<AdoptedTable>),
+}
+
+/// An adopted table as the stream describes it.
+#[derive(Debug)]
+struct AdoptedTable {
+    number: usize,
+    leaf: AdoptedLeaf,
+    /// Which columns hold text.
+    texts: Vec<bool>,
+}
+
+impl AdoptedTable {
+    /// A row that cannot be read names no aggregate: it is set aside as it came.
+    fn read(
+        &self,
+        row: &Tuple,
+        place: i64,
+        committed_at_micros: i64,
+        encoding: &Encoding,
+    ) -> LoggedEvent {
+        let recoded = match row.recode(&self.texts, encoding) {
+            Ok(recoded) => self
+                .leaf
+                .read(&recoded, place, committed_at_micros)
+                .map_err(|error| error.message().to_owned()),
+            Err(cause) => Err(format!("a text of the row cannot be read: {cause}")),
+        };
+        match recoded {
+            Ok(row) => LoggedEvent::Adopted(row),
+            Err(detail) => {
+                let (origin, place) = (Origin::Adopted(self.number), place_at(place));
+                let bytes = row.bytes();
+                let flawed = Flawed::of_bytes(origin, place, committed_at_micros, bytes, detail);
+                LoggedEvent::Flawed(Box::new(flawed))
+            }
+        }
+    }
 }
 
 impl Decoder {
+    fn new(source: Source, reading: Reading) -> Self {
+        let takes_messages = matches!(source, Source::Messages);
+        Self {
+            source,
+            leaves: HashMap::new(),
+            last: (0, 0),
+            committed_at: Timestamp(0),
+            early: 0,
+            encoding: reading.encoding,
+            sieve: LongSieve::new(reading.event_bytes_max, takes_messages),
+        }
+    }
+
     fn item(&mut self, frame: Frame) -> Result<LogItem> {
         let (start, message) = match frame {
             Frame::Data { start, message } => (start, message),
             Frame::KeepAlive { end, reply } => return Ok(LogItem::KeepAlive { end, reply }),
+            Frame::Paused => return Ok(self.part(None)),
         };
-        let message = pgoutput::decode(message).map_err(|cause| {
+        let message = pgoutput::decode_in(message, &self.encoding).map_err(|cause| {
             Error::new(ErrorKind::Internal, format!("the stream at {start}: {cause}"))
         })?;
         Ok(match message {
@@ -202,14 +266,8 @@ impl Decoder {
                 self.learn(&relation)?;
                 LogItem::Other
             }
-            Message::Insert { relation, row } => match self.leaves.get(&relation) {
-                Some(Some(TableLeaf::Own(leaf))) => LogItem::Event(leaf.read(&row)?),
-                Some(Some(TableLeaf::Adopted(leaf))) => {
-                    let leaf = Arc::clone(leaf);
-                    let (place, committed_at) = (self.place(start), self.committed_at.0);
-                    let row = leaf.read(&row, place, committed_at)?;
-                    LogItem::Event(LoggedEvent::Adopted(row))
-                }
+            Message::Insert { relation, row } => match self.leaves.get(&relation).cloned() {
+                Some(Some(leaf)) => LogItem::Event(self.row(start, &leaf, &row)?),
                 Some(None) | None => LogItem::Other,
             },
             Message::Logical { scope, prefix, content, .. } => {
@@ -225,16 +283,37 @@ impl Decoder {
             Some(bucket) => Some(TableLeaf::Own(Arc::new(Leaf::new(bucket, relation)?))),
             None => adopted.leaf(relation)?,
         };
+        // A row of an adopted table may be gone from there by now.
+        let keeps = leaf.as_ref().map(|leaf| match leaf {
+            TableLeaf::Own(leaf) => Rows::Part(leaf.keeps()),
+            TableLeaf::Adopted(_) => Rows::Whole,
+        });
+        self.sieve.learn(relation.id, keeps);
         self.leaves.insert(relation.id, leaf);
         Ok(())
     }
 
+    fn row(&mut self, start: Lsn, leaf: &TableLeaf, row: &Tuple) -> Result<LoggedEvent> {
+        let oversized = self.sieve.take_oversized();
+        match (leaf, oversized) {
+            (TableLeaf::Own(leaf), None) => leaf.read(row, &self.encoding),
+            (TableLeaf::Own(leaf), Some(bytes)) => {
+                leaf.read_part(row, &self.encoding, too_large(bytes, self.sieve.limit_bytes()))
+            }
+            (TableLeaf::Adopted(leaf), _) => {
+                let place = self.place(start);
+                Ok(leaf.read(row, place, self.committed_at.0, &self.encoding))
+            }
+        }
+    }
+
     /// A message that is not bound to its transaction would come although that is rolled back.
-    fn logical(&mut self, start: Lsn, scope: Scope, prefix: &Name, content: Bytes) -> LogItem {
-        match (scope, prefix.as_str(), &self.source) {
-            (Scope::Transactional, TICK_PREFIX, _) => LogItem::Tick,
-            (Scope::Transactional, EVENT_PREFIX, Source::Messages) => self.event(start, content),
-            (Scope::Immediate, EVENT_PREFIX, Source::Messages) => {
+    fn logical(&mut self, start: Lsn, scope: Scope, prefix: &[u8], content: Bytes) -> LogItem {
+        let is_event = prefix == EVENT_PREFIX.as_bytes();
+        match (scope, &self.source) {
+            (Scope::Transactional, _) if prefix == TICK_PREFIX => LogItem::Tick,
+            (Scope::Transactional, Source::Messages) if is_event => self.event(start, content),
+            (Scope::Immediate, Source::Messages) if is_event => {
                 self.early += 1;
                 // One who writes one of them writes many: the log of ours must not fill up with it.
                 if self.early.is_power_of_two() {
@@ -250,23 +329,27 @@ impl Decoder {
         }
     }
 
-    /// Anybody may write under the prefix. What is no event has no aggregate to be parked with, and
-    /// must not stop all others: it is said and passed over.
+    /// Anybody may write under the prefix. What is no event names no aggregate that could wait for it, and
+    /// must not stop any: it is set aside as it came.
     fn event(&mut self, start: Lsn, content: Bytes) -> LogItem {
-        let head = content.slice(..content.len().min(HEAD_SAID_BYTES));
-        match envelope::decode(content) {
-            Ok(envelope) => LogItem::Event(LoggedEvent::Message(envelope, self.place(start))),
-            Err(cause) => {
-                tracing::error!(
-                    lsn = %start,
-                    begins = ?head,
-                    %cause,
-                    remedy = "write messages by postrider.emit or postrider.event_message",
-                    "a message under the prefix postrider.outbox is no event; it is not published"
-                );
-                LogItem::Other
-            }
+        let place = self.place(start);
+        if self.sieve.take_oversized().is_some() {
+            return self.part(Some(place));
         }
+        LogItem::Event(match envelope::decode(content.clone()) {
+            Ok(envelope) => LoggedEvent::Message(envelope, place),
+            Err(cause) => {
+                let detail = format!("{cause}; write messages by postrider.emit or event_message");
+                let micros = self.committed_at.0;
+                let flawed = Flawed::of_bytes(Origin::Message, place, micros, &content, detail);
+                LoggedEvent::Flawed(Box::new(flawed))
+            }
+        })
+    }
+
+    fn part(&mut self, place: Option<i64>) -> LogItem {
+        let bytes = self.sieve.take_part();
+        LogItem::Part(LargePart { bytes, place, committed_at_micros: self.committed_at.0 })
     }
 
     /// The order of writing: one record of the log may bring several messages.
@@ -277,6 +360,11 @@ impl Decoder {
     }
 }
 
+fn too_large(bytes: usize, limit: usize) -> Refusal {
+    let detail = format!("the row has {bytes} bytes in the log; up to {limit} are read");
+    Refusal { reason: Reason::TooLarge, detail, topic: None }
+}
+
 impl AdoptedTables {
     fn leaf(&self, relation: &Relation) -> Result<Option<TableLeaf>> {
         let is_named = |table: &Adopted| {
@@ -285,7 +373,12 @@ impl AdoptedTables {
         };
         let Some(number) = self.tables.iter().position(is_named) else { return Ok(None) };
         let leaf = AdoptedLeaf::new(number, &self.tables[number], relation, &self.forms)?;
-        Ok(Some(TableLeaf::Adopted(Arc::new(leaf))))
+        let is_text = |oid: &u32| {
+            matches!(self.forms.get(oid), Some(Form::Text | Form::Padded | Form::Jsonb))
+        };
+        let texts = relation.columns.iter().map(|column| is_text(&column.type_oid)).collect();
+        let table = AdoptedTable { number, leaf, texts };
+        Ok(Some(TableLeaf::Adopted(Arc::new(table))))
     }
 }
 
@@ -295,94 +388,6 @@ fn bucket_of(outbox: &Outbox, relation: &Relation) -> Option<Bucket> {
     let (bucket, _generation) = leaf.split_once("_g")?;
     let bucket = Bucket(bucket.parse().ok()?);
     (relation.schema.as_str() == outbox.schema && bucket.0 < outbox.buckets).then_some(bucket)
-}
-
-/// The columns of a row that matter.
-const COLUMNS: [&str; 9] = [
-    "txid",
-    "seq",
-    "id",
-    "aggregatetype",
-    "aggregateid",
-    "type",
-    "payload",
-    "headers",
-    "created_at",
-];
-const TXID: usize = 0;
-const SEQ: usize = 1;
-const ID: usize = 2;
-const AGGREGATE_TYPE: usize = 3;
-const AGGREGATE_ID: usize = 4;
-const KIND: usize = 5;
-const PAYLOAD: usize = 6;
-const HEADERS: usize = 7;
-const CREATED_AT: usize = 8;
-
-/// A partition of the outbox as the stream describes it.
-#[derive(Debug)]
-struct Leaf {
-    bucket: Bucket,
-    /// Which of [`COLUMNS`] stands at each place of a row.
-    places: Vec<Option<usize>>,
-    payload_start: usize,
-}
-
-impl Leaf {
-    fn new(bucket: Bucket, relation: &Relation) -> Result<Self> {
-        let place = |name: &Name| COLUMNS.iter().position(|column| *column == name.as_str());
-        let places: Vec<Option<usize>> =
-            relation.columns.iter().map(|column| place(&column.name)).collect();
-        if let Some(missing) = (0..COLUMNS.len()).find(|column| !places.contains(&Some(*column))) {
-            return Err(Error::new(
-                ErrorKind::Schema,
-                format!("the stream brings no column {} of the outbox", COLUMNS[missing]),
-            )
-            .with_remedy("restore the column, or the publication without a list of columns"));
-        }
-        let payload = places.iter().position(|place| *place == Some(PAYLOAD));
-        let is_jsonb = payload.is_some_and(|index| relation.columns[index].type_oid == JSONB_OID);
-        let payload_start = if is_jsonb { JSONB_VERSION_BYTES } else { 0 };
-        Ok(Self { bucket, places, payload_start })
-    }
-
-    /// Finds the columns in a row.
-    fn read(&self, row: &Tuple) -> Result<LoggedEvent> {
-        let mut found: [Option<Range<u32>>; COLUMNS.len()] = Default::default();
-        for (value, place) in row.ranges().zip(&self.places) {
-            if let (Value::Binary(range), Some(place)) = (value, place) {
-                found[*place] = Some(range);
-            }
-        }
-        let bytes = row.bytes();
-        let fixed = |column: usize| {
-            found[column].as_ref().map(|range| &bytes[range.start as usize..range.end as usize])
-        };
-        let torn = || {
-            Error::new(ErrorKind::Schema, "a row of the outbox in the stream lacks a value")
-                .with_remedy("restore the columns as `postrider migrate print` shows them")
-        };
-        let number = |column| {
-            let bytes: [u8; 8] = fixed(column)?.try_into().ok()?;
-            Some(i64::from_be_bytes(bytes))
-        };
-        let skip = |start: usize, range: Option<Range<u32>>| {
-            range.map(|range| (range.start + start as u32).min(range.end)..range.end)
-        };
-        Ok(LoggedEvent::Row(LoggedRow {
-            bucket: self.bucket,
-            txid: number(TXID).ok_or_else(torn)?.cast_unsigned(),
-            seq: number(SEQ).ok_or_else(torn)?,
-            id: EventId(fixed(ID).and_then(|id| id.try_into().ok()).ok_or_else(torn)?),
-            created_at: Timestamp::from_postgres(number(CREATED_AT).ok_or_else(torn)?),
-            aggregate_type: found[AGGREGATE_TYPE].clone().ok_or_else(torn)?,
-            aggregate_id: found[AGGREGATE_ID].clone().ok_or_else(torn)?,
-            kind: found[KIND].clone().ok_or_else(torn)?,
-            payload: skip(self.payload_start, found[PAYLOAD].clone()),
-            headers: skip(JSONB_VERSION_BYTES, found[HEADERS].clone()),
-            bytes: bytes.clone(),
-        }))
-    }
 }
 
 /// An event of the stream, in the receive buffer.
@@ -396,64 +401,52 @@ pub enum LoggedEvent {
     Adopted(AdoptedRow),
     /// A row of an adopted table that the stream does not bring.
     Copied(Box<OwnedEvent>),
-}
-
-/// A row of the outbox in the receive buffer.
-#[derive(Debug)]
-pub struct LoggedRow {
-    /// The bucket that it lies in.
-    pub bucket: Bucket,
-    /// The transaction that wrote it.
-    pub txid: u64,
-    seq: i64,
-    id: EventId,
-    created_at: Timestamp,
-    aggregate_type: Range<u32>,
-    aggregate_id: Range<u32>,
-    kind: Range<u32>,
-    payload: Option<Range<u32>>,
-    headers: Option<Range<u32>>,
-    bytes: Bytes,
-}
-
-impl LoggedRow {
-    fn slice(&self, range: &Range<u32>) -> &[u8] {
-        &self.bytes[range.start as usize..range.end as usize]
-    }
-
-    fn text(&self, range: &Range<u32>) -> &str {
-        std::str::from_utf8(self.slice(range)).expect("the session's encoding is UTF-8")
-    }
+    /// What cannot be sent as it is.
+    Flawed(Box<Flawed>),
 }
 
 impl LoggedEvent {
     /// Its place in the order of writing.
     pub fn seq(&self) -> i64 {
         match self {
-            Self::Row(row) => row.seq,
+            Self::Row(row) => row.seq(),
             Self::Message(_, place) => *place,
             Self::Adopted(row) => row.place(),
             Self::Copied(event) => event.seq,
+            Self::Flawed(flawed) => flawed.seq(),
+        }
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        match self {
+            Self::Row(row) => Origin::Row(row.bucket, row.txid),
+            Self::Adopted(row) => Origin::Adopted(row.table),
+            Self::Message(..) => Origin::Message,
+            Self::Copied(_) => Origin::Copy,
+            Self::Flawed(flawed) => flawed.origin(),
         }
     }
 
     /// The bytes that it keeps in memory.
     pub fn size_bytes(&self) -> usize {
         match self {
-            Self::Row(row) => row.bytes.len(),
+            Self::Row(row) => row.size_bytes(),
             Self::Message(envelope, _) => envelope.size_bytes(),
             Self::Adopted(row) => row.size_bytes(),
             Self::Copied(event) => event.size_bytes(),
+            Self::Flawed(flawed) => flawed.size_bytes(),
         }
     }
 
     /// What names the aggregate, to deal events to shards by it.
     pub fn aggregate_id(&self) -> &[u8] {
         match self {
-            Self::Row(row) => row.slice(&row.aggregate_id),
+            Self::Row(row) => row.aggregate_id(),
             Self::Message(envelope, _) => envelope.aggregate_id(),
             Self::Adopted(row) => row.aggregate_id(),
             Self::Copied(event) => event.aggregate_id.as_bytes(),
+            Self::Flawed(flawed) => flawed.aggregate_id(),
         }
     }
 }
@@ -461,19 +454,18 @@ impl LoggedEvent {
 impl LendEvent for LoggedEvent {
     fn event(&self) -> Event<'_> {
         match self {
-            Self::Row(row) => Event {
-                seq: row.seq,
-                id: row.id,
-                aggregate_type: row.text(&row.aggregate_type),
-                aggregate_id: row.text(&row.aggregate_id),
-                kind: row.text(&row.kind),
-                payload: row.payload.as_ref().map(|range| row.slice(range)),
-                headers: row.headers.as_ref().map(|range| row.text(range)),
-                created_at_micros: row.created_at.0,
-            },
+            Self::Row(row) => row.event(),
             Self::Message(envelope, place) => envelope.event(*place),
             Self::Adopted(row) => row.event(),
             Self::Copied(event) => event.event(),
+            Self::Flawed(flawed) => flawed.event(),
+        }
+    }
+
+    fn flaw(&self) -> Option<&Refusal> {
+        match self {
+            Self::Flawed(flawed) => Some(flawed.refusal()),
+            Self::Row(_) | Self::Message(..) | Self::Adopted(_) | Self::Copied(_) => None,
         }
     }
 }

@@ -13,6 +13,9 @@
 //! **In order.** A row's `turn` is drawn when it is written first: events are tried again in the order in
 //! which they were parked. `src/shard/parking.rs` says why that keeps the order.
 
+mod from_log;
+mod large;
+
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
@@ -26,6 +29,8 @@ use escape::unescaped;
 
 mod escape;
 mod write;
+pub use from_log::FromLog;
+pub use large::{Content, LargeMessage, TakenUp};
 
 const INSERT: &str = include_str!("../../sql/queries/parked_insert.sql");
 const ANSWER: &str = include_str!("../../sql/queries/parked_answer.sql");
@@ -106,7 +111,7 @@ impl LendEvent for ParkedEvent {
         Whereabouts::Parked(self.turn)
     }
 
-    fn withheld(&self) -> Option<&Refusal> {
+    fn flaw(&self) -> Option<&Refusal> {
         self.withheld.as_ref()
     }
 }
@@ -118,6 +123,7 @@ pub struct Parked {
     outbox: String,
     buckets: i32,
     event_bytes_max: i64,
+    table: Outbox,
     statements: Statements,
 }
 
@@ -156,6 +162,7 @@ impl Parked {
             buckets: outbox.buckets.into(),
             event_bytes_max: i64::try_from(event_bytes_max).unwrap_or(i64::MAX),
             statements: Statements { insert, row, again, answer, look },
+            table: outbox.clone(),
         })
     }
 

@@ -75,7 +75,11 @@ impl Parked {
             created_at_micros: lent.created_at_micros,
         };
         let refusal = self.fitting_refusal(&event.refusal).await?;
-        Ok(SetAside { row: EscapedEvent { event: owned, standing }, refusal })
+        let flaw = match event.row.flaw() {
+            Some(flaw) => Some(self.fitting_refusal(flaw).await?),
+            None => None,
+        };
+        Ok(SetAside { row: EscapedEvent { event: owned, standing, flaw }, refusal })
     }
 
     async fn fitting_refusal(&self, refusal: &Refusal) -> Result<Refusal> {
@@ -126,7 +130,8 @@ impl Parked {
             arrivals.iter().map(|arrival| arrival.map(|at| Lsn(at.commit_lsn))).collect();
         let indexes: Vec<Option<i64>> =
             arrivals.iter().map(|arrival| arrival.map(|at| at.index.into())).collect();
-        let parameters: [&(dyn ToSql + Sync); 18] = [
+        let faults: Vec<Option<&str>> = events.iter().map(fault_of).collect();
+        let parameters: [&(dyn ToSql + Sync); 19] = [
             &buckets,
             &epochs,
             &self.outbox,
@@ -145,6 +150,7 @@ impl Parked {
             &attempts,
             &commits,
             &indexes,
+            &faults,
         ];
         let written =
             self.connection.client().query_one(&self.statements.insert, &parameters).await;
@@ -253,6 +259,7 @@ impl Refused {
 struct EscapedEvent {
     event: OwnedEvent,
     standing: Standing,
+    flaw: Option<Refusal>,
 }
 
 impl LendEvent for EscapedEvent {
@@ -262,6 +269,10 @@ impl LendEvent for EscapedEvent {
 
     fn standing(&self) -> Standing {
         self.standing
+    }
+
+    fn flaw(&self) -> Option<&Refusal> {
+        self.flaw.as_ref()
     }
 }
 
@@ -295,6 +306,11 @@ fn column<'a, R, T>(
     value: impl Fn(Event<'a>, &'a Refusal) -> T,
 ) -> Vec<T> {
     events.iter().map(|(event, set_aside)| value(*event, &set_aside.refusal)).collect()
+}
+
+/// What could not be read is not here as it was written: it must not be sent as it lies here.
+fn fault_of<R: LendEvent>(event: &SetAside<R>) -> Option<&str> {
+    event.row.flaw().map(|flaw| flaw.detail.as_str())
 }
 
 fn arrival_of<R: LendEvent>(event: &SetAside<R>) -> Option<Arrival> {

@@ -27,7 +27,9 @@ pub use failure::{classify, is_about_a_value};
 pub use password::PasswordSource;
 pub use template::{fill, without_head};
 pub use types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
-pub use walsender::{Frame, LogStream, ReplyWanted, Walsender, connect_walsender};
+pub use walsender::{
+    Everything, Frame, LogStream, ReplyWanted, Sieve, Walsender, connect_walsender,
+};
 
 use crate::error::{Error, ErrorKind, Result};
 use tls::Attempt;

@@ -60,11 +60,7 @@ impl<P: Produce> Desk<P> {
         self.producer.begin_batch();
         let mut set_aside = Vec::new();
         for row in rows {
-            let refusal = match row.withheld() {
-                Some(refusal) => self.withhold(&row.event(), row.standing(), refusal)?,
-                None => self.offer(&row.event(), row.standing(), batch)?,
-            };
-            if let Some(refusal) = refusal {
+            if let Some(refusal) = self.offer(&row, batch)? {
                 set_aside.push(SetAside { row, refusal });
             }
         }
@@ -72,13 +68,17 @@ impl<P: Produce> Desk<P> {
     }
 
     /// Why the event is not sent, if it is not.
-    fn offer(
+    fn offer<R: LendEvent>(
         &mut self,
-        event: &Event<'_>,
-        standing: Standing,
+        row: &R,
         batch: &Arc<InFlightBatch>,
     ) -> Result<Option<Refusal>> {
-        if !self.holds.is_empty() && self.holds.catch(event, standing) {
+        let (event, standing) = (&row.event(), row.standing());
+        let is_held = !self.holds.is_empty() && self.holds.catch(event, standing);
+        if let Some(flaw) = row.flaw() {
+            return self.set_aside(event, standing, flaw.clone()).map(Some);
+        }
+        if is_held {
             return Ok(Some(Refusal::follows()));
         }
         let offer = match self.encoder.encode(event) {
@@ -89,22 +89,6 @@ impl<P: Produce> Desk<P> {
             Offer::Taken => Ok(None),
             Offer::Refused(refusal) => self.decide(event, standing, refusal, batch),
         }
-    }
-
-    /// An event of which the aggregate alone is known: nothing of it can be sent anywhere.
-    fn withhold(
-        &mut self,
-        event: &Event<'_>,
-        standing: Standing,
-        refusal: &Refusal,
-    ) -> Result<Option<Refusal>> {
-        if !self.holds.is_empty() && self.holds.catch(event, standing) {
-            return Ok(Some(Refusal::follows()));
-        }
-        if self.on_poison == OnPoison::Stop {
-            return Err(unpublishable(event, refusal));
-        }
-        self.hold_back(event, standing, refusal.clone()).map(Some)
     }
 
     fn decide(
@@ -129,11 +113,23 @@ impl<P: Produce> Desk<P> {
         } else {
             refusal
         };
-        self.hold_back(event, standing, refusal).map(Some)
+        self.hold_from(event, standing, refusal).map(Some)
     }
 
-    /// Holds the event's aggregate.
-    fn hold_back(
+    /// What cannot be sent as it is cannot be sent as a dead letter either: what is at hand may be a part.
+    fn set_aside(
+        &mut self,
+        event: &Event<'_>,
+        standing: Standing,
+        flaw: Refusal,
+    ) -> Result<Refusal> {
+        match &self.on_poison {
+            OnPoison::Stop => Err(unpublishable(event, &flaw)),
+            OnPoison::Park | OnPoison::DeadLetter(_) => self.hold_from(event, standing, flaw),
+        }
+    }
+
+    fn hold_from(
         &mut self,
         event: &Event<'_>,
         standing: Standing,

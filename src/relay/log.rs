@@ -22,10 +22,13 @@ use super::supervise::Kafka;
 use crate::capture::adoption::{AdoptionStore, SlotSession};
 use crate::capture::change::messages_lost;
 use crate::capture::fence::Fence;
+use crate::capture::log_texts::learn;
 use crate::capture::mode::{KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
-use crate::capture::wal::{AdoptedTables, LogCapture, Source, lacked_publication, unusable};
+use crate::capture::wal::{
+    AdoptedTables, LogCapture, Reading, Source, lacked_publication, unusable,
+};
 use crate::cursor::{Cohort, CohortCursor, Cursor};
 use crate::cursors::{CursorStore, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
@@ -175,6 +178,7 @@ impl Relay {
         let task = ReaderTask {
             database: self.config.database.clone(),
             in_flight_bytes: self.config.max_in_flight_bytes,
+            event_bytes_max: usize::try_from(self.config.max_event_bytes).unwrap_or(usize::MAX),
             outbox,
             adoption,
             shards,
@@ -285,6 +289,8 @@ struct Ticks {
 struct ReaderTask {
     database: DatabaseConfig,
     in_flight_bytes: usize,
+    /// A larger row is parked without being read.
+    event_bytes_max: usize,
     outbox: Outbox,
     adoption: Option<Adoption>,
     shards: usize,
@@ -325,7 +331,8 @@ impl ReaderTask {
                         adoption.course(&self.keeper, &state).await.map_err(unusable)?
                     }
                 };
-                let course = TableCourse { cursors, ticks, nudge, adopted };
+                let near = self.keeper.near().await?;
+                let course = TableCourse { cursors, near, ticks, nudge, adopted };
                 (Some(course), Source::Table(self.outbox.clone(), tables))
             }
         };
@@ -356,9 +363,14 @@ impl ReaderTask {
     }
 
     async fn start_stream(&self, begins: Lsn, source: Source) -> Result<LogCapture> {
-        let session = connect_walsender(&self.database, "reader").await?;
+        let mut session = connect_walsender(&self.database, "reader").await?;
+        let encoding = learn(&mut session).await?;
         let stream = session.stream(&self.keeper.start_command(begins)).await.map_err(unusable)?;
-        Ok(LogCapture::new(stream, source))
+        Ok(LogCapture::new(
+            stream,
+            source,
+            Reading { encoding, event_bytes_max: self.event_bytes_max },
+        ))
     }
 }
 

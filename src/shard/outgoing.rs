@@ -7,6 +7,7 @@ use crate::capture::poll::{ClaimedRow, WithheldRow};
 use crate::capture::wal::LoggedEvent;
 use crate::event::{Event, LendEvent, Standing, Whereabouts};
 use crate::hold::Refusal;
+use crate::outbox::InTable;
 use crate::parked::ParkedEvent;
 
 /// Rows that travel to the publishing thread in one piece, at most.
@@ -48,6 +49,14 @@ impl OutgoingRow {
         }
     }
 
+    /// Where the whole is, if this is a part that the log brought.
+    pub(super) fn whole(&self) -> Option<InTable> {
+        match self {
+            Self::Logged(LoggedEvent::Flawed(flawed), _) => flawed.whole(),
+            Self::Claimed(_) | Self::Withheld(_) | Self::Logged(..) | Self::Parked(_) => None,
+        }
+    }
+
     fn size_bytes(&self) -> usize {
         match self {
             Self::Claimed(row) => row.size_bytes(),
@@ -85,11 +94,12 @@ impl LendEvent for OutgoingRow {
         }
     }
 
-    fn withheld(&self) -> Option<&Refusal> {
+    fn flaw(&self) -> Option<&Refusal> {
         match self {
-            Self::Claimed(_) | Self::Logged(..) => None,
-            Self::Withheld(row) => row.withheld(),
-            Self::Parked(parked) => parked.withheld(),
+            Self::Claimed(_) => None,
+            Self::Withheld(row) => row.flaw(),
+            Self::Logged(event, _) => event.flaw(),
+            Self::Parked(parked) => parked.flaw(),
         }
     }
 }

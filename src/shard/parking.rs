@@ -52,10 +52,10 @@ use hashbrown::HashSet;
 
 use super::outgoing::OutgoingRow;
 use crate::error::Result;
-use crate::event::{Bucket, LendEvent};
-use crate::hold::{AggregateKey, Hold, Reason, SetAside};
+use crate::event::{Bucket, Event, LendEvent, OwnedEvent, Standing};
+use crate::hold::{AggregateKey, Hold, Reason, Refusal, SetAside};
 use crate::ledger::BatchNumber;
-use crate::parked::{Owned, Parked, Piece, Waiting};
+use crate::parked::{FromLog, Owned, Parked, Piece, Waiting};
 use crate::publish::kafka::Warnings;
 
 /// How often the shard looks for requests, while any aggregate is held.
@@ -82,6 +82,28 @@ pub(super) struct OpenBatch {
     /// The turns of the parked events that it carries.
     retried: Vec<i64>,
     is_delivered: bool,
+}
+
+/// What came of an event that is nowhere whole.
+#[derive(Debug)]
+struct Remnant {
+    event: OwnedEvent,
+    standing: Standing,
+    flaw: Refusal,
+}
+
+impl LendEvent for Remnant {
+    fn event(&self) -> Event<'_> {
+        self.event.event()
+    }
+
+    fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    fn flaw(&self) -> Option<&Refusal> {
+        Some(&self.flaw)
+    }
 }
 
 /// A piece of what was asked for, on its way.
@@ -130,6 +152,12 @@ impl Parking {
         self.parked.waiting(buckets).await
     }
 
+    /// The session, for what no batch carries; something is parked from here on.
+    pub(super) fn parked(&mut self) -> &Parked {
+        self.next_look = self.next_look.or_else(|| Some(Instant::now() + LOOK_INTERVAL));
+        &self.parked
+    }
+
     /// Takes events that were not sent.
     pub(super) fn set_aside(&mut self, number: BatchNumber, events: Vec<SetAside<OutgoingRow>>) {
         self.open.entry(number).or_default().set_aside.extend(events);
@@ -157,7 +185,7 @@ impl Parking {
     /// were parked.
     pub(super) async fn land(&mut self, batch: &OpenBatch, owned: &[Owned]) -> Result<u64> {
         if !batch.set_aside.is_empty() {
-            self.parked.park(owned, &batch.set_aside).await?;
+            self.park(owned, &batch.set_aside).await?;
             self.say(&batch.set_aside);
             self.next_look = self.next_look.or_else(|| Some(Instant::now() + LOOK_INTERVAL));
         }
@@ -165,6 +193,34 @@ impl Parking {
             self.end_retried(batch, owned).await?;
         }
         Ok(batch.set_aside.len() as u64)
+    }
+
+    /// In their order: those that are at hand, and those that are whole in their table alone.
+    async fn park(&self, owned: &[Owned], set_aside: &[SetAside<OutgoingRow>]) -> Result<()> {
+        let is_part = |one: &SetAside<OutgoingRow>| one.row.whole().is_some();
+        for run in set_aside.chunk_by(|one, next| is_part(one) == is_part(next)) {
+            if !is_part(&run[0]) {
+                self.parked.park(owned, run).await?;
+                continue;
+            }
+            for part in run {
+                self.park_part(owned, part).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What its table does not have is parked as far as it came.
+    async fn park_part(&self, owned: &[Owned], part: &SetAside<OutgoingRow>) -> Result<()> {
+        let SetAside { row, refusal } = part;
+        let (event, standing) = (row.event(), row.standing());
+        let whole = row.whole().expect("it is a part");
+        let done = self.parked.park_from_table(owned, (&event, standing), whole, refusal).await?;
+        let FromLog::Missing(cause) = done else { return Ok(()) };
+        let detail = format!("{}; only its beginning is kept: {cause}", refusal.detail);
+        let refusal = Refusal { detail, ..refusal.clone() };
+        let row = Remnant { event: event.to_owned(), standing, flaw: refusal.clone() };
+        self.parked.park(owned, &[SetAside { row, refusal }]).await
     }
 
     async fn end_retried(&mut self, batch: &OpenBatch, owned: &[Owned]) -> Result<()> {

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use postrider::embedded::{Postgres, StopMode};
 use postrider::error::{Error, ErrorKind, Result};
-use postrider::postgres::{DatabaseConfig, Frame, LogStream, Walsender, connect_walsender};
+use postrider::postgres::{
+    DatabaseConfig, Everything, Frame, LogStream, Walsender, connect_walsender,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::fixture::connect;
@@ -132,12 +134,12 @@ async fn every_way_in_is_taken() {
 /// Frames until the server goes away, everything confirmed.
 async fn until_the_end(mut stream: LogStream) -> Error {
     loop {
-        match timeout(PATIENCE, stream.next()).await.expect("an end in time") {
+        match timeout(PATIENCE, stream.next(&mut Everything)).await.expect("an end in time") {
             Ok(Frame::KeepAlive { end, .. }) => match stream.confirm(end, end).await {
                 Ok(()) => {}
                 Err(error) => return error,
             },
-            Ok(Frame::Data { .. }) => {}
+            Ok(Frame::Data { .. } | Frame::Paused) => {}
             Err(error) => return error,
         }
     }

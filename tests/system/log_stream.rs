@@ -9,7 +9,7 @@ use std::time::Duration;
 use postrider::capture::pgoutput::{Message, Value, decode};
 use postrider::error::{Error, ErrorKind};
 use postrider::postgres::{
-    DatabaseConfig, Frame, LogStream, Lsn, ReplyWanted, Walsender, connect_walsender,
+    DatabaseConfig, Everything, Frame, LogStream, Lsn, ReplyWanted, Walsender, connect_walsender,
 };
 use tokio::time::timeout;
 use tokio_postgres::Client;
@@ -68,7 +68,7 @@ async fn insert(client: &Client, first: i64, last: i64) {
 async fn failure(stream: &mut LogStream, patience: Duration) -> Option<Error> {
     let failure = async {
         loop {
-            if let Err(error) = stream.next().await {
+            if let Err(error) = stream.next(&mut Everything).await {
                 break error;
             }
         }
@@ -77,7 +77,7 @@ async fn failure(stream: &mut LogStream, patience: Duration) -> Option<Error> {
 }
 
 async fn next(stream: &mut LogStream) -> Frame {
-    timeout(PATIENCE, stream.next()).await.expect("a frame in time").unwrap()
+    timeout(PATIENCE, stream.next(&mut Everything)).await.expect("a frame in time").unwrap()
 }
 
 /// The numbers of one transaction, and the end of its commit.
@@ -225,9 +225,10 @@ pub(crate) async fn a_wait_can_be_given_up(url: &str) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while numbers.len() < usize::try_from(ROWS).unwrap() {
         assert!(tokio::time::Instant::now() < deadline, "only {} rows", numbers.len());
+        let mut everything = Everything;
         let frame = tokio::select! {
             biased;
-            frame = stream.next() => frame.unwrap(),
+            frame = stream.next(&mut everything) => frame.unwrap(),
             () = tokio::task::yield_now() => {
                 given_up += 1;
                 continue;
@@ -298,7 +299,7 @@ pub(crate) async fn a_sign_of_life_is_asked_for_and_answered(url: &str) {
     assert!(begin.elapsed() > Duration::from_millis(3_000), "answered longer than the timeout");
     // Unanswered, the server hangs up.
     let error = loop {
-        match timeout(PATIENCE, stream.next()).await.expect("an end in time") {
+        match timeout(PATIENCE, stream.next(&mut Everything)).await.expect("an end in time") {
             Ok(_) => {}
             Err(error) => break error,
         }
@@ -314,7 +315,7 @@ pub(crate) async fn an_ended_session_is_told(url: &str) {
                where slot_name = $1 and active_pid is not null";
     client.query_one(end, &[&slot]).await.unwrap();
     let error = loop {
-        match timeout(PATIENCE, stream.next()).await.expect("an end in time") {
+        match timeout(PATIENCE, stream.next(&mut Everything)).await.expect("an end in time") {
             Ok(_) => {}
             Err(error) => break error,
         }

@@ -161,7 +161,7 @@ impl Log {
         for row in self.client.query(get, &[]).await.expect("the slot is read") {
             match pgoutput::decode(Bytes::copy_from_slice(row.get(0))).expect("it is pgoutput's") {
                 Message::Logical { scope: Scope::Transactional, prefix, content, .. }
-                    if prefix.as_str() == envelope::PREFIX =>
+                    if prefix == envelope::PREFIX.as_bytes() =>
                 {
                     events.push(envelope::decode(content).expect("it is an event"));
                 }

@@ -152,3 +152,67 @@ fn a_long_message_leaves_no_long_buffer_behind() {
     feed(&mut inbox, &message(b'd', b"short"), usize::MAX, |packet| short.push(packet));
     assert!(inbox.bytes.capacity() <= 2 * BUFFER_BYTES, "{}", inbox.bytes.capacity());
 }
+
+/// Keeps every third byte, and counts what went through.
+#[derive(Default)]
+struct Thirds {
+    whole: usize,
+    passed: usize,
+    ends: usize,
+}
+
+impl Sieve for Thirds {
+    fn begin(&mut self, whole_bytes: usize) {
+        (self.whole, self.passed) = (whole_bytes, 0);
+    }
+
+    fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut) -> usize {
+        for byte in bytes {
+            if self.passed.is_multiple_of(3) {
+                kept.put_u8(*byte);
+            }
+            self.passed += 1;
+        }
+        bytes.len()
+    }
+
+    fn end(&mut self, _: &mut BytesMut) {
+        assert_eq!(self.passed, self.whole);
+        self.ends += 1;
+    }
+}
+
+/// Short ones before and behind stay as they are; so does a long one that is no CopyData.
+#[test]
+fn a_long_message_leaves_what_its_sieve_keeps() {
+    let long: Vec<u8> = (0..3 * BUFFER_BYTES).map(|place| place as u8).collect();
+    let bodies = [&b"before"[..], &long, b"between", &long, b"behind"];
+    let bytes: Vec<u8> = bodies.iter().flat_map(|body| message(b'd', body)).collect();
+    for most in [1_000, 99_999, usize::MAX] {
+        let (mut inbox, mut sieve, mut found) = (Inbox::new(), Thirds::default(), Vec::new());
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let room = inbox.room().unwrap();
+            let free = room.capacity() - room.len();
+            let (now, later) = rest.split_at(rest.len().min(free).min(most));
+            room.extend_from_slice(now);
+            rest = later;
+            while let Some(Passed::Packet(packet)) = inbox.take_through(&mut sieve).unwrap() {
+                assert_eq!(packet.kind(), b'd');
+                found.push(packet.into_body().to_vec());
+            }
+            assert!(inbox.bytes.capacity() <= 2 * BUFFER_BYTES);
+        }
+        let thirds: Vec<u8> = long.iter().copied().step_by(3).collect();
+        let expected = [&b"before"[..], &thirds, b"between", &thirds, b"behind"];
+        assert_eq!((found, sieve.ends), (expected.map(<[u8]>::to_vec).to_vec(), 2));
+    }
+    let error = message(b'E', &long);
+    let mut inbox = Inbox::new();
+    let mut sieve = Thirds::default();
+    let mut count = 0;
+    feed(&mut inbox, &error[..error.len() - 1], usize::MAX, |_| count += 1);
+    inbox.room().unwrap().put_u8(0);
+    assert!(inbox.take_through(&mut sieve).unwrap().is_some());
+    assert_eq!((count, sieve.whole), (0, 0));
+}

@@ -21,7 +21,8 @@ use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
 use tokio_postgres::fallible_iterator::FallibleIterator;
 
-pub use stream::{Frame, LogStream, ReplyWanted};
+pub use inbox::Sieve;
+pub use stream::{Everything, Frame, LogStream, ReplyWanted};
 
 use super::{DatabaseConfig, SESSION, failure, patiently, without_head};
 use crate::error::Result;

@@ -1,6 +1,6 @@
 //! The log as the server streams it, and what is confirmed of it.
 //!
-//! Promises: a frame's message is lent from the buffer that the socket was read into; giving up a wait
+//! Promises: a long frame goes through the reader's [`Sieve`]; a frame's message is lent from the buffer that the socket was read into; giving up a wait
 //! loses nothing; a confirmation never waits for the server. Must not: look into a message.
 //! Fails: with the server's reason for ending the stream, or with the loss of the connection.
 //!
@@ -8,14 +8,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
 
 use super::super::{Lsn, types::Timestamp};
 use super::authentication::unexpected;
 use super::fault::Fault;
-use super::inbox::Packet;
+use super::inbox::{Packet, Passed, Sieve};
 use super::wire::{STATUS_BYTES, Wire};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -52,6 +52,8 @@ pub enum Frame {
         /// The message, lent from the buffer that it came in.
         message: Bytes,
     },
+    /// The sieve is full, in the middle of a message.
+    Paused,
     /// A sign of life.
     KeepAlive {
         /// How far the server has read the log for us.
@@ -81,10 +83,10 @@ impl LogStream {
     /// # Errors
     /// What the server ended the stream for, by its SQLSTATE;
     /// [`ErrorKind::PostgresUnavailable`] when the connection is lost. The stream is over then.
-    pub async fn next(&mut self) -> Result<Frame> {
+    pub async fn next(&mut self, sieve: &mut impl Sieve) -> Result<Frame> {
         loop {
-            let packet = self.wire.packet().await.map_err(reading)?;
-            if let Some(frame) = frame(packet).map_err(reading)? {
+            let passed = self.wire.packet_through(sieve).await.map_err(reading)?;
+            if let Some(frame) = frame(passed).map_err(reading)? {
                 return Ok(frame);
             }
         }
@@ -94,9 +96,9 @@ impl LogStream {
     ///
     /// # Errors
     /// As [`LogStream::next`].
-    pub fn next_buffered(&mut self) -> Result<Option<Frame>> {
-        while let Some(packet) = self.wire.buffered().map_err(reading)? {
-            if let Some(frame) = frame(packet).map_err(reading)? {
+    pub fn next_buffered(&mut self, sieve: &mut impl Sieve) -> Result<Option<Frame>> {
+        while let Some(passed) = self.wire.buffered(sieve).map_err(reading)? {
+            if let Some(frame) = frame(passed).map_err(reading)? {
                 return Ok(Some(frame));
             }
         }
@@ -139,7 +141,9 @@ impl LogStream {
             Ok(())
         })?;
         loop {
-            let packet = self.wire.packet().await?;
+            let Passed::Packet(packet) = self.wire.packet_through(&mut Nothing).await? else {
+                continue;
+            };
             match packet.kind() {
                 READY_FOR_QUERY => break,
                 COPY_DATA => {}
@@ -158,12 +162,45 @@ impl LogStream {
     }
 }
 
+/// Keeps nothing of a long message.
+struct Nothing;
+
+impl Sieve for Nothing {
+    fn begin(&mut self, _: usize) {}
+    fn pass(&mut self, bytes: &[u8], _: &mut BytesMut) -> usize {
+        bytes.len()
+    }
+    fn end(&mut self, _: &mut BytesMut) {}
+}
+
+/// Keeps long messages whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Everything;
+
+impl Sieve for Everything {
+    fn begin(&mut self, _: usize) {}
+
+    fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut) -> usize {
+        kept.extend_from_slice(bytes);
+        bytes.len()
+    }
+
+    fn end(&mut self, _: &mut BytesMut) {}
+}
+
 fn reading(fault: Fault) -> Error {
     fault.during("read the log")
 }
 
 /// The frame in a message; none in what may come at any time.
-fn frame(packet: Packet) -> std::result::Result<Option<Frame>, Fault> {
+fn frame(passed: Passed) -> std::result::Result<Option<Frame>, Fault> {
+    match passed {
+        Passed::Packet(packet) => whole_frame(packet),
+        Passed::Paused => Ok(Some(Frame::Paused)),
+    }
+}
+
+fn whole_frame(packet: Packet) -> std::result::Result<Option<Frame>, Fault> {
     if packet.kind() == COPY_DATA {
         return copied(packet.into_body()).map(Some);
     }

@@ -92,9 +92,10 @@ async fn a_confirmation_waits_for_no_room() {
         }
         places
     };
+    let mut everything = Everything;
     let places = tokio::select! {
         places = reading => places,
-        frame = stream.next() => panic!("nothing was sent: {frame:?}"),
+        frame = stream.next(&mut everything) => panic!("nothing was sent: {frame:?}"),
     };
     assert!(places.is_sorted());
     assert!(places.len() < 100_000, "{} were kept", places.len());

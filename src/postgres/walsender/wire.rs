@@ -14,7 +14,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::fault::Fault;
-use super::inbox::{Inbox, Packet};
+use super::inbox::{Inbox, Packet, Passed, Sieve};
 use super::transport::Transport;
 
 /// A standby status update: head, letter, three places, a time, one flag.
@@ -78,9 +78,21 @@ impl Wire {
         .map_err(Fault::from)
     }
 
-    /// A message that is here already.
-    pub(super) fn buffered(&mut self) -> Result<Option<Packet>, Fault> {
-        self.inbox.take()
+    /// A message that is here already. A long one goes through the sieve.
+    pub(super) fn buffered(&mut self, sieve: &mut impl Sieve) -> Result<Option<Passed>, Fault> {
+        self.inbox.take_through(sieve)
+    }
+
+    /// The next message. A long one goes through the sieve. May be given up and called again.
+    pub(super) async fn packet_through(&mut self, sieve: &mut impl Sieve) -> Result<Passed, Fault> {
+        loop {
+            if let Some(passed) = self.inbox.take_through(sieve)? {
+                return Ok(passed);
+            }
+            if poll_fn(|context| self.poll_receive(context)).await? == 0 {
+                return Err(Fault::Closed);
+            }
+        }
     }
 
     /// The next message. May be given up and called again.

@@ -13,10 +13,12 @@ use crate::capture::adoption::AdoptedCopy;
 use crate::capture::wal::Lsn;
 use crate::cursor::Cursor;
 use crate::event::Bucket;
-use crate::snapshot::Snapshot;
-use crate::streamed::Streamed;
+use crate::snapshot::{Snapshot, TransactionId};
+use crate::streamed::{Streamed, widen};
 use crate::tick::Tick;
 
+/// An id takes at least four bytes of the log: so much of it is a sixteenth of a round at most.
+const NEAR_BYTES: u64 = 1 << 30;
 /// Ticks that wait for their page.
 const TICKS_MAX: usize = 64;
 
@@ -43,6 +45,9 @@ pub struct Course {
 pub struct TableCourse {
     /// Where each bucket stands; what it has passed is not sent again.
     pub cursors: Vec<(Bucket, Cursor)>,
+    /// A transaction id of the cluster's present: the log gives the lower half of each alone. A slot does not
+    /// let the server go further than half of a round beyond what it keeps.
+    pub near: TransactionId,
     /// Every tick, in order.
     pub ticks: mpsc::Receiver<Arc<Tick>>,
     /// Asks for a tick at once.
@@ -71,7 +76,10 @@ pub(super) struct Table {
     waiting: VecDeque<Arc<Tick>>,
     /// Places of ticks that are not there yet.
     pub(super) landed: VecDeque<(u64, Lsn)>,
-    pub(super) near: u64,
+    /// The last tick, or what was the present when the stream began.
+    near: TransactionId,
+    /// Where in the log that was.
+    near_at: Lsn,
     pub(super) adopted: AdoptedCourse,
     /// The last tick that was handed on.
     handed: Option<u64>,
@@ -80,8 +88,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(course: TableCourse) -> Self {
-        let TableCourse { cursors, ticks, nudge, adopted } = course;
+    pub(super) fn new(course: TableCourse, begins: Lsn) -> Self {
+        let TableCourse { cursors, near, ticks, nudge, adopted } = course;
         let streamed = Streamed::new(cursors.iter().map(|(_, cursor)| cursor));
         let horizon = |cursor: &Cursor| cursor.from().xmax().max(cursor.upto().snapshot.xmax());
         let latest = cursors.iter().map(|(_, cursor)| cursor.upto().next).max();
@@ -92,12 +100,30 @@ impl Table {
             ticks,
             waiting: VecDeque::new(),
             landed: VecDeque::new(),
-            near: latest.unwrap_or_default(),
+            near: latest.unwrap_or_default().max(near),
+            near_at: begins,
             adopted,
             handed: None,
             nudge,
             is_asked: false,
         }
+    }
+
+    /// The whole id of a transaction that the stream begins.
+    pub(super) fn whole(&self, xid: u32) -> TransactionId {
+        widen(xid, self.near)
+    }
+
+    /// The commit of a tick: the transactions to come are close to it.
+    pub(super) fn mark(&mut self, xid: u32, end: Lsn) -> TransactionId {
+        (self.near, self.near_at) = (self.whole(xid), end);
+        self.streamed.mark(self.near);
+        self.near
+    }
+
+    /// The tick that came last.
+    pub(super) fn last_tick(&self) -> TransactionId {
+        self.near
     }
 
     pub(super) fn has_passed(&self, bucket: Bucket, txid: u64, seq: i64) -> bool {
@@ -121,9 +147,12 @@ impl Table {
         }
     }
 
-    /// Rows of adopted tables draw no `seq`, by which the ticker sees that there is something to pass.
-    pub(super) fn ask_for_adopted(&self) {
-        if !self.adopted.passed.is_empty() && self.streamed.has_recent() {
+    /// Rows of adopted tables draw no `seq`, by which the ticker sees that there is something to pass; and what
+    /// lay far ahead of a tick waits for another. An outbox at rest does not tick, and the ids of others go on.
+    pub(super) fn ask_for_more(&self, received: Lsn) {
+        let is_unseen = !self.adopted.passed.is_empty() && self.streamed.has_recent();
+        let is_far = received.0.saturating_sub(self.near_at.0) > NEAR_BYTES;
+        if is_unseen || is_far || self.streamed.is_behind() {
             self.nudge.notify_one();
         }
     }
@@ -157,10 +186,12 @@ impl Table {
             let tick = self.waiting.front()?;
             self.landed.pop_front();
             if tick.next == number {
-                let cursor = Some(self.streamed.cursor_at(tick));
+                let cursor = self.streamed.cursor_at(tick);
                 self.waiting.pop_front();
                 self.handed = Some(number);
-                return Some(Landing { place, cursor });
+                if cursor.is_some() {
+                    return Some(Landing { place, cursor });
+                }
             }
         }
         None

@@ -24,18 +24,21 @@ mod copy;
 mod course;
 mod fence;
 mod landing;
+mod large;
 mod retry;
 mod transaction;
 
 use self::copy::Copied;
 use self::course::Table;
 pub use self::course::{AdoptedCourse, Course, Landing, TableCourse};
-use self::transaction::Transaction;
+use self::large::Large;
+use self::transaction::{Claims, Transaction};
 use super::holdings::Holdings;
 use super::outgoing::{Outgoing, OutgoingRow};
 use super::parking::Parking;
 use super::{BATCHES_MAX, sleep_until};
 use crate::capture::fence::Fence;
+use crate::capture::flawed::Origin;
 use crate::capture::wal::{LogCapture, LogItem, LoggedEvent, Lsn, ReplyWanted};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
@@ -45,7 +48,6 @@ use crate::monitor::ShardGauge;
 use crate::parked::Parked;
 use crate::publish::kafka::Warnings;
 use crate::publish::{Batch, Publisher};
-use crate::streamed::widen;
 
 /// Events wait this long for others to travel with.
 const GATHER: Duration = Duration::from_millis(2);
@@ -123,6 +125,8 @@ pub struct Reader {
     /// How far the server says it has come.
     received: Lsn,
     transaction: Transaction,
+    claims: Claims,
+    large: Option<Large>,
     page_events: u64,
     /// When what has gathered is to be sent.
     send_at: Option<Instant>,
@@ -142,7 +146,7 @@ impl Reader {
         Self {
             outgoing,
             parking: Parking::new(wiring.parked, wiring.warnings),
-            table: wiring.table.map(Table::new),
+            table: wiring.table.map(|course| Table::new(course, wiring.begins)),
             capture: wiring.capture,
             fence: wiring.fence,
             publishers: wiring.publishers,
@@ -159,6 +163,8 @@ impl Reader {
             place: wiring.begins,
             received: wiring.begins,
             transaction: Transaction::default(),
+            claims: Claims::default(),
+            large: None,
             page_events: 0,
             send_at: None,
             feedback_at: Instant::now() + FEEDBACK_INTERVAL,
@@ -230,7 +236,7 @@ impl Reader {
                 table.ask_for_tick();
                 !self.transaction.is_open
                     && self.transaction.is_tick
-                    && table.is_own(table.near).await
+                    && table.is_own(table.last_tick()).await
             }
         }
     }
@@ -241,6 +247,7 @@ impl Reader {
                 self.transaction = Transaction::begin(xid, commit, self.begins);
             }
             LogItem::Event(event) => self.take_event(event).await?,
+            LogItem::Part(part) => self.take_part(part).await?,
             LogItem::Tick => self.transaction.is_tick = true,
             LogItem::Commit { end } => self.take_commit(end).await?,
             LogItem::KeepAlive { end, reply } => {
@@ -267,17 +274,18 @@ impl Reader {
     /// Whether its transaction was published before this stream began.
     fn is_passed(&mut self, event: &LoggedEvent) -> bool {
         let Some(table) = &self.table else { return false };
-        match event {
-            LoggedEvent::Row(row) => {
-                self.transaction.txid = Some(row.txid);
-                table.has_passed(row.bucket, row.txid, event.seq())
-            }
-            LoggedEvent::Adopted(row) => {
-                let txid = widen(self.transaction.xid, table.near);
+        let txid = table.whole(self.transaction.xid);
+        match event.origin() {
+            Origin::Row(bucket, claimed) => {
                 self.transaction.txid = Some(txid);
-                table.has_passed_adopted(row.table, txid)
+                self.claims.note(claimed, txid, event);
+                table.has_passed(bucket, txid, event.seq())
             }
-            LoggedEvent::Message(..) | LoggedEvent::Copied(_) => false,
+            Origin::Adopted(number) => {
+                self.transaction.txid = Some(txid);
+                table.has_passed_adopted(number, txid)
+            }
+            Origin::Message | Origin::Copy => false,
         }
     }
 
@@ -311,9 +319,7 @@ impl Reader {
                 table.streamed.bring(txid);
             }
             if is_tick {
-                table.near = widen(xid, table.near);
-                table.streamed.mark(table.near);
-                tick = Some(table.near);
+                tick = Some(table.mark(xid, end));
             }
         }
         if tick.is_some() || self.page_events >= PAGE_EVENTS {
@@ -422,7 +428,7 @@ impl Reader {
         let saved = *self.course.saved.borrow_and_update();
         self.feedback_at = Instant::now() + FEEDBACK_INTERVAL;
         if let Some(table) = &self.table {
-            table.ask_for_adopted();
+            table.ask_for_more(self.received);
         }
         self.capture.confirm(self.received.max(saved), saved).await
     }

@@ -3,8 +3,9 @@
 //! Promises: its events are counted as the log has them, whichever of them are published. Must not: read the
 //! stream. Fails: never.
 
-use crate::capture::wal::Lsn;
+use crate::capture::wal::{LoggedEvent, Lsn};
 use crate::event::Arrival;
+use crate::snapshot::TransactionId;
 
 /// The transaction at hand.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,5 +34,33 @@ impl Transaction {
         let arrival = Arrival { commit_lsn: self.commit.0, index: self.events };
         self.events = self.events.saturating_add(1);
         arrival
+    }
+}
+
+/// What rows say of their transactions. Anybody may write anything into a column; the log knows better.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Claims {
+    is_said: bool,
+}
+
+impl Claims {
+    /// Says once that a row names another transaction than the one that brought it.
+    pub(super) fn note(
+        &mut self,
+        claimed: TransactionId,
+        real: TransactionId,
+        event: &LoggedEvent,
+    ) {
+        if claimed == real || std::mem::replace(&mut self.is_said, true) {
+            return;
+        }
+        tracing::warn!(
+            seq = event.seq(),
+            claimed,
+            real,
+            remedy = "write no txid: let the outbox's default stand; rows that were loaded need `postrider \
+                      migrate reanchor` before the table is polled",
+            "a row of the outbox names another transaction than its own; the log's counts"
+        );
     }
 }

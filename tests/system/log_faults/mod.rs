@@ -6,9 +6,14 @@
 
 use postrider::embedded::Postgres;
 
-use crate::support::{Capture, Fixture, History, Load, Proxy, RelayProcess, Traffic};
+use crate::support::{
+    Capture, Consumed, Fixture, History, Load, Proxy, RelayProcess, Traffic, read_topic,
+};
 
+mod claims;
 mod command;
+mod encodings;
+mod giants;
 mod large;
 mod parking;
 mod promotion;
@@ -88,4 +93,32 @@ async fn start_relay_with(fixture: &Fixture, capture: Capture, arguments: &[&str
     let relay = RelayProcess::start(fixture, &[&reads, arguments].concat());
     relay.wait_until_it_says(capture.words()).await;
     relay
+}
+
+/// Waits until so many events are parked; gives the reason and the detail of each, in their order.
+async fn wait_parked(client: &tokio_postgres::Client, count: usize) -> Vec<(String, String)> {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    loop {
+        let parked = "select reason, detail from postrider.parked order by turn";
+        let rows = client.query(parked, &[]).await.expect("it answers");
+        if rows.len() >= count {
+            return rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        }
+        assert!(std::time::Instant::now() < deadline, "{} of {count} are parked", rows.len());
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
+/// Waits until the topic has an event of each of these aggregates.
+async fn wait_arrived(fixture: &Fixture, topic: &str, keys: &[&str]) -> Vec<Consumed> {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    loop {
+        let records = read_topic(&fixture.brokers, &fixture.topic(topic));
+        let has = |key: &&&str| {
+            records.iter().any(|record| record.key.as_deref() == Some(key.as_bytes()))
+        };
+        let Some(missing) = keys.iter().find(|key| !has(key)) else { return records };
+        assert!(std::time::Instant::now() < deadline, "{missing} did not arrive");
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
 }

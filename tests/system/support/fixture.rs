@@ -78,6 +78,24 @@ impl Fixture {
         fixture
     }
 
+    /// On the shared servers, in a database of another encoding.
+    pub(crate) async fn encoded(name: &str, encoding: &str, options: Options) -> Self {
+        let servers = servers();
+        let admin = connect(&servers.postgres.url("postgres")).await;
+        let create = format!(
+            "create database \"{name}\" encoding '{encoding}' locale 'C' template template0"
+        );
+        admin.batch_execute(&create).await.expect("the name is free");
+        let fixture = Self {
+            database_url: servers.postgres.url(name),
+            brokers: servers.kafka.brokers().to_owned(),
+            name: name.to_owned(),
+            capture: Capture::default(),
+        };
+        fixture.migrate(&options);
+        fixture
+    }
+
     fn migrate(&self, options: &Options) {
         let output = self
             .command()

@@ -1,0 +1,188 @@
+//! Messages that are too large to be read at once.
+//!
+//! Promises: such an event is parked inside the server, part by part as it comes, behind all that came before
+//! it; from there on its aggregate is held. Must not: gather more of it than names its aggregate.
+//! Fails: as [`Reader::run`]; what was taken up then is gone, and comes again.
+//!
+//! It is nowhere but in the log. So it is not a part of any batch: what was sent before lands first, then it
+//! is taken up in a transaction of its own. An event that cannot be sent is not sent to a dead-letter topic
+//! either, which would not take it.
+
+use bytes::Bytes;
+
+use super::Reader;
+use crate::capture::envelope::{self, HEAD_BYTES, Head};
+use crate::capture::flawed::{UNREADABLE_TYPE, id_at};
+use crate::capture::wal::LargePart;
+use crate::error::Result;
+use crate::event::{Arrival, Standing};
+use crate::hold::{AggregateKey, HeldFrom, Reason, Refusal};
+use crate::parked::{Content, LargeMessage, TakenUp};
+
+/// So much is kept to name the aggregate.
+const NAMES_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The message at hand.
+#[derive(Debug)]
+pub(super) enum Large {
+    /// It was delivered before this stream began.
+    Passed,
+    /// Its parts are taken up.
+    TakenUp(Parts),
+}
+
+/// What has come of it.
+#[derive(Debug)]
+pub(super) struct Parts {
+    arrival: Arrival,
+    count: i32,
+    bytes: u64,
+    /// Its beginning, as far as it names the aggregate.
+    beginning: Vec<u8>,
+}
+
+impl Parts {
+    /// Takes note of a part.
+    fn note(&mut self, bytes: &[u8]) {
+        (self.count, self.bytes) = (self.count + 1, self.bytes + bytes.len() as u64);
+        if self.beginning.len() < self.wanted_bytes() {
+            self.beginning.extend_from_slice(bytes);
+        }
+    }
+
+    /// Where the names of the aggregate end.
+    fn wanted_bytes(&self) -> usize {
+        let mut beginning =
+            Bytes::copy_from_slice(&self.beginning[..self.beginning.len().min(HEAD_BYTES)]);
+        match envelope::head(&mut beginning) {
+            Ok(head) => names(&head).1.min(NAMES_BYTES_MAX),
+            Err(_) => HEAD_BYTES,
+        }
+    }
+
+    fn head(&self) -> std::result::Result<Head, String> {
+        let mut beginning =
+            Bytes::copy_from_slice(&self.beginning[..self.beginning.len().min(HEAD_BYTES)]);
+        let head = envelope::head(&mut beginning).map_err(|cause| cause.to_string())?;
+        head.fits(self.bytes).map_err(|cause| cause.to_string())?;
+        Ok(head)
+    }
+
+    fn key(&self, head: &Head) -> AggregateKey {
+        let (border, end) = names(head);
+        let text = |from: usize, to: usize| {
+            let to = to.min(self.beginning.len());
+            String::from_utf8_lossy(&self.beginning[from.min(to)..to]).into_owned()
+        };
+        AggregateKey { aggregate_type: text(HEAD_BYTES, border), aggregate_id: text(border, end) }
+    }
+}
+
+/// Where the kind of aggregate ends, and where the aggregate does.
+fn names(head: &Head) -> (usize, usize) {
+    let [kind, id, ..] = head.lengths.map(|length| length as usize);
+    let border = HEAD_BYTES.saturating_add(kind);
+    (border, border.saturating_add(id))
+}
+
+impl Reader {
+    pub(super) async fn take_part(&mut self, part: LargePart) -> Result<()> {
+        let mut large = match self.large.take() {
+            Some(large) => large,
+            None => self.begin_large().await?,
+        };
+        if let Large::TakenUp(parts) = &mut large {
+            self.parking.parked().take_up(parts.count, &part.bytes).await?;
+            parts.note(&part.bytes);
+        }
+        match (part.place, large) {
+            (None, large) => self.large = Some(large),
+            (Some(_), Large::Passed) => {}
+            (Some(place), Large::TakenUp(parts)) => {
+                self.end_large(parts, place, part.committed_at_micros).await?;
+            }
+        }
+        self.feed_back_when_due().await
+    }
+
+    async fn begin_large(&mut self) -> Result<Large> {
+        let arrival = self.transaction.next_arrival();
+        if self.transaction.is_delivered {
+            return Ok(Large::Passed);
+        }
+        self.wait_until_durable(self.transaction.commit).await?;
+        self.send_all().await?;
+        self.wait_until_landed().await?;
+        self.parking.parked().begin_large().await?;
+        Ok(Large::TakenUp(Parts { arrival, count: 0, bytes: 0, beginning: Vec::new() }))
+    }
+
+    async fn end_large(&mut self, parts: Parts, place: i64, micros: i64) -> Result<()> {
+        let detail = match parts.head() {
+            Ok(head) => match self.park_event(&parts, &head, place).await? {
+                TakenUp::Parked => return Ok(()),
+                TakenUp::NoEvent(detail) => detail,
+            },
+            Err(detail) => detail,
+        };
+        self.park_bytes(&parts, place, micros, detail).await
+    }
+
+    async fn park_event(&mut self, parts: &Parts, head: &Head, place: i64) -> Result<TakenUp> {
+        let length = |length: u32| i32::try_from(length).expect("it fits into a message");
+        let content = Content::Event {
+            texts: length(HEAD_BYTES as u32),
+            lengths: head.lengths.map(length),
+            has_headers: head.has_headers(),
+            has_payload: head.has_payload(),
+        };
+        let (id, created_at_micros) = (head.id, head.created_at_micros);
+        let arrival = parts.arrival;
+        let message = LargeMessage { seq: place, id, created_at_micros, arrival, content };
+        let detail = format!("the message has {} bytes, more than are read at once", parts.bytes);
+        let refusal = Refusal { reason: Reason::TooLarge, detail, topic: None };
+        let done = self.park_large(message, &refusal).await?;
+        if done == TakenUp::Parked {
+            let key = parts.key(head);
+            let shard = self.shard_of(key.aggregate_id.as_bytes());
+            let from = HeldFrom::new(place, Standing::Committed(arrival));
+            self.publishers[shard].hold(vec![(key, from)]);
+        }
+        Ok(done)
+    }
+
+    /// What is no event is kept as it came.
+    async fn park_bytes(
+        &mut self,
+        parts: &Parts,
+        place: i64,
+        created_at_micros: i64,
+        detail: String,
+    ) -> Result<()> {
+        let content = Content::Bytes(UNREADABLE_TYPE);
+        let (id, arrival) = (id_at(place), parts.arrival);
+        let message = LargeMessage { seq: place, id, created_at_micros, arrival, content };
+        let refusal = Refusal { reason: Reason::Unreadable, detail, topic: None };
+        self.park_large(message, &refusal).await.map(drop)
+    }
+
+    async fn park_large(
+        &mut self,
+        message: LargeMessage<'_>,
+        refusal: &Refusal,
+    ) -> Result<TakenUp> {
+        let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
+        let done = self.parking.parked().park_large(&owned, message, refusal).await?;
+        if done == TakenUp::Parked {
+            // The page is to end behind it.
+            self.page_events += 1;
+            tracing::warn!(
+                event = %message.id,
+                reason = refusal.reason.name(),
+                cause = refusal.detail,
+                "a large message is parked, its aggregate waits; see `postrider parked list`"
+            );
+        }
+        Ok(done)
+    }
+}

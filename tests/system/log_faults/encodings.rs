@@ -1,0 +1,108 @@
+//! Databases that are not UTF-8: what converts is published, what does not is parked, and nothing ends.
+
+use tokio_postgres::Client;
+
+use super::{start_relay, wait_arrived, wait_parked};
+use crate::support::fixture::Options;
+use crate::support::{Capture, Fixture};
+
+async fn say(client: &Client, statement: &str) {
+    client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+}
+
+async fn insert(client: &Client, values: &str) {
+    let columns = "aggregatetype, aggregateid, type, payload, headers";
+    say(client, &format!("insert into outbox ({columns}) values ({values})")).await;
+}
+
+/// One row for each column that cannot be read, with a good one behind it in its aggregate where that is named.
+async fn write_unreadable(client: &Client, bad: &str) {
+    insert(client, &format!("'t', 'in payload', 'T', E'\"{bad}\"', null")).await;
+    insert(client, "'t', 'in payload', 'T', '{}', null").await;
+    insert(client, &format!("'t', 'in type', E'T{bad}', '{{}}', null")).await;
+    insert(client, &format!("'t', E'in id {bad}', 'T', '{{}}', null")).await;
+    insert(client, &format!("E't{bad}', 'in name', 'T', '{{}}', null")).await;
+    insert(client, &format!("'t', 'in headers', 'T', '{{}}', E'{{\"h\": \"{bad}\"}}'")).await;
+}
+
+async fn check_unreadable(fixture: &Fixture, client: &Client) {
+    let parked = wait_parked(client, 6).await;
+    let reasons: Vec<&str> = parked.iter().map(|(reason, _)| reason.as_str()).collect();
+    let unreadable = "unreadable";
+    assert_eq!(reasons, [unreadable, "follows", unreadable, unreadable, unreadable, unreadable]);
+    for ((_, detail), column) in
+        parked.iter().zip(["payload", "", "type", "aggregateid", "aggregatetype", "headers"])
+    {
+        assert!(detail.starts_with(column), "{column}: {detail}");
+    }
+    let raw = "select count(*) from postrider.parked p join outbox o on o.id = p.id
+        where p.payload = convert_to(o.payload::text, getdatabaseencoding())";
+    let kept: i64 = client.query_one(raw, &[]).await.expect("it answers").get(0);
+    assert_eq!(kept, 6, "each payload is kept as it lies there");
+    let output = fixture.command().args(["parked", "list"]).output().expect("the binary runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// One byte, one character: 0x81 stands for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_byte_without_an_equivalent_is_one_parked_event() {
+    let fixture = Fixture::encoded("log_win1252", "WIN1252", Options::default()).await;
+    let fixture = fixture.captured_by(Capture::Wal);
+    let relay = start_relay(&fixture, Capture::Wal).await;
+    let client = fixture.client().await;
+    insert(
+        &client,
+        "'t', 'caf\u{e9} \u{20ac}', 'T\u{fc}', '\"\u{f1} \u{20ac}\"', '{\"h\": \"\u{e9}\"}'",
+    )
+    .await;
+    write_unreadable(&client, "\\x81").await;
+    insert(&client, "'t', 'last', 'T', '{}', null").await;
+    let records = wait_arrived(&fixture, "t", &["caf\u{e9} \u{20ac}", "last"]).await;
+    let good = records.iter().find(|record| record.key_text().starts_with("caf")).expect("it came");
+    assert_eq!(good.value.as_deref(), Some("\"\u{f1} \u{20ac}\"".as_bytes()));
+    assert_eq!(good.header("type"), Some("T\u{fc}".as_bytes()));
+    assert_eq!(good.header("h"), Some("\u{e9}".as_bytes()));
+    check_unreadable(&fixture, &client).await;
+    relay.kill();
+    let relay = start_relay(&fixture, Capture::Wal).await;
+    insert(&client, "'t', 'after', 'T', '{}', null").await;
+    wait_arrived(&fixture, "t", &["after"]).await;
+    relay.stop_well().await;
+}
+
+/// A database that knows no encoding takes any bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_of_no_encoding_are_taken_for_utf_8() {
+    let fixture = Fixture::encoded("log_ascii", "SQL_ASCII", Options::default()).await;
+    let fixture = fixture.captured_by(Capture::Wal);
+    let relay = start_relay(&fixture, Capture::Wal).await;
+    let client = fixture.client().await;
+    insert(&client, "'t', 'caf\u{e9}', 'T', '\"\u{20ac}\"', null").await;
+    write_unreadable(&client, "\\xff").await;
+    insert(&client, "'t', 'last', 'T', '{}', null").await;
+    let records = wait_arrived(&fixture, "t", &["caf\u{e9}", "last"]).await;
+    let good = records.iter().find(|record| record.key_text().starts_with("caf")).expect("it came");
+    assert_eq!(good.value.as_deref(), Some("\"\u{20ac}\"".as_bytes()));
+    check_unreadable(&fixture, &client).await;
+    relay.stop_well().await;
+}
+
+/// `bytea` is no text, whatever its bytes; nor is the content of a message. A prefix is, and anybody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_text_is_not_converted() {
+    for capture in [Capture::Wal, Capture::Message] {
+        let options = Options { payload: "bytea", ..Options::default() };
+        let name = format!("log_latin_{}", capture.name());
+        let fixture = Fixture::encoded(&name, "WIN1252", options).await.captured_by(capture);
+        let relay = start_relay(&fixture, capture).await;
+        let client = fixture.client().await;
+        say(&client, "select pg_logical_emit_message(true, E'\\x81', 'x')").await;
+        let key = format!("\u{fc} {}", capture.name());
+        let emit = format!("select postrider.emit('t', '{key}', 'T', '\\x8100ff')");
+        say(&client, &emit).await;
+        let records = wait_arrived(&fixture, "t", &[&key]).await;
+        let record = records.iter().find(|record| record.key_text() == key).expect("it came");
+        assert_eq!(record.value.as_deref(), Some(&b"\x81\0\xff"[..]));
+        relay.stop_well().await;
+    }
+}
