@@ -99,6 +99,13 @@ impl Cursor {
         self.position >= self.through
     }
 
+    /// Whether what lies behind the range can be entered only by a tick that is begun from now on: this one
+    /// was observed by somebody else at the same time as the range's end, or before it. Where nothing is
+    /// written any more, nobody may look for such a tick by himself.
+    pub fn awaits_more_than(&self, tick: &Tick) -> bool {
+        tick.next != self.upto.next && !tick.is_later_than(&self.upto)
+    }
+
     /// Enters the range that ends at `tick`.
     ///
     /// # Panics

@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Standby,
     /// The cursor belongs to another cluster, another timeline or a later state of this one.
     History,
+    /// The sequence was set back while events are parked: which aggregates they hold has to be read anew.
+    SetBack,
     /// The outbox or its control tables are missing, or were made by another version.
     Schema,
     /// The replication slot or its stream cannot be used as it is.
@@ -62,6 +64,7 @@ impl ErrorKind {
             Self::PostgresRefused => (Disposition::Stop, 4),
             Self::Standby => (Disposition::Retry, 4),
             Self::History => (Disposition::Stop, 4),
+            Self::SetBack => (Disposition::Retry, 4),
             Self::Schema => (Disposition::Stop, 6),
             Self::SlotUnusable => (Disposition::Retry, 4),
             Self::KafkaUnavailable => (Disposition::Retry, 5),

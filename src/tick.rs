@@ -141,16 +141,16 @@ impl Tick {
         if !observed.snapshot.sees(previous.next) {
             return Err(WentBack { observed: observed.next, known: previous.next });
         }
-        Ok(if previous.is_set_back_in(&observed) {
+        Ok(if previous.is_set_back(observed.storage, observed.floor) {
             Self::after_setting_back(observed)
         } else {
             previous.followed_by(observed)
         })
     }
 
-    /// Whether the sequence was set back since, or nothing is known of it.
-    fn is_set_back_in(&self, observed: &Observation) -> bool {
-        self.lineage.storage != Some(observed.storage) || observed.floor < self.ceiling
+    /// Whether a sequence with this storage and last value was set back since, or nothing is known of it.
+    pub fn is_set_back(&self, storage: Storage, drawn: i64) -> bool {
+        self.lineage.storage != Some(storage) || drawn < self.ceiling
     }
 
     /// Nothing is known of what was drawn before: all that may be open, or was missed, lies anywhere.

@@ -1,7 +1,7 @@
 -- Purpose: the outbox guards its own law. A row's txid is that of its transaction: PostgreSQL refuses any
 --          other. And cursors remember which sequence gave out the values by which they look.
--- Locks:   exclusive on the outbox and its partitions, and on postrider.cursor, for a moment; no row is
---          read or written.
+-- Locks:   exclusive on the outbox and its partitions, and on postrider.cursor, for a moment, without reading
+--          or writing a row; on postrider.parked, which no application reads or writes, while it is rewritten.
 -- Hazard:  the rule comes after the type, so that rows which are there are not looked at; it holds for new
 --          ones alone. A subscription (session_replication_role = replica) may bring rows of another
 --          cluster: `postrider migrate reanchor` makes them new. So do rows that are copied in.
@@ -42,3 +42,13 @@ alter domain postrider.own_transaction add constraint txid_is_that_of_the_transa
 alter table postrider.cursor
     add column upto_sequence bigint,
     add column upto_began xid8;
+
+-- Such an event was parked before the sequence was set back: all others of its aggregate come after it. Others
+-- hold from their own seq on.
+alter table postrider.parked add column holds_all boolean not null default false;
+alter table postrider.parked add column held_from bigint not null
+    generated always as (case when holds_all then -4611686018427387904 else seq end) stored;
+comment on column postrider.parked.holds_all is
+    'whether all other events of its aggregate come after it, whatever their seq: the sequence was set back';
+comment on column postrider.parked.held_from is
+    'from which seq on it holds events of its aggregate that the log did not bring';

@@ -6,8 +6,8 @@
 -- Hazard:  read it when the buckets are taken: before, somebody else may still park or publish. An
 --          aggregate with a longer name is not held: all its events are larger than what is read.
 select distinct on (aggregatetype, aggregateid) aggregatetype, aggregateid,
-    min(seq) over aggregate as seq,
-    min(seq) filter (where commit_lsn is null) over aggregate as written,
+    min(held_from) over aggregate as seq,
+    min(held_from) filter (where commit_lsn is null or holds_all) over aggregate as written,
     commit_lsn, commit_index
 from postrider.parked
 where bucket = any($1::smallint[])

@@ -13,8 +13,8 @@ from (
     where request = any($1::bigint[])
 ) as wanted
     cross join lateral (
-        select min(parked.seq) as seq,
-            min(parked.seq) filter (where parked.commit_lsn is null) as written
+        select min(parked.held_from) as seq,
+            min(parked.held_from) filter (where parked.commit_lsn is null or parked.holds_all) as written
         from postrider.parked
         where parked.bucket = wanted.bucket
             and hashtextextended(parked.aggregateid, 0) = hashtextextended(wanted.aggregateid, 0)

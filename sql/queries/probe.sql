@@ -7,4 +7,5 @@ select
     case when has_sequence_privilege({sequence}::regclass, 'select, usage')
         then coalesce(pg_sequence_last_value({sequence}::regclass), 0)
     end as drawn,
+    pg_relation_filenode({sequence}::regclass)::bigint as storage,
     pg_current_snapshot() as snapshot

@@ -25,6 +25,7 @@ const PROBE: &str = include_str!("../../sql/queries/probe.sql");
 const NEWEST: &str = include_str!("../../sql/queries/newest_rows.sql");
 const NEWEST_ARM: &str = include_str!("../../sql/queries/newest_rows_arm.sql");
 const LEAF_SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
+const HOLD_ALL: &str = include_str!("../../sql/queries/parked_hold_all.sql");
 const TICK: &str = include_str!("../../sql/queries/tick.sql");
 
 /// How long the pauses between two looks are.
@@ -87,6 +88,8 @@ pub struct Ticker {
     pause: Duration,
     last: Arc<Tick>,
     last_at: Instant,
+    /// Parked events hold their aggregates across what the first tick will see.
+    is_marked: bool,
 }
 
 impl Ticker {
@@ -123,6 +126,7 @@ impl Ticker {
             pause: cadence.min,
             last,
             last_at: Instant::now(),
+            is_marked: false,
         };
         patiently(database, "look at the newest rows", ticker.look_at_rows(outbox)).await?;
         Ok(ticker)
@@ -159,7 +163,20 @@ impl Ticker {
             );
             self.last = Arc::new(Tick::clone(&self.last).without_lineage());
         }
+        // Before anybody reads which aggregates are held.
+        self.is_marked = self.last.is_set_back(state.get("storage"), drawn);
+        if self.is_marked && *self.last != Tick::first() {
+            self.hold_all().await?;
+        }
         Ok(())
+    }
+
+    /// What was parked before the sequence was set back comes before all that it gives out from here on.
+    /// Whether anything is parked.
+    async fn hold_all(&self) -> Result<bool> {
+        let marked = self.connection.client().query_one(HOLD_ALL, &[]).await;
+        let failed = |cause| classify("hold what comes after parked events", cause);
+        Ok(marked.map_err(failed)?.get(0))
     }
 
     /// Ticks until nobody listens any more; at once whenever it is nudged.
@@ -201,7 +218,7 @@ impl Ticker {
     }
 
     /// The next tick. A look during which the sequence was set back is void.
-    async fn observe(&self) -> Result<Tick> {
+    async fn observe(&mut self) -> Result<Tick> {
         let observed = loop {
             if let Some(observed) = self.look().await? {
                 break observed;
@@ -212,7 +229,16 @@ impl Ticker {
                 .with_remedy("the server was replaced by an older copy; see `postrider status`")
                 .with_source(cause)
         })?;
-        if self.last.lineage.storage.is_some() && tick.lineage != self.last.lineage {
+        if tick.lineage != self.last.lineage {
+            self.note_set_back(&tick).await?;
+        }
+        Ok(tick)
+    }
+
+    /// Before the tick is handed on, parked events hold whatever it will bring. Where that was not known when
+    /// this session read what is held, it ends.
+    async fn note_set_back(&mut self, tick: &Tick) -> Result<()> {
+        if self.last.lineage.storage.is_some() {
             tracing::warn!(
                 sequence = self.sequence,
                 before = self.last.ceiling,
@@ -221,7 +247,12 @@ impl Ticker {
                  lost; events that waited are published in the order of their new numbers"
             );
         }
-        Ok(tick)
+        if std::mem::take(&mut self.is_marked) || !self.hold_all().await? {
+            return Ok(());
+        }
+        let cause =
+            "the sequence was set back while events are parked; what they hold is read anew";
+        Err(Error::new(ErrorKind::SetBack, cause))
     }
 
     /// One observation. The statements run in this order on one connection, in one round trip; the

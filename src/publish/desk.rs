@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::{InFlightBatch, Offer, Produce};
 use crate::encode::Encoder;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, LendEvent, Standing};
+use crate::event::{Event, LendEvent, Standing, Whereabouts};
 use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Refusal, SetAside};
 
 /// The set of held aggregates lies in memory. Where more than these are held, something else is wrong
@@ -75,11 +75,12 @@ impl<P: Produce> Desk<P> {
     ) -> Result<Option<Refusal>> {
         let (event, standing) = (&row.event(), row.standing());
         let is_held = !self.holds.is_empty() && self.holds.catch(event, standing);
+        let lies_elsewhere = row.whereabouts() != Whereabouts::Lent;
+        if is_held && (lies_elsewhere || row.flaw().is_none()) {
+            return Ok(Some(Refusal::follows()));
+        }
         if let Some(flaw) = row.flaw() {
             return self.set_aside(event, standing, flaw.clone()).map(Some);
-        }
-        if is_held {
-            return Ok(Some(Refusal::follows()));
         }
         let offer = match self.encoder.encode(event) {
             Ok(record) => self.producer.produce(&record, batch)?,

@@ -131,6 +131,7 @@ impl Relay {
         crew.tasks.spawn(save_regularly(saved, interval));
         self.watch(&mut crew, way, control);
         if let Some(healing) = healing {
+            let nudge = Arc::clone(&nudge);
             crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()));
         }
         let context = Arc::new(ShardContext {
@@ -141,6 +142,7 @@ impl Relay {
             store,
             parked: Arc::clone(&crew.parked),
             ticks,
+            nudge,
             stop: crew.stop.clone(),
         });
         for (index, berth) in berthed.into_iter().enumerate() {

@@ -38,6 +38,8 @@ pub(super) struct ShardContext {
     pub(super) store: Arc<CursorStore>,
     pub(super) parked: Arc<Parked>,
     pub(super) ticks: watch::Receiver<Arc<Tick>>,
+    /// Asks for a tick at once.
+    pub(super) nudge: Arc<Notify>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -106,6 +108,7 @@ impl ShardContext {
             parked: Arc::clone(&self.parked),
             warnings: Arc::clone(&self.kafka.warnings),
             ticks: self.ticks.clone(),
+            nudge: Arc::clone(&self.nudge),
             stop: self.stop.clone(),
             holdings: berth.holdings(),
             gauge,

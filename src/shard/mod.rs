@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::capture::poll::{ClaimedRow, Page, PageError, Poller, Reading};
 use crate::cursor::{Cohort, CohortCursor, Cursor};
@@ -78,6 +78,7 @@ pub struct Shard {
     store: Arc<CursorStore>,
     parking: Parking,
     ticks: watch::Receiver<Arc<Tick>>,
+    nudge: Arc<Notify>,
     stop: watch::Receiver<bool>,
     holdings: Holdings,
     gauge: Arc<ShardGauge>,
@@ -106,6 +107,8 @@ pub struct Wiring {
     pub warnings: Arc<Warnings>,
     /// The latest tick.
     pub ticks: watch::Receiver<Arc<Tick>>,
+    /// Asks for a tick at once.
+    pub nudge: Arc<Notify>,
     /// Becomes true when no more is to be claimed.
     pub stop: watch::Receiver<bool>,
     /// Which buckets are its own.
@@ -117,8 +120,18 @@ pub struct Wiring {
 impl Shard {
     /// A shard that has no bucket in hand yet.
     pub fn new(wiring: Wiring, limits: ShardLimits) -> Self {
-        let Wiring { poller, publisher, store, parked, warnings, ticks, stop, holdings, gauge } =
-            wiring;
+        let Wiring {
+            poller,
+            publisher,
+            store,
+            parked,
+            warnings,
+            ticks,
+            nudge,
+            stop,
+            holdings,
+            gauge,
+        } = wiring;
         let limit = Limit { bytes: limits.in_flight_bytes, batches: BATCHES_MAX };
         Self {
             poller,
@@ -126,6 +139,7 @@ impl Shard {
             store,
             parking: Parking::new(parked, warnings),
             ticks,
+            nudge,
             stop,
             holdings,
             gauge,
@@ -201,6 +215,10 @@ impl Shard {
         // One that was ours a moment ago may have a cursor that is not saved yet.
         self.store.save_all().await?;
         let cursors = self.store.load(&joining).await?;
+        let tick = Arc::clone(&self.ticks.borrow());
+        if cursors.iter().any(|(_, cursor)| cursor.awaits_more_than(&tick)) {
+            self.nudge.notify_one();
+        }
         self.cohorts.extend(cohorts::group(cursors));
         let waiting = self.parking.load(&self.claimed_buckets()).await?;
         self.publisher.renew(waiting.holds, waiting.topics);

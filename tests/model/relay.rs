@@ -317,7 +317,7 @@ impl Relay {
         for bucket in 0..self.buckets.len() {
             self.drain(database, bucket)?;
             // A cursor that came from another chain needs a tick that was begun after it came.
-            if !Arc::ptr_eq(self.buckets[bucket].cursor.upto(), &self.chains[0].latest) {
+            if self.buckets[bucket].cursor.awaits_more_than(&self.chains[0].latest) {
                 self.tick(database, 0)?;
             }
         }

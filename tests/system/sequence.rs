@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use crate::parking::insert;
+use crate::parking::{first_seen, insert, wait_for_the_rest, wait_until_parked};
 use crate::retention::{Bench, SAVED};
 use crate::support::consumer::create_topic;
 use crate::support::fixture::connect;
@@ -215,6 +215,36 @@ async fn a_sequence_may_be_made_anew_and_lead_on() {
         assert_all_arrived(&fixture, first + 4).await;
     }
     assert!(relay.stop().await.success());
+}
+
+/// Running or away: consumers never see the later event first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_parked_before_the_sequence_was_set_back_holds_what_comes() {
+    for (name, is_away) in [("running", false), ("away", true)] {
+        let (fixture, client) = begin(&format!("set_back_parked_{name}")).await;
+        let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+        insert_some(&client, 1, 10).await;
+        let bad = "insert into outbox (aggregatetype, aggregateid, type, payload, headers)
+            values ('thing', 'held', '11', '{}', '[]')";
+        client.batch_execute(bad).await.expect("an insert never fails");
+        wait_until_parked(&client, &[("11", "bad-headers")]).await;
+        let relay = if is_away {
+            relay.stop_well().await;
+            None
+        } else {
+            Some(relay)
+        };
+        let restart = "alter sequence outbox_seq_seq restart";
+        client.batch_execute(restart).await.expect("the owner may");
+        insert(&client, ("thing", "held"), 12, 10).await;
+        insert(&client, ("thing", "free"), 13, 10).await;
+        let relay = relay.unwrap_or_else(|| RelayProcess::start(&fixture, &["--shards", "2"]));
+        wait_until_parked(&client, &[("11", "bad-headers"), ("12", "follows")]).await;
+        wait_for_the_rest(&fixture).await;
+        assert_eq!(first_seen(&fixture, &fixture.topic("thing"), "free"), ["13"]);
+        assert!(first_seen(&fixture, &fixture.topic("thing"), "held").is_empty());
+        relay.stop_well().await;
+    }
 }
 
 /// What was written since the sequence was set back has numbers below the saved cursor's.
