@@ -15,6 +15,7 @@ declare
     root text;
     role_name text;
     part regclass;
+    part_of_interface regprocedure;
 begin
     select * into strict settings from postrider.outbox;
     root := format('%I.%I', settings.schema_name, settings.table_name);
@@ -54,6 +55,15 @@ begin
     grant select, insert, update, delete on postrider.parked to postrider_relay;
     grant select, insert, delete on postrider.parked_request to postrider_relay;
     grant select, update on postrider.capture, postrider.capture_slot to postrider_relay;
+    -- Where default privileges were hardened nobody may call what others made.
+    for part_of_interface in
+        select oid::regprocedure from pg_proc
+        where pronamespace = 'postrider'::regnamespace
+            and proname in ('emit', 'event_message', 'refuse_incomplete_event')
+    loop
+        execute format(
+            'grant execute on function %s to postrider_writer, postrider_relay', part_of_interface);
+    end loop;
     -- Adopted tables are granted one by one: grant select on <table> to postrider_relay. Of what is known
     -- of them the relay changes one column: others hold SQL that an administrator's session runs.
     revoke update on postrider.adopted from postrider_relay;

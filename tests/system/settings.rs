@@ -344,3 +344,27 @@ async fn a_login_with_a_role_of_its_own_reads_the_log_and_leaves_it() {
     let slots: i64 = client.query_one(slots, &[&fixture.name]).await.unwrap().get(0);
     assert_eq!(slots, 0, "the slot is dropped by the login, whose right it is");
 }
+
+/// Where an administrator has taken from all what functions are given to all by default.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_emits_where_default_privileges_are_hardened() {
+    let name = "a_writer_emits_hardened";
+    let url = crate::support::fixture::empty_database(name).await;
+    let client = crate::support::fixture::connect(&url).await;
+    let harden = "alter default privileges revoke execute on functions from public";
+    client.batch_execute(harden).await.unwrap();
+    let mut migrate = std::process::Command::new(env!("CARGO_BIN_EXE_postrider"));
+    let done = migrate.args(["migrate", "up"]).env("POSTRIDER_DATABASE_URL", &url).output();
+    assert!(done.as_ref().unwrap().status.success(), "{done:?}");
+    // The default is this role's in this database only, which ends with the test.
+    client.batch_execute(include_str!("../../sql/roles.sql")).await.unwrap();
+    let emit = "select postrider.emit('order', '1', 'T', '{}')";
+    for mode in ["poll", "message"] {
+        let switch = format!("reset role; update postrider.capture set mode = '{mode}'");
+        client.batch_execute(&switch).await.unwrap();
+        client.batch_execute("set role postrider_writer").await.unwrap();
+        client.batch_execute(emit).await.unwrap_or_else(|error| panic!("{mode}: {error:?}"));
+    }
+    let message = "select postrider.event_message('order', '1', 'T', '{}'::bytea)";
+    client.batch_execute(message).await.unwrap();
+}
