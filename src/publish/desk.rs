@@ -7,8 +7,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-use super::{InFlightBatch, Offer, Produce};
+use super::permit::Permit;
+use super::sift::Sieve;
+use super::{Answer, InFlightBatch, Offer, Produce};
 use crate::encode::Encoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LendEvent, Standing};
@@ -30,15 +33,29 @@ pub enum OnPoison {
     Stop,
 }
 
+/// What happens to an event.
+#[derive(Debug)]
+pub(super) enum Course {
+    /// It is on its way.
+    Sent,
+    /// It waits for others with which it is sent apart.
+    Gathered,
+    /// It waits for an earlier one.
+    Follows,
+    /// It cannot be sent.
+    Refused(Refusal),
+}
+
 /// The publishing thread's tools.
 #[derive(Debug)]
 pub(super) struct Desk<P> {
     encoder: Encoder,
     on_poison: OnPoison,
-    producer: P,
+    pub(super) producer: P,
     holds: Holds,
     /// How many are held, for those outside.
     held: Arc<AtomicUsize>,
+    permit: Arc<Permit>,
 }
 
 impl<P: Produce> Desk<P> {
@@ -47,8 +64,9 @@ impl<P: Produce> Desk<P> {
         on_poison: OnPoison,
         producer: P,
         held: Arc<AtomicUsize>,
+        permit: Arc<Permit>,
     ) -> Self {
-        Self { encoder, on_poison, producer, holds: Holds::default(), held }
+        Self { encoder, on_poison, producer, holds: Holds::default(), held, permit }
     }
 
     /// Hands the events to the producer, in their order, and those back that are not sent.
@@ -58,36 +76,57 @@ impl<P: Produce> Desk<P> {
         batch: &Arc<InFlightBatch>,
     ) -> Result<Vec<SetAside<R>>> {
         self.producer.begin_batch();
-        let mut set_aside = Vec::new();
+        let (mut set_aside, mut sieve) = (Vec::new(), Sieve::default());
         for row in rows {
-            if let Some(refusal) = self.offer(&row.event(), row.standing(), batch)? {
-                set_aside.push(SetAside { row, refusal });
+            if sieve.meets(&row) {
+                self.sift(&mut sieve, batch, &mut set_aside)?;
+            }
+            match self.offer(&row.event(), row.standing(), batch)? {
+                Course::Sent => {}
+                Course::Gathered => sieve.push(row),
+                Course::Follows => set_aside.push(SetAside { row, refusal: Refusal::follows() }),
+                Course::Refused(refusal) => {
+                    // A dead letter may have to be sent apart, and then alone.
+                    self.sift(&mut sieve, batch, &mut set_aside)?;
+                    self.give_up(row, refusal, batch, &mut set_aside)?;
+                }
             }
         }
+        self.sift(&mut sieve, batch, &mut set_aside)?;
         Ok(set_aside)
     }
 
-    /// Why the event is not sent, if it is not.
-    fn offer(
+    /// Sends the event, if it can be sent.
+    pub(super) fn offer(
         &mut self,
         event: &Event<'_>,
         standing: Standing,
         batch: &Arc<InFlightBatch>,
-    ) -> Result<Option<Refusal>> {
+    ) -> Result<Course> {
         if !self.holds.is_empty() && self.holds.catch(event, standing) {
-            return Ok(Some(Refusal::follows()));
+            return Ok(Course::Follows);
         }
         let offer = match self.encoder.encode(event) {
             Ok(record) => self.producer.produce(&record, batch)?,
             Err(cause) => Offer::Refused(cause.into()),
         };
-        match offer {
-            Offer::Taken => Ok(None),
-            Offer::Refused(refusal) => self.decide(event, standing, refusal, batch),
-        }
+        Ok(match offer {
+            Offer::Taken => Course::Sent,
+            Offer::Gathered => Course::Gathered,
+            Offer::Refused(refusal) => Course::Refused(refusal),
+        })
     }
 
-    fn decide(
+    /// Until when anything is sent.
+    pub(super) fn check_permit(&self) -> Result<()> {
+        if self.permit.covers(Instant::now()) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Fenced, "the lease ran out; nothing more is sent"))
+    }
+
+    /// Why the event is handed back, if it is not in the dead letters.
+    pub(super) fn decide(
         &mut self,
         event: &Event<'_>,
         standing: Standing,
@@ -103,6 +142,12 @@ impl<P: Produce> Desk<P> {
                     match self.producer.produce(&letter, batch)? {
                         Offer::Taken => return Ok(None),
                         Offer::Refused(again) => unburied(refusal, &again),
+                        Offer::Gathered => match self.producer.confirm(batch)?.pop() {
+                            Some(Answer::Refused { refusal: again, .. }) => {
+                                unburied(refusal, &again)
+                            }
+                            Some(Answer::Appended) | None => return Ok(None),
+                        },
                     }
                 }
             }
