@@ -15,14 +15,14 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::failure::invalid;
 use super::settings::MESSAGE_BYTES_MAX;
 use super::sizes::LARGEST_MESSAGE_BYTES;
-use super::verdict::Verdict;
+use super::verdict::{Verdict, unknown, words};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What differs from other producers. It may have one request in flight at a broker, and gives up after a
@@ -33,6 +33,10 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("max.in.flight.requests.per.connection", "1"),
     ("retries", "3"),
     ("message.timeout.ms", "10000"),
+    // A record for which a connection is cut is soon known.
+    ("reconnect.backoff.max.ms", "500"),
+    // Only librdkafka's log tells what a broker answered to a request that was tried again.
+    ("debug", "msg"),
 ];
 /// Waiting for answers goes in steps.
 const STEP: Duration = Duration::from_millis(20);
@@ -75,7 +79,7 @@ impl Apart {
         for (name, value) in PROPERTIES {
             config.set(*name, *value);
         }
-        config.remove("queuing.strategy");
+        config.set_log_level(RDKafkaLogLevel::Debug);
         config.set(MESSAGE_BYTES_MAX.0, LARGEST_MESSAGE_BYTES.to_string());
         Self { config, client: None, gathered: Vec::new(), appended: HashMap::new() }
     }
@@ -115,13 +119,17 @@ impl Apart {
         while client.flush(STEP).is_err() {
             check_alive()?;
         }
-        let Some(fates) = client.context().take() else {
+        let Some(mut fates) = client.context().take() else {
             return Err(Error::new(
                 ErrorKind::DeliveryUncertain,
                 "a record sent apart has no answer",
             ));
         };
         assert_eq!(fates.len(), gathered.len(), "each record has one fate");
+        let told = client.context().take_told();
+        if let ([Fate::Refused { words, verdict }], Some(told)) = (fates.as_mut_slice(), told) {
+            (*words, *verdict) = explained(words, *verdict, &told);
+        }
         let told: Vec<(Gathered, Fate)> = gathered.into_iter().zip(fates).collect();
         self.take_note(&told);
         Ok(told)
@@ -165,11 +173,13 @@ impl Apart {
 #[derive(Default)]
 struct Answers {
     fates: Mutex<Vec<Option<Fate>>>,
+    /// What a broker answered last, as the log has it.
+    told: Mutex<Option<String>>,
 }
 
 impl Answers {
     fn fates(&self) -> MutexGuard<'_, Vec<Option<Fate>>> {
-        self.fates.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.fates)
     }
 
     fn expect_one_more(&self) {
@@ -180,12 +190,15 @@ impl Answers {
         let fate = match cause {
             None => Fate::Appended,
             Some(cause) => {
-                let code = cause.rdkafka_error_code();
-                let verdict = Verdict::of(code);
-                Fate::Refused { words: words(code, cause), verdict }
+                let verdict = Verdict::of(cause.rdkafka_error_code());
+                Fate::Refused { words: words(cause), verdict }
             }
         };
         self.fates()[number] = Some(fate);
+    }
+
+    fn take_told(&self) -> Option<String> {
+        lock(&self.told).take()
     }
 
     /// All of them; none if one is missing.
@@ -194,14 +207,33 @@ impl Answers {
     }
 }
 
-/// The code's name with what it says.
-fn words(code: Option<RDKafkaErrorCode>, cause: &KafkaError) -> String {
-    code.map_or_else(|| cause.to_string(), |code| code.to_string())
+/// What a record was refused for that was alone, given what the log says of it.
+fn explained(words: &str, verdict: Verdict, told: &str) -> (String, Verdict) {
+    match (unknown(told), verdict) {
+        (Some(code), _) => {
+            (format!("code {code}, which librdkafka does not know"), Verdict::Record)
+        }
+        (None, Verdict::Away) => (format!("{words}; the last answer was: {told}"), verdict),
+        (None, _) => (words.to_owned(), verdict),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a line of librdkafka's log says that a broker answered to records.
+fn answer_in(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once(" encountered error: ")?;
+    rest.split_once(" (actions ").map(|(words, _)| words)
 }
 
 impl ClientContext for Answers {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", facility, message);
+        if let Some(words) = answer_in(message) {
+            *lock(&self.told) = Some(words.to_owned());
+            tracing::debug!(target: "librdkafka", facility, message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -214,5 +246,22 @@ impl ProducerContext for Answers {
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         self.answer(number, result.as_ref().err().map(|(cause, _)| cause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_what_was_answered() {
+        let line = "[thrd:b:1/1]: b:1/1: t [0]: MessageSet with 1 message(s) (MsgId 0, BaseSeq -1) \
+                    encountered error: Err-999? (actions Permanent,MsgNotPersisted)";
+        let told = answer_in(line).expect("there is one");
+        let (words, verdict) = explained("NoError (Success)", Verdict::Course, told);
+        assert_eq!((verdict, words.contains("999")), (Verdict::Record, true), "{words}");
+        let (words, verdict) = explained("timed out", Verdict::Away, "Broker: Not leader");
+        assert_eq!((verdict, words.contains("Not leader")), (Verdict::Away, true), "{words}");
+        assert_eq!(answer_in("[thrd:b:1/1]: b:1/1: Connected"), None);
     }
 }

@@ -18,7 +18,7 @@ use super::failure::refused;
 use super::kafka::Warnings;
 use super::lessons::Lessons;
 use super::on_way::OnWay;
-use super::verdict::Verdict;
+use super::verdict::{Verdict, refused_by_unknown};
 use super::{InFlightBatch, Reports};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -86,6 +86,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(topic) = refused_by_unknown(reason) {
+            self.lessons.suspect(topic, Instant::now());
+        }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             self.reports.failed(Error::new(
                 ErrorKind::DeliveryUncertain,

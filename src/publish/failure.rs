@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::types::RDKafkaRespErr;
 
-use super::verdict::Verdict;
+use super::verdict::{Verdict, words};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The number of partitions of a topic that can be written to.
@@ -85,10 +85,10 @@ pub(super) fn invalid(cause: KafkaError) -> Error {
 pub(super) fn refused(cause: &KafkaError, topic: &str) -> Error {
     match Verdict::of(cause.rdkafka_error_code()) {
         Verdict::Size => replaced(format!("topic {topic} refused a batch as too large")),
-        Verdict::Topic => refused_topic(topic, &cause.to_string()),
+        Verdict::Topic => refused_topic(topic, &words(cause)),
         Verdict::Away | Verdict::Course | Verdict::Unclear | Verdict::Record => Error::new(
             ErrorKind::DeliveryUncertain,
-            format!("a record for topic {topic} was not acknowledged: {cause}"),
+            format!("a record for topic {topic} was not acknowledged: {}", words(cause)),
         ),
     }
 }

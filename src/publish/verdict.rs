@@ -3,7 +3,8 @@
 //! Promises: every code has a verdict; one that nobody knows is the record's, as far as can be told before
 //! it was sent alone. Must not: decide what follows. Fails: never.
 
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
 
 /// Whose trouble a refusal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +27,11 @@ pub(super) enum Verdict {
 impl Verdict {
     pub(super) fn of(code: Option<RDKafkaErrorCode>) -> Self {
         use RDKafkaErrorCode as Code;
-        let Some(code) = code else { return Self::Record };
+        let Some(code) = code.filter(|code| is_known(*code)) else { return Self::Record };
         match code {
-            Code::MessageSizeTooLarge | Code::InvalidMessageSize => Self::Size,
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
+                Self::Size
+            }
             Code::TopicAuthorizationFailed
             | Code::UnknownTopic
             | Code::UnknownTopicOrPartition
@@ -88,6 +91,35 @@ impl Verdict {
     }
 }
 
+/// The client's table of codes ends where its librdkafka does: what a newer broker says comes as any number.
+fn is_known(code: RDKafkaErrorCode) -> bool {
+    RDKafkaRespErr::try_from(code as i32).is_ok_and(|code| code as i32 != 0)
+}
+
+/// What a code is called, and what it says.
+pub(super) fn words(cause: &KafkaError) -> String {
+    match cause.rdkafka_error_code() {
+        Some(code) if is_known(code) => code.to_string(),
+        Some(_) => "a code that librdkafka does not know".to_owned(),
+        None => cause.to_string(),
+    }
+}
+
+/// A code that librdkafka does not know, in its words.
+pub(super) fn unknown(words: &str) -> Option<&str> {
+    words.strip_prefix("Err-")?.strip_suffix('?')
+}
+
+/// The topic of which librdkafka says, before it ends a producer, that a code refused it that it does not
+/// know. The report of such a record may carry any other code.
+pub(super) fn refused_by_unknown(reason: &str) -> Option<&str> {
+    let (_, rest) = reason.split_once("ProduceRequest for ")?;
+    let (topic, rest) = rest.split_once(" [")?;
+    let (_, rest) = rest.split_once(" failed: ")?;
+    let (words, _) = rest.split_once(" (broker")?;
+    unknown(words).map(|_| topic)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +141,16 @@ mod tests {
             assert!(Verdict::is_told(Some(code)), "{code}");
         }
         assert_eq!(Verdict::of(None), Verdict::Record);
+    }
+
+    #[test]
+    fn a_code_that_nobody_knows_is_found_in_the_words() {
+        let reason = "ProduceRequest for shop.order [3] with 2 message(s) failed: Err-999? (broker 1 \
+                      PID{Id:1,Epoch:0}, base seq 0): unable to satisfy gap-less guarantee";
+        assert_eq!(refused_by_unknown(reason), Some("shop.order"));
+        let known = reason.replace("Err-999?", "Broker: Invalid timestamp");
+        assert_eq!(refused_by_unknown(&known), None);
+        assert_eq!((unknown("Err-999?"), unknown("Broker: Policy violation")), (Some("999"), None));
     }
 
     #[test]

@@ -4,16 +4,18 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rdkafka::types::RDKafkaRespErr;
 use tokio_postgres::Client;
 
 use crate::parking::{ask, first_seen, insert, insert_with, numbers, wait_for_the_rest};
 use crate::support::consumer::{create_topic, create_topic_with, make_offsets_topic};
-use crate::support::refuser::{Fault, MARKER, Refuser};
-use crate::support::{Capture, Fixture, RelayProcess, read_topic};
+use crate::support::refuser::{Fault, MARKER, Refuser, marked};
+use crate::support::{Capture, Fixture, Random, RelayProcess, read_topic};
 
 /// A neighbour of a culprit may come again when the shard goes back to its cursor, and no more.
 const TIMES_MAX: usize = 3;
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Time for a batch without an answer to be found out, and for each of its events to be tried.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// An event of a time that brokers refuse by default.
 async fn insert_ahead(client: &Client, aggregate: (&str, &str), number: u32) {
@@ -54,6 +56,15 @@ async fn wait_until_parked_are(
             return found;
         }
         assert!(Instant::now() < deadline, "{} parked, not {count}: {found:?}", found.len());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn wait_for_all_others(client: &Client) {
+    let deadline = Instant::now() + PATIENCE;
+    let sql = "select seq from postrider.events where not published and not parked limit 1";
+    while let Some(row) = client.query_opt(sql, &[]).await.expect("the view answers") {
+        assert!(Instant::now() < deadline, "{} is neither", row.get::<_, i64>(0));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -179,7 +190,7 @@ async fn meet(refuser: &Refuser, fixture: &Fixture, aggregate_type: &str, fault:
         insert_with(&client, (aggregate_type, &key.to_string()), key, &payload, None).await;
     }
     insert(&client, (aggregate_type, "5"), 10, 10).await;
-    wait_for_the_rest(fixture).await;
+    wait_for_all_others(&client).await;
     let parked = wait_until_parked_are(&client, 2).await;
     let reason = if fault == Fault::Answer(10) { "too-large" } else { "refused" };
     assert_eq!(parked["5"].0, reason, "{fault:?}: {parked:?}");
@@ -204,7 +215,7 @@ async fn whatever_a_broker_answers_to_one_record_that_one_is_parked() {
     let proxied = fixture.with_brokers(refuser.brokers());
     let relay = RelayProcess::start(&proxied, &["--shards", "1", "-X", "compression.type=none"]);
     // Each as a broker may answer it; those that librdkafka tries again without an end take longer.
-    for code in [87, 32, 44, 17, 42, 35, -1, 10, 45] {
+    for code in [999, 120, 87, 32, 17, -1, 10, 45] {
         meet(&refuser, &fixture, &format!("code{}", code + 1), Fault::Answer(code)).await;
     }
     relay.stop_well().await;
@@ -220,5 +231,62 @@ async fn a_record_that_is_never_answered_is_found_like_one_that_is_refused() {
     for (name, fault) in [("again", Fault::Answer(2)), ("cut", Fault::Cut)] {
         meet(&refuser, &fixture, name, fault).await;
     }
+    relay.stop_well().await;
+}
+
+/// Answers after which librdkafka tries again by itself, without an end: no leader, no copies, no time.
+const TRANSIENT: &[i16] = &[2, 3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 19, 20, 56, 74, 75, 89];
+/// The topic's, as far as can be told.
+const DENIED: i16 = 29;
+
+/// Every code at once, each for one record among many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_code_that_a_broker_can_answer_ends_with_its_record() {
+    const TOPICS: u64 = 6;
+    let (refuser, kafka) = Refuser::start();
+    let mut fixture = Fixture::new("culprit_any").await;
+    fixture.brokers = kafka.brokers().to_owned();
+    let topics: Vec<String> =
+        (0..TOPICS).map(|number| fixture.topic(&number.to_string())).collect();
+    for topic in &topics {
+        create_topic(&fixture.brokers, topic, 2).await;
+    }
+    let known = (-1..=130).filter(|code| RDKafkaRespErr::try_from(i32::from(*code)).is_ok());
+    let codes = known.filter(|code| *code != 0 && !TRANSIENT.contains(code));
+    let codes: Vec<i16> = codes.chain([98, 120, 131, 999, i16::MAX]).collect();
+    let mut random = Random::new(0x5eed);
+    let client = fixture.client().await;
+    let mut culprits = BTreeMap::new();
+    for number in 0..1_000_u32 {
+        let key = format!("k{number}");
+        let aggregate_type = random.below(TOPICS).to_string();
+        let code = codes.get(culprits.len()).filter(|_| random.below(4) == 0);
+        let payload = code.map_or("{}".to_owned(), |code| format!("\"{}\"", marked(*code)));
+        if let Some(code) = code {
+            culprits.insert(number.to_string(), *code);
+        }
+        insert_with(&client, (&aggregate_type, &key), number, &payload, None).await;
+    }
+    assert_eq!(culprits.len(), codes.len(), "each code has its record");
+    refuser.set(Fault::AnswerAsMarked);
+    let proxied = fixture.with_brokers(refuser.brokers());
+    let relay = RelayProcess::start(&proxied, &["--shards", "2", "-X", "compression.type=none"]);
+    wait_for_all_others(&client).await;
+    let parked = wait_until_parked_are(&client, codes.len()).await;
+    for (number, code) in &culprits {
+        let (reason, detail) = &parked[number];
+        let expected: &[&str] = match *code {
+            DENIED => &["refused", "topic-unavailable"],
+            4 | 10 | 18 => &["too-large"],
+            _ => &["refused"],
+        };
+        assert!(expected.contains(&reason.as_str()), "{code}: {reason} {detail}");
+        assert!(detail.contains("culprit_any."), "{code}: {detail}");
+    }
+    let mut all = BTreeMap::new();
+    topics.iter().for_each(|topic| all.extend(times(&fixture, topic)));
+    assert_eq!(all.len(), 1_000 - codes.len());
+    let most = all.values().max().copied().unwrap_or_default();
+    assert!(most <= 2 * TIMES_MAX, "one came {most} times");
     relay.stop_well().await;
 }

@@ -16,6 +16,11 @@ use super::start_kafka;
 /// A request is marked that has this in it. Batches must not be compressed.
 pub(crate) const MARKER: &str = "a-record-that-no-broker-takes";
 
+/// A mark that names the code of its answer.
+pub(crate) fn marked(code: i16) -> String {
+    format!("{MARKER}:{code};")
+}
+
 const PRODUCE: i16 = 0;
 /// From this version on requests and answers have tags, and short lengths.
 const FLEXIBLE: i16 = 9;
@@ -27,6 +32,8 @@ pub(crate) enum Fault {
     None,
     /// It is answered with this code.
     Answer(i16),
+    /// It is answered with the code of [`marked`].
+    AnswerAsMarked,
     /// Its connection ends.
     Cut,
     /// It is never answered.
@@ -110,21 +117,32 @@ fn forward(
 ) -> io::Result<()> {
     while let Ok(frame) = read_frame(client) {
         let fault = *course.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_marked = frame.windows(MARKER.len()).any(|bytes| bytes == MARKER.as_bytes());
+        let mark = frame.windows(MARKER.len()).position(|bytes| bytes == MARKER.as_bytes());
+        let is_marked = mark.is_some();
         let is_produce = frame.starts_with(&PRODUCE.to_be_bytes());
         match fault {
             Fault::Answer(code) if is_marked && is_produce => {
                 write_frame(answers, &refuse(&frame, code)?)?;
             }
+            Fault::AnswerAsMarked if is_marked && is_produce => {
+                let code = mark.and_then(|mark| code_after(&frame[mark + MARKER.len()..]));
+                let code = code.ok_or_else(|| io::Error::other("a mark without a code"))?;
+                write_frame(answers, &refuse(&frame, code)?)?;
+            }
             Fault::Cut if is_marked && is_produce => return Ok(()),
             Fault::Silence if is_marked && is_produce => {}
-            Fault::None | Fault::Answer(_) | Fault::Cut | Fault::Silence => {
+            _ => {
                 server.write_all(&(frame.len() as u32).to_be_bytes())?;
                 server.write_all(&frame)?;
             }
         }
     }
     Ok(())
+}
+
+fn code_after(rest: &[u8]) -> Option<i16> {
+    let end = rest.iter().position(|byte| *byte == b';')?;
+    std::str::from_utf8(rest.get(1..end)?).ok()?.parse().ok()
 }
 
 fn read_frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
