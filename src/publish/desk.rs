@@ -77,23 +77,27 @@ impl<P: Produce> Desk<P> {
     ) -> Result<Vec<SetAside<R>>> {
         self.producer.begin_batch();
         let (mut set_aside, mut sieve) = (Vec::new(), Sieve::default());
-        for row in rows {
+        for (place, row) in rows.into_iter().enumerate() {
             if sieve.meets(&row) {
                 self.sift(&mut sieve, batch, &mut set_aside)?;
             }
             match self.offer(&row.event(), row.standing(), batch)? {
                 Course::Sent => {}
-                Course::Gathered => sieve.push(row),
-                Course::Follows => set_aside.push(SetAside { row, refusal: Refusal::follows() }),
+                Course::Gathered => sieve.push((place, row)),
+                Course::Follows => {
+                    set_aside.push((place, SetAside { row, refusal: Refusal::follows() }));
+                }
                 Course::Refused(refusal) => {
                     // A dead letter may have to be sent apart, and then alone.
                     self.sift(&mut sieve, batch, &mut set_aside)?;
-                    self.give_up(row, refusal, batch, &mut set_aside)?;
+                    self.give_up((place, row), refusal, batch, &mut set_aside)?;
                 }
             }
         }
         self.sift(&mut sieve, batch, &mut set_aside)?;
-        Ok(set_aside)
+        // What was sent apart may have been found out later than what came after it.
+        set_aside.sort_unstable_by_key(|(place, _)| *place);
+        Ok(set_aside.into_iter().map(|(_, one)| one).collect())
     }
 
     /// Sends the event, if it can be sent.

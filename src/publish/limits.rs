@@ -136,5 +136,11 @@ async fn describe(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Res
     let Some(answer) = answers.into_iter().next() else { return Ok(Told::default()) };
     let settings = answer.map_err(|cause| Untold::Topic(cause.to_string()))?;
     let number = |name: &str| settings.get(name)?.value.as_deref()?.parse().ok();
-    Ok(Told { limit_bytes: number(LIMIT_SETTING), copies_needed: number(COPIES_SETTING) })
+    // Every topic has a limit. Whoever may not ask gets an answer without settings, and without an error.
+    let Some(limit_bytes) = number(LIMIT_SETTING) else {
+        return Err(Untold::Topic(format!(
+            "{LIMIT_SETTING} is not among the settings that it tells"
+        )));
+    };
+    Ok(Told { limit_bytes: Some(limit_bytes), copies_needed: number(COPIES_SETTING) })
 }

@@ -23,10 +23,15 @@ const NOTHING_FOR: Duration = Duration::from_secs(60);
 /// Between two tries of a record that was refused for a reason that need not be its own.
 const TRY_PAUSE: Duration = Duration::from_secs(1);
 
+/// An event with its place in its batch.
+pub(super) type Placed<R> = (usize, R);
+/// One that was set aside, with the same.
+pub(super) type Aside<R> = (usize, SetAside<R>);
+
 /// Events that were gathered: one of an aggregate at most.
 #[derive(Debug)]
 pub(super) struct Sieve<R> {
-    rows: Vec<R>,
+    rows: Vec<Placed<R>>,
     aggregates: HashSet<AggregateKey>,
 }
 
@@ -46,12 +51,12 @@ impl<R: LendEvent> Sieve<R> {
         !self.rows.is_empty() && self.aggregates.contains(&AggregateKey::of(&row.event()))
     }
 
-    pub(super) fn push(&mut self, row: R) {
-        self.aggregates.insert(AggregateKey::of(&row.event()));
+    pub(super) fn push(&mut self, row: Placed<R>) {
+        self.aggregates.insert(AggregateKey::of(&row.1.event()));
         self.rows.push(row);
     }
 
-    fn take(&mut self) -> Vec<R> {
+    fn take(&mut self) -> Vec<Placed<R>> {
         self.aggregates.clear();
         std::mem::take(&mut self.rows)
     }
@@ -59,7 +64,7 @@ impl<R: LendEvent> Sieve<R> {
 
 /// Events that are tried together; alone it counts how often.
 struct Group<R> {
-    rows: Vec<R>,
+    rows: Vec<Placed<R>>,
     /// How often the only one was refused alone.
     tries: u32,
     /// How many others had gone through to the same place when it was refused first.
@@ -68,7 +73,7 @@ struct Group<R> {
 }
 
 impl<R> Group<R> {
-    fn new(rows: Vec<R>) -> Self {
+    fn new(rows: Vec<Placed<R>>) -> Self {
         Self { rows, tries: 0, witnesses: None, not_before: None }
     }
 }
@@ -85,7 +90,7 @@ impl<P: Produce> Desk<P> {
         &mut self,
         sieve: &mut Sieve<R>,
         batch: &Arc<InFlightBatch>,
-        set_aside: &mut Vec<SetAside<R>>,
+        set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
         if sieve.is_empty() {
             return Ok(());
@@ -113,16 +118,18 @@ impl<P: Produce> Desk<P> {
         group: Group<R>,
         batch: &Arc<InFlightBatch>,
         sifting: &mut Sifting<R>,
-        set_aside: &mut Vec<SetAside<R>>,
+        set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
         let Group { rows, tries, witnesses, .. } = group;
         let (mut gathered, mut refused) = (Vec::with_capacity(rows.len()), Vec::new());
-        for row in rows {
+        for (place, row) in rows {
             match self.offer(&row.event(), row.standing(), batch)? {
                 Course::Sent => {}
-                Course::Gathered => gathered.push(row),
-                Course::Follows => set_aside.push(SetAside { row, refusal: Refusal::follows() }),
-                Course::Refused(refusal) => refused.push((row, refusal)),
+                Course::Gathered => gathered.push((place, row)),
+                Course::Follows => {
+                    set_aside.push((place, SetAside { row, refusal: Refusal::follows() }));
+                }
+                Course::Refused(refusal) => refused.push(((place, row), refusal)),
             }
         }
         let answers = self.producer.confirm(batch)?;
@@ -141,7 +148,7 @@ impl<P: Produce> Desk<P> {
         answers: Vec<Answer>,
         batch: &Arc<InFlightBatch>,
         sifting: &mut Sifting<R>,
-        set_aside: &mut Vec<SetAside<R>>,
+        set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
         assert_eq!(group.rows.len(), answers.len(), "each event that was gathered has an answer");
         let is_alone = group.rows.len() == 1;
@@ -182,13 +189,13 @@ impl<P: Produce> Desk<P> {
 
     pub(super) fn give_up<R: LendEvent>(
         &mut self,
-        row: R,
+        (place, row): Placed<R>,
         refusal: Refusal,
         batch: &Arc<InFlightBatch>,
-        set_aside: &mut Vec<SetAside<R>>,
+        set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
         if let Some(refusal) = self.decide(&row.event(), row.standing(), refusal, batch)? {
-            set_aside.push(SetAside { row, refusal });
+            set_aside.push((place, SetAside { row, refusal }));
         }
         Ok(())
     }
@@ -201,3 +208,7 @@ impl<P: Produce> Desk<P> {
         )
     }
 }
+
+#[cfg(test)]
+#[path = "sift_tests.rs"]
+mod tests;

@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use postrider::embedded::KafkaOptions;
 use rdkafka::types::RDKafkaRespErr;
 use tokio_postgres::Client;
 
 use crate::parking::{ask, first_seen, insert, insert_with, numbers, wait_for_the_rest};
+use crate::support::acl::{Access, authorizer, restrict};
 use crate::support::consumer::{create_topic, create_topic_with, make_offsets_topic};
 use crate::support::refuser::{Fault, MARKER, Refuser, marked};
-use crate::support::{Capture, Fixture, Random, RelayProcess, read_topic};
+use crate::support::{Capture, Fixture, Random, RelayProcess, read_topic, start_kafka};
 
 /// A neighbour of a culprit may come again when the shard goes back to its cursor, and no more.
 const TIMES_MAX: usize = 3;
@@ -288,5 +290,39 @@ async fn every_code_that_a_broker_can_answer_ends_with_its_record() {
     assert_eq!(all.len(), 1_000 - codes.len());
     let most = all.values().max().copied().unwrap_or_default();
     assert!(most <= 2 * TIMES_MAX, "one came {most} times");
+    relay.stop_well().await;
+}
+
+/// Nobody may ask how much a topic takes: the broker decides, and nothing that fits is parked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_nobody_tells_is_the_brokers_to_decide() {
+    let kafka = start_kafka(KafkaOptions { properties: authorizer(), ..KafkaOptions::default() });
+    let mut fixture = Fixture::new("culprit_untold").await;
+    fixture.brokers = kafka.brokers().to_owned();
+    let (wide, narrow) = (fixture.topic("wide"), fixture.topic("narrow"));
+    for (topic, limit) in [(&wide, "3000000"), (&narrow, "100000")] {
+        create_topic_with(&fixture.brokers, topic, &[("max.message.bytes", limit)]).await;
+        restrict(&fixture.brokers, topic, Access::Use);
+    }
+    let client = fixture.client().await;
+    let small = "insert into outbox (aggregatetype, aggregateid, type, payload)
+                 select 'narrow', n::text, 'small', to_json(repeat('x', 700 + n % 800))
+                 from generate_series(1, 5000) n";
+    client.batch_execute(small).await.expect("an insert never fails");
+    for (number, size) in [(1, 10), (2, 2_000_000), (3, 10), (4, 4_000_000), (5, 10)] {
+        insert(&client, ("wide", "k"), number, size).await;
+    }
+    let arguments = ["--shards", "1", "-X", "compression.type=none"];
+    let relay = RelayProcess::start(&fixture, &arguments);
+    wait_for_all_others(&client).await;
+    let parked = wait_until_parked_are(&client, 2).await;
+    let reasons = [parked["4"].0.as_str(), parked["5"].0.as_str()];
+    assert_eq!(reasons, ["too-large", "follows"], "{parked:?}");
+    assert_eq!(first_seen(&fixture, &wide, "k"), numbers(1..=3));
+    let times = times(&fixture, &narrow);
+    assert_eq!(times.len(), 5_000);
+    let most = times.values().max().copied().unwrap_or_default();
+    assert!(most <= TIMES_MAX, "one came {most} times");
+    relay.wait_until_it_says("the broker does not tell how much a topic takes").await;
     relay.stop_well().await;
 }
