@@ -23,7 +23,6 @@ use hashbrown::HashMap;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use rdkafka::util::IntoOpaque;
 
@@ -53,7 +52,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for acknowledgements goes in steps: a poll of the client takes all the time it is given.
 const SETTLE_STEP: Duration = Duration::from_millis(2);
 /// How long no broker may answer at the start; later it is then looked whether they answer others.
-const LEADER_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// A broker that creates topics needs a moment until each partition has a leader. The publishing
 /// thread waits for no second topic as long as one is in trouble.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
@@ -318,7 +317,7 @@ impl KafkaProducer {
     /// Asks until every partition has a leader: how many there are, and how many copies each has at
     /// least. `patience` is for what the brokers answer, and begins with their first answer: a broker that
     /// says nothing says nothing about the topic either. Hearing nothing, it asks now and then whether to give up.
-    fn look_up(
+    pub(super) fn look_up(
         &self,
         topic: &str,
         patience: Duration,
@@ -498,31 +497,4 @@ impl Drop for KafkaProducer {
         self.ended.store(true, Ordering::Release);
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
-}
-
-/// Whether a broker answers; used once at the start.
-///
-/// # Errors
-/// When no broker answers in time, or the topic (where one is named) is not there.
-pub fn check(config: &ClientConfig, topic: Option<&str>) -> Result<()> {
-    match topic {
-        Some(topic) => asking(config)?.look_up(topic, LEADER_DEADLINE, || true).map(|_| ()),
-        None => fetch_all(config).map(|_| ()),
-    }
-}
-
-/// What the brokers say of all topics. Asked for a topic by its name, they might create it.
-pub(super) fn fetch_all(config: &ClientConfig) -> Result<Metadata> {
-    let producer = asking(config)?;
-    let answer = producer.producer.client().fetch_metadata(None, LEADER_DEADLINE);
-    answer.map_err(|cause| unavailable(&cause, producer.context().last_trouble()))
-}
-
-/// A producer that is only there to ask.
-fn asking(config: &ClientConfig) -> Result<KafkaProducer> {
-    let (sender, _reports) = crossbeam_channel::bounded(1);
-    let (reports, warnings) =
-        (Reports::new(sender, Arc::default()), Arc::new(Warnings::new(WARNING_PAUSE)));
-    let lessons = Arc::new(Lessons::new(&[]));
-    KafkaProducer::new("check", config, RecordTimestamp::Send, reports, warnings, lessons)
 }

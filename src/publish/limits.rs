@@ -56,7 +56,7 @@ struct Asking {
 }
 
 /// Why a broker did not tell.
-enum Untold {
+pub(super) enum Untold {
     /// It keeps this topic's settings to itself.
     Topic(String),
     /// Nobody answered.
@@ -81,7 +81,7 @@ impl Limits {
         if self.topics.len() >= TOPICS_MAX && !self.topics.contains_key(topic) {
             self.topics.clear();
         }
-        let known = self.topics.entry_ref(topic).or_insert_with(Topic::default);
+        let known = self.topics.entry_ref(topic).or_default();
         match answer {
             Ok(told) => *known = Topic { told, silent_until: None },
             Err(Untold::Topic(cause)) => {
@@ -129,7 +129,11 @@ impl Asking {
     }
 }
 
-async fn describe(admin: &AdminClient<DefaultClientContext>, topic: &str) -> Result<Told, Untold> {
+/// Asks for the settings of one topic.
+pub(super) async fn describe(
+    admin: &AdminClient<DefaultClientContext>,
+    topic: &str,
+) -> Result<Told, Untold> {
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let answers = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
     let answers = answers.map_err(|cause| Untold::All(cause.to_string()))?;

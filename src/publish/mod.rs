@@ -33,6 +33,7 @@ pub use desk::OnPoison;
 use permit::Permit;
 
 mod apart;
+pub mod ask;
 mod context;
 mod desk;
 mod doubt;

@@ -51,7 +51,9 @@ impl OnWay {
 
     /// Its records are purged from now on: whatever comes of them is no news.
     pub(super) fn give_up_oldest(&self) {
-        let oldest = lock(&self.batches).front().map(|(batch, _)| Arc::clone(batch));
+        let mut batches = lock(&self.batches);
+        forget_done(&mut batches);
+        let oldest = batches.front().map(|(batch, _)| Arc::clone(batch));
         *lock(&self.given_up) = oldest;
     }
 

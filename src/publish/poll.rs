@@ -97,8 +97,7 @@ impl Poller {
         }
         let waits = self.producer.in_flight_count() > 0;
         let patience = context.lessons.patience(now);
-        let silence = self.standstill.look(waits, has_heard, patience, now);
-        let is_alone = match silence {
+        let is_alone = match self.standstill.look(waits, has_heard, patience, now) {
             Silence::Short => false,
             Silence::Long => !has_brokers(self.producer.client()),
             Silence::TooLong => true,
@@ -106,8 +105,7 @@ impl Poller {
         let stands_still = is_alone && others_have_brokers(&self.config);
         if stands_still {
             context.lessons.stood_still(now);
-        }
-        if stands_still && silence == Silence::TooLong {
+            // A record for which each connection is cut looks like brokers that are lost.
             context.on_way.give_up_oldest();
         }
         stands_still

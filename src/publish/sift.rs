@@ -81,7 +81,16 @@ impl<R> Group<R> {
 /// What is going on with the groups of one sieve.
 struct Sifting<R> {
     groups: VecDeque<Group<R>>,
+    /// What was refused alone, and is tried again when there is nothing else to try: one that goes through
+    /// meanwhile tells whether it is the record.
+    again: VecDeque<Group<R>>,
     last_appended: Instant,
+}
+
+impl<R> Sifting<R> {
+    fn next(&mut self) -> Option<Group<R>> {
+        self.groups.pop_front().or_else(|| self.again.pop_front())
+    }
 }
 
 impl<P: Produce> Desk<P> {
@@ -98,9 +107,10 @@ impl<P: Produce> Desk<P> {
         let rows = sieve.take();
         let answers = self.producer.confirm(batch)?;
         let now = Instant::now();
-        let mut sifting = Sifting { groups: VecDeque::new(), last_appended: now };
+        let (groups, again) = (VecDeque::new(), VecDeque::new());
+        let mut sifting = Sifting { groups, again, last_appended: now };
         self.divide(Group::new(rows), answers, batch, &mut sifting, set_aside)?;
-        while let Some(group) = sifting.groups.pop_front() {
+        while let Some(group) = sifting.next() {
             if let Some(due) = group.not_before {
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
@@ -170,8 +180,7 @@ impl<P: Produce> Desk<P> {
                     let not_before = (needed > 1).then(|| Instant::now() + TRY_PAUSE);
                     let rows = vec![row];
                     let again = Group { rows, tries: tries + 1, witnesses: before, not_before };
-                    // Behind all others: one of them may go through meanwhile.
-                    sifting.groups.push_back(again);
+                    sifting.again.push_back(again);
                     return Ok(());
                 }
                 Answer::Refused { .. } => left.push(row),
