@@ -36,8 +36,6 @@ pub(crate) enum Fault {
     AnswerAsMarked,
     /// Its connection ends.
     Cut,
-    /// It is never answered.
-    Silence,
 }
 
 #[derive(Clone)]
@@ -130,7 +128,6 @@ fn forward(
                 write_frame(answers, &refuse(&frame, code)?)?;
             }
             Fault::Cut if is_marked && is_produce => return Ok(()),
-            Fault::Silence if is_marked && is_produce => {}
             _ => {
                 server.write_all(&(frame.len() as u32).to_be_bytes())?;
                 server.write_all(&frame)?;
