@@ -11,15 +11,16 @@ use crossbeam_channel::Sender;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message};
+use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
 
 use super::failure::refused;
 use super::kafka::Warnings;
 use super::lessons::Lessons;
+use super::on_way::OnWay;
+use super::verdict::{Verdict, refused_by_unknown};
 use super::{InFlightBatch, Reports};
-use crate::encode;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Callbacks of one producer, called on the thread that polls it.
 pub(super) struct Context {
@@ -32,26 +33,37 @@ pub(super) struct Context {
     pub(super) has_heard: AtomicBool,
     pub(super) waiting_for_space: AtomicBool,
     pub(super) space: Sender<()>,
+    /// Bytes of a batch, as the producer was made.
+    pub(super) batch_bytes: usize,
+    pub(super) on_way: OnWay,
 }
 
 impl Context {
-    /// What a refused record teaches the producer that comes next.
-    fn learn(&self, cause: &KafkaError, message: &BorrowedMessage<'_>) {
-        let topic = message.topic();
-        match cause.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
-                self.lessons.refused_size(topic, size_bytes(message));
+    /// What a refused record teaches the producer that comes next. All records of a batch teach the same.
+    fn learn(&self, cause: &KafkaError, topic: &str, batch: &Arc<InFlightBatch>) {
+        let (code, now) = (cause.rdkafka_error_code(), Instant::now());
+        match Verdict::of(code) {
+            // No record of it was refused, but one of them may be why nothing was answered.
+            Verdict::Course if self.on_way.is_given_up(batch) => {}
+            Verdict::Course => return,
+            Verdict::Away if !Verdict::is_told(code) => return,
+            Verdict::Size => {
+                self.lessons.with_sizes(|sizes| sizes.refused_batch(self.batch_bytes, now));
             }
-            Some(
-                RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownTopicOrPartition,
-            ) => {
+            Verdict::Topic => {
                 let error = refused(cause, topic);
-                self.lessons.refused_topic(topic, error.message(), Instant::now());
+                self.lessons.refused_topic(topic, error.message(), now);
             }
-            _ => {}
+            Verdict::Away | Verdict::Unclear | Verdict::Record => {}
         }
+        self.lessons.suspect(topic, now);
+    }
+
+    pub(super) fn check_alive(&self) -> Result<()> {
+        if self.reports.has_failed() {
+            return Err(Error::new(ErrorKind::DeliveryUncertain, "the producer has failed"));
+        }
+        Ok(())
     }
 
     pub(super) fn last_trouble(&self) -> Option<String> {
@@ -74,6 +86,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(topic) = refused_by_unknown(reason) {
+            self.lessons.suspect(topic, Instant::now());
+        }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             self.reports.failed(Error::new(
                 ErrorKind::DeliveryUncertain,
@@ -93,7 +108,7 @@ impl ProducerContext for Context {
         match result {
             Ok(_) => self.reports.acknowledged(&batch),
             Err((cause, message)) => {
-                self.learn(cause, message);
+                self.learn(cause, message.topic(), &batch);
                 self.reports.failed(refused(cause, message.topic()));
             }
         }
@@ -101,12 +116,4 @@ impl ProducerContext for Context {
             tracing::trace!("the wake-up is there already");
         }
     }
-}
-
-/// As [`encode::size_bytes`].
-fn size_bytes(message: &BorrowedMessage<'_>) -> usize {
-    let key = message.key().map_or(0, <[u8]>::len);
-    let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-    let headers = headers.map(|header| (header.key.len(), header.value.map(<[u8]>::len)));
-    encode::size_bytes_of(key, message.payload().map(<[u8]>::len), headers)
 }

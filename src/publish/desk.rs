@@ -7,8 +7,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-use super::{InFlightBatch, Offer, Produce};
+use super::permit::Permit;
+use super::sift::Sieve;
+use super::{Answer, InFlightBatch, Offer, Produce};
 use crate::encode::Encoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LendEvent, Standing, Whereabouts};
@@ -30,15 +33,29 @@ pub enum OnPoison {
     Stop,
 }
 
+/// What happens to an event.
+#[derive(Debug)]
+pub(super) enum Course {
+    /// It is on its way.
+    Sent,
+    /// It waits for others with which it is sent apart.
+    Gathered,
+    /// It waits for an earlier one.
+    Follows,
+    /// It cannot be sent.
+    Refused(Refusal),
+}
+
 /// The publishing thread's tools.
 #[derive(Debug)]
 pub(super) struct Desk<P> {
     encoder: Encoder,
     on_poison: OnPoison,
-    producer: P,
+    pub(super) producer: P,
     holds: Holds,
     /// How many are held, for those outside.
     held: Arc<AtomicUsize>,
+    permit: Arc<Permit>,
 }
 
 impl<P: Produce> Desk<P> {
@@ -47,8 +64,9 @@ impl<P: Produce> Desk<P> {
         on_poison: OnPoison,
         producer: P,
         held: Arc<AtomicUsize>,
+        permit: Arc<Permit>,
     ) -> Self {
-        Self { encoder, on_poison, producer, holds: Holds::default(), held }
+        Self { encoder, on_poison, producer, holds: Holds::default(), held, permit }
     }
 
     /// Hands the events to the producer, in their order, and those back that are not sent.
@@ -58,41 +76,82 @@ impl<P: Produce> Desk<P> {
         batch: &Arc<InFlightBatch>,
     ) -> Result<Vec<SetAside<R>>> {
         self.producer.begin_batch();
-        let mut set_aside = Vec::new();
-        for row in rows {
-            if let Some(refusal) = self.offer(&row, batch)? {
-                set_aside.push(SetAside { row, refusal });
+        let (mut set_aside, mut sieve) = (Vec::new(), Sieve::default());
+        for (place, row) in rows.into_iter().enumerate() {
+            if sieve.meets(&row) {
+                self.sift(&mut sieve, batch, &mut set_aside)?;
+            }
+            if let Some(refusal) = self.look_for_flaw(&row)? {
+                set_aside.push((place, SetAside { row, refusal }));
+                continue;
+            }
+            match self.offer(&row.event(), row.standing(), batch)? {
+                Course::Sent => {}
+                Course::Gathered => sieve.push((place, row)),
+                Course::Follows => {
+                    set_aside.push((place, SetAside { row, refusal: Refusal::follows() }));
+                }
+                Course::Refused(refusal) => {
+                    // A dead letter may have to be sent apart, and then alone.
+                    self.sift(&mut sieve, batch, &mut set_aside)?;
+                    self.give_up((place, row), refusal, batch, &mut set_aside)?;
+                }
             }
         }
-        Ok(set_aside)
+        self.sift(&mut sieve, batch, &mut set_aside)?;
+        // What was sent apart may have been found out later than what came after it.
+        set_aside.sort_unstable_by_key(|(place, _)| *place);
+        Ok(set_aside.into_iter().map(|(_, one)| one).collect())
     }
 
-    /// Why the event is not sent, if it is not.
-    fn offer<R: LendEvent>(
-        &mut self,
-        row: &R,
-        batch: &Arc<InFlightBatch>,
-    ) -> Result<Option<Refusal>> {
+    /// Why the row is handed back, whatever Kafka would say of it. What cannot be sent as it is cannot be sent
+    /// as a dead letter either: what is at hand may be a part.
+    fn look_for_flaw<R: LendEvent>(&mut self, row: &R) -> Result<Option<Refusal>> {
+        let Some(flaw) = row.flaw() else { return Ok(None) };
         let (event, standing) = (&row.event(), row.standing());
         let is_held = !self.holds.is_empty() && self.holds.catch(event, standing);
-        let lies_elsewhere = row.whereabouts() != Whereabouts::Lent;
-        if is_held && (lies_elsewhere || row.flaw().is_none()) {
+        if is_held && row.whereabouts() != Whereabouts::Lent {
             return Ok(Some(Refusal::follows()));
         }
-        if let Some(flaw) = row.flaw() {
-            return self.set_aside(event, standing, flaw.clone()).map(Some);
+        match &self.on_poison {
+            OnPoison::Stop => Err(unpublishable(event, flaw)),
+            OnPoison::Park | OnPoison::DeadLetter(_) => {
+                self.hold_from(event, standing, flaw.clone()).map(Some)
+            }
+        }
+    }
+
+    /// Sends the event, if it can be sent.
+    pub(super) fn offer(
+        &mut self,
+        event: &Event<'_>,
+        standing: Standing,
+        batch: &Arc<InFlightBatch>,
+    ) -> Result<Course> {
+        if !self.holds.is_empty() && self.holds.catch(event, standing) {
+            return Ok(Course::Follows);
         }
         let offer = match self.encoder.encode(event) {
             Ok(record) => self.producer.produce(&record, batch)?,
             Err(cause) => Offer::Refused(cause.into()),
         };
-        match offer {
-            Offer::Taken => Ok(None),
-            Offer::Refused(refusal) => self.decide(event, standing, refusal, batch),
-        }
+        Ok(match offer {
+            Offer::Taken => Course::Sent,
+            Offer::Gathered => Course::Gathered,
+            Offer::Refused(refusal) => Course::Refused(refusal),
+        })
     }
 
-    fn decide(
+    /// Until when anything is sent.
+    pub(super) fn check_permit(&self) -> Result<()> {
+        if self.permit.covers(Instant::now()) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Fenced, "the lease ran out; nothing more is sent"))
+    }
+
+    /// Why the event is handed back, if it is not in the dead letters.
+    pub(super) fn decide(
         &mut self,
         event: &Event<'_>,
         standing: Standing,
@@ -108,6 +167,12 @@ impl<P: Produce> Desk<P> {
                     match self.producer.produce(&letter, batch)? {
                         Offer::Taken => return Ok(None),
                         Offer::Refused(again) => unburied(refusal, &again),
+                        Offer::Gathered => match self.producer.confirm(batch)?.pop() {
+                            Some(Answer::Refused { refusal: again, .. }) => {
+                                unburied(refusal, &again)
+                            }
+                            Some(Answer::Appended) | None => return Ok(None),
+                        },
                     }
                 }
             }
@@ -115,19 +180,6 @@ impl<P: Produce> Desk<P> {
             refusal
         };
         self.hold_from(event, standing, refusal).map(Some)
-    }
-
-    /// What cannot be sent as it is cannot be sent as a dead letter either: what is at hand may be a part.
-    fn set_aside(
-        &mut self,
-        event: &Event<'_>,
-        standing: Standing,
-        flaw: Refusal,
-    ) -> Result<Refusal> {
-        match &self.on_poison {
-            OnPoison::Stop => Err(unpublishable(event, &flaw)),
-            OnPoison::Park | OnPoison::DeadLetter(_) => self.hold_from(event, standing, flaw),
-        }
     }
 
     fn hold_from(

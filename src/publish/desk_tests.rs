@@ -39,7 +39,16 @@ impl Produce for List {
 fn desk(on_poison: OnPoison) -> (Desk<List>, Sent) {
     let (sent, held) = (Sent::default(), Arc::default());
     let producer = List { sent: Arc::clone(&sent), limit: 3 };
-    (Desk::new(Encoder::new("x.{aggregatetype}".parse().unwrap()), on_poison, producer, held), sent)
+    (
+        Desk::new(
+            Encoder::new("x.{aggregatetype}".parse().unwrap()),
+            on_poison,
+            producer,
+            held,
+            Arc::new(Permit::endless()),
+        ),
+        sent,
+    )
 }
 
 fn event(seq: i64, aggregate_id: &str, payload: &str) -> OwnedEvent {

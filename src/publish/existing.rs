@@ -12,7 +12,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::KafkaError;
 
 use super::settings::ProducerConfig;
-use super::{failure, kafka};
+use super::{ask, failure, limits};
 use crate::error::{Error, Result};
 
 /// One request for a broker's settings.
@@ -48,7 +48,7 @@ pub enum MissingTopics {
 /// # Errors
 /// When no broker answers in time, or librdkafka refuses its configuration.
 pub fn look(config: &ProducerConfig, wanted: &BTreeSet<String>) -> Result<ExistingTopics> {
-    let metadata = kafka::fetch_all(config)?;
+    let metadata = ask::fetch_all(config)?;
     let listed: BTreeSet<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
     let broker = metadata.brokers().first().map(|broker| broker.id());
     let mut existing = ExistingTopics { broker, ..ExistingTopics::default() };
@@ -81,6 +81,23 @@ impl ExistingTopics {
             }
         }
     }
+}
+
+/// The first of these topics of which the broker does not tell this user how much it takes.
+pub async fn keeps_its_limit(config: &ProducerConfig, topics: &BTreeSet<String>) -> Option<String> {
+    let admin: AdminClient<DefaultClientContext> = match config.create() {
+        Ok(admin) => admin,
+        Err(cause) => {
+            tracing::debug!(%cause, "no client to ask for the settings of topics");
+            return None;
+        }
+    };
+    for topic in topics {
+        if limits::describe(&admin, topic).await.is_err() {
+            return Some(topic.clone());
+        }
+    }
+    None
 }
 
 async fn creates_topics(

@@ -5,10 +5,11 @@
 
 use std::num::NonZeroU32;
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::types::{RDKafkaConfRes, RDKafkaRespErr};
 
+use super::verdict::{Verdict, words};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The number of partitions of a topic that can be written to.
@@ -108,21 +109,20 @@ fn without_value(result: RDKafkaConfRes, why: &str, value: &str) -> String {
 
 /// A record that was not appended, or of which nobody knows.
 pub(super) fn refused(cause: &KafkaError, topic: &str) -> Error {
-    match cause.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => {
-            replaced(format!("topic {topic} refused a batch as too large"))
-        }
-        Some(
-            RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::UnknownTopic
-            | RDKafkaErrorCode::UnknownTopicOrPartition,
-        ) => Error::new(ErrorKind::TopicUnavailable, format!("topic {topic} was refused: {cause}"))
-            .with_remedy("check that the topic exists and that this user may write to it"),
-        _ => Error::new(
+    match Verdict::of(cause.rdkafka_error_code()) {
+        Verdict::Size => replaced(format!("topic {topic} refused a batch as too large")),
+        Verdict::Topic => refused_topic(topic, &words(cause)),
+        Verdict::Away | Verdict::Course | Verdict::Unclear | Verdict::Record => Error::new(
             ErrorKind::DeliveryUncertain,
-            format!("a record for topic {topic} was not acknowledged: {cause}"),
+            format!("a record for topic {topic} was not acknowledged: {}", words(cause)),
         ),
     }
+}
+
+/// A topic to which records are refused, whatever is in them.
+pub(super) fn refused_topic(topic: &str, words: &str) -> Error {
+    Error::new(ErrorKind::TopicUnavailable, format!("topic {topic} was refused: {words}"))
+        .with_remedy("check that the topic exists and that this user may write to it")
 }
 
 /// The producer has to give way to one that is made with what was learnt.

@@ -23,19 +23,22 @@ use hashbrown::HashMap;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
+use rdkafka::util::IntoOpaque;
 
 use super::context::Context;
+use super::doubt::Doubt;
 use super::failure::{
     copies, invalid, ready_partitions, refused, replaced, too_few_copies, unavailable,
 };
 use super::lessons::Lessons;
 use super::limits::Limits;
+use super::on_way::OnWay;
 use super::scout::{Look, Scout};
 use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
+use super::sizes::LARGEST_MESSAGE_BYTES;
 use super::topics::{Before, Known, Topics};
-use super::{InFlightBatch, Offer, Produce, Reports, poll};
+use super::{Answer, InFlightBatch, Offer, Produce, Reports, poll};
 use crate::encode::{self, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Reason, Refusal};
@@ -49,7 +52,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for acknowledgements goes in steps: a poll of the client takes all the time it is given.
 const SETTLE_STEP: Duration = Duration::from_millis(2);
 /// How long no broker may answer at the start; later it is then looked whether they answer others.
-const LEADER_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// A broker that creates topics needs a moment until each partition has a leader. The publishing
 /// thread waits for no second topic as long as one is in trouble.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
@@ -77,6 +80,14 @@ pub enum RecordTimestamp {
     Created,
 }
 
+/// Whether a topic takes a record of this size.
+enum Size {
+    Fits,
+    TooLarge(Refusal),
+    /// Nobody told; the broker decides.
+    Unknown,
+}
+
 /// A number that the configuration has.
 fn number(config: &ClientConfig, (name, default): (&str, usize)) -> usize {
     config.get(name).and_then(|value| value.trim().parse().ok()).unwrap_or(default)
@@ -85,7 +96,8 @@ fn number(config: &ClientConfig, (name, default): (&str, usize)) -> usize {
 /// An idempotent, gapless producer with its poll thread.
 pub struct KafkaProducer {
     name: String,
-    producer: Arc<BaseProducer<Context>>,
+    pub(super) producer: Arc<BaseProducer<Context>>,
+    pub(super) doubt: Doubt,
     topics: Topics,
     limits: Limits,
     /// Bytes of a batch, and of a record, as this producer was made.
@@ -135,6 +147,8 @@ impl KafkaProducer {
             has_heard: AtomicBool::new(false),
             waiting_for_space: AtomicBool::new(false),
             space: space_sender,
+            batch_bytes: number(config, BATCH_BYTES),
+            on_way: OnWay::default(),
         };
         let producer: Arc<BaseProducer<Context>> =
             Arc::new(config.create_with_context(context).map_err(invalid)?);
@@ -143,6 +157,7 @@ impl KafkaProducer {
         Ok(Self {
             name: name.to_owned(),
             producer,
+            doubt: Doubt::new(config),
             topics: Topics::new(),
             limits: Limits::new(config),
             batch_bytes: number(config, BATCH_BYTES),
@@ -157,7 +172,7 @@ impl KafkaProducer {
         })
     }
 
-    fn context(&self) -> &Context {
+    pub(super) fn context(&self) -> &Context {
         self.producer.context()
     }
 
@@ -193,7 +208,8 @@ impl KafkaProducer {
             poll::others_have_brokers(&self.config) && !poll::has_brokers(self.producer.client())
         };
         let (partitions, copies) = self.look_up(topic, patience, is_forgotten)?;
-        let told = self.limits.ask(topic, Instant::now());
+        let warnings = Arc::clone(&self.context().warnings);
+        let told = self.limits.ask(topic, Instant::now(), &warnings);
         if let Some(needed) = told.copies_needed.filter(|needed| copies < *needed) {
             let error = too_few_copies(topic, copies, needed);
             self.context().lessons.refused_topic(topic, error.message(), Instant::now());
@@ -207,32 +223,39 @@ impl KafkaProducer {
                 "the topic's number of partitions changed; keys move, order across the change is lost"
             );
         }
-        let limit_bytes = self.context().lessons.limit_bytes(topic, told.limit_bytes);
-        self.fit_batches(topic, limit_bytes)?;
+        let limit_bytes = self.limit_bytes(topic, told.limit_bytes);
+        self.fit_batches(topic, told.limit_bytes)?;
         let known = Known { partitions, limit_bytes };
         self.now = Instant::now();
         self.topics.learn(topic, known, self.now);
         Ok(known)
     }
 
-    /// A batch that is larger than its topic takes would be refused with all that is in it.
-    fn fit_batches(&self, topic: &str, limit_bytes: usize) -> Result<()> {
-        if limit_bytes >= self.batch_bytes {
-            return Ok(());
-        }
+    /// What nobody tells is as much as there can be: then the broker decides.
+    fn limit_bytes(&self, topic: &str, told: Option<usize>) -> usize {
         let lessons = &self.context().lessons;
-        lessons.shrink_batches(limit_bytes);
-        if lessons.batch_bytes() >= self.batch_bytes {
+        let known = lessons.with_sizes(|sizes| sizes.limit_bytes(topic, told, Instant::now()));
+        known.unwrap_or(LARGEST_MESSAGE_BYTES)
+    }
+
+    /// A batch that is larger than its topic takes would be refused with all that is in it.
+    fn fit_batches(&self, topic: &str, told: Option<usize>) -> Result<()> {
+        let Some(limit_bytes) = told else { return Ok(()) };
+        let (old, lessons) = (self.batch_bytes, &self.context().lessons);
+        let new = lessons.with_sizes(|sizes| {
+            sizes.fit_batches(topic, limit_bytes);
+            sizes.batch_bytes(Instant::now())
+        });
+        if limit_bytes >= old || new >= old {
             return Ok(());
         }
-        let (old, new) = (self.batch_bytes, lessons.batch_bytes());
         Err(replaced(format!(
             "topic {topic} takes {limit_bytes} bytes at most: batches shrink from {old} to {new} bytes"
         )))
     }
 
     /// Refuses what goes to this topic until the scout finds that it can be used.
-    fn hold_topic(&mut self, topic: &str, cause: &Error) -> Result<()> {
+    pub(super) fn hold_topic(&mut self, topic: &str, cause: &Error) -> Result<()> {
         if let Some(unsaid) = self.context().warnings.note(cause.message(), Instant::now()) {
             tracing::warn!(
                 topic,
@@ -260,13 +283,13 @@ impl KafkaProducer {
     }
 
     /// Why a record for a held topic is not sent.
-    fn refuse_topic(&self, topic: &str) -> Refusal {
+    pub(super) fn refuse_topic(&self, topic: &str) -> Refusal {
         let detail = self.held.get(topic).cloned().unwrap_or_default();
         Refusal { reason: Reason::TopicUnavailable, detail, topic: Some(topic.to_owned()) }
     }
 
-    /// Decides about a record that may be too large; none if it can be sent.
-    fn judge_size(&mut self, record: &Record<'_>) -> Result<Option<Refusal>> {
+    /// Decides about a record that may be too large.
+    fn judge_size(&mut self, record: &Record<'_>) -> Result<Size> {
         let topic = record.topic;
         let known = match self.topics.get_within(topic, LIMIT_AGE, Instant::now()) {
             Some(known) => known,
@@ -277,12 +300,15 @@ impl KafkaProducer {
             let size = encode::size_bytes(record);
             let detail = format!("it takes {size} bytes, and topic {topic} takes {limit} at most");
             let topic = Some(topic.to_owned());
-            return Ok(Some(Refusal { reason: Reason::TooLarge, detail, topic }));
+            return Ok(Size::TooLarge(Refusal { reason: Reason::TooLarge, detail, topic }));
         }
         if record.fits(self.message_bytes) {
-            return Ok(None);
+            return Ok(Size::Fits);
         }
-        self.context().lessons.admit_messages(limit);
+        if limit == LARGEST_MESSAGE_BYTES {
+            return Ok(Size::Unknown);
+        }
+        self.context().lessons.with_sizes(|sizes| sizes.admit_messages(limit));
         Err(replaced(format!(
             "topic {topic} takes up to {limit} bytes: so does the producer from now on"
         )))
@@ -291,7 +317,7 @@ impl KafkaProducer {
     /// Asks until every partition has a leader: how many there are, and how many copies each has at
     /// least. `patience` is for what the brokers answer, and begins with their first answer: a broker that
     /// says nothing says nothing about the topic either. Hearing nothing, it asks now and then whether to give up.
-    fn look_up(
+    pub(super) fn look_up(
         &self,
         topic: &str,
         patience: Duration,
@@ -305,7 +331,7 @@ impl KafkaProducer {
                 Ok(metadata) => match ready_partitions(topic, &metadata) {
                     Ok(partitions) => {
                         // The wait may have been long.
-                        self.check_alive()?;
+                        self.context().check_alive()?;
                         return Ok((partitions, copies(topic, &metadata)));
                     }
                     Err(problem) => {
@@ -326,20 +352,13 @@ impl KafkaProducer {
     }
 
     /// Waits until everything in flight is acknowledged.
-    fn settle(&mut self) -> Result<()> {
+    pub(super) fn settle(&mut self) -> Result<()> {
         while self.producer.flush(SETTLE_STEP).is_err() {
-            self.check_alive()?;
+            self.context().check_alive()?;
         }
-        self.check_alive()?;
+        self.context().check_alive()?;
         self.now = Instant::now();
         self.topics.settle(self.now);
-        Ok(())
-    }
-
-    fn check_alive(&self) -> Result<()> {
-        if self.context().reports.has_failed() {
-            return Err(Error::new(ErrorKind::DeliveryUncertain, "the producer has failed"));
-        }
         Ok(())
     }
 
@@ -350,24 +369,33 @@ impl KafkaProducer {
         let woken = self.space.recv_timeout(SPACE_TIMEOUT);
         self.context().waiting_for_space.store(false, Ordering::Relaxed);
         tracing::trace!(woken = woken.is_ok(), "librdkafka's queue was full");
-        self.check_alive()
+        self.context().check_alive()
     }
 
-    fn send(&self, record: &Record<'_>, partition: i32, batch: &Arc<InFlightBatch>) -> Result<()> {
+    /// A record of librdkafka's.
+    pub(super) fn fill<'a, O: IntoOpaque>(
+        &self,
+        base: BaseRecord<'a, str, [u8], O>,
+        record: &Record<'a>,
+        partition: i32,
+    ) -> BaseRecord<'a, str, [u8], O> {
         let mut headers = OwnedHeaders::new_with_capacity(record.header_count());
         for (key, value) in record.headers() {
             headers = headers.insert(Header { key, value });
         }
-        let mut base = BaseRecord::with_opaque_to(record.topic, Arc::clone(batch))
-            .partition(partition)
-            .key(record.key)
-            .headers(headers);
+        let mut base = base.partition(partition).key(record.key).headers(headers);
         if let RecordTimestamp::Created = self.record_timestamp {
             base = base.timestamp(record.created_at_micros / 1_000);
         }
         if let Some(value) = record.value {
             base = base.payload(value);
         }
+        base
+    }
+
+    fn send(&self, record: &Record<'_>, partition: i32, batch: &Arc<InFlightBatch>) -> Result<()> {
+        let base = BaseRecord::with_opaque_to(record.topic, Arc::clone(batch));
+        let mut base = self.fill(base, record, partition);
         loop {
             match self.producer.send(base) {
                 Ok(()) => return Ok(()),
@@ -386,23 +414,47 @@ impl KafkaProducer {
 impl Produce for KafkaProducer {
     fn begin_batch(&mut self) {
         self.now = Instant::now();
+        let suspects = self.context().lessons.suspects(self.now);
+        self.doubt.follow(suspects);
     }
 
     fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer> {
-        let Some(known) = self.known(record.topic)? else {
+        let Some(mut known) = self.known(record.topic)? else {
             return Ok(Offer::Refused(self.refuse_topic(record.topic)));
         };
-        if !record.fits(known.limit_bytes.min(self.message_bytes))
-            && let Some(refusal) = self.judge_size(record)?
-        {
-            return Ok(Offer::Refused(refusal));
+        let mut is_doubtful = self.doubt.suspects(record.topic);
+        if !record.fits(known.limit_bytes.min(self.message_bytes)) {
+            match self.judge_size(record)? {
+                Size::Fits => {}
+                Size::TooLarge(refusal) => return Ok(Offer::Refused(refusal)),
+                Size::Unknown => is_doubtful = true,
+            }
+            // The topic may have been made anew, with fewer partitions.
+            known = self.topics.get_within(record.topic, LIMIT_AGE, self.now).unwrap_or(known);
         }
         let partition = route::partition(record.key.as_bytes(), known.partitions);
+        if is_doubtful {
+            self.gather(record, partition)?;
+            return Ok(Offer::Gathered);
+        }
         while self.topics.before(record.topic, partition, self.now) == Before::Settle {
             self.settle()?;
         }
+        self.context().on_way.note(batch, self.now);
         self.send(record, partition, batch)?;
         Ok(Offer::Taken)
+    }
+
+    fn confirm(&mut self, batch: &Arc<InFlightBatch>) -> Result<Vec<Answer>> {
+        self.send_apart(batch)
+    }
+
+    fn give_up(&mut self, refusal: &Refusal) -> Result<()> {
+        self.note_refused(refusal)
+    }
+
+    fn trust_topics(&mut self) {
+        self.trust_suspects();
     }
 
     fn watch_topics(&mut self, topics: Vec<String>) -> Result<()> {
@@ -445,31 +497,4 @@ impl Drop for KafkaProducer {
         self.ended.store(true, Ordering::Release);
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }
-}
-
-/// Whether a broker answers; used once at the start.
-///
-/// # Errors
-/// When no broker answers in time, or the topic (where one is named) is not there.
-pub fn check(config: &ClientConfig, topic: Option<&str>) -> Result<()> {
-    match topic {
-        Some(topic) => asking(config)?.look_up(topic, LEADER_DEADLINE, || true).map(|_| ()),
-        None => fetch_all(config).map(|_| ()),
-    }
-}
-
-/// What the brokers say of all topics. Asked for a topic by its name, they might create it.
-pub(super) fn fetch_all(config: &ClientConfig) -> Result<Metadata> {
-    let producer = asking(config)?;
-    let answer = producer.producer.client().fetch_metadata(None, LEADER_DEADLINE);
-    answer.map_err(|cause| unavailable(&cause, producer.context().last_trouble()))
-}
-
-/// A producer that is only there to ask.
-fn asking(config: &ClientConfig) -> Result<KafkaProducer> {
-    let (sender, _reports) = crossbeam_channel::bounded(1);
-    let (reports, warnings) =
-        (Reports::new(sender, Arc::default()), Arc::new(Warnings::new(WARNING_PAUSE)));
-    let lessons = Arc::new(Lessons::new(&[]));
-    KafkaProducer::new("check", config, RecordTimestamp::Send, reports, warnings, lessons)
 }

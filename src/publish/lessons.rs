@@ -1,11 +1,13 @@
 //! What producers have learnt about the brokers, kept for those that replace them.
 //!
 //! Promises: a producer that is made after a refusal does not meet the same refusal again: its batches
-//! fit the smallest limit that is known, the largest event that a topic takes fits into it, and a topic
-//! that was refused is left alone for a while. Must not: ask a broker. Fails: never.
+//! fit the smallest limit that is known, the largest event that a topic takes fits into it, a topic that
+//! was refused is left alone for a while, and one that refused a batch gets its records apart. Whatever was
+//! only guessed is forgotten again. Must not: ask a broker. Fails: never.
 //!
 //! All shards of a process share one: what one has met is the others' trouble, too.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,18 +15,9 @@ use hashbrown::HashMap;
 use rdkafka::config::ClientConfig;
 
 use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
+use super::sizes::Sizes;
 use super::standstill::Patience;
-
-/// What a broker takes that was told nothing else: `message.max.bytes`.
-///
-/// Source: Apache Kafka, "Broker Configs".
-pub(super) const DEFAULT_LIMIT_BYTES: usize = 1_048_588;
-
-/// Batches are not made smaller than this; a single event may still be larger.
-const SMALLEST_BATCH_BYTES: usize = 1_024;
-
-/// More than this librdkafka does not take.
-const LARGEST_MESSAGE_BYTES: usize = 1_000_000_000;
+use super::suspicion::Suspicions;
 
 /// The first pause before a topic is tried again; each further one is twice as long.
 pub(super) const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -34,17 +27,15 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// What is known.
 #[derive(Debug)]
 pub struct Lessons {
-    /// The operator's own limit for any record.
-    own_limit_bytes: Option<usize>,
+    /// Whether any topic may be suspected: all that a batch costs as long as none is.
+    suspects: AtomicBool,
     learnt: Mutex<Learnt>,
 }
 
 #[derive(Debug)]
 struct Learnt {
-    batch_bytes: usize,
-    message_bytes: usize,
-    /// Sizes that topics have refused whose limit the broker does not tell.
-    refused_bytes: HashMap<String, usize>,
+    sizes: Sizes,
+    suspicions: Suspicions,
     refused_topics: HashMap<String, Refused>,
     patience: Patience,
 }
@@ -65,14 +56,13 @@ impl Lessons {
             given.and_then(|(_, value)| value.trim().parse().ok())
         };
         let own_limit_bytes = own(MESSAGE_BYTES_MAX.0);
+        let batch_bytes = own(BATCH_BYTES.0).unwrap_or(BATCH_BYTES.1);
+        let message_bytes = own_limit_bytes.unwrap_or(MESSAGE_BYTES_MAX.1);
         Self {
-            own_limit_bytes,
+            suspects: AtomicBool::new(false),
             learnt: Mutex::new(Learnt {
-                batch_bytes: own(BATCH_BYTES.0)
-                    .unwrap_or(BATCH_BYTES.1)
-                    .min(own_limit_bytes.unwrap_or(usize::MAX)),
-                message_bytes: own_limit_bytes.unwrap_or(MESSAGE_BYTES_MAX.1),
-                refused_bytes: HashMap::new(),
+                sizes: Sizes::new(batch_bytes, message_bytes, own_limit_bytes),
+                suspicions: Suspicions::default(),
                 refused_topics: HashMap::new(),
                 patience: Patience::default(),
             }),
@@ -83,49 +73,52 @@ impl Lessons {
     #[must_use]
     pub fn apply(&self, config: &ClientConfig) -> ClientConfig {
         let (mut config, learnt) = (config.clone(), self.learnt());
-        config.set(BATCH_BYTES.0, learnt.batch_bytes.to_string());
-        config.set(MESSAGE_BYTES_MAX.0, learnt.message_bytes.to_string());
+        config.set(BATCH_BYTES.0, learnt.sizes.batch_bytes(Instant::now()).to_string());
+        config.set(MESSAGE_BYTES_MAX.0, learnt.sizes.message_bytes().to_string());
         config
     }
 
-    /// Bytes of a batch, for a producer that is made now.
-    pub(super) fn batch_bytes(&self) -> usize {
-        self.learnt().batch_bytes
+    /// What is known of sizes.
+    pub(super) fn with_sizes<T>(&self, ask: impl FnOnce(&mut Sizes) -> T) -> T {
+        ask(&mut self.learnt().sizes)
     }
 
-    /// The largest record for a topic, given what the broker tells of it.
-    pub(super) fn limit_bytes(&self, topic: &str, told: Option<usize>) -> usize {
-        let untold = || {
-            let refused = self.learnt().refused_bytes.get(topic).copied();
-            refused.map_or(DEFAULT_LIMIT_BYTES, |bytes| bytes - 1)
-        };
-        let limit = told.unwrap_or_else(untold);
-        self.own_limit_bytes.map_or(limit, |own| own.min(limit))
-    }
-
-    /// A topic takes no more than this: batches must stay below.
-    pub(super) fn shrink_batches(&self, limit_bytes: usize) {
+    /// A batch for this topic was refused: what goes there is sent apart for a while.
+    pub(super) fn suspect(&self, topic: &str, now: Instant) {
         let mut learnt = self.learnt();
-        let below = (limit_bytes - limit_bytes / 8).max(SMALLEST_BATCH_BYTES);
-        learnt.batch_bytes = learnt.batch_bytes.min(below);
+        learnt.suspicions.suspect(topic, now);
+        self.suspects.store(true, Ordering::Relaxed);
     }
 
-    /// A topic takes records as large as this.
-    pub(super) fn admit_messages(&self, limit_bytes: usize) {
-        let mut learnt = self.learnt();
-        learnt.message_bytes = learnt.message_bytes.max(limit_bytes.min(LARGEST_MESSAGE_BYTES));
+    /// What goes to this topic is sent as usual.
+    pub(super) fn trust(&self, topic: &str, now: Instant) {
+        self.learnt().suspicions.trust(topic, now);
     }
 
-    /// A batch with this record was too large for its topic. A record above the size of batches travels
-    /// alone, so it was the record; otherwise it may have been its company.
-    pub(super) fn refused_size(&self, topic: &str, record_bytes: usize) {
+    /// A record that was sent apart went through.
+    pub(super) fn went_through(&self, topic: &str) {
+        self.learnt().suspicions.went_through(topic);
+    }
+
+    /// A record was refused alone; whether it is not the records any more, but the topic.
+    pub(super) fn refused_alone(&self, topic: &str, now: Instant) -> bool {
         let mut learnt = self.learnt();
-        if record_bytes > learnt.batch_bytes || learnt.batch_bytes == SMALLEST_BATCH_BYTES {
-            let known = learnt.refused_bytes.entry_ref(topic).or_insert(record_bytes);
-            *known = record_bytes.min(*known);
-        } else {
-            learnt.batch_bytes = (learnt.batch_bytes / 2).max(SMALLEST_BATCH_BYTES);
+        self.suspects.store(true, Ordering::Relaxed);
+        // If anything stood still, this is why.
+        learnt.patience = Patience::default();
+        learnt.suspicions.refused_alone(topic, now)
+    }
+
+    /// The topics whose records are sent apart.
+    pub(super) fn suspects(&self, now: Instant) -> Vec<String> {
+        if !self.suspects.load(Ordering::Relaxed) {
+            return Vec::new();
         }
+        let learnt = self.learnt();
+        let names = learnt.suspicions.names(now);
+        // Under the lock: nobody suspects anything meanwhile that this would hide.
+        self.suspects.store(!names.is_empty(), Ordering::Relaxed);
+        names
     }
 
     /// A record for this topic was refused, whatever its size.
@@ -172,40 +165,26 @@ mod tests {
     }
 
     #[test]
-    fn batches_shrink_and_records_are_admitted() {
-        let lessons = Lessons::new(&[]);
-        lessons.shrink_batches(2_000_000);
-        assert_eq!(lessons.batch_bytes(), BATCH_BYTES.1, "they fit already");
-        lessons.shrink_batches(16_000);
-        lessons.admit_messages(5_000_000);
+    fn a_new_producer_is_made_with_what_was_learnt() {
+        let lessons = Lessons::new(&properties(&[("batch.size", "800000")]));
+        lessons.with_sizes(|sizes| sizes.fit_batches("t", 16_000));
+        lessons.with_sizes(|sizes| sizes.admit_messages(5_000_000));
         let config = lessons.apply(&ClientConfig::new());
         assert_eq!(config.get("batch.size"), Some("14000"));
         assert_eq!(config.get("message.max.bytes"), Some("5000000"));
     }
 
     #[test]
-    fn the_operators_own_limit_counts() {
-        let lessons = Lessons::new(&properties(&[("message.max.bytes", "5000")]));
-        assert_eq!(lessons.limit_bytes("t", Some(9_000)), 5_000);
-        assert_eq!(lessons.limit_bytes("t", Some(900)), 900);
-        assert_eq!(lessons.limit_bytes("t", None), 5_000);
-        assert_eq!(Lessons::new(&[]).limit_bytes("t", None), DEFAULT_LIMIT_BYTES);
-    }
-
-    #[test]
-    fn a_limit_that_nobody_tells_is_found() {
-        let lessons = Lessons::new(&[]);
-        let sizes = [300, 40_000];
-        for _ in 0..20 {
-            let limit = lessons.limit_bytes("t", None);
-            let refused = sizes.iter().find(|size| **size <= limit && **size > 30_000);
-            match refused {
-                Some(size) => lessons.refused_size("t", *size),
-                None => break,
-            }
-        }
-        assert_eq!(lessons.limit_bytes("t", None), 39_999);
-        assert_eq!(lessons.limit_bytes("t", Some(50_000)), 50_000, "the broker knows better");
+    fn nobody_asks_for_suspects_while_there_are_none() {
+        let (lessons, now) = (Lessons::new(&[]), Instant::now());
+        assert!(lessons.suspects(now).is_empty());
+        lessons.suspect("t", now);
+        assert_eq!(lessons.suspects(now), ["t"]);
+        lessons.trust("t", now);
+        assert!(lessons.suspects(now).is_empty());
+        assert!(!lessons.suspects.load(Ordering::Relaxed));
+        lessons.suspect("t", now);
+        assert_eq!(lessons.suspects(now), ["t"]);
     }
 
     #[test]

@@ -19,7 +19,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::Notify;
@@ -33,20 +32,28 @@ use desk::Desk;
 pub use desk::OnPoison;
 use permit::Permit;
 
+mod apart;
+pub mod ask;
 mod context;
 mod desk;
+mod doubt;
 pub mod existing;
 mod failure;
 pub mod kafka;
 pub mod lessons;
 mod limits;
 pub mod null;
+mod on_way;
 pub mod permit;
 mod poll;
 mod scout;
 pub mod settings;
+mod sift;
+mod sizes;
 mod standstill;
+mod suspicion;
 mod topics;
+mod verdict;
 
 /// Orders besides batches that may be on their way; the shard sends a few of them per second at most.
 const ORDERS_MAX: usize = 64;
@@ -95,6 +102,11 @@ impl InFlightBatch {
         let before = self.waiting.fetch_sub(1, Ordering::AcqRel);
         assert!(before > 0, "a record is acknowledged once");
         before == 1
+    }
+
+    /// Whether nothing of it waits.
+    fn is_done(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
     }
 }
 
@@ -177,6 +189,25 @@ pub enum Offer {
     Taken,
     /// This record cannot be sent; others can.
     Refused(Refusal),
+    /// It is sent, apart from all others, with [`Produce::confirm`].
+    Gathered,
+}
+
+/// What became of a record that was sent apart.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is in Kafka, and was reported as acknowledged.
+    Appended,
+    /// It was refused, perhaps for the sake of one that was sent with it.
+    Refused {
+        /// What to say of it, if it is refused alone.
+        refusal: Refusal,
+        /// So many times it must be refused alone until that is sure.
+        tries: u32,
+        /// How many others went through to the same place until now, where one of them must go through
+        /// after it was refused first.
+        witnesses: Option<u64>,
+    },
 }
 
 /// A producer of records: Kafka, or nothing at all for benchmarks.
@@ -189,6 +220,25 @@ pub trait Produce: Send + 'static {
     /// # Errors
     /// When the producer is of no more use.
     fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer>;
+
+    /// Sends what was gathered, and waits: what became of each record, in their order.
+    ///
+    /// # Errors
+    /// When the producer is of no more use.
+    fn confirm(&mut self, _batch: &Arc<InFlightBatch>) -> Result<Vec<Answer>> {
+        Ok(Vec::new())
+    }
+
+    /// A record was refused alone, and is given up.
+    ///
+    /// # Errors
+    /// When its topic cannot be looked at.
+    fn give_up(&mut self, _refusal: &Refusal) -> Result<()> {
+        Ok(())
+    }
+
+    /// Nothing that is sent apart gets through, and nobody knows why: it is sent as usual again.
+    fn trust_topics(&mut self) {}
 
     /// These topics are refused until they are back, see [`Reports::topic_is_back`].
     ///
@@ -236,10 +286,11 @@ impl<R: LendEvent> Publisher<R> {
         let back = Reports::new(sender, Arc::clone(&wake));
         let failed = Arc::clone(&back.failed);
         let (topics_back, held) = (Arc::clone(&back.topics_back), Arc::new(AtomicUsize::new(0)));
-        let desk = Desk::new(encoder, on_poison, make(back.clone())?, Arc::clone(&held));
+        let producer = make(back.clone())?;
+        let desk = Desk::new(encoder, on_poison, producer, Arc::clone(&held), Arc::clone(&permit));
         let thread = std::thread::Builder::new()
             .name(format!("publish-{name}"))
-            .spawn(move || publish(&inlet, desk, &permit, &back, &aside))
+            .spawn(move || publish(&inlet, desk, &back, &aside))
             .map_err(|cause| {
                 Error::new(ErrorKind::Internal, format!("no thread to publish: {cause}"))
             })?;
@@ -342,7 +393,6 @@ impl Drop for WakeAtEnd<'_> {
 fn publish<R: LendEvent, P: Produce>(
     inlet: &Receiver<Order<R>>,
     mut desk: Desk<P>,
-    permit: &Permit,
     reports: &Reports,
     aside: &Sender<(BatchNumber, Vec<SetAside<R>>)>,
 ) {
@@ -352,10 +402,9 @@ fn publish<R: LendEvent, P: Produce>(
             continue;
         }
         let done = match order {
-            Order::Send(_) if !permit.covers(Instant::now()) => {
-                Err(Error::new(ErrorKind::Fenced, "the lease ran out; nothing more is sent"))
+            Order::Send(batch) => {
+                desk.check_permit().and_then(|()| publish_batch(batch, &mut desk, reports, aside))
             }
-            Order::Send(batch) => publish_batch(batch, &mut desk, reports, aside),
             Order::Renew { holds, topics } => desk.renew(holds, topics),
             Order::Resume { topics, aggregates } => {
                 desk.resume(&topics, &aggregates);

@@ -1,7 +1,9 @@
 //! The thread that serves librdkafka's callbacks, and sees when none come any more.
 //!
 //! Promises: a producer that hears nothing, though the brokers answer another client, is reported as
-//! failed. Must not: do that while Kafka is away: everything waits then. Fails: when it cannot be started.
+//! failed, and so is one whose oldest batch gets no answer, though others do; what goes to the topics of that
+//! batch is sent apart from then on. Must not: do that while Kafka is away: everything waits then.
+//! Fails: when it cannot be started.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +15,14 @@ use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
 
 use super::context::Context;
 use super::failure::replaced;
-use super::standstill::{Silence, Standstill};
+use super::standstill::{CONNECTED_FACTOR, PATIENCE_MIN, Silence, Standstill};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The thread looks this often whether it should end. Each time it is busy for the last millisecond
 /// of the timeout: librdkafka counts in whole ones, and the client polls on until the time is over.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+/// What a producer that ends has still to hear: what was purged.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// One question whether brokers answer; no callback is served meanwhile.
 const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -28,6 +32,8 @@ struct Poller {
     config: ClientConfig,
     ended: Arc<AtomicBool>,
     standstill: Standstill,
+    /// When the fate of any record was told.
+    heard: Option<Instant>,
 }
 
 /// Polls until `ended`.
@@ -38,7 +44,8 @@ pub(super) fn start(
     ended: Arc<AtomicBool>,
 ) -> Result<()> {
     let config = config.clone();
-    let mut poller = Poller { producer, config, ended, standstill: Standstill::default() };
+    let standstill = Standstill::default();
+    let mut poller = Poller { producer, config, ended, standstill, heard: None };
     std::thread::Builder::new()
         .name(format!("poll-{name}"))
         .spawn(move || poller.run())
@@ -50,19 +57,44 @@ impl Poller {
     fn run(&mut self) {
         while !self.ended.load(Ordering::Acquire) {
             self.producer.poll(POLL_TIMEOUT);
-            let reports = &self.producer.context().reports;
-            if !reports.has_failed() && self.stands_still() {
-                self.producer.context().reports.failed(replaced(
-                    "nothing is acknowledged, though the brokers answer others".to_owned(),
-                ));
+            if self.producer.context().reports.has_failed() {
+                continue;
             }
+            let cause = if self.stands_still() {
+                "nothing is acknowledged, though the brokers answer others"
+            } else if self.is_stuck() {
+                "a batch is not acknowledged, though others are"
+            } else {
+                continue;
+            };
+            self.producer.context().reports.failed(replaced(cause.to_owned()));
         }
+        self.producer.poll(LAST_WORDS);
+    }
+
+    /// Whether the oldest batch has waited for so long that others were acknowledged meanwhile. Without
+    /// these, nothing is known of Kafka.
+    fn is_stuck(&mut self) -> bool {
+        let (context, now) = (self.producer.context(), Instant::now());
+        let Some(since) = context.on_way.oldest_since() else { return false };
+        let patience = context.lessons.patience(now) * CONNECTED_FACTOR;
+        let is_alone = self.heard.is_some_and(|heard| now.duration_since(heard) < PATIENCE_MIN);
+        let waits = self.producer.in_flight_count() > 0;
+        if !waits || !is_alone || now.duration_since(since) < patience {
+            return false;
+        }
+        context.on_way.give_up_oldest();
+        context.lessons.stood_still(now);
+        true
     }
 
     /// Whether another producer would do better.
     fn stands_still(&mut self) -> bool {
         let (context, now) = (self.producer.context(), Instant::now());
         let has_heard = context.has_heard.swap(false, Ordering::Relaxed);
+        if has_heard {
+            self.heard = Some(now);
+        }
         let waits = self.producer.in_flight_count() > 0;
         let patience = context.lessons.patience(now);
         let is_alone = match self.standstill.look(waits, has_heard, patience, now) {
@@ -73,6 +105,8 @@ impl Poller {
         let stands_still = is_alone && others_have_brokers(&self.config);
         if stands_still {
             context.lessons.stood_still(now);
+            // A record for which each connection is cut looks like brokers that are lost.
+            context.on_way.give_up_oldest();
         }
         stands_still
     }

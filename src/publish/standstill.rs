@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 /// How long nothing may be heard at first: longer than a change of leaders takes with a broker's default
 /// `broker.session.timeout.ms` of 9 s.
-const PATIENCE_MIN: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE_MIN: Duration = Duration::from_secs(10);
 /// The longest patience.
 const PATIENCE_MAX: Duration = Duration::from_secs(320);
 /// After so long without a standstill, patience is what it was at first.
 const CALM: Duration = Duration::from_secs(600);
 /// A client whose brokers answer it gets so many times the patience.
-const CONNECTED_FACTOR: u32 = 3;
+pub(super) const CONNECTED_FACTOR: u32 = 3;
 
 /// What the silence of one producer calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,8 @@ use self::heal::HeldSession;
 use crate::config::Config;
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
-use crate::publish::kafka::{self, WARNING_PAUSE, Warnings};
+use crate::publish::ask;
+use crate::publish::kafka::{WARNING_PAUSE, Warnings};
 use crate::publish::lessons::Lessons;
 use crate::publish::settings::{self, ProducerConfig};
 
@@ -140,7 +141,7 @@ impl Relay {
             config.clone(),
             self.config.kafka.topic.is_fixed().then(|| self.config.kafka.topic.to_string()),
         );
-        tokio::task::spawn_blocking(move || kafka::check(&config, topic.as_deref()))
+        tokio::task::spawn_blocking(move || ask::check(&config, topic.as_deref()))
             .await
             .map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))?
     }

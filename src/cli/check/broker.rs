@@ -105,6 +105,17 @@ async fn judge(findings: &mut Findings, producer: &ProducerConfig, existing: &Ex
     for error in unusable {
         findings.failed("topics", error);
     }
+    // One is enough to know; each costs a request.
+    let asked: BTreeSet<String> = ready.iter().take(NAMED_MAX).cloned().collect();
+    if let Some(topic) = existing::keeps_its_limit(producer, &asked).await {
+        findings.warned(
+            "topics",
+            format!(
+                "{topic} does not tell how much it takes: the broker refuses what is too large"
+            ),
+            "grant DescribeConfigs on the topics, so that batches fit at once",
+        );
+    }
     if missing.is_empty() {
         return;
     }

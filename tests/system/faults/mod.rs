@@ -6,6 +6,7 @@
 
 mod access;
 mod cluster;
+mod culprit;
 mod discard;
 mod disk;
 mod fencing;

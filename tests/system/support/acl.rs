@@ -22,6 +22,8 @@ pub(crate) enum Access {
     Nothing,
     /// It is seen, but neither read nor written.
     Describe,
+    /// It is read and written, but does not tell its settings.
+    Use,
 }
 
 /// Broker properties under which everything is allowed that no rule is about.
@@ -36,17 +38,20 @@ pub(crate) fn authorizer() -> Vec<(String, String)> {
 
 /// Allows this of a topic, and no more.
 pub(crate) fn restrict(broker: &str, topic: &str, access: Access) {
-    let (operation, permission) = match access {
-        Access::Nothing => (2, 2),
-        Access::Describe => (8, 3),
+    let rules: &[[u8; 2]] = match access {
+        Access::Nothing => &[[2, 2]],
+        Access::Describe => &[[8, 3]],
+        Access::Use => &[[3, 3], [4, 3]],
     };
-    let mut body = vec![0, 0, 0, 1, TOPIC];
-    put_text(&mut body, topic);
-    body.push(LITERAL);
-    put_text(&mut body, PRINCIPAL);
-    put_text(&mut body, "*");
-    body.extend([operation, permission]);
-    ask(broker, CREATE_ACLS, &body);
+    for rule in rules {
+        let mut body = vec![0, 0, 0, 1, TOPIC];
+        put_text(&mut body, topic);
+        body.push(LITERAL);
+        put_text(&mut body, PRINCIPAL);
+        put_text(&mut body, "*");
+        body.extend(rule);
+        ask(broker, CREATE_ACLS, &body);
+    }
 }
 
 /// Takes all rules about a topic away.

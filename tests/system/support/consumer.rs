@@ -10,7 +10,7 @@ use rdkafka::admin::{
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -145,6 +145,23 @@ fn extent(consumer: &BaseConsumer, topic: &str) -> KafkaResult<(usize, TopicPart
         assignment.add_partition_offset(topic, id, Offset::Beginning)?;
     }
     Ok((wanted, assignment))
+}
+
+/// Commits the begin of a topic's first partition for a group: with the first one Kafka makes the topic in
+/// which it keeps them.
+pub(crate) fn make_offsets_topic(brokers: &str, topic: &str) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "keeps-its-place")
+        .create()
+        .expect("a consumer can be made");
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(topic, 0, Offset::Offset(0)).expect("it is a place");
+    let deadline = Instant::now() + TIMEOUT;
+    while let Err(error) = consumer.commit(&offsets, CommitMode::Sync) {
+        assert!(Instant::now() < deadline, "no offset can be committed: {error}");
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Shows everything that the topic holds to the auditor.

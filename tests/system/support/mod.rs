@@ -8,6 +8,7 @@ pub(crate) mod fixture;
 pub(crate) mod patience;
 pub(crate) mod proxy;
 pub(crate) mod random;
+pub(crate) mod refuser;
 pub(crate) mod relay;
 pub(crate) mod servers;
 pub(crate) mod traffic;

@@ -1,0 +1,185 @@
+//! Which records a Kafka producer sends apart, and what their fates mean.
+//!
+//! Promises: what goes to a topic that is suspected, or is too large to be sure that its topic takes it, is
+//! sent apart, behind everything that was sent before it; a topic that refuses record after record is in
+//! trouble itself. Must not: know events. Fails: as sending apart does.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseRecord, Producer};
+
+use super::apart::{Apart, Fate, Gathered};
+use super::failure::refused_topic;
+use super::kafka::KafkaProducer;
+use super::verdict::Verdict;
+use super::{Answer, InFlightBatch};
+use crate::encode::{self, Record};
+use crate::error::Result;
+use crate::hold::{Reason, Refusal};
+
+/// So many records are refused alone for their topic's sake, and none goes through: it is the topic.
+const DENIED_MAX: u32 = 2;
+
+/// What a producer doubts.
+pub(super) struct Doubt {
+    apart: Apart,
+    /// The topics whose records are sent apart, as this producer knows them.
+    suspects: Vec<String>,
+    /// Whether all was acknowledged that was sent to them as usual.
+    is_settled: bool,
+    /// How often a topic was refused to a record alone, since one went through.
+    denied: HashMap<String, u32>,
+}
+
+impl Doubt {
+    pub(super) fn new(config: &ClientConfig) -> Self {
+        let (suspects, denied) = (Vec::new(), HashMap::new());
+        Self { apart: Apart::new(config), suspects, is_settled: false, denied }
+    }
+
+    /// Takes over which topics are suspected now.
+    pub(super) fn follow(&mut self, suspects: Vec<String>) {
+        if suspects.is_empty() && self.suspects.is_empty() {
+            return;
+        }
+        if suspects.is_empty() {
+            self.apart.rest();
+            self.denied.clear();
+        }
+        // One that comes anew may have records in flight.
+        self.is_settled &= suspects.iter().all(|topic| self.suspects.contains(topic));
+        self.suspects = suspects;
+    }
+
+    /// Whether what goes to this topic is sent apart.
+    pub(super) fn suspects(&self, topic: &str) -> bool {
+        !self.suspects.is_empty() && self.suspects.iter().any(|suspect| suspect == topic)
+    }
+}
+
+impl KafkaProducer {
+    /// Takes a record over that is to be sent apart.
+    pub(super) fn gather(&mut self, record: &Record<'_>, partition: i32) -> Result<()> {
+        let is_suspect = self.doubt.suspects(record.topic);
+        // Of others, any earlier record of the aggregate may be in flight.
+        if !is_suspect || !self.doubt.is_settled {
+            self.settle()?;
+        }
+        self.doubt.is_settled |= is_suspect;
+        let (topic, bytes) = (record.topic.to_owned(), encode::size_bytes(record));
+        let one = Gathered { topic, partition, bytes };
+        let base = BaseRecord::with_opaque_to(record.topic, self.doubt.apart.count());
+        let base = self.fill(base, record, partition);
+        self.doubt.apart.gather(one, base)
+    }
+
+    /// Sends what was gathered, and says what became of it.
+    pub(super) fn send_apart(&mut self, batch: &Arc<InFlightBatch>) -> Result<Vec<Answer>> {
+        if self.doubt.apart.count() == 0 {
+            return Ok(Vec::new());
+        }
+        let producer = Arc::clone(&self.producer);
+        let fates = self.doubt.apart.confirm(|| producer.context().check_alive())?;
+        let is_alone = fates.len() == 1;
+        let mut answers = Vec::with_capacity(fates.len());
+        for (one, fate) in fates {
+            answers.push(match fate {
+                Fate::Appended => {
+                    self.context().reports.acknowledged(batch);
+                    self.appended(&one);
+                    Answer::Appended
+                }
+                Fate::Refused { words, verdict } => self.judge(&one, &words, verdict, is_alone)?,
+            });
+        }
+        Ok(answers)
+    }
+
+    fn appended(&mut self, one: &Gathered) {
+        self.doubt.denied.remove(&one.topic);
+        if self.doubt.suspects(&one.topic) {
+            self.context().lessons.went_through(&one.topic);
+        }
+    }
+
+    fn judge(
+        &mut self,
+        one: &Gathered,
+        words: &str,
+        verdict: Verdict,
+        is_alone: bool,
+    ) -> Result<Answer> {
+        let Gathered { topic, partition, bytes } = one;
+        let refused = |reason, detail| Refusal { reason, detail, topic: Some(topic.clone()) };
+        let (mut tries, mut witnesses) = (verdict.tries(), None);
+        let refusal = match verdict {
+            Verdict::Size => {
+                if is_alone {
+                    let lessons = &self.context().lessons;
+                    lessons.with_sizes(|sizes| sizes.refused_record(topic, *bytes, Instant::now()));
+                }
+                let detail =
+                    format!("it takes {bytes} bytes, and topic {topic} refuses it: {words}");
+                refused(Reason::TooLarge, detail)
+            }
+            Verdict::Topic if is_alone && self.is_denied(topic) => {
+                tries = 1;
+                self.hold_refused(topic, words)?;
+                self.refuse_topic(topic)
+            }
+            Verdict::Topic | Verdict::Away | Verdict::Course => {
+                // A leader that does not answer anybody is no witness against a record.
+                let is_sure = !is_alone
+                    || verdict == Verdict::Topic
+                    || self.doubt.apart.leader_answers(topic, *partition);
+                let seen = self.doubt.apart.appended(topic, *partition);
+                witnesses = Some(if is_sure { seen } else { 0 });
+                refused(
+                    Reason::Refused,
+                    format!("topic {topic} takes others meanwhile, but not this one: {words}"),
+                )
+            }
+            Verdict::Unclear | Verdict::Record => {
+                refused(Reason::Refused, format!("topic {topic} refused it alone: {words}"))
+            }
+        };
+        Ok(Answer::Refused { refusal, tries, witnesses })
+    }
+
+    fn is_denied(&mut self, topic: &str) -> bool {
+        let denied = self.doubt.denied.entry_ref(topic).or_default();
+        *denied += 1;
+        *denied >= DENIED_MAX
+    }
+
+    /// A record was refused alone, and is given up: so many in a row are their topic's trouble.
+    pub(super) fn note_refused(&mut self, refusal: &Refusal) -> Result<()> {
+        let Some(topic) = &refusal.topic else { return Ok(()) };
+        if refusal.reason != Reason::Refused {
+            return Ok(());
+        }
+        if self.context().lessons.refused_alone(topic, Instant::now()) {
+            self.hold_refused(topic, &refusal.detail)?;
+        }
+        Ok(())
+    }
+
+    fn hold_refused(&mut self, topic: &str, words: &str) -> Result<()> {
+        self.doubt.denied.remove(topic);
+        let (error, now) = (refused_topic(topic, words), Instant::now());
+        self.context().lessons.refused_topic(topic, error.message(), now);
+        // When it is tried again, a refusal is not to end the producer.
+        self.context().lessons.suspect(topic, now);
+        self.hold_topic(topic, &error)
+    }
+
+    /// Nothing can be found out: what goes to these topics is sent as usual.
+    pub(super) fn trust_suspects(&self) {
+        for topic in &self.doubt.suspects {
+            self.context().lessons.trust(topic, Instant::now());
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Which topics have refused a batch, so that their records are sent apart for a while.
+//!
+//! Promises: a topic is suspected for half a minute after its last refusal, for longer when it refuses
+//! again soon after; bounded. Must not: send, or read a clock. Fails: never.
+
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+
+/// So long after its last refusal a topic is suspected at first.
+const CALM_MIN: Duration = Duration::from_secs(30);
+/// The longest; after so long without a refusal all is as it was at first.
+const CALM_MAX: Duration = Duration::from_secs(600);
+/// More topics are not suspected at once.
+const TOPICS_MAX: usize = 1_024;
+/// So many records in a row are refused alone, and none goes through: it is not the records.
+const ALONE_MAX: u32 = 100;
+
+#[derive(Debug)]
+struct Suspicion {
+    until: Instant,
+    calm: Duration,
+    /// Records that were refused alone since one went through.
+    alone: u32,
+}
+
+/// The topics that are suspected.
+#[derive(Debug, Default)]
+pub(super) struct Suspicions {
+    topics: HashMap<String, Suspicion>,
+}
+
+impl Suspicions {
+    /// A record for this topic was refused.
+    pub(super) fn suspect(&mut self, topic: &str, now: Instant) {
+        if let Some(known) = self.topics.get_mut(topic) {
+            if now >= known.until + CALM_MAX {
+                known.calm = CALM_MIN;
+            } else if now >= known.until {
+                known.calm = (known.calm * 2).min(CALM_MAX);
+            }
+            known.until = now + known.calm;
+            return;
+        }
+        if self.topics.len() >= TOPICS_MAX {
+            self.forget_one();
+        }
+        let suspicion = Suspicion { until: now + CALM_MIN, calm: CALM_MIN, alone: 0 };
+        self.topics.insert(topic.to_owned(), suspicion);
+    }
+
+    /// The one that would be trusted first.
+    fn forget_one(&mut self) {
+        let first = self.topics.iter().min_by_key(|(_, known)| known.until);
+        if let Some(name) = first.map(|(name, _)| name.clone()) {
+            self.topics.remove(&name);
+        }
+    }
+
+    /// Nothing can be found out now: the topic is as good as any.
+    pub(super) fn trust(&mut self, topic: &str, now: Instant) {
+        if let Some(known) = self.topics.get_mut(topic) {
+            known.until = known.until.min(now);
+        }
+    }
+
+    /// A record went through.
+    pub(super) fn went_through(&mut self, topic: &str) {
+        if let Some(known) = self.topics.get_mut(topic) {
+            known.alone = 0;
+        }
+    }
+
+    /// A record was refused alone; whether so many were in a row that it must be the topic's fault.
+    pub(super) fn refused_alone(&mut self, topic: &str, now: Instant) -> bool {
+        self.suspect(topic, now);
+        let Some(known) = self.topics.get_mut(topic) else { return false };
+        known.alone += 1;
+        if known.alone < ALONE_MAX {
+            return false;
+        }
+        known.alone = 0;
+        true
+    }
+
+    /// Those that are suspected now.
+    pub(super) fn names(&self, now: Instant) -> Vec<String> {
+        let suspected = self.topics.iter().filter(|(_, known)| now < known.until);
+        suspected.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suspicion_ends_and_lasts_longer_when_it_was_right() {
+        let (mut suspicions, now) = (Suspicions::default(), Instant::now());
+        suspicions.suspect("t", now);
+        assert_eq!(suspicions.names(now), ["t"]);
+        assert!(suspicions.names(now + CALM_MIN).is_empty());
+        let again = now + CALM_MIN;
+        suspicions.suspect("t", again);
+        suspicions.suspect("t", again);
+        assert_eq!(suspicions.names(again + CALM_MIN), ["t"], "twice as long now");
+        assert!(suspicions.names(again + 2 * CALM_MIN).is_empty());
+        let later = again + 2 * CALM_MIN + CALM_MAX;
+        suspicions.suspect("t", later);
+        assert!(suspicions.names(later + CALM_MIN).is_empty(), "that was long ago");
+    }
+
+    #[test]
+    fn they_are_bounded() {
+        let (mut suspicions, now) = (Suspicions::default(), Instant::now());
+        for number in 0..2 * TOPICS_MAX {
+            suspicions.suspect(&number.to_string(), now);
+        }
+        assert_eq!(suspicions.names(now).len(), TOPICS_MAX);
+    }
+
+    #[test]
+    fn a_topic_that_takes_nothing_is_the_trouble_itself() {
+        let (mut suspicions, now) = (Suspicions::default(), Instant::now());
+        let mut refused = |count| (0..count).any(|_| suspicions.refused_alone("t", now));
+        assert!(!refused(ALONE_MAX - 1));
+        assert!(refused(1));
+        assert!(!refused(ALONE_MAX - 1));
+        suspicions.went_through("t");
+        assert!(!(0..ALONE_MAX - 1).any(|_| suspicions.refused_alone("t", now)));
+    }
+}

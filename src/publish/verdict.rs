@@ -1,0 +1,166 @@
+//! What a code of Kafka means for the record that it came with: the one place that says so.
+//!
+//! Promises: every code has a verdict; one that nobody knows is the record's, as far as can be told before
+//! it was sent alone. Must not: decide what follows. Fails: never.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+
+/// Whose trouble a refusal is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The record, or the batch that it travelled with, is too large.
+    Size,
+    /// The topic's: it is not there, or this user may not write to it.
+    Topic,
+    /// Kafka's: it has no leader now, too few copies, no time, or no connection.
+    Away,
+    /// The producer's own course was broken off; the record says nothing of it.
+    Course,
+    /// What the brokers have noted of the producer, or something that they cannot name: another try may
+    /// go well.
+    Unclear,
+    /// The record's.
+    Record,
+}
+
+impl Verdict {
+    pub(super) fn of(code: Option<RDKafkaErrorCode>) -> Self {
+        use RDKafkaErrorCode as Code;
+        let Some(code) = code.filter(|code| is_known(*code)) else { return Self::Record };
+        match code {
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::MessageBatchTooLarge => {
+                Self::Size
+            }
+            Code::TopicAuthorizationFailed
+            | Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition => Self::Topic,
+            Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::Resolve
+            | Code::SSL
+            | Code::Authentication
+            | Code::OperationTimedOut
+            | Code::MessageTimedOut
+            | Code::TimedOutQueue
+            | Code::RequestTimedOut
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::FencedLeaderEpoch
+            | Code::UnknownLeaderEpoch
+            | Code::BrokerNotAvailable
+            | Code::ReplicaNotAvailable
+            | Code::NetworkException
+            | Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+            | Code::NotEnoughReplicas
+            | Code::NotEnoughReplicasAfterAppend
+            | Code::KafkaStorageError
+            | Code::ThrottlingQuotaExceeded => Self::Away,
+            Code::PurgeQueue
+            | Code::PurgeInflight
+            | Code::BrokerDestroy
+            | Code::Fatal
+            | Code::GaplessGuarantee => Self::Course,
+            Code::OutOfOrderSequenceNumber
+            | Code::DuplicateSequenceNumber
+            | Code::UnknownProducerId
+            | Code::InvalidProducerEpoch
+            | Code::ProducerFenced
+            | Code::Fenced
+            | Code::Unknown => Self::Unclear,
+            _ => Self::Record,
+        }
+    }
+
+    /// Whether the broker itself said so, or librdkafka on its own.
+    pub(super) fn is_told(code: Option<RDKafkaErrorCode>) -> bool {
+        // Codes of the protocol; librdkafka's own lie below.
+        code.is_none_or(|code| code as i32 >= RDKafkaErrorCode::Unknown as i32)
+    }
+
+    /// So many times a record is refused alone until it is known to be its own fault.
+    pub(super) fn tries(self) -> u32 {
+        match self {
+            Self::Size | Self::Record => 1,
+            Self::Topic => 2,
+            Self::Away | Self::Course | Self::Unclear => 3,
+        }
+    }
+}
+
+/// The client's table of codes ends where its librdkafka does: what a newer broker says comes as any number.
+fn is_known(code: RDKafkaErrorCode) -> bool {
+    RDKafkaRespErr::try_from(code as i32).is_ok_and(|code| code as i32 != 0)
+}
+
+/// What a code is called, and what it says.
+pub(super) fn words(cause: &KafkaError) -> String {
+    match cause.rdkafka_error_code() {
+        Some(code) if is_known(code) => code.to_string(),
+        Some(_) => "a code that librdkafka does not know".to_owned(),
+        None => cause.to_string(),
+    }
+}
+
+/// A code that librdkafka does not know, in its words.
+pub(super) fn unknown(words: &str) -> Option<&str> {
+    words.strip_prefix("Err-")?.strip_suffix('?')
+}
+
+/// The topic of which librdkafka says, before it ends a producer, that a code refused it that it does not
+/// know. The report of such a record may carry any other code.
+pub(super) fn refused_by_unknown(reason: &str) -> Option<&str> {
+    let (_, rest) = reason.split_once("ProduceRequest for ")?;
+    let (topic, rest) = rest.split_once(" [")?;
+    let (_, rest) = rest.split_once(" failed: ")?;
+    let (words, _) = rest.split_once(" (broker")?;
+    unknown(words).map(|_| topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_lists_is_the_records() {
+        use RDKafkaErrorCode as Code;
+        for code in [
+            Code::InvalidTimestamp,
+            Code::InvalidRecord,
+            Code::InvalidTopic,
+            Code::PolicyViolation,
+            Code::InvalidMessage,
+            Code::UnsupportedForMessageFormat,
+            Code::InvalidRequiredAcks,
+            Code::GroupAuthorizationFailed,
+        ] {
+            assert_eq!(Verdict::of(Some(code)), Verdict::Record, "{code}");
+            assert!(Verdict::is_told(Some(code)), "{code}");
+        }
+        assert_eq!(Verdict::of(None), Verdict::Record);
+    }
+
+    #[test]
+    fn a_code_that_nobody_knows_is_found_in_the_words() {
+        let reason = "ProduceRequest for shop.order [3] with 2 message(s) failed: Err-999? (broker 1 \
+                      PID{Id:1,Epoch:0}, base seq 0): unable to satisfy gap-less guarantee";
+        assert_eq!(refused_by_unknown(reason), Some("shop.order"));
+        let known = reason.replace("Err-999?", "Broker: Invalid timestamp");
+        assert_eq!(refused_by_unknown(&known), None);
+        assert_eq!((unknown("Err-999?"), unknown("Broker: Policy violation")), (Some("999"), None));
+    }
+
+    #[test]
+    fn kafka_that_is_away_and_a_purge_are_nobodys_fault() {
+        use RDKafkaErrorCode as Code;
+        for code in [Code::BrokerTransportFailure, Code::NotEnoughReplicas, Code::PurgeInflight] {
+            let verdict = Verdict::of(Some(code));
+            assert!(matches!(verdict, Verdict::Away | Verdict::Course), "{code}");
+        }
+        assert!(!Verdict::is_told(Some(Code::BrokerTransportFailure)));
+        assert!(Verdict::is_told(Some(Code::Unknown)));
+    }
+}
