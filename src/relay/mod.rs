@@ -14,12 +14,13 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use self::heal::HeldSession;
+use self::stuck::Stuck;
 use crate::config::Config;
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
@@ -33,6 +34,7 @@ mod log;
 mod session;
 mod sight;
 mod steward;
+mod stuck;
 mod supervise;
 pub(crate) mod turn;
 
@@ -62,6 +64,7 @@ pub async fn run(
         lessons,
         stop,
         held: HeldSession::default(),
+        stuck: Mutex::default(),
     };
     let mut work = pin!(relay.run());
     tokio::select! {
@@ -89,6 +92,8 @@ struct Relay {
     lessons: Arc<Lessons>,
     stop: watch::Receiver<bool>,
     held: HeldSession,
+    /// Where streams of the log have ended.
+    stuck: Mutex<Stuck>,
 }
 
 /// The pauses between attempts.
