@@ -486,6 +486,32 @@ mod tests {
         assert!(range.contains(&text.as_ptr()));
     }
 
+    #[test]
+    fn a_row_is_recoded_value_by_value() {
+        let values = [
+            (b'b', b"\xc3\xa9".to_vec()),
+            (b'b', b"\xff".to_vec()),
+            (b't', b"t".to_vec()),
+            (b'n', vec![]),
+        ];
+        let Ok(Message::Insert { row, .. }) = decode(insert_message(&values).into()) else {
+            panic!("an Insert")
+        };
+        let mut table = Box::new([None; super::super::encoding::ASCII]);
+        table[0xc3 - 128] = Some('\u{20ac}');
+        table[0xa9 - 128] = Some('x');
+        let encoding = Encoding::Bytes(table);
+        let recoded = row.recode(&[true, false, false, true], &encoding).expect("it is a text");
+        let read: Vec<Value<&[u8]>> = recoded.values().collect();
+        let euro = "\u{20ac}x".as_bytes();
+        let expected =
+            [Value::Binary(euro), Value::Binary(b"\xff"), Value::Text(b"t"), Value::Null];
+        assert_eq!(read, expected);
+        let undecodable = row.recode(&[true, true], &encoding);
+        assert_eq!(undecodable, Err(Undecodable { byte: 0xff, place: 0 }));
+        assert_eq!(row.recode(&[true, true], &Encoding::Utf8), Ok(row.clone()));
+    }
+
     fn value() -> impl Strategy<Value = (u8, Vec<u8>)> {
         let bytes = proptest::collection::vec(any::<u8>(), 0..40);
         (proptest::sample::select(b"nutb".to_vec()), bytes)

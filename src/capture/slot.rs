@@ -380,6 +380,8 @@ pub enum Gap {
     Ahead,
     /// The publication was changed since.
     Publication,
+    /// The server cannot hand on what comes next in it.
+    Stuck,
     /// Rows of adopted tables from before it are not published, and the session that would see them is
     /// gone.
     Uncopied,
@@ -398,6 +400,7 @@ impl Gap {
             }
             Self::Ahead => "the slot is ahead of what was published: advanced, or made anew",
             Self::Publication => "the publication is missing or was changed",
+            Self::Stuck => "the server cannot hand on what comes next in the log",
             Self::Uncopied => "rows of adopted tables from before the slot are not published yet",
         }
     }

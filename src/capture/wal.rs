@@ -266,10 +266,7 @@ impl Decoder {
                 self.learn(&relation)?;
                 LogItem::Other
             }
-            Message::Insert { relation, row } => match self.leaves.get(&relation).cloned() {
-                Some(Some(leaf)) => LogItem::Event(self.row(start, &leaf, &row)?),
-                Some(None) | None => LogItem::Other,
-            },
+            Message::Insert { relation, row } => self.insert(start, relation, &row)?,
             Message::Logical { scope, prefix, content, .. } => {
                 self.logical(start, scope, &prefix, content)
             }
@@ -293,18 +290,19 @@ impl Decoder {
         Ok(())
     }
 
-    fn row(&mut self, start: Lsn, leaf: &TableLeaf, row: &Tuple) -> Result<LoggedEvent> {
-        let oversized = self.sieve.take_oversized();
-        match (leaf, oversized) {
-            (TableLeaf::Own(leaf), None) => leaf.read(row, &self.encoding),
-            (TableLeaf::Own(leaf), Some(bytes)) => {
-                leaf.read_part(row, &self.encoding, too_large(bytes, self.sieve.limit_bytes()))
+    fn insert(&mut self, start: Lsn, relation: u32, row: &Tuple) -> Result<LogItem> {
+        let (oversized, limit) = (self.sieve.take_oversized(), self.sieve.limit_bytes());
+        Ok(LogItem::Event(match (self.leaves.get(&relation), oversized) {
+            (Some(Some(TableLeaf::Own(leaf))), None) => leaf.read(row, &self.encoding)?,
+            (Some(Some(TableLeaf::Own(leaf))), Some(bytes)) => {
+                leaf.read_part(row, &self.encoding, too_large(bytes, limit))?
             }
-            (TableLeaf::Adopted(leaf), _) => {
-                let place = self.place(start);
-                Ok(leaf.read(row, place, self.committed_at.0, &self.encoding))
+            (Some(Some(TableLeaf::Adopted(leaf))), _) => {
+                let leaf = Arc::clone(leaf);
+                leaf.read(row, self.place(start), self.committed_at.0, &self.encoding)
             }
-        }
+            (Some(None) | None, _) => return Ok(LogItem::Other),
+        }))
     }
 
     /// A message that is not bound to its transaction would come although that is rolled back.

@@ -42,7 +42,7 @@ impl Parked {
         whole: InTable,
         refusal: &Refusal,
     ) -> Result<FromLog> {
-        let sql = self.from_log_sql(whole);
+        let sql = self.sql_of(whole);
         let cuts = whole.cuts;
         let uncut = |is_cut: bool, text| Some(text).filter(|_| !is_cut);
         let names = [
@@ -107,7 +107,7 @@ impl Parked {
         }
     }
 
-    fn from_log_sql(&self, whole: InTable) -> String {
+    fn sql_of(&self, whole: InTable) -> String {
         // Each names the tenth parameter, as a statement must.
         let payload = match self.table.payload {
             PayloadType::Bytea => "case when $10::text is null then payload else payload end",

@@ -23,7 +23,7 @@ use crate::capture::adoption::{AdoptionStore, SlotSession};
 use crate::capture::change::messages_lost;
 use crate::capture::fence::Fence;
 use crate::capture::log_texts::learn;
-use crate::capture::mode::{KnownSlot, Mode, read_state};
+use crate::capture::mode::{CaptureState, KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, Ticker};
 use crate::capture::wal::{
@@ -82,6 +82,10 @@ impl Relay {
             return Ok(());
         }
         let opened = Opened { control: lock, state, ..opened };
+        // What is nowhere but in the log, or may be gone from its table, is not given up for one event.
+        let may_leave_it = mode == Mode::Wal && keeper.adopted().is_empty();
+        let gap =
+            gap.or_else(|| (may_leave_it && self.is_stuck(&opened.state)).then_some(Gap::Stuck));
         let opened = match (gap, mode) {
             (None, Mode::Message) => opened,
             (None, Mode::Wal | Mode::Poll) if is_let_in(&keeper).await? => opened,
@@ -101,13 +105,22 @@ impl Relay {
             patiently(&self.config.database, "look at the publication", keeper.make_publication())
                 .await?;
         }
-        let streamed = self.stream(opened, keeper, held, producer).await;
+        let begins = opened.state.delivered;
+        let streamed = Box::pin(self.stream(opened, keeper, held, producer)).await;
+        if let Err(error) = &streamed {
+            self.stuck.lock().unwrap_or_else(PoisonError::into_inner).note(begins, error);
+        }
         streamed.map_err(|error| match mode {
             Mode::Message if lacked_publication(&error) => {
                 messages_lost(Gap::Publication, mode).with_source(error)
             }
             Mode::Poll | Mode::Wal | Mode::Message => error,
         })
+    }
+
+    fn is_stuck(&self, state: &CaptureState) -> bool {
+        let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.is_at(state.delivered)
     }
 
     /// Waits for its turn; false when the session is to end before. It has no lease that would end a

@@ -14,12 +14,13 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use self::heal::HeldSession;
+use self::stuck::Stuck;
 use crate::config::Config;
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::monitor::Monitor;
@@ -34,6 +35,7 @@ mod log;
 mod session;
 mod sight;
 mod steward;
+mod stuck;
 mod supervise;
 pub(crate) mod turn;
 
@@ -63,6 +65,7 @@ pub async fn run(
         lessons,
         stop,
         held: HeldSession::default(),
+        stuck: Mutex::default(),
     };
     let mut work = pin!(relay.run());
     tokio::select! {
@@ -90,6 +93,8 @@ struct Relay {
     lessons: Arc<Lessons>,
     stop: watch::Receiver<bool>,
     held: HeldSession,
+    /// Where streams of the log have ended.
+    stuck: Mutex<Stuck>,
 }
 
 /// The pauses between attempts.
