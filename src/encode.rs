@@ -188,6 +188,25 @@ impl Encoder {
     }
 }
 
+/// Buffers keep so much between events; a larger one is given back.
+const BUFFER_BYTES: usize = 1024 * 1024;
+
+impl Encoder {
+    /// Gives back what a large event needed beyond the usual. For between two batches.
+    pub fn rest(&mut self) {
+        self.headers.clear();
+        self.topic.clear();
+        let spans = BUFFER_BYTES / size_of::<HeaderSpan>();
+        if self.topic.capacity().max(self.headers.text.capacity()) > BUFFER_BYTES
+            || self.headers.spans.capacity() > spans
+        {
+            self.topic.shrink_to(BUFFER_BYTES);
+            self.headers.text.shrink_to(BUFFER_BYTES);
+            self.headers.spans.shrink_to(spans);
+        }
+    }
+}
+
 /// What a dead letter's own headers begin with.
 const LETTER_HEADERS: [&str; 5] = [
     "postrider.reason",
@@ -447,6 +466,24 @@ mod tests {
 
     use super::*;
     use crate::route::DEFAULT_TOPIC_TEMPLATE;
+
+    #[test]
+    fn what_a_large_event_needed_is_given_back() {
+        let mut encoder = Encoder::new("{aggregatetype}".parse().unwrap());
+        let members: Vec<String> =
+            (0..200_000).map(|number| format!("\"header-{number}\": \"some text\"")).collect();
+        let headers = format!("{{{}}}", members.join(","));
+        encoder.encode(&event(Some(&headers))).unwrap();
+        let name = "t".repeat(3 * BUFFER_BYTES);
+        encoder.encode(&Event { aggregate_type: &name, ..event(None) }).unwrap_err();
+        let kept = |encoder: &Encoder| {
+            let spans = encoder.headers.spans.capacity() * size_of::<HeaderSpan>();
+            [encoder.topic.capacity(), encoder.headers.text.capacity(), spans]
+        };
+        assert!(kept(&encoder).iter().all(|bytes| *bytes > BUFFER_BYTES), "{:?}", kept(&encoder));
+        encoder.rest();
+        assert!(kept(&encoder).iter().all(|bytes| *bytes <= BUFFER_BYTES), "{:?}", kept(&encoder));
+    }
 
     type Headers = Vec<(String, Option<String>)>;
 

@@ -6,11 +6,11 @@
 --          row with an arrival.
 -- Hazard:  arrivals rise with the turn; but for an event that was discarded and is read again, which
 --          nobody waits for.
-select wanted.aggregatetype, wanted.aggregateid, rest.seq, rest.written, first.commit_lsn,
+select rest.aggregate, left(wanted.aggregateid, 256) as head, rest.seq, rest.written, first.commit_lsn,
     first.commit_index
 from unnest($1::smallint[], $2::text[], $3::text[]) as wanted (bucket, aggregatetype, aggregateid)
     cross join lateral (
-        select min(parked.seq) as seq,
+        select (array_agg(parked.aggregate))[1] as aggregate, min(parked.seq) as seq,
             min(parked.seq) filter (where parked.commit_lsn is null) as written
         from postrider.parked
         where parked.bucket = wanted.bucket

@@ -20,13 +20,14 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
-use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside};
+use crate::hold::{AggregateKey, HELD_MAX, HeldFrom, Hold, IdHead, Reason, Refusal, SetAside};
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, Lsn, Timestamp, classify};
 
 const INSERT: &str = include_str!("../../sql/queries/parked_insert.sql");
 const ANSWER: &str = include_str!("../../sql/queries/parked_answer.sql");
 const HOLDS: &str = include_str!("../../sql/queries/parked_holds.sql");
+const HELD: &str = include_str!("../../sql/queries/parked_held.sql");
 const TOPICS: &str = include_str!("../../sql/queries/parked_topics.sql");
 const REQUEST_TOPICS: &str = include_str!("../../sql/queries/parked_request_topics.sql");
 const LOOK: &str = include_str!("../../sql/queries/parked_look.sql");
@@ -47,8 +48,8 @@ pub type Owned = (Bucket, i64);
 /// What waits in some buckets.
 #[derive(Debug)]
 pub struct Waiting {
-    /// The aggregates that are held.
-    pub holds: Holds,
+    /// The aggregates that are held; none if they are too many for memory.
+    pub holds: Option<Vec<Hold>>,
     /// The topics that events wait for.
     pub topics: Vec<String>,
 }
@@ -106,6 +107,7 @@ struct Statements {
     insert: Statement,
     answer: Statement,
     look: Statement,
+    held: Statement,
 }
 
 impl Parked {
@@ -115,15 +117,19 @@ impl Parked {
     /// When the role lacks a right on `postrider.parked`, or the connection fails.
     pub async fn open(connection: Connection, outbox: &Outbox) -> Result<Self> {
         let client = connection.client();
-        let prepared =
-            tokio::try_join!(client.prepare(INSERT), client.prepare(ANSWER), client.prepare(LOOK));
-        let (insert, answer, look) =
+        let prepared = tokio::try_join!(
+            client.prepare(INSERT),
+            client.prepare(ANSWER),
+            client.prepare(LOOK),
+            client.prepare(HELD)
+        );
+        let (insert, answer, look, held) =
             prepared.map_err(|cause| classify("look at parked events", cause))?;
         Ok(Self {
             connection,
             outbox: outbox.name().quoted(),
             buckets: outbox.buckets.into(),
-            statements: Statements { insert, answer, look },
+            statements: Statements { insert, answer, look, held },
         })
     }
 
@@ -134,12 +140,24 @@ impl Parked {
     pub async fn waiting(&self, buckets: &[Bucket]) -> Result<Waiting> {
         let failed = |cause| classify("read which aggregates are held", cause);
         let (buckets, client) = (numbers(buckets), self.connection.client());
-        let holds = client.query(HOLDS, &[&buckets]).await.map_err(failed)?;
+        let one_more = i64::try_from(HELD_MAX + 1).expect("it is a small number");
+        let holds = client.query(HOLDS, &[&buckets, &one_more]).await.map_err(failed)?;
         let topics = client.query(TOPICS, &[&buckets]).await.map_err(failed)?;
         Ok(Waiting {
-            holds: holds.iter().map(hold).collect(),
+            holds: (holds.len() <= HELD_MAX).then(|| holds.iter().map(hold).collect()),
             topics: topics.iter().map(|row| row.get("topic")).collect(),
         })
+    }
+
+    /// Which of some aggregates are held.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn held(&self, among: &HashSet<AggregateKey>) -> Result<Vec<Hold>> {
+        let keys: Vec<&[u8]> = among.iter().map(AggregateKey::as_bytes).collect();
+        let held = self.connection.client().query(&self.statements.held, &[&keys]).await;
+        let held = held.map_err(|cause| classify("look which aggregates are held", cause))?;
+        Ok(held.iter().map(hold).collect())
     }
 
     /// Parks events. When it returns, they are on disk.
@@ -256,10 +274,9 @@ fn wanted(requests: &[Row]) -> (Vec<i16>, Vec<String>, Vec<String>) {
     let mut known = HashSet::new();
     let (mut buckets, mut types, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for row in requests.iter().filter(|row| known.insert(key(row))) {
-        let AggregateKey { aggregate_type, aggregate_id } = key(row);
         buckets.push(row.get("bucket"));
-        types.push(aggregate_type);
-        ids.push(aggregate_id);
+        types.push(row.get("aggregatetype"));
+        ids.push(row.get("aggregateid"));
     }
     (buckets, types, ids)
 }
@@ -272,7 +289,7 @@ fn column<'a, R, T>(
 }
 
 fn key(row: &Row) -> AggregateKey {
-    AggregateKey { aggregate_type: row.get("aggregatetype"), aggregate_id: row.get("aggregateid") }
+    AggregateKey::named(row.get("aggregatetype"), row.get("aggregateid"))
 }
 
 fn arrival_of<R: LendEvent>(event: &SetAside<R>) -> Option<Arrival> {
@@ -293,7 +310,8 @@ fn arrival(row: &Row) -> Option<Arrival> {
 fn hold(row: &Row) -> Hold {
     let from =
         HeldFrom { seq: row.get("seq"), written: row.get("written"), committed: arrival(row) };
-    (key(row), from)
+    let key = AggregateKey::from_bytes(row.get("aggregate")).expect("the table computes it");
+    Hold { key, head: IdHead::of(row.get("head")), from }
 }
 
 fn event(row: &Row) -> ParkedEvent {

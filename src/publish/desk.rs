@@ -14,10 +14,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LendEvent, Standing};
 use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Refusal, SetAside};
 
-/// The set of held aggregates lies in memory. Where more than these are held, something else is wrong
-/// than a few events, and the outbox is the better place to wait.
-const HELD_MAX: usize = 1_000_000;
-
 /// What to do with an event that cannot become a record, or not one that its topic takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OnPoison {
@@ -64,6 +60,7 @@ impl<P: Produce> Desk<P> {
                 set_aside.push(SetAside { row, refusal });
             }
         }
+        self.encoder.rest();
         Ok(set_aside)
     }
 
@@ -109,9 +106,6 @@ impl<P: Produce> Desk<P> {
         } else {
             refusal
         };
-        if self.holds.len() >= HELD_MAX {
-            return Err(too_many_held(&refusal));
-        }
         self.holds.hold(AggregateKey::of(event), HeldFrom::new(event.seq, standing));
         self.tell();
         Ok(Some(refusal))
@@ -130,7 +124,7 @@ impl<P: Produce> Desk<P> {
     }
 
     pub(super) fn hold(&mut self, holds: Vec<Hold>) {
-        holds.into_iter().for_each(|(key, from)| self.holds.hold(key, from));
+        holds.into_iter().for_each(|Hold { key, from, .. }| self.holds.hold(key, from));
         self.tell();
     }
 
@@ -152,15 +146,6 @@ fn unpublishable(event: &Event<'_>, refusal: &Refusal) -> Error {
 fn unburied(refusal: Refusal, again: &Refusal) -> Refusal {
     let detail = format!("{}; nor as a dead letter: {}", refusal.detail, again.detail);
     Refusal { detail, ..refusal }
-}
-
-fn too_many_held(refusal: &Refusal) -> Error {
-    let detail = &refusal.detail;
-    Error::new(
-        ErrorKind::TopicUnavailable,
-        format!("more than {HELD_MAX} aggregates are held; the outbox waits: {detail}"),
-    )
-    .with_remedy("mend the cause, then look at `postrider parked list`")
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
 const SCOUT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Before an event is called too large, the topic's limit is asked for again if it is older than this.
 const LIMIT_AGE: Duration = Duration::from_secs(1);
+/// So many topics in trouble are told apart in the log; what is said of more is counted.
+const TOPICS_SAID: usize = 8;
 /// Pause between two looks at a topic that is not ready.
 const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
@@ -233,7 +235,12 @@ impl KafkaProducer {
 
     /// Refuses what goes to this topic until the scout finds that it can be used.
     fn hold_topic(&mut self, topic: &str, cause: &Error) -> Result<()> {
-        if let Some(unsaid) = self.context().warnings.note(cause.message(), Instant::now()) {
+        let trouble = if self.held.len() < TOPICS_SAID {
+            cause.message()
+        } else {
+            "many topics cannot be used"
+        };
+        if let Some(unsaid) = self.context().warnings.note(trouble, Instant::now()) {
             tracing::warn!(
                 topic,
                 cause = cause.message(),

@@ -258,6 +258,8 @@ impl<R: LendEvent> Publisher<R> {
     /// From here on exactly these aggregates are held, and these topics are looked at until they can
     /// be used.
     pub fn renew(&self, holds: Holds, topics: Vec<String>) {
+        // Nothing is on its way to the thread that could change it meanwhile.
+        self.held.store(holds.len(), Ordering::Relaxed);
         self.order(Order::Renew { holds, topics });
     }
 
@@ -291,7 +293,7 @@ impl<R: LendEvent> Publisher<R> {
         self.topics_back.take()
     }
 
-    /// How many aggregates are held.
+    /// How many aggregates are held, as far as they lie in memory.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }

@@ -149,9 +149,11 @@ impl Shard {
             self.settle().await?;
             self.follow_holdings();
             self.look_for_requests().await?;
-            if self.holdings.wants_more() || self.parking.wants_quiet() {
+            let is_full = self.parking.is_full(self.publisher.held());
+            if self.holdings.wants_more() || self.parking.wants_quiet() || is_full {
                 if self.ledger.is_empty() {
                     self.begin_joined().await?;
+                    self.lighten().await?;
                     self.retry().await?;
                 } else {
                     self.wait().await;
@@ -193,9 +195,19 @@ impl Shard {
         self.store.save_all().await?;
         let cursors = self.store.load(&joining).await?;
         self.cohorts.extend(cohorts::group(cursors));
+        self.load_holds().await
+    }
+
+    async fn load_holds(&mut self) -> Result<()> {
         let waiting = self.parking.load(&self.claimed_buckets()).await?;
-        self.publisher.renew(waiting.holds, waiting.topics);
+        let holds = waiting.holds.unwrap_or_default();
+        self.publisher.renew(holds.into_iter().collect(), waiting.topics);
         Ok(())
+    }
+
+    /// Begins anew with what is held, if more of it lies in memory than may. Nothing is in flight.
+    async fn lighten(&mut self) -> Result<()> {
+        if self.parking.is_full(self.publisher.held()) { self.load_holds().await } else { Ok(()) }
     }
 
     async fn look_for_requests(&mut self) -> Result<()> {
@@ -234,8 +246,17 @@ impl Shard {
         // It leads no cursor anywhere.
         self.ledger
             .close_page(CohortCursor { cohort: Cohort::from([]), cursor: Cursor::initial() });
-        let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
-        self.parking.all_sent(&owned).await
+        let (owned, saves_wait) = (self.store.owned(), self.store.pause_saves().await);
+        self.parking.all_sent(&owned).await?;
+        drop(saves_wait);
+        while self.parking.looks_up() && !self.ledger.is_empty() {
+            // What is tried again is not to be found where the others are looked up.
+            self.settle().await?;
+            if !self.ledger.is_empty() {
+                self.publisher.reported().await;
+            }
+        }
+        Ok(())
     }
 
     async fn send_parked(&mut self, outgoing: &mut Outgoing) -> Result<()> {
@@ -368,6 +389,10 @@ impl Shard {
                 _ = self.stop.changed() => return Ok(Sent::CutShort),
                 () = tokio::time::sleep_until(patience) => return Ok(Sent::CutShort),
             }
+        }
+        let held = self.parking.held_among(&outgoing.rows).await?;
+        if !held.is_empty() {
+            self.publisher.hold(held);
         }
         let (rows, bytes) = outgoing.take();
         let number = self.ledger.add_batch(rows.len() as u64, bytes);

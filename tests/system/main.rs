@@ -17,6 +17,7 @@ mod crash;
 mod debezium;
 mod debezium_switch;
 mod faults;
+mod holds;
 mod log;
 mod log_access;
 mod log_faults;

@@ -55,6 +55,7 @@ pub(crate) const TITLES: &[&str] = &[
     "0008 arrival",
     "0009 law",
     "0010 parked_key",
+    "0011 held_names",
 ];
 
 fn named(outbox: &str) -> Request {
@@ -214,6 +215,8 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
                 drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
                     postrider.capture, postrider.capture_slot, postrider.adopted;
+                drop function postrider.aggregate_digest;
+                alter table postrider.cursor drop upto_sequence, drop upto_set_back;
                 delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
     let status = migrate::status(client).await.unwrap();

@@ -40,6 +40,7 @@ use crate::capture::wal::{LogCapture, LogItem, LoggedEvent, Lsn, ReplyWanted};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, Standing};
+use crate::hold::IdHead;
 use crate::ledger::{Ledger, Limit};
 use crate::monitor::ShardGauge;
 use crate::parked::Parked;
@@ -183,7 +184,7 @@ impl Reader {
 
     async fn work(&mut self) -> Result<()> {
         let waiting = self.parking.load(&self.buckets).await?;
-        self.renew(waiting.holds, &waiting.topics);
+        self.renew(waiting.holds.unwrap_or_default(), &waiting.topics);
         if self.copy().await? == Copied::Not {
             return Ok(());
         }
@@ -205,6 +206,10 @@ impl Reader {
     async fn look_around(&mut self) -> Result<()> {
         self.is_ending |= self.is_told_to_end();
         self.look_for_requests().await?;
+        let held = self.publishers.iter().map(Publisher::held).sum();
+        if self.parking.is_full(held) {
+            self.lighten().await?;
+        }
         if self.parking.wants_quiet() && !self.transaction.is_open {
             self.retry().await?;
         }
@@ -294,9 +299,10 @@ impl Reader {
         Ok(())
     }
 
+    /// By how the id begins: of what is held no more is known.
     fn shard_of(&self, aggregate_id: &[u8]) -> usize {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write(aggregate_id);
+        hasher.write(IdHead::cut(aggregate_id));
         (hasher.finish() % self.publishers.len() as u64) as usize
     }
 
@@ -348,6 +354,10 @@ impl Reader {
             return Ok(());
         }
         self.wait_for_room().await?;
+        let held = self.parking.held_among(&self.outgoing[shard].rows).await?;
+        if !held.is_empty() {
+            self.publishers[shard].hold(held);
+        }
         let (rows, bytes) = self.outgoing[shard].take();
         let number = self.ledger.add_batch(rows.len() as u64, bytes);
         self.publishers[shard].send(Batch { number, rows });
