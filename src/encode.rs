@@ -162,6 +162,14 @@ impl Encoder {
         self
     }
 
+    /// Where the event goes, lent until the next call.
+    ///
+    /// # Errors
+    /// [`IllegalTopic`] when that is no name for a topic.
+    pub fn topic<'a>(&'a mut self, event: &Event<'_>) -> Result<&'a str, IllegalTopic> {
+        self.template.render(event, &mut self.topic)
+    }
+
     /// The record of the event, lent until the next call.
     ///
     /// # Errors

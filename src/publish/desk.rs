@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hashbrown::HashSet;
+
 use super::{InFlightBatch, Offer, Produce};
 use crate::encode::Encoder;
 use crate::error::{Error, ErrorKind, Result};
@@ -54,6 +56,10 @@ impl<P: Produce> Desk<P> {
         batch: &Arc<InFlightBatch>,
     ) -> Result<Vec<SetAside<R>>> {
         self.producer.begin_batch();
+        if self.producer.wants_topics()? {
+            let topics = self.topics_of(&rows);
+            self.producer.meet_topics(topics)?;
+        }
         let mut set_aside = Vec::new();
         for row in rows {
             if let Some(refusal) = self.offer(&row.event(), row.standing(), batch)? {
@@ -62,6 +68,16 @@ impl<P: Produce> Desk<P> {
         }
         self.encoder.rest();
         Ok(set_aside)
+    }
+
+    fn topics_of<R: LendEvent>(&mut self, rows: &[R]) -> HashSet<String> {
+        let mut topics = HashSet::new();
+        for row in rows {
+            if let Ok(topic) = self.encoder.topic(&row.event()) {
+                topics.get_or_insert_with(topic, str::to_owned);
+            }
+        }
+        topics
     }
 
     /// Why the event is not sent, if it is not.

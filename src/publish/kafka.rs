@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
-use hashbrown::HashMap;
+use crossbeam_channel::{Receiver, Sender};
+use hashbrown::{HashMap, HashSet};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -32,8 +32,10 @@ use super::failure::{
 };
 use super::lessons::Lessons;
 use super::limits::Limits;
-use super::scout::{Look, Scout};
+use super::meeting::Meetings;
+use super::scout::Scout;
 use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
+use super::survey::{Found, Refreshed, SharedLimits, TopicLook};
 use super::topics::{Before, Known, Topics};
 use super::{InFlightBatch, Offer, Produce, Reports, poll};
 use crate::encode::{self, Record};
@@ -45,7 +47,7 @@ use crate::route;
 /// How long one wait for room in librdkafka's queue lasts.
 const SPACE_TIMEOUT: Duration = Duration::from_millis(50);
 /// One request for metadata.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for acknowledgements goes in steps: a poll of the client takes all the time it is given.
 const SETTLE_STEP: Duration = Duration::from_millis(2);
 /// How long no broker may answer at the start; later it is then looked whether they answer others.
@@ -53,8 +55,6 @@ const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// A broker that creates topics needs a moment until each partition has a leader. The publishing
 /// thread waits for no second topic as long as one is in trouble.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
-/// The scout's request for metadata; a producer that ends waits for it.
-const SCOUT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Before an event is called too large, the topic's limit is asked for again if it is older than this.
 const LIMIT_AGE: Duration = Duration::from_secs(1);
 /// So many topics in trouble are told apart in the log; what is said of more is counted.
@@ -87,20 +87,23 @@ fn number(config: &ClientConfig, (name, default): (&str, usize)) -> usize {
 /// An idempotent, gapless producer with its poll thread.
 pub struct KafkaProducer {
     name: String,
-    producer: Arc<BaseProducer<Context>>,
-    topics: Topics,
-    limits: Limits,
+    pub(super) producer: Arc<BaseProducer<Context>>,
+    pub(super) topics: Topics,
+    pub(super) limits: SharedLimits,
     /// Bytes of a batch, and of a record, as this producer was made.
     batch_bytes: usize,
     message_bytes: usize,
     /// Topics that cannot be used, each with the reason. The scout looks at them.
-    held: HashMap<String, String>,
+    pub(super) held: HashMap<String, String>,
     scout: Option<Scout>,
+    /// What the scout has found out about topics in use.
+    pub(super) refreshed: (Sender<Refreshed>, Receiver<Refreshed>),
+    pub(super) meetings: Meetings,
     record_timestamp: RecordTimestamp,
     space: Receiver<()>,
     config: ClientConfig,
     /// The time at the start of the batch at hand; nothing here needs it more exactly.
-    now: Instant,
+    pub(super) now: Instant,
     ended: Arc<AtomicBool>,
 }
 
@@ -146,11 +149,13 @@ impl KafkaProducer {
             name: name.to_owned(),
             producer,
             topics: Topics::new(),
-            limits: Limits::new(config),
+            limits: SharedLimits::new(Limits::new(config)),
             batch_bytes: number(config, BATCH_BYTES),
             message_bytes: number(config, MESSAGE_BYTES_MAX),
             held: HashMap::new(),
             scout: None,
+            refreshed: crossbeam_channel::unbounded(),
+            meetings: Meetings::new(Instant::now()),
             record_timestamp,
             space,
             config: config.clone(),
@@ -159,7 +164,7 @@ impl KafkaProducer {
         })
     }
 
-    fn context(&self) -> &Context {
+    pub(super) fn context(&self) -> &Context {
         self.producer.context()
     }
 
@@ -172,7 +177,7 @@ impl KafkaProducer {
         if let Some(known) = self.topics.get(topic, self.now) {
             return Ok(Some(known));
         }
-        match self.meet(topic) {
+        match self.meet_in_turn(topic) {
             Ok(known) => Ok(Some(known)),
             Err(cause) if cause.kind() == ErrorKind::TopicUnavailable => {
                 self.hold_topic(topic, &cause)?;
@@ -183,11 +188,10 @@ impl KafkaProducer {
     }
 
     /// Asks the brokers about a topic.
-    fn meet(&mut self, topic: &str) -> Result<Known> {
+    pub(super) fn meet(&mut self, topic: &str) -> Result<Known> {
         if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
             return Err(Error::new(ErrorKind::TopicUnavailable, detail));
         }
-        let before = self.topics.last_known(topic);
         let patience = if self.held.is_empty() { TOPIC_PATIENCE } else { Duration::ZERO };
         // Giving up ends a session, and what is in flight would be sent again. Ours is asked last: they may
         // have come back meanwhile.
@@ -195,7 +199,14 @@ impl KafkaProducer {
             poll::others_have_brokers(&self.config) && !poll::has_brokers(self.producer.client())
         };
         let (partitions, copies) = self.look_up(topic, patience, is_forgotten)?;
-        let told = self.limits.ask(topic, Instant::now());
+        let told = self.limits.lock().ask(topic, Instant::now());
+        self.learn(topic, Found { partitions, copies, told })
+    }
+
+    /// Takes note of what the brokers say of a topic.
+    pub(super) fn learn(&mut self, topic: &str, found: Found) -> Result<Known> {
+        let Found { partitions, copies, told } = found;
+        let before = self.topics.last_known(topic);
         if let Some(needed) = told.copies_needed.filter(|needed| copies < *needed) {
             let error = too_few_copies(topic, copies, needed);
             self.context().lessons.refused_topic(topic, error.message(), Instant::now());
@@ -234,7 +245,7 @@ impl KafkaProducer {
     }
 
     /// Refuses what goes to this topic until the scout finds that it can be used.
-    fn hold_topic(&mut self, topic: &str, cause: &Error) -> Result<()> {
+    pub(super) fn hold_topic(&mut self, topic: &str, cause: &Error) -> Result<()> {
         let trouble = if self.held.len() < TOPICS_SAID {
             cause.message()
         } else {
@@ -253,17 +264,24 @@ impl KafkaProducer {
     }
 
     fn watch_topic(&mut self, topic: &str, detail: &str) -> Result<()> {
-        let scout = match &self.scout {
-            Some(scout) => scout,
-            None => self.scout.insert(Scout::start(&self.name, self.look())?),
-        };
-        scout.watch(topic)?;
+        if self.held.contains_key(topic) {
+            return Ok(());
+        }
+        self.scout()?.watch(vec![topic.to_owned()])?;
         self.held.insert(topic.to_owned(), detail.to_owned());
         Ok(())
     }
 
-    fn look(&self) -> TopicLook {
-        TopicLook(Arc::clone(&self.producer))
+    pub(super) fn scout(&mut self) -> Result<&Scout> {
+        if self.scout.is_none() {
+            let look = TopicLook {
+                producer: Arc::clone(&self.producer),
+                limits: self.limits.clone(),
+                refreshed: self.refreshed.0.clone(),
+            };
+            self.scout = Some(Scout::start(&self.name, look)?);
+        }
+        Ok(self.scout.as_ref().expect("it was started"))
     }
 
     /// Why a record for a held topic is not sent.
@@ -413,35 +431,29 @@ impl Produce for KafkaProducer {
     }
 
     fn watch_topics(&mut self, topics: Vec<String>) -> Result<()> {
-        for topic in topics {
-            if !self.held.contains_key(&topic) {
-                self.watch_topic(&topic, "parked events wait for this topic")?;
-            }
+        let topics: Vec<String> =
+            topics.into_iter().filter(|topic| !self.held.contains_key(topic)).collect();
+        if topics.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let detail = || "parked events wait for this topic".to_owned();
+        self.held.extend(topics.iter().map(|topic| (topic.clone(), detail())));
+        self.scout()?.watch(topics)
+    }
+
+    fn wants_topics(&mut self) -> Result<bool> {
+        self.follow_scout()?;
+        Ok(self.meetings.are_likely(self.now))
+    }
+
+    fn meet_topics(&mut self, topics: HashSet<String>) -> Result<()> {
+        self.meet_many(topics)
     }
 
     fn resume_topics(&mut self, topics: &[String]) {
         for topic in topics {
             self.held.remove(topic);
         }
-    }
-}
-
-/// Looks at topics with the producer's own connections.
-struct TopicLook(Arc<BaseProducer<Context>>);
-
-impl Look for TopicLook {
-    fn is_usable(&self, topic: &str) -> bool {
-        if self.0.context().lessons.is_refused(topic, Instant::now()).is_some() {
-            return false;
-        }
-        let answer = self.0.client().fetch_metadata(Some(topic), SCOUT_TIMEOUT);
-        answer.is_ok_and(|metadata| ready_partitions(topic, &metadata).is_ok())
-    }
-
-    fn tell(&self, topic: String) {
-        self.0.context().reports.topic_is_back(topic);
     }
 }
 

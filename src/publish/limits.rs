@@ -5,7 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use hashbrown::HashMap;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -15,6 +18,8 @@ const LIMIT_SETTING: &str = "max.message.bytes";
 const COPIES_SETTING: &str = "min.insync.replicas";
 /// One request for a topic's settings.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// So many topics are asked for by one request.
+const TOGETHER: usize = 200;
 /// After a broker did not answer it is left alone for this long.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -62,6 +67,35 @@ impl Limits {
         }
     }
 
+    /// The same of many, by few requests. One that is missing was not told.
+    pub(super) fn ask_many(&mut self, topics: &[&str], now: Instant) -> HashMap<String, Told> {
+        if topics.is_empty() || self.silent_until.is_some_and(|until| now < until) {
+            return HashMap::new();
+        }
+        match self.try_to_ask_many(topics) {
+            Ok(told) => told,
+            Err(cause) => {
+                tracing::debug!(cause, "the broker does not tell how much topics take");
+                self.silent_until = Some(now + SILENCE);
+                self.asking = None;
+                HashMap::new()
+            }
+        }
+    }
+
+    fn try_to_ask_many(&mut self, topics: &[&str]) -> Result<HashMap<String, Told>, String> {
+        let asking = match &self.asking {
+            Some(asking) => asking,
+            None => self.asking.insert(Asking::start(&self.config)?),
+        };
+        let mut told = HashMap::new();
+        for some in topics.chunks(TOGETHER) {
+            let answer = asking.runtime.block_on(describe_many(&asking.admin, some));
+            told.extend(answer.map_err(|cause| cause.to_string())?);
+        }
+        Ok(told)
+    }
+
     fn try_to_ask(&mut self, topic: &str) -> Result<Told, String> {
         let asking = match &self.asking {
             Some(asking) => asking,
@@ -87,7 +121,26 @@ async fn describe(
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let answers = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await?;
     let Some(answer) = answers.into_iter().next() else { return Ok(Told::default()) };
-    let settings = answer.map_err(KafkaError::AdminOp)?;
+    Ok(told(&answer.map_err(KafkaError::AdminOp)?))
+}
+
+fn told(settings: &ConfigResource) -> Told {
     let number = |name: &str| settings.get(name)?.value.as_deref()?.parse().ok();
-    Ok(Told { limit_bytes: number(LIMIT_SETTING), copies_needed: number(COPIES_SETTING) })
+    Told { limit_bytes: number(LIMIT_SETTING), copies_needed: number(COPIES_SETTING) }
+}
+
+/// Of one that the broker does not let us ask for nothing is told.
+async fn describe_many(
+    admin: &AdminClient<DefaultClientContext>,
+    topics: &[&str],
+) -> Result<Vec<(String, Told)>, KafkaError> {
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+    let asked: Vec<ResourceSpecifier<'_>> =
+        topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let answers = admin.describe_configs(&asked, &options).await?;
+    let named = |settings: ConfigResource| match &settings.specifier {
+        OwnedResourceSpecifier::Topic(topic) => Some((topic.clone(), told(&settings))),
+        OwnedResourceSpecifier::Group(_) | OwnedResourceSpecifier::Broker(_) => None,
+    };
+    Ok(answers.into_iter().filter_map(|answer| answer.ok().and_then(named)).collect())
 }

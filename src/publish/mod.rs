@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use hashbrown::HashSet;
 use tokio::sync::Notify;
 
 use crate::encode::{Encoder, Record};
@@ -40,12 +41,14 @@ mod failure;
 pub mod kafka;
 pub mod lessons;
 mod limits;
+mod meeting;
 pub mod null;
 pub mod permit;
 mod poll;
 mod scout;
 pub mod settings;
 mod standstill;
+mod survey;
 mod topics;
 
 /// Orders besides batches that may be on their way; the shard sends a few of them per second at most.
@@ -183,6 +186,22 @@ pub enum Offer {
 pub trait Produce: Send + 'static {
     /// A batch begins: the moment to look at the clock.
     fn begin_batch(&mut self) {}
+
+    /// Whether it is worth while to tell it the topics of the batch at hand first, as some may be new.
+    ///
+    /// # Errors
+    /// When the producer is of no more use.
+    fn wants_topics(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Records for these topics come next.
+    ///
+    /// # Errors
+    /// When the producer is of no more use.
+    fn meet_topics(&mut self, _topics: HashSet<String>) -> Result<()> {
+        Ok(())
+    }
 
     /// Takes one record over, or says why it cannot be sent.
     ///

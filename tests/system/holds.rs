@@ -9,7 +9,7 @@ use crate::parking::{ask, first_seen, parked, wait_for_the_rest, wait_until_park
 use crate::support::{Capture, Fixture, RelayProcess, read_topic};
 
 /// Waits until a query that counts says this.
-async fn wait_for_count(client: &Client, sql: &str, expected: i64) {
+pub(crate) async fn wait_for_count(client: &Client, sql: &str, expected: i64) {
     let deadline = Instant::now() + Duration::from_secs(300);
     loop {
         let found: i64 = client.query_one(sql, &[]).await.expect("it counts").get(0);
@@ -21,7 +21,7 @@ async fn wait_for_count(client: &Client, sql: &str, expected: i64) {
     }
 }
 
-const UNPUBLISHED: &str = "select count(*) from (
+pub(crate) const UNPUBLISHED: &str = "select count(*) from (
     select from postrider.events where not published and not parked limit 1) as waiting";
 
 /// An event of the aggregates from..upto with a step, of the kind; poison where it is told so.

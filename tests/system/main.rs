@@ -35,4 +35,5 @@ mod retention;
 mod sequence;
 mod switching;
 mod tier;
+mod topics;
 mod wired;
