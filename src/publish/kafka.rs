@@ -138,6 +138,7 @@ impl KafkaProducer {
             warnings,
             lessons,
             has_heard: AtomicBool::new(false),
+            met: Mutex::default(),
             waiting_for_space: AtomicBool::new(false),
             space: space_sender,
         };
@@ -225,6 +226,7 @@ impl KafkaProducer {
         let known = Known { partitions, limit_bytes };
         self.now = Instant::now();
         self.topics.learn(topic, known, self.now);
+        self.context().note_met(topic);
         Ok(known)
     }
 

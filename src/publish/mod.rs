@@ -108,6 +108,8 @@ pub struct Reports {
     wake: Arc<Notify>,
     failed: Arc<AtomicBool>,
     topics_back: Arc<TopicsBack>,
+    /// Somebody doubts that all that is in flight can arrive.
+    doubted: Arc<AtomicBool>,
 }
 
 /// Held topics that can be used again, as far as metadata tells.
@@ -134,7 +136,13 @@ impl TopicsBack {
 impl Reports {
     /// Reports that go to `sender`, which must have room for one per batch in flight and one more.
     fn new(sender: Sender<Report>, wake: Arc<Notify>) -> Self {
-        Self { sender, wake, failed: Arc::default(), topics_back: Arc::default() }
+        Self {
+            sender,
+            wake,
+            failed: Arc::default(),
+            topics_back: Arc::default(),
+            doubted: Arc::default(),
+        }
     }
 
     /// A held topic can be used again.
@@ -155,6 +163,11 @@ impl Reports {
         if !self.failed.swap(true, Ordering::AcqRel) {
             self.send(Report::Failed(error));
         }
+    }
+
+    /// Whether it is to be seen if all that is in flight can arrive; once for each time that it was asked.
+    pub fn take_doubt(&self) -> bool {
+        self.doubted.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a failure was reported, or the shard has gone.
@@ -230,6 +243,7 @@ pub struct Publisher<R> {
     wake: Arc<Notify>,
     failed: Arc<AtomicBool>,
     topics_back: Arc<TopicsBack>,
+    doubted: Arc<AtomicBool>,
     held: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
@@ -253,7 +267,7 @@ impl<R: LendEvent> Publisher<R> {
         let (sender, reports) = crossbeam_channel::bounded(batches_max + 1);
         let (aside, set_aside) = crossbeam_channel::bounded(batches_max);
         let back = Reports::new(sender, Arc::clone(&wake));
-        let failed = Arc::clone(&back.failed);
+        let (failed, doubted) = (Arc::clone(&back.failed), Arc::clone(&back.doubted));
         let (topics_back, held) = (Arc::clone(&back.topics_back), Arc::new(AtomicUsize::new(0)));
         let desk = Desk::new(encoder, on_poison, make(back.clone())?, Arc::clone(&held));
         let thread = std::thread::Builder::new()
@@ -263,7 +277,7 @@ impl<R: LendEvent> Publisher<R> {
                 Error::new(ErrorKind::Internal, format!("no thread to publish: {cause}"))
             })?;
         let (orders, thread) = (Some(orders), Some(thread));
-        Ok(Self { orders, reports, set_aside, wake, failed, topics_back, held, thread })
+        Ok(Self { orders, reports, set_aside, wake, failed, topics_back, doubted, held, thread })
     }
 
     /// Sends a batch. The ledger has made sure that there is room.
@@ -290,6 +304,11 @@ impl<R: LendEvent> Publisher<R> {
     /// From here on these are held, too.
     pub fn hold(&self, holds: Vec<Hold>) {
         self.order(Order::Hold(holds));
+    }
+
+    /// Something has been in flight for very long: see whether it can arrive at all.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
     }
 
     fn order(&self, order: Order<R>) {

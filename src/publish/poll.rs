@@ -51,12 +51,27 @@ impl Poller {
         while !self.ended.load(Ordering::Acquire) {
             self.producer.poll(POLL_TIMEOUT);
             let reports = &self.producer.context().reports;
-            if !reports.has_failed() && self.stands_still() {
+            if reports.has_failed() {
+                continue;
+            }
+            if reports.take_doubt()
+                && let Some(cause) = self.lost_leader()
+            {
+                reports.failed(cause);
+            } else if self.stands_still() {
                 self.producer.context().reports.failed(replaced(
                     "nothing is acknowledged, though the brokers answer others".to_owned(),
                 ));
             }
         }
+    }
+
+    /// librdkafka waits for ever for a partition that has lost its leader, and no cursor moves past what it
+    /// waits for. A producer that begins anew finds the topic so, and holds it.
+    fn lost_leader(&self) -> Option<Error> {
+        let metadata = self.producer.client().fetch_metadata(None, ASK_TIMEOUT).ok()?;
+        let cause = self.producer.context().lost_leader(&metadata)?;
+        Some(replaced(format!("a record waits for very long, and {}", cause.message())))
     }
 
     /// Whether another producer would do better.

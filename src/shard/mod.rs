@@ -37,12 +37,14 @@ use crate::tick::Tick;
 
 mod cohorts;
 pub mod holdings;
+mod laggard;
 mod outgoing;
 mod parking;
 pub mod reader;
 mod settling;
 
 use holdings::Holdings;
+use laggard::Laggard;
 use outgoing::Outgoing;
 pub use outgoing::OutgoingRow;
 use parking::Parking;
@@ -78,6 +80,7 @@ pub struct Shard {
     holdings: Holdings,
     gauge: Arc<ShardGauge>,
     ledger: Ledger<CohortCursor>,
+    laggard: Laggard,
     cohorts: Vec<CohortCursor>,
     turn: usize,
     page_rows: u32,
@@ -122,7 +125,8 @@ impl Shard {
             stop,
             holdings,
             gauge,
-            ledger: Ledger::new(limit),
+            ledger: Ledger::merging(limit, CohortCursor::is_covered_by),
+            laggard: Laggard::default(),
             cohorts: Vec::new(),
             turn: 0,
             page_rows: limits.page_rows,
@@ -161,7 +165,9 @@ impl Shard {
                 continue;
             }
             match self.next_claim() {
-                Some(index) if self.ledger.has_room() => self.claim_page(index).await?,
+                Some(index) if self.ledger.has_room() && self.ledger.has_page_room() => {
+                    self.claim_page(index).await?;
+                }
                 Some(_) | None => self.wait().await,
             }
         }
@@ -284,6 +290,9 @@ impl Shard {
             self.store.note(&finished);
         }
         settling::show(publishers, ledger, &self.gauge);
+        if self.laggard.is_too_slow(ledger.oldest(), Instant::now()) {
+            self.publisher.doubt();
+        }
         Ok(())
     }
 
@@ -302,7 +311,7 @@ impl Shard {
     fn enter_latest_tick(&mut self) {
         let tick = Arc::clone(&self.ticks.borrow_and_update());
         let is_due = |cursor: &Cursor| cursor.is_finished() && tick.is_later_than(cursor.upto());
-        if !self.cohorts.iter().any(|at| is_due(&at.cursor)) {
+        if !self.cohorts.iter().any(|at| is_due(&at.cursor)) || !self.ledger.has_page_room() {
             return;
         }
         self.cohorts = cohorts::merge(std::mem::take(&mut self.cohorts));

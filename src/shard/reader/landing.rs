@@ -3,8 +3,11 @@
 //! Promises: a place is handed on only when all before it is acknowledged or parked.
 //! Must not: read the stream, or wait. Fails: with a publisher's first failure, and as parking does.
 
+use std::time::Instant;
+
 use super::{Landing, LogPlace, Reader};
 use crate::error::Result;
+use crate::publish::Publisher;
 use crate::shard::settling;
 
 impl Reader {
@@ -18,6 +21,9 @@ impl Reader {
         }
         self.hand_on_ticks();
         settling::show(&self.publishers, &self.ledger, &self.gauge);
+        if self.laggard.is_too_slow(self.ledger.oldest(), Instant::now()) {
+            self.publishers.iter().for_each(Publisher::doubt);
+        }
         Ok(())
     }
 

@@ -32,6 +32,7 @@ use self::course::Table;
 pub use self::course::{AdoptedCourse, Course, Landing, TableCourse};
 use self::transaction::Transaction;
 use super::holdings::Holdings;
+use super::laggard::Laggard;
 use super::outgoing::{Outgoing, OutgoingRow};
 use super::parking::Parking;
 use super::{BATCHES_MAX, sleep_until};
@@ -100,6 +101,13 @@ struct LogPlace {
     tick: Option<u64>,
 }
 
+impl LogPlace {
+    /// Where there are ticks, only theirs are needed.
+    fn is_covered_by(&self, later: &Self) -> bool {
+        later.tick.is_some() || self.tick.is_none()
+    }
+}
+
 /// Reads one stream.
 #[derive(Debug)]
 pub struct Reader {
@@ -118,6 +126,7 @@ pub struct Reader {
     gauge: Arc<ShardGauge>,
     hasher: DefaultHashBuilder,
     ledger: Ledger<LogPlace>,
+    laggard: Laggard,
     begins: Lsn,
     /// The end of the last transaction.
     place: Lsn,
@@ -138,7 +147,7 @@ impl Reader {
     pub fn new(wiring: ReaderWiring, in_flight_bytes: usize) -> Self {
         let outgoing = wiring.publishers.iter().map(|_| Outgoing::default()).collect();
         let limit = Limit { bytes: in_flight_bytes, batches: BATCHES_MAX };
-        let mut ledger = Ledger::new(limit);
+        let mut ledger = Ledger::merging(limit, LogPlace::is_covered_by);
         ledger.open_page();
         Self {
             outgoing,
@@ -156,6 +165,7 @@ impl Reader {
             gauge: wiring.gauge,
             hasher: DefaultHashBuilder::default(),
             ledger,
+            laggard: Laggard::default(),
             begins: wiring.begins,
             place: wiring.begins,
             received: wiring.begins,
