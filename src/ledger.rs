@@ -314,7 +314,7 @@ mod tests {
     fn pages_that_wait_behind_another_become_one() {
         let limit = Limit { bytes: 100, batches: 3 };
         // Even places cover odd ones.
-        let mut ledger = Ledger::merging(limit, |_, later: &u32| later % 2 == 0);
+        let mut ledger = Ledger::merging(limit, |_, later: &u32| later.is_multiple_of(2));
         let page = |ledger: &mut Ledger<u32>, place, has_batch: bool| {
             ledger.open_page();
             let batch = has_batch.then(|| ledger.add_batch(1, 1));

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use hashbrown::{HashMap, HashSet};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
@@ -33,7 +33,7 @@ use super::failure::{
 use super::lessons::Lessons;
 use super::limits::Limits;
 use super::meeting::Meetings;
-use super::scout::Scout;
+use super::scout::{Scout, Tray};
 use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
 use super::survey::{Found, Refreshed, SharedLimits, TopicLook};
 use super::topics::{Before, Known, Topics};
@@ -97,7 +97,7 @@ pub struct KafkaProducer {
     pub(super) held: HashMap<String, String>,
     scout: Option<Scout>,
     /// What the scout has found out about topics in use.
-    pub(super) refreshed: (Sender<Refreshed>, Receiver<Refreshed>),
+    pub(super) refreshed: Arc<Tray<Refreshed>>,
     pub(super) meetings: Meetings,
     record_timestamp: RecordTimestamp,
     space: Receiver<()>,
@@ -155,7 +155,7 @@ impl KafkaProducer {
             message_bytes: number(config, MESSAGE_BYTES_MAX),
             held: HashMap::new(),
             scout: None,
-            refreshed: crossbeam_channel::unbounded(),
+            refreshed: Tray::new(),
             meetings: Meetings::new(Instant::now()),
             record_timestamp,
             space,
@@ -279,7 +279,7 @@ impl KafkaProducer {
             let look = TopicLook {
                 producer: Arc::clone(&self.producer),
                 limits: self.limits.clone(),
-                refreshed: self.refreshed.0.clone(),
+                refreshed: Arc::clone(&self.refreshed),
             };
             self.scout = Some(Scout::start(&self.name, look)?);
         }

@@ -123,7 +123,7 @@ impl KafkaProducer {
 
     /// Takes what the scout has found out, and tells it what to look at next.
     pub(super) fn follow_scout(&mut self) -> Result<()> {
-        while let Ok(Refreshed { topic, seen }) = self.refreshed.1.try_recv() {
+        for Refreshed { topic, seen } in self.refreshed.take_all() {
             match seen {
                 Ok(found) => self.learn_or_hold(&topic, found)?,
                 Err(cause) => {

@@ -7,10 +7,11 @@
 //! Fails: never; a look that fails is repeated.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
 use super::lessons::{PAUSE_MAX, PAUSE_MIN};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,6 +51,24 @@ pub(super) trait Look: Send + 'static {
     fn refreshed(&self, topic: String, seen: Result<Self::Found>);
 }
 
+/// What one thread leaves for another: each topic lies here once, so the topics themselves are the bound.
+#[derive(Debug)]
+pub(super) struct Tray<T>(Mutex<Vec<T>>);
+
+impl<T> Tray<T> {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Vec::new())))
+    }
+
+    pub(super) fn put(&self, one: T) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+    }
+
+    pub(super) fn take_all(&self) -> Vec<T> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 #[derive(Debug)]
 enum Task {
     /// Until they can be used.
@@ -61,7 +80,8 @@ enum Task {
 /// A thread that looks at topics.
 #[derive(Debug)]
 pub(super) struct Scout {
-    tasks: Option<Sender<Task>>,
+    tasks: Arc<Tray<Task>>,
+    wake: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -69,15 +89,16 @@ impl Scout {
     /// # Errors
     /// When the thread cannot be started.
     pub(super) fn start(name: &str, look: impl Look) -> Result<Self> {
-        // Each topic is handed over once until it is told: the topics themselves are the bound.
-        let (tasks, inlet) = crossbeam_channel::unbounded();
+        let (wake, woken) = crossbeam_channel::bounded(1);
+        let tasks = Tray::new();
+        let inlet = Arc::clone(&tasks);
         let thread = std::thread::Builder::new()
             .name(format!("scout-{name}"))
-            .spawn(move || scout(&inlet, look))
+            .spawn(move || scout(&inlet, &woken, look))
             .map_err(|cause| {
                 Error::new(ErrorKind::Internal, format!("no thread to look at topics: {cause}"))
             })?;
-        Ok(Self { tasks: Some(tasks), thread: Some(thread) })
+        Ok(Self { tasks, wake: Some(wake), thread: Some(thread) })
     }
 
     /// Watches topics. The caller watches each once until it is told.
@@ -97,16 +118,20 @@ impl Scout {
     }
 
     fn hand_over(&self, task: Task) -> Result<()> {
-        let tasks = self.tasks.as_ref().expect("the scout is there");
-        tasks.send(task).map_err(|_| {
-            Error::new(ErrorKind::Internal, "the thread that looks at topics has ended")
-        })
+        self.tasks.put(task);
+        match self.wake.as_ref().expect("the scout is there").try_send(()) {
+            // It is awake already, and will look.
+            Ok(()) | Err(TrySendError::Full(())) => Ok(()),
+            Err(TrySendError::Disconnected(())) => {
+                Err(Error::new(ErrorKind::Internal, "the thread that looks at topics has ended"))
+            }
+        }
     }
 }
 
 impl Drop for Scout {
     fn drop(&mut self) {
-        drop(self.tasks.take());
+        drop(self.wake.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -204,15 +229,18 @@ impl Watched {
     }
 }
 
-fn scout<L: Look>(inlet: &Receiver<Task>, mut look: L) {
+fn scout<L: Look>(tasks: &Tray<Task>, woken: &Receiver<()>, mut look: L) {
     let (mut watched, mut looked) = (Watched::default(), None::<Instant>);
     loop {
         let now = Instant::now();
         let due = watched
             .first_due()
             .map(|due| looked.map_or(due, |looked: Instant| due.max(looked + LOOK_PAUSE)));
-        match inlet.recv_timeout(due.map_or(IDLE, |due| due.saturating_duration_since(now))) {
-            Ok(task) => watched.take_task(task, Instant::now()),
+        match woken.recv_timeout(due.map_or(IDLE, |due| due.saturating_duration_since(now))) {
+            Ok(()) => {
+                let now = Instant::now();
+                tasks.take_all().into_iter().for_each(|task| watched.take_task(task, now));
+            }
             Err(RecvTimeoutError::Timeout) => {
                 watched.look(&mut look, Instant::now());
                 looked = Some(Instant::now());

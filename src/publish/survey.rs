@@ -9,7 +9,6 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use hashbrown::HashMap;
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{BaseProducer, Producer};
@@ -17,7 +16,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 use super::context::Context;
 use super::failure;
 use super::limits::{Limits, Told};
-use super::scout::{Look, Sight};
+use super::scout::{Look, Sight, Tray};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The scout's requests for metadata; a producer that ends waits for them.
@@ -78,7 +77,7 @@ impl<'a> Listing<'a> {
 pub(super) struct TopicLook {
     pub(super) producer: Arc<BaseProducer<Context>>,
     pub(super) limits: SharedLimits,
-    pub(super) refreshed: Sender<Refreshed>,
+    pub(super) refreshed: Arc<Tray<Refreshed>>,
 }
 
 impl TopicLook {
@@ -155,8 +154,6 @@ impl Look for TopicLook {
     }
 
     fn refreshed(&self, topic: String, seen: Result<Found>) {
-        if self.refreshed.send(Refreshed { topic, seen }).is_err() {
-            tracing::trace!("the producer has ended");
-        }
+        self.refreshed.put(Refreshed { topic, seen });
     }
 }

@@ -5,10 +5,26 @@
 
 use std::time::Instant;
 
-use super::{Landing, LogPlace, Reader};
+use super::{Landing, Reader};
+use crate::capture::wal::Lsn;
 use crate::error::Result;
 use crate::publish::Publisher;
 use crate::shard::settling;
+
+/// Where a page ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogPlace {
+    pub(super) end: Lsn,
+    /// The tick whose commit this is.
+    pub(super) tick: Option<u64>,
+}
+
+impl LogPlace {
+    /// Where there are ticks, only theirs are needed.
+    pub(super) fn is_covered_by(&self, later: &Self) -> bool {
+        later.tick.is_some() || self.tick.is_none()
+    }
+}
 
 impl Reader {
     /// Takes the reports that are there, parks what was set aside, and hands on how far that leads.

@@ -30,6 +30,7 @@ mod transaction;
 use self::copy::Copied;
 use self::course::Table;
 pub use self::course::{AdoptedCourse, Course, Landing, TableCourse};
+use self::landing::LogPlace;
 use self::transaction::Transaction;
 use super::holdings::Holdings;
 use super::laggard::Laggard;
@@ -91,21 +92,6 @@ pub struct ReaderWiring {
     pub table: Option<TableCourse>,
     /// What operators see.
     pub gauge: Arc<ShardGauge>,
-}
-
-/// Where a page ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LogPlace {
-    end: Lsn,
-    /// The tick whose commit this is.
-    tick: Option<u64>,
-}
-
-impl LogPlace {
-    /// Where there are ticks, only theirs are needed.
-    fn is_covered_by(&self, later: &Self) -> bool {
-        later.tick.is_some() || self.tick.is_none()
-    }
 }
 
 /// Reads one stream.

@@ -194,10 +194,10 @@ impl World {
     /// Memory forgets which aggregates are held.
     fn forget(&mut self) {
         self.save();
-        let at_any_time = self.policy.forgotten == Forgotten::AreLookedUpButForgottenAtAnyTime;
+        let at_any_time = self.policy.forgotten == Forgotten::AtAnyTime;
         if self.shard.ledger.is_empty() || at_any_time {
             self.shard.holds = Holds::default();
-            self.shard.looks_up = self.policy.forgotten != Forgotten::AreNotLookedUp;
+            self.shard.looks_up = self.policy.forgotten != Forgotten::NotLookedUp;
         }
     }
 
@@ -471,10 +471,10 @@ fn trying_again_in_the_order_of_writing_breaks_that_of_the_log() {
 
 #[test]
 fn forgetting_without_looking_up_breaks_the_order() {
-    convict(Policy { forgotten: Forgotten::AreNotLookedUp, ..SOUND });
+    convict(Policy { forgotten: Forgotten::NotLookedUp, ..SOUND });
 }
 
 #[test]
 fn forgetting_what_is_not_parked_yet_breaks_the_order() {
-    convict(Policy { forgotten: Forgotten::AreLookedUpButForgottenAtAnyTime, ..SOUND });
+    convict(Policy { forgotten: Forgotten::AtAnyTime, ..SOUND });
 }

@@ -58,9 +58,9 @@ pub(super) enum TriesBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Forgotten {
     /// Right before a batch is handed over; memory forgets only while nothing is in flight.
-    AreLookedUp,
-    AreLookedUpButForgottenAtAnyTime,
-    AreNotLookedUp,
+    LookedUp,
+    AtAnyTime,
+    NotLookedUp,
 }
 
 pub(super) const SOUND: Policy = Policy {
@@ -70,7 +70,7 @@ pub(super) const SOUND: Policy = Policy {
     rest: Rest::IsHeldAgain,
     holds: HoldsBy::Arrival,
     tries: TriesBy::Turn,
-    forgotten: Forgotten::AreLookedUp,
+    forgotten: Forgotten::LookedUp,
 };
 
 /// How events are read.
