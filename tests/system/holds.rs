@@ -93,7 +93,7 @@ async fn more_are_held_than_lie_in_memory(fixture: Fixture, arguments: &[&str]) 
 
 /// The events of each aggregate come in the order of their kinds.
 fn check_in_order(fixture: &Fixture, held: usize, events: usize) {
-    let mut last: std::collections::HashMap<String, u32> = std::collections::HashMap::new();
+    let mut last: std::collections::BTreeMap<String, u32> = std::collections::BTreeMap::new();
     let records = read_topic(&fixture.brokers, &fixture.topic("t"));
     assert!(records.len() >= events, "{} of {events}", records.len());
     for record in records {
