@@ -45,6 +45,13 @@ pub struct CohortCursor {
     pub cursor: Cursor,
 }
 
+impl CohortCursor {
+    /// Whether a later place is one of all these buckets, too.
+    pub fn is_covered_by(&self, later: &Self) -> bool {
+        self.cohort.iter().all(|bucket| later.cohort.contains(bucket))
+    }
+}
+
 /// A place in the outbox: the range from one tick to a later one, and the `seq` reached in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {

@@ -162,6 +162,14 @@ impl Encoder {
         self
     }
 
+    /// Where the event goes, lent until the next call.
+    ///
+    /// # Errors
+    /// [`IllegalTopic`] when that is no name for a topic.
+    pub fn topic<'a>(&'a mut self, event: &Event<'_>) -> Result<&'a str, IllegalTopic> {
+        self.template.render(event, &mut self.topic)
+    }
+
     /// The record of the event, lent until the next call.
     ///
     /// # Errors
@@ -185,6 +193,25 @@ impl Encoder {
             created_at_micros: event.created_at_micros,
             headers: &self.headers,
         })
+    }
+}
+
+/// Buffers keep so much between events; a larger one is given back.
+const BUFFER_BYTES: usize = 1024 * 1024;
+
+impl Encoder {
+    /// Gives back what a large event needed beyond the usual. For between two batches.
+    pub fn rest(&mut self) {
+        self.headers.clear();
+        self.topic.clear();
+        let spans = BUFFER_BYTES / size_of::<HeaderSpan>();
+        if self.topic.capacity().max(self.headers.text.capacity()) > BUFFER_BYTES
+            || self.headers.spans.capacity() > spans
+        {
+            self.topic.shrink_to(BUFFER_BYTES);
+            self.headers.text.shrink_to(BUFFER_BYTES);
+            self.headers.spans.shrink_to(spans);
+        }
     }
 }
 
@@ -447,6 +474,24 @@ mod tests {
 
     use super::*;
     use crate::route::DEFAULT_TOPIC_TEMPLATE;
+
+    #[test]
+    fn what_a_large_event_needed_is_given_back() {
+        let mut encoder = Encoder::new("{aggregatetype}".parse().unwrap());
+        let members: Vec<String> =
+            (0..200_000).map(|number| format!("\"header-{number}\": \"some text\"")).collect();
+        let headers = format!("{{{}}}", members.join(","));
+        encoder.encode(&event(Some(&headers))).unwrap();
+        let name = "t".repeat(3 * BUFFER_BYTES);
+        encoder.encode(&Event { aggregate_type: &name, ..event(None) }).unwrap_err();
+        let kept = |encoder: &Encoder| {
+            let spans = encoder.headers.spans.capacity() * size_of::<HeaderSpan>();
+            [encoder.topic.capacity(), encoder.headers.text.capacity(), spans]
+        };
+        assert!(kept(&encoder).iter().all(|bytes| *bytes > BUFFER_BYTES), "{:?}", kept(&encoder));
+        encoder.rest();
+        assert!(kept(&encoder).iter().all(|bytes| *bytes <= BUFFER_BYTES), "{:?}", kept(&encoder));
+    }
 
     type Headers = Vec<(String, Option<String>)>;
 

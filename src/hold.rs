@@ -32,9 +32,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::HashMap;
+use sha2::{Digest, Sha256};
 
 use crate::event::{Arrival, Event, Standing};
+
+/// So many held aggregates lie in memory, at most: some 150 bytes each. Of more than these it is looked
+/// before each batch which of its aggregates are held.
+pub const HELD_MAX: usize = 50_000;
 
 /// Why an event is set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,35 +151,41 @@ pub struct SetAside<R> {
     pub refusal: Refusal,
 }
 
-/// An aggregate by its name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AggregateKey {
-    /// The event's `aggregatetype`.
-    pub aggregate_type: String,
-    /// The event's `aggregateid`.
-    pub aggregate_id: String,
-}
+/// An aggregate, known by a digest of its name: whoever writes events chooses how long names are, and what
+/// is held is to take the same few bytes each.
+///
+/// `postrider.aggregate_digest` computes the same of what is parked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AggregateKey([u8; Self::BYTES]);
 
 impl AggregateKey {
+    /// How long a key is.
+    pub const BYTES: usize = 16;
+
     /// The aggregate of an event.
     pub fn of(event: &Event<'_>) -> Self {
-        Self {
-            aggregate_type: event.aggregate_type.to_owned(),
-            aggregate_id: event.aggregate_id.to_owned(),
-        }
+        Self::named(event.aggregate_type, event.aggregate_id)
     }
-}
 
-/// The same, borrowed; its fields are hashed in the same order.
-#[derive(Hash)]
-struct BorrowedKey<'a> {
-    aggregate_type: &'a str,
-    aggregate_id: &'a str,
-}
+    /// The aggregate of that name.
+    pub fn named(aggregate_type: &str, aggregate_id: &str) -> Self {
+        let mut hasher = Sha256::new();
+        // The length keeps ('a', 'bc') and ('ab', 'c') apart.
+        hasher.update((aggregate_type.len() as u64).to_be_bytes());
+        hasher.update(aggregate_type);
+        hasher.update(aggregate_id);
+        let digest = hasher.finalize();
+        Self(*digest.first_chunk().expect("a digest has 32 bytes"))
+    }
 
-impl Equivalent<AggregateKey> for BorrowedKey<'_> {
-    fn equivalent(&self, key: &AggregateKey) -> bool {
-        self.aggregate_id == key.aggregate_id && self.aggregate_type == key.aggregate_type
+    /// As PostgreSQL has computed it; none of another length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// As PostgreSQL computes it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -230,8 +241,47 @@ fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
     }
 }
 
-/// An aggregate, and from where on it is held.
-pub type Hold = (AggregateKey, HeldFrom);
+/// How an aggregate's id begins: enough to tell where its events go, however long it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdHead(String);
+
+impl IdHead {
+    /// Characters of a head.
+    pub const CHARACTERS: usize = 256;
+
+    /// Of an id, or of a head of it.
+    pub fn of(aggregate_id: &str) -> Self {
+        let head = aggregate_id.get(..Self::cut(aggregate_id.as_bytes()).len());
+        Self(head.expect("it is cut between characters").to_owned())
+    }
+
+    /// The same, lent, of an id in UTF-8.
+    pub fn cut(aggregate_id: &[u8]) -> &[u8] {
+        // As many bytes are never more characters.
+        if aggregate_id.len() <= Self::CHARACTERS {
+            return aggregate_id;
+        }
+        let begins_character = |(_, byte): &(usize, &u8)| **byte & 0xC0 != 0x80;
+        let end = aggregate_id.iter().enumerate().filter(begins_character).nth(Self::CHARACTERS);
+        end.map_or(aggregate_id, |(end, _)| &aggregate_id[..end])
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An aggregate, how its id begins, and from where on it is held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The aggregate.
+    pub key: AggregateKey,
+    /// How its id begins.
+    pub head: IdHead,
+    /// From where on.
+    pub from: HeldFrom,
+}
 
 /// The aggregates that are held.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -252,9 +302,7 @@ impl Holds {
 
     /// Whether the event has to wait. One that does is among those that hold its aggregate.
     pub fn catch(&mut self, event: &Event<'_>, standing: Standing) -> bool {
-        let key =
-            BorrowedKey { aggregate_type: event.aggregate_type, aggregate_id: event.aggregate_id };
-        let Some(held) = self.held.get_mut(&key) else { return false };
+        let Some(held) = self.held.get_mut(&AggregateKey::of(event)) else { return false };
         let is_caught = held.covers(event.seq, standing);
         if is_caught {
             held.join(HeldFrom::new(event.seq, standing));
@@ -273,19 +321,18 @@ impl Holds {
     }
 }
 
-impl IntoIterator for Holds {
-    type Item = Hold;
-    type IntoIter = hashbrown::hash_map::IntoIter<AggregateKey, HeldFrom>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.held.into_iter()
+impl FromIterator<(AggregateKey, HeldFrom)> for Holds {
+    fn from_iter<I: IntoIterator<Item = (AggregateKey, HeldFrom)>>(held: I) -> Self {
+        let mut holds = Self::default();
+        held.into_iter().for_each(|(key, from)| holds.hold(key, from));
+        holds
     }
 }
 
 impl FromIterator<Hold> for Holds {
     fn from_iter<I: IntoIterator<Item = Hold>>(held: I) -> Self {
         let mut holds = Self::default();
-        held.into_iter().for_each(|(key, from)| holds.hold(key, from));
+        held.into_iter().for_each(|Hold { key, from, .. }| holds.hold(key, from));
         holds
     }
 }
@@ -296,7 +343,7 @@ mod tests {
     use crate::event::EventId;
 
     fn key(name: &str) -> AggregateKey {
-        AggregateKey { aggregate_type: "t".to_owned(), aggregate_id: name.to_owned() }
+        AggregateKey::named("t", name)
     }
 
     #[test]
@@ -327,6 +374,34 @@ mod tests {
             created_at_micros: 0,
         };
         holds.catch(&event, standing)
+    }
+
+    #[test]
+    fn keys_differ_where_names_do_and_stay_short() {
+        let long = "x".repeat(5_000_000);
+        let names = [("a", "bc"), ("ab", "c"), ("", "abc"), ("abc", ""), (&long, ""), ("", &long)];
+        let behind = [("t", long.clone() + "1"), ("t", long.clone() + "2")];
+        let keys = names.iter().map(|(kind, id)| AggregateKey::named(kind, id));
+        let keys = keys.chain(behind.iter().map(|(kind, id)| AggregateKey::named(kind, id)));
+        let different: std::collections::BTreeSet<AggregateKey> = keys.collect();
+        assert_eq!(different.len(), names.len() + behind.len());
+        assert!(size_of::<(AggregateKey, HeldFrom)>() <= 64, "the bound counts on it");
+        let key = AggregateKey::named("order", "42");
+        assert_eq!(AggregateKey::from_bytes(key.as_bytes()), Some(key));
+        assert_eq!(AggregateKey::from_bytes(&[0; 15]), None);
+    }
+
+    #[test]
+    fn a_head_is_cut_between_characters() {
+        assert_eq!(IdHead::of("42").as_str(), "42");
+        let long = "ä".repeat(300);
+        assert_eq!(IdHead::of(&long).as_str(), "ä".repeat(256));
+        assert_eq!(IdHead::of(&"ä".repeat(200)).as_str(), "ä".repeat(200));
+        assert_eq!(
+            IdHead::of(IdHead::of(&long).as_str()),
+            IdHead::of(&long),
+            "as of what the server cuts"
+        );
     }
 
     #[test]

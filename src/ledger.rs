@@ -31,8 +31,13 @@ pub struct Limit {
     pub batches: usize,
 }
 
+/// More pages than these are not opened behind one that waits.
+const PAGES_MAX: usize = 4_096;
+
 #[derive(Debug)]
 struct Page<P> {
+    /// Its number; of several that became one, that of the last.
+    number: u64,
     batches_open: usize,
     events: u64,
     parked: u64,
@@ -68,8 +73,10 @@ pub struct Finished<P> {
 pub struct Ledger<P> {
     limit: Limit,
     pages: VecDeque<Page<P>>,
-    /// Number of the page at the front.
-    front: u64,
+    /// Whether nobody needs to hear of the first place who hears of the second.
+    is_covered: fn(&P, &P) -> bool,
+    opened: u64,
+    finished: u64,
     batches: HashMap<BatchNumber, InFlight>,
     next_batch: u64,
     bytes: usize,
@@ -78,11 +85,19 @@ pub struct Ledger<P> {
 impl<P> Ledger<P> {
     /// An empty ledger.
     pub fn new(limit: Limit) -> Self {
+        Self::merging(limit, |_, _| false)
+    }
+
+    /// The same, in which finished pages that wait for one before them become one, where the place of the
+    /// later one covers that of the earlier: while a record is stuck, pages do not pile up.
+    pub fn merging(limit: Limit, is_covered: fn(&P, &P) -> bool) -> Self {
         assert!(limit.bytes > 0 && limit.batches > 0, "a limit of nothing lets nothing through");
         Self {
             limit,
             pages: VecDeque::new(),
-            front: 0,
+            is_covered,
+            opened: 0,
+            finished: 0,
             batches: HashMap::new(),
             next_batch: 0,
             bytes: 0,
@@ -95,12 +110,19 @@ impl<P> Ledger<P> {
             self.pages.back().is_none_or(|page| page.place.is_some()),
             "one page is read at a time"
         );
-        self.pages.push_back(Page { batches_open: 0, events: 0, parked: 0, place: None });
+        let number = self.opened;
+        self.opened += 1;
+        self.pages.push_back(Page { number, batches_open: 0, events: 0, parked: 0, place: None });
     }
 
     /// Whether another batch may be sent.
     pub fn has_room(&self) -> bool {
         self.bytes < self.limit.bytes && self.batches.len() < self.limit.batches
+    }
+
+    /// Whether another page may be opened.
+    pub fn has_page_room(&self) -> bool {
+        self.pages.len() < PAGES_MAX
     }
 
     /// Puts a batch of the open page in flight.
@@ -112,7 +134,7 @@ impl<P> Ledger<P> {
         let number = BatchNumber(self.next_batch);
         self.next_batch += 1;
         self.bytes += bytes;
-        let page = self.front + self.pages.len() as u64 - 1;
+        let page = self.opened - 1;
         self.batches.insert(number, InFlight { page, bytes });
         number
     }
@@ -123,6 +145,7 @@ impl<P> Ledger<P> {
         let page = self.pages.back_mut().expect("a page is open");
         let before = page.place.replace(place);
         assert!(before.is_none(), "a page is closed once");
+        self.merge(self.pages.len() - 1);
     }
 
     /// Takes a batch out of flight: Kafka has acknowledged each of its records.
@@ -134,11 +157,39 @@ impl<P> Ledger<P> {
     pub fn acknowledge_but(&mut self, number: BatchNumber, parked: u64) {
         let batch = self.batches.remove(&number).expect("only what is in flight is acknowledged");
         self.bytes -= batch.bytes;
-        let index = usize::try_from(batch.page - self.front).expect("a page index fits");
+        let index = self.pages.partition_point(|page| page.number < batch.page);
         let page = &mut self.pages[index];
         page.batches_open -= 1;
         page.parked += parked;
         assert!(page.parked <= page.events, "only what was sent can be parked");
+        self.merge(index);
+    }
+
+    /// Makes one page of this one and its neighbours, as far as they are finished. The one at the front is
+    /// left alone: it is about to be taken out.
+    fn merge(&mut self, index: usize) {
+        if index + 1 < self.pages.len() {
+            self.merge_into_next(index);
+        }
+        let mut before = index;
+        // One that has taken in its neighbour may cover the next one, too.
+        while before > 0 && self.merge_into_next(before - 1) {
+            before -= 1;
+        }
+    }
+
+    fn merge_into_next(&mut self, index: usize) -> bool {
+        let (earlier, later) = (&self.pages[index], &self.pages[index + 1]);
+        let (Some(place), Some(next)) = (&earlier.place, &later.place) else { return false };
+        let are_done = earlier.is_finished() && later.is_finished();
+        if index == 0 || !are_done || !(self.is_covered)(place, next) {
+            return false;
+        }
+        let Page { events, parked, .. } = self.pages.remove(index).expect("it is there");
+        let page = &mut self.pages[index];
+        page.events += events;
+        page.parked += parked;
+        true
     }
 
     /// The batch that was sent before all others in flight.
@@ -152,18 +203,18 @@ impl<P> Ledger<P> {
             return None;
         }
         let page = self.pages.pop_front()?;
-        self.front += 1;
+        self.finished = page.number + 1;
         Some(Finished { place: page.place?, events: page.events, parked: page.parked })
     }
 
     /// How many pages were opened, ever.
     pub fn pages_opened(&self) -> u64 {
-        self.front + self.pages.len() as u64
+        self.opened
     }
 
     /// How many of them were taken out again, in their order.
     pub fn pages_finished(&self) -> u64 {
-        self.front
+        self.finished
     }
 
     /// Whether [`Ledger::next_finished`] would give something.
@@ -257,6 +308,51 @@ mod tests {
             ledger.add_batch(1, 1);
         }
         assert!(!ledger.has_room());
+    }
+
+    #[test]
+    fn pages_that_wait_behind_another_become_one() {
+        let limit = Limit { bytes: 100, batches: 3 };
+        // Even places cover odd ones.
+        let mut ledger = Ledger::merging(limit, |_, later: &u32| later.is_multiple_of(2));
+        let page = |ledger: &mut Ledger<u32>, place, has_batch: bool| {
+            ledger.open_page();
+            let batch = has_batch.then(|| ledger.add_batch(1, 1));
+            ledger.close_page(place);
+            batch
+        };
+        let stuck = page(&mut ledger, 0, true).unwrap();
+        for place in 1..=10_000 {
+            let batch = page(&mut ledger, place, place % 3 == 0);
+            batch.into_iter().for_each(|batch| ledger.acknowledge_but(batch, 1));
+        }
+        assert!(ledger.pages.len() <= 3, "{}", ledger.pages.len());
+        let last = page(&mut ledger, 10_001, true).unwrap();
+        assert_eq!((ledger.pages_opened(), ledger.pages_finished()), (10_002, 0));
+        ledger.acknowledge(stuck);
+        let all: Vec<Finished<u32>> = std::iter::from_fn(|| ledger.next_finished()).collect();
+        assert_eq!(all.last().unwrap().place, 10_000);
+        assert_eq!(all.iter().map(|page| page.events).sum::<u64>(), 1 + 3_333);
+        assert_eq!(all.iter().map(|page| page.parked).sum::<u64>(), 3_333);
+        assert_eq!(ledger.pages_finished(), 10_001);
+        ledger.acknowledge(last);
+        assert_eq!(ledger.next_finished().unwrap().place, 10_001);
+        assert_eq!(ledger.pages_finished(), ledger.pages_opened());
+    }
+
+    #[test]
+    fn pages_that_cannot_become_one_are_bounded() {
+        let mut ledger = ledger();
+        let mut pages = 0;
+        while ledger.has_page_room() {
+            ledger.open_page();
+            if pages == 0 {
+                ledger.add_batch(1, 1);
+            }
+            ledger.close_page(pages);
+            pages += 1;
+        }
+        assert_eq!(pages as usize, PAGES_MAX);
     }
 
     #[test]

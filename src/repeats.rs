@@ -9,7 +9,7 @@ use std::ops::Add;
 use std::sync::{Mutex, PoisonError};
 
 /// So many causes are told apart.
-const CAUSES_MAX: usize = 16;
+const CAUSES_MAX: usize = 64;
 
 /// What was said, and when. `T` is a time and `P` the length of a pause; callers share one.
 #[derive(Debug)]

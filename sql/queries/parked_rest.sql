@@ -5,7 +5,7 @@
 --          row with an arrival.
 -- Hazard:  arrivals rise with the turn; but for an event that was discarded and is read again, which
 --          nobody waits for.
-select wanted.aggregatetype, wanted.aggregateid, rest.seq, rest.written, first.commit_lsn,
+select rest.aggregate, left(wanted.aggregateid, 2048) as head, rest.seq, rest.written, first.commit_lsn,
     first.commit_index
 from (
     select distinct bucket, aggregatetype, aggregateid
@@ -13,7 +13,7 @@ from (
     where request = any($1::bigint[])
 ) as wanted
     cross join lateral (
-        select min(parked.held_from) as seq,
+        select (array_agg(parked.aggregate))[1] as aggregate, min(parked.held_from) as seq,
             min(parked.held_from) filter (where parked.commit_lsn is null or parked.holds_all) as written
         from postrider.parked
         where parked.bucket = wanted.bucket

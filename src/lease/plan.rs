@@ -159,6 +159,12 @@ impl Deal {
         fewest.expect("there is a shard").insert(bucket);
     }
 
+    /// Gives a bucket to that shard.
+    pub fn give(&mut self, shard: usize, bucket: Bucket) {
+        assert!(!self.contains(bucket), "a bucket has one shard");
+        self.shards[shard].insert(bucket);
+    }
+
     /// Takes a bucket from the shard with the most.
     pub fn remove_one(&mut self) -> Option<Bucket> {
         self.shards.iter_mut().rev().max_by_key(|shard| shard.len())?.pop_last()

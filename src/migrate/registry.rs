@@ -64,6 +64,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "parked_key",
         sql: include_str!("../../sql/migrations/0010_parked_key.sql"),
     },
+    Migration {
+        version: 11,
+        name: "held_names",
+        sql: include_str!("../../sql/migrations/0011_held_names.sql"),
+    },
 ];
 
 impl Migration {

@@ -16,13 +16,14 @@
 mod from_log;
 mod large;
 
+use hashbrown::HashSet;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing, Whereabouts};
-use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Refusal};
+use crate::hold::{AggregateKey, HELD_MAX, HeldFrom, Hold, IdHead, Refusal};
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, Lsn, Timestamp, classify};
 use escape::unescaped;
@@ -35,6 +36,7 @@ pub use large::{Content, LargeMessage, TakenUp};
 const INSERT: &str = include_str!("../../sql/queries/parked_insert.sql");
 const ANSWER: &str = include_str!("../../sql/queries/parked_answer.sql");
 const HOLDS: &str = include_str!("../../sql/queries/parked_holds.sql");
+const HELD: &str = include_str!("../../sql/queries/parked_held.sql");
 const TOPICS: &str = include_str!("../../sql/queries/parked_topics.sql");
 const REQUEST_TOPICS: &str = include_str!("../../sql/queries/parked_request_topics.sql");
 const LOOK: &str = include_str!("../../sql/queries/parked_look.sql");
@@ -57,8 +59,8 @@ pub type Owned = (Bucket, i64);
 /// What waits in some buckets.
 #[derive(Debug)]
 pub struct Waiting {
-    /// The aggregates that are held.
-    pub holds: Holds,
+    /// The aggregates that are held; none if they are too many for memory.
+    pub holds: Option<Vec<Hold>>,
     /// The topics that events wait for.
     pub topics: Vec<String>,
 }
@@ -134,6 +136,7 @@ struct Statements {
     again: Statement,
     answer: Statement,
     look: Statement,
+    held: Statement,
 }
 
 impl Parked {
@@ -153,15 +156,16 @@ impl Parked {
             client.prepare(AGAIN),
             client.prepare(ANSWER),
             client.prepare(LOOK),
+            client.prepare(HELD),
         );
-        let (insert, row, again, answer, look) =
+        let (insert, row, again, answer, look, held) =
             prepared.map_err(|cause| classify("look at parked events", cause))?;
         Ok(Self {
             connection,
             outbox: outbox.name().quoted(),
             buckets: outbox.buckets.into(),
             event_bytes_max: i64::try_from(event_bytes_max).unwrap_or(i64::MAX),
-            statements: Statements { insert, row, again, answer, look },
+            statements: Statements { insert, row, again, answer, look, held },
             table: outbox.clone(),
         })
     }
@@ -173,13 +177,24 @@ impl Parked {
     pub async fn waiting(&self, buckets: &[Bucket]) -> Result<Waiting> {
         let failed = |cause| classify("read which aggregates are held", cause);
         let (buckets, client) = (numbers(buckets), self.connection.client());
-        let holds =
-            client.query(HOLDS, &[&buckets, &self.event_bytes_max]).await.map_err(failed)?;
+        let one_more = i64::try_from(HELD_MAX + 1).expect("it is a small number");
+        let holds = client.query(HOLDS, &[&buckets, &one_more]).await.map_err(failed)?;
         let topics = client.query(TOPICS, &[&buckets]).await.map_err(failed)?;
         Ok(Waiting {
-            holds: holds.iter().map(hold).collect(),
+            holds: (holds.len() <= HELD_MAX).then(|| holds.iter().map(hold).collect()),
             topics: topics.iter().map(|row| row.get("topic")).collect(),
         })
+    }
+
+    /// Which of some aggregates are held.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn held(&self, among: &HashSet<AggregateKey>) -> Result<Vec<Hold>> {
+        let keys: Vec<&[u8]> = among.iter().map(AggregateKey::as_bytes).collect();
+        let held = self.connection.client().query(&self.statements.held, &[&keys]).await;
+        let held = held.map_err(|cause| classify("look which aggregates are held", cause))?;
+        Ok(held.iter().map(hold).collect())
     }
 
     /// Takes away what was published, and the requests that were answered.
@@ -267,15 +282,7 @@ fn owned_all(answer: &Row) -> Result<()> {
 fn known_key(row: &Row) -> Option<AggregateKey> {
     let (aggregate_type, aggregate_id): (Option<String>, Option<String>) =
         (row.get("aggregatetype"), row.get("aggregateid"));
-    Some(AggregateKey {
-        aggregate_type: unescaped(aggregate_type?),
-        aggregate_id: unescaped(aggregate_id?),
-    })
-}
-
-fn key(row: &Row) -> AggregateKey {
-    let text = |column: &str| unescaped(row.get(column));
-    AggregateKey { aggregate_type: text("aggregatetype"), aggregate_id: text("aggregateid") }
+    Some(AggregateKey::named(&unescaped(aggregate_type?), &unescaped(aggregate_id?)))
 }
 
 fn arrival(row: &Row) -> Option<Arrival> {
@@ -288,7 +295,8 @@ fn arrival(row: &Row) -> Option<Arrival> {
 fn hold(row: &Row) -> Hold {
     let from =
         HeldFrom { seq: row.get("seq"), written: row.get("written"), committed: arrival(row) };
-    (key(row), from)
+    let key = AggregateKey::from_bytes(row.get("aggregate")).expect("the table computes it");
+    Hold { key, head: IdHead::of(&unescaped(row.get("head"))), from }
 }
 
 fn event(row: &Row) -> OwnedEvent {

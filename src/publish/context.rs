@@ -8,16 +8,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::Sender;
+use hashbrown::HashSet;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 
 use super::failure::refused;
 use super::kafka::Warnings;
 use super::lessons::Lessons;
 use super::on_way::OnWay;
+use super::survey::Listing;
 use super::verdict::{Verdict, refused_by_unknown};
 use super::{InFlightBatch, Reports};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +34,8 @@ pub(super) struct Context {
     pub(super) lessons: Arc<Lessons>,
     /// A record's fate was told since this was last looked at.
     pub(super) has_heard: AtomicBool,
+    /// Topics that were found usable, to which records may be on their way.
+    pub(super) met: Mutex<HashSet<String>>,
     pub(super) waiting_for_space: AtomicBool,
     pub(super) space: Sender<()>,
     /// Bytes of a batch, as the producer was made.
@@ -64,6 +69,20 @@ impl Context {
             return Err(Error::new(ErrorKind::DeliveryUncertain, "the producer has failed"));
         }
         Ok(())
+    }
+
+    pub(super) fn note_met(&self, topic: &str) {
+        self.met
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(topic, str::to_owned);
+    }
+
+    /// Why one of the topics that were met can take no record now, if there is such a one.
+    pub(super) fn lost_leader(&self, metadata: &Metadata) -> Option<Error> {
+        let (met, listing) =
+            (self.met.lock().unwrap_or_else(PoisonError::into_inner), Listing::of(metadata));
+        met.iter().find_map(|topic| listing.get(topic)?.err())
     }
 
     pub(super) fn last_trouble(&self) -> Option<String> {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use hashbrown::HashSet;
+
 use super::permit::Permit;
 use super::sift::Sieve;
 use super::{Answer, InFlightBatch, Offer, Produce};
@@ -16,10 +18,6 @@ use crate::encode::Encoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LendEvent, Standing, Whereabouts};
 use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Refusal, SetAside};
-
-/// The set of held aggregates lies in memory. Where more than these are held, something else is wrong
-/// than a few events, and the outbox is the better place to wait.
-const HELD_MAX: usize = 1_000_000;
 
 /// What to do with an event that cannot become a record, or not one that its topic takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +74,10 @@ impl<P: Produce> Desk<P> {
         batch: &Arc<InFlightBatch>,
     ) -> Result<Vec<SetAside<R>>> {
         self.producer.begin_batch();
+        if self.producer.wants_topics()? {
+            let topics = self.topics_of(&rows);
+            self.producer.meet_topics(topics)?;
+        }
         let (mut set_aside, mut sieve) = (Vec::new(), Sieve::default());
         for (place, row) in rows.into_iter().enumerate() {
             if sieve.meets(&row) {
@@ -99,9 +101,20 @@ impl<P: Produce> Desk<P> {
             }
         }
         self.sift(&mut sieve, batch, &mut set_aside)?;
+        self.encoder.rest();
         // What was sent apart may have been found out later than what came after it.
         set_aside.sort_unstable_by_key(|(place, _)| *place);
         Ok(set_aside.into_iter().map(|(_, one)| one).collect())
+    }
+
+    fn topics_of<R: LendEvent>(&mut self, rows: &[R]) -> HashSet<String> {
+        let mut topics = HashSet::new();
+        for row in rows {
+            if let Ok(topic) = self.encoder.topic(&row.event()) {
+                topics.get_or_insert_with(topic, str::to_owned);
+            }
+        }
+        topics
     }
 
     /// Why the row is handed back, whatever Kafka would say of it. What cannot be sent as it is cannot be sent
@@ -188,9 +201,6 @@ impl<P: Produce> Desk<P> {
         standing: Standing,
         refusal: Refusal,
     ) -> Result<Refusal> {
-        if self.holds.len() >= HELD_MAX {
-            return Err(too_many_held(&refusal));
-        }
         self.holds.hold(AggregateKey::of(event), HeldFrom::new(event.seq, standing));
         self.tell();
         Ok(refusal)
@@ -209,7 +219,7 @@ impl<P: Produce> Desk<P> {
     }
 
     pub(super) fn hold(&mut self, holds: Vec<Hold>) {
-        holds.into_iter().for_each(|(key, from)| self.holds.hold(key, from));
+        holds.into_iter().for_each(|Hold { key, from, .. }| self.holds.hold(key, from));
         self.tell();
     }
 
@@ -231,15 +241,6 @@ fn unpublishable(event: &Event<'_>, refusal: &Refusal) -> Error {
 fn unburied(refusal: Refusal, again: &Refusal) -> Refusal {
     let detail = format!("{}; nor as a dead letter: {}", refusal.detail, again.detail);
     Refusal { detail, ..refusal }
-}
-
-fn too_many_held(refusal: &Refusal) -> Error {
-    let detail = &refusal.detail;
-    Error::new(
-        ErrorKind::TopicUnavailable,
-        format!("more than {HELD_MAX} aggregates are held; the outbox waits: {detail}"),
-    )
-    .with_remedy("mend the cause, then look at `postrider parked list`")
 }
 
 #[cfg(test)]

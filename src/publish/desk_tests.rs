@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::encode::Record;
 use crate::event::{EventId, OwnedEvent};
-use crate::hold::Reason;
+use crate::hold::{IdHead, Reason};
 use crate::ledger::BatchNumber;
 
 /// Topic, key and type of each record.
@@ -189,7 +189,11 @@ impl Bench {
         });
         self.publish(first.to_vec());
         if let Some(next) = rest.first() {
-            self.desk.hold(vec![(key, HeldFrom::new(next.seq, Standing::Written))]);
+            self.desk.hold(vec![Hold {
+                key,
+                head: IdHead::of(&id),
+                from: HeldFrom::new(next.seq, Standing::Written),
+            }]);
         }
     }
 

@@ -14,7 +14,11 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The number of partitions of a topic that can be written to.
 pub(super) fn ready_partitions(topic: &str, metadata: &Metadata) -> Result<NonZeroU32> {
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    partitions_of(topic, metadata.topics().iter().find(|found| found.name() == topic))
+}
+
+/// The same of what was found of it, if it was.
+pub(super) fn partitions_of(topic: &str, found: Option<&MetadataTopic>) -> Result<NonZeroU32> {
     let leaders =
         |found: &MetadataTopic| found.partitions().iter().all(|partition| partition.leader() >= 0);
     let count = found.map_or(0, |found| found.partitions().len());
@@ -46,7 +50,12 @@ pub(super) fn ready_partitions(topic: &str, metadata: &Metadata) -> Result<NonZe
 /// How many copies a topic's partitions have; the fewest of them.
 pub(super) fn copies(topic: &str, metadata: &Metadata) -> usize {
     let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let partitions = found.into_iter().flat_map(|found| found.partitions());
+    found.map_or(0, copies_of)
+}
+
+/// The same of what was found of it.
+pub(super) fn copies_of(found: &MetadataTopic) -> usize {
+    let partitions = found.partitions().iter();
     partitions.map(|partition| partition.replicas().len()).min().unwrap_or_default()
 }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -33,10 +33,12 @@ use super::failure::{
 };
 use super::lessons::Lessons;
 use super::limits::Limits;
+use super::meeting::Meetings;
 use super::on_way::OnWay;
-use super::scout::{Look, Scout};
+use super::scout::{Scout, Tray};
 use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
 use super::sizes::LARGEST_MESSAGE_BYTES;
+use super::survey::{Found, Refreshed, SharedLimits, TopicLook};
 use super::topics::{Before, Known, Topics};
 use super::{Answer, InFlightBatch, Offer, Produce, Reports, poll};
 use crate::encode::{self, Record};
@@ -48,7 +50,7 @@ use crate::route;
 /// How long one wait for room in librdkafka's queue lasts.
 const SPACE_TIMEOUT: Duration = Duration::from_millis(50);
 /// One request for metadata.
-const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for acknowledgements goes in steps: a poll of the client takes all the time it is given.
 const SETTLE_STEP: Duration = Duration::from_millis(2);
 /// How long no broker may answer at the start; later it is then looked whether they answer others.
@@ -56,10 +58,10 @@ pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// A broker that creates topics needs a moment until each partition has a leader. The publishing
 /// thread waits for no second topic as long as one is in trouble.
 const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
-/// The scout's request for metadata; a producer that ends waits for it.
-const SCOUT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Before an event is called too large, the topic's limit is asked for again if it is older than this.
 const LIMIT_AGE: Duration = Duration::from_secs(1);
+/// So many topics in trouble are told apart in the log; what is said of more is counted.
+const TOPICS_SAID: usize = 8;
 /// Pause between two looks at a topic that is not ready.
 const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
@@ -98,19 +100,22 @@ pub struct KafkaProducer {
     name: String,
     pub(super) producer: Arc<BaseProducer<Context>>,
     pub(super) doubt: Doubt,
-    topics: Topics,
-    limits: Limits,
+    pub(super) topics: Topics,
+    pub(super) limits: SharedLimits,
     /// Bytes of a batch, and of a record, as this producer was made.
     batch_bytes: usize,
     message_bytes: usize,
     /// Topics that cannot be used, each with the reason. The scout looks at them.
-    held: HashMap<String, String>,
+    pub(super) held: HashMap<String, String>,
     scout: Option<Scout>,
+    /// What the scout has found out about topics in use.
+    pub(super) refreshed: Arc<Tray<Refreshed>>,
+    pub(super) meetings: Meetings,
     record_timestamp: RecordTimestamp,
     space: Receiver<()>,
     config: ClientConfig,
     /// The time at the start of the batch at hand; nothing here needs it more exactly.
-    now: Instant,
+    pub(super) now: Instant,
     ended: Arc<AtomicBool>,
 }
 
@@ -145,6 +150,7 @@ impl KafkaProducer {
             warnings,
             lessons,
             has_heard: AtomicBool::new(false),
+            met: Mutex::default(),
             waiting_for_space: AtomicBool::new(false),
             space: space_sender,
             batch_bytes: number(config, BATCH_BYTES),
@@ -159,11 +165,13 @@ impl KafkaProducer {
             producer,
             doubt: Doubt::new(config),
             topics: Topics::new(),
-            limits: Limits::new(config),
+            limits: SharedLimits::new(Limits::new(config)),
             batch_bytes: number(config, BATCH_BYTES),
             message_bytes: number(config, MESSAGE_BYTES_MAX),
             held: HashMap::new(),
             scout: None,
+            refreshed: Tray::new(),
+            meetings: Meetings::new(Instant::now()),
             record_timestamp,
             space,
             config: config.clone(),
@@ -185,7 +193,7 @@ impl KafkaProducer {
         if let Some(known) = self.topics.get(topic, self.now) {
             return Ok(Some(known));
         }
-        match self.meet(topic) {
+        match self.meet_in_turn(topic) {
             Ok(known) => Ok(Some(known)),
             Err(cause) if cause.kind() == ErrorKind::TopicUnavailable => {
                 self.hold_topic(topic, &cause)?;
@@ -196,11 +204,10 @@ impl KafkaProducer {
     }
 
     /// Asks the brokers about a topic.
-    fn meet(&mut self, topic: &str) -> Result<Known> {
+    pub(super) fn meet(&mut self, topic: &str) -> Result<Known> {
         if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
             return Err(Error::new(ErrorKind::TopicUnavailable, detail));
         }
-        let before = self.topics.last_known(topic);
         let patience = if self.held.is_empty() { TOPIC_PATIENCE } else { Duration::ZERO };
         // Giving up ends a session, and what is in flight would be sent again. Ours is asked last: they may
         // have come back meanwhile.
@@ -209,7 +216,14 @@ impl KafkaProducer {
         };
         let (partitions, copies) = self.look_up(topic, patience, is_forgotten)?;
         let warnings = Arc::clone(&self.context().warnings);
-        let told = self.limits.ask(topic, Instant::now(), &warnings);
+        let told = self.limits.lock().ask(topic, Instant::now(), &warnings);
+        self.learn(topic, Found { partitions, copies, told })
+    }
+
+    /// Takes note of what the brokers say of a topic.
+    pub(super) fn learn(&mut self, topic: &str, found: Found) -> Result<Known> {
+        let Found { partitions, copies, told } = found;
+        let before = self.topics.last_known(topic);
         if let Some(needed) = told.copies_needed.filter(|needed| copies < *needed) {
             let error = too_few_copies(topic, copies, needed);
             self.context().lessons.refused_topic(topic, error.message(), Instant::now());
@@ -228,6 +242,7 @@ impl KafkaProducer {
         let known = Known { partitions, limit_bytes };
         self.now = Instant::now();
         self.topics.learn(topic, known, self.now);
+        self.context().note_met(topic);
         Ok(known)
     }
 
@@ -256,7 +271,12 @@ impl KafkaProducer {
 
     /// Refuses what goes to this topic until the scout finds that it can be used.
     pub(super) fn hold_topic(&mut self, topic: &str, cause: &Error) -> Result<()> {
-        if let Some(unsaid) = self.context().warnings.note(cause.message(), Instant::now()) {
+        let trouble = if self.held.len() < TOPICS_SAID {
+            cause.message()
+        } else {
+            "many topics cannot be used"
+        };
+        if let Some(unsaid) = self.context().warnings.note(trouble, Instant::now()) {
             tracing::warn!(
                 topic,
                 cause = cause.message(),
@@ -269,17 +289,24 @@ impl KafkaProducer {
     }
 
     fn watch_topic(&mut self, topic: &str, detail: &str) -> Result<()> {
-        let scout = match &self.scout {
-            Some(scout) => scout,
-            None => self.scout.insert(Scout::start(&self.name, self.look())?),
-        };
-        scout.watch(topic)?;
+        if self.held.contains_key(topic) {
+            return Ok(());
+        }
+        self.scout()?.watch(vec![topic.to_owned()])?;
         self.held.insert(topic.to_owned(), detail.to_owned());
         Ok(())
     }
 
-    fn look(&self) -> TopicLook {
-        TopicLook(Arc::clone(&self.producer))
+    pub(super) fn scout(&mut self) -> Result<&Scout> {
+        if self.scout.is_none() {
+            let look = TopicLook {
+                producer: Arc::clone(&self.producer),
+                limits: self.limits.clone(),
+                refreshed: Arc::clone(&self.refreshed),
+            };
+            self.scout = Some(Scout::start(&self.name, look)?);
+        }
+        Ok(self.scout.as_ref().expect("it was started"))
     }
 
     /// Why a record for a held topic is not sent.
@@ -458,35 +485,29 @@ impl Produce for KafkaProducer {
     }
 
     fn watch_topics(&mut self, topics: Vec<String>) -> Result<()> {
-        for topic in topics {
-            if !self.held.contains_key(&topic) {
-                self.watch_topic(&topic, "parked events wait for this topic")?;
-            }
+        let topics: Vec<String> =
+            topics.into_iter().filter(|topic| !self.held.contains_key(topic)).collect();
+        if topics.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let detail = || "parked events wait for this topic".to_owned();
+        self.held.extend(topics.iter().map(|topic| (topic.clone(), detail())));
+        self.scout()?.watch(topics)
+    }
+
+    fn wants_topics(&mut self) -> Result<bool> {
+        self.follow_scout()?;
+        Ok(self.meetings.are_likely(self.now))
+    }
+
+    fn meet_topics(&mut self, topics: HashSet<String>) -> Result<()> {
+        self.meet_many(topics)
     }
 
     fn resume_topics(&mut self, topics: &[String]) {
         for topic in topics {
             self.held.remove(topic);
         }
-    }
-}
-
-/// Looks at topics with the producer's own connections.
-struct TopicLook(Arc<BaseProducer<Context>>);
-
-impl Look for TopicLook {
-    fn is_usable(&self, topic: &str) -> bool {
-        if self.0.context().lessons.is_refused(topic, Instant::now()).is_some() {
-            return false;
-        }
-        let answer = self.0.client().fetch_metadata(Some(topic), SCOUT_TIMEOUT);
-        answer.is_ok_and(|metadata| ready_partitions(topic, &metadata).is_ok())
-    }
-
-    fn tell(&self, topic: String) {
-        self.0.context().reports.topic_is_back(topic);
     }
 }
 

@@ -7,7 +7,9 @@
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -17,8 +19,11 @@ use super::kafka::Warnings;
 
 const LIMIT_SETTING: &str = "max.message.bytes";
 const COPIES_SETTING: &str = "min.insync.replicas";
+const NOT_TOLD: &str = "max.message.bytes is not among the settings that it tells";
 /// One request for a topic's settings.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// So many topics are asked for by one request.
+const TOGETHER: usize = 200;
 /// After a broker did not answer it is left alone for this long.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -77,25 +82,81 @@ impl Limits {
         {
             return known.map(|known| known.told).unwrap_or_default();
         }
-        let answer = self.try_to_ask(topic);
+        match self.try_to_ask(topic) {
+            Ok(told) => self.keep(topic, Topic { told, silent_until: None }),
+            Err(Untold::Topic(cause)) => self.silence(topic, &cause, now, warnings),
+            Err(Untold::All(cause)) => self.silence_all(topic, &cause, now, warnings),
+        }
+        self.last_told(topic)
+    }
+
+    /// The same of many, by few requests: what is told of each, or was last.
+    pub(super) fn ask_many(
+        &mut self,
+        topics: &[&str],
+        now: Instant,
+        warnings: &Warnings,
+    ) -> HashMap<String, Told> {
+        let is_silent = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        let speaks = |topic: &&str| {
+            !self.topics.get(*topic).is_some_and(|known| is_silent(known.silent_until))
+        };
+        let asked: Vec<&str> = topics.iter().copied().filter(speaks).collect();
+        if !asked.is_empty() && !is_silent(self.silent_until) {
+            match self.try_to_ask_many(&asked) {
+                Ok(told) => {
+                    for topic in asked {
+                        match told.get(topic) {
+                            Some(told) => {
+                                self.keep(topic, Topic { told: *told, silent_until: None });
+                            }
+                            None => self.silence(topic, NOT_TOLD, now, warnings),
+                        }
+                    }
+                }
+                Err(cause) => self.silence_all(asked[0], &cause, now, warnings),
+            }
+        }
+        topics.iter().map(|topic| ((*topic).to_owned(), self.last_told(topic))).collect()
+    }
+
+    fn last_told(&self, topic: &str) -> Told {
+        self.topics.get(topic).map(|known| known.told).unwrap_or_default()
+    }
+
+    fn keep(&mut self, topic: &str, known: Topic) {
         if self.topics.len() >= TOPICS_MAX && !self.topics.contains_key(topic) {
             self.topics.clear();
         }
-        let known = self.topics.entry_ref(topic).or_default();
-        match answer {
-            Ok(told) => *known = Topic { told, silent_until: None },
-            Err(Untold::Topic(cause)) => {
-                known.silent_until = Some(now + SILENCE);
-                say(topic, &cause, warnings, now);
-            }
-            Err(Untold::All(cause)) => {
-                self.silent_until = Some(now + SILENCE);
-                // Its client may have lost the brokers for good, see `standstill`.
-                self.asking = None;
-                say(topic, &cause, warnings, now);
-            }
+        *self.topics.entry_ref(topic).or_default() = known;
+    }
+
+    /// The broker keeps this topic's settings to itself.
+    fn silence(&mut self, topic: &str, cause: &str, now: Instant, warnings: &Warnings) {
+        let told = self.last_told(topic);
+        self.keep(topic, Topic { told, silent_until: Some(now + SILENCE) });
+        say(topic, cause, warnings, now);
+    }
+
+    /// Nobody answers.
+    fn silence_all(&mut self, topic: &str, cause: &str, now: Instant, warnings: &Warnings) {
+        self.silent_until = Some(now + SILENCE);
+        // Its client may have lost the brokers for good, see `standstill`.
+        self.asking = None;
+        say(topic, cause, warnings, now);
+    }
+
+    fn try_to_ask_many(&mut self, topics: &[&str]) -> Result<HashMap<String, Told>, String> {
+        let asking = match &self.asking {
+            Some(asking) => asking,
+            None => self.asking.insert(Asking::start(&self.config)?),
+        };
+        let mut told = HashMap::new();
+        for some in topics.chunks(TOGETHER) {
+            let answer = asking.runtime.block_on(describe_many(&asking.admin, some));
+            told.extend(answer.map_err(|cause| cause.to_string())?);
         }
-        known.told
+        Ok(told)
     }
 
     fn try_to_ask(&mut self, topic: &str) -> Result<Told, Untold> {
@@ -139,12 +200,28 @@ pub(super) async fn describe(
     let answers = answers.map_err(|cause| Untold::All(cause.to_string()))?;
     let Some(answer) = answers.into_iter().next() else { return Ok(Told::default()) };
     let settings = answer.map_err(|cause| Untold::Topic(cause.to_string()))?;
+    told(&settings).ok_or_else(|| Untold::Topic(NOT_TOLD.to_owned()))
+}
+
+/// Every topic has a limit. Whoever may not ask gets an answer without settings, and without an error.
+fn told(settings: &ConfigResource) -> Option<Told> {
     let number = |name: &str| settings.get(name)?.value.as_deref()?.parse().ok();
-    // Every topic has a limit. Whoever may not ask gets an answer without settings, and without an error.
-    let Some(limit_bytes) = number(LIMIT_SETTING) else {
-        return Err(Untold::Topic(format!(
-            "{LIMIT_SETTING} is not among the settings that it tells"
-        )));
+    let limit_bytes = number(LIMIT_SETTING)?;
+    Some(Told { limit_bytes: Some(limit_bytes), copies_needed: number(COPIES_SETTING) })
+}
+
+/// Of one that the broker does not let us ask for nothing is told.
+async fn describe_many(
+    admin: &AdminClient<DefaultClientContext>,
+    topics: &[&str],
+) -> Result<Vec<(String, Told)>, KafkaError> {
+    let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+    let asked: Vec<ResourceSpecifier<'_>> =
+        topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let answers = admin.describe_configs(&asked, &options).await?;
+    let named = |settings: ConfigResource| match &settings.specifier {
+        OwnedResourceSpecifier::Topic(topic) => Some((topic.clone(), told(&settings)?)),
+        OwnedResourceSpecifier::Group(_) | OwnedResourceSpecifier::Broker(_) => None,
     };
-    Ok(Told { limit_bytes: Some(limit_bytes), copies_needed: number(COPIES_SETTING) })
+    Ok(answers.into_iter().filter_map(|answer| answer.ok().and_then(named)).collect())
 }

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use hashbrown::HashSet;
 use tokio::sync::Notify;
 
 use crate::encode::{Encoder, Record};
@@ -42,6 +43,7 @@ mod failure;
 pub mod kafka;
 pub mod lessons;
 mod limits;
+mod meeting;
 pub mod null;
 mod on_way;
 pub mod permit;
@@ -51,6 +53,7 @@ pub mod settings;
 mod sift;
 mod sizes;
 mod standstill;
+mod survey;
 mod suspicion;
 mod topics;
 mod verdict;
@@ -117,6 +120,8 @@ pub struct Reports {
     wake: Arc<Notify>,
     failed: Arc<AtomicBool>,
     topics_back: Arc<TopicsBack>,
+    /// Somebody doubts that all that is in flight can arrive.
+    doubted: Arc<AtomicBool>,
 }
 
 /// Held topics that can be used again, as far as metadata tells.
@@ -143,7 +148,13 @@ impl TopicsBack {
 impl Reports {
     /// Reports that go to `sender`, which must have room for one per batch in flight and one more.
     fn new(sender: Sender<Report>, wake: Arc<Notify>) -> Self {
-        Self { sender, wake, failed: Arc::default(), topics_back: Arc::default() }
+        Self {
+            sender,
+            wake,
+            failed: Arc::default(),
+            topics_back: Arc::default(),
+            doubted: Arc::default(),
+        }
     }
 
     /// A held topic can be used again.
@@ -164,6 +175,11 @@ impl Reports {
         if !self.failed.swap(true, Ordering::AcqRel) {
             self.send(Report::Failed(error));
         }
+    }
+
+    /// Whether it is to be seen if all that is in flight can arrive; once for each time that it was asked.
+    pub fn take_doubt(&self) -> bool {
+        self.doubted.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a failure was reported, or the shard has gone.
@@ -215,6 +231,22 @@ pub trait Produce: Send + 'static {
     /// A batch begins: the moment to look at the clock.
     fn begin_batch(&mut self) {}
 
+    /// Whether it is worth while to tell it the topics of the batch at hand first, as some may be new.
+    ///
+    /// # Errors
+    /// When the producer is of no more use.
+    fn wants_topics(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Records for these topics come next.
+    ///
+    /// # Errors
+    /// When the producer is of no more use.
+    fn meet_topics(&mut self, _topics: HashSet<String>) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes one record over, or says why it cannot be sent.
     ///
     /// # Errors
@@ -261,6 +293,7 @@ pub struct Publisher<R> {
     wake: Arc<Notify>,
     failed: Arc<AtomicBool>,
     topics_back: Arc<TopicsBack>,
+    doubted: Arc<AtomicBool>,
     held: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
@@ -284,7 +317,7 @@ impl<R: LendEvent> Publisher<R> {
         let (sender, reports) = crossbeam_channel::bounded(batches_max + 1);
         let (aside, set_aside) = crossbeam_channel::bounded(batches_max);
         let back = Reports::new(sender, Arc::clone(&wake));
-        let failed = Arc::clone(&back.failed);
+        let (failed, doubted) = (Arc::clone(&back.failed), Arc::clone(&back.doubted));
         let (topics_back, held) = (Arc::clone(&back.topics_back), Arc::new(AtomicUsize::new(0)));
         let producer = make(back.clone())?;
         let desk = Desk::new(encoder, on_poison, producer, Arc::clone(&held), Arc::clone(&permit));
@@ -295,7 +328,7 @@ impl<R: LendEvent> Publisher<R> {
                 Error::new(ErrorKind::Internal, format!("no thread to publish: {cause}"))
             })?;
         let (orders, thread) = (Some(orders), Some(thread));
-        Ok(Self { orders, reports, set_aside, wake, failed, topics_back, held, thread })
+        Ok(Self { orders, reports, set_aside, wake, failed, topics_back, doubted, held, thread })
     }
 
     /// Sends a batch. The ledger has made sure that there is room.
@@ -309,6 +342,8 @@ impl<R: LendEvent> Publisher<R> {
     /// From here on exactly these aggregates are held, and these topics are looked at until they can
     /// be used.
     pub fn renew(&self, holds: Holds, topics: Vec<String>) {
+        // Nothing is on its way to the thread that could change it meanwhile.
+        self.held.store(holds.len(), Ordering::Relaxed);
         self.order(Order::Renew { holds, topics });
     }
 
@@ -320,6 +355,11 @@ impl<R: LendEvent> Publisher<R> {
     /// From here on these are held, too.
     pub fn hold(&self, holds: Vec<Hold>) {
         self.order(Order::Hold(holds));
+    }
+
+    /// Something has been in flight for very long: see whether it can arrive at all.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
     }
 
     fn order(&self, order: Order<R>) {
@@ -342,7 +382,7 @@ impl<R: LendEvent> Publisher<R> {
         self.topics_back.take()
     }
 
-    /// How many aggregates are held.
+    /// How many aggregates are held, as far as they lie in memory.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }

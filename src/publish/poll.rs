@@ -57,7 +57,14 @@ impl Poller {
     fn run(&mut self) {
         while !self.ended.load(Ordering::Acquire) {
             self.producer.poll(POLL_TIMEOUT);
-            if self.producer.context().reports.has_failed() {
+            let reports = &self.producer.context().reports;
+            if reports.has_failed() {
+                continue;
+            }
+            if reports.take_doubt()
+                && let Some(cause) = self.lost_leader()
+            {
+                reports.failed(cause);
                 continue;
             }
             let cause = if self.stands_still() {
@@ -86,6 +93,14 @@ impl Poller {
         context.on_way.give_up_oldest();
         context.lessons.stood_still(now);
         true
+    }
+
+    /// librdkafka waits for ever for a partition that has lost its leader, and no cursor moves past what it
+    /// waits for. A producer that begins anew finds the topic so, and holds it.
+    fn lost_leader(&self) -> Option<Error> {
+        let metadata = self.producer.client().fetch_metadata(None, ASK_TIMEOUT).ok()?;
+        let cause = self.producer.context().lost_leader(&metadata)?;
+        Some(replaced(format!("a record waits for very long, and {}", cause.message())))
     }
 
     /// Whether another producer would do better.

@@ -15,8 +15,11 @@ use hashbrown::HashMap;
 /// An idle producer counts as forgotten after this; the broker's `producer.id.expiration.ms` is a day.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
 
-/// How often a topic's number of partitions is looked at again.
+/// How often a topic in use is looked at again; the old answer holds meanwhile.
 const REFRESH_AFTER: Duration = Duration::from_secs(60);
+
+/// An answer that is older than this holds no more: the topic lay idle, or there was no answer for long.
+const STALE_AFTER: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Priming {
@@ -49,6 +52,10 @@ pub(super) struct Known {
 struct Topic {
     known: Known,
     looked_up: Instant,
+    /// Whether a record went there since it was looked at.
+    is_used: bool,
+    /// Whether somebody is looking at it.
+    is_looked_at: bool,
     priming: Vec<Priming>,
 }
 
@@ -67,7 +74,28 @@ impl Topics {
 
     /// What is known of a topic, if it is fresh enough.
     pub(super) fn get(&self, topic: &str, now: Instant) -> Option<Known> {
-        self.get_within(topic, REFRESH_AFTER, now)
+        self.get_within(topic, STALE_AFTER, now)
+    }
+
+    /// Topics in use that are to be looked at again; each is named once until [`Topics::learn`].
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<String> {
+        let mut due = Vec::new();
+        for (name, topic) in &mut self.known {
+            let is_old = now.duration_since(topic.looked_up) >= REFRESH_AFTER;
+            if is_old && topic.is_used && !topic.is_looked_at {
+                topic.is_looked_at = true;
+                due.push(name.clone());
+            }
+        }
+        due
+    }
+
+    /// It cannot be used any more; it is looked up when it is met again.
+    pub(super) fn doubt(&mut self, topic: &str, now: Instant) {
+        if let Some(topic) = self.known.get_mut(topic) {
+            topic.is_looked_at = false;
+            topic.looked_up = now.checked_sub(STALE_AFTER).unwrap_or(topic.looked_up);
+        }
     }
 
     /// What is known of a topic, if it is younger than `age`.
@@ -88,11 +116,14 @@ impl Topics {
             Some(topic) => {
                 topic.known = known;
                 topic.looked_up = now;
+                (topic.is_used, topic.is_looked_at) = (false, false);
                 topic.priming.resize(count, Priming::Untouched);
             }
             None => {
                 let priming = vec![Priming::Untouched; count];
-                self.known.insert(name.to_owned(), Topic { known, looked_up: now, priming });
+                let topic =
+                    Topic { known, looked_up: now, is_used: false, is_looked_at: false, priming };
+                self.known.insert(name.to_owned(), topic);
             }
         }
     }
@@ -100,6 +131,7 @@ impl Topics {
     /// What to do before a record goes to this partition; afterwards it counts as sent.
     pub(super) fn before(&mut self, topic: &str, partition: i32, now: Instant) -> Before {
         let topic = self.known.get_mut(topic).expect("the partition was computed from this topic");
+        topic.is_used = true;
         let index = usize::try_from(partition).expect("a partition is not negative");
         let priming = &mut topic.priming[index];
         match *priming {
@@ -174,9 +206,26 @@ mod tests {
         let now = Instant::now();
         let mut topics = topics(now);
         assert_eq!(topics.get("t", now), Some(known(2)));
-        assert_eq!(topics.get("t", now + REFRESH_AFTER), None);
+        assert_eq!(topics.get("t", now + REFRESH_AFTER), Some(known(2)), "nobody waits for a look");
+        assert_eq!(topics.get("t", now + STALE_AFTER), None);
         assert_eq!(topics.last_known("t"), NonZeroU32::new(2));
         topics.learn("t", known(3), now);
         assert_eq!(topics.before("t", 2, now), Before::Nothing, "a new partition is untouched");
+    }
+
+    #[test]
+    fn only_what_is_in_use_is_looked_at_again() {
+        let now = Instant::now();
+        let mut topics = topics(now);
+        topics.learn("idle", known(1), now);
+        topics.before("t", 0, now);
+        assert!(topics.take_due(now + REFRESH_AFTER / 2).is_empty());
+        assert_eq!(topics.take_due(now + REFRESH_AFTER), ["t"]);
+        assert!(topics.take_due(now + REFRESH_AFTER).is_empty(), "somebody is at it");
+        let later = now + REFRESH_AFTER;
+        topics.learn("t", known(2), later);
+        assert!(topics.take_due(later + REFRESH_AFTER).is_empty(), "nothing went there since");
+        topics.doubt("t", later);
+        assert_eq!(topics.get("t", later), None);
     }
 }

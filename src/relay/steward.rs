@@ -189,13 +189,10 @@ impl Steward {
         })
     }
 
-    /// What is being given up and not released yet need not go far.
+    /// What is being given up and not released yet need not go far: back to the shard that has it in hand.
+    /// Another would begin at the saved cursor, and repeat what is in flight.
     fn take_back(&mut self, quota: usize) {
-        for bucket in self.owned.keys() {
-            if self.deal.len() < quota && !self.deal.contains(*bucket) {
-                self.deal.add(*bucket);
-            }
-        }
+        take_back(&mut self.deal, &self.berths.berths, self.owned.keys().copied(), quota);
     }
 
     /// Takes free buckets. Those that carry our name from a session before this come first; what of
@@ -291,5 +288,40 @@ impl Steward {
             None | Some(_) => tracing::info!(buckets, instances, "the share has changed"),
         }
         self.said = Some(buckets);
+    }
+}
+
+fn take_back(deal: &mut Deal, berths: &[Berth], owned: impl Iterator<Item = Bucket>, quota: usize) {
+    for bucket in owned {
+        if deal.len() >= quota || deal.contains(bucket) {
+            continue;
+        }
+        match berths.iter().position(|berth| berth.held.borrow().contains(&bucket)) {
+            Some(shard) => deal.give(shard, bucket),
+            None => deal.add(bucket),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shard_still_has_in_hand_goes_back_to_it() {
+        let moved = Arc::default();
+        let (berths, ends): (Vec<Berth>, Vec<ShardBerth>) =
+            (0..3).map(|_| Berth::new(&moved)).unzip();
+        ends[2].held.send_replace([Bucket(0), Bucket(1)].into());
+        ends[1].held.send_replace([Bucket(4)].into());
+        let mut deal = Deal::new(3);
+        deal.give(2, Bucket(1));
+        take_back(&mut deal, &berths, (0..6).map(Bucket), 5);
+        let shards: Vec<Vec<u16>> = deal
+            .shards()
+            .iter()
+            .map(|shard| shard.iter().map(|bucket| bucket.0).collect())
+            .collect();
+        assert_eq!(shards, [vec![2], vec![3, 4], vec![0, 1]], "and nothing above the quota");
     }
 }

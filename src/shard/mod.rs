@@ -37,12 +37,14 @@ use crate::tick::Tick;
 
 mod cohorts;
 pub mod holdings;
+mod laggard;
 mod outgoing;
 mod parking;
 pub mod reader;
 mod settling;
 
 use holdings::Holdings;
+use laggard::Laggard;
 use outgoing::Outgoing;
 pub use outgoing::OutgoingRow;
 use parking::Parking;
@@ -83,6 +85,7 @@ pub struct Shard {
     holdings: Holdings,
     gauge: Arc<ShardGauge>,
     ledger: Ledger<CohortCursor>,
+    laggard: Laggard,
     cohorts: Vec<CohortCursor>,
     turn: usize,
     page_rows: u32,
@@ -143,7 +146,8 @@ impl Shard {
             stop,
             holdings,
             gauge,
-            ledger: Ledger::new(limit),
+            ledger: Ledger::merging(limit, CohortCursor::is_covered_by),
+            laggard: Laggard::default(),
             cohorts: Vec::new(),
             turn: 0,
             page_rows: limits.page_rows,
@@ -172,9 +176,11 @@ impl Shard {
             self.settle().await?;
             self.follow_holdings();
             self.look_for_requests().await?;
-            if self.holdings.wants_more() || self.parking.wants_quiet() {
+            let is_full = self.parking.is_full(self.publisher.held());
+            if self.holdings.wants_more() || self.parking.wants_quiet() || is_full {
                 if self.ledger.is_empty() {
                     self.begin_joined().await?;
+                    self.lighten().await?;
                     self.retry().await?;
                 } else {
                     self.wait().await;
@@ -182,7 +188,9 @@ impl Shard {
                 continue;
             }
             match self.next_claim() {
-                Some(index) if self.ledger.has_room() => self.claim_page(index).await?,
+                Some(index) if self.ledger.has_room() && self.ledger.has_page_room() => {
+                    self.claim_page(index).await?;
+                }
                 Some(_) | None => self.wait().await,
             }
         }
@@ -220,9 +228,19 @@ impl Shard {
             self.nudge.notify_one();
         }
         self.cohorts.extend(cohorts::group(cursors));
+        self.load_holds().await
+    }
+
+    async fn load_holds(&mut self) -> Result<()> {
         let waiting = self.parking.load(&self.claimed_buckets()).await?;
-        self.publisher.renew(waiting.holds, waiting.topics);
+        let holds = waiting.holds.unwrap_or_default();
+        self.publisher.renew(holds.into_iter().collect(), waiting.topics);
         Ok(())
+    }
+
+    /// Begins anew with what is held, if more of it lies in memory than may. Nothing is in flight.
+    async fn lighten(&mut self) -> Result<()> {
+        if self.parking.is_full(self.publisher.held()) { self.load_holds().await } else { Ok(()) }
     }
 
     async fn look_for_requests(&mut self) -> Result<()> {
@@ -262,8 +280,17 @@ impl Shard {
         // It leads no cursor anywhere.
         self.ledger
             .close_page(CohortCursor { cohort: Cohort::from([]), cursor: Cursor::initial() });
-        let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
-        self.parking.all_sent(&owned).await
+        let (owned, saves_wait) = (self.store.owned(), self.store.pause_saves().await);
+        self.parking.all_sent(&owned).await?;
+        drop(saves_wait);
+        while self.parking.looks_up() && !self.ledger.is_empty() {
+            // What is tried again is not to be found where the others are looked up.
+            self.settle().await?;
+            if !self.ledger.is_empty() {
+                self.publisher.reported().await;
+            }
+        }
+        Ok(())
     }
 
     async fn send_parked(&mut self, outgoing: &mut Outgoing) -> Result<()> {
@@ -291,6 +318,9 @@ impl Shard {
             self.store.note(&finished);
         }
         settling::show(publishers, ledger, &self.gauge);
+        if self.laggard.is_too_slow(ledger.oldest(), Instant::now()) {
+            self.publisher.doubt();
+        }
         Ok(())
     }
 
@@ -309,7 +339,7 @@ impl Shard {
     fn enter_latest_tick(&mut self) {
         let tick = Arc::clone(&self.ticks.borrow_and_update());
         let is_due = |cursor: &Cursor| cursor.is_finished() && tick.is_later_than(cursor.upto());
-        if !self.cohorts.iter().any(|at| is_due(&at.cursor)) {
+        if !self.cohorts.iter().any(|at| is_due(&at.cursor)) || !self.ledger.has_page_room() {
             return;
         }
         self.cohorts = cohorts::merge(std::mem::take(&mut self.cohorts));
@@ -450,6 +480,10 @@ impl Shard {
                 _ = self.stop.changed() => return Ok(Sent::CutShort { unsent }),
                 () = tokio::time::sleep_until(patience) => return Ok(Sent::CutShort { unsent }),
             }
+        }
+        let held = self.parking.held_among(&outgoing.rows).await?;
+        if !held.is_empty() {
+            self.publisher.hold(held);
         }
         let (rows, bytes) = outgoing.take();
         let number = self.ledger.add_batch(rows.len() as u64, bytes);

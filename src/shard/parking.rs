@@ -39,6 +39,12 @@
 //!
 //! An event that is tried again is no question: it is in P, and waits as soon as one before it is held.
 //!
+//! **Of how many.** Up to [`HELD_MAX`] held aggregates lie in memory. When there are more, then at a moment when nothing
+//! is in flight memory forgets them: all of P is in the table. From then on, right before a batch is handed
+//! over, those of its aggregates that are in P are looked up and held again. What is set aside meanwhile and not in P
+//! yet is in memory. Retried events are in P until they land: nothing is looked up while a retry is on
+//! its way, so that nobody waits behind events that are just leaving.
+//!
 //! One that was discarded, and is read again because no cursor behind it was saved, enters anew, as the last.
 //!
 //! `tests/model/parking.rs` runs these steps against a model that crashes anywhere and reads on in either
@@ -53,7 +59,7 @@ use hashbrown::HashSet;
 use super::outgoing::OutgoingRow;
 use crate::error::Result;
 use crate::event::{Bucket, Event, LendEvent, OwnedEvent, Standing};
-use crate::hold::{AggregateKey, Hold, Reason, Refusal, SetAside};
+use crate::hold::{AggregateKey, HELD_MAX, Hold, Reason, Refusal, SetAside};
 use crate::ledger::BatchNumber;
 use crate::parked::{FromLog, Owned, Parked, Piece, Waiting};
 use crate::publish::kafka::Warnings;
@@ -73,6 +79,17 @@ pub(super) struct Parking {
     is_requested: bool,
     /// None while nothing is held that anybody could ask for.
     next_look: Option<Instant>,
+    known: Known,
+}
+
+/// Where it is known which aggregates are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// The publishing threads know all.
+    InMemory,
+    /// They are too many. The threads know those of which an event was set aside since; the others are
+    /// looked up before each batch.
+    InTheTable,
 }
 
 /// A batch of which events were set aside, or that carries parked ones.
@@ -143,13 +160,42 @@ impl Parking {
             topics_back: Vec::new(),
             is_requested: false,
             next_look: None,
+            known: Known::InMemory,
         }
     }
 
     /// What waits in these buckets. Also requests are looked for: one may be left over from before.
     pub(super) async fn load(&mut self, buckets: &[Bucket]) -> Result<Waiting> {
         self.next_look = Some(Instant::now());
-        self.parked.waiting(buckets).await
+        let waiting = self.parked.waiting(buckets).await?;
+        self.known = if waiting.holds.is_some() { Known::InMemory } else { Known::InTheTable };
+        Ok(waiting)
+    }
+
+    /// Whether it has to be looked up which aggregates are held.
+    pub(super) fn looks_up(&self) -> bool {
+        self.known == Known::InTheTable
+    }
+
+    /// Whether more aggregates are held in memory than may. Long before it is said.
+    pub(super) fn is_full(&self, held: usize) -> bool {
+        let cause = "many aggregates are held";
+        if held >= HELD_MAX / 10
+            && let Some(unsaid) = self.warnings.note(cause, Instant::now())
+        {
+            tracing::warn!(held, HELD_MAX, unsaid, "{cause}; see `postrider parked list`");
+        }
+        held > HELD_MAX
+    }
+
+    /// Those of a batch's aggregates that are held and may be unknown in memory. Whatever is set aside and
+    /// not parked yet is known there.
+    pub(super) async fn held_among(&self, rows: &[OutgoingRow]) -> Result<Vec<Hold>> {
+        if !self.looks_up() {
+            return Ok(Vec::new());
+        }
+        let keys = rows.iter().map(|row| AggregateKey::of(&row.event())).collect();
+        self.parked.held(&keys).await
     }
 
     /// The session, for what no batch carries; something is parked from here on.
@@ -252,8 +298,8 @@ impl Parking {
             if refusal.reason == Reason::Follows {
                 continue;
             }
-            let topic = refusal.topic.as_deref().unwrap_or_default();
-            let cause = format!("parked: {} {topic}", refusal.reason);
+            // Without the topic: there may be thousands in trouble, and each is said by itself.
+            let cause = format!("parked: {}", refusal.reason);
             if let Some(unsaid) = self.warnings.note(&cause, Instant::now()) {
                 let event = row.event();
                 tracing::warn!(
@@ -287,6 +333,9 @@ impl Parking {
         }
         let seen = self.parked.look(buckets).await?;
         self.is_requested = seen.is_requested;
+        if !seen.is_any_parked {
+            self.known = Known::InMemory;
+        }
         self.next_look = (seen.is_any_parked || seen.is_requested).then_some(now + LOOK_INTERVAL);
         Ok(())
     }
@@ -309,7 +358,7 @@ impl Parking {
         self.retry = Some(Retry {
             requests: piece.requests.clone(),
             untried: piece.untried.clone(),
-            rest: piece.rest.iter().map(|(key, _): &Hold| key.clone()).collect(),
+            rest: piece.rest.iter().map(|hold| hold.key).collect(),
             stuck: HashSet::new(),
             batches_open: 0,
             is_all_sent: false,

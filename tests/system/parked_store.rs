@@ -2,7 +2,7 @@
 
 use postrider::error::ErrorKind;
 use postrider::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
-use postrider::hold::{AggregateKey, HeldFrom, Reason, Refusal, SetAside};
+use postrider::hold::{AggregateKey, HeldFrom, Holds, Reason, Refusal, SetAside};
 use postrider::migrate;
 use postrider::outbox::OutboxName;
 use postrider::parked::{Parked, ParkedEvent};
@@ -99,7 +99,8 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
         let (event, standing) = (parked.row.event(), parked.row.standing());
         (AggregateKey::of(&event), HeldFrom::new(event.seq, standing))
     };
-    assert_eq!(waiting.holds, both.iter().map(from).collect());
+    let holds: Holds = waiting.holds.expect("they are few").into_iter().collect();
+    assert_eq!(holds, both.iter().map(from).collect());
     assert_eq!((piece.requests.len(), piece.rest), (2, vec![]));
     store.answer(&at(0), &turns[1..], &[piece.requests[0].0]).await.expect("it is ours");
     assert_eq!(parked(&client).await.len(), 1);

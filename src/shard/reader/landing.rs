@@ -3,9 +3,28 @@
 //! Promises: a place is handed on only when all before it is acknowledged or parked.
 //! Must not: read the stream, or wait. Fails: with a publisher's first failure, and as parking does.
 
-use super::{Landing, LogPlace, Reader};
+use std::time::Instant;
+
+use super::{Landing, Reader};
+use crate::capture::wal::Lsn;
 use crate::error::Result;
+use crate::publish::Publisher;
 use crate::shard::settling;
+
+/// Where a page ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogPlace {
+    pub(super) end: Lsn,
+    /// The tick whose commit this is.
+    pub(super) tick: Option<u64>,
+}
+
+impl LogPlace {
+    /// Where there are ticks, only theirs are needed.
+    pub(super) fn is_covered_by(&self, later: &Self) -> bool {
+        later.tick.is_some() || self.tick.is_none()
+    }
+}
 
 impl Reader {
     /// Takes the reports that are there, parks what was set aside, and hands on how far that leads.
@@ -18,6 +37,9 @@ impl Reader {
         }
         self.hand_on_ticks();
         settling::show(&self.publishers, &self.ledger, &self.gauge);
+        if self.laggard.is_too_slow(self.ledger.oldest(), Instant::now()) {
+            self.publishers.iter().for_each(Publisher::doubt);
+        }
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use crate::capture::flawed::{UNREADABLE_TYPE, id_at};
 use crate::capture::wal::LargePart;
 use crate::error::Result;
 use crate::event::{Arrival, Standing};
-use crate::hold::{AggregateKey, HeldFrom, Reason, Refusal};
+use crate::hold::{AggregateKey, HeldFrom, Hold, IdHead, Reason, Refusal};
 use crate::parked::{Content, LargeMessage, TakenUp};
 
 /// So much is kept to name the aggregate.
@@ -68,13 +68,14 @@ impl Parts {
         Ok(head)
     }
 
-    fn key(&self, head: &Head) -> AggregateKey {
+    /// The names of the aggregate.
+    fn aggregate(&self, head: &Head) -> (String, String) {
         let (border, end) = names(head);
         let text = |from: usize, to: usize| {
             let to = to.min(self.beginning.len());
             String::from_utf8_lossy(&self.beginning[from.min(to)..to]).into_owned()
         };
-        AggregateKey { aggregate_type: text(HEAD_BYTES, border), aggregate_id: text(border, end) }
+        (text(HEAD_BYTES, border), text(border, end))
     }
 }
 
@@ -143,10 +144,13 @@ impl Reader {
         let refusal = Refusal { reason: Reason::TooLarge, detail, topic: None };
         let done = self.park_large(message, &refusal).await?;
         if done == TakenUp::Parked {
-            let key = parts.key(head);
-            let shard = self.shard_of(key.aggregate_id.as_bytes());
-            let from = HeldFrom::new(place, Standing::Committed(arrival));
-            self.publishers[shard].hold(vec![(key, from)]);
+            let (aggregate_type, aggregate_id) = parts.aggregate(head);
+            let shard = self.shard_of(aggregate_id.as_bytes());
+            self.publishers[shard].hold(vec![Hold {
+                key: AggregateKey::named(&aggregate_type, &aggregate_id),
+                head: IdHead::of(&aggregate_id),
+                from: HeldFrom::new(place, Standing::Committed(arrival)),
+            }]);
         }
         Ok(done)
     }

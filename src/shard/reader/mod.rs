@@ -31,9 +31,11 @@ mod transaction;
 use self::copy::Copied;
 use self::course::Table;
 pub use self::course::{AdoptedCourse, Course, Landing, TableCourse};
+use self::landing::LogPlace;
 use self::large::Large;
 use self::transaction::{Claims, Transaction};
 use super::holdings::Holdings;
+use super::laggard::Laggard;
 use super::outgoing::{Outgoing, OutgoingRow};
 use super::parking::Parking;
 use super::{BATCHES_MAX, sleep_until};
@@ -43,6 +45,7 @@ use crate::capture::wal::{LogCapture, LogItem, LoggedEvent, Lsn, ReplyWanted};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, Standing};
+use crate::hold::IdHead;
 use crate::ledger::{Ledger, Limit};
 use crate::monitor::ShardGauge;
 use crate::parked::Parked;
@@ -93,14 +96,6 @@ pub struct ReaderWiring {
     pub gauge: Arc<ShardGauge>,
 }
 
-/// Where a page ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LogPlace {
-    end: Lsn,
-    /// The tick whose commit this is.
-    tick: Option<u64>,
-}
-
 /// Reads one stream.
 #[derive(Debug)]
 pub struct Reader {
@@ -119,6 +114,7 @@ pub struct Reader {
     gauge: Arc<ShardGauge>,
     hasher: DefaultHashBuilder,
     ledger: Ledger<LogPlace>,
+    laggard: Laggard,
     begins: Lsn,
     /// The end of the last transaction.
     place: Lsn,
@@ -141,7 +137,7 @@ impl Reader {
     pub fn new(wiring: ReaderWiring, in_flight_bytes: usize) -> Self {
         let outgoing = wiring.publishers.iter().map(|_| Outgoing::default()).collect();
         let limit = Limit { bytes: in_flight_bytes, batches: BATCHES_MAX };
-        let mut ledger = Ledger::new(limit);
+        let mut ledger = Ledger::merging(limit, LogPlace::is_covered_by);
         ledger.open_page();
         Self {
             outgoing,
@@ -159,6 +155,7 @@ impl Reader {
             gauge: wiring.gauge,
             hasher: DefaultHashBuilder::default(),
             ledger,
+            laggard: Laggard::default(),
             begins: wiring.begins,
             place: wiring.begins,
             received: wiring.begins,
@@ -189,7 +186,7 @@ impl Reader {
 
     async fn work(&mut self) -> Result<()> {
         let waiting = self.parking.load(&self.buckets).await?;
-        self.renew(waiting.holds, &waiting.topics);
+        self.renew(waiting.holds.unwrap_or_default(), &waiting.topics);
         if self.copy().await? == Copied::Not {
             return Ok(());
         }
@@ -211,6 +208,10 @@ impl Reader {
     async fn look_around(&mut self) -> Result<()> {
         self.is_ending |= self.is_told_to_end();
         self.look_for_requests().await?;
+        let held = self.publishers.iter().map(Publisher::held).sum();
+        if self.parking.is_full(held) {
+            self.lighten().await?;
+        }
         if self.parking.wants_quiet() && !self.transaction.is_open {
             self.retry().await?;
         }
@@ -302,9 +303,10 @@ impl Reader {
         Ok(())
     }
 
+    /// By how the id begins: of what is held no more is known.
     fn shard_of(&self, aggregate_id: &[u8]) -> usize {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write(aggregate_id);
+        hasher.write(IdHead::cut(aggregate_id));
         (hasher.finish() % self.publishers.len() as u64) as usize
     }
 
@@ -354,6 +356,10 @@ impl Reader {
             return Ok(());
         }
         self.wait_for_room().await?;
+        let held = self.parking.held_among(&self.outgoing[shard].rows).await?;
+        if !held.is_empty() {
+            self.publishers[shard].hold(held);
+        }
         let (rows, bytes) = self.outgoing[shard].take();
         let number = self.ledger.add_batch(rows.len() as u64, bytes);
         self.publishers[shard].send(Batch { number, rows });

@@ -6,21 +6,33 @@
 use super::Reader;
 use crate::error::Result;
 use crate::event::LendEvent;
-use crate::hold::{AggregateKey, Hold, Holds};
+use crate::hold::{AggregateKey, Hold};
 use crate::parked::Piece;
 use crate::publish::{Batch, Publisher};
 use crate::shard::outgoing::{Outgoing, OutgoingRow};
 
 impl Reader {
     /// Each publisher holds its own aggregates, and looks after its own topics.
-    pub(super) fn renew(&self, holds: Holds, topics: &[String]) {
-        let mut dealt: Vec<Vec<Hold>> = self.publishers.iter().map(|_| Vec::new()).collect();
-        for hold in holds {
-            dealt[self.shard_of(hold.0.aggregate_id.as_bytes())].push(hold);
-        }
-        for (publisher, holds) in self.publishers.iter().zip(dealt) {
+    pub(super) fn renew(&self, holds: Vec<Hold>, topics: &[String]) {
+        for (publisher, holds) in self.publishers.iter().zip(self.deal(holds)) {
             publisher.renew(holds.into_iter().collect(), topics.to_vec());
         }
+    }
+
+    fn deal(&self, holds: Vec<Hold>) -> Vec<Vec<Hold>> {
+        let mut dealt: Vec<Vec<Hold>> = self.publishers.iter().map(|_| Vec::new()).collect();
+        for hold in holds {
+            dealt[self.shard_of(hold.head.as_str().as_bytes())].push(hold);
+        }
+        dealt
+    }
+
+    /// Begins anew with what is held, as more of it lies in memory than may. Nothing is in flight then.
+    pub(super) async fn lighten(&mut self) -> Result<()> {
+        self.wait_until_landed().await?;
+        let waiting = self.parking.load(&self.buckets).await?;
+        self.renew(waiting.holds.unwrap_or_default(), &waiting.topics);
+        Ok(())
     }
 
     pub(super) async fn look_for_requests(&mut self) -> Result<()> {
@@ -52,11 +64,19 @@ impl Reader {
         for (shard, outgoing) in outgoing.iter_mut().enumerate() {
             self.send_parked(shard, outgoing).await?;
         }
-        for hold in rest {
-            self.publishers[self.shard_of(hold.0.aggregate_id.as_bytes())].hold(vec![hold]);
+        for (publisher, holds) in self.publishers.iter().zip(self.deal(rest)) {
+            if !holds.is_empty() {
+                publisher.hold(holds);
+            }
         }
-        let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
-        self.parking.all_sent(&owned).await
+        let (owned, saves_wait) = (self.store.owned(), self.store.pause_saves().await);
+        self.parking.all_sent(&owned).await?;
+        drop(saves_wait);
+        if self.parking.looks_up() {
+            // What is tried again is not to be found where the others are looked up.
+            self.wait_until_landed().await?;
+        }
+        Ok(())
     }
 
     async fn send_parked(&mut self, shard: usize, outgoing: &mut Outgoing) -> Result<()> {

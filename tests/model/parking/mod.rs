@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use postrider::event::{Arrival, Event, EventId, Standing};
-use postrider::hold::{AggregateKey, HeldFrom, Hold, Holds};
+use postrider::hold::{AggregateKey, HeldFrom, Holds};
 use postrider::ledger::{BatchNumber, Ledger, Limit};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -19,7 +19,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 mod script;
 
 use script::{
-    Begins, HoldsBy, Parks, Policy, Rest, Retries, SOUND, Script, Step, TriesBy, Way, script,
+    Begins, Forgotten, HoldsBy, Parks, Policy, Rest, Retries, SOUND, Script, Step, TriesBy, Way,
+    script,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ fn seq_of(place: usize) -> i64 {
 }
 
 fn key(aggregate: u8) -> AggregateKey {
-    AggregateKey { aggregate_type: "t".to_owned(), aggregate_id: aggregate.to_string() }
+    AggregateKey::named("t", &aggregate.to_string())
 }
 
 /// A batch with more to do than to be acknowledged.
@@ -60,6 +61,8 @@ struct Shard {
     queue: VecDeque<(BatchNumber, i64)>,
     waiting: BTreeMap<BatchNumber, usize>,
     open: BTreeMap<BatchNumber, Open>,
+    /// What is held is looked up where it is parked.
+    looks_up: bool,
 }
 
 struct World {
@@ -149,6 +152,7 @@ impl World {
             Step::Discard(place) => self.discard(place),
             Step::Retry(piece) => self.retry(piece),
             Step::Mend => self.is_mended = true,
+            Step::Forget => self.forget(),
             Step::Crash(way) => self.crash(way),
         }
     }
@@ -166,6 +170,10 @@ impl World {
     }
 
     fn claim(&mut self, count: usize) {
+        if self.shard.looks_up && self.shard.open.values().any(|open| !open.retried.is_empty()) {
+            // What is just leaving would hold what comes after it, and nobody would ask for that.
+            return;
+        }
         let from = self.shard.claimed;
         let upto = (from + count).min(self.log.len());
         if from < upto {
@@ -174,11 +182,34 @@ impl World {
             if self.shard.way == Way::Poll {
                 seqs.sort_unstable();
             }
+            self.look_up(&seqs);
             let standing = |seq| self.arrival(seq).map_or(Standing::Written, Standing::Committed);
             let events = seqs.into_iter().map(|seq| (seq, standing(seq))).collect();
             self.send(events, Open::default());
             self.shard.claimed = upto;
             self.shard.ledger.close_page(upto);
+        }
+    }
+
+    /// Memory forgets which aggregates are held.
+    fn forget(&mut self) {
+        self.save();
+        let at_any_time = self.policy.forgotten == Forgotten::AtAnyTime;
+        if self.shard.ledger.is_empty() || at_any_time {
+            self.shard.holds = Holds::default();
+            self.shard.looks_up = self.policy.forgotten != Forgotten::NotLookedUp;
+        }
+    }
+
+    fn look_up(&mut self, seqs: &[i64]) {
+        if !self.shard.looks_up {
+            return;
+        }
+        for aggregate in seqs.iter().map(|seq| self.aggregate(*seq)).collect::<BTreeSet<u8>>() {
+            for parked in self.of(aggregate) {
+                let (key, from) = self.hold_of(parked);
+                self.shard.holds.hold(key, from);
+            }
         }
     }
 
@@ -292,7 +323,7 @@ impl World {
         }
     }
 
-    fn hold_of(&self, (seq, arrival): (i64, Option<Arrival>)) -> Hold {
+    fn hold_of(&self, (seq, arrival): (i64, Option<Arrival>)) -> (AggregateKey, HeldFrom) {
         (key(self.aggregate(seq)), HeldFrom::new(seq, Standing::Waiting(arrival)))
     }
 
@@ -353,6 +384,7 @@ impl Shard {
             queue: VecDeque::new(),
             waiting: BTreeMap::new(),
             open: BTreeMap::new(),
+            looks_up: false,
         }
     }
 }
@@ -435,4 +467,14 @@ fn holding_by_the_order_of_writing_breaks_that_of_the_log() {
 #[test]
 fn trying_again_in_the_order_of_writing_breaks_that_of_the_log() {
     convict(Policy { tries: TriesBy::Seq, ..SOUND });
+}
+
+#[test]
+fn forgetting_without_looking_up_breaks_the_order() {
+    convict(Policy { forgotten: Forgotten::NotLookedUp, ..SOUND });
+}
+
+#[test]
+fn forgetting_what_is_not_parked_yet_breaks_the_order() {
+    convict(Policy { forgotten: Forgotten::AtAnyTime, ..SOUND });
 }

@@ -13,6 +13,7 @@ pub(super) struct Policy {
     pub(super) rest: Rest,
     pub(super) holds: HoldsBy,
     pub(super) tries: TriesBy,
+    pub(super) forgotten: Forgotten,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,15 @@ pub(super) enum TriesBy {
     Seq,
 }
 
+/// What becomes of held aggregates that memory has forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forgotten {
+    /// Right before a batch is handed over; memory forgets only while nothing is in flight.
+    LookedUp,
+    AtAnyTime,
+    NotLookedUp,
+}
+
 pub(super) const SOUND: Policy = Policy {
     parks: Parks::WhenAllBeforeIsAcknowledged,
     retries: Retries::WhenNothingIsInFlight,
@@ -60,6 +70,7 @@ pub(super) const SOUND: Policy = Policy {
     rest: Rest::IsHeldAgain,
     holds: HoldsBy::Arrival,
     tries: TriesBy::Turn,
+    forgotten: Forgotten::LookedUp,
 };
 
 /// How events are read.
@@ -100,6 +111,8 @@ pub(super) enum Step {
     Discard(usize),
     Retry(usize),
     Mend,
+    /// Too many are held: memory forgets them.
+    Forget,
     /// Another shard begins at what is saved, in this way.
     Crash(Way),
 }
@@ -118,6 +131,7 @@ fn step(way: impl Strategy<Value = Way> + 'static) -> impl Strategy<Value = Step
         1 => (0..4_usize).prop_map(Step::Discard),
         3 => (1..3_usize).prop_map(Step::Retry),
         1 => Just(Step::Mend),
+        1 => Just(Step::Forget),
         1 => way.prop_map(Step::Crash),
     ]
 }

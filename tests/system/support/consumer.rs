@@ -189,6 +189,15 @@ async fn make_topic(brokers: &str, topic: NewTopic<'_>) {
     assert!(made.iter().all(Result::is_ok), "{made:?}");
 }
 
+/// Makes many topics of one partition.
+pub(crate) async fn create_topics(brokers: &str, names: &[String]) {
+    let topic = |name| NewTopic::new(name, 1, TopicReplication::Fixed(1));
+    let topics: Vec<NewTopic<'_>> = names.iter().map(|name| topic(name)).collect();
+    let made = admin(brokers).create_topics(&topics, &AdminOptions::new()).await;
+    let made = made.expect("Kafka answers");
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+}
+
 /// Gives a topic more partitions.
 pub(crate) async fn add_partitions(brokers: &str, name: &str, count: usize) {
     let more = NewPartitions::new(name, count);
