@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::encode::Record;
-use crate::event::{EventId, OwnedEvent};
+use crate::event::{Bucket, EventId, OwnedEvent};
 use crate::hold::{IdHead, Reason};
 use crate::ledger::BatchNumber;
 
@@ -229,4 +229,40 @@ proptest! {
         prop_assert_eq!(sent as i64, bench.next_seq, "and nothing stays behind");
         prop_assert!(bench.desk.holds.is_empty());
     }
+}
+
+/// An event of which the aggregate alone is known.
+#[derive(Debug)]
+struct Withheld(OwnedEvent, Refusal);
+
+impl LendEvent for Withheld {
+    fn event(&self) -> Event<'_> {
+        self.0.event()
+    }
+
+    fn whereabouts(&self) -> Whereabouts {
+        Whereabouts::Outbox(Bucket(0))
+    }
+
+    fn flaw(&self) -> Option<&Refusal> {
+        Some(&self.1)
+    }
+}
+
+#[test]
+fn what_is_lent_without_its_values_is_sent_nowhere() {
+    for on_poison in [OnPoison::Park, OnPoison::DeadLetter("letters".to_owned())] {
+        let (mut desk, sent) = desk(on_poison);
+        let withheld = |seq| Withheld(event(seq, "a", ""), Refusal::not_read(9, 8));
+        let set_aside = desk.publish(vec![withheld(1), withheld(2)], &batch()).unwrap();
+        let reasons: Vec<Reason> = set_aside.iter().map(|one| one.refusal.reason).collect();
+        assert_eq!(reasons, [Reason::TooLarge, Reason::Follows]);
+        let later = desk.publish(vec![event(3, "a", "x"), event(4, "b", "x")], &batch()).unwrap();
+        assert_eq!(later.len(), 1, "its aggregate is held, and no other");
+        assert_eq!(sent.lock().unwrap().len(), 1);
+    }
+    let (mut desk, _) = desk(OnPoison::Stop);
+    let withheld = Withheld(event(1, "a", ""), Refusal::unreadable("missing chunk"));
+    let stopped = desk.publish(vec![withheld], &batch()).unwrap_err();
+    assert!(stopped.message().contains("missing chunk"), "{stopped}");
 }

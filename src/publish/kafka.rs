@@ -13,7 +13,6 @@
 //! may not be written to. Without a broker's answer it is Kafka that is away; then everything waits and
 //! nothing is refused.
 
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -28,9 +27,7 @@ use rdkafka::util::IntoOpaque;
 
 use super::context::Context;
 use super::doubt::Doubt;
-use super::failure::{
-    copies, invalid, ready_partitions, refused, replaced, too_few_copies, unavailable,
-};
+use super::failure::{invalid, refused, replaced, too_few_copies};
 use super::lessons::Lessons;
 use super::limits::Limits;
 use super::meeting::Meetings;
@@ -55,15 +52,10 @@ pub(super) const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLE_STEP: Duration = Duration::from_millis(2);
 /// How long no broker may answer at the start; later it is then looked whether they answer others.
 pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(10);
-/// A broker that creates topics needs a moment until each partition has a leader. The publishing
-/// thread waits for no second topic as long as one is in trouble.
-const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
 /// Before an event is called too large, the topic's limit is asked for again if it is older than this.
 const LIMIT_AGE: Duration = Duration::from_secs(1);
 /// So many topics in trouble are told apart in the log; what is said of more is counted.
 const TOPICS_SAID: usize = 8;
-/// Pause between two looks at a topic that is not ready.
-const LEADER_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a warning is repeated while its cause goes on.
 pub const WARNING_PAUSE: Duration = Duration::from_secs(30);
@@ -113,7 +105,7 @@ pub struct KafkaProducer {
     pub(super) meetings: Meetings,
     record_timestamp: RecordTimestamp,
     space: Receiver<()>,
-    config: ClientConfig,
+    pub(super) config: ClientConfig,
     /// The time at the start of the batch at hand; nothing here needs it more exactly.
     pub(super) now: Instant,
     ended: Arc<AtomicBool>,
@@ -201,23 +193,6 @@ impl KafkaProducer {
             }
             Err(cause) => Err(cause),
         }
-    }
-
-    /// Asks the brokers about a topic.
-    pub(super) fn meet(&mut self, topic: &str) -> Result<Known> {
-        if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
-            return Err(Error::new(ErrorKind::TopicUnavailable, detail));
-        }
-        let patience = if self.held.is_empty() { TOPIC_PATIENCE } else { Duration::ZERO };
-        // Giving up ends a session, and what is in flight would be sent again. Ours is asked last: they may
-        // have come back meanwhile.
-        let is_forgotten = || {
-            poll::others_have_brokers(&self.config) && !poll::has_brokers(self.producer.client())
-        };
-        let (partitions, copies) = self.look_up(topic, patience, is_forgotten)?;
-        let warnings = Arc::clone(&self.context().warnings);
-        let told = self.limits.lock().ask(topic, Instant::now(), &warnings);
-        self.learn(topic, Found { partitions, copies, told })
     }
 
     /// Takes note of what the brokers say of a topic.
@@ -339,43 +314,6 @@ impl KafkaProducer {
         Err(replaced(format!(
             "topic {topic} takes up to {limit} bytes: so does the producer from now on"
         )))
-    }
-
-    /// Asks until every partition has a leader: how many there are, and how many copies each has at
-    /// least. `patience` is for what the brokers answer, and begins with their first answer: a broker that
-    /// says nothing says nothing about the topic either. Hearing nothing, it asks now and then whether to give up.
-    pub(super) fn look_up(
-        &self,
-        topic: &str,
-        patience: Duration,
-        gives_up: impl Fn() -> bool,
-    ) -> Result<(NonZeroU32, usize)> {
-        let begin = Instant::now();
-        let mut answered = None;
-        loop {
-            let answer = self.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
-            let (problem, is_over) = match answer {
-                Ok(metadata) => match ready_partitions(topic, &metadata) {
-                    Ok(partitions) => {
-                        // The wait may have been long.
-                        self.context().check_alive()?;
-                        return Ok((partitions, copies(topic, &metadata)));
-                    }
-                    Err(problem) => {
-                        let first = *answered.get_or_insert_with(Instant::now);
-                        (problem, first.elapsed() >= patience)
-                    }
-                },
-                Err(cause) => {
-                    let problem = unavailable(&cause, self.context().last_trouble());
-                    (problem, begin.elapsed() >= LEADER_DEADLINE && gives_up())
-                }
-            };
-            if is_over || self.context().reports.has_failed() {
-                return Err(problem);
-            }
-            std::thread::park_timeout(LEADER_PAUSE);
-        }
     }
 
     /// Waits until everything in flight is acknowledged.

@@ -4,17 +4,25 @@
 //! are asked for one by one only so often, then left to the scout; a topic that is known is never
 //! waited for: the scout looks at it again. Must not: send. Fails: as [`KafkaProducer`] does.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 use rdkafka::producer::Producer;
 
-use super::kafka::{KafkaProducer, METADATA_TIMEOUT};
+use super::failure::{copies, ready_partitions, unavailable};
+use super::kafka::{KafkaProducer, LEADER_DEADLINE, METADATA_TIMEOUT};
+use super::poll;
 use super::survey::{Found, Listing, Refreshed};
 use super::topics::Known;
 use crate::error::{Error, ErrorKind, Result};
 
+/// A broker that creates topics needs a moment until each partition has a leader. The publishing
+/// thread waits for no second topic as long as one is in trouble.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two looks at a topic that is not ready.
+const LEADER_PAUSE: Duration = Duration::from_millis(100);
 /// So many new topics may be asked for one by one at any moment ...
 const MEETINGS_MAX: f64 = 100.0;
 /// ... and so many more each second.
@@ -73,6 +81,60 @@ impl Meetings {
 }
 
 impl KafkaProducer {
+    /// Asks the brokers about a topic.
+    pub(super) fn meet(&mut self, topic: &str) -> Result<Known> {
+        if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
+            return Err(Error::new(ErrorKind::TopicUnavailable, detail));
+        }
+        let patience = if self.held.is_empty() { TOPIC_PATIENCE } else { Duration::ZERO };
+        // Giving up ends a session, and what is in flight would be sent again. Ours is asked last: they may
+        // have come back meanwhile.
+        let is_forgotten = || {
+            poll::others_have_brokers(&self.config) && !poll::has_brokers(self.producer.client())
+        };
+        let (partitions, copies) = self.look_up(topic, patience, is_forgotten)?;
+        let warnings = Arc::clone(&self.context().warnings);
+        let told = self.limits.lock().ask(topic, Instant::now(), &warnings);
+        self.learn(topic, Found { partitions, copies, told })
+    }
+
+    /// Asks until every partition has a leader: how many there are, and how many copies each has at
+    /// least. `patience` is for what the brokers answer, and begins with their first answer: a broker that
+    /// says nothing says nothing about the topic either. Hearing nothing, it asks now and then whether to give up.
+    pub(super) fn look_up(
+        &self,
+        topic: &str,
+        patience: Duration,
+        gives_up: impl Fn() -> bool,
+    ) -> Result<(NonZeroU32, usize)> {
+        let begin = Instant::now();
+        let mut answered = None;
+        loop {
+            let answer = self.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
+            let (problem, is_over) = match answer {
+                Ok(metadata) => match ready_partitions(topic, &metadata) {
+                    Ok(partitions) => {
+                        // The wait may have been long.
+                        self.context().check_alive()?;
+                        return Ok((partitions, copies(topic, &metadata)));
+                    }
+                    Err(problem) => {
+                        let first = *answered.get_or_insert_with(Instant::now);
+                        (problem, first.elapsed() >= patience)
+                    }
+                },
+                Err(cause) => {
+                    let problem = unavailable(&cause, self.context().last_trouble());
+                    (problem, begin.elapsed() >= LEADER_DEADLINE && gives_up())
+                }
+            };
+            if is_over || self.context().reports.has_failed() {
+                return Err(problem);
+            }
+            std::thread::park_timeout(LEADER_PAUSE);
+        }
+    }
+
     /// Asks the brokers about a topic, unless too many were new just now.
     pub(super) fn meet_in_turn(&mut self, topic: &str) -> Result<Known> {
         if self.meetings.take_one(self.now) {

@@ -215,9 +215,8 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
                 drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
                     postrider.capture, postrider.capture_slot, postrider.adopted;
-                drop function postrider.aggregate_digest, postrider.legible, postrider.legible_payload,
-                    postrider.event_bytes, postrider.refuse_large_row, postrider.shortened,
-                    postrider.read_row, postrider.park_row;
+                drop function postrider.aggregate_digest, postrider.legible, postrider.legible_payload, postrider.event_bytes,
+                    postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row;
                 alter table public.outbox alter column txid type xid8;
                 drop domain postrider.own_transaction;
                 alter table postrider.cursor drop column upto_sequence, drop column upto_began;

@@ -78,7 +78,7 @@ async fn a_giant_row_is_parked_without_being_read() {
     let parked = wait_parked(&client, 2).await;
     let reasons: Vec<&str> = parked.iter().map(|(reason, _)| reason.as_str()).collect();
     assert_eq!(reasons, ["too-large", "follows"]);
-    assert!(parked[0].1.contains("16777216"), "{}", parked[0].1);
+    assert!(parked[0].1.contains("8388608"), "{}", parked[0].1);
     let whole = "select octet_length(p.payload), p.payload = convert_to(o.payload::text, 'UTF8'), p.type, p.id = o.id
         from postrider.parked p join outbox o using (seq) where p.reason = 'too-large'";
     let row = client.query_one(whole, &[]).await.expect("it is there");
