@@ -14,6 +14,7 @@ pub mod mode;
 pub mod needs;
 pub mod pgoutput;
 pub mod poll;
+mod printed;
 mod publication;
 pub mod slot;
 pub mod ticker;

@@ -16,7 +16,8 @@ use hashbrown::HashMap;
 use super::adopted_row::{AdoptedLeaf, AdoptedRow, Forms};
 use super::envelope::{self, Envelope};
 use super::pgoutput::{self, Message, Name, Relation, Scope, Tuple, Value};
-use crate::adopted::Adopted;
+use super::printed;
+use crate::adopted::{Adopted, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent};
 use crate::outbox::Outbox;
@@ -80,6 +81,8 @@ pub struct AdoptedTables {
     pub tables: Vec<Adopted>,
     /// The forms of all types; needed for adopted tables alone.
     pub forms: Forms,
+    /// How the stream brings values.
+    pub encoding: Encoding,
 }
 
 /// The stream of one slot, taken apart.
@@ -203,7 +206,10 @@ impl Decoder {
                 LogItem::Other
             }
             Message::Insert { relation, row } => match self.leaves.get(&relation) {
-                Some(Some(TableLeaf::Own(leaf))) => LogItem::Event(leaf.read(&row)?),
+                Some(Some(TableLeaf::Own(leaf))) => LogItem::Event(match self.encoding() {
+                    Encoding::Binary => leaf.read(&row)?,
+                    Encoding::Text => leaf.read(&printed::in_binary(&row, &leaf.types)?)?,
+                }),
                 Some(Some(TableLeaf::Adopted(leaf))) => {
                     let leaf = Arc::clone(leaf);
                     let (place, committed_at) = (self.place(start), self.committed_at.0);
@@ -217,6 +223,13 @@ impl Decoder {
             }
             Message::Ignored(_) => LogItem::Other,
         })
+    }
+
+    fn encoding(&self) -> Encoding {
+        match &self.source {
+            Source::Table(_, adopted) => adopted.encoding,
+            Source::Messages => Encoding::Binary,
+        }
     }
 
     fn learn(&mut self, relation: &Relation) -> Result<()> {
@@ -326,6 +339,8 @@ struct Leaf {
     /// Which of [`COLUMNS`] stands at each place of a row.
     places: Vec<Option<usize>>,
     payload_start: usize,
+    /// The type of each column.
+    types: Vec<u32>,
 }
 
 impl Leaf {
@@ -343,7 +358,8 @@ impl Leaf {
         let payload = places.iter().position(|place| *place == Some(PAYLOAD));
         let is_jsonb = payload.is_some_and(|index| relation.columns[index].type_oid == JSONB_OID);
         let payload_start = if is_jsonb { JSONB_VERSION_BYTES } else { 0 };
-        Ok(Self { bucket, places, payload_start })
+        let types = relation.columns.iter().map(|column| column.type_oid).collect();
+        Ok(Self { bucket, places, payload_start, types })
     }
 
     /// Finds the columns in a row.

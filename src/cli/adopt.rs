@@ -124,6 +124,7 @@ async fn adopt(
         pending: arguments.pending.clone(),
         copy_order,
         passed: arguments.since.clone(),
+        streamed: None,
     };
     let waiting = count_pending(connection, &adopted).await?;
     output::answer(&description(&adopted, waiting))?;
@@ -174,7 +175,7 @@ fn default_order(map: &ColumnMap, columns: &[TableColumn]) -> Result<String> {
     };
     let quoted = |column: &TableColumn| postgres_protocol::escape::escape_identifier(&column.name);
     match (column(Part::Id), column(Part::CreatedAt)) {
-        (Some(id), _) if id.form == Some(Form::Integer) => Ok(quoted(id)),
+        (Some(id), _) if matches!(id.form, Some(Form::Integer | Form::Numeric)) => Ok(quoted(id)),
         (Some(id), Some(created_at)) => Ok(format!("{}, {}", quoted(created_at), quoted(id))),
         _ => Err(Error::new(
             ErrorKind::Config,

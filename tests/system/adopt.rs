@@ -10,7 +10,7 @@ use crate::support::writer::insert_event;
 use crate::support::{Consumed, Fixture, History, Patience, RelayProcess, Traffic, read_topic};
 
 /// Runs the command; what it said.
-fn adopt(fixture: &Fixture, arguments: &[&str]) -> String {
+pub(crate) fn adopt(fixture: &Fixture, arguments: &[&str]) -> String {
     let output = fixture.command().arg("adopt").args(arguments).output().expect("the binary runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -18,13 +18,13 @@ fn adopt(fixture: &Fixture, arguments: &[&str]) -> String {
 }
 
 /// What a refused command says, and its exit code.
-fn refused(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn refused(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
     let output = fixture.command().arg("adopt").args(arguments).output().expect("the binary runs");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// A table with Debezium's names and a flag; the test's writers find it before postrider's own.
-async fn legacy_outbox(fixture: &Fixture) -> Client {
+pub(crate) async fn legacy_outbox(fixture: &Fixture) -> Client {
     let client = fixture.client().await;
     let sql = format!(
         "create schema legacy;
@@ -41,11 +41,12 @@ async fn legacy_outbox(fixture: &Fixture) -> Client {
     client
 }
 
-const ADOPT: &[&str] = &["legacy.outbox", "--pending", "not published", "--order-by", "n"];
-const END: &[&str] = &["legacy.outbox", "--end", "--mark", "published = true"];
+pub(crate) const ADOPT: &[&str] =
+    &["legacy.outbox", "--pending", "not published", "--order-by", "n"];
+pub(crate) const END: &[&str] = &["legacy.outbox", "--end", "--mark", "published = true"];
 
 /// Waits until every row is published; the test's transaction ids have no epoch.
-async fn wait_published(client: &Client) {
+pub(crate) async fn wait_published(client: &Client) {
     let waits = "select count(*) from legacy.outbox as row_, postrider.adopted
         where not published
             and not coalesce(pg_visible_in_snapshot(row_.xmin::text::xid8, passed), false)";
@@ -60,7 +61,7 @@ async fn wait_published(client: &Client) {
     }
 }
 
-async fn number(client: &Client, query: &str) -> i64 {
+pub(crate) async fn number(client: &Client, query: &str) -> i64 {
     client.query_one(query, &[]).await.expect("it answers").get(0)
 }
 

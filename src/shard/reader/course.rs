@@ -9,11 +9,12 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::proven::Proven;
 use crate::capture::adoption::AdoptedCopy;
 use crate::capture::wal::Lsn;
 use crate::cursor::Cursor;
 use crate::event::Bucket;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, TransactionId};
 use crate::streamed::Streamed;
 use crate::tick::Tick;
 
@@ -27,6 +28,8 @@ pub struct Landing {
     pub place: Lsn,
     /// The same as a cursor of all buckets, where ticks come.
     pub cursor: Option<Cursor>,
+    /// Of adopted tables: transactions of which the cursor alone does not prove that they are published.
+    pub proven: Vec<TransactionId>,
 }
 
 /// The line between the reader and whoever saves and confirms.
@@ -56,6 +59,8 @@ pub struct TableCourse {
 pub struct AdoptedCourse {
     /// By their numbers: the transactions whose rows are published.
     pub passed: Vec<Snapshot>,
+    /// Transactions of which the snapshots alone do not prove it.
+    pub proven: Vec<TransactionId>,
     /// The rows that come before the stream.
     pub copy: Option<AdoptedCopy>,
 }
@@ -73,6 +78,7 @@ pub(super) struct Table {
     pub(super) landed: VecDeque<(u64, Lsn)>,
     pub(super) near: u64,
     pub(super) adopted: AdoptedCourse,
+    pub(super) proven: Proven,
     /// The last tick that was handed on.
     handed: Option<u64>,
     nudge: Arc<Notify>,
@@ -81,7 +87,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(course: TableCourse) -> Self {
-        let TableCourse { cursors, ticks, nudge, adopted } = course;
+        let TableCourse { cursors, ticks, nudge, mut adopted } = course;
         let streamed = Streamed::new(cursors.iter().map(|(_, cursor)| cursor));
         let horizon = |cursor: &Cursor| cursor.from().xmax().max(cursor.upto().snapshot.xmax());
         let latest = cursors.iter().map(|(_, cursor)| cursor.upto().next).max();
@@ -93,6 +99,7 @@ impl Table {
             waiting: VecDeque::new(),
             landed: VecDeque::new(),
             near: latest.unwrap_or_default(),
+            proven: Proven::new(std::mem::take(&mut adopted.proven)),
             adopted,
             handed: None,
             nudge,
@@ -157,10 +164,11 @@ impl Table {
             let tick = self.waiting.front()?;
             self.landed.pop_front();
             if tick.next == number {
-                let cursor = Some(self.streamed.cursor_at(tick));
+                let cursor = self.streamed.cursor_at(tick);
+                let proven = self.proven.land(number, cursor.from());
                 self.waiting.pop_front();
                 self.handed = Some(number);
-                return Some(Landing { place, cursor });
+                return Some(Landing { place, cursor: Some(cursor), proven });
             }
         }
         None

@@ -24,6 +24,7 @@ mod copy;
 mod course;
 mod fence;
 mod landing;
+mod proven;
 mod retry;
 mod transaction;
 
@@ -266,7 +267,7 @@ impl Reader {
 
     /// Whether its transaction was published before this stream began.
     fn is_passed(&mut self, event: &LoggedEvent) -> bool {
-        let Some(table) = &self.table else { return false };
+        let Some(table) = &mut self.table else { return false };
         match event {
             LoggedEvent::Row(row) => {
                 self.transaction.txid = Some(row.txid);
@@ -275,6 +276,7 @@ impl Reader {
             LoggedEvent::Adopted(row) => {
                 let txid = widen(self.transaction.xid, table.near);
                 self.transaction.txid = Some(txid);
+                table.proven.bring(txid);
                 table.has_passed_adopted(row.table, txid)
             }
             LoggedEvent::Message(..) | LoggedEvent::Copied(_) => false,
@@ -313,6 +315,7 @@ impl Reader {
             if is_tick {
                 table.near = widen(xid, table.near);
                 table.streamed.mark(table.near);
+                table.proven.mark(table.near);
                 tick = Some(table.near);
             }
         }
@@ -442,7 +445,7 @@ impl Reader {
             self.place = place;
             self.course.landed.send_modify(|landing| match landing {
                 Some(landing) => landing.place = place,
-                None => *landing = Some(Landing { place, cursor: None }),
+                None => *landing = Some(Landing { place, cursor: None, proven: Vec::new() }),
             });
         }
     }
