@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::types::ToSql;
 
 use super::adopted_row::{Forms, id_of};
@@ -21,6 +22,7 @@ use crate::event::{Arrival, OwnedEvent};
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, Lsn, PgSnapshot, Walsender, classify, fill, without_head};
 use crate::snapshot::{Snapshot, TransactionId};
+use crate::streamed::widen;
 
 const READ: &str = include_str!("../../sql/queries/adopted_read.sql");
 const SAVE: &str = include_str!("../../sql/queries/adopted_save.sql");
@@ -223,12 +225,14 @@ impl SlotSession {
     ) -> Result<AdoptedCopy> {
         self.session.query(PRINT_SETTINGS).await?;
         let near = cell(self.session.query(NEAR).await?)?;
+        let near_id = near.parse().map_err(|_| no_answer())?;
         let mut sources = Vec::new();
         let mut rows = 0_i64;
         for table in tables {
             let source = CopySource::new(table, &near, store.connection()).await?;
-            rows +=
-                cell(self.session.query(&source.count).await?)?.parse::<i64>().unwrap_or(i64::MAX);
+            let counted = self.session.query(&source.count).await;
+            let counted = cell(counted.map_err(|error| source.unread(error))?)?;
+            rows += counted.parse::<i64>().unwrap_or(i64::MAX);
             sources.push(source);
         }
         sources.reverse();
@@ -237,7 +241,8 @@ impl SlotSession {
         tracing::info!(rows, "publishing rows of adopted tables that the stream does not bring");
         // No record of the log begins inside another: nothing of the stream arrives there.
         let arrival = Arrival { commit_lsn: begins.0 - 1, index: 0 };
-        Ok(AdoptedCopy { session, snapshot, sources, is_open: false, place, arrival, store })
+        let ids = CopiedIds { near: near_id, from: snapshot.xmin(), found: Vec::new() };
+        Ok(AdoptedCopy { session, snapshot, sources, is_open: false, place, arrival, ids, store })
     }
 }
 
@@ -290,7 +295,26 @@ pub struct AdoptedCopy {
     place: i64,
     /// Behind all that any stream brought before, and before all that the one to come brings.
     arrival: Arrival,
+    ids: CopiedIds,
     store: Arc<AdoptionStore>,
+}
+
+/// Which ids the copied rows bear, as far as the snapshot alone does not say that they are published.
+#[derive(Debug)]
+struct CopiedIds {
+    /// An id at or above all of them.
+    near: TransactionId,
+    from: TransactionId,
+    found: Vec<TransactionId>,
+}
+
+impl CopiedIds {
+    fn note(&mut self, xmin: Option<&str>) {
+        let id = xmin.and_then(|text| text.parse().ok()).map(|id: u32| widen(id, self.near));
+        if let Some(id) = id.filter(|id| *id >= self.from && self.found.last() != Some(id)) {
+            self.found.push(id);
+        }
+    }
 }
 
 impl AdoptedCopy {
@@ -305,6 +329,7 @@ impl AdoptedCopy {
                 self.session.ask_rows(&source.copy)?;
             }
             if let Some(row) = self.session.next_row().await? {
+                self.ids.note(row.last().and_then(Option::as_deref));
                 let event = LoggedEvent::Copied(Box::new(source.event(row, self.place)?));
                 let arrival = self.arrival;
                 self.place += 1;
@@ -318,18 +343,43 @@ impl AdoptedCopy {
         Ok(None)
     }
 
+    /// What had committed where the stream begins.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Ids of rows that were brought, as far as the snapshot alone does not say that they are published.
+    pub fn take_ids(&mut self) -> Vec<TransactionId> {
+        std::mem::take(&mut self.ids.found)
+    }
+
     /// Everything that was brought is published: notes it, and gives the snapshot up.
     ///
     /// # Errors
     /// As [`AdoptionStore::save`].
-    pub async fn finish(mut self, epoch: i64) -> Result<Snapshot> {
-        self.store.save(&self.snapshot, &[], epoch).await?;
+    pub async fn finish(mut self, proven: &[TransactionId], epoch: i64) -> Result<Snapshot> {
+        self.store.save(&self.snapshot, proven, epoch).await?;
         self.session.query("commit").await?;
         Ok(self.snapshot)
     }
 }
 
 impl CopySource {
+    /// What the relay's rights on its own tables would not mend.
+    fn unread(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::PostgresRefused {
+            return error;
+        }
+        let (name, schema) = (self.name.quoted(), escape_identifier(&self.name.schema));
+        let cause = format!("the adopted table {} cannot be read: {}", self.name, error.message());
+        Error::new(ErrorKind::PostgresRefused, cause)
+            .with_remedy(format!(
+                "grant usage on schema {schema} and select on {name} to the relay's role; with \
+                 row-level security on it, alter that role bypassrls"
+            ))
+            .with_source(error)
+    }
+
     fn event(&self, row: Vec<Option<String>>, seq: i64) -> Result<OwnedEvent> {
         let odd = |what: &str| {
             Error::new(ErrorKind::Schema, format!("a row of {} has {what}", self.name))
@@ -377,9 +427,11 @@ fn now_micros() -> i64 {
 
 /// The one value of an answer.
 fn cell(rows: Vec<Vec<Option<String>>>) -> Result<String> {
-    rows.into_iter().flatten().next().flatten().ok_or_else(|| {
-        Error::new(ErrorKind::Internal, "the server gave no answer to a question with one")
-    })
+    rows.into_iter().flatten().next().flatten().ok_or_else(no_answer)
+}
+
+fn no_answer() -> Error {
+    Error::new(ErrorKind::Internal, "the server gave no answer to a question with one")
 }
 
 #[cfg(test)]

@@ -124,14 +124,22 @@ async fn a_table_is_taken_over_where_a_snapshot_says() {
     client.batch_execute(&row("after")).await.expect("a row is written");
     open.batch_execute("commit").await.expect("it ends");
     let said = adopt(&fixture, &["legacy.outbox", "--since", &snapshot, "--order-by", "n"]);
-    assert!(said.contains("2 rows are pending"), "{said}");
+    // More, where other transactions of the server were open at the snapshot: what was written above them may
+    // come again.
+    assert!(!said.contains("; 0 rows") && !said.contains("; 1 rows"), "{said}");
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
     wait_published(&client).await;
     relay.stop_well().await;
     let records = read_topic(&fixture.brokers, &fixture.topic("order"));
     let mut keys: Vec<&str> = records.iter().map(Consumed::key_text).collect();
     keys.sort_unstable();
-    assert_eq!(keys, ["after", "open"]);
+    assert!(keys.contains(&"after") && keys.contains(&"open"), "{keys:?}");
+    let counts = |records: &[Consumed]| {
+        ["before", "after", "open"]
+            .map(|key| records.iter().filter(|record| record.key_text() == key).count())
+    };
+    let counted = counts(&records);
+    assert!(counted[0] <= 1 && counted[1..] == [1, 1], "{counted:?}");
     // In a restored copy a snapshot means nothing: everything comes again.
     let reanchor = fixture.command().args(["migrate", "reanchor"]).output().expect("it runs");
     assert!(reanchor.status.success(), "{}", String::from_utf8_lossy(&reanchor.stderr));
@@ -139,8 +147,7 @@ async fn a_table_is_taken_over_where_a_snapshot_says() {
     wait_published(&client).await;
     relay.stop_well().await;
     let records = read_topic(&fixture.brokers, &fixture.topic("order"));
-    let count = |key: &str| records.iter().filter(|record| record.key_text() == key).count();
-    assert_eq!([count("before"), count("after"), count("open")], [1, 2, 2]);
+    assert_eq!(counts(&records), counted.map(|count| count + 1));
 }
 
 /// Kills during the copy and the stream, and slots that are lost: rows come again, none is missing.

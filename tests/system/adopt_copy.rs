@@ -47,6 +47,32 @@ async fn a_copy_whose_first_row_takes_long_is_made_once() {
     assert_eq!(all.len(), 400, "no row came twice");
 }
 
+/// Rows are taken one by one, however many wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_large_rows_is_bounded_in_memory() {
+    let fixture = Fixture::new("adopt_large").await;
+    let client = fixture.client().await;
+    let sql =
+        "create table large (id bigint generated always as identity, aggregateid text, type text,
+            payload bytea);
+        insert into large (aggregateid, type, payload)
+            select 'a' || n, 'T', convert_to(repeat('x', 8000000), 'UTF8')
+            from generate_series(1, 40) as n";
+    client.batch_execute(sql).await.expect("rows are written");
+    adopt(&fixture, &["large", "--column", "aggregatetype='large'"]);
+    let arguments = ["--capture", "wal", "--max-in-flight-bytes", "16MiB"];
+    let relay = RelayProcess::start(&fixture, &arguments);
+    // They are larger than the topic takes.
+    let patience = Patience::until("all rows are parked");
+    while number(&client, "select count(*) from postrider.parked").await < 40 {
+        patience.pause().await;
+    }
+    let peak = relay.peak_memory_kilobytes() / 1024;
+    relay.stop_well().await;
+    println!("{peak} MB of 40 rows of 8 MB, 16 MB each as the server prints them");
+    assert!(peak < 300, "{peak} MB");
+}
+
 const HELD: &str = "select count(*) from pg_stat_activity
     where datname = current_database() and application_name = 'postrider slot'
         and backend_type = 'walsender' and state = 'idle in transaction'";
@@ -58,10 +84,14 @@ async fn who_stands_by_holds_no_snapshot() {
     let mut client = legacy_outbox(&fixture).await;
     adopt(&fixture, ADOPT);
     let watcher = fixture.client().await;
-    // Nobody can save, so the first one waits with its slot made.
+    let older = fixture.client().await;
+    older.batch_execute("begin; select pg_current_xact_id()").await.expect("it has an id");
+    let first = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    wait_for_waiter(&watcher, &older).await;
+    // From here on nobody can save, so the first one waits with its slot made.
     let lock = client.transaction().await.expect("the session lives");
     lock.batch_execute("lock table postrider.cursor in share mode").await.expect("it is ours");
-    let first = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    older.batch_execute("commit").await.expect("it ends");
     let patience = Patience::until("the slot is made");
     while number(&watcher, HELD).await == 0 {
         patience.pause().await;
@@ -85,6 +115,20 @@ async fn who_stands_by_holds_no_snapshot() {
     second.stop_well().await;
 }
 
+/// Waits until a walsender waits for the end of this session's transaction.
+async fn wait_for_waiter(client: &Client, session: &Client) {
+    let pid: i32 =
+        session.query_one("select pg_backend_pid()", &[]).await.expect("it answers").get(0);
+    let waits = format!(
+        "select count(*) from pg_stat_activity where datname = current_database()
+            and backend_type = 'walsender' and {pid} = any(pg_blocking_pids(pid))"
+    );
+    let patience = Patience::until("the slot waits for a transaction");
+    while number(client, &waits).await == 0 {
+        patience.pause().await;
+    }
+}
+
 /// A transaction that began while the slot waited for older ones writes below the place where it begins, and is
 /// in the stream: its rows are none of those that are copied.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,21 +144,25 @@ async fn parked_rows_of_the_copy_and_of_the_stream_are_told_apart() {
         )
     };
     client.batch_execute(&rows("copied", 20_000)).await.expect("rows are written");
-    let (older, younger) = (fixture.client().await, fixture.client().await);
-    older.batch_execute("begin; select pg_current_xact_id()").await.expect("it has an id");
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(fixture.client().await);
+    }
+    let own_id = "begin; select pg_current_xact_id()";
+    open[0].batch_execute(own_id).await.expect("it has an id");
     adopt(&fixture, ADOPT);
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
-    let patience = Patience::until("the slot waits for the older one");
-    let waits = "select count(*) from pg_stat_activity where datname = current_database()
-        and backend_type = 'walsender' and wait_event = 'transactionid'";
-    while number(&client, waits).await == 0 {
-        patience.pause().await;
-    }
+    wait_for_waiter(&client, &open[0]).await;
+    // The slot waits twice: for those that run at first, then for those that have begun meanwhile.
+    open[1].batch_execute(own_id).await.expect("it has an id");
+    open[0].batch_execute("commit").await.expect("it ends");
+    wait_for_waiter(&client, &open[1]).await;
+    let writer = fixture.client().await;
     let begin = format!("begin; {}; {}", rows("copied", 30), rows("streamed", 30));
-    younger.batch_execute(&begin).await.expect("rows are written");
-    older.batch_execute("commit").await.expect("it ends");
+    writer.batch_execute(&begin).await.expect("rows are written");
+    open[1].batch_execute("commit").await.expect("it ends");
     relay.wait_until_it_says("reading the log").await;
-    younger.batch_execute("commit").await.expect("it ends");
+    writer.batch_execute("commit").await.expect("it ends");
     let parked = "select count(*) from postrider.parked";
     let patience = Patience::until("all rows are parked");
     while number(&client, parked).await < 20_060 {

@@ -38,7 +38,14 @@ impl Reader {
         }
         self.end_page(None).await?;
         self.wait_until_landed().await?;
-        let passed = copy.finish(self.store.epoch_of_all()?).await?;
+        let proven = match &mut self.table {
+            Some(table) => {
+                table.proven.add(copy.take_ids());
+                table.proven.land(0, copy.snapshot())
+            }
+            None => Vec::new(),
+        };
+        let passed = copy.finish(&proven, self.store.epoch_of_all()?).await?;
         if let Some(table) = &mut self.table {
             table.adopted.passed.iter_mut().for_each(|before| *before = passed.clone());
         }

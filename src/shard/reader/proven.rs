@@ -1,7 +1,7 @@
-//! Transactions of which rows of adopted tables were streamed.
+//! Transactions of which rows of adopted tables were published.
 //!
-//! Promises: whatever is handed out was published, and is a transaction's own id, not that of a savepoint
-//! inside one; what is kept is bounded. Must not: know a table or a connection. Fails: never.
+//! Promises: whatever is handed out was published: streamed as a transaction's own id, not that of a savepoint
+//! inside one, or copied; what is kept is bounded. Must not: know a table or a connection. Fails: never.
 //!
 //! A snapshot lists the transactions that it lacks, but not their subtransactions. So above the lowest that
 //! is lacking, an id that is not listed proves nothing; that the stream brought it does.
@@ -35,6 +35,11 @@ impl Proven {
         if self.recent.last() != Some(&transaction) {
             self.recent.push(transaction);
         }
+    }
+
+    /// Rows with these ids were copied, and are published. They may be those of savepoints.
+    pub(super) fn add(&mut self, ids: Vec<TransactionId>) {
+        self.kept.extend(ids);
     }
 
     /// The commit of a tick has come.
