@@ -7,6 +7,7 @@
 //!
 //! A partition is a table of its own in the stream, so its name tells the bucket.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use super::flawed::{Flawed, Origin};
 use super::outbox_row::{Leaf, LoggedRow};
 use super::pgoutput::{self, Message, Relation, Scope, Tuple};
 use super::sieve::{LongSieve, Rows};
-use crate::adopted::{Adopted, Form};
+use crate::adopted::{Adopted, Form, ValueForm};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, Event, LendEvent, OwnedEvent};
 use crate::hold::{Reason, Refusal};
@@ -91,6 +92,8 @@ pub struct AdoptedTables {
     pub tables: Vec<Adopted>,
     /// The forms of all types; needed for adopted tables alone.
     pub forms: Forms,
+    /// In which form the stream brings values.
+    pub form: ValueForm,
 }
 
 /// How the stream is to be read.
@@ -277,6 +280,13 @@ impl Decoder {
         })
     }
 
+    fn form(&self) -> ValueForm {
+        match &self.source {
+            Source::Table(_, adopted) => adopted.form,
+            Source::Messages => ValueForm::Binary,
+        }
+    }
+
     fn learn(&mut self, relation: &Relation) -> Result<()> {
         let Source::Table(outbox, adopted) = &self.source else { return Ok(()) };
         let leaf = match bucket_of(outbox, relation) {
@@ -295,14 +305,21 @@ impl Decoder {
 
     fn row(&mut self, start: Lsn, leaf: &TableLeaf, row: &Tuple) -> Result<LoggedEvent> {
         let oversized = self.sieve.take_oversized();
-        match (leaf, oversized) {
-            (TableLeaf::Own(leaf), None) => leaf.read(row, &self.encoding),
-            (TableLeaf::Own(leaf), Some(bytes)) => {
-                leaf.read_part(row, &self.encoding, too_large(bytes, self.sieve.limit_bytes()))
-            }
-            (TableLeaf::Adopted(leaf), _) => {
+        let leaf = match leaf {
+            TableLeaf::Own(leaf) => leaf,
+            TableLeaf::Adopted(leaf) => {
                 let place = self.place(start);
-                Ok(leaf.read(row, place, self.committed_at.0, &self.encoding))
+                return Ok(leaf.read(row, place, self.committed_at.0, &self.encoding));
+            }
+        };
+        let row = match self.form() {
+            ValueForm::Binary => Cow::Borrowed(row),
+            ValueForm::Text => Cow::Owned(leaf.in_binary(row)?),
+        };
+        match oversized {
+            None => leaf.read(&row, &self.encoding),
+            Some(bytes) => {
+                leaf.read_part(&row, &self.encoding, too_large(bytes, self.sieve.limit_bytes()))
             }
         }
     }

@@ -64,6 +64,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "parked_key",
         sql: include_str!("../../sql/migrations/0010_parked_key.sql"),
     },
+    Migration {
+        version: 11,
+        name: "adopted_rows",
+        sql: include_str!("../../sql/migrations/0011_adopted_rows.sql"),
+    },
 ];
 
 impl Migration {

@@ -55,6 +55,7 @@ pub(crate) const TITLES: &[&str] = &[
     "0008 arrival",
     "0009 law",
     "0010 parked_key",
+    "0011 adopted_rows",
 ];
 
 fn named(outbox: &str) -> Request {
