@@ -65,8 +65,8 @@ begin
             'grant execute on function %s to postrider_writer, postrider_relay', part_of_interface);
     end loop;
     -- Adopted tables are granted one by one: grant select on <table> to postrider_relay. Of what is known
-    -- of them the relay changes one column: others hold SQL that an administrator's session runs.
+    -- of them the relay changes two columns: others hold SQL that an administrator's session runs.
     revoke update on postrider.adopted from postrider_relay;
-    grant select, update (passed) on postrider.adopted to postrider_relay;
+    grant select, update (passed, streamed) on postrider.adopted to postrider_relay;
 end
 $roles$;

@@ -11,7 +11,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, TransactionId};
 
 /// A part of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +68,17 @@ impl Part {
         matches!(self, Self::AggregateType | Self::Kind)
     }
 
+    /// Whether it is written as the text that PostgreSQL prints for the value.
+    const fn is_printed(self) -> bool {
+        matches!(self, Self::Id | Self::AggregateType | Self::AggregateId | Self::Kind)
+    }
+
     /// Whether values of this form can be it.
     pub fn takes(self, form: Form) -> bool {
         match self {
-            Self::Id => !matches!(form, Form::Jsonb | Form::Time),
+            Self::Id => form != Form::Jsonb,
             Self::AggregateType | Self::Kind | Self::AggregateId => {
-                !matches!(form, Form::Jsonb | Form::Time | Form::Bytes)
+                !matches!(form, Form::Jsonb | Form::Bytes)
             }
             Self::Payload => matches!(form, Form::Text | Form::Padded | Form::Bytes | Form::Jsonb),
             Self::Headers => matches!(form, Form::Text | Form::Jsonb),
@@ -99,13 +104,16 @@ pub enum Form {
     Integer,
     /// Microseconds since 2000: `timestamptz`; `timestamp` is taken for UTC.
     Time,
+    /// A number of any size: `numeric`. Only the server knows its text.
+    Numeric,
+    /// Of any other type: only the server knows its text.
+    Printed,
 }
 
 impl Form {
-    /// The form that PostgreSQL's send function of this name writes; none for those that no part of
-    /// an event can be.
-    pub fn of_sender(sender: &str) -> Option<Self> {
-        Some(match sender {
+    /// The form that PostgreSQL's send function of this name writes. A type without one is sent as text.
+    pub fn of_sender(sender: Option<&str>) -> Self {
+        match sender.unwrap_or_default() {
             "textsend" | "varcharsend" | "namesend" | "json_send" | "xml_send" | "enum_send"
             | "citextsend" => Self::Text,
             "bpcharsend" => Self::Padded,
@@ -114,8 +122,14 @@ impl Form {
             "uuid_send" => Self::Uuid,
             "int2send" | "int4send" | "int8send" => Self::Integer,
             "timestamptz_send" | "timestamp_send" => Self::Time,
-            _ => return None,
-        })
+            "numeric_send" => Self::Numeric,
+            _ => Self::Printed,
+        }
+    }
+
+    /// Whether its text can be written from its binary form.
+    pub const fn is_written_here(self) -> bool {
+        !matches!(self, Self::Time | Self::Numeric | Self::Printed)
     }
 }
 
@@ -186,8 +200,20 @@ impl FromStr for Mapping {
 pub struct TableColumn {
     /// Its name, without quotes.
     pub name: String,
-    /// How its values look; none when no part of an event can be of its type.
+    /// What its type is called.
+    pub type_name: String,
+    /// How its values look; none when it is generated, so that the log does not bring it.
     pub form: Option<Form>,
+}
+
+/// In which form the stream brings the values of all tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ValueForm {
+    /// In the binary form of their types: nothing is printed and read again.
+    #[default]
+    Binary,
+    /// As PostgreSQL prints them.
+    Text,
 }
 
 /// Where each part of an event comes from.
@@ -225,6 +251,20 @@ impl ColumnMap {
         Ok(Self(mappings))
     }
 
+    /// How the stream has to bring a table's values: as text where only the server can print one that is to be
+    /// printed.
+    pub fn value_form(&self, columns: &[TableColumn]) -> ValueForm {
+        let is_beyond_us = |mapping: &Mapping| match &mapping.origin {
+            Origin::Constant(_) => false,
+            Origin::Column(name) => columns
+                .iter()
+                .find(|column| column.name == *name)
+                .and_then(|column| column.form)
+                .is_some_and(|form| mapping.part.is_printed() && !form.is_written_here()),
+        };
+        if self.0.iter().any(is_beyond_us) { ValueForm::Text } else { ValueForm::Binary }
+    }
+
     /// The pairs.
     pub fn mappings(&self) -> &[Mapping] {
         &self.0
@@ -248,12 +288,19 @@ fn check(part: Part, origin: &Origin, columns: &[TableColumn]) -> Result<()> {
             if part.may_be_constant() { ", or the same for all: type='…'" } else { "" };
         return refuse(cause, format!("Give --column {part_name}=<column>{constant}"));
     };
+    let another = format!("Give --column {part_name}=<another column>");
     match column.form {
         Some(form) if part.takes(form) => Ok(()),
-        _ => refuse(
-            format!("the column {name} has a type that {part_name} cannot have"),
-            format!("Give --column {part_name}=<another column>"),
-        ),
+        Some(_) => {
+            let type_name = &column.type_name;
+            let cause =
+                format!("the column {name} has a type that {part_name} cannot have: {type_name}");
+            refuse(cause, another)
+        }
+        None => {
+            let cause = format!("the column {name} is generated: the log does not bring it");
+            refuse(cause, another)
+        }
     }
 }
 
@@ -270,6 +317,9 @@ pub struct Adopted {
     pub copy_order: String,
     /// The transactions whose rows are published; none before the first.
     pub passed: Option<Snapshot>,
+    /// Ids above the lowest that `passed` lacks that are transactions of their own, not savepoints'; none
+    /// where the snapshot was given.
+    pub streamed: Option<Vec<TransactionId>>,
 }
 
 impl Adopted {
@@ -278,8 +328,19 @@ impl Adopted {
         self.passed.as_ref().is_some_and(|passed| passed.covers(snapshot))
     }
 
+    /// The ids of transactions whose rows are published that need no further proof. The latest that a snapshot sees
+    /// had ended when it was taken, and nothing that ends is a savepoint of what goes on.
+    pub fn proven(&self) -> Vec<TransactionId> {
+        match (&self.streamed, &self.passed) {
+            (Some(streamed), _) => streamed.clone(),
+            (None, Some(passed)) => vec![passed.xmax() - 1],
+            (None, None) => Vec::new(),
+        }
+    }
+
     /// The parts of an event as SQL expressions of type text, in the order of [`Part::ALL`]. A time is in
-    /// microseconds since 1970.
+    /// microseconds since 1970. No cast: it might be one that the table's owner has made, and would run with
+    /// our rights. `concat` calls the type's output function, as the stream does.
     pub fn copy_parts(&self) -> String {
         let expressions = Part::ALL.map(|part| match self.columns.origin(part) {
             None => "null::text".to_owned(),
@@ -291,7 +352,7 @@ impl Adopted {
                         "case when isfinite({column}) \
                          then (extract(epoch from {column}) * 1000000)::bigint::text end"
                     ),
-                    _ => format!("{column}::text"),
+                    _ => format!("case when num_nulls({column}) = 0 then concat({column}) end"),
                 }
             }
         });
@@ -306,6 +367,7 @@ mod tests {
     fn columns(pairs: &[(&str, Form)]) -> Vec<TableColumn> {
         let column = |(name, form): &(&str, Form)| TableColumn {
             name: (*name).to_owned(),
+            type_name: format!("{form:?}"),
             form: Some(*form),
         };
         pairs.iter().map(column).collect()
@@ -366,10 +428,28 @@ mod tests {
             assert_eq!(error.kind(), kind);
             assert!(error.message().contains(cause), "{error}");
         }
-        let unknown = TableColumn { name: "payload".to_owned(), form: None };
         let mut table = columns(DEBEZIUM);
-        table[4] = unknown;
-        assert!(ColumnMap::resolve(&[], &table).is_err());
+        for (form, cause) in [(Some(Form::Printed), "cannot have: Jsonb"), (None, "is generated")] {
+            table[4].form = form;
+            let error = ColumnMap::resolve(&[], &table).expect_err(cause);
+            assert!(error.message().contains(cause), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_stream_brings_text_where_only_the_server_can_print_a_value() {
+        let mut table = columns(DEBEZIUM);
+        table.extend(columns(&[("created_at", Form::Time)]));
+        let map = ColumnMap::resolve(&[], &table).expect("the table fits");
+        assert_eq!(map.value_form(&table), ValueForm::Binary);
+        for form in [Form::Printed, Form::Numeric, Form::Time] {
+            for column in [0, 1, 2, 3] {
+                let mut table = table.clone();
+                table[column].form = Some(form);
+                let map = ColumnMap::resolve(&[], &table).expect("the table fits");
+                assert_eq!(map.value_form(&table), ValueForm::Text, "{form:?}");
+            }
+        }
     }
 
     #[test]
@@ -383,9 +463,10 @@ mod tests {
             pending: None,
             copy_order: "id".to_owned(),
             passed: None,
+            streamed: None,
         };
         let parts = adopted.copy_parts();
-        assert!(parts.contains("adopted_row.\"a\"\"b\"::text"), "{parts}");
+        assert!(parts.contains("concat(adopted_row.\"a\"\"b\")"), "{parts}");
         assert!(parts.contains("'it''s'::text"), "{parts}");
         assert!(parts.ends_with("null::text, null::text"), "{parts}");
     }

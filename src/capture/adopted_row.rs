@@ -9,12 +9,13 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
 use super::pgoutput::{Relation, Tuple, Value};
-use crate::adopted::{Adopted, ColumnMap, Form, Origin, Part};
+use super::printed;
+use crate::adopted::{Adopted, ColumnMap, Form, Origin, Part, ValueForm};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId};
 
@@ -25,7 +26,7 @@ const PLACE_BASE: i64 = 1 << 62;
 /// From 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// Before the text of a `jsonb`.
-const JSONB_VERSION_BYTES: u32 = 1;
+const JSONB_VERSION_BYTES: usize = 1;
 
 /// The forms of all types of a database.
 pub type Forms = HashMap<u32, Form>;
@@ -108,26 +109,24 @@ impl AdoptedLeaf {
         log_position: i64,
         committed_at_micros: i64,
     ) -> Result<AdoptedRow> {
-        let found: Vec<Option<(Range<u32>, Form)>> = self.find(row);
+        let found = self.find(row)?;
         let bytes = row.bytes();
-        let slice = |range: &Range<u32>| &bytes[range.start as usize..range.end as usize];
         let mut names = String::new();
         let mut ends = [0; 3];
         for (part, end) in
             [Part::AggregateType, Part::AggregateId, Part::Kind].into_iter().zip(&mut ends)
         {
-            self.write_text(part, &found, bytes, &mut names)?;
+            self.write_text(part, &found, &mut names)?;
             *end = names.len();
         }
         let mut id = String::new();
-        self.write_text(Part::Id, &found, bytes, &mut id)?;
-        let range = |part: Part| found[part as usize].as_ref().map(|(range, _)| range.clone());
-        let headers = range(Part::Headers);
+        self.write_text(Part::Id, &found, &mut id)?;
+        let headers = found[Part::Headers as usize].as_ref().map(|found| found.bytes.clone());
         if let Some(headers) = &headers {
-            text_of(slice(headers))?;
+            text_of(headers)?;
         }
-        let time = found[Part::CreatedAt as usize].as_ref().map(|(range, _)| slice(range));
-        let time = time.and_then(|bytes| Some(i64::from_be_bytes(bytes.try_into().ok()?)));
+        let payload = found[Part::Payload as usize].as_ref().map(Found::payload).transpose()?;
+        let time = found[Part::CreatedAt as usize].as_ref().map(Found::time).transpose()?;
         let is_finite = |micros: &i64| !matches!(*micros, i64::MIN | i64::MAX);
         let created_at_micros = time
             .filter(is_finite)
@@ -139,60 +138,111 @@ impl AdoptedLeaf {
             created_at_micros,
             names: names.into_boxed_str(),
             ends: [ends[0], ends[1]],
-            payload: range(Part::Payload),
+            payload,
             headers,
-            bytes: bytes.clone(),
+            row_bytes: bytes.len(),
         })
     }
 
     /// Where the parts' values lie, without what stands before or behind a text.
-    fn find(&self, row: &Tuple) -> Vec<Option<(Range<u32>, Form)>> {
+    fn find(&self, row: &Tuple) -> Result<[Option<Found>; Part::ALL.len()]> {
+        let mut found = [const { None }; Part::ALL.len()];
         let values: Vec<Value<Range<u32>>> = row.ranges().collect();
-        let trimmed = |range: Range<u32>, form| {
-            let bytes = &row.bytes()[range.start as usize..range.end as usize];
-            match form {
-                Form::Jsonb => (range.start + JSONB_VERSION_BYTES).min(range.end)..range.end,
-                Form::Padded => {
-                    let blanks = bytes.iter().rev().take_while(|byte| **byte == b' ').count();
-                    range.start..range.end - blanks as u32
-                }
-                _ => range,
+        for part in Part::ALL {
+            let Cell::Column(column, form) = &self.cells[part as usize] else { continue };
+            let (range, value_form) = match values.get(*column).cloned() {
+                Some(Value::Binary(range)) => (range, ValueForm::Binary),
+                Some(Value::Text(range)) => (range, ValueForm::Text),
+                Some(Value::Null | Value::Unchanged) | None => continue,
+            };
+            if value_form == ValueForm::Binary && !form.is_written_here() && part != Part::CreatedAt
+            {
+                return Err(begun_before(part));
             }
-        };
-        let locate = |cell: &Cell| match cell {
-            Cell::Column(column, form) => match values.get(*column)?.clone() {
-                Value::Binary(range) => Some((trimmed(range, *form), *form)),
-                Value::Text(range) => Some((range, Form::Text)),
-                Value::Null | Value::Unchanged => None,
-            },
-            Cell::Constant(_) | Cell::Missing => None,
-        };
-        self.cells.iter().map(locate).collect()
+            let bytes = row.bytes().slice(range.start as usize..range.end as usize);
+            found[part as usize] = Some(Found::new(bytes, *form, value_form));
+        }
+        Ok(found)
     }
 
     fn write_text(
         &self,
         part: Part,
-        found: &[Option<(Range<u32>, Form)>],
-        bytes: &Bytes,
+        found: &[Option<Found>; Part::ALL.len()],
         out: &mut String,
     ) -> Result<()> {
         if let Cell::Constant(text) = &self.cells[part as usize] {
             out.push_str(text);
             return Ok(());
         }
-        let Some((range, form)) = &found[part as usize] else { return Ok(()) };
-        let bytes = &bytes[range.start as usize..range.end as usize];
-        match form {
-            Form::Uuid | Form::Bytes => match Uuid::from_slice(bytes) {
+        let Some(Found { bytes, form, value_form }) = &found[part as usize] else { return Ok(()) };
+        match (form, value_form) {
+            (Form::Uuid | Form::Bytes, ValueForm::Binary) => match Uuid::from_slice(bytes) {
                 Ok(id) => push(out, id),
                 Err(_) => bytes.iter().for_each(|byte| push(out, format_args!("{byte:02x}"))),
             },
-            Form::Integer => push(out, integer(bytes)),
+            (Form::Integer, ValueForm::Binary) => push(out, integer(bytes)),
+            (Form::Bytes, ValueForm::Text) => {
+                out.push_str(text_of(bytes)?.trim_start_matches("\\x"));
+            }
             _ => out.push_str(text_of(bytes)?),
         }
         Ok(())
     }
+}
+
+/// A value in a row, without what stands before or behind a text.
+#[derive(Debug)]
+struct Found {
+    /// Lent from the receive buffer.
+    bytes: Bytes,
+    form: Form,
+    value_form: ValueForm,
+}
+
+impl Found {
+    fn new(mut bytes: Bytes, form: Form, value_form: ValueForm) -> Self {
+        match (form, value_form) {
+            (Form::Jsonb, ValueForm::Binary) => {
+                bytes.advance(JSONB_VERSION_BYTES.min(bytes.len()));
+            }
+            (Form::Padded, _) => {
+                let blanks = bytes.iter().rev().take_while(|byte| **byte == b' ').count();
+                bytes.truncate(bytes.len() - blanks);
+            }
+            _ => {}
+        }
+        Self { bytes, form, value_form }
+    }
+
+    fn payload(&self) -> Result<Bytes> {
+        match (self.form, self.value_form) {
+            (Form::Bytes, ValueForm::Text) => printed::from_hex(&self.bytes)
+                .map(Bytes::from)
+                .ok_or_else(|| oddly_printed("bytea")),
+            _ => Ok(self.bytes.clone()),
+        }
+    }
+
+    /// In microseconds since 2000.
+    fn time(&self) -> Result<i64> {
+        let time = match self.value_form {
+            ValueForm::Binary => self.bytes[..].try_into().ok().map(i64::from_be_bytes),
+            ValueForm::Text => printed::micros(text_of(&self.bytes)?),
+        };
+        time.ok_or_else(|| oddly_printed("time"))
+    }
+}
+
+fn oddly_printed(what: &str) -> Error {
+    Error::new(ErrorKind::Schema, format!("a {what} of an adopted table comes in no known form"))
+        .with_remedy("tell us the value and the server's version")
+}
+
+/// A column's type was changed while the log was read: from the next session on its values come as text.
+fn begun_before(part: Part) -> Error {
+    let cause = format!("the column for {} has another type since the log is read", part.name());
+    Error::new(ErrorKind::Schema, cause).with_remedy("start postrider again: it reads the new type")
 }
 
 fn push(out: &mut String, what: impl std::fmt::Display) {
@@ -211,7 +261,7 @@ fn integer(bytes: &[u8]) -> i64 {
 fn text_of(bytes: &[u8]) -> Result<&str> {
     str::from_utf8(bytes).map_err(|cause| {
         Error::new(ErrorKind::Schema, format!("a text of an adopted table is no UTF-8: {cause}"))
-            .with_remedy("convert the database's texts to its encoding")
+            .with_remedy("convert the database's texts to its value_form")
     })
 }
 
@@ -221,7 +271,8 @@ fn find_cell(columns: &ColumnMap, part: Part, relation: &Relation, forms: &Forms
         Some(Origin::Constant(text)) => Some(Cell::Constant(text.clone())),
         Some(Origin::Column(name)) => {
             let number = relation.columns.iter().position(|column| column.name.as_str() == name)?;
-            let form = *forms.get(&relation.columns[number].type_oid)?;
+            let form = forms.get(&relation.columns[number].type_oid).copied();
+            let form = form.unwrap_or(Form::Printed);
             part.takes(form).then_some(Cell::Column(number, form))
         }
     }
@@ -245,16 +296,13 @@ pub struct AdoptedRow {
     /// Kind of aggregate, aggregate, kind of event.
     names: Box<str>,
     ends: [usize; 2],
-    payload: Option<Range<u32>>,
-    headers: Option<Range<u32>>,
-    bytes: Bytes,
+    payload: Option<Bytes>,
+    headers: Option<Bytes>,
+    /// Of the whole row, as long as a part of it is lent.
+    row_bytes: usize,
 }
 
 impl AdoptedRow {
-    fn slice(&self, range: &Range<u32>) -> &[u8] {
-        &self.bytes[range.start as usize..range.end as usize]
-    }
-
     /// Its place in the order of writing.
     pub fn place(&self) -> i64 {
         self.place
@@ -262,7 +310,7 @@ impl AdoptedRow {
 
     /// The bytes that it keeps in memory.
     pub fn size_bytes(&self) -> usize {
-        self.bytes.len() + self.names.len()
+        self.row_bytes + self.names.len()
     }
 
     /// The aggregate.
@@ -279,11 +327,11 @@ impl AdoptedRow {
             aggregate_type: &self.names[..first],
             aggregate_id: &self.names[first..second],
             kind: &self.names[second..],
-            payload: self.payload.as_ref().map(|range| self.slice(range)),
+            payload: self.payload.as_deref(),
             headers: self
                 .headers
-                .as_ref()
-                .map(|range| str::from_utf8(self.slice(range)).expect("checked when it was read")),
+                .as_deref()
+                .map(|bytes| str::from_utf8(bytes).expect("checked when it was read")),
             created_at_micros: self.created_at_micros,
         }
     }

@@ -59,6 +59,7 @@ fn row(values: &[Option<&[u8]>]) -> Tuple {
 fn adopted() -> Adopted {
     let columns = |(name, _, form): &(&str, u32, Form)| TableColumn {
         name: (*name).to_owned(),
+        type_name: format!("{form:?}"),
         form: Some(*form),
     };
     let columns: Vec<TableColumn> = COLUMNS.iter().map(columns).collect();
@@ -77,6 +78,7 @@ fn adopted() -> Adopted {
         pending: None,
         copy_order: "id".to_owned(),
         passed: None,
+        streamed: None,
     }
 }
 

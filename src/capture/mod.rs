@@ -18,6 +18,7 @@ pub mod needs;
 pub mod outbox_row;
 pub mod pgoutput;
 pub mod poll;
+mod printed;
 mod publication;
 pub mod sieve;
 pub mod slot;

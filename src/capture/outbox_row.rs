@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::encoding::Encoding;
 use super::flawed::Flawed;
 use super::pgoutput::{Name, Relation, Tuple, Value};
+use super::printed::{self, BYTEA_OID, INT8_OID, JSONB_OID, TIMESTAMPTZ_OID, UUID_OID, XID8_OID};
 use super::sieve::{HEAD_KEPT_BYTES, Keep};
 use super::wal::LoggedEvent;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,9 +23,6 @@ use crate::postgres::Timestamp;
 
 /// The first byte of a `jsonb` value in binary form.
 const JSONB_VERSION_BYTES: usize = 1;
-/// `jsonb`'s and `bytea`'s object identifiers, in `pg_type.dat`.
-const JSONB_OID: u32 = 3802;
-const BYTEA_OID: u32 = 17;
 
 /// The columns of a row that matter.
 const COLUMNS: [&str; 9] = [
@@ -55,6 +53,8 @@ pub struct Leaf {
     /// Which of [`COLUMNS`] stands at each place of a row.
     places: Vec<Option<usize>>,
     payload: Payload,
+    /// How the values at each place of a row are printed: the types that the columns have, or are domains of.
+    types: Vec<u32>,
 }
 
 /// What the column `payload` holds.
@@ -87,7 +87,24 @@ impl Leaf {
             Some(BYTEA_OID) => Payload::Bytes,
             Some(_) | None => Payload::Text,
         };
-        Ok(Self { bucket, places, payload })
+        let types = relation.columns.iter().zip(&places);
+        let types = types.map(|(column, place)| match *place {
+            Some(TXID) => XID8_OID,
+            Some(SEQ) => INT8_OID,
+            Some(ID) => UUID_OID,
+            Some(HEADERS) => JSONB_OID,
+            Some(CREATED_AT) => TIMESTAMPTZ_OID,
+            Some(_) | None => column.type_oid,
+        });
+        Ok(Self { bucket, payload, types: types.collect(), places })
+    }
+
+    /// A row in text form as it would be in binary form.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Schema`] when a value is not printed as its type is.
+    pub fn in_binary(&self, row: &Tuple) -> Result<Tuple> {
+        printed::in_binary(row, &self.types)
     }
 
     /// What is kept of its columns where a row is too large to be kept whole: whatever names the aggregate
@@ -134,10 +151,9 @@ impl Leaf {
             aggregate_type: is_cut(&row.aggregate_type),
             aggregate_id: is_cut(&row.aggregate_id),
             kind: is_cut(&row.kind),
-            headers: row
-                .headers
-                .as_ref()
-                .is_some_and(|range| has(range, HEAD_KEPT_BYTES - JSONB_VERSION_BYTES)),
+            headers: row.headers.as_ref().is_some_and(|range| {
+                is_cut(range) || has(range, HEAD_KEPT_BYTES - JSONB_VERSION_BYTES)
+            }),
         };
         let event = row.into_owned(|bytes| match encoding {
             Encoding::Utf8 | Encoding::Unknown => encoding.escape(without_torn_end(bytes)),

@@ -16,7 +16,7 @@ use tokio_postgres::types::ToSql;
 use super::adoption::{SlotSession, adopted_tables};
 use super::mode::{CaptureState, KnownSlot, Mode, read_state};
 use super::publication::ADOPTED_PUBLICATION;
-use crate::adopted::Adopted;
+use crate::adopted::{Adopted, ValueForm};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{
@@ -349,14 +349,15 @@ impl SlotKeeper {
     }
 
     /// How the stream is asked for: what was delivered is not sent again.
-    pub fn start_command(&self, delivered: Lsn) -> String {
+    pub fn start_command(&self, delivered: Lsn, form: ValueForm) -> String {
+        let is_binary = form == ValueForm::Binary;
         let adopted = match self.mode == Mode::Wal && !self.adopted.is_empty() {
             true => format!(",{ADOPTED_PUBLICATION}"),
             false => String::new(),
         };
         format!(
             "START_REPLICATION SLOT {} LOGICAL {delivered} (proto_version '1', \
-             publication_names '{}{adopted}', binary 'true', messages 'true')",
+             publication_names '{}{adopted}', binary '{is_binary}', messages 'true')",
             self.name,
             self.mode.publication()
         )

@@ -7,6 +7,7 @@
 //!
 //! A partition is a table of its own in the stream, so its name tells the bucket.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use super::flawed::{Flawed, Origin};
 use super::outbox_row::{Leaf, LoggedRow};
 use super::pgoutput::{self, Message, Relation, Scope, Tuple};
 use super::sieve::{LongSieve, Rows};
-use crate::adopted::{Adopted, Form};
+use crate::adopted::{Adopted, Form, ValueForm};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, Event, LendEvent, OwnedEvent};
 use crate::hold::{Reason, Refusal};
@@ -91,6 +92,8 @@ pub struct AdoptedTables {
     pub tables: Vec<Adopted>,
     /// The forms of all types; needed for adopted tables alone.
     pub forms: Forms,
+    /// In which form the stream brings values.
+    pub form: ValueForm,
 }
 
 /// How the stream is to be read.
@@ -274,6 +277,13 @@ impl Decoder {
         })
     }
 
+    fn form(&self) -> ValueForm {
+        match &self.source {
+            Source::Table(_, adopted) => adopted.form,
+            Source::Messages => ValueForm::Binary,
+        }
+    }
+
     fn learn(&mut self, relation: &Relation) -> Result<()> {
         let Source::Table(outbox, adopted) = &self.source else { return Ok(()) };
         let leaf = match bucket_of(outbox, relation) {
@@ -292,16 +302,23 @@ impl Decoder {
 
     fn insert(&mut self, start: Lsn, relation: u32, row: &Tuple) -> Result<LogItem> {
         let (oversized, limit) = (self.sieve.take_oversized(), self.sieve.limit_bytes());
-        Ok(LogItem::Event(match (self.leaves.get(&relation), oversized) {
-            (Some(Some(TableLeaf::Own(leaf))), None) => leaf.read(row, &self.encoding)?,
-            (Some(Some(TableLeaf::Own(leaf))), Some(bytes)) => {
-                leaf.read_part(row, &self.encoding, too_large(bytes, limit))?
+        let form = self.form();
+        Ok(LogItem::Event(match self.leaves.get(&relation) {
+            Some(Some(TableLeaf::Own(leaf))) => {
+                let row = match form {
+                    ValueForm::Binary => Cow::Borrowed(row),
+                    ValueForm::Text => Cow::Owned(leaf.in_binary(row)?),
+                };
+                match oversized {
+                    None => leaf.read(&row, &self.encoding)?,
+                    Some(bytes) => leaf.read_part(&row, &self.encoding, too_large(bytes, limit))?,
+                }
             }
-            (Some(Some(TableLeaf::Adopted(leaf))), _) => {
+            Some(Some(TableLeaf::Adopted(leaf))) => {
                 let leaf = Arc::clone(leaf);
                 leaf.read(row, self.place(start), self.committed_at.0, &self.encoding)
             }
-            (Some(None) | None, _) => return Ok(LogItem::Other),
+            Some(None) | None => return Ok(LogItem::Other),
         }))
     }
 

@@ -32,6 +32,7 @@ const NEAR: &str = include_str!("../../sql/queries/adopted_near.sql");
 const COUNT: &str = include_str!("../../sql/queries/adopted_count.sql");
 const CHANGES: &str = include_str!("../../sql/queries/adopted_changes.sql");
 const RIGHTS: &str = include_str!("../../sql/queries/adopted_rights.sql");
+const TRIGGERS: &str = include_str!("../../sql/queries/adopted_triggers.sql");
 const END_PUBLICATION: &str = include_str!("../../sql/queries/adopted_publication_end.sql");
 
 /// Publishes from the log the rows of a table that postrider did not make.
@@ -40,6 +41,8 @@ const END_PUBLICATION: &str = include_str!("../../sql/queries/adopted_publicatio
 /// nobody has published (--pending) are published first, in the order of --order-by. Updates and deletes
 /// are ignored. A null reads as an empty text. An id that is no UUID becomes one: a number one that ends
 /// with it, a text by a hash.
+///
+/// The server prints ids, kinds and aggregates of whatever type; a payload is json, jsonb, text, bytea or xml.
 ///
 /// Stop whoever publishes the table before; afterwards give it back with --end.
 #[derive(Args, Debug)]
@@ -124,6 +127,7 @@ async fn adopt(
         pending: arguments.pending.clone(),
         copy_order,
         passed: arguments.since.clone(),
+        streamed: None,
     };
     let waiting = count_pending(connection, &adopted).await?;
     output::answer(&description(&adopted, waiting))?;
@@ -152,9 +156,34 @@ async fn say_missing_rights(connection: &Connection, table: &OutboxName) -> Resu
     for row in roles.map_err(|cause| classify("look at the relay's rights", cause))? {
         let (role, quoted) = (row.get::<_, String>("role"), table.quoted());
         let schema = postgres_protocol::escape::escape_identifier(&table.schema);
+        if !row.get::<_, bool>("may_read") {
+            output::answer(&format!(
+                "{role} may not read it; run: grant usage on schema {schema} to {role}; \
+                 grant select on {quoted} to {role}"
+            ))?;
+        }
+        if !row.get::<_, bool>("sees_all") {
+            output::answer(&format!(
+                "row-level security of {quoted} would hide rows from {role}, which it refuses; \
+                 run: alter role {role} bypassrls"
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// What runs with the caller's rights when a table is given back.
+async fn say_what_runs(connection: &Connection, adopted: &Adopted) -> Result<()> {
+    if let Some(pending) = &adopted.pending {
         output::answer(&format!(
-            "{role} may not read it; run: grant usage on schema {schema} to {role}; \
-             grant select on {quoted} to {role}"
+            "runs with your rights, from postrider.adopted.pending: {pending}"
+        ))?;
+    }
+    let triggers = connection.client().query(TRIGGERS, &[&adopted.name.quoted()]).await;
+    for row in triggers.map_err(|cause| classify("look at the table's triggers", cause))? {
+        let name: String = row.get("name");
+        output::answer(&format!(
+            "fires with your rights for each row that is marked: trigger {name}"
         ))?;
     }
     Ok(())
@@ -174,7 +203,7 @@ fn default_order(map: &ColumnMap, columns: &[TableColumn]) -> Result<String> {
     };
     let quoted = |column: &TableColumn| postgres_protocol::escape::escape_identifier(&column.name);
     match (column(Part::Id), column(Part::CreatedAt)) {
-        (Some(id), _) if id.form == Some(Form::Integer) => Ok(quoted(id)),
+        (Some(id), _) if matches!(id.form, Some(Form::Integer | Form::Numeric)) => Ok(quoted(id)),
         (Some(id), Some(created_at)) => Ok(format!("{}, {}", quoted(created_at), quoted(id))),
         _ => Err(Error::new(
             ErrorKind::Config,
@@ -254,13 +283,16 @@ async fn end(
         return Err(Error::new(ErrorKind::Config, cause)
             .with_remedy("Stop them; they save how far they have come"));
     }
+    if arguments.mark.is_some() {
+        say_what_runs(connection, &adopted).await?;
+    }
     let failed = |cause| classify("give the table back", cause);
     let (transaction, near) = one_snapshot(connection).await?;
     let rest = unpublished(&adopted, &near);
     let quoted = table.quoted();
     let count = fill(COUNT, &[("{table}", &quoted), ("{condition}", &rest)]);
     let left: i64 = transaction.query_one(&count, &[]).await.map_err(failed)?.get(0);
-    let mut said = format!("{left} rows of {table} are not published");
+    let mut said = format!("{left} rows of {table} are not known to be published");
     if let Some(mark) = &arguments.mark {
         let pending = adopted.pending.as_deref().unwrap_or("true");
         let places = [

@@ -69,6 +69,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "held_names",
         sql: include_str!("../../sql/migrations/0011_held_names.sql"),
     },
+    Migration {
+        version: 12,
+        name: "adopted_rows",
+        sql: include_str!("../../sql/migrations/0012_adopted_rows.sql"),
+    },
 ];
 
 impl Migration {

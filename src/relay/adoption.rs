@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::adopted::Adopted;
-use crate::capture::adoption::{AdoptionStore, SlotSession, adopted_tables, forms};
+use crate::capture::adoption::{AdoptionStore, SlotSession, adopted_tables, forms, value_form};
 use crate::capture::mode::CaptureState;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::wal::AdoptedTables;
@@ -67,13 +67,16 @@ impl Adoption {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Uncopied.words()));
         }
         let forms = forms(store.connection()).await?;
+        let form = value_form(store.connection(), &tables).await?;
         let copy = match held.filter(|_| !is_copied(&tables, state)) {
             Some(held) => Some(held.copy(&tables, store).await?),
             None => None,
         };
         let passed =
             tables.iter().map(|table| table.passed.clone().unwrap_or_else(Snapshot::empty));
-        let course = AdoptedCourse { passed: passed.collect(), copy };
-        Ok((course, AdoptedTables { tables, forms }))
+        let passed = passed.collect();
+        let proven = tables.iter().flat_map(|table| table.streamed.clone().unwrap_or_default());
+        let course = AdoptedCourse { passed, proven: proven.collect(), copy };
+        Ok((course, AdoptedTables { tables, forms, form }))
     }
 }

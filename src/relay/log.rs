@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -19,6 +19,7 @@ use super::session::{Ended, Opened, Tasks};
 use super::sight::watch_slot;
 use super::steward::ShardBerth;
 use super::supervise::Kafka;
+use crate::adopted::ValueForm;
 use crate::capture::adoption::{AdoptionStore, SlotSession};
 use crate::capture::change::messages_lost;
 use crate::capture::fence::Fence;
@@ -29,7 +30,7 @@ use crate::capture::ticker::{Audience, Cadence, Ticker};
 use crate::capture::wal::{
     AdoptedTables, LogCapture, Reading, Source, lacked_publication, unusable,
 };
-use crate::cursor::{Cohort, CohortCursor, Cursor};
+use crate::cursor::{Cohort, CohortCursor};
 use crate::cursors::{CursorStore, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
@@ -44,6 +45,9 @@ use crate::tick::Tick;
 
 /// How often an instance that stands by tries to become the reader.
 const STAND_BY_INTERVAL: Duration = Duration::from_millis(500);
+/// Who stands by for so long is not between two sessions of its own: another instance reads. A snapshot that
+/// is kept for a copy holds back the vacuum of the whole database.
+const HELD_PATIENCE: Duration = Duration::from_secs(3);
 /// Ticks on their way to the reader.
 const TICKS_MAX: usize = 64;
 /// How seldom the place is saved while nothing comes: ticks are the places where it can be.
@@ -126,7 +130,7 @@ impl Relay {
     /// Waits for its turn; false when the session is to end before. It has no lease that would end a
     /// session that gets no answer.
     async fn become_reader(&self, opened: &Opened, mode: Mode) -> Result<bool> {
-        let (mut stop, mut said) = (self.stop.clone(), false);
+        let (mut stop, mut said, since) = (self.stop.clone(), false, Instant::now());
         let patience = Duration::from_secs(self.config.lease_seconds.into());
         loop {
             let looked = tokio::select! {
@@ -138,7 +142,11 @@ impl Relay {
             match looked {
                 Looked::Reader => return Ok(true),
                 Looked::OtherMode => return Ok(false),
-                Looked::StandsBy if std::mem::replace(&mut said, true) => {}
+                Looked::StandsBy if std::mem::replace(&mut said, true) => {
+                    if since.elapsed() > HELD_PATIENCE {
+                        self.give_up_held();
+                    }
+                }
                 Looked::StandsBy => {
                     tracing::info!("another instance reads the log; standing by");
                 }
@@ -147,6 +155,14 @@ impl Relay {
                 () = tokio::time::sleep(STAND_BY_INTERVAL) => {}
                 _ = stop.changed() => return Ok(false),
             }
+        }
+    }
+
+    /// Ends the session that has made a slot and waits for this instance to copy by it.
+    pub(super) fn give_up_held(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if held.is_some() {
+            tracing::info!("another instance goes on: the snapshot for a copy is given up");
         }
     }
 
@@ -377,8 +393,13 @@ impl ReaderTask {
 
     async fn start_stream(&self, begins: Lsn, source: Source) -> Result<LogCapture> {
         let mut session = connect_walsender(&self.database, "reader").await?;
+        let form = match &source {
+            Source::Table(_, adopted) => adopted.form,
+            Source::Messages => ValueForm::Binary,
+        };
         let encoding = learn(&mut session).await?;
-        let stream = session.stream(&self.keeper.start_command(begins)).await.map_err(unusable)?;
+        let start = self.keeper.start_command(begins, form);
+        let stream = session.stream(&start).await.map_err(unusable)?;
         Ok(LogCapture::new(
             stream,
             source,
@@ -432,8 +453,9 @@ impl Saver {
     ) -> Result<Ended> {
         while landed.changed().await.is_ok() {
             let landing = landed.borrow_and_update().clone();
-            if let Some(Landing { place, cursor }) = landing {
-                self.save(place, cursor).await?;
+            if let Some(landing) = landing {
+                let place = landing.place;
+                self.save(landing).await?;
                 saved.send_replace(place);
             }
             tokio::time::sleep(self.interval).await;
@@ -443,7 +465,8 @@ impl Saver {
 
     /// In this order: a publication that lacked the outbox for a while has let rows pass unseen, the
     /// cursors must not. What is saved is on disk before the slot learns of it.
-    async fn save(&self, place: Lsn, cursor: Option<Cursor>) -> Result<()> {
+    async fn save(&self, landing: Landing) -> Result<()> {
+        let Landing { place: landed, cursor, proven } = landing;
         if !self.keeper.has_same_publication(&self.known).await? {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Publication.words()));
         }
@@ -454,9 +477,9 @@ impl Saver {
             self.store.note(&Finished { place, events: 1, parked: 0 });
             self.store.save_all().await?;
             if let Some(adoption) = &self.adoption {
-                adoption.save(&passed, epoch).await?;
+                adoption.save(&passed, &proven, epoch).await?;
             }
         }
-        self.keeper.deliver(place, epoch).await
+        self.keeper.deliver(landed, epoch).await
     }
 }

@@ -130,6 +130,9 @@ impl Relay {
         let (saved, interval) = (Arc::clone(&store), self.config.save_interval);
         crew.tasks.spawn(save_regularly(saved, interval));
         self.watch(&mut crew, way, control);
+        if healing.is_none() {
+            self.give_up_held();
+        }
         if let Some(healing) = healing {
             let nudge = Arc::clone(&nudge);
             crew.tasks.spawn(heal(healing, Arc::clone(&store), nudge, crew.end()));

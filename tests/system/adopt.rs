@@ -10,7 +10,7 @@ use crate::support::writer::insert_event;
 use crate::support::{Consumed, Fixture, History, Patience, RelayProcess, Traffic, read_topic};
 
 /// Runs the command; what it said.
-fn adopt(fixture: &Fixture, arguments: &[&str]) -> String {
+pub(crate) fn adopt(fixture: &Fixture, arguments: &[&str]) -> String {
     let output = fixture.command().arg("adopt").args(arguments).output().expect("the binary runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
@@ -18,13 +18,13 @@ fn adopt(fixture: &Fixture, arguments: &[&str]) -> String {
 }
 
 /// What a refused command says, and its exit code.
-fn refused(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn refused(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
     let output = fixture.command().arg("adopt").args(arguments).output().expect("the binary runs");
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// A table with Debezium's names and a flag; the test's writers find it before postrider's own.
-async fn legacy_outbox(fixture: &Fixture) -> Client {
+pub(crate) async fn legacy_outbox(fixture: &Fixture) -> Client {
     let client = fixture.client().await;
     let sql = format!(
         "create schema legacy;
@@ -41,11 +41,12 @@ async fn legacy_outbox(fixture: &Fixture) -> Client {
     client
 }
 
-const ADOPT: &[&str] = &["legacy.outbox", "--pending", "not published", "--order-by", "n"];
-const END: &[&str] = &["legacy.outbox", "--end", "--mark", "published = true"];
+pub(crate) const ADOPT: &[&str] =
+    &["legacy.outbox", "--pending", "not published", "--order-by", "n"];
+pub(crate) const END: &[&str] = &["legacy.outbox", "--end", "--mark", "published = true"];
 
 /// Waits until every row is published; the test's transaction ids have no epoch.
-async fn wait_published(client: &Client) {
+pub(crate) async fn wait_published(client: &Client) {
     let waits = "select count(*) from legacy.outbox as row_, postrider.adopted
         where not published
             and not coalesce(pg_visible_in_snapshot(row_.xmin::text::xid8, passed), false)";
@@ -60,7 +61,7 @@ async fn wait_published(client: &Client) {
     }
 }
 
-async fn number(client: &Client, query: &str) -> i64 {
+pub(crate) async fn number(client: &Client, query: &str) -> i64 {
     client.query_one(query, &[]).await.expect("it answers").get(0)
 }
 
@@ -123,14 +124,22 @@ async fn a_table_is_taken_over_where_a_snapshot_says() {
     client.batch_execute(&row("after")).await.expect("a row is written");
     open.batch_execute("commit").await.expect("it ends");
     let said = adopt(&fixture, &["legacy.outbox", "--since", &snapshot, "--order-by", "n"]);
-    assert!(said.contains("2 rows are pending"), "{said}");
+    // More, where other transactions of the server were open at the snapshot: what was written above them may
+    // come again.
+    assert!(!said.contains("; 0 rows") && !said.contains("; 1 rows"), "{said}");
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
     wait_published(&client).await;
     relay.stop_well().await;
     let records = read_topic(&fixture.brokers, &fixture.topic("order"));
     let mut keys: Vec<&str> = records.iter().map(Consumed::key_text).collect();
     keys.sort_unstable();
-    assert_eq!(keys, ["after", "open"]);
+    assert!(keys.contains(&"after") && keys.contains(&"open"), "{keys:?}");
+    let counts = |records: &[Consumed]| {
+        ["before", "after", "open"]
+            .map(|key| records.iter().filter(|record| record.key_text() == key).count())
+    };
+    let counted = counts(&records);
+    assert!(counted[0] <= 1 && counted[1..] == [1, 1], "{counted:?}");
     // In a restored copy a snapshot means nothing: everything comes again.
     let reanchor = fixture.command().args(["migrate", "reanchor"]).output().expect("it runs");
     assert!(reanchor.status.success(), "{}", String::from_utf8_lossy(&reanchor.stderr));
@@ -138,8 +147,7 @@ async fn a_table_is_taken_over_where_a_snapshot_says() {
     wait_published(&client).await;
     relay.stop_well().await;
     let records = read_topic(&fixture.brokers, &fixture.topic("order"));
-    let count = |key: &str| records.iter().filter(|record| record.key_text() == key).count();
-    assert_eq!([count("before"), count("after"), count("open")], [1, 2, 2]);
+    assert_eq!(counts(&records), counted.map(|count| count + 1));
 }
 
 /// Kills during the copy and the stream, and slots that are lost: rows come again, none is missing.

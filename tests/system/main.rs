@@ -9,6 +9,8 @@ mod support;
 
 mod admin;
 mod adopt;
+mod adopt_copy;
+mod adopt_savepoints;
 mod backlog;
 mod bad_rows;
 mod capture;

@@ -56,6 +56,7 @@ pub(crate) const TITLES: &[&str] = &[
     "0009 law",
     "0010 parked_key",
     "0011 held_names",
+    "0012 adopted_rows",
 ];
 
 fn named(outbox: &str) -> Request {
@@ -217,8 +218,7 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
                     postrider.capture, postrider.capture_slot, postrider.adopted;
                 drop function postrider.aggregate_digest, postrider.legible, postrider.legible_payload, postrider.event_bytes,
                     postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row;
-                alter table public.outbox alter column txid type xid8;
-                drop domain postrider.own_transaction;
+                alter table public.outbox alter column txid type xid8; drop domain postrider.own_transaction;
                 alter table postrider.cursor drop column upto_sequence, drop column upto_began;
                 delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();

@@ -114,6 +114,7 @@ fn needed(outbox: &Outbox) -> Vec<(String, &'static str)> {
         ("postrider.capture_slot", "UPDATE"),
         ("postrider.adopted", "SELECT"),
         ("postrider.adopted", "UPDATE (passed)"),
+        ("postrider.adopted", "UPDATE (streamed)"),
     ];
     let control = control.map(|(object, privilege)| (object.to_owned(), privilege));
     let buckets = bucket_tables(outbox).into_iter().map(|table| (table, "SELECT"));

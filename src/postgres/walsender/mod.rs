@@ -81,6 +81,42 @@ impl Walsender {
         self.ask(sql).await.map_err(|fault| fault.during("run a statement for replication"))
     }
 
+    /// Asks for the rows of one statement, which [`Walsender::next_row`] then brings one by one: the server
+    /// sends no faster than they are taken.
+    ///
+    /// # Errors
+    /// When the text holds a zero byte.
+    pub fn ask_rows(&mut self, sql: &str) -> Result<()> {
+        let asked = self.wire.put(|out| frontend::query(without_head(sql), out));
+        asked.map_err(|fault| fault.during("ask for rows"))
+    }
+
+    /// The next of the rows that were asked for; none behind the last. May be given up while it waits, and called
+    /// again.
+    ///
+    /// # Errors
+    /// The server's; the session is of no more use then.
+    pub async fn next_row(&mut self) -> Result<Option<Vec<Option<String>>>> {
+        self.row().await.map_err(|fault| fault.during("read rows"))
+    }
+
+    async fn row(&mut self) -> std::result::Result<Option<TextRow>, Fault> {
+        loop {
+            match self.wire.packet().await?.parse()? {
+                Message::DataRow(row) => return text_row(&row).map(Some),
+                Message::ErrorResponse(body) => return Err(Fault::from_fields(body.fields())),
+                Message::ReadyForQuery(_) => return Ok(None),
+                Message::RowDescription(_)
+                | Message::CommandComplete(_)
+                | Message::EmptyQueryResponse
+                | Message::NoticeResponse(_)
+                | Message::NotificationResponse(_)
+                | Message::ParameterStatus(_) => {}
+                _ => return Err(unexpected()),
+            }
+        }
+    }
+
     async fn ask(&mut self, sql: &str) -> std::result::Result<Vec<TextRow>, Fault> {
         // Old servers take a comment before SQL for a replication command.
         self.wire.put(|out| frontend::query(without_head(sql), out))?;

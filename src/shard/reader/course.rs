@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::proven::Proven;
 use crate::capture::adoption::AdoptedCopy;
 use crate::capture::wal::Lsn;
 use crate::cursor::Cursor;
@@ -29,6 +30,8 @@ pub struct Landing {
     pub place: Lsn,
     /// The same as a cursor of all buckets, where ticks come.
     pub cursor: Option<Cursor>,
+    /// Of adopted tables: transactions of which the cursor alone does not prove that they are published.
+    pub proven: Vec<TransactionId>,
 }
 
 /// The line between the reader and whoever saves and confirms.
@@ -61,6 +64,8 @@ pub struct TableCourse {
 pub struct AdoptedCourse {
     /// By their numbers: the transactions whose rows are published.
     pub passed: Vec<Snapshot>,
+    /// Transactions of which the snapshots alone do not prove it.
+    pub proven: Vec<TransactionId>,
     /// The rows that come before the stream.
     pub copy: Option<AdoptedCopy>,
 }
@@ -81,6 +86,7 @@ pub(super) struct Table {
     /// Where in the log that was.
     near_at: Lsn,
     pub(super) adopted: AdoptedCourse,
+    pub(super) proven: Proven,
     /// The last tick that was handed on.
     handed: Option<u64>,
     nudge: Arc<Notify>,
@@ -89,7 +95,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(course: TableCourse, begins: Lsn) -> Self {
-        let TableCourse { cursors, near, ticks, nudge, adopted } = course;
+        let TableCourse { cursors, near, ticks, nudge, mut adopted } = course;
         let streamed = Streamed::new(cursors.iter().map(|(_, cursor)| cursor));
         let horizon = |cursor: &Cursor| cursor.from().xmax().max(cursor.upto().snapshot.xmax());
         let latest = cursors.iter().map(|(_, cursor)| cursor.upto().next).max();
@@ -102,6 +108,7 @@ impl Table {
             landed: VecDeque::new(),
             near: latest.unwrap_or_default().max(near),
             near_at: begins,
+            proven: Proven::new(std::mem::take(&mut adopted.proven)),
             adopted,
             handed: None,
             nudge,
@@ -118,6 +125,7 @@ impl Table {
     pub(super) fn mark(&mut self, xid: u32, end: Lsn) -> TransactionId {
         (self.near, self.near_at) = (self.whole(xid), end);
         self.streamed.mark(self.near);
+        self.proven.mark(self.near);
         self.near
     }
 
@@ -187,10 +195,14 @@ impl Table {
             self.landed.pop_front();
             if tick.next == number {
                 let cursor = self.streamed.cursor_at(tick);
+                let proven = cursor
+                    .as_ref()
+                    .map(|cursor| self.proven.land(number, cursor.from()))
+                    .unwrap_or_default();
                 self.waiting.pop_front();
                 self.handed = Some(number);
                 if cursor.is_some() {
-                    return Some(Landing { place, cursor });
+                    return Some(Landing { place, cursor, proven });
                 }
             }
         }

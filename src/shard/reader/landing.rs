@@ -49,7 +49,7 @@ impl Reader {
             (Some(table), Some(tick)) => table.landed.push_back((tick, place.end)),
             (Some(_), None) => {}
             (None, _) => {
-                let landing = Landing { place: place.end, cursor: None };
+                let landing = Landing { place: place.end, cursor: None, proven: Vec::new() };
                 self.course.landed.send_replace(Some(landing));
             }
         }

@@ -25,6 +25,7 @@ mod course;
 mod fence;
 mod landing;
 mod large;
+mod proven;
 mod retry;
 mod transaction;
 
@@ -274,7 +275,7 @@ impl Reader {
 
     /// Whether its transaction was published before this stream began.
     fn is_passed(&mut self, event: &LoggedEvent) -> bool {
-        let Some(table) = &self.table else { return false };
+        let Some(table) = &mut self.table else { return false };
         let txid = table.whole(self.transaction.xid);
         match event.origin() {
             Origin::Row(bucket, claimed) => {
@@ -284,6 +285,7 @@ impl Reader {
             }
             Origin::Adopted(number) => {
                 self.transaction.txid = Some(txid);
+                table.proven.bring(txid);
                 table.has_passed_adopted(number, txid)
             }
             Origin::Message | Origin::Copy => false,
@@ -454,7 +456,7 @@ impl Reader {
             self.place = place;
             self.course.landed.send_modify(|landing| match landing {
                 Some(landing) => landing.place = place,
-                None => *landing = Some(Landing { place, cursor: None }),
+                None => *landing = Some(Landing { place, cursor: None, proven: Vec::new() }),
             });
         }
     }
