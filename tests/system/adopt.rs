@@ -190,6 +190,19 @@ const REFUSE_DELIVERY: &str = "
     create trigger refuse before update of delivered_lsn on postrider.capture_slot
         for each row execute function refuse()";
 
+/// Waits until the reader has noted its first tick, and notes nothing for a while.
+async fn wait_until_at_rest(client: &Client) {
+    let noted = "select coalesce(delivered_lsn - '0/0', 0)::bigint from postrider.capture_slot";
+    let (mut last, mut since) = (0, Instant::now());
+    while last == 0 || since.elapsed() < Duration::from_secs(2) {
+        let now = number(client, noted).await;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// What is published is noted for the tables first, then for the slot: whoever ends between the two repeats
 /// nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,6 +213,7 @@ async fn an_end_between_two_notes_of_what_is_published_repeats_nothing() {
     adopt(&fixture, ADOPT);
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
     relay.wait_until_it_says("reading the log").await;
+    wait_until_at_rest(&client).await;
     client.batch_execute(REFUSE_DELIVERY).await.expect("the superuser may");
     let transaction = client.transaction().await.expect("the session lives");
     let mut written = Vec::new();
