@@ -217,3 +217,35 @@ proptest! {
         prop_assert!(bench.desk.holds.is_empty());
     }
 }
+
+/// An event of which the aggregate alone is known.
+#[derive(Debug)]
+struct Withheld(OwnedEvent, Refusal);
+
+impl LendEvent for Withheld {
+    fn event(&self) -> Event<'_> {
+        self.0.event()
+    }
+
+    fn withheld(&self) -> Option<&Refusal> {
+        Some(&self.1)
+    }
+}
+
+#[test]
+fn what_is_lent_without_its_values_is_sent_nowhere() {
+    for on_poison in [OnPoison::Park, OnPoison::DeadLetter("letters".to_owned())] {
+        let (mut desk, sent) = desk(on_poison);
+        let withheld = |seq| Withheld(event(seq, "a", ""), Refusal::not_read(9, 8));
+        let set_aside = desk.publish(vec![withheld(1), withheld(2)], &batch()).unwrap();
+        let reasons: Vec<Reason> = set_aside.iter().map(|one| one.refusal.reason).collect();
+        assert_eq!(reasons, [Reason::TooLarge, Reason::Follows]);
+        let later = desk.publish(vec![event(3, "a", "x"), event(4, "b", "x")], &batch()).unwrap();
+        assert_eq!(later.len(), 1, "its aggregate is held, and no other");
+        assert_eq!(sent.lock().unwrap().len(), 1);
+    }
+    let (mut desk, _) = desk(OnPoison::Stop);
+    let withheld = Withheld(event(1, "a", ""), Refusal::unreadable("missing chunk"));
+    let stopped = desk.publish(vec![withheld], &batch()).unwrap_err();
+    assert!(stopped.message().contains("missing chunk"), "{stopped}");
+}

@@ -54,10 +54,11 @@ const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 /// A page that has waited for room this long is let go, and its rest claimed again when there is room:
 /// while it is read, PostgreSQL keeps its snapshot, and vacuum cannot clean up anywhere.
 const PAGE_WAIT_MAX: Duration = Duration::from_secs(2);
-/// The smallest page.
-const PAGE_ROWS_MIN: u32 = 64;
-/// What a row is taken to be as long as none was seen: the first page is the smallest.
-const ROW_BYTES_UNSEEN: u64 = PAGE_BYTES / PAGE_ROWS_MIN as u64;
+/// The first page, before the size of any row was seen. What is read of a page lies in memory while it waits
+/// for room, and so does what the driver reads ahead: large rows are claimed one by one.
+const FIRST_PAGE_ROWS: u64 = 4;
+/// The smallest page that is read value by value.
+const CAREFUL_ROWS_MIN: u32 = 64;
 
 /// Limits of one shard.
 #[derive(Clone, Copy, Debug)]
@@ -133,8 +134,8 @@ impl Shard {
             cohorts: Vec::new(),
             turn: 0,
             page_rows: limits.page_rows,
-            row_bytes: ROW_BYTES_UNSEEN,
-            careful_rows: PAGE_ROWS_MIN,
+            row_bytes: PAGE_BYTES / FIRST_PAGE_ROWS,
+            careful_rows: CAREFUL_ROWS_MIN,
             event_bytes_max: limits.event_bytes_max,
         }
     }
@@ -331,7 +332,7 @@ impl Shard {
     async fn claim_page(&mut self, index: usize) -> Result<()> {
         let rows_max = self.rows_max();
         let Some(cause) = self.read_page(index, rows_max, Reading::Plain).await? else {
-            self.careful_rows = PAGE_ROWS_MIN;
+            self.careful_rows = CAREFUL_ROWS_MIN;
             return Ok(());
         };
         tracing::debug!(cause = cause.message(), "a page is read value by value");
@@ -416,7 +417,7 @@ impl Shard {
     /// Large events make small pages: a page holds a snapshot open in PostgreSQL while it is read.
     fn rows_max(&self) -> u32 {
         let rows = u32::try_from(PAGE_BYTES / self.row_bytes).unwrap_or(u32::MAX);
-        rows.max(PAGE_ROWS_MIN).min(self.page_rows)
+        rows.clamp(1, self.page_rows)
     }
 
     /// Sends what has gathered, once the ledger has room.

@@ -363,3 +363,21 @@ async fn the_limit_is_for_what_an_event_takes_when_it_is_read() {
         relay.stop_well().await;
     }
 }
+
+/// What is just small enough to be read is read one by one, by each shard: 24 times 8 MB are not held at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_below_the_limit_do_not_add_up() {
+    let fixture = Fixture::with("rows_below", Options { buckets: 4, ..Options::default() }).await;
+    let client = fixture.client().await;
+    let insert = "insert into outbox (aggregatetype, aggregateid, type, payload)
+        select 't', n::text, n::text, to_json(repeat('x', 8000000)) from generate_series(1, 24) n";
+    client.batch_execute(insert).await.expect("an insert never fails");
+    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+    let reasons = "select count(*) from postrider.parked where reason = 'too-large'";
+    wait_until(&client, reasons, 24).await;
+    ask(&fixture, &["parked", "retry", "--all"]);
+    wait_until(&client, "select count(*) from postrider.parked where attempts = 2", 24).await;
+    let taken = relay.peak_memory_kilobytes();
+    assert!(taken < 2 * MEMORY_KILOBYTES_MAX, "{taken} kB");
+    relay.stop_well().await;
+}
