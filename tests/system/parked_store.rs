@@ -27,20 +27,25 @@ impl LendEvent for Read {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_former_owner_neither_parks_nor_takes_away() {
-    let fixture = Fixture::new("park_fence").await;
+/// The store in the hands of the relay's role, and how many buckets there are.
+async fn open(fixture: &Fixture) -> (Parked, u16) {
     let client = fixture.client().await;
     client.batch_execute(include_str!("../../sql/roles.sql")).await.expect("the roles are made");
-    let login = "create role park_login login password 'secret' in role postrider_relay";
-    client.batch_execute(login).await.expect("the role is new");
+    let login =
+        format!("create role {} login password 'secret' in role postrider_relay", fixture.name);
+    client.batch_execute(&login).await.expect("the role is new");
     let (_, server) = fixture.database_url.split_once('@').expect("the URL names a user");
-    let database = DatabaseConfig::parse(&format!("postgresql://park_login:secret@{server}"));
-    let database = database.expect("it is a URL");
+    let url = format!("postgresql://{}:secret@{server}", fixture.name);
+    let database = DatabaseConfig::parse(&url).expect("it is a URL");
     let connection = connect(&database, "test").await.expect("PostgreSQL answers");
     let name = OutboxName::default();
     let outbox = migrate::load(connection.client(), &name).await.expect("it was migrated");
     let store = Parked::open(connection, &outbox, 8 << 20).await.expect("the tables are there");
+    (store, outbox.buckets)
+}
+
+/// An event that the log brought, and one of the table.
+fn both() -> [SetAside<Read>; 2] {
     let refusal = Refusal { reason: Reason::BadHeaders, detail: "bad".into(), topic: None };
     let event = |seq, aggregate_id: &str, arrival| {
         let event = OwnedEvent {
@@ -56,8 +61,16 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
         SetAside { row: Read { event, arrival }, refusal: refusal.clone() }
     };
     let last_of_all = Arrival { commit_lsn: u64::MAX, index: u32::MAX };
-    let both = [event(2, "b", Some(last_of_all)), event(1, "a", None)];
-    let all: Vec<Bucket> = (0..outbox.buckets).map(Bucket).collect();
+    [event(2, "b", Some(last_of_all)), event(1, "a", None)]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_former_owner_neither_parks_nor_takes_away() {
+    let fixture = Fixture::new("park_fence").await;
+    let client = fixture.client().await;
+    let (store, buckets) = open(&fixture).await;
+    let both = both();
+    let all: Vec<Bucket> = (0..buckets).map(Bucket).collect();
     let at = |epoch: i64| all.iter().map(|bucket| (*bucket, epoch)).collect::<Vec<_>>();
     let fenced = store.park(&at(1), &both).await;
     assert_eq!(fenced.expect_err("nobody has taken it").kind(), ErrorKind::Fenced);
@@ -106,8 +119,14 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
     assert_eq!(parked(&client).await.len(), 1);
     // What was discarded meanwhile is no reason to stop.
     store.answer(&at(0), &turns, &[]).await.expect("it is ours");
+}
 
-    // A row that a trigger swallows is not acknowledged.
+/// A row that a trigger swallows is not acknowledged.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_on_disk_is_not_acknowledged() {
+    let fixture = Fixture::new("park_swallow").await;
+    let client = fixture.client().await;
+    let (store, buckets) = open(&fixture).await;
     client
         .batch_execute(
             "create function swallow() returns trigger language plpgsql as 'begin return null; end';
@@ -116,7 +135,8 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
         )
         .await
         .expect("the table is ours");
-    let swallowed = store.park(&at(0), &both).await.expect_err("it is not on disk");
+    let owned: Vec<_> = (0..buckets).map(|bucket| (Bucket(bucket), 0)).collect();
+    let swallowed = store.park(&owned, &both()).await.expect_err("it is not on disk");
     assert_eq!(swallowed.kind(), ErrorKind::Internal);
     assert!(swallowed.to_string().contains("2 were given, 0 were written"), "{swallowed}");
 }
