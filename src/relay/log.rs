@@ -97,7 +97,9 @@ impl Relay {
                 let known = opened.state.slot.clone();
                 let held = Arc::clone(&self.held);
                 let healing = Healing { keeper, gap, known, held };
-                return self.claim_session(opened, producer, Some(healing), started).await;
+                // It is too large to lie in this one.
+                let polling = self.claim_session(opened, producer, Some(healing), started);
+                return Box::pin(polling).await;
             }
             (Some(gap @ (Gap::New | Gap::Uncovered)), Mode::Message) => {
                 self.begin_messages(opened, &keeper, gap).await?
