@@ -360,11 +360,9 @@ impl Relay {
 }
 
 fn may_enter(policy: Policy, cursor: &Cursor, tick: &Tick) -> bool {
-    let last = cursor.upto().next;
-    let later = tick.next > last;
     match policy.enter {
-        EnterRule::SeesTheLast => later && tick.snapshot.sees(last),
-        EnterRule::HigherId => later,
+        EnterRule::SeesTheLast => tick.is_later_than(cursor.upto()),
+        EnterRule::HigherId => tick.next > cursor.upto().next,
     }
 }
 
