@@ -76,6 +76,15 @@ impl Audience {
     }
 }
 
+/// What rows with transaction ids of another cluster mean, which were copied in or came by a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignRows {
+    /// They cannot be compared with the cursors.
+    Refused,
+    /// The log itself tells which transaction wrote a row.
+    Told,
+}
+
 /// One session that ticks.
 #[derive(Debug)]
 pub struct Ticker {
@@ -102,6 +111,7 @@ impl Ticker {
         outbox: &Outbox,
         cadence: Cadence,
         last: Arc<Tick>,
+        foreign: ForeignRows,
     ) -> Result<Self> {
         let connection = connect(database, "ticker").await?;
         let client = connection.client();
@@ -128,27 +138,22 @@ impl Ticker {
             last_at: Instant::now(),
             is_marked: false,
         };
-        patiently(database, "look at the newest rows", ticker.look_at_rows(outbox)).await?;
+        patiently(database, "look at the newest rows", ticker.look_at_rows(outbox, foreign))
+            .await?;
         Ok(ticker)
     }
 
     /// Whether the rows are such as the sequence and this cluster's transactions wrote. What was copied in,
     /// or came by a subscription, may not be.
-    async fn look_at_rows(&mut self, outbox: &Outbox) -> Result<()> {
+    async fn look_at_rows(&mut self, outbox: &Outbox, foreign: ForeignRows) -> Result<()> {
         let failed = |cause| classify("look at the newest rows", cause);
         let client = self.connection.client();
         client.batch_execute(LEAF_SESSION).await.map_err(failed)?;
         let newest = client.query_one(&newest_sql(outbox), &[]).await.map_err(failed)?;
         let state = client.query_one(&self.probe, &[]).await.map_err(failed)?;
         let drawn = drawn(&state, &self.sequence)?;
-        if let Some(Xid8(foreign)) = newest.get("foreign_txid") {
-            let cause = format!(
-                "rows of the outbox have transaction ids of another cluster (the highest is {foreign}): \
-                 they were copied in, and cannot be compared with the cursors"
-            );
-            return Err(Error::new(ErrorKind::History, cause).with_remedy(
-                "run `postrider migrate reanchor`: it makes them new, and repeats all retained events",
-            ));
+        if let Some(Xid8(txid)) = newest.get("foreign_txid") {
+            judge_foreign(txid, foreign)?;
         }
         let highest: Option<i64> = newest.get("highest");
         if let Some(highest) = highest.filter(|highest| *highest > drawn) {
@@ -288,6 +293,22 @@ impl Ticker {
         let share = (rate / BUSY_EVENTS_PER_SECOND).min(1.0);
         let Cadence { min, max } = self.cadence;
         self.pause = min + max.saturating_sub(min).mul_f64(share);
+    }
+}
+
+fn judge_foreign(txid: u64, foreign: ForeignRows) -> Result<()> {
+    let cause = format!(
+        "rows of the outbox have transaction ids of another cluster (the highest is {txid}): they were \
+         copied in, and cannot be compared with the cursors"
+    );
+    let remedy =
+        "run `postrider migrate reanchor`: it makes them new, and repeats all retained events";
+    match foreign {
+        ForeignRows::Refused => Err(Error::new(ErrorKind::History, cause).with_remedy(remedy)),
+        ForeignRows::Told => {
+            tracing::warn!(cause, remedy, "what the log brings is published all the same");
+            Ok(())
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::capture::fence::Fence;
 use crate::capture::log_texts::learn;
 use crate::capture::mode::{CaptureState, KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
-use crate::capture::ticker::{Audience, Cadence, Ticker};
+use crate::capture::ticker::{Audience, Cadence, ForeignRows, Ticker};
 use crate::capture::wal::{
     AdoptedTables, LogCapture, Reading, Source, lacked_publication, unusable,
 };
@@ -267,7 +267,9 @@ impl Relay {
         // Latency does not depend on ticks here: they only say where a place can be saved.
         let min = self.config.save_interval;
         let cadence = Cadence { min, max: min.max(TICK_INTERVAL_MAX) };
-        let ticker = Ticker::connect(&self.config.database, outbox, cadence, latest).await?;
+        let ticker =
+            Ticker::connect(&self.config.database, outbox, cadence, latest, ForeignRows::Told)
+                .await?;
         let (sender, ticks) = mpsc::channel(TICKS_MAX);
         let nudge = Arc::new(Notify::new());
         let nudged = Arc::clone(&nudge);

@@ -17,7 +17,7 @@ use super::steward::{Berth, Berths, ShardBerth, Steward};
 use super::supervise::{Kafka, ShardContext, supervise};
 use super::turn::{Turn, agree, watch_mode};
 use crate::capture::mode::{CaptureState, Mode, Way, read_state};
-use crate::capture::ticker::{Audience, Ticker};
+use crate::capture::ticker::{Audience, ForeignRows, Ticker};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
@@ -118,7 +118,9 @@ impl Relay {
         let Opened { outbox, store, latest, way, control, .. } = opened;
         let shards = self.shard_count(&outbox)?;
         let (database, cadence) = (&self.config.database, self.config.cadence);
-        let ticker = Ticker::connect(database, &outbox, cadence, Arc::clone(&latest)).await?;
+        let ticker =
+            Ticker::connect(database, &outbox, cadence, Arc::clone(&latest), ForeignRows::Refused)
+                .await?;
         let (mut crew, berthed) = self.crew(&outbox, &store, shards).await?;
         *started = true;
         self.monitor.set_working(true);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::capture::poll::{Reading, claim_sql};
-use postrider::capture::ticker::{Audience, Cadence, Ticker};
+use postrider::capture::ticker::{Audience, Cadence, ForeignRows, Ticker};
 use postrider::cursors::{self, CursorStore, OnPromotion};
 use postrider::error::{Error, ErrorKind};
 use postrider::event::Bucket;
@@ -466,7 +466,10 @@ async fn observed_tick(url: &str, outbox: &Outbox) -> Arc<Tick> {
     let cadence = Cadence { min: Duration::from_millis(5), max: Duration::from_millis(50) };
     let database = DatabaseConfig::parse(url).unwrap();
     let first = Arc::new(Tick::first());
-    let ticker = Ticker::connect(&database, outbox, cadence, Arc::clone(&first)).await.unwrap();
+    let ticker =
+        Ticker::connect(&database, outbox, cadence, Arc::clone(&first), ForeignRows::Refused)
+            .await
+            .unwrap();
     let (sender, mut ticks) = watch::channel(first);
     let running = tokio::spawn(ticker.run(Audience::Latest(sender), Arc::default()));
     tokio::time::timeout(Duration::from_secs(20), ticks.changed()).await.unwrap().unwrap();
