@@ -213,14 +213,13 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
     up(url, &Request { buckets: Some(2), ..Request::default() }).await.unwrap();
     assert!(!migrate::status(client).await.unwrap().is_pending());
     let back = "drop view postrider.events;
-                drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
                     postrider.capture, postrider.capture_slot, postrider.adopted;
-                drop function postrider.aggregate_digest, postrider.legible, postrider.legible_payload, postrider.event_bytes,
+                drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event,
+                    postrider.aggregate_digest, postrider.legible, postrider.legible_payload, postrider.event_bytes,
                     postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row;
                 alter table public.outbox alter column txid type xid8; drop domain postrider.own_transaction;
-                alter table postrider.cursor drop column upto_sequence, drop column upto_began;
-                delete from postrider.migration where version >= 3";
+                alter table postrider.cursor drop upto_sequence, drop upto_began; delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
     let status = migrate::status(client).await.unwrap();
     assert!(status.is_pending());
@@ -466,10 +465,8 @@ async fn observed_tick(url: &str, outbox: &Outbox) -> Arc<Tick> {
     let cadence = Cadence { min: Duration::from_millis(5), max: Duration::from_millis(50) };
     let database = DatabaseConfig::parse(url).unwrap();
     let first = Arc::new(Tick::first());
-    let ticker =
-        Ticker::connect(&database, outbox, cadence, Arc::clone(&first), ForeignRows::Refused)
-            .await
-            .unwrap();
+    let (last, rows) = (Arc::clone(&first), ForeignRows::Refused);
+    let ticker = Ticker::connect(&database, outbox, cadence, last, rows).await.unwrap();
     let (sender, mut ticks) = watch::channel(first);
     let running = tokio::spawn(ticker.run(Audience::Latest(sender), Arc::default()));
     tokio::time::timeout(Duration::from_secs(20), ticks.changed()).await.unwrap().unwrap();
