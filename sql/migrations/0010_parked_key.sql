@@ -117,10 +117,10 @@ begin
     begin
         select * into part from postrider.legible(postrider.shortened($2, $7));
         kept_aggregatetype := coalesce(part.legible, unknown);
-        fault := concat_ws('; ', fault, 'aggregatetype: ' || part.fault);
+        fault := concat_ws('; ', nullif(fault, ''), 'aggregatetype: ' || part.fault);
         select * into part from postrider.legible(postrider.shortened($3, $7));
         kept_aggregateid := coalesce(part.legible, unknown);
-        fault := concat_ws('; ', fault, 'aggregateid: ' || part.fault);
+        fault := concat_ws('; ', nullif(fault, ''), 'aggregateid: ' || part.fault);
     exception
         when data_exception or program_limit_exceeded or internal_error then
             kept_aggregatetype := unknown;
@@ -131,13 +131,13 @@ begin
     if event_bytes is null or event_bytes <= $7 then
         select * into part from postrider.legible($4);
         kept_type := coalesce(part.legible, '');
-        fault := concat_ws('; ', fault, 'type: ' || part.fault);
+        fault := concat_ws('; ', nullif(fault, ''), 'type: ' || part.fault);
         select * into part from postrider.legible_payload($5);
         kept_payload := part.legible;
-        fault := concat_ws('; ', fault, 'payload: ' || part.fault);
+        fault := concat_ws('; ', nullif(fault, ''), 'payload: ' || part.fault);
         select * into part from postrider.legible($6);
         kept_headers := part.legible;
-        fault := concat_ws('; ', fault, 'headers: ' || part.fault);
+        fault := concat_ws('; ', nullif(fault, ''), 'headers: ' || part.fault);
     end if;
     fault := nullif(fault, '');
 end

@@ -36,6 +36,8 @@ $function$;
 alter table postrider.parked
     add column aggregate bytea not null
         generated always as (postrider.aggregate_digest(aggregatetype, aggregateid)) stored;
-create index parked_held on postrider.parked (aggregate);
+create index parked_held on postrider.parked (aggregate, turn);
+-- One id under many types does not select.
+drop index postrider.parked_aggregate;
 
 comment on column postrider.parked.aggregate is 'a digest of aggregatetype and aggregateid';

@@ -2,7 +2,7 @@
 --          were parked. $1 requests, $2 rows at most, $3 bytes after which no further row is read, $4 bytes
 --          of an event that is read whole. One that is larger or that has a fault comes without its values.
 -- Locks:   access share on postrider.parked and postrider.parked_request.
--- Plan:    per aggregate the index on bucket, hash and turn; then one sort of as many rows as that finds.
+-- Plan:    per aggregate a range of the index on digest and turn; then one sort of as many rows as that finds.
 --          Lengths are told without reading values.
 -- Hazard:  cut by turn over all aggregates: whatever is missing of an aggregate lies behind all that is
 --          there.
@@ -18,7 +18,8 @@ from (
     from (
         select first.*, fault is null and event_bytes <= $4::bigint as is_whole
         from (
-            select distinct bucket, aggregatetype, aggregateid
+            select distinct bucket, aggregatetype, aggregateid,
+                postrider.aggregate_digest(aggregatetype, aggregateid) as aggregate
             from postrider.parked_request
             where request = any($1::bigint[])
         ) as wanted
@@ -30,8 +31,8 @@ from (
                         + octet_length(parked.type) + coalesce(octet_length(parked.payload), 0)
                         + coalesce(octet_length(parked.headers), 0) as event_bytes
                 from postrider.parked
-                where parked.bucket = wanted.bucket
-                    and hashtextextended(parked.aggregateid, 0) = hashtextextended(wanted.aggregateid, 0)
+                where parked.aggregate = wanted.aggregate
+                    and parked.bucket = wanted.bucket
                     and parked.aggregateid = wanted.aggregateid
                     and parked.aggregatetype = wanted.aggregatetype
                 order by parked.turn

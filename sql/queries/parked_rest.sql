@@ -8,7 +8,8 @@
 select rest.aggregate, left(wanted.aggregateid, 2048) as head, rest.seq, rest.written, first.commit_lsn,
     first.commit_index
 from (
-    select distinct bucket, aggregatetype, aggregateid
+    select distinct bucket, aggregatetype, aggregateid,
+        postrider.aggregate_digest(aggregatetype, aggregateid) as aggregate
     from postrider.parked_request
     where request = any($1::bigint[])
 ) as wanted
@@ -16,8 +17,8 @@ from (
         select (array_agg(parked.aggregate))[1] as aggregate, min(parked.held_from) as seq,
             min(parked.held_from) filter (where parked.commit_lsn is null or parked.holds_all) as written
         from postrider.parked
-        where parked.bucket = wanted.bucket
-            and hashtextextended(parked.aggregateid, 0) = hashtextextended(wanted.aggregateid, 0)
+        where parked.aggregate = wanted.aggregate
+            and parked.bucket = wanted.bucket
             and parked.aggregateid = wanted.aggregateid
             and parked.aggregatetype = wanted.aggregatetype
             and parked.turn > $2
@@ -26,8 +27,8 @@ from (
     left join lateral (
         select parked.commit_lsn, parked.commit_index
         from postrider.parked
-        where parked.bucket = wanted.bucket
-            and hashtextextended(parked.aggregateid, 0) = hashtextextended(wanted.aggregateid, 0)
+        where parked.aggregate = wanted.aggregate
+            and parked.bucket = wanted.bucket
             and parked.aggregateid = wanted.aggregateid
             and parked.aggregatetype = wanted.aggregatetype
             and parked.turn > $2

@@ -162,7 +162,7 @@ impl Ticker {
                 sequence,
                 drawn,
                 highest,
-                remedy = format!("run: select setval('{sequence}', {highest})"),
+                remedy = lead_on(sequence, highest),
                 "the outbox's sequence is behind its rows and gives out their numbers again; nothing is \
                  lost, but waiting events are published in the order of their numbers"
             );
@@ -248,8 +248,8 @@ impl Ticker {
                 sequence = self.sequence,
                 before = self.last.ceiling,
                 now = tick.ceiling,
-                "the outbox's sequence was set back: all retained rows are looked at once, nothing is \
-                 lost; events that waited are published in the order of their new numbers"
+                "the outbox's sequence was set back or made anew: all retained rows are looked at once, \
+                 nothing is lost; events that waited are published in the order of their numbers"
             );
         }
         if std::mem::take(&mut self.is_marked) || !self.hold_all().await? {
@@ -293,6 +293,17 @@ impl Ticker {
         let share = (rate / BUSY_EVENTS_PER_SECOND).min(1.0);
         let Cadence { min, max } = self.cadence;
         self.pause = min + max.saturating_sub(min).mul_f64(share);
+    }
+}
+
+/// What leads the sequence behind its rows; of a number that no sequence gave out it would leave none.
+fn lead_on(sequence: &str, highest: i64) -> String {
+    if highest < i64::MAX / 2 {
+        format!("run: select setval('{sequence}', {highest})")
+    } else {
+        format!(
+            "insert the event of the row with seq {highest} anew without a seq, and delete the row"
+        )
     }
 }
 

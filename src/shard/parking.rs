@@ -126,6 +126,7 @@ impl LendEvent for Remnant {
 /// A piece of what was asked for, on its way.
 #[derive(Debug)]
 struct Retry {
+    began: Instant,
     requests: Vec<(i64, AggregateKey)>,
     /// Requests of which nothing can be sent.
     untried: Vec<i64>,
@@ -183,7 +184,12 @@ impl Parking {
         if held >= HELD_MAX / 10
             && let Some(unsaid) = self.warnings.note(cause, Instant::now())
         {
-            tracing::warn!(held, HELD_MAX, unsaid, "{cause}; see `postrider parked list`");
+            tracing::warn!(
+                held,
+                in_memory_at_most = HELD_MAX,
+                unsaid,
+                "{cause}; see `postrider parked list`"
+            );
         }
         held > HELD_MAX
     }
@@ -287,8 +293,9 @@ impl Parking {
         else {
             return Ok(());
         };
-        // There may be more to do than one piece.
-        self.next_look = Some(Instant::now());
+        // There may be more to do than one piece. As long as this one took others have their turn.
+        let took = retry.began.elapsed().min(LOOK_INTERVAL);
+        self.next_look = Some(Instant::now() + took);
         self.parked.answer(owned, &[], &retry.answered()).await
     }
 
@@ -349,6 +356,7 @@ impl Parking {
     /// is in flight.
     pub(super) async fn begin_retry(&mut self, buckets: &[Bucket]) -> Result<(Vec<String>, Piece)> {
         assert!(self.open.is_empty() && self.retry.is_none(), "nothing is in flight");
+        let began = Instant::now();
         self.is_requested = false;
         let topics = std::mem::take(&mut self.topics_back);
         if !topics.is_empty() {
@@ -356,6 +364,7 @@ impl Parking {
         }
         let piece = self.parked.piece(buckets).await?;
         self.retry = Some(Retry {
+            began,
             requests: piece.requests.clone(),
             untried: piece.untried.clone(),
             rest: piece.rest.iter().map(|hold| hold.key).collect(),
