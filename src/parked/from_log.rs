@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::event::{Arrival, Event, Standing};
 use crate::hold::Refusal;
 use crate::outbox::{InTable, PayloadType};
-use crate::postgres::{Lsn, classify, fill};
+use crate::postgres::{Lsn, classify, fill, is_about_a_value};
 
 const FROM_LOG: &str = include_str!("../../sql/queries/parked_from_log.sql");
 /// A transaction is in the log before others see it.
@@ -127,10 +128,8 @@ fn arrival_of(standing: Standing) -> Option<Arrival> {
     }
 }
 
-/// Whether the server cannot do it with this row, whoever asks: bytes that do not convert, a value that is too
-/// large or damaged.
+/// Whether the server cannot do it with this row, whoever asks: it is about a value, or one takes more memory
+/// than the server gives.
 pub(super) fn is_of_the_row(cause: &tokio_postgres::Error) -> bool {
-    const CLASSES: [&str; 4] = ["22", "54", "XX", "53200"];
-    let state = cause.code().map_or("", |state| state.code());
-    CLASSES.iter().any(|class| state.starts_with(class))
+    is_about_a_value(cause) || cause.code() == Some(&SqlState::OUT_OF_MEMORY)
 }
