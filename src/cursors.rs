@@ -28,6 +28,12 @@ const UNLOCK: &str = include_str!("../sql/queries/instance_unlock.sql");
 /// A cursor that only moved over nothing is saved this seldom.
 const IDLE_SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The pause behind a save is at least this many times as long as the save was: while somebody holds an old
+/// snapshot no version of a cursor's row can go, and each save reads all of them.
+const PAUSE_PER_SAVE: u32 = 10;
+/// At most so long: a server that was frozen during a save is no reason to stop saving.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
 /// What is read of a saved cursor begins so far below its bounds. `setval` leaves no trace when the sequence
 /// passes its former value again, and nobody looked meanwhile.
 const START_MARGIN: i64 = 100_000;
@@ -122,6 +128,11 @@ pub struct CursorStore {
     progress: Mutex<HashMap<Bucket, Progress>>,
     /// One save at a time: whoever has saved knows that no earlier save is on its way.
     saving: tokio::sync::Mutex<()>,
+}
+
+/// How long to wait after a save that took so long.
+pub fn pause_after_save(interval: Duration, took: Duration) -> Duration {
+    interval.max((took * PAUSE_PER_SAVE).min(PAUSE_MAX))
 }
 
 /// Tries to become the one instance that works on this outbox.
@@ -449,4 +460,21 @@ fn carry_text(carry: &[Carry]) -> String {
     let triples: Vec<String> =
         carry.iter().map(|open| format!("{},{},{}", open.first, open.last, open.floor)).collect();
     format!("{{{}}}", triples.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dear_save_is_followed_by_a_long_pause() {
+        let pause = |interval, took| {
+            let [interval, took] = [interval, took].map(Duration::from_millis);
+            pause_after_save(interval, took).as_millis()
+        };
+        assert_eq!(pause(100, 1), 100);
+        assert_eq!(pause(100, 90), 900);
+        assert_eq!(pause(100, 60_000), 2_000, "the server was frozen");
+        assert_eq!(pause(5_000, 60_000), 5_000, "as it was asked for");
+    }
 }

@@ -13,7 +13,8 @@
 //! * every transaction above `next` draws all its `seq` above `floor` (if that was not read too high:
 //!   `sql/queries/drawn.sql` says how it is read);
 //! * what may be open at the tick is the snapshot's `in_progress` and every id from `xmax` up to
-//!   `next`. Each of these keeps the floor of the tick before the one that first met it: the carry.
+//!   `next`. Each of these keeps the floor of the tick before the one that first met it: the carry. Where it is
+//!   known that one of them had drawn nothing yet when this tick's floor was read, it has this tick's floor.
 //!
 //! All of it rests on a sequence that only goes up. Whoever owns it can set it back, so each tick proves that
 //! nobody did. Ticks between which the sequence was set back are of two *lineages*: what lies between them is
@@ -58,6 +59,8 @@ const MARGIN_MAX: i64 = 10_000;
 
 /// No row has a `seq` above it.
 const UNBOUNDED: i64 = i64::MAX;
+/// From this many values on it is worth a look whether an open transaction has drawn at all.
+const FAR_BACK: i64 = 10_000;
 /// The floor of a transaction that may have drawn before the sequence was set back: its rows lie anywhere.
 pub const ANYWHERE: i64 = i64::MIN / 2;
 
@@ -167,6 +170,39 @@ impl Tick {
         // so that xmax lies above it.
         let carry = carry(&snapshot, next, self.floor, |xid| self.floor_of(xid));
         Self { snapshot, next, floor, ceiling, carry, lineage: self.lineage }
+    }
+
+    /// Whether the end of a transaction that is open at this tick would make many rows be looked at again.
+    pub fn reaches_far_back(&self) -> bool {
+        let is_far = |open: &Carry| self.floor.saturating_sub(open.floor) >= FAR_BACK;
+        self.carry.iter().any(|open| self.is_listed(open.first) && is_far(open))
+    }
+
+    /// This tick, with what was found out of the transactions that it lists: for which of them
+    /// `had_drawn_nothing` is true, they were open at one moment after this tick's floor was read, and had drawn
+    /// nothing by then. All their rows lie above the floor.
+    ///
+    /// A transaction that has ended must not be among them: it may have drawn before.
+    #[must_use]
+    pub fn with_undrawn(self, had_drawn_nothing: impl Fn(TransactionId) -> bool) -> Self {
+        let mut carry = Vec::with_capacity(self.carry.len());
+        for Carry { first, last, floor } in self.carry.iter().copied() {
+            let listed_last = last.min(self.snapshot.xmax().saturating_sub(1));
+            for xid in first..=listed_last {
+                let floor = if had_drawn_nothing(xid) { floor.max(self.floor) } else { floor };
+                push(&mut carry, xid, xid, floor);
+            }
+            let unlisted_first = first.max(self.snapshot.xmax());
+            if unlisted_first <= last {
+                push(&mut carry, unlisted_first, last, floor);
+            }
+        }
+        Self { carry, ..self }
+    }
+
+    /// Whether the snapshot lists it, if it is carried: what lies at or above `xmax` is listed nowhere.
+    fn is_listed(&self, xid: TransactionId) -> bool {
+        xid < self.snapshot.xmax()
     }
 
     /// Whether this tick was observed after `other`.
@@ -339,6 +375,37 @@ mod tests {
         let forgotten = a.without_lineage();
         let next = Tick::follow(&forgotten, observe(920, "28:28:", 30, 920)).unwrap();
         assert_eq!(forgotten.upper_bound(&next), UNBOUNDED);
+    }
+
+    #[test]
+    fn whoever_had_drawn_nothing_has_the_floor_of_this_tick() {
+        let a = Tick::follow(&Tick::first(), observe(10, "20:20:", 20, 10)).unwrap();
+        let b = Tick::follow(&a, observe(50_000, "21:25:21,22", 30, 50_000)).unwrap();
+        assert_eq!(b.carry.len(), 2, "21 and 22 are listed, 25 to 29 are not");
+        assert!(b.reaches_far_back());
+        let known = b.with_undrawn(|xid| xid != 21);
+        let floors = known.carry.iter().map(|open| (open.first, open.last, open.floor));
+        assert_eq!(
+            floors.collect::<Vec<_>>(),
+            [(21, 21, 10), (22, 22, 50_000), (25, 29, 10)],
+            "21 has drawn, and nothing is known of the others"
+        );
+        let c = Tick::follow(&known, observe(90_000, "22:40:22", 40, 90_000)).unwrap();
+        assert_eq!(known.lower_bound(&c), 10);
+        let d = Tick::follow(&c, observe(90_000, "50:50:", 50, 90_000)).unwrap();
+        assert_eq!(c.lower_bound(&d), 50_000, "22 drew nothing at b");
+    }
+
+    #[test]
+    fn a_look_at_who_has_drawn_is_worth_it_only_far_back() {
+        let a = Tick::follow(&Tick::first(), observe(10, "20:20:", 20, 10)).unwrap();
+        let near = Tick::follow(&a, observe(9_000, "21:25:21,22", 25, 9_000)).unwrap();
+        assert!(!near.reaches_far_back());
+        let unlisted = Tick::follow(&a, observe(50_000, "21:21:", 25, 50_000)).unwrap();
+        assert!(!unlisted.reaches_far_back(), "the next tick lists it, or it has ended");
+        let far = Tick::follow(&near, observe(90_000, "22:40:22", 40, 90_000)).unwrap();
+        assert!(far.reaches_far_back());
+        assert!(!far.with_undrawn(|_| true).reaches_far_back());
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashSet;
 use postgres_protocol::escape::escape_literal;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_postgres::{Row, Statement};
@@ -27,6 +28,10 @@ const NEWEST_ARM: &str = include_str!("../../sql/queries/newest_rows_arm.sql");
 const LEAF_SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
 const HOLD_ALL: &str = include_str!("../../sql/queries/parked_hold_all.sql");
 const TICK: &str = include_str!("../../sql/queries/tick.sql");
+const UNDRAWN: &str = include_str!("../../sql/queries/undrawn.sql");
+
+/// How seldom it is looked who of those that stay open for long has drawn.
+const UNDRAWN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long the pauses between two looks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +97,8 @@ pub struct Ticker {
     drawn: Statement,
     probe: Statement,
     tick: Statement,
+    undrawn: Statement,
+    undrawn_at: Option<Instant>,
     sequence: String,
     cadence: Cadence,
     pause: Duration,
@@ -116,12 +123,13 @@ impl Ticker {
         let connection = connect(database, "ticker").await?;
         let client = connection.client();
         let named = |sql: &str| sql.replace("{sequence}", &escape_literal(&outbox.sequence));
-        let (drawn, probe) = (named(DRAWN), named(PROBE));
-        let (drawn, probe, tick) = patiently(database, "prepare the ticks", async {
+        let (drawn, probe, undrawn) = (named(DRAWN), named(PROBE), named(UNDRAWN));
+        let (drawn, probe, tick, undrawn) = patiently(database, "prepare the ticks", async {
             let prepared = tokio::try_join!(
                 client.prepare(&drawn),
                 client.prepare(&probe),
-                client.prepare(TICK)
+                client.prepare(TICK),
+                client.prepare(&undrawn)
             );
             prepared.map_err(|cause| classify("prepare the ticks", cause))
         })
@@ -131,6 +139,8 @@ impl Ticker {
             drawn,
             probe,
             tick,
+            undrawn,
+            undrawn_at: None,
             sequence: outbox.sequence.clone(),
             cadence,
             pause: cadence.min,
@@ -237,7 +247,19 @@ impl Ticker {
         if tick.lineage != self.last.lineage {
             self.note_set_back(&tick).await?;
         }
-        Ok(tick)
+        let is_due = self.undrawn_at.is_none_or(|at| at.elapsed() >= UNDRAWN_INTERVAL);
+        if is_due && tick.reaches_far_back() { self.look_who_drew(tick).await } else { Ok(tick) }
+    }
+
+    /// Whoever is open for long and has drawn nothing makes nothing be looked at again when it ends. It has to be
+    /// asked after the tick's floor was read.
+    async fn look_who_drew(&mut self, tick: Tick) -> Result<Tick> {
+        let rows = self.connection.client().query(&self.undrawn, &[]).await;
+        let rows = rows.map_err(|cause| classify("look who has drawn", cause))?;
+        self.undrawn_at = Some(Instant::now());
+        let undrawn: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+        // Ids of running transactions lie within half of what 32 bits can tell apart.
+        Ok(tick.with_undrawn(|xid| undrawn.contains(&i64::from(xid as u32))))
     }
 
     /// Before the tick is handed on, parked events hold whatever it will bring. Where that was not known when

@@ -259,7 +259,8 @@ pub struct RelaySettings {
     )]
     pub max_event_bytes: Option<ByteSize>,
 
-    /// Saves cursors this often; a crash repeats at most what was published since [default: 100ms].
+    /// Saves cursors this often, less often where a save takes long; a crash repeats at most what was published
+    /// since [default: 100ms].
     #[arg(
         long,
         value_name = "TIME",

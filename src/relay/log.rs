@@ -31,7 +31,7 @@ use crate::capture::wal::{
     AdoptedTables, LogCapture, Reading, Source, lacked_publication, unusable,
 };
 use crate::cursor::{Cohort, CohortCursor};
-use crate::cursors::{CursorStore, try_lock, unlock_the_silent};
+use crate::cursors::{CursorStore, pause_after_save, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::ledger::Finished;
@@ -457,12 +457,13 @@ impl Saver {
     ) -> Result<Ended> {
         while landed.changed().await.is_ok() {
             let landing = landed.borrow_and_update().clone();
+            let began = Instant::now();
             if let Some(landing) = landing {
                 let place = landing.place;
                 self.save(landing).await?;
                 saved.send_replace(place);
             }
-            tokio::time::sleep(self.interval).await;
+            tokio::time::sleep(pause_after_save(self.interval, began.elapsed())).await;
         }
         Ok(Ended::Aide)
     }

@@ -5,7 +5,7 @@
 //! Fails: with the first error that concerns all shards.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -18,7 +18,7 @@ use super::supervise::{Kafka, ShardContext, supervise};
 use super::turn::{Turn, agree, watch_mode};
 use crate::capture::mode::{CaptureState, Mode, Way, read_state};
 use crate::capture::ticker::{Audience, ForeignRows, Ticker};
-use crate::cursors::CursorStore;
+use crate::cursors::{CursorStore, pause_after_save};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::lease::{Lease, Terms};
@@ -279,9 +279,12 @@ async fn wait_for_shards(tasks: &mut Tasks, shards: usize) -> Result<()> {
 }
 
 async fn save_regularly(store: Arc<CursorStore>, interval: Duration) -> Result<Ended> {
+    let mut pause = interval;
     loop {
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep(pause).await;
+        let began = Instant::now();
         store.save().await?;
+        pause = pause_after_save(interval, began.elapsed());
     }
 }
 

@@ -130,6 +130,22 @@ impl Database {
         Snapshot::new(xmin, xmax, listed).expect("a snapshot of the model is well-formed")
     }
 
+    /// Who runs and holds no lock on the sequence. A draw that was taken back keeps its lock.
+    pub(crate) fn undrawn(&self) -> BTreeSet<TransactionId> {
+        let drawn = self.drawn_by();
+        self.running.iter().copied().filter(|xid| !drawn.contains(xid)).collect()
+    }
+
+    /// Who ever drew, running or not.
+    pub(crate) fn drawn_by(&self) -> BTreeSet<TransactionId> {
+        self.rows.iter().map(|row| row.xid).collect()
+    }
+
+    /// Who holds a lock on the sequence.
+    pub(crate) fn holders(&self) -> BTreeSet<TransactionId> {
+        self.drawn_by().intersection(&self.running).copied().collect()
+    }
+
     /// Gives the next transaction id to a transaction that is not a writer's.
     pub(crate) fn assign(&mut self) -> TransactionId {
         let xid = self.next_xid;

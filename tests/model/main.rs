@@ -18,7 +18,7 @@ mod tier;
 
 use proptest::prelude::*;
 
-use relay::{Policy, TickOrder};
+use relay::{Policy, TickOrder, UndrawnRule};
 
 /// About two seconds without optimisation.
 const CASES_DEFAULT: u32 = 4000;
@@ -37,8 +37,9 @@ proptest! {
     fn every_row_once_and_in_order(
         script in script::script(),
         tick_order in prop::sample::select(TickOrder::SOUND),
+        undrawn in prop::sample::select(UndrawnRule::SOUND),
     ) {
-        let policy = Policy { tick_order, ..Policy::SOUND };
+        let policy = Policy { tick_order, undrawn, ..Policy::SOUND };
         if let Err(violation) = script::run(&script, policy) {
             prop_assert!(false, "{violation:?}");
         }
@@ -48,8 +49,9 @@ proptest! {
     fn every_row_once_although_the_sequence_is_set_back(
         script in script::set_back_script(),
         tick_order in prop::sample::select(TickOrder::SOUND),
+        undrawn in prop::sample::select(UndrawnRule::SOUND),
     ) {
-        let policy = Policy { tick_order, ..Policy::SOUND };
+        let policy = Policy { tick_order, undrawn, ..Policy::SOUND };
         if let Err(violation) = script::run(&script, policy) {
             prop_assert!(false, "{violation:?}");
         }

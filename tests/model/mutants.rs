@@ -8,7 +8,8 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::relay::{
-    CarryRule, ClaimRule, EnterRule, IdleRule, LineageRule, Policy, TickOrder, Violation,
+    CarryRule, ClaimRule, EnterRule, IdleRule, LineageRule, Policy, TickOrder, UndrawnRule,
+    Violation,
 };
 use crate::script::{self, Step};
 
@@ -68,6 +69,16 @@ fn bounds_do_not_hold_across_a_sequence_that_was_set_back() {
     for lineage in [LineageRule::Ignored, LineageRule::ByStorage, LineageRule::BelowTheLast] {
         convict_by(script::set_back_script(), Policy { lineage, ..Policy::SOUND }, loses);
     }
+}
+
+#[test]
+fn who_had_drawn_nothing_before_the_floor_was_read_may_have_by_then() {
+    convict(Policy { undrawn: UndrawnRule::BeforeTheFloor, ..Policy::SOUND }, loses);
+}
+
+#[test]
+fn who_holds_no_lock_may_have_ended() {
+    convict(Policy { undrawn: UndrawnRule::WhoHoldsNoLock, ..Policy::SOUND }, loses);
 }
 
 #[test]

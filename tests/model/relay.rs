@@ -4,6 +4,7 @@
 //! its [`Policy`] names and in nothing else. Must not: repair what the code under test gets wrong.
 //! Fails: the first broken promise comes back as a [`Violation`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use postrider::cursor::Cursor;
@@ -27,6 +28,7 @@ pub(crate) struct Policy {
     pub(crate) enter: EnterRule,
     pub(crate) idle: IdleRule,
     pub(crate) lineage: LineageRule,
+    pub(crate) undrawn: UndrawnRule,
 }
 
 impl Policy {
@@ -38,7 +40,18 @@ impl Policy {
         enter: EnterRule::SeesTheLast,
         idle: IdleRule::IsStale,
         lineage: LineageRule::Followed,
+        undrawn: UndrawnRule::NotAsked,
     };
+
+    fn reads(self) -> Vec<Read> {
+        let mut reads = self.tick_order.reads().to_vec();
+        match self.undrawn {
+            UndrawnRule::NotAsked => {}
+            UndrawnRule::Asked | UndrawnRule::WhoHoldsNoLock => reads.push(Read::Undrawn),
+            UndrawnRule::BeforeTheFloor => reads.insert(0, Read::Undrawn),
+        }
+        reads
+    }
 }
 
 /// In which order a tick reads.
@@ -76,6 +89,7 @@ enum Read {
     Id,
     Ceiling,
     Commit,
+    Undrawn,
 }
 
 /// What of the carry a tick keeps.
@@ -129,6 +143,22 @@ pub(crate) enum LineageRule {
     BelowTheLast,
 }
 
+/// Whether a tick looks who of those that are open has drawn nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UndrawnRule {
+    NotAsked,
+    /// Who runs and holds no lock on the sequence, asked after the tick has read all.
+    Asked,
+    /// Mutant: asked before the floor is read.
+    BeforeTheFloor,
+    /// Mutant: whoever holds no lock, whether it still runs or not.
+    WhoHoldsNoLock,
+}
+
+impl UndrawnRule {
+    pub(crate) const SOUND: &'static [Self] = &[Self::NotAsked, Self::Asked];
+}
+
 /// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
@@ -176,6 +206,8 @@ struct Seen {
     storage_after: i64,
     snapshot: Option<Snapshot>,
     next: Option<TransactionId>,
+    undrawn: BTreeSet<TransactionId>,
+    holders: BTreeSet<TransactionId>,
 }
 
 impl Seen {
@@ -224,7 +256,7 @@ impl Relay {
                 }
             }
             Stage::Ticking { done, seen } => {
-                let reads = policy.tick_order.reads();
+                let reads = policy.reads();
                 read(database, reads[*done], seen);
                 *done += 1;
                 if *done == reads.len() {
@@ -299,7 +331,7 @@ impl Relay {
         let kept = &saved[saved.len().saturating_sub(1 + back)];
         let stage = std::mem::replace(&mut self.chains[chain].stage, Stage::Idle);
         if let Stage::Ticking { done, seen: Seen { next: Some(next), .. } } = stage {
-            let reads = &self.policy.tick_order.reads()[..done];
+            let reads = &self.policy.reads()[..done];
             if !reads.iter().any(|read| matches!(read, Read::Commit)) {
                 database.end(next);
             }
@@ -395,6 +427,10 @@ fn read(database: &mut Database, read: Read, seen: &mut Seen) {
             seen.storage_after = database.storage();
         }
         Read::Commit => database.end(seen.next.expect("the id comes before the commit")),
+        Read::Undrawn => {
+            seen.undrawn = database.undrawn();
+            seen.holders = database.holders();
+        }
     }
 }
 
@@ -419,7 +455,18 @@ fn follow(policy: Policy, previous: &Tick, seen: &Seen) -> Tick {
     if matches!(policy.lineage, LineageRule::BelowTheLast) {
         tick.carry.iter_mut().for_each(|open| open.floor = open.floor.max(0));
     }
-    match policy.carry {
+    let tick = match policy.undrawn {
+        UndrawnRule::NotAsked => tick,
+        UndrawnRule::Asked | UndrawnRule::BeforeTheFloor => {
+            tick.with_undrawn(|xid| seen.undrawn.contains(&xid))
+        }
+        UndrawnRule::WhoHoldsNoLock => tick.with_undrawn(|xid| !seen.holders.contains(&xid)),
+    };
+    with_carry(policy.carry, tick)
+}
+
+fn with_carry(rule: CarryRule, mut tick: Tick) -> Tick {
+    match rule {
         CarryRule::Whole => {}
         CarryRule::None => tick.carry.clear(),
         CarryRule::BelowXmax => {

@@ -30,6 +30,7 @@ mod log_faults;
 mod log_stream;
 mod message;
 mod migrate;
+mod open_transactions;
 mod order;
 mod parked_store;
 mod parking;
