@@ -108,6 +108,29 @@ async fn too_few_rights() {
     assert_refused(&run(&fixture, &[]).await, POSTGRES, &["permission denied", "grant"]);
 }
 
+/// From PostgreSQL 18 on the sequence's value is null to such a role, and no error: null is not 0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_not_read_the_sequence() {
+    let fixture = Fixture::new("refuse_sequence").await;
+    let client = fixture.client().await;
+    client.batch_execute(include_str!("../../sql/roles.sql")).await.expect("the outbox is there");
+    let sql = "create role refuse_sequence login password 'known' in role postrider_relay;
+        insert into outbox (aggregatetype, aggregateid, type, payload) values ('thing', 'k', 'Made', '{}')";
+    client.batch_execute(sql).await.expect("the role is new");
+    let postgres = &servers().postgres;
+    let (host, port) = (postgres.host(), postgres.port());
+    let database_url = format!("postgresql://refuse_sequence:known@{host}:{port}/{}", fixture.name);
+    let limited = Fixture { database_url, ..fixture.clone() };
+    let relay = RelayProcess::start(&limited, &[]);
+    fixture.wait_published().await;
+    let revoke = "revoke select on sequence outbox_seq_seq from postrider_relay";
+    client.batch_execute(revoke).await.expect("it was granted");
+    let words = ["sequence", "rant select"];
+    let ended = relay.wait(Duration::from_secs(60)).await;
+    assert_eq!(ended.code(), Some(POSTGRES), "a right that is taken away");
+    assert_refused(&run(&limited, &[]).await, POSTGRES, &words);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_role_under_row_security() {
     let mut fixture = Fixture::new("refuse_row_security").await;
