@@ -1,7 +1,7 @@
 //! What tools ask a running instance over HTTP: figures, and whether it works.
 //!
-//! Promises: an answer costs the relay nothing but the reading of counters. Must not: steer anything, or
-//! ask the database. Fails: at the start, when an address that was asked for cannot be listened on.
+//! Promises: an answer costs the relay nothing but the reading of counters, and slow or many clients hold
+//! up neither the relay nor each other. Must not: steer anything, or ask the database. Fails: at the start, when an address that was asked for cannot be listened on.
 //!
 //! | path | answer |
 //! |---|---|
@@ -9,6 +9,9 @@
 //! | `/livez` | 200 as long as the process runs |
 //! | `/readyz` | 200 while it works or stands by, 503 between two sessions |
 
+mod door;
+#[cfg(test)]
+mod door_tests;
 mod metrics;
 
 use std::net::SocketAddr;
@@ -53,17 +56,16 @@ pub async fn serve(listen: AdminListen, monitor: Arc<Monitor>) -> Result<()> {
     };
     let address: Option<SocketAddr> = listener.local_addr().ok();
     tracing::info!(address = address.map(|address| address.to_string()), "answering /metrics");
-    let routes = Router::new()
+    tokio::spawn(door::answer(listener, routes(monitor)));
+    Ok(())
+}
+
+fn routes(monitor: Arc<Monitor>) -> Router {
+    Router::new()
         .route("/metrics", get(figures))
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(readiness))
-        .with_state(monitor);
-    tokio::spawn(async move {
-        if let Err(cause) = axum::serve(listener, routes).await {
-            tracing::warn!(%cause, "metrics are not answered any more");
-        }
-    });
-    Ok(())
+        .with_state(monitor)
 }
 
 async fn figures(State(monitor): State<Arc<Monitor>>) -> impl IntoResponse {

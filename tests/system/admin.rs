@@ -24,6 +24,15 @@ fn get(address: &str, path: &str) -> String {
     answer
 }
 
+/// A client that never asks, or each second time never to the end.
+fn silent(address: &str, number: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    if number % 2 == 1 {
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: ").expect("it is taken");
+    }
+    stream
+}
+
 /// Asks until the answer contains the text.
 async fn wait_for(address: &str, path: &str, text: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -53,6 +62,14 @@ async fn figures_and_readiness_are_answered() {
     wait_for(&address, "/metrics", "postrider_events_published_total{shard=\"0\"} 40").await;
     wait_for(&address, "/metrics", "\npostrider_working 1\n").await;
     wait_for(&address, "/metrics", "\npostrider_slot_retained_bytes ").await;
+    // A thousand clients that say nothing, or never end a word, cost neither figures nor events.
+    let before = relay.open_descriptors();
+    let crowd: Vec<TcpStream> = (0..1_000).map(|number| silent(&address, number)).collect();
+    client.batch_execute(emit).await.expect("events are written");
+    wait_for(&address, "/metrics", "postrider_events_published_total{shard=\"0\"} 80").await;
+    let open = relay.open_descriptors();
+    assert!(open < before + 100, "{open} descriptors are open, before it were {before}");
+    drop(crowd);
     // Somebody else has the port.
     let taken = fixture.command().args(["run", "--admin-listen", &address]).output();
     let taken = taken.expect("the binary runs");

@@ -103,6 +103,12 @@ impl RelayProcess {
         Duration::from_millis((ticks(11) + ticks(12)) * 1_000 / TICKS_PER_SECOND)
     }
 
+    /// How many files and connections it has open.
+    pub(crate) fn open_descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).expect("the relay is running").count()
+    }
+
     /// The most memory that it has held, in kilobytes.
     pub(crate) fn peak_memory_kilobytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
