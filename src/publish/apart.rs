@@ -41,7 +41,12 @@ const PROPERTIES: &[(&str, &str)] = &[
 /// Waiting for answers goes in steps.
 const STEP: Duration = Duration::from_millis(20);
 /// One question to the leader of a partition.
-const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How librdkafka begins what no broker said.
+const OWN: &str = "Local: ";
+/// What it says of a request that had no answer when its connection ended.
+const CUT: &str = "Local: Broker transport failure";
 
 /// What became of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,7 +218,11 @@ fn explained(words: &str, verdict: Verdict, told: &str) -> (String, Verdict) {
         (Some(code), _) => {
             (format!("code {code}, which librdkafka does not know"), Verdict::Record)
         }
-        (None, Verdict::Away) => (format!("{words}; the last answer was: {told}"), verdict),
+        (None, Verdict::Away) if told == CUT => (words.to_owned(), Verdict::Cut),
+        // What librdkafka says of its own accord is nobody's answer.
+        (None, Verdict::Away) if !told.starts_with(OWN) => {
+            (format!("{words}; the last answer was: {told}"), verdict)
+        }
         (None, _) => (words.to_owned(), verdict),
     }
 }
@@ -262,6 +271,10 @@ mod tests {
         assert_eq!((verdict, words.contains("999")), (Verdict::Record, true), "{words}");
         let (words, verdict) = explained("timed out", Verdict::Away, "Broker: Not leader");
         assert_eq!((verdict, words.contains("Not leader")), (Verdict::Away, true), "{words}");
+        let (words, verdict) = explained("timed out", Verdict::Away, CUT);
+        assert_eq!((verdict, words.as_str()), (Verdict::Cut, "timed out"));
+        let (words, verdict) = explained("timed out", Verdict::Away, "Local: Timed out");
+        assert_eq!((verdict, words.as_str()), (Verdict::Away, "timed out"), "nobody answered");
         assert_eq!(answer_in("[thrd:b:1/1]: b:1/1: Connected"), None);
     }
 }

@@ -59,7 +59,7 @@ impl Context {
                 let error = refused(cause, topic);
                 self.lessons.refused_topic(topic, error.message(), now);
             }
-            Verdict::Away | Verdict::Unclear | Verdict::Record => {}
+            Verdict::Away | Verdict::Cut | Verdict::Unclear | Verdict::Record => {}
         }
         self.lessons.suspect(topic, now);
     }
@@ -125,7 +125,10 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<InFlightBatch>) {
         self.has_heard.store(true, Ordering::Relaxed);
         match result {
-            Ok(_) => self.reports.acknowledged(&batch),
+            Ok(_) => {
+                self.lessons.note_taken();
+                self.reports.acknowledged(&batch);
+            }
             Err((cause, message)) => {
                 self.learn(cause, message.topic(), &batch);
                 self.reports.failed(refused(cause, message.topic()));

@@ -47,13 +47,15 @@ pub(super) enum Course {
 /// The publishing thread's tools.
 #[derive(Debug)]
 pub(super) struct Desk<P> {
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
     on_poison: OnPoison,
     pub(super) producer: P,
     holds: Holds,
     /// How many are held, for those outside.
     held: Arc<AtomicUsize>,
     permit: Arc<Permit>,
+    /// Leads from one pick to the next, see [`Desk::sift`].
+    pub(super) picked: u64,
 }
 
 impl<P: Produce> Desk<P> {
@@ -64,7 +66,8 @@ impl<P: Produce> Desk<P> {
         held: Arc<AtomicUsize>,
         permit: Arc<Permit>,
     ) -> Self {
-        Self { encoder, on_poison, producer, holds: Holds::default(), held, permit }
+        let holds = Holds::default();
+        Self { encoder, on_poison, producer, holds, held, permit, picked: 0 }
     }
 
     /// Hands the events to the producer, in their order, and those back that are not sent.
@@ -181,9 +184,7 @@ impl<P: Produce> Desk<P> {
                         Offer::Taken => return Ok(None),
                         Offer::Refused(again) => unburied(refusal, &again),
                         Offer::Gathered => match self.producer.confirm(batch)?.pop() {
-                            Some(Answer::Refused { refusal: again, .. }) => {
-                                unburied(refusal, &again)
-                            }
+                            Some(Answer::Refused(again, _)) => unburied(refusal, &again),
                             Some(Answer::Appended) | None => return Ok(None),
                         },
                     }

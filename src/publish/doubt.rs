@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer};
 
@@ -15,7 +15,7 @@ use super::apart::{Apart, Fate, Gathered};
 use super::failure::refused_topic;
 use super::kafka::KafkaProducer;
 use super::verdict::Verdict;
-use super::{Answer, InFlightBatch};
+use super::{Answer, Ground, InFlightBatch, Proof, Suspect};
 use crate::encode::{self, Record};
 use crate::error::Result;
 use crate::hold::{Reason, Refusal};
@@ -27,7 +27,7 @@ const DENIED_MAX: u32 = 2;
 pub(super) struct Doubt {
     apart: Apart,
     /// The topics whose records are sent apart, as this producer knows them.
-    suspects: Vec<String>,
+    suspects: HashSet<String>,
     /// Whether all was acknowledged that was sent to them as usual.
     is_settled: bool,
     /// How often a topic was refused to a record alone, since one went through.
@@ -36,7 +36,7 @@ pub(super) struct Doubt {
 
 impl Doubt {
     pub(super) fn new(config: &ClientConfig) -> Self {
-        let (suspects, denied) = (Vec::new(), HashMap::new());
+        let (suspects, denied) = (HashSet::new(), HashMap::new());
         Self { apart: Apart::new(config), suspects, is_settled: false, denied }
     }
 
@@ -51,12 +51,12 @@ impl Doubt {
         }
         // One that comes anew may have records in flight.
         self.is_settled &= suspects.iter().all(|topic| self.suspects.contains(topic));
-        self.suspects = suspects;
+        self.suspects = suspects.into_iter().collect();
     }
 
     /// Whether what goes to this topic is sent apart.
     pub(super) fn suspects(&self, topic: &str) -> bool {
-        !self.suspects.is_empty() && self.suspects.iter().any(|suspect| suspect == topic)
+        !self.suspects.is_empty() && self.suspects.contains(topic)
     }
 }
 
@@ -100,6 +100,7 @@ impl KafkaProducer {
 
     fn appended(&mut self, one: &Gathered) {
         self.doubt.denied.remove(&one.topic);
+        self.context().lessons.note_taken();
         if self.doubt.suspects(&one.topic) {
             self.context().lessons.went_through(&one.topic);
         }
@@ -112,10 +113,10 @@ impl KafkaProducer {
         verdict: Verdict,
         is_alone: bool,
     ) -> Result<Answer> {
-        let Gathered { topic, partition, bytes } = one;
+        let Gathered { topic, bytes, .. } = one;
         let refused = |reason, detail| Refusal { reason, detail, topic: Some(topic.clone()) };
-        let (mut tries, mut witnesses) = (verdict.tries(), None);
-        let refusal = match verdict {
+        let told = Proof::Alone { tries: verdict.tries() };
+        Ok(match verdict {
             Verdict::Size => {
                 if is_alone {
                     let lessons = &self.context().lessons;
@@ -123,30 +124,38 @@ impl KafkaProducer {
                 }
                 let detail =
                     format!("it takes {bytes} bytes, and topic {topic} refuses it: {words}");
-                refused(Reason::TooLarge, detail)
+                Answer::Refused(refused(Reason::TooLarge, detail), told)
             }
             Verdict::Topic if is_alone && self.is_denied(topic) => {
-                tries = 1;
                 self.hold_refused(topic, words)?;
-                self.refuse_topic(topic)
+                Answer::Refused(self.refuse_topic(topic), Proof::Alone { tries: 1 })
             }
-            Verdict::Topic | Verdict::Away | Verdict::Course => {
-                // A leader that does not answer anybody is no witness against a record.
-                let is_sure = !is_alone
-                    || verdict == Verdict::Topic
-                    || self.doubt.apart.leader_answers(topic, *partition);
-                let seen = self.doubt.apart.appended(topic, *partition);
-                witnesses = Some(if is_sure { seen } else { 0 });
-                refused(
-                    Reason::Refused,
-                    format!("topic {topic} takes others meanwhile, but not this one: {words}"),
-                )
+            Verdict::Topic | Verdict::Away | Verdict::Cut | Verdict::Course => {
+                let proof = self.witness(one, verdict, is_alone);
+                Answer::Refused(refused(Reason::Refused, words.to_owned()), proof)
             }
             Verdict::Unclear | Verdict::Record => {
-                refused(Reason::Refused, format!("topic {topic} refused it alone: {words}"))
+                let detail = format!("topic {topic} refused it alone: {words}");
+                Answer::Refused(refused(Reason::Refused, detail), told)
             }
+        })
+    }
+
+    /// What it takes until a refusal is the record's own that may as well be Kafka's.
+    fn witness(&self, one: &Gathered, verdict: Verdict, is_alone: bool) -> Proof {
+        let Gathered { topic, partition, .. } = one;
+        // A leader that does not answer anybody says nothing of a record.
+        let answers = !is_alone
+            || verdict == Verdict::Topic
+            || self.doubt.apart.leader_answers(topic, *partition);
+        let suspect = match verdict {
+            _ if !answers => Suspect::Kafka,
+            // Where nothing was ever taken, something may stand between that lets no record pass.
+            Verdict::Cut if self.context().lessons.has_taken() => Suspect::Record,
+            _ => Suspect::Topic,
         };
-        Ok(Answer::Refused { refusal, tries, witnesses })
+        let others = self.doubt.apart.appended(topic, *partition);
+        Proof::Witness { tries: verdict.tries(), others, suspect }
     }
 
     fn is_denied(&mut self, topic: &str) -> bool {
@@ -156,15 +165,32 @@ impl KafkaProducer {
     }
 
     /// A record was refused alone, and is given up: so many in a row are their topic's trouble.
-    pub(super) fn note_refused(&mut self, refusal: &Refusal) -> Result<()> {
-        let Some(topic) = &refusal.topic else { return Ok(()) };
+    pub(super) fn note_refused(&mut self, refusal: Refusal, ground: Ground) -> Result<Refusal> {
+        let Some(topic) = &refusal.topic else { return Ok(refusal) };
         if refusal.reason != Reason::Refused {
-            return Ok(());
+            return Ok(refusal);
         }
+        let words = &refusal.detail;
+        let detail = match ground {
+            Ground::Told => words.clone(),
+            Ground::Others => {
+                format!("topic {topic} takes others meanwhile, but not this one: {words}")
+            }
+            Ground::Cut => format!(
+                "each time that it is sent its connection ends, and topic {topic} answers right after: {words}"
+            ),
+        };
         if self.context().lessons.refused_alone(topic, Instant::now()) {
-            self.hold_refused(topic, &refusal.detail)?;
+            self.hold_refused(topic, &detail)?;
         }
-        Ok(())
+        Ok(Refusal { detail, ..refusal })
+    }
+
+    /// Holds the topic of a record that was refused, as nothing goes through to it.
+    pub(super) fn blame(&mut self, refusal: Refusal) -> Result<Refusal> {
+        let Some(topic) = &refusal.topic else { return Ok(refusal) };
+        self.hold_refused(topic, &refusal.detail)?;
+        Ok(self.refuse_topic(topic))
     }
 
     fn hold_refused(&mut self, topic: &str, words: &str) -> Result<()> {

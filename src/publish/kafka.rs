@@ -37,7 +37,7 @@ use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
 use super::sizes::LARGEST_MESSAGE_BYTES;
 use super::survey::{Found, Refreshed, SharedLimits, TopicLook};
 use super::topics::{Before, Known, Topics};
-use super::{Answer, InFlightBatch, Offer, Produce, Reports, poll};
+use super::{Answer, Ground, InFlightBatch, Offer, Produce, Reports, poll};
 use crate::encode::{self, Record};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hold::{Reason, Refusal};
@@ -414,8 +414,12 @@ impl Produce for KafkaProducer {
         self.send_apart(batch)
     }
 
-    fn give_up(&mut self, refusal: &Refusal) -> Result<()> {
-        self.note_refused(refusal)
+    fn give_up(&mut self, refusal: Refusal, ground: Ground) -> Result<Refusal> {
+        self.note_refused(refusal, ground)
+    }
+
+    fn blame_topic(&mut self, refusal: Refusal) -> Result<Refusal> {
+        self.blame(refusal)
     }
 
     fn trust_topics(&mut self) {

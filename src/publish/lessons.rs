@@ -29,6 +29,8 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub struct Lessons {
     /// Whether any topic may be suspected: all that a batch costs as long as none is.
     suspects: AtomicBool,
+    /// Whether Kafka has taken any record.
+    has_taken: AtomicBool,
     learnt: Mutex<Learnt>,
 }
 
@@ -60,6 +62,7 @@ impl Lessons {
         let message_bytes = own_limit_bytes.unwrap_or(MESSAGE_BYTES_MAX.1);
         Self {
             suspects: AtomicBool::new(false),
+            has_taken: AtomicBool::new(false),
             learnt: Mutex::new(Learnt {
                 sizes: Sizes::new(batch_bytes, message_bytes, own_limit_bytes),
                 suspicions: Suspicions::default(),
@@ -76,6 +79,19 @@ impl Lessons {
         config.set(BATCH_BYTES.0, learnt.sizes.batch_bytes(Instant::now()).to_string());
         config.set(MESSAGE_BYTES_MAX.0, learnt.sizes.message_bytes().to_string());
         config
+    }
+
+    /// Kafka has taken a record.
+    pub(super) fn note_taken(&self) {
+        // Once it is so, nobody writes what all read.
+        if !self.has_taken() {
+            self.has_taken.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether Kafka has taken any record from this process.
+    pub(super) fn has_taken(&self) -> bool {
+        self.has_taken.load(Ordering::Relaxed)
     }
 
     /// What is known of sizes.

@@ -90,7 +90,8 @@ impl KafkaProducer {
         // Giving up ends a session, and what is in flight would be sent again. Ours is asked last: they may
         // have come back meanwhile.
         let is_forgotten = || {
-            poll::others_have_brokers(&self.config) && !poll::has_brokers(self.producer.client())
+            poll::others_have_brokers(&self.config)
+                && !poll::has_brokers(self.producer.client(), poll::ASK_TIMEOUT)
         };
         let (partitions, copies) = self.look_up(topic, patience, is_forgotten)?;
         let warnings = Arc::clone(&self.context().warnings);

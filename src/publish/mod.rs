@@ -29,10 +29,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
 use crate::hold::{AggregateKey, Hold, Holds, Refusal, SetAside};
 use crate::ledger::BatchNumber;
+pub use answer::{Answer, Ground, Proof, Suspect};
 use desk::Desk;
 pub use desk::OnPoison;
 use permit::Permit;
 
+mod answer;
 mod apart;
 pub mod ask;
 mod context;
@@ -172,9 +174,19 @@ impl Reports {
 
     /// The producer is of no more use. Only the first failure is reported.
     pub fn failed(&self, error: Error) {
-        if !self.failed.swap(true, Ordering::AcqRel) {
+        if self.begin_failure() {
             self.send(Report::Failed(error));
         }
+    }
+
+    /// From here on nothing more is sent; whether it is the caller who reports why, with
+    /// [`Reports::end_failure`]. Nobody replaces the producer before.
+    fn begin_failure(&self) -> bool {
+        !self.failed.swap(true, Ordering::AcqRel)
+    }
+
+    fn end_failure(&self, error: Error) {
+        self.send(Report::Failed(error));
     }
 
     /// Whether it is to be seen if all that is in flight can arrive; once for each time that it was asked.
@@ -207,23 +219,6 @@ pub enum Offer {
     Refused(Refusal),
     /// It is sent, apart from all others, with [`Produce::confirm`].
     Gathered,
-}
-
-/// What became of a record that was sent apart.
-#[derive(Debug)]
-pub enum Answer {
-    /// It is in Kafka, and was reported as acknowledged.
-    Appended,
-    /// It was refused, perhaps for the sake of one that was sent with it.
-    Refused {
-        /// What to say of it, if it is refused alone.
-        refusal: Refusal,
-        /// So many times it must be refused alone until that is sure.
-        tries: u32,
-        /// How many others went through to the same place until now, where one of them must go through
-        /// after it was refused first.
-        witnesses: Option<u64>,
-    },
 }
 
 /// A producer of records: Kafka, or nothing at all for benchmarks.
@@ -261,12 +256,21 @@ pub trait Produce: Send + 'static {
         Ok(Vec::new())
     }
 
-    /// A record was refused alone, and is given up.
+    /// A record was refused alone, and is given up on this ground: what to say of it.
     ///
     /// # Errors
     /// When its topic cannot be looked at.
-    fn give_up(&mut self, _refusal: &Refusal) -> Result<()> {
-        Ok(())
+    fn give_up(&mut self, refusal: Refusal, _ground: Ground) -> Result<Refusal> {
+        Ok(refusal)
+    }
+
+    /// Nothing goes through to the topic of a refused record, and nobody knows which of them is at fault: it
+    /// is the topic, until more is known. What to say of whatever goes there.
+    ///
+    /// # Errors
+    /// When the topic cannot be looked at.
+    fn blame_topic(&mut self, refusal: Refusal) -> Result<Refusal> {
+        Ok(refusal)
     }
 
     /// Nothing that is sent apart gets through, and nobody knows why: it is sent as usual again.

@@ -1,6 +1,6 @@
 //! Which batches of one producer are on their way, and for how long.
 //!
-//! Promises: knows the oldest that is not done; costs a comparison per record, and a lock per batch.
+//! Promises: knows the oldest that is not done, and which were given up; costs a comparison per record, and a lock per batch.
 //! Must not: read a clock. Fails: never.
 
 use std::collections::VecDeque;
@@ -16,8 +16,8 @@ pub(super) struct OnWay {
     /// The number of the last one that was noted.
     last: AtomicU64,
     batches: Mutex<VecDeque<(Arc<InFlightBatch>, Instant)>>,
-    /// The one that was given up.
-    given_up: Mutex<Option<Arc<InFlightBatch>>>,
+    /// Those below this number were given up.
+    given_up_below: AtomicU64,
 }
 
 impl Default for OnWay {
@@ -25,7 +25,7 @@ impl Default for OnWay {
         Self {
             last: AtomicU64::new(u64::MAX),
             batches: Mutex::default(),
-            given_up: Mutex::default(),
+            given_up_below: AtomicU64::new(0),
         }
     }
 }
@@ -49,17 +49,21 @@ impl OnWay {
         batches.front().map(|(_, since)| *since)
     }
 
-    /// Its records are purged from now on: whatever comes of them is no news.
-    pub(super) fn give_up_oldest(&self) {
+    /// Gives up the oldest, and all others that were on their way by then: one of these may be why nothing
+    /// is heard of it.
+    pub(super) fn give_up(&self, since: Instant) {
         let mut batches = lock(&self.batches);
         forget_done(&mut batches);
-        let oldest = batches.front().map(|(batch, _)| Arc::clone(batch));
-        *lock(&self.given_up) = oldest;
+        let stuck = batches.iter().take_while(|(_, sent)| *sent <= since);
+        let last = stuck.last().or_else(|| batches.front());
+        if let Some((batch, _)) = last {
+            self.given_up_below.store(batch.number.0 + 1, Ordering::Relaxed);
+        }
     }
 
-    /// Whether it is the one that was given up.
-    pub(super) fn is_given_up(&self, batch: &Arc<InFlightBatch>) -> bool {
-        lock(&self.given_up).as_ref().is_some_and(|given_up| Arc::ptr_eq(given_up, batch))
+    /// Whether it was given up.
+    pub(super) fn is_given_up(&self, batch: &InFlightBatch) -> bool {
+        batch.number.0 < self.given_up_below.load(Ordering::Relaxed)
     }
 }
 
@@ -95,8 +99,14 @@ mod tests {
         assert_eq!(on_way.oldest_since(), Some(now));
         first.acknowledge();
         assert_eq!(on_way.oldest_since(), Some(now + Duration::from_secs(2)));
-        on_way.give_up_oldest();
-        assert!(on_way.is_given_up(&second) && !on_way.is_given_up(&first));
+        assert!(!on_way.is_given_up(&second));
+        let third = batch(3, 1);
+        on_way.note(&third, now + Duration::from_secs(3));
+        on_way.give_up(now);
+        assert!(on_way.is_given_up(&second) && !on_way.is_given_up(&third), "the oldest at least");
+        on_way.give_up(now + Duration::from_secs(3));
+        assert!(on_way.is_given_up(&third));
+        third.acknowledge();
         second.acknowledge();
         second.acknowledge();
         assert_eq!(on_way.oldest_since(), None);

@@ -1,9 +1,9 @@
 //! The thread that serves librdkafka's callbacks, and sees when none come any more.
 //!
 //! Promises: a producer that hears nothing, though the brokers answer another client, is reported as
-//! failed, and so is one whose oldest batch gets no answer, though others do; what goes to the topics of that
-//! batch is sent apart from then on. Must not: do that while Kafka is away: everything waits then.
-//! Fails: when it cannot be started.
+//! failed, and so is one whose oldest batch gets no answer, though others do; what goes to the topics of such
+//! batches is sent apart from then on, by whoever comes next. Must not: do that while Kafka is away:
+//! everything waits then. Fails: when it cannot be started.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::config::ClientConfig;
-use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer};
+use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer, PurgeConfig};
 
 use super::context::Context;
 use super::failure::replaced;
@@ -23,8 +23,13 @@ use crate::error::{Error, ErrorKind, Result};
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a producer that ends has still to hear: what was purged.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// One question whether brokers answer; no callback is served meanwhile.
-const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same, while nobody takes its place before all is heard; in steps.
+const LESSON_TIMEOUT: Duration = Duration::from_secs(5);
+const LESSON_STEP: Duration = Duration::from_millis(20);
+/// One question whether this client's brokers answer; no callback is served meanwhile.
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same of a client that has yet to connect, on a machine that is busy.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the thread works with.
 struct Poller {
@@ -74,9 +79,23 @@ impl Poller {
             } else {
                 continue;
             };
-            self.producer.context().reports.failed(replaced(cause.to_owned()));
+            self.fail(cause);
         }
         self.producer.poll(LAST_WORDS);
+    }
+
+    /// Ends the producer. Which topics its successor has to be careful with is known before there is one.
+    fn fail(&self, cause: &str) {
+        let context = self.producer.context();
+        if !context.reports.begin_failure() {
+            return;
+        }
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        let begin = Instant::now();
+        while self.producer.in_flight_count() > 0 && begin.elapsed() < LESSON_TIMEOUT {
+            self.producer.poll(LESSON_STEP);
+        }
+        context.reports.end_failure(replaced(cause.to_owned()));
     }
 
     /// Whether the oldest batch has waited for so long that others were acknowledged meanwhile. Without
@@ -90,7 +109,7 @@ impl Poller {
         if !waits || !is_alone || now.duration_since(since) < patience {
             return false;
         }
-        context.on_way.give_up_oldest();
+        context.on_way.give_up(now.checked_sub(PATIENCE_MIN).unwrap_or(since));
         context.lessons.stood_still(now);
         true
     }
@@ -114,14 +133,15 @@ impl Poller {
         let patience = context.lessons.patience(now);
         let is_alone = match self.standstill.look(waits, has_heard, patience, now) {
             Silence::Short => false,
-            Silence::Long => !has_brokers(self.producer.client()),
+            Silence::Long => !has_brokers(self.producer.client(), ASK_TIMEOUT),
             Silence::TooLong => true,
         };
         let stands_still = is_alone && others_have_brokers(&self.config);
         if stands_still {
             context.lessons.stood_still(now);
-            // A record for which each connection is cut looks like brokers that are lost.
-            context.on_way.give_up_oldest();
+            // A record for which each connection is cut looks like brokers that are lost, and takes along
+            // whatever else is on its way.
+            context.on_way.give_up(now);
         }
         stands_still
     }
@@ -136,10 +156,10 @@ pub(super) fn others_have_brokers(config: &ClientConfig) -> bool {
             return false;
         }
     };
-    has_brokers(other.client())
+    has_brokers(other.client(), CONNECT_TIMEOUT)
 }
 
 /// Whether a broker answers, and says that there are any.
-pub(super) fn has_brokers(client: &Client<impl ClientContext>) -> bool {
-    client.fetch_metadata(None, ASK_TIMEOUT).is_ok_and(|metadata| !metadata.brokers().is_empty())
+pub(super) fn has_brokers(client: &Client<impl ClientContext>, timeout: Duration) -> bool {
+    client.fetch_metadata(None, timeout).is_ok_and(|metadata| !metadata.brokers().is_empty())
 }

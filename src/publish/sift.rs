@@ -2,18 +2,19 @@
 //!
 //! Promises: what was refused together is tried again in halves until a record is refused alone; only that
 //! one is given up. One that was refused for a reason that need not be its own is tried several times, and
-//! given up only if another one went through to the same place meanwhile. No event of an aggregate is sent
-//! before the fate of an earlier one is known. Must not: take a Kafka that is away for a bad event.
-//! Fails: when nothing goes through for a while; the topics are then sent to as usual.
+//! given up if another one went through to the same place meanwhile. Where none does, it is the topic that is
+//! given up until it is back, so that nobody else waits: with the next try others come along. No event of an
+//! aggregate is sent before the fate of an earlier one is known. Must not: take a Kafka that is away for a
+//! bad event. Fails: when no leader answers for a while; the topics are then sent to as usual.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 
 use super::desk::{Course, Desk};
-use super::{Answer, InFlightBatch, Produce};
+use super::{Answer, Ground, InFlightBatch, Produce, Proof, Suspect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
 use crate::hold::{AggregateKey, Refusal, SetAside};
@@ -21,7 +22,11 @@ use crate::hold::{AggregateKey, Refusal, SetAside};
 /// So long nothing may go through until it is given up to find out more.
 const NOTHING_FOR: Duration = Duration::from_secs(60);
 /// Between two tries of a record that was refused for a reason that need not be its own.
-const TRY_PAUSE: Duration = Duration::from_secs(1);
+const TRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_000 });
+/// So many events are refused alone, and none goes through to their topic: it is not the events.
+const ALONE_MAX: usize = 2;
+/// The same where it seems to be the events.
+const CUT_MAX: usize = 10;
 
 /// An event with its place in its batch.
 pub(super) type Placed<R> = (usize, R);
@@ -62,19 +67,82 @@ impl<R: LendEvent> Sieve<R> {
     }
 }
 
-/// Events that are tried together; alone it counts how often.
+/// An event that is tried until its fate is known.
+struct Candidate<R> {
+    row: Placed<R>,
+    trial: Trial,
+}
+
+/// Events that are tried together.
 struct Group<R> {
-    rows: Vec<Placed<R>>,
-    /// How often the only one was refused alone.
-    tries: u32,
-    /// How many others had gone through to the same place when it was refused first.
-    witnesses: Option<u64>,
+    candidates: Vec<Candidate<R>>,
     not_before: Option<Instant>,
 }
 
 impl<R> Group<R> {
-    fn new(rows: Vec<Placed<R>>) -> Self {
-        Self { rows, tries: 0, witnesses: None, not_before: None }
+    fn new(candidates: Vec<Candidate<R>>) -> Self {
+        Self { candidates, not_before: None }
+    }
+}
+
+/// What is known of an event that is refused again and again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Trial {
+    /// How often it was refused alone.
+    tries: u32,
+    /// How many others had gone through to the same place when it was refused first, in whatever company.
+    others_at_first: Option<u64>,
+    /// The same, when it was refused alone first.
+    others_alone: Option<u64>,
+    /// Who was to blame at least, in all tries.
+    suspect: Option<Suspect>,
+}
+
+/// What an event that was refused alone is, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finding {
+    /// The culprit.
+    Culprit(Ground),
+    /// One of those to whose topic nothing goes through.
+    OfTopic,
+    /// Unknown: it is to be tried again.
+    Open,
+    /// Unknown, and Kafka may be away.
+    Nothing,
+}
+
+impl Trial {
+    /// It was refused together with others.
+    fn note_in_company(&mut self, proof: Proof) {
+        if let Proof::Witness { others, .. } = proof {
+            self.others_at_first.get_or_insert(others);
+        }
+    }
+
+    /// It was refused alone once more.
+    fn note(&mut self, proof: Proof) -> Finding {
+        self.tries += 1;
+        let (needed, others, suspect) = match proof {
+            Proof::Alone { tries } if self.tries >= tries => {
+                return Finding::Culprit(Ground::Told);
+            }
+            Proof::Alone { .. } => return Finding::Open,
+            Proof::Witness { tries, others, suspect } => (tries, others, suspect),
+        };
+        let suspect = *self.suspect.insert(self.suspect.unwrap_or(suspect).min(suspect));
+        let at_first = *self.others_at_first.get_or_insert(others);
+        let has_witness = others > *self.others_alone.get_or_insert(others);
+        // One that went through before it was alone may have found Kafka in another mood.
+        let has_early_witness = others > at_first && self.tries >= 2 * needed;
+        if self.tries >= needed && suspect > Suspect::Kafka && (has_witness || has_early_witness) {
+            return Finding::Culprit(Ground::Others);
+        }
+        match suspect {
+            Suspect::Record if self.tries >= needed => Finding::Culprit(Ground::Cut),
+            _ if self.tries < 2 * needed => Finding::Open,
+            Suspect::Topic | Suspect::Record => Finding::OfTopic,
+            Suspect::Kafka => Finding::Nothing,
+        }
     }
 }
 
@@ -84,12 +152,46 @@ struct Sifting<R> {
     /// What was refused alone, and is tried again when there is nothing else to try: one that goes through
     /// meanwhile tells whether it is the record.
     again: VecDeque<Group<R>>,
-    last_appended: Instant,
+    /// When one went through, or a leader answered that did not take one.
+    heard: Instant,
+    /// How many events were refused alone for each topic to which none went through.
+    alone: HashMap<String, usize>,
+    /// The topics to which one did.
+    taken: HashSet<String>,
 }
 
-impl<R> Sifting<R> {
+impl<R: LendEvent> Sifting<R> {
+    fn new(now: Instant) -> Self {
+        let (groups, again) = (VecDeque::new(), VecDeque::new());
+        let (alone, taken) = (HashMap::new(), HashSet::new());
+        Self { groups, again, heard: now, alone, taken }
+    }
+
     fn next(&mut self) -> Option<Group<R>> {
         self.groups.pop_front().or_else(|| self.again.pop_front())
+    }
+
+    fn appended(&mut self, topic: &str) {
+        self.heard = Instant::now();
+        self.taken.get_or_insert_with(topic, str::to_owned);
+        self.alone.remove(topic);
+    }
+
+    /// An event was refused alone for so many times, and nobody says that it is its own fault: whether it is
+    /// the topic, as no event goes through to it.
+    fn is_topic(&mut self, topic: &str, tries: u32, suspect: Suspect) -> bool {
+        let most = match suspect {
+            Suspect::Kafka => return false,
+            Suspect::Topic => ALONE_MAX,
+            Suspect::Record => CUT_MAX,
+        };
+        self.heard = Instant::now();
+        if tries > 1 || self.taken.contains(topic) {
+            return false;
+        }
+        let alone = self.alone.entry_ref(topic).or_default();
+        *alone += 1;
+        *alone >= most
     }
 }
 
@@ -106,17 +208,17 @@ impl<P: Produce> Desk<P> {
         }
         let rows = sieve.take();
         let answers = self.producer.confirm(batch)?;
-        let now = Instant::now();
-        let (groups, again) = (VecDeque::new(), VecDeque::new());
-        let mut sifting = Sifting { groups, again, last_appended: now };
-        self.divide(Group::new(rows), answers, batch, &mut sifting, set_aside)?;
+        let mut sifting = Sifting::new(Instant::now());
+        let fresh = |row| Candidate { row, trial: Trial::default() };
+        let candidates = rows.into_iter().map(fresh).collect();
+        self.divide(candidates, answers, batch, &mut sifting, set_aside)?;
         while let Some(group) = sifting.next() {
             if let Some(due) = group.not_before {
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
             self.check_permit()?;
-            self.try_again(group, batch, &mut sifting, set_aside)?;
-            if sifting.last_appended.elapsed() > NOTHING_FOR {
+            self.try_again(group.candidates, batch, &mut sifting, set_aside)?;
+            if sifting.heard.elapsed() > NOTHING_FOR {
                 return Err(self.nothing_goes_through());
             }
         }
@@ -125,17 +227,16 @@ impl<P: Produce> Desk<P> {
 
     fn try_again<R: LendEvent>(
         &mut self,
-        group: Group<R>,
+        candidates: Vec<Candidate<R>>,
         batch: &Arc<InFlightBatch>,
         sifting: &mut Sifting<R>,
         set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
-        let Group { rows, tries, witnesses, .. } = group;
-        let (mut gathered, mut refused) = (Vec::with_capacity(rows.len()), Vec::new());
-        for (place, row) in rows {
+        let (mut gathered, mut refused) = (Vec::with_capacity(candidates.len()), Vec::new());
+        for Candidate { row: (place, row), trial } in candidates {
             match self.offer(&row.event(), row.standing(), batch)? {
                 Course::Sent => {}
-                Course::Gathered => gathered.push((place, row)),
+                Course::Gathered => gathered.push(Candidate { row: (place, row), trial }),
                 Course::Follows => {
                     set_aside.push((place, SetAside { row, refusal: Refusal::follows() }));
                 }
@@ -143,48 +244,48 @@ impl<P: Produce> Desk<P> {
             }
         }
         let answers = self.producer.confirm(batch)?;
-        let group = Group { rows: gathered, tries, witnesses, not_before: None };
-        self.divide(group, answers, batch, sifting, set_aside)?;
+        self.divide(gathered, answers, batch, sifting, set_aside)?;
         for (row, refusal) in refused {
             self.give_up(row, refusal, batch, set_aside)?;
         }
         Ok(())
     }
 
-    /// What was refused of a group is tried again in halves; what was refused alone may be given up.
+    /// What was refused together is tried again in halves; what was refused alone may be given up.
     fn divide<R: LendEvent>(
         &mut self,
-        group: Group<R>,
+        tried: Vec<Candidate<R>>,
         answers: Vec<Answer>,
         batch: &Arc<InFlightBatch>,
         sifting: &mut Sifting<R>,
         set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
-        assert_eq!(group.rows.len(), answers.len(), "each event that was gathered has an answer");
-        let is_alone = group.rows.len() == 1;
-        let (tries, witnesses) = (group.tries, group.witnesses);
-        let mut left = Vec::new();
-        for (row, answer) in group.rows.into_iter().zip(answers) {
+        assert_eq!(tried.len(), answers.len(), "each event that was gathered has an answer");
+        let is_alone = tried.len() == 1;
+        let (mut left, mut is_topic_doubted) = (Vec::new(), false);
+        for (mut candidate, answer) in tried.into_iter().zip(answers) {
             match answer {
-                Answer::Appended => sifting.last_appended = Instant::now(),
-                Answer::Refused { refusal, tries: needed, witnesses: seen } if is_alone => {
-                    let before = witnesses.or(seen);
-                    let has_witness = seen.is_none_or(|seen| before.is_some_and(|old| seen > old));
-                    if tries + 1 >= needed && has_witness {
-                        self.producer.give_up(&refusal)?;
-                        return self.give_up(row, refusal, batch, set_aside);
+                Answer::Appended => {
+                    if let Ok(topic) = self.encoder.topic(&candidate.row.1.event()) {
+                        sifting.appended(topic);
                     }
-                    if tries + 1 >= 2 * needed {
-                        return Err(self.nothing_goes_through());
-                    }
-                    let not_before = (needed > 1).then(|| Instant::now() + TRY_PAUSE);
-                    let rows = vec![row];
-                    let again = Group { rows, tries: tries + 1, witnesses: before, not_before };
-                    sifting.again.push_back(again);
-                    return Ok(());
                 }
-                Answer::Refused { .. } => left.push(row),
+                Answer::Refused(refusal, proof) if is_alone => {
+                    return self.weigh(candidate, refusal, proof, batch, sifting, set_aside);
+                }
+                Answer::Refused(refusal, proof) => {
+                    candidate.trial.note_in_company(proof);
+                    let topic = refusal.topic.as_deref().unwrap_or_default();
+                    let is_sure = matches!(proof, Proof::Alone { .. });
+                    is_topic_doubted |= !is_sure && !sifting.taken.contains(topic);
+                    left.push(candidate);
+                }
             }
+        }
+        if is_topic_doubted && left.len() > 1 {
+            // If it is the topic, one tells as much as all.
+            let one = left.swap_remove(self.pick(left.len()));
+            sifting.groups.push_front(Group::new(vec![one]));
         }
         let second = left.split_off(left.len() / 2);
         // Behind all others: as long as anything goes through, so does one of each generation.
@@ -194,6 +295,42 @@ impl<P: Produce> Desk<P> {
             }
         }
         Ok(())
+    }
+
+    /// What becomes of an event that was refused alone.
+    fn weigh<R: LendEvent>(
+        &mut self,
+        Candidate { row, mut trial }: Candidate<R>,
+        refusal: Refusal,
+        proof: Proof,
+        batch: &Arc<InFlightBatch>,
+        sifting: &mut Sifting<R>,
+        set_aside: &mut Vec<Aside<R>>,
+    ) -> Result<()> {
+        let mut finding = trial.note(proof);
+        if let (Finding::Open, Some(suspect)) = (finding, trial.suspect)
+            && sifting.is_topic(refusal.topic.as_deref().unwrap_or_default(), trial.tries, suspect)
+        {
+            finding = Finding::OfTopic;
+        }
+        let refusal = match finding {
+            Finding::Culprit(ground) => self.producer.give_up(refusal, ground)?,
+            Finding::OfTopic => self.producer.blame_topic(refusal)?,
+            Finding::Nothing => return Err(self.nothing_goes_through()),
+            Finding::Open => {
+                let (candidates, not_before) =
+                    (vec![Candidate { row, trial }], Some(Instant::now() + TRY_PAUSE));
+                sifting.again.push_back(Group { candidates, not_before });
+                return Ok(());
+            }
+        };
+        self.give_up(row, refusal, batch, set_aside)
+    }
+
+    /// One of so many, each time another: whoever is tried alone twice need not be the same.
+    fn pick(&mut self, count: usize) -> usize {
+        self.picked = self.picked.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(self.picked >> 33).unwrap_or_default() % count
     }
 
     pub(super) fn give_up<R: LendEvent>(

@@ -3,6 +3,7 @@
 use std::collections::HashSet as StdHashSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 
@@ -22,8 +23,8 @@ type Sent = Arc<Mutex<Vec<(String, String)>>>;
 enum Cause {
     /// It is theirs alone.
     Theirs,
-    /// It may be Kafka's.
-    Unsure,
+    /// It may be somebody else's.
+    Unsure(Suspect),
 }
 
 /// Refuses all that goes with a culprit to one of two partitions.
@@ -32,12 +33,24 @@ struct Refusing {
     cause: Cause,
     gathered: Vec<(String, String, bool)>,
     appended: u64,
+    seen: Arc<Seen>,
+    is_topic_blamed: bool,
+}
+
+/// What a test asks of a producer afterwards.
+#[derive(Default)]
+struct Seen {
     /// The largest number of records that were sent together.
-    together: Arc<AtomicU32>,
+    together: AtomicU32,
+    /// How often any were sent.
+    confirms: AtomicU32,
 }
 
 impl Produce for Refusing {
     fn produce(&mut self, record: &Record<'_>, _: &Arc<InFlightBatch>) -> Result<Offer> {
+        if self.is_topic_blamed {
+            return Ok(Offer::Refused(topic_unavailable()));
+        }
         let (_, kind) = record.headers().nth(1).expect("it has a type");
         let kind = String::from_utf8(kind.expect("a value").to_vec()).expect("text");
         self.gathered.push((record.key.to_owned(), kind, record.value == Some(b"bad")));
@@ -49,7 +62,8 @@ impl Produce for Refusing {
         let keys: StdHashSet<&String> = gathered.iter().map(|(key, ..)| key).collect();
         assert_eq!(keys.len(), gathered.len(), "one of an aggregate at most");
         let count = u32::try_from(gathered.len()).expect("a few");
-        self.together.fetch_max(count, std::sync::atomic::Ordering::Relaxed);
+        self.seen.together.fetch_max(count, Relaxed);
+        self.seen.confirms.fetch_add(u32::from(count > 0), Relaxed);
         let partition = |key: &str| key.len() % 2;
         let is_refused = |key: &str| {
             gathered.iter().any(|(other, _, is_bad)| *is_bad && partition(other) == partition(key))
@@ -64,6 +78,16 @@ impl Produce for Refusing {
         });
         Ok(answers.collect())
     }
+
+    fn blame_topic(&mut self, _: Refusal) -> Result<Refusal> {
+        self.is_topic_blamed = true;
+        Ok(topic_unavailable())
+    }
+}
+
+fn topic_unavailable() -> Refusal {
+    let topic = Some("t".to_owned());
+    Refusal { reason: Reason::TopicUnavailable, detail: "because".to_owned(), topic }
 }
 
 impl Refusing {
@@ -71,24 +95,28 @@ impl Refusing {
         let topic = Some("t".to_owned());
         let refusal = Refusal { reason: Reason::Refused, detail: "because".to_owned(), topic };
         match self.cause {
-            Cause::Theirs => Answer::Refused { refusal, tries: 1, witnesses: None },
-            Cause::Unsure => Answer::Refused { refusal, tries: 3, witnesses: Some(self.appended) },
+            Cause::Theirs => Answer::Refused(refusal, Proof::Alone { tries: 1 }),
+            Cause::Unsure(suspect) => {
+                let others = self.appended;
+                Answer::Refused(refusal, Proof::Witness { tries: 3, others, suspect })
+            }
         }
     }
 }
 
-fn desk(cause: Cause) -> (Desk<Refusing>, Sent, Arc<AtomicU32>) {
-    let (sent, together) = (Sent::default(), Arc::new(AtomicU32::new(0)));
+fn desk(cause: Cause) -> (Desk<Refusing>, Sent, Arc<Seen>) {
+    let (sent, seen) = (Sent::default(), Arc::<Seen>::default());
     let producer = Refusing {
         sent: Arc::clone(&sent),
         cause,
         gathered: Vec::new(),
         appended: 0,
-        together: Arc::clone(&together),
+        seen: Arc::clone(&seen),
+        is_topic_blamed: false,
     };
     let encoder = Encoder::new("t".parse().expect("a topic"));
     let permit = Arc::new(Permit::endless());
-    (Desk::new(encoder, OnPoison::Park, producer, Arc::default(), permit), sent, together)
+    (Desk::new(encoder, OnPoison::Park, producer, Arc::default(), permit), sent, seen)
 }
 
 fn event(seq: usize, aggregate: usize, is_bad: bool) -> OwnedEvent {
@@ -146,21 +174,72 @@ proptest! {
 
 #[test]
 fn different_aggregates_are_sent_together() {
-    let (mut desk, sent, together) = desk(Cause::Theirs);
+    let (mut desk, sent, seen) = desk(Cause::Theirs);
     let events = (0..64).map(|number| event(number, number, false)).collect();
     assert!(publish(&mut desk, events).expect("it works").is_empty());
     assert_eq!(sent.lock().expect("nobody panicked").len(), 64);
-    assert_eq!(together.load(std::sync::atomic::Ordering::Relaxed), 64);
+    assert_eq!(seen.together.load(Relaxed), 64);
+}
+
+/// Refused alone so often, each time with what was found.
+fn findings(proofs: &[(u64, Suspect)], company: Option<u64>) -> Vec<Finding> {
+    let mut trial = Trial::default();
+    let proof = |others, suspect| Proof::Witness { tries: 3, others, suspect };
+    if let Some(others) = company {
+        trial.note_in_company(proof(others, Suspect::Topic));
+    }
+    proofs.iter().map(|(others, suspect)| trial.note(proof(*others, *suspect))).collect()
 }
 
 #[test]
-fn a_record_without_an_answer_is_given_up_only_when_another_one_gets_through() {
-    let (mut with_company, _, _) = desk(Cause::Unsure);
+fn one_that_goes_through_meanwhile_tells_that_it_is_the_record() {
+    use Finding::{Culprit, Nothing, OfTopic, Open};
+    use Suspect::{Kafka, Record, Topic};
+    let told = findings(&[(4, Topic), (5, Topic), (5, Topic)], None);
+    assert_eq!(told, [Open, Open, Culprit(Ground::Others)]);
+    let before = findings(&[(5, Topic); 6], Some(4));
+    assert_eq!(before[..5], [Open; 5], "it went through earlier, and Kafka may have gone since");
+    assert_eq!(before[5], Culprit(Ground::Others));
+    assert_eq!(findings(&[(4, Topic); 6], Some(4))[5], OfTopic);
+    assert_eq!(findings(&[(4, Record); 3], Some(4)), [Open, Open, Culprit(Ground::Cut)]);
+    let mixed = [(4, Record), (4, Topic), (4, Record)];
+    assert_eq!(findings(&mixed, Some(4)), [Open; 3], "once it was told something else");
+    let mut silent = [(4, Record); 6];
+    silent[1].1 = Kafka;
+    assert_eq!(findings(&silent, None)[5], Nothing, "the leader was away itself");
+    assert_eq!(findings(&[(0, Kafka), (7, Topic), (7, Topic)], None), [Open; 3], "no one since");
+}
+
+#[test]
+fn a_record_without_an_answer_is_given_up_when_another_one_gets_through() {
+    let (mut with_company, _, _) = desk(Cause::Unsure(Suspect::Topic));
     let events = vec![event(1, 1, true), event(2, 3, false), event(3, 2, false)];
     let found = publish(&mut with_company, events).expect("it works");
     assert_eq!(found, [("1".to_owned(), Reason::Refused)]);
+}
 
-    let (mut alone, _, _) = desk(Cause::Unsure);
-    let error = publish(&mut alone, vec![event(1, 1, true)]).expect_err("nobody knows why");
+#[test]
+fn alone_it_is_given_up_where_its_connection_ends_each_time_or_with_its_topic() {
+    let (mut cut, _, _) = desk(Cause::Unsure(Suspect::Record));
+    let found = publish(&mut cut, vec![event(1, 1, true)]).expect("it works");
+    assert_eq!(found, [("1".to_owned(), Reason::Refused)]);
+
+    let (mut unanswered, _, _) = desk(Cause::Unsure(Suspect::Topic));
+    let found = publish(&mut unanswered, vec![event(1, 1, true)]).expect("it works");
+    assert_eq!(found, [("1".to_owned(), Reason::TopicUnavailable)]);
+
+    let (mut away, _, _) = desk(Cause::Unsure(Suspect::Kafka));
+    let error = publish(&mut away, vec![event(1, 1, true)]).expect_err("nobody knows why");
     assert_eq!(error.kind(), ErrorKind::DeliveryUncertain, "{error}");
+}
+
+#[test]
+fn a_topic_that_takes_nothing_is_given_up_after_a_few() {
+    let (mut desk, sent, seen) = desk(Cause::Unsure(Suspect::Topic));
+    let events = (0..100).map(|number| event(number, number, true)).collect();
+    let found = publish(&mut desk, events).expect("it works");
+    assert_eq!(found.len(), 100);
+    assert!(found.iter().all(|(_, reason)| *reason == Reason::TopicUnavailable), "{found:?}");
+    assert_eq!(seen.confirms.load(Relaxed), 4, "all, one, a half, one, and nobody else");
+    assert!(sent.lock().expect("nobody panicked").is_empty());
 }

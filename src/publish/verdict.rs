@@ -15,6 +15,8 @@ pub(super) enum Verdict {
     Topic,
     /// Kafka's: it has no leader now, too few copies, no time, or no connection.
     Away,
+    /// The same, of one that was sent alone, and each time its connection ended without an answer.
+    Cut,
     /// The producer's own course was broken off; the record says nothing of it.
     Course,
     /// What the brokers have noted of the producer, or something that they cannot name: another try may
@@ -86,7 +88,7 @@ impl Verdict {
         match self {
             Self::Size | Self::Record => 1,
             Self::Topic => 2,
-            Self::Away | Self::Course | Self::Unclear => 3,
+            Self::Away | Self::Cut | Self::Course | Self::Unclear => 3,
         }
     }
 }

@@ -1,0 +1,56 @@
+//! What became of a record that was sent apart, and what that says of it.
+//!
+//! Promises: nothing but the words for it. Must not: decide (`sift` does). Fails: never.
+
+use crate::hold::Refusal;
+
+/// What became of a record that was sent apart.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is in Kafka, and was reported as acknowledged.
+    Appended,
+    /// It was refused, perhaps for the sake of one that was sent with it: what to say of it, if it is refused
+    /// alone, and when that is sure.
+    Refused(Refusal, Proof),
+}
+
+/// What it takes until a refusal is known to be the record's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It is refused alone so many times.
+    Alone {
+        /// How many times.
+        tries: u32,
+    },
+    /// The same, and another one goes through meanwhile: the trouble need not be the record's.
+    Witness {
+        /// How many times it is refused alone.
+        tries: u32,
+        /// How many others went through to the same place until now.
+        others: u64,
+        /// Whom it speaks against, if no other one is there to go through.
+        suspect: Suspect,
+    },
+}
+
+/// Who is at fault for a refusal, as far as it can be told from the record alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Suspect {
+    /// Kafka: nobody gets an answer where the record goes.
+    Kafka,
+    /// The topic: its leader answers, though not to this record.
+    Topic,
+    /// The record: its connection ends each time, and the leader answers right after.
+    Record,
+}
+
+/// On what ground a record is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// A broker said so of it alone.
+    Told,
+    /// Others went through to the same place meanwhile.
+    Others,
+    /// Its connection ended each time that it was sent.
+    Cut,
+}
