@@ -39,11 +39,12 @@ pub(super) struct RunArguments {
 }
 
 pub(super) fn run(arguments: RunArguments) -> Result<()> {
-    let (common, relay, file) = prepare(arguments.common, arguments.relay, "info")?;
-    logging::own_stderr(common.log_format);
-    let config = Config::resolve(&common, &relay)?;
     block_on(async move {
+        // First of all: whoever asks for a stop at once gets one, and no end by a signal.
         let mut signals = StopSignals::listen()?;
+        let (common, relay, file) = prepare(arguments.common, arguments.relay, "info")?;
+        logging::own_stderr(common.log_format);
+        let config = Config::resolve(&common, &relay)?;
         announce(&config, file.path.as_deref());
         let shutdown = async move {
             signals.next().await;

@@ -50,6 +50,28 @@ async fn a_stop_in_full_flight_repeats_nothing() {
     assert!(verdict.holds_without_repeats(), "{verdict}");
 }
 
+/// Whatever it is at: here the file with its settings cannot be read yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_it_begins_is_a_stop() {
+    let fixture = Fixture::new("stop_early").await;
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("stop_early.toml");
+    if let Err(cause) = std::fs::remove_file(&file) {
+        assert_eq!(cause.kind(), std::io::ErrorKind::NotFound, "{cause}");
+    }
+    let made = std::process::Command::new("mkfifo").arg(&file).status().expect("mkfifo runs");
+    assert!(made.success());
+    let path = file.to_str().expect("a path of letters");
+    let relay = RelayProcess::start(&fixture, &["--config", path]);
+    // It has opened the file when this has.
+    let writer = tokio::task::spawn_blocking(move || std::fs::File::create(file));
+    let mut writer = writer.await.expect("nobody panicked").expect("it can be written to");
+    relay.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    std::io::Write::write_all(&mut writer, b"shards = 1\n").expect("the relay reads it");
+    drop(writer);
+    relay.stopped_well().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_sessions_are_made_again() {
     let fixture = Fixture::new("cut_sessions").await;

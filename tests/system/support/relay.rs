@@ -52,16 +52,24 @@ impl RelayProcess {
         self.child.try_wait().expect("the relay is ours to wait for")
     }
 
-    /// Asks it to stop, and waits.
+    /// Asks it to stop, and waits. A process that has not come to its first step ends by the signal itself.
     pub(crate) async fn stop(self) -> ExitStatus {
+        self.wait_until_it_says("postrider starts").await;
         self.signal("TERM");
         self.wait(Duration::from_secs(30)).await
     }
 
     /// Asks it to stop; it must end well.
     pub(crate) async fn stop_well(self) {
+        self.wait_until_it_says("postrider starts").await;
+        self.signal("TERM");
+        self.stopped_well().await;
+    }
+
+    /// It was asked to stop; it must end well.
+    pub(crate) async fn stopped_well(self) {
         let log = self.log.clone();
-        let ended = self.stop().await;
+        let ended = self.wait(Duration::from_secs(30)).await;
         let said = std::fs::read_to_string(log).expect("the log is readable");
         assert!(ended.success(), "{ended}; it said:\n{said}");
     }
