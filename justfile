@@ -20,6 +20,11 @@ soak minutes seed='' capture='' rate='':
         POSTRIDER_SOAK_CAPTURE='{{capture}}' POSTRIDER_SOAK_RATE='{{rate}}' \
         cargo test --release --locked --test system -- --nocapture faults::schedule
 
+# Change PostgreSQL's password and Kafka's token once a minute for some minutes: just credentials 60.
+credentials minutes:
+    POSTRIDER_SOAK_CREDENTIALS_SECONDS=$(({{minutes}} * 60)) \
+        cargo test --release --locked --test system -- --nocapture rotation::
+
 # Break the code in each known way; a test must notice: just mutants [M7,M8].
 mutants which='all':
     POSTRIDER_MUTANTS='{{which}}' cargo test --locked --test mutants -- --nocapture mutants_that

@@ -32,6 +32,7 @@ pub mod relay;
 pub mod repeats;
 pub mod retention;
 pub mod route;
+pub mod secret;
 pub mod shard;
 pub mod snapshot;
 pub mod streamed;

@@ -18,10 +18,13 @@ use crate::outbox::OutboxName;
 use crate::postgres::{DatabaseConfig, PasswordSource, is_near};
 use crate::publish::OnPoison;
 use crate::publish::kafka::RecordTimestamp;
+use crate::publish::tokens;
 use crate::route::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
+use crate::secret::SecretCommand;
 
 pub mod environment;
 pub mod file;
+mod property;
 pub mod settings;
 pub mod units;
 
@@ -90,6 +93,8 @@ pub struct KafkaConfig {
     pub on_poison: OnPoison,
     /// librdkafka's properties, in the order in which they are set; a later one wins.
     pub properties: Vec<(String, String)>,
+    /// What writes the tokens for OAUTHBEARER.
+    pub token_command: Option<SecretCommand>,
 }
 
 impl Config {
@@ -151,6 +156,7 @@ impl fmt::Debug for KafkaConfig {
             .field("created_at_header", &self.created_at_header)
             .field("on_poison", &self.on_poison)
             .field("properties", &names)
+            .field("token_command", &self.token_command)
             .finish()
     }
 }
@@ -344,6 +350,11 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
         },
         on_poison: on_poison(relay)?,
         properties,
+        token_command: relay
+            .kafka_token_command
+            .as_deref()
+            .map(|typed| SecretCommand::parse(tokens::COMMAND, typed))
+            .transpose()?,
     })
 }
 

@@ -4,15 +4,14 @@
 //! TOML file, so that the two cannot drift apart. Must not: give a value a meaning.
 //! Fails: clap and serde refuse a value of the wrong form.
 
-use std::ffi::OsStr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use clap::builder::TypedValueParser;
-use clap::{Arg, Args, Command, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+pub use super::property::Property;
+use super::property::PropertyParser;
 use super::units::{ByteSize, Secret, Span, SpanOrZero};
 use crate::capture::mode::Mode;
 
@@ -170,6 +169,17 @@ pub struct RelaySettings {
     )]
     #[serde(skip)]
     pub property: Vec<Property>,
+
+    /// Runs this program, without a shell, for tokens (OAUTHBEARER): it writes {"token": "…",
+    /// "expires_at_ms": …}, and is run again before the token ends.
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        env = "POSTRIDER_KAFKA_TOKEN_COMMAND",
+        hide_env = true,
+        help_heading = "Kafka"
+    )]
+    pub kafka_token_command: Option<String>,
 
     /// The file's table of librdkafka properties.
     #[arg(skip)]
@@ -334,6 +344,7 @@ impl RelaySettings {
             add_headers: self.add_headers.or(below.add_headers),
             on_poison: self.on_poison.or(below.on_poison),
             dead_letter_topic: self.dead_letter_topic.or(below.dead_letter_topic),
+            kafka_token_command: self.kafka_token_command.or(below.kafka_token_command),
             property: [below.property, self.property].concat(),
             properties: [below.properties, self.properties].concat(),
             property_files: [below.property_files, self.property_files].concat(),
@@ -350,63 +361,6 @@ impl RelaySettings {
             admin_listen: self.admin_listen.or(below.admin_listen),
             shutdown_timeout: self.shutdown_timeout.or(below.shutdown_timeout),
         }
-    }
-}
-
-/// A librdkafka property; its value may be a password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Property {
-    name: String,
-    value: String,
-}
-
-impl Property {
-    /// A property of this name.
-    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { name: name.into(), value: value.into() }
-    }
-
-    /// Its name and its value.
-    pub fn into_pair(self) -> (String, String) {
-        (self.name, self.value)
-    }
-}
-
-impl std::fmt::Debug for Property {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}=***", self.name)
-    }
-}
-
-impl FromStr for Property {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        match text.split_once('=') {
-            Some((name, value)) if !name.trim().is_empty() => Ok(Self::new(name.trim(), value)),
-            _ => Err("write a property as name=value, like linger.ms=20"),
-        }
-    }
-}
-
-/// As clap's own parser, but a text that is refused is not shown: it may hold a secret.
-#[derive(Clone, Debug)]
-struct PropertyParser;
-
-impl TypedValueParser for PropertyParser {
-    type Value = Property;
-
-    fn parse_ref(
-        &self,
-        command: &Command,
-        _: Option<&Arg>,
-        value: &OsStr,
-    ) -> Result<Property, clap::Error> {
-        let property = value.to_str().ok_or("a property must be UTF-8").and_then(str::parse);
-        property.map_err(|cause| {
-            let cause = format!("invalid value for '-X <NAME=VALUE>': {cause}\n");
-            clap::Error::raw(clap::error::ErrorKind::ValueValidation, cause).with_cmd(command)
-        })
     }
 }
 

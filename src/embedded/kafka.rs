@@ -9,6 +9,7 @@ use super::error::EmbeddedError;
 use super::folder;
 use super::host::Host;
 use super::java::Java;
+pub use super::kafka_files::Listener;
 use super::kafka_files::{self, OWN_PROPERTIES, Place, VERSION};
 use super::port::free_port;
 use super::server::{Launch, Server, Signal, Workspace};
@@ -65,6 +66,10 @@ pub struct KafkaOptions {
     /// The port of a proxy: the broker listens on one port more, [`Kafka::proxied_port`], and tells the
     /// clients that come to it that it is to be reached at this one.
     pub proxy_port: Option<u16>,
+    /// Further listeners; what protects them is said by properties.
+    pub listeners: Vec<Listener>,
+    /// Users who come in by SCRAM-SHA-256 and SCRAM-SHA-512, with their passwords.
+    pub scram_users: Vec<(String, String)>,
     /// Broker properties, after ours: the last one wins.
     pub properties: Vec<(String, String)>,
     /// The Java heap.
@@ -84,6 +89,8 @@ impl Default for KafkaOptions {
             partitions: 8,
             topic_creation: TopicCreation::default(),
             proxy_port: None,
+            listeners: Vec::new(),
+            scram_users: Vec::new(),
             properties: Vec::new(),
             heap: Heap { initial_megabytes: 256, largest_megabytes: 512 },
             compiler: JavaCompiler::default(),
@@ -209,6 +216,13 @@ impl Kafka {
         self.place.proxied.map(|(port, _)| port)
     }
 
+    /// Where clients find one of [`KafkaOptions::listeners`].
+    #[must_use]
+    pub fn brokers_at(&self, listener: &str) -> Option<String> {
+        let found = self.place.more.iter().find(|(more, _)| more.name == listener);
+        found.map(|(_, port)| format!("localhost:{port}"))
+    }
+
     /// The broker's version.
     #[must_use]
     pub fn version(&self) -> &str {
@@ -247,7 +261,11 @@ impl Kafka {
             None => None,
             Some(proxy) => Some((port_besides(&mut taken)?, proxy)),
         };
-        self.place = Place { node, broker, controllers, proxied };
+        let mut more = Vec::with_capacity(self.options.listeners.len());
+        for listener in &self.options.listeners {
+            more.push((listener.clone(), port_besides(&mut taken)?));
+        }
+        self.place = Place { node, broker, controllers, proxied, more };
         self.brokers = format!("127.0.0.1:{broker}");
         let text = kafka_files::properties(
             &self.data_folder(),
@@ -264,7 +282,8 @@ impl Kafka {
         let arguments = ["kafka.tools.StorageTool", "format", "--cluster-id", identity, "--config"]
             .map(OsString::from)
             .into_iter()
-            .chain([self.properties_file().into()]);
+            .chain([self.properties_file().into()])
+            .chain(self.options.scram_users.iter().flat_map(scram_user));
         let launch = self.launch("formatting Kafka's storage", arguments);
         self.server.workspace.run(&launch, FORMAT_DEADLINE)
     }
@@ -302,6 +321,15 @@ impl Kafka {
             run_as: self.server.workspace.run_as().clone(),
         }
     }
+}
+
+/// How the storage is told of a user before the broker's first start.
+fn scram_user((name, password): &(String, String)) -> Vec<OsString> {
+    let one = |mechanism: &str| {
+        let credential = format!("{mechanism}=[name={name},password={password}]");
+        ["--add-scram".into(), credential.into()]
+    };
+    ["SCRAM-SHA-256", "SCRAM-SHA-512"].into_iter().flat_map(one).collect()
 }
 
 fn java_options(options: &KafkaOptions, folder: &Path) -> Vec<OsString> {

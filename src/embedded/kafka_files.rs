@@ -66,6 +66,17 @@ pub(super) struct Place {
     pub(super) controllers: Vec<(u32, u16)>,
     /// A second port for clients, and the port of the proxy by which they are told to reach it.
     pub(super) proxied: Option<(u16, u16)>,
+    /// Further listeners with their ports.
+    pub(super) more: Vec<(Listener, u16)>,
+}
+
+/// One more way for clients to come in. It is reached as `localhost`, so that a certificate can name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name, in capitals; properties of its own begin with `listener.name.` and the name in small letters.
+    pub name: String,
+    /// How it is protected: `SSL`, `SASL_SSL` and the like.
+    pub protocol: String,
 }
 
 impl Place {
@@ -78,13 +89,27 @@ impl Place {
         let own = format!("BROKER://127.0.0.1:{}", self.broker);
         let listeners = format!("listeners={own},CONTROLLER://127.0.0.1:{controller}");
         let advertised = format!("advertised.listeners={own}");
-        match self.proxied {
+        let (mut listeners, mut advertised) = match self.proxied {
             None => (listeners, advertised),
             Some((listens, proxy)) => (
                 format!("{listeners},PROXIED://127.0.0.1:{listens}"),
                 format!("{advertised},PROXIED://127.0.0.1:{proxy}"),
             ),
+        };
+        for (Listener { name, .. }, port) in &self.more {
+            listeners.push_str(&format!(",{name}://127.0.0.1:{port}"));
+            advertised.push_str(&format!(",{name}://localhost:{port}"));
         }
+        (listeners, advertised)
+    }
+
+    fn protocols(&self) -> String {
+        let own = "listener.security.protocol.map=\
+                   BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT";
+        let more = self.more.iter().map(|(listener, _)| listener);
+        more.fold(own.to_owned(), |map, Listener { name, protocol }| {
+            format!("{map},{name}:{protocol}")
+        })
     }
 
     fn voters(&self) -> String {
@@ -113,8 +138,7 @@ pub(super) fn properties(
         advertised_listeners,
         "inter.broker.listener.name=BROKER".to_owned(),
         "controller.listener.names=CONTROLLER".to_owned(),
-        "listener.security.protocol.map=BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT"
-            .to_owned(),
+        place.protocols(),
         format!("log.dirs={}", data.display()),
         format!("num.partitions={partitions}"),
         format!("auto.create.topics.enable={creates_topics}"),
@@ -165,7 +189,7 @@ mod tests {
     }
 
     fn alone() -> Place {
-        Place { node: 1, broker: 1, controllers: vec![(1, 2)], proxied: None }
+        Place { node: 1, broker: 1, controllers: vec![(1, 2)], proxied: None, more: Vec::new() }
     }
 
     #[test]
@@ -177,6 +201,16 @@ mod tests {
         assert!(text.lines().any(|line| line == listeners), "{text}");
         assert!(text.contains("advertised.listeners=BROKER://127.0.0.1:1,PROXIED://127.0.0.1:4"));
         assert!(text.contains("default.replication.factor=1\nmin.insync.replicas=1\n"), "{text}");
+    }
+
+    #[test]
+    fn further_listeners_have_a_name_and_a_protocol() {
+        let listener = Listener { name: "TLS".to_owned(), protocol: "SSL".to_owned() };
+        let place = Place { more: vec![(listener, 5)], ..alone() };
+        let text = properties(Path::new("/data"), &place, 8, true, &[]);
+        assert!(text.contains("CONTROLLER://127.0.0.1:2,TLS://127.0.0.1:5\n"), "{text}");
+        assert!(text.contains("BROKER://127.0.0.1:1,TLS://localhost:5\n"), "{text}");
+        assert!(text.contains("PROXIED:PLAINTEXT,TLS:SSL\n"), "{text}");
     }
 
     #[test]

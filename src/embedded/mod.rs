@@ -36,7 +36,7 @@ pub use cluster::KafkaCluster;
 pub use connect::{Connect, ConnectOptions, Connector};
 pub use error::EmbeddedError;
 pub use host::Host;
-pub use kafka::{Heap, JavaCompiler, Kafka, KafkaOptions, TopicCreation};
+pub use kafka::{Heap, JavaCompiler, Kafka, KafkaOptions, Listener, TopicCreation};
 pub use mock::{MockKafka, MockOptions};
 pub use postgres::{Postgres, PostgresOptions, StopMode};
 pub use postgres_binaries::PostgresSource;

@@ -5,20 +5,19 @@
 //! Must not: keep, log or show a password; start a shell.
 //! Fails: [`ErrorKind::Config`] when nothing can be read before the first session; an outage later.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::environment::{self, Server};
 use crate::error::{Error, ErrorKind, Result};
+use crate::secret::{Purpose, SecretCommand};
 
-/// So long may a command take; services that give out tokens answer within a second.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
-const COMMAND_POLL: Duration = Duration::from_millis(10);
-/// No password or token is longer; what is, is something else.
-const OUTPUT_MAX: u64 = 64 * 1024;
+const COMMAND: Purpose = Purpose {
+    flag: "--database-password-command",
+    name: "password command",
+    writes: "the first line that it writes is the password",
+};
 
 /// Where the password comes from.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +27,8 @@ pub enum PasswordSource {
     Given,
     /// The first line of a file.
     File(PathBuf),
-    /// The first line of what a command writes; its words, the program first.
-    Command(Vec<String>),
+    /// The first line of what a command writes.
+    Command(SecretCommand),
     /// libpq's password file.
     PasswordFile(PathBuf),
 }
@@ -40,11 +39,7 @@ impl PasswordSource {
     /// # Errors
     /// [`ErrorKind::Config`] when a quote is not closed, or there is no word.
     pub fn command(typed: &str) -> Result<Self> {
-        match shlex::split(typed) {
-            Some(words) if !words.is_empty() => Ok(Self::Command(words)),
-            _ => Err(Error::new(ErrorKind::Config, "--database-password-command is no command")
-                .with_remedy("write a program and its arguments; close every quote")),
-        }
+        SecretCommand::parse(COMMAND, typed).map(Self::Command)
     }
 
     /// The password now; `None` when it stays what it is.
@@ -53,9 +48,9 @@ impl PasswordSource {
             Self::Given => Ok(None),
             Self::PasswordFile(file) => Ok(server.and_then(|server| server.look_up(file))),
             Self::File(file) => first_line_of_file(file).map(Some),
-            Self::Command(words) => {
-                let words = words.clone();
-                let run = tokio::task::spawn_blocking(move || first_line_of_command(&words));
+            Self::Command(command) => {
+                let command = command.clone();
+                let run = tokio::task::spawn_blocking(move || first_line_of_command(&command));
                 let line = run.await.map_err(|cause| {
                     Error::new(ErrorKind::Internal, format!("the password command: {cause}"))
                 })?;
@@ -100,52 +95,8 @@ fn first_line(text: &str) -> Option<String> {
     text.lines().next().filter(|line| !line.is_empty()).map(str::to_owned)
 }
 
-/// Runs the command to its end, or ends it after [`COMMAND_PATIENCE`].
-fn first_line_of_command(words: &[String]) -> Result<String> {
-    let (program, arguments) = words.split_first().expect("a command has a word");
-    let failed = |cause: &str| {
-        // Arguments can hold secrets, and so can what the command says.
-        Error::new(ErrorKind::Config, format!("the password command {program} {cause}"))
-            .with_remedy(
-                "run it by hand as this user; the first line that it writes is the password",
-            )
-    };
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|cause| failed(&format!("cannot run: {cause}")))?;
-    let pipe = child.stdout.take().expect("it was asked for");
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        pipe.take(OUTPUT_MAX).read_to_string(&mut text).map(|_| text)
-    });
-    let begin = Instant::now();
-    let ended = loop {
-        match child.try_wait().map_err(|cause| failed(&format!("is lost: {cause}")))? {
-            Some(status) => break status,
-            None if begin.elapsed() < COMMAND_PATIENCE => std::thread::sleep(COMMAND_POLL),
-            None => {
-                let killed = child.kill().and_then(|()| child.wait());
-                let cause = killed.map_or_else(
-                    |cause| format!(", nor could it be ended: {cause}"),
-                    |_| String::new(),
-                );
-                return Err(failed(&format!("did not end within {COMMAND_PATIENCE:?}{cause}")));
-            }
-        }
-    };
-    if !ended.success() {
-        return Err(failed(&format!("failed: {ended}")));
-    }
-    // What it started may still hold the pipe: what it wrote itself is there.
-    while !reader.is_finished() && begin.elapsed() < COMMAND_PATIENCE {
-        std::thread::sleep(COMMAND_POLL);
-    }
-    if !reader.is_finished() {
-        return Err(failed("left its output open"));
-    }
-    let text = reader.join().map_err(|_| failed("could not be read"))?;
-    let text = text.map_err(|cause| failed(&format!("wrote no text: {cause}")))?;
-    first_line(&text).ok_or_else(|| failed("wrote nothing"))
+fn first_line_of_command(command: &SecretCommand) -> Result<String> {
+    first_line(&command.run()?).ok_or_else(|| command.failed("wrote nothing"))
 }
 
 /// The source, and what became of the passwords that it gave.

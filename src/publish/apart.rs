@@ -9,17 +9,17 @@
 //! in flight is sent again. This one promises no order, needs none, and goes on. It tries a few times and not
 //! for ever, so that a record that brokers never answer is told from a broker that never answers.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use super::failure::invalid;
+use super::clients::ProducerConfig;
 use super::settings::MESSAGE_BYTES_MAX;
 use super::sizes::LARGEST_MESSAGE_BYTES;
 use super::verdict::{Verdict, unknown, words};
@@ -70,8 +70,8 @@ pub(super) type ApartRecord<'a> = BaseRecord<'a, str, [u8], usize>;
 
 /// Sends apart; made when the first record needs it.
 pub(super) struct Apart {
-    config: ClientConfig,
-    client: Option<BaseProducer<Answers>>,
+    config: ProducerConfig,
+    client: Option<Arc<BaseProducer<Answers>>>,
     gathered: Vec<Gathered>,
     /// How many records went through, by partition.
     appended: HashMap<(String, i32), u64>,
@@ -79,7 +79,7 @@ pub(super) struct Apart {
 
 impl Apart {
     /// Sends with the connection settings of another producer.
-    pub(super) fn new(config: &ClientConfig) -> Self {
+    pub(super) fn new(config: &ProducerConfig) -> Self {
         let mut config = config.clone();
         for (name, value) in PROPERTIES {
             config.set(*name, *value);
@@ -98,9 +98,7 @@ impl Apart {
     pub(super) fn gather(&mut self, one: Gathered, record: ApartRecord<'_>) -> Result<()> {
         let client = match &self.client {
             Some(client) => client,
-            None => self
-                .client
-                .insert(self.config.create_with_context(Answers::default()).map_err(invalid)?),
+            None => self.client.insert(self.config.producer(Answers::default())?),
         };
         let number = self.gathered.len();
         self.gathered.push(one);
@@ -163,7 +161,7 @@ impl Apart {
 
     /// Whether the partition's leader answers.
     pub(super) fn leader_answers(&self, topic: &str, partition: i32) -> bool {
-        let client = self.client.as_ref().map(Producer::client);
+        let client = self.client.as_ref().map(|client| client.client());
         client.is_some_and(|client| client.fetch_watermarks(topic, partition, ASK_TIMEOUT).is_ok())
     }
 

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use rdkafka::config::ClientConfig;
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::Producer;
 
 use super::Reports;
+use super::clients::ProducerConfig;
 use super::failure::unavailable;
 use super::kafka::{KafkaProducer, LEADER_DEADLINE, RecordTimestamp, WARNING_PAUSE, Warnings};
 use super::lessons::Lessons;
@@ -19,7 +19,7 @@ use crate::error::Result;
 ///
 /// # Errors
 /// When no broker answers in time, or the topic (where one is named) is not there.
-pub fn check(config: &ClientConfig, topic: Option<&str>) -> Result<()> {
+pub fn check(config: &ProducerConfig, topic: Option<&str>) -> Result<()> {
     match topic {
         Some(topic) => asking(config)?.look_up(topic, LEADER_DEADLINE, || true).map(|_| ()),
         None => fetch_all(config).map(|_| ()),
@@ -27,14 +27,14 @@ pub fn check(config: &ClientConfig, topic: Option<&str>) -> Result<()> {
 }
 
 /// What the brokers say of all topics. Asked for a topic by its name, they might create it.
-pub(super) fn fetch_all(config: &ClientConfig) -> Result<Metadata> {
+pub(super) fn fetch_all(config: &ProducerConfig) -> Result<Metadata> {
     let producer = asking(config)?;
     let answer = producer.producer.client().fetch_metadata(None, LEADER_DEADLINE);
     answer.map_err(|cause| unavailable(&cause, producer.context().last_trouble()))
 }
 
 /// A producer that is only there to ask.
-fn asking(config: &ClientConfig) -> Result<KafkaProducer> {
+fn asking(config: &ProducerConfig) -> Result<KafkaProducer> {
     let (sender, _reports) = crossbeam_channel::bounded(1);
     let (reports, warnings) =
         (Reports::new(sender, Arc::default()), Arc::new(Warnings::new(WARNING_PAUSE)));

@@ -21,6 +21,7 @@ use super::kafka::Warnings;
 use super::lessons::Lessons;
 use super::on_way::OnWay;
 use super::survey::Listing;
+use super::tokens::Tokens;
 use super::verdict::{Verdict, refused_by_unknown};
 use super::{InFlightBatch, Reports};
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +42,7 @@ pub(super) struct Context {
     /// Bytes of a batch, as the producer was made.
     pub(super) batch_bytes: usize,
     pub(super) on_way: OnWay,
+    pub(super) tokens: Option<Arc<Tokens>>,
 }
 
 impl Context {
@@ -105,6 +107,11 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if let (Some(RDKafkaErrorCode::Authentication), Some(tokens)) =
+            (error.rdkafka_error_code(), &self.tokens)
+        {
+            tokens.doubt();
+        }
         if let Some(topic) = refused_by_unknown(reason) {
             self.lessons.suspect(topic, Instant::now());
         }

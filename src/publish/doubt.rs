@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::{HashMap, HashSet};
-use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer};
 
 use super::apart::{Apart, Fate, Gathered};
+use super::clients::ProducerConfig;
 use super::failure::refused_topic;
 use super::kafka::KafkaProducer;
 use super::verdict::Verdict;
@@ -35,7 +35,7 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
-    pub(super) fn new(config: &ClientConfig) -> Self {
+    pub(super) fn new(config: &ProducerConfig) -> Self {
         let (suspects, denied) = (HashSet::new(), HashMap::new());
         Self { apart: Apart::new(config), suspects, is_settled: false, denied }
     }

@@ -7,11 +7,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AdminOptions, ResourceSpecifier};
 use rdkafka::error::KafkaError;
 
-use super::settings::ProducerConfig;
+use super::clients::ProducerConfig;
 use super::{ask, failure, limits};
 use crate::error::{Error, Result};
 
@@ -75,8 +74,12 @@ impl ExistingTopics {
             Ok(Some(true)) => MissingTopics::Created,
             Ok(Some(false)) => MissingTopics::Refused,
             Ok(None) => MissingTopics::Unknown,
-            Err(cause) => {
-                tracing::debug!(%cause, broker, "the broker does not tell its settings");
+            Err(error) => {
+                tracing::debug!(
+                    cause = error.message(),
+                    broker,
+                    "the broker does not tell its settings"
+                );
                 MissingTopics::Unknown
             }
         }
@@ -85,10 +88,10 @@ impl ExistingTopics {
 
 /// The first of these topics of which the broker does not tell this user how much it takes.
 pub async fn keeps_its_limit(config: &ProducerConfig, topics: &BTreeSet<String>) -> Option<String> {
-    let admin: AdminClient<DefaultClientContext> = match config.create() {
+    let admin = match config.admin() {
         Ok(admin) => admin,
-        Err(cause) => {
-            tracing::debug!(%cause, "no client to ask for the settings of topics");
+        Err(error) => {
+            tracing::debug!(cause = error.message(), "no client to ask for the settings of topics");
             return None;
         }
     };
@@ -100,16 +103,14 @@ pub async fn keeps_its_limit(config: &ProducerConfig, topics: &BTreeSet<String>)
     None
 }
 
-async fn creates_topics(
-    config: &ProducerConfig,
-    broker: i32,
-) -> std::result::Result<Option<bool>, KafkaError> {
-    let admin: AdminClient<DefaultClientContext> = config.create()?;
+async fn creates_topics(config: &ProducerConfig, broker: i32) -> Result<Option<bool>> {
+    let admin = config.admin()?;
     let options = AdminOptions::new().request_timeout(Some(SETTINGS_TIMEOUT));
     let asked = [ResourceSpecifier::Broker(broker)];
-    let answers = admin.describe_configs(&asked, &options).await?;
+    let untold = |cause: KafkaError| failure::unavailable(&cause, None);
+    let answers = admin.describe_configs(&asked, &options).await.map_err(untold)?;
     let Some(answer) = answers.into_iter().next() else { return Ok(None) };
-    let settings = answer.map_err(KafkaError::AdminOp)?;
+    let settings = answer.map_err(|code| untold(KafkaError::AdminOp(code)))?;
     let value = settings.get(CREATION_SETTING).and_then(|entry| entry.value.as_deref());
     Ok(value.and_then(|value| value.parse().ok()))
 }

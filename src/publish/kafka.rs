@@ -19,15 +19,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use hashbrown::{HashMap, HashSet};
-use rdkafka::config::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use rdkafka::util::IntoOpaque;
 
+use super::clients::ProducerConfig;
 use super::context::Context;
 use super::doubt::Doubt;
-use super::failure::{invalid, refused, replaced, too_few_copies};
+use super::failure::{refused, replaced, too_few_copies};
 use super::lessons::Lessons;
 use super::limits::Limits;
 use super::meeting::Meetings;
@@ -83,7 +83,7 @@ enum Size {
 }
 
 /// A number that the configuration has.
-fn number(config: &ClientConfig, (name, default): (&str, usize)) -> usize {
+fn number(config: &ProducerConfig, (name, default): (&str, usize)) -> usize {
     config.get(name).and_then(|value| value.trim().parse().ok()).unwrap_or(default)
 }
 
@@ -105,7 +105,7 @@ pub struct KafkaProducer {
     pub(super) meetings: Meetings,
     record_timestamp: RecordTimestamp,
     space: Receiver<()>,
-    pub(super) config: ClientConfig,
+    pub(super) config: ProducerConfig,
     /// The time at the start of the batch at hand; nothing here needs it more exactly.
     pub(super) now: Instant,
     ended: Arc<AtomicBool>,
@@ -129,7 +129,7 @@ impl KafkaProducer {
     /// When librdkafka refuses the configuration, or a thread cannot be started.
     pub fn new(
         name: &str,
-        config: &ClientConfig,
+        config: &ProducerConfig,
         record_timestamp: RecordTimestamp,
         reports: Reports,
         warnings: Arc<Warnings>,
@@ -147,9 +147,9 @@ impl KafkaProducer {
             space: space_sender,
             batch_bytes: number(config, BATCH_BYTES),
             on_way: OnWay::default(),
+            tokens: config.tokens(),
         };
-        let producer: Arc<BaseProducer<Context>> =
-            Arc::new(config.create_with_context(context).map_err(invalid)?);
+        let producer = config.producer(context)?;
         let ended = Arc::new(AtomicBool::new(false));
         poll::start(name, Arc::clone(&producer), config, Arc::clone(&ended))?;
         Ok(Self {

@@ -12,8 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use rdkafka::config::ClientConfig;
 
+use super::clients::ProducerConfig;
 use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
 use super::sizes::Sizes;
 use super::standstill::Patience;
@@ -74,7 +74,7 @@ impl Lessons {
 
     /// The configuration of a producer that is made now.
     #[must_use]
-    pub fn apply(&self, config: &ClientConfig) -> ClientConfig {
+    pub fn apply(&self, config: &ProducerConfig) -> ProducerConfig {
         let (mut config, learnt) = (config.clone(), self.learnt());
         config.set(BATCH_BYTES.0, learnt.sizes.batch_bytes(Instant::now()).to_string());
         config.set(MESSAGE_BYTES_MAX.0, learnt.sizes.message_bytes().to_string());
@@ -174,6 +174,8 @@ impl Lessons {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::config::ClientConfig;
+
     use super::*;
 
     fn properties(given: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -185,7 +187,7 @@ mod tests {
         let lessons = Lessons::new(&properties(&[("batch.size", "800000")]));
         lessons.with_sizes(|sizes| sizes.fit_batches("t", 16_000));
         lessons.with_sizes(|sizes| sizes.admit_messages(5_000_000));
-        let config = lessons.apply(&ClientConfig::new());
+        let config = lessons.apply(&ClientConfig::new().into());
         assert_eq!(config.get("batch.size"), Some("14000"));
         assert_eq!(config.get("message.max.bytes"), Some("5000000"));
     }

@@ -4,17 +4,17 @@
 //! nothing waits for it again for a minute: for a topic that it keeps to itself, or for any when it says
 //! nothing at all. Must not: guess. Fails: never; not to know is an answer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, OwnedResourceSpecifier, ResourceSpecifier,
 };
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use tokio::runtime::{Builder, Runtime};
 
+use super::clients::{Aside, ProducerConfig};
 use super::kafka::Warnings;
 
 const LIMIT_SETTING: &str = "max.message.bytes";
@@ -41,7 +41,7 @@ const TOPICS_MAX: usize = 16_384;
 
 /// Asks for limits; made when the first topic is met.
 pub(super) struct Limits {
-    config: ClientConfig,
+    config: ProducerConfig,
     asking: Option<Asking>,
     /// No broker answers until then.
     silent_until: Option<Instant>,
@@ -56,7 +56,7 @@ struct Topic {
 }
 
 struct Asking {
-    admin: AdminClient<DefaultClientContext>,
+    admin: Arc<AdminClient<Aside>>,
     runtime: Runtime,
 }
 
@@ -70,7 +70,7 @@ pub(super) enum Untold {
 
 impl Limits {
     /// Asks with the producer's own connection settings.
-    pub(super) fn new(config: &ClientConfig) -> Self {
+    pub(super) fn new(config: &ProducerConfig) -> Self {
         Self { config: config.clone(), asking: None, silent_until: None, topics: HashMap::new() }
     }
 
@@ -183,18 +183,15 @@ fn say(topic: &str, cause: &str, warnings: &Warnings, now: Instant) {
 }
 
 impl Asking {
-    fn start(config: &ClientConfig) -> Result<Self, String> {
+    fn start(config: &ProducerConfig) -> Result<Self, String> {
         let runtime = Builder::new_current_thread().build().map_err(|cause| cause.to_string())?;
-        let admin = config.create().map_err(|cause: KafkaError| cause.to_string())?;
+        let admin = config.admin().map_err(|error| error.message().to_owned())?;
         Ok(Self { admin, runtime })
     }
 }
 
 /// Asks for the settings of one topic.
-pub(super) async fn describe(
-    admin: &AdminClient<DefaultClientContext>,
-    topic: &str,
-) -> Result<Told, Untold> {
+pub(super) async fn describe(admin: &AdminClient<Aside>, topic: &str) -> Result<Told, Untold> {
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let answers = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
     let answers = answers.map_err(|cause| Untold::All(cause.to_string()))?;
@@ -212,7 +209,7 @@ fn told(settings: &ConfigResource) -> Option<Told> {
 
 /// Of one that the broker does not let us ask for nothing is told.
 async fn describe_many(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<Aside>,
     topics: &[&str],
 ) -> Result<Vec<(String, Told)>, KafkaError> {
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));

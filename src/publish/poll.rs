@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::{Client, ClientContext};
-use rdkafka::config::ClientConfig;
-use rdkafka::producer::{BaseProducer, DefaultProducerContext, Producer, PurgeConfig};
+use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 
+use super::clients::ProducerConfig;
 use super::context::Context;
 use super::failure::replaced;
 use super::standstill::{CONNECTED_FACTOR, PATIENCE_MIN, Silence, Standstill};
@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// What the thread works with.
 struct Poller {
     producer: Arc<BaseProducer<Context>>,
-    config: ClientConfig,
+    config: ProducerConfig,
     ended: Arc<AtomicBool>,
     standstill: Standstill,
     /// When the fate of any record was told.
@@ -45,7 +45,7 @@ struct Poller {
 pub(super) fn start(
     name: &str,
     producer: Arc<BaseProducer<Context>>,
-    config: &ClientConfig,
+    config: &ProducerConfig,
     ended: Arc<AtomicBool>,
 ) -> Result<()> {
     let config = config.clone();
@@ -148,11 +148,11 @@ impl Poller {
 }
 
 /// Whether a client that knows nothing yet hears of brokers.
-pub(super) fn others_have_brokers(config: &ClientConfig) -> bool {
-    let other: BaseProducer<DefaultProducerContext> = match config.create() {
+pub(super) fn others_have_brokers(config: &ProducerConfig) -> bool {
+    let other = match config.asker() {
         Ok(other) => other,
-        Err(cause) => {
-            tracing::warn!(%cause, "no client to look whether the brokers answer");
+        Err(error) => {
+            tracing::warn!(cause = error.message(), "no client to look whether the brokers answer");
             return false;
         }
     };

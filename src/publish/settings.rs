@@ -7,8 +7,11 @@
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
+pub use super::clients::ProducerConfig;
 use super::failure::invalid;
+use super::login;
 use crate::error::{Error, ErrorKind, Result};
+use crate::secret::SecretCommand;
 
 /// Below the broker's default limit of 1,048,588 bytes per batch: one large event must not take its
 /// neighbours with it. `lessons` lowers it where a topic takes less.
@@ -67,14 +70,15 @@ const REFUSED: &[(&str, &str)] = &[
     ("dr_msg_cb", "postrider takes the delivery reports itself"),
 ];
 
-/// What a producer is made from; only this folder looks inside.
-pub type ProducerConfig = ClientConfig;
-
 /// The configuration of one producer.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when a property would break a promise.
-pub fn producer_config(brokers: &str, properties: &[(String, String)]) -> Result<ProducerConfig> {
+pub fn producer_config(
+    brokers: &str,
+    properties: &[(String, String)],
+    token_command: Option<&SecretCommand>,
+) -> Result<ProducerConfig> {
     let mut config = ClientConfig::new();
     // What librdkafka is asked to tell by `debug` would be kept back by a lower level.
     let tells = properties.iter().any(|(name, _)| name == "debug");
@@ -93,9 +97,14 @@ pub fn producer_config(brokers: &str, properties: &[(String, String)]) -> Result
         config.set(*name, *value);
     }
     config.set("bootstrap.servers", brokers);
+    login::settle(&mut config, token_command)?;
     // What librdkafka does not take is said before anything is asked of a broker.
     config.create_native_config().map_err(invalid)?;
-    Ok(config)
+    let config = ProducerConfig::from(config);
+    Ok(match token_command {
+        Some(command) => config.with_tokens(command.clone()),
+        None => config,
+    })
 }
 
 /// How records come to a producer.
@@ -142,13 +151,17 @@ fn check_property(name: &str, value: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    fn made(brokers: &str, properties: &[(String, String)]) -> Result<ProducerConfig> {
+        producer_config(brokers, properties, None)
+    }
+
     fn property(name: &str, value: &str) -> Vec<(String, String)> {
         vec![(name.to_owned(), value.to_owned())]
     }
 
     #[test]
     fn passes_properties_through() {
-        let config = producer_config("b:1", &property("linger.ms", "20")).unwrap();
+        let config = made("b:1", &property("linger.ms", "20")).unwrap();
         assert_eq!(config.get("linger.ms"), Some("20"));
         assert_eq!(config.get("bootstrap.servers"), Some("b:1"));
         assert_eq!(config.get("enable.idempotence"), Some("true"));
@@ -157,7 +170,7 @@ mod tests {
     #[test]
     fn lingers_as_the_operator_says_or_as_records_come() {
         let millis = |properties: &[_], arrival| {
-            let config = lingering(&producer_config("b:1", properties).unwrap(), arrival);
+            let config = lingering(&made("b:1", properties).unwrap(), arrival);
             LINGER.map(|name| config.get(name).map(str::to_owned))
         };
         assert_eq!(millis(&[], Arrival::Pages), [Some("1".to_owned()), None]);
@@ -169,7 +182,7 @@ mod tests {
 
     #[test]
     fn tells_what_it_is_asked_to_tell() {
-        let level = |properties: &[_]| producer_config("b:1", properties).unwrap().log_level;
+        let level = |properties: &[_]| made("b:1", properties).unwrap().log_level();
         assert!(matches!(level(&property("debug", "broker")), RDKafkaLogLevel::Debug));
         assert!(matches!(level(&[]), RDKafkaLogLevel::Warning));
     }
@@ -188,12 +201,12 @@ mod tests {
             ("retries", "hunter2"),
             ("plugin.library.paths", "/hunter2"),
         ] {
-            let error = producer_config("b:1", &property(name, value)).unwrap_err();
+            let error = made("b:1", &property(name, value)).unwrap_err();
             let said = format!("{error} {error:?}");
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(said.contains(name) && !said.contains("hunter2"), "{said}");
         }
-        let error = producer_config("b:1", &property("sasl.jaas.config", "u hunter2")).unwrap_err();
+        let error = made("b:1", &property("sasl.jaas.config", "u hunter2")).unwrap_err();
         assert!(error.message().contains("Java JAAS"), "{error}");
     }
 
@@ -207,10 +220,10 @@ mod tests {
             ("retries", "0"),
             ("bootstrap.servers", "x:1"),
         ] {
-            let error = producer_config("b:1", &property(name, value)).unwrap_err();
+            let error = made("b:1", &property(name, value)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.message().contains(name), "{error}");
         }
-        assert!(producer_config("b:1", &property("acks", "all")).is_ok());
+        assert!(made("b:1", &property("acks", "all")).is_ok());
     }
 }

@@ -137,7 +137,8 @@ impl Relay {
     }
 
     fn producer_config(&self) -> Result<ProducerConfig> {
-        settings::producer_config(&self.config.kafka.brokers, &self.config.kafka.properties)
+        let kafka = &self.config.kafka;
+        settings::producer_config(&kafka.brokers, &kafka.properties, kafka.token_command.as_ref())
     }
 
     /// A broker must answer at the start; a topic that is the same for all events must be there.

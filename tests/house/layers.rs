@@ -26,11 +26,15 @@ enum Layer {
     KafkaEdge,
     /// How a session with PostgreSQL is had.
     Access,
+    /// What the operating system gives: programs and their output.
+    System,
     /// No runtime, no driver, no clock.
     Core,
 }
 
-use Layer::{Access, Core, Embedded, KafkaEdge, PostgresEdge, Process, Relay, Settings, Shard};
+use Layer::{
+    Access, Core, Embedded, KafkaEdge, PostgresEdge, Process, Relay, Settings, Shard, System,
+};
 
 impl Layer {
     fn may_name(self) -> &'static [Layer] {
@@ -38,10 +42,11 @@ impl Layer {
             Process => &[Process, Embedded, Relay, Settings, PostgresEdge, KafkaEdge, Access, Core],
             Embedded => &[Core],
             Relay => &[Settings, Shard, PostgresEdge, KafkaEdge, Access, Core],
-            Settings => &[PostgresEdge, KafkaEdge, Access, Core],
+            Settings => &[PostgresEdge, KafkaEdge, Access, System, Core],
             Shard => &[PostgresEdge, KafkaEdge, Core],
             PostgresEdge => &[Access, Core],
-            KafkaEdge | Access | Core => &[Core],
+            KafkaEdge | Access => &[System, Core],
+            System | Core => &[Core],
         }
     }
 }
@@ -79,6 +84,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("retention", PostgresEdge, &[TOKIO, POSTGRES]),
     ("publish", KafkaEdge, &[TOKIO, KAFKA]),
     ("postgres", Access, &[TOKIO, POSTGRES]),
+    ("secret", System, &[]),
     ("adopted", Core, &[]),
     ("audit", Core, &[]),
     ("cursor", Core, &[]),

@@ -40,6 +40,7 @@ mod printed;
 mod records;
 mod refusals;
 mod retention;
+mod rotation;
 mod sequence;
 mod settings;
 mod switching;

@@ -71,7 +71,9 @@ fn settle(
     // The findings say it all; what the libraries warn of meanwhile would only repeat it.
     let (common, relay, file) = prepare(common, relay, "error")?;
     let config = Config::resolve(&common, &relay)?;
-    let producer = settings::producer_config(&config.kafka.brokers, &config.kafka.properties)?;
+    let kafka = &config.kafka;
+    let command = kafka.token_command.as_ref();
+    let producer = settings::producer_config(&kafka.brokers, &kafka.properties, command)?;
     Ok((config, producer, file))
 }
 

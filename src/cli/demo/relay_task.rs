@@ -98,6 +98,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
             record_timestamp: RecordTimestamp::default(),
             created_at_header: CreatedAtHeader::default(),
             on_poison: OnPoison::Park,
+            token_command: None,
             properties: Vec::new(),
         },
     })

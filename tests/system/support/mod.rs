@@ -5,6 +5,7 @@ pub(crate) mod bulk;
 pub(crate) mod capture;
 pub(crate) mod consumer;
 pub(crate) mod fixture;
+pub(crate) mod logins;
 pub(crate) mod patience;
 pub(crate) mod proxy;
 pub(crate) mod random;

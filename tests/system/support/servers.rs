@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use postrider::embedded::{Kafka, KafkaOptions, Postgres, PostgresOptions, PostgresSource};
 
-use super::Proxy;
+use super::{Proxy, logins};
 
 pub(crate) struct Servers {
     pub(crate) postgres: Postgres,
@@ -25,7 +25,7 @@ pub(crate) fn servers() -> &'static Servers {
     static SERVERS: OnceLock<Servers> = OnceLock::new();
     SERVERS.get_or_init(|| {
         std::thread::scope(|scope| {
-            let kafka = scope.spawn(|| start_proxied_kafka(KafkaOptions::default()));
+            let kafka = scope.spawn(|| start_proxied_kafka(logins::kafka_options()));
             // Many a test leaves its slot to the end of the server.
             let slots = [("max_replication_slots", "300"), ("max_wal_senders", "100")];
             let postgres = start_postgres(&slots);
