@@ -7,8 +7,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use postgres_protocol::escape::{escape_identifier, escape_literal};
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::snapshot::{Snapshot, TransactionId};
@@ -337,27 +335,6 @@ impl Adopted {
             (None, None) => Vec::new(),
         }
     }
-
-    /// The parts of an event as SQL expressions of type text, in the order of [`Part::ALL`]. A time is in
-    /// microseconds since 1970. No cast: it might be one that the table's owner has made, and would run with
-    /// our rights. `concat` calls the type's output function, as the stream does.
-    pub fn copy_parts(&self) -> String {
-        let expressions = Part::ALL.map(|part| match self.columns.origin(part) {
-            None => "null::text".to_owned(),
-            Some(Origin::Constant(text)) => format!("{}::text", escape_literal(text)),
-            Some(Origin::Column(name)) => {
-                let column = format!("adopted_row.{}", escape_identifier(name));
-                match part {
-                    Part::CreatedAt => format!(
-                        "case when isfinite({column}) \
-                         then (extract(epoch from {column}) * 1000000)::bigint::text end"
-                    ),
-                    _ => format!("case when num_nulls({column}) = 0 then concat({column}) end"),
-                }
-            }
-        });
-        expressions.join(", ")
-    }
 }
 
 #[cfg(test)]
@@ -450,24 +427,5 @@ mod tests {
                 assert_eq!(map.value_form(&table), ValueForm::Text, "{form:?}");
             }
         }
-    }
-
-    #[test]
-    fn a_copy_quotes_names_and_escapes_constants() {
-        let asked = [mapping("type='it''s'"), mapping("aggregateid=a\"b")];
-        let mut table = columns(DEBEZIUM);
-        table[2].name = "a\"b".to_owned();
-        let adopted = Adopted {
-            name: OutboxName::default(),
-            columns: ColumnMap::resolve(&asked, &table).expect("the table fits"),
-            pending: None,
-            copy_order: "id".to_owned(),
-            passed: None,
-            streamed: None,
-        };
-        let parts = adopted.copy_parts();
-        assert!(parts.contains("concat(adopted_row.\"a\"\"b\")"), "{parts}");
-        assert!(parts.contains("'it''s'::text"), "{parts}");
-        assert!(parts.ends_with("null::text, null::text"), "{parts}");
     }
 }

@@ -19,6 +19,7 @@ pub mod encode;
 pub mod error;
 pub mod event;
 pub mod hold;
+pub mod large;
 pub mod lease;
 pub mod ledger;
 pub mod logging;

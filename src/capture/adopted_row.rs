@@ -1,23 +1,31 @@
 //! A row of an adopted table in the stream, as an event.
 //!
-//! Promises: payload and headers stay in the receive buffer; what a column's type does not say as text
-//! is written as PostgreSQL would. Must not: know a connection. Fails: with [`ErrorKind::Schema`] when the
-//! table is not what was adopted any more, or a text is no UTF-8.
+//! Promises: payload and headers stay in the receive buffer, where they are UTF-8; what a column's type does not say
+//! as text is written as PostgreSQL would; a row that cannot be read comes all the same, with the reason and what can
+//! be read of it. Must not: know a connection. Fails: with [`ErrorKind::Schema`] when the table is not what was adopted
+//! any more; with [`ErrorKind::SlotUnusable`] when the stream has to begin anew.
 //!
 //! Source: the send functions of PostgreSQL, `src/backend/utils/adt`.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
 use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
+use super::encoding::Encoding;
+use super::flawed::{Flawed, id_at};
 use super::pgoutput::{Relation, Tuple, Value};
 use super::printed;
+use super::sieve::{Keep, Oversized};
+use super::wal::LoggedEvent;
 use crate::adopted::{Adopted, ColumnMap, Form, Origin, Part, ValueForm};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId};
+use crate::hold::Refusal;
+use crate::large::{HandedForm, HandedOn, HandedTexts, LargeRow, LargeValue};
 
 /// Ids that are neither UUIDs nor numbers are hashed into UUIDs under this name.
 const ID_NAMESPACE: Uuid = uuid::uuid!("a3a2d7a4-6f0e-4d0c-9f53-6b8a2f0c9d11");
@@ -99,49 +107,138 @@ impl AdoptedLeaf {
         Ok(Self { table, cells })
     }
 
+    /// Its number among all adopted tables.
+    pub fn table(&self) -> usize {
+        self.table
+    }
+
+    /// What is kept of its columns, of which there are so many, where a row is long.
+    pub fn keeps(&self, columns: usize) -> Vec<Keep> {
+        let keep = |column: usize| {
+            let form_here = |cell: &Cell| match cell {
+                Cell::Column(place, form) if *place == column => Some(*form),
+                Cell::Column(..) | Cell::Constant(_) | Cell::Missing => None,
+            };
+            match self.cells.iter().find_map(form_here) {
+                Some(Form::Bytes) => Keep::HandOnBytes,
+                Some(_) => Keep::HandOn,
+                None => Keep::Nothing,
+            }
+        };
+        (0..columns).map(keep).collect()
+    }
+
     /// A row as an event. A null reads as an empty text; a row without a time has that of its commit.
     ///
     /// # Errors
-    /// [`ErrorKind::Schema`] when a text is no UTF-8.
+    /// [`ErrorKind::SlotUnusable`] when a value comes in a form that is read no more.
     pub fn read(
         &self,
         row: &Tuple,
+        encoding: &Encoding,
         log_position: i64,
         committed_at_micros: i64,
-    ) -> Result<AdoptedRow> {
+    ) -> Result<LoggedEvent> {
         let found = self.find(row)?;
-        let bytes = row.bytes();
+        let mut reading = Reading { encoding, fault: None };
         let mut names = String::new();
         let mut ends = [0; 3];
         for (part, end) in
             [Part::AggregateType, Part::AggregateId, Part::Kind].into_iter().zip(&mut ends)
         {
-            self.write_text(part, &found, &mut names)?;
+            self.write_text(part, &found, &mut reading, &mut names);
             *end = names.len();
         }
         let mut id = String::new();
-        self.write_text(Part::Id, &found, &mut id)?;
-        let headers = found[Part::Headers as usize].as_ref().map(|found| found.bytes.clone());
-        if let Some(headers) = &headers {
-            text_of(headers)?;
-        }
-        let payload = found[Part::Payload as usize].as_ref().map(Found::payload).transpose()?;
-        let time = found[Part::CreatedAt as usize].as_ref().map(Found::time).transpose()?;
-        let is_finite = |micros: &i64| !matches!(*micros, i64::MIN | i64::MAX);
-        let created_at_micros = time
-            .filter(is_finite)
-            .map_or(committed_at_micros, |micros| micros.saturating_add(EPOCH_MICROS));
-        Ok(AdoptedRow {
+        self.write_text(Part::Id, &found, &mut reading, &mut id);
+        let event = AdoptedRow {
             table: self.table,
             place: place_at(log_position),
             id: id_of(&id),
-            created_at_micros,
+            created_at_micros: reading.created_at(&found, committed_at_micros),
             names: names.into_boxed_str(),
             ends: [ends[0], ends[1]],
-            payload,
-            headers,
-            row_bytes: bytes.len(),
+            payload: found[Part::Payload as usize].as_ref().map(|found| reading.payload(found)),
+            headers: found[Part::Headers as usize].as_ref().map(|found| reading.headers(found)),
+            row_bytes: row.bytes().len(),
+        };
+        Ok(match reading.fault {
+            None => LoggedEvent::Adopted(event),
+            Some(fault) => {
+                let refusal = Refusal::unreadable(&fault);
+                let flawed = Flawed::of_adopted(event.event().to_owned(), refusal, self.table);
+                LoggedEvent::Flawed(Box::new(flawed))
+            }
         })
+    }
+
+    /// A row of which values were handed on in parts.
+    ///
+    /// # Errors
+    /// As [`AdoptedLeaf::read`].
+    pub fn read_large(
+        &self,
+        row: &Tuple,
+        oversized: &Oversized,
+        encoding: &Encoding,
+        log_position: i64,
+        committed_at_micros: i64,
+    ) -> Result<LargeRow> {
+        let mut found = self.find(row)?;
+        let mut reading = Reading { encoding, fault: None };
+        // What is handed on is read by nobody here, but for its beginning.
+        let handed_on = Part::ALL.map(|part| {
+            let number = self.number(part).filter(|number| oversized.handed_on.contains(number));
+            let value = found[part as usize].take_if(|_| number.is_some());
+            number.zip(value).map(|(number, value)| value.handed_on(number, encoding))
+        });
+        let text = |part: Part, reading: &mut Reading<'_>| match &handed_on[part as usize] {
+            Some(value) => LargeValue::HandedOn(value.clone()),
+            None => {
+                let mut text = String::new();
+                self.write_text(part, &found, reading, &mut text);
+                LargeValue::Here(text)
+            }
+        };
+        let place = place_at(log_position);
+        let id = text(Part::Id, &mut reading);
+        let [aggregate_type, aggregate_id, kind] =
+            [Part::AggregateType, Part::AggregateId, Part::Kind]
+                .map(|part| text(part, &mut reading));
+        let headers = match found[Part::Headers as usize] {
+            None if handed_on[Part::Headers as usize].is_none() => LargeValue::None,
+            _ => text(Part::Headers, &mut reading),
+        };
+        let payload = match (&handed_on[Part::Payload as usize], &found[Part::Payload as usize]) {
+            (Some(value), _) => LargeValue::HandedOn(value.clone()),
+            (None, Some(found)) => LargeValue::Here(reading.payload(found).into()),
+            (None, None) => LargeValue::None,
+        };
+        Ok(LargeRow {
+            place,
+            // Of what is not here there is no hash.
+            id: id.here().map_or_else(|| id_at(place), |text| id_of(text)),
+            created_at_micros: reading.created_at(&found, committed_at_micros),
+            aggregate_type,
+            aggregate_id,
+            kind,
+            headers,
+            payload,
+            event_bytes: oversized.bytes as u64,
+            fault: reading.fault,
+            texts: match encoding {
+                Encoding::Utf8 => HandedTexts::Utf8,
+                _ => HandedTexts::AsInDatabase,
+            },
+        })
+    }
+
+    /// The number of a part's column.
+    fn number(&self, part: Part) -> Option<u16> {
+        match self.cells[part as usize] {
+            Cell::Column(column, _) => u16::try_from(column).ok(),
+            Cell::Constant(_) | Cell::Missing => None,
+        }
     }
 
     /// Where the parts' values lie, without what stands before or behind a text.
@@ -160,7 +257,7 @@ impl AdoptedLeaf {
                 return Err(begun_before(part));
             }
             let bytes = row.bytes().slice(range.start as usize..range.end as usize);
-            found[part as usize] = Some(Found::new(bytes, *form, value_form));
+            found[part as usize] = Some(Found { part, bytes, form: *form, value_form });
         }
         Ok(found)
     }
@@ -169,31 +266,101 @@ impl AdoptedLeaf {
         &self,
         part: Part,
         found: &[Option<Found>; Part::ALL.len()],
+        reading: &mut Reading<'_>,
         out: &mut String,
-    ) -> Result<()> {
+    ) {
         if let Cell::Constant(text) = &self.cells[part as usize] {
             out.push_str(text);
-            return Ok(());
+            return;
         }
-        let Some(Found { bytes, form, value_form }) = &found[part as usize] else { return Ok(()) };
-        match (form, value_form) {
-            (Form::Uuid | Form::Bytes, ValueForm::Binary) => match Uuid::from_slice(bytes) {
+        let Some(found) = &found[part as usize] else { return };
+        let bytes = found.trimmed();
+        match (found.form, found.value_form) {
+            (Form::Uuid | Form::Bytes, ValueForm::Binary) => match Uuid::from_slice(&bytes) {
                 Ok(id) => push(out, id),
                 Err(_) => bytes.iter().for_each(|byte| push(out, format_args!("{byte:02x}"))),
             },
-            (Form::Integer, ValueForm::Binary) => push(out, integer(bytes)),
+            (Form::Integer, ValueForm::Binary) => push(out, integer(&bytes)),
             (Form::Bytes, ValueForm::Text) => {
-                out.push_str(text_of(bytes)?.trim_start_matches("\\x"));
+                out.push_str(reading.text(part, &bytes).trim_start_matches("\\x"));
             }
-            _ => out.push_str(text_of(bytes)?),
+            _ => out.push_str(&reading.text(part, &bytes)),
         }
-        Ok(())
     }
 }
 
-/// A value in a row, without what stands before or behind a text.
+/// Reads the values of one row. What cannot be read gets a form that can, and the row a fault.
+struct Reading<'a> {
+    encoding: &'a Encoding,
+    fault: Option<String>,
+}
+
+impl Reading<'_> {
+    fn text<'b>(&mut self, part: Part, bytes: &'b [u8]) -> Cow<'b, str> {
+        self.encoding.decode(bytes).unwrap_or_else(|cause| {
+            self.note(part, &format_args!("cannot be read: {cause}"));
+            Cow::Owned(self.encoding.escape(bytes))
+        })
+    }
+
+    fn headers(&mut self, found: &Found) -> Bytes {
+        let bytes = found.trimmed();
+        match self.text(found.part, &bytes) {
+            Cow::Borrowed(_) => {}
+            Cow::Owned(text) => return text.into(),
+        }
+        bytes
+    }
+
+    /// As it lies there, if it cannot be read.
+    fn payload(&mut self, found: &Found) -> Bytes {
+        let bytes = found.trimmed();
+        match (found.form, found.value_form, self.encoding) {
+            (Form::Bytes, ValueForm::Text, _) => match printed::from_hex(&bytes) {
+                Some(bytes) => return bytes.into(),
+                None => self.note(found.part, &"is printed in no known form"),
+            },
+            // The server has checked what it sends in UTF-8.
+            (Form::Bytes, ValueForm::Binary, _) | (_, _, Encoding::Utf8) => {}
+            (_, _, encoding) => match encoding.decode(&bytes) {
+                Ok(Cow::Borrowed(_)) => {}
+                Ok(Cow::Owned(text)) => return text.into(),
+                Err(cause) => self.note(found.part, &format_args!("cannot be read: {cause}")),
+            },
+        }
+        bytes
+    }
+
+    /// In microseconds since 1970; what is no time has that of the commit.
+    fn created_at(
+        &mut self,
+        found: &[Option<Found>; Part::ALL.len()],
+        committed_at_micros: i64,
+    ) -> i64 {
+        let Some(found) = &found[Part::CreatedAt as usize] else { return committed_at_micros };
+        let time = match found.value_form {
+            ValueForm::Binary => found.bytes[..].try_into().ok().map(i64::from_be_bytes),
+            ValueForm::Text => printed::micros(&self.text(found.part, &found.bytes)),
+        };
+        if time.is_none() {
+            self.note(found.part, &"is in no known form");
+        }
+        let is_finite = |micros: &i64| !matches!(*micros, i64::MIN | i64::MAX);
+        time.filter(is_finite)
+            .map_or(committed_at_micros, |micros| micros.saturating_add(EPOCH_MICROS))
+    }
+
+    fn note(&mut self, part: Part, what: &dyn Display) {
+        let fault = self.fault.get_or_insert_default();
+        let separator = if fault.is_empty() { "" } else { "; " };
+        push(fault, format_args!("{separator}{} {what}", part.name()));
+    }
+}
+
+/// A value in a row.
 #[derive(Debug)]
 struct Found {
+    part: Part,
     /// Lent from the receive buffer.
     bytes: Bytes,
     form: Form,
@@ -201,51 +368,41 @@ struct Found {
 }
 
 impl Found {
-    fn new(mut bytes: Bytes, form: Form, value_form: ValueForm) -> Self {
-        match (form, value_form) {
-            (Form::Jsonb, ValueForm::Binary) => {
-                bytes.advance(JSONB_VERSION_BYTES.min(bytes.len()));
-            }
+    /// Without what stands before or behind a text.
+    fn trimmed(&self) -> Bytes {
+        let mut bytes = self.bytes.clone();
+        match (self.form, self.value_form) {
+            (Form::Jsonb, ValueForm::Binary) => bytes.advance(JSONB_VERSION_BYTES.min(bytes.len())),
             (Form::Padded, _) => {
                 let blanks = bytes.iter().rev().take_while(|byte| **byte == b' ').count();
                 bytes.truncate(bytes.len() - blanks);
             }
             _ => {}
         }
-        Self { bytes, form, value_form }
+        bytes
     }
 
-    fn payload(&self) -> Result<Bytes> {
-        match (self.form, self.value_form) {
-            (Form::Bytes, ValueForm::Text) => printed::from_hex(&self.bytes)
-                .map(Bytes::from)
-                .ok_or_else(|| oddly_printed("bytea")),
-            _ => Ok(self.bytes.clone()),
-        }
-    }
-
-    /// In microseconds since 2000.
-    fn time(&self) -> Result<i64> {
-        let time = match self.value_form {
-            ValueForm::Binary => self.bytes[..].try_into().ok().map(i64::from_be_bytes),
-            ValueForm::Text => printed::micros(text_of(&self.bytes)?),
+    /// The same where only the beginning is here.
+    fn handed_on(&self, number: u16, encoding: &Encoding) -> HandedOn {
+        let form = match (self.form, self.value_form) {
+            (Form::Jsonb, ValueForm::Binary) => HandedForm::Jsonb,
+            (Form::Padded, _) => HandedForm::Padded,
+            (Form::Bytes, ValueForm::Text) => HandedForm::Hexadecimal,
+            (Form::Bytes, ValueForm::Binary) => HandedForm::Bytes,
+            _ => HandedForm::Text,
         };
-        time.ok_or_else(|| oddly_printed("time"))
+        HandedOn { number, form, head: encoding.escape(&self.trimmed()) }
     }
-}
-
-fn oddly_printed(what: &str) -> Error {
-    Error::new(ErrorKind::Schema, format!("a {what} of an adopted table comes in no known form"))
-        .with_remedy("tell us the value and the server's version")
 }
 
 /// A column's type was changed while the log was read: from the next session on its values come as text.
 fn begun_before(part: Part) -> Error {
     let cause = format!("the column for {} has another type since the log is read", part.name());
-    Error::new(ErrorKind::Schema, cause).with_remedy("start postrider again: it reads the new type")
+    Error::new(ErrorKind::SlotUnusable, cause)
+        .with_remedy("nothing: the stream begins anew with the new type")
 }
 
-fn push(out: &mut String, what: impl std::fmt::Display) {
+fn push(out: &mut String, what: impl Display) {
     write!(out, "{what}").expect("a string takes everything");
 }
 
@@ -256,13 +413,6 @@ fn integer(bytes: &[u8]) -> i64 {
     let start = wide.len().saturating_sub(bytes.len());
     wide[start..].copy_from_slice(&bytes[..8 - start]);
     i64::from_be_bytes(wide)
-}
-
-fn text_of(bytes: &[u8]) -> Result<&str> {
-    str::from_utf8(bytes).map_err(|cause| {
-        Error::new(ErrorKind::Schema, format!("a text of an adopted table is no UTF-8: {cause}"))
-            .with_remedy("convert the database's texts to its value_form")
-    })
 }
 
 fn find_cell(columns: &ColumnMap, part: Part, relation: &Relation, forms: &Forms) -> Option<Cell> {

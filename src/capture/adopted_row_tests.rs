@@ -4,7 +4,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::adopted::{Mapping, TableColumn};
+use crate::capture::flawed::Origin as FlawedOrigin;
 use crate::capture::pgoutput::{self, Message};
+use crate::event::LendEvent;
+use crate::hold::Reason;
 use crate::outbox::OutboxName;
 
 /// Columns with the object identifiers that PostgreSQL gives their types.
@@ -96,7 +99,11 @@ fn every_part_is_read() {
         Some(&7_i64.to_be_bytes()),
     ];
     let row = row(&values);
-    let read = leaf.read(&row, 100, 1).expect("it is an event");
+    let LoggedEvent::Adopted(read) =
+        leaf.read(&row, &Encoding::Utf8, 100, 1).expect("it is an event")
+    else {
+        panic!("it is whole")
+    };
     let event = read.event();
     assert_eq!((read.table, event.seq), (3, place_at(100)));
     assert_eq!(event.id.to_string(), "00000000-0000-0000-0000-00000000002a");
@@ -113,7 +120,7 @@ fn every_part_is_read() {
 #[test]
 fn nulls_read_as_nothing() {
     let leaf = AdoptedLeaf::new(0, &adopted(), &relation(COLUMNS), &forms()).expect("it fits");
-    let read = leaf.read(&row(&[None; 6]), 100, 5).expect("it is an event");
+    let read = leaf.read(&row(&[None; 6]), &Encoding::Utf8, 100, 5).expect("it is an event");
     let event = read.event();
     assert_eq!(event.id, id_of(""));
     assert_eq!((event.aggregate_id, event.kind), ("", ""));
@@ -149,12 +156,87 @@ fn a_table_that_was_changed_is_refused() {
     }
 }
 
+/// It is set aside by its aggregate, so that what follows there waits, with what can be read of it.
 #[test]
-fn a_text_that_is_no_utf8_is_refused() {
-    let leaf = AdoptedLeaf::new(0, &adopted(), &relation(COLUMNS), &forms()).expect("it fits");
-    for broken in [1, 4] {
-        let mut values = [None; 6];
-        values[broken] = Some(&b"\xff"[..]);
-        assert!(leaf.read(&row(&values), 1, 1).is_err());
+fn a_value_that_cannot_be_read_is_named_and_the_rest_is_there() {
+    let leaf = AdoptedLeaf::new(3, &adopted(), &relation(COLUMNS), &forms()).expect("it fits");
+    for (broken, part) in [(1, "type"), (3, "payload"), (4, "headers"), (5, "created_at")] {
+        let mut values = [
+            Some(&42_i64.to_be_bytes()[..]),
+            Some(b"Placed"),
+            Some(KEY.as_bytes()),
+            Some(b"\x01{}"),
+            Some(b"{}"),
+            Some(&[0; 8]),
+        ];
+        values[broken] = Some(b"\x01\xff");
+        let read = leaf.read(&row(&values), &Encoding::Unknown, 1, 9).expect("it comes");
+        let LoggedEvent::Flawed(flawed) = read else { panic!("{part}: {read:?}") };
+        let event = flawed.event();
+        assert_eq!(flawed.origin(), FlawedOrigin::Adopted(3));
+        assert_eq!(flawed.refusal().reason, Reason::Unreadable);
+        assert!(flawed.refusal().detail.starts_with(part), "{}", flawed.refusal().detail);
+        assert_eq!((event.seq, event.aggregate_type), (place_at(1), "order"));
+        assert_eq!(event.aggregate_id, KEY.to_string());
+        let legible = if part == "type" { "\u{1}\\xff" } else { "Placed" };
+        assert_eq!(event.kind, legible);
+        let payload = if part == "payload" { &b"\xff"[..] } else { b"{}" };
+        assert_eq!(event.payload, Some(payload), "it is kept as it lies there");
+        assert_eq!(event.created_at_micros == 9, part == "created_at");
     }
+}
+
+/// A column that is no part of an event is nobody's fault.
+#[test]
+fn what_is_no_part_of_an_event_is_not_read() {
+    let columns = [COLUMNS, &[("note", 25, Form::Text)]].concat();
+    let leaf = AdoptedLeaf::new(0, &adopted(), &relation(&columns), &forms()).expect("it fits");
+    let mut values = [None; 7];
+    values[6] = Some(&b"\xff"[..]);
+    let read = leaf.read(&row(&values), &Encoding::Unknown, 1, 1).expect("it comes");
+    assert!(matches!(read, LoggedEvent::Adopted(_)), "{read:?}");
+    let keeps = leaf.keeps(7);
+    assert_eq!(keeps[..6], [Keep::HandOn; 6]);
+    assert_eq!(keeps[6], Keep::Nothing);
+}
+
+#[test]
+fn a_large_row_tells_where_each_of_its_values_is() {
+    let leaf = AdoptedLeaf::new(0, &adopted(), &relation(COLUMNS), &forms()).expect("it fits");
+    let values: [Option<&[u8]>; 6] = [
+        Some(&42_i64.to_be_bytes()),
+        Some(b"Placed   "),
+        Some(KEY.as_bytes()),
+        Some(b"\x01{\"a\""),
+        None,
+        Some(&7_i64.to_be_bytes()),
+    ];
+    let oversized = Oversized { bytes: 9_000_000, handed_on: vec![3] };
+    let row = leaf.read_large(&row(&values), &oversized, &Encoding::Utf8, 100, 1);
+    let row = row.expect("it is an event");
+    assert_eq!(row.aggregate(), Some(("order", KEY.to_string().as_str())));
+    assert_eq!(row.kind, LargeValue::Here("Placed".to_owned()));
+    assert_eq!(row.headers, LargeValue::None);
+    let handed_on = row.payload.handed_on().expect("it was");
+    assert_eq!((handed_on.number, handed_on.form), (3, HandedForm::Jsonb));
+    assert_eq!(handed_on.head, "{\"a\"");
+    assert_eq!((row.event_bytes, row.fault, row.texts), (9_000_000, None, HandedTexts::Utf8));
+    assert_eq!(row.created_at_micros, EPOCH_MICROS + 7);
+}
+
+/// Of one byte per character: keys, headers and payload are texts, bytes are none.
+#[test]
+fn texts_of_another_encoding_become_utf_8() {
+    let mut table = Box::new([None; 128]);
+    table[0xe9 - 128] = Some('\u{e9}');
+    let encoding = Encoding::Bytes(table);
+    let leaf = AdoptedLeaf::new(0, &adopted(), &relation(COLUMNS), &forms()).expect("it fits");
+    let values: [Option<&[u8]>; 6] =
+        [None, Some(b"caf\xe9 "), None, Some(b"\x01\"\xe9\""), Some(b"{\"h\":\"\xe9\"}"), None];
+    let read = leaf.read(&row(&values), &encoding, 1, 1).expect("it comes");
+    assert!(matches!(read, LoggedEvent::Adopted(_)), "{read:?}");
+    let event = read.event();
+    assert_eq!(event.kind, "caf\u{e9}");
+    assert_eq!(event.payload, Some("\"\u{e9}\"".as_bytes()));
+    assert_eq!(event.headers, Some("{\"h\":\"\u{e9}\"}"));
 }

@@ -47,6 +47,16 @@ impl Flawed {
         Self { event, refusal, origin: Origin::Row(bucket, txid), in_table: None }
     }
 
+    /// A row of an adopted table, by the table's number.
+    pub fn of_adopted(event: OwnedEvent, refusal: Refusal, table: usize) -> Self {
+        Self { event, refusal, origin: Origin::Adopted(table), in_table: None }
+    }
+
+    /// A row of an adopted table that the stream does not bring.
+    pub fn of_copied(event: OwnedEvent, refusal: Refusal) -> Self {
+        Self { event, refusal, origin: Origin::Copy, in_table: None }
+    }
+
     /// Bytes that say of no aggregate that it is theirs. They are kept as they came, as a payload.
     pub fn of_bytes(
         origin: Origin,

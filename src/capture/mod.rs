@@ -4,6 +4,8 @@
 //! Must not: know Kafka, or what was acknowledged. Fails: with the error of the connection; the
 //! shard then goes back to its saved cursor.
 
+pub mod adopted_copy;
+mod adopted_query;
 pub mod adopted_row;
 pub mod adoption;
 pub mod change;

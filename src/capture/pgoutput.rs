@@ -10,7 +10,7 @@ use std::ops::Range;
 use bytes::{Buf, Bytes};
 use thiserror::Error;
 
-use super::encoding::{Encoding, Undecodable};
+use super::encoding::Encoding;
 
 /// The fewest bytes that a column of a Relation takes: flags, an empty name, type, modifier.
 const COLUMN_BYTES_MIN: usize = 10;
@@ -202,38 +202,6 @@ impl Tuple {
                 place(start)..place(start + bytes.len())
             })
         })
-    }
-
-    /// The row with its texts in UTF-8: the values in text form, and those of the columns that hold text.
-    ///
-    /// # Errors
-    /// When one of them is none.
-    pub fn recode(&self, texts: &[bool], encoding: &Encoding) -> Result<Self, Undecodable> {
-        if *encoding == Encoding::Utf8 {
-            return Ok(self.clone());
-        }
-        let mut recoded = Vec::with_capacity(self.values.len());
-        for (column, value) in self.values().enumerate() {
-            let is_text = texts.get(column).copied().unwrap_or_default();
-            let (form, bytes) = match value {
-                Value::Null => (b'n', None),
-                Value::Unchanged => (b'u', None),
-                Value::Text(bytes) => {
-                    (b't', Some(encoding.decode(bytes)?.into_owned().into_bytes()))
-                }
-                Value::Binary(bytes) if is_text => {
-                    (b'b', Some(encoding.decode(bytes)?.into_owned().into_bytes()))
-                }
-                Value::Binary(bytes) => (b'b', Some(bytes.to_vec())),
-            };
-            recoded.push(form);
-            if let Some(bytes) = bytes {
-                let length = u32::try_from(bytes.len()).expect("a message is below 1 GiB");
-                recoded.extend_from_slice(&length.to_be_bytes());
-                recoded.extend_from_slice(&bytes);
-            }
-        }
-        Ok(Self { columns: self.columns, values: recoded.into() })
     }
 
     /// The whole row as it came.
@@ -484,32 +452,6 @@ mod tests {
         let Ok(Message::Insert { row, .. }) = decode(buffer.clone()) else { panic!("an Insert") };
         let Some(Value::Text(text)) = row.values().next() else { panic!("a text") };
         assert!(range.contains(&text.as_ptr()));
-    }
-
-    #[test]
-    fn a_row_is_recoded_value_by_value() {
-        let values = [
-            (b'b', b"\xc3\xa9".to_vec()),
-            (b'b', b"\xff".to_vec()),
-            (b't', b"t".to_vec()),
-            (b'n', vec![]),
-        ];
-        let Ok(Message::Insert { row, .. }) = decode(insert_message(&values).into()) else {
-            panic!("an Insert")
-        };
-        let mut table = Box::new([None; super::super::encoding::ASCII]);
-        table[0xc3 - 128] = Some('\u{20ac}');
-        table[0xa9 - 128] = Some('x');
-        let encoding = Encoding::Bytes(table);
-        let recoded = row.recode(&[true, false, false, true], &encoding).expect("it is a text");
-        let read: Vec<Value<&[u8]>> = recoded.values().collect();
-        let euro = "\u{20ac}x".as_bytes();
-        let expected =
-            [Value::Binary(euro), Value::Binary(b"\xff"), Value::Text(b"t"), Value::Null];
-        assert_eq!(read, expected);
-        let undecodable = row.recode(&[true, true], &encoding);
-        assert_eq!(undecodable, Err(Undecodable { byte: 0xff, place: 0 }));
-        assert_eq!(row.recode(&[true, true], &Encoding::Utf8), Ok(row.clone()));
     }
 
     fn value() -> impl Strategy<Value = (u8, Vec<u8>)> {

@@ -81,10 +81,28 @@ fn binary(type_oid: u32, text: &[u8]) -> Option<Option<Vec<u8>>> {
 /// The bytes of a `bytea`.
 pub(super) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
     let (pairs, rest) = text.strip_prefix(b"\\x")?.as_chunks::<2>();
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let byte = |pair: &[u8; 2]| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8);
-    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
+    let mut bytes = Vec::with_capacity(pairs.len());
+    for [high, low] in pairs {
+        let (high, low) = (DIGITS[usize::from(*high)], DIGITS[usize::from(*low)]);
+        if high == NO_DIGIT || low == NO_DIGIT {
+            return None;
+        }
+        bytes.push(high << 4 | low);
+    }
+    rest.is_empty().then_some(bytes)
 }
+
+const NO_DIGIT: u8 = u8::MAX;
+/// What each byte stands for as a hexadecimal digit.
+const DIGITS: [u8; 256] = {
+    let (mut digits, mut value) = ([NO_DIGIT; 256], 0);
+    while value < 16 {
+        digits[b"0123456789abcdef"[value] as usize] = value as u8;
+        digits[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    digits
+};
 
 /// A `timestamptz` or a `timestamp` in microseconds since 2000, with the extremes for both infinities.
 pub(super) fn micros(text: &str) -> Option<i64> {

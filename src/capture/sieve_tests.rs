@@ -10,6 +10,9 @@ use crate::capture::pgoutput::{DecodeError, Ignored, Message, Scope, Value, deco
 const LIMIT_BYTES: usize = 4096;
 const OURS: u32 = 0x4001;
 const KEEPS: [Keep; 3] = [Keep::Whole, Keep::Head, Keep::Head];
+const ADOPTED: u32 = OURS + 1;
+const ADOPTED_KEEPS: [Keep; 5] =
+    [Keep::HandOn, Keep::Nothing, Keep::HandOnBytes, Keep::HandOn, Keep::Nothing];
 
 fn frame(message: &[u8]) -> Vec<u8> {
     let mut frame = vec![b'w'];
@@ -46,7 +49,7 @@ fn logical(prefix: &[u8], content: &[u8]) -> Vec<u8> {
 fn sieve(takes_messages: bool) -> LongSieve {
     let mut sieve = LongSieve::new(LIMIT_BYTES, takes_messages);
     sieve.learn(OURS, Some(Rows::Part(KEEPS.to_vec())));
-    sieve.learn(OURS + 1, Some(Rows::Whole));
+    sieve.learn(ADOPTED, Some(Rows::Adopted(ADOPTED_KEEPS.to_vec())));
     sieve
 }
 
@@ -59,6 +62,24 @@ fn kept(sieve: &mut LongSieve, frame: &[u8], piece: usize) -> Bytes {
     }
     sieve.end(&mut kept);
     kept.freeze()
+}
+
+/// The same, with what is handed on meanwhile.
+fn kept_and_parts(sieve: &mut LongSieve, frame: &[u8], piece: usize) -> (Bytes, Vec<SievedPart>) {
+    let (mut kept, mut parts) = (BytesMut::new(), Vec::new());
+    sieve.begin(frame.len());
+    for mut bytes in frame.chunks(piece) {
+        while !bytes.is_empty() {
+            let passed = sieve.pass(bytes, &mut kept);
+            if passed < bytes.len() {
+                parts.push(sieve.take_part());
+            }
+            bytes = &bytes[passed..];
+        }
+    }
+    sieve.end(&mut kept);
+    parts.push(sieve.take_part());
+    (kept.freeze(), parts)
 }
 
 /// The message in what is kept.
@@ -84,7 +105,7 @@ proptest! {
         let frame = frame(&insert(OURS, &values));
         let mut sieve = sieve(false);
         let kept = kept(&mut sieve, &frame, piece);
-        let oversized = sieve.take_oversized();
+        let oversized = sieve.take_oversized().map(|oversized| oversized.bytes);
         if frame.len() <= LIMIT_BYTES {
             prop_assert_eq!(oversized, None);
             prop_assert_eq!(&kept[..], &frame[..]);
@@ -100,7 +121,7 @@ proptest! {
             };
             let is_whole = match KEEPS.get(column) {
                 Some(Keep::Whole) => written.len() <= LIMIT_BYTES,
-                Some(Keep::Head) | None => written.len() <= HEAD_KEPT_BYTES,
+                _ => written.len() <= HEAD_KEPT_BYTES,
             };
             let expected = if is_whole { &written[..] } else { &written[..HEAD_KEPT_BYTES] };
             prop_assert_eq!(read, expected);
@@ -116,11 +137,45 @@ proptest! {
     }
 
     #[test]
-    fn rows_that_are_nowhere_else_stay_whole(values in prop::collection::vec(value(), 0..6), piece in 1_usize..3000) {
-        let frame = frame(&insert(OURS + 1, &values));
+    fn a_row_that_is_nowhere_else_is_kept_or_handed_on(
+        values in prop::collection::vec(value(), 0..6), piece in 1_usize..3000,
+    ) {
+        let frame = frame(&insert(ADOPTED, &values));
         let mut sieve = sieve(true);
-        prop_assert_eq!(&kept(&mut sieve, &frame, piece)[..], &frame[..]);
-        prop_assert_eq!(sieve.take_oversized(), None);
+        let (kept, parts) = kept_and_parts(&mut sieve, &frame, piece);
+        prop_assert_eq!(sieve.relation(), Some(ADOPTED));
+        let oversized = sieve.take_oversized();
+        prop_assert_eq!(sieve.take_oversized(), None, "it is said once");
+        let handed_on = oversized.map(|row| row.handed_on).unwrap_or_default();
+        let Ok(Message::Insert { relation, row }) = message(&kept) else { panic!("an Insert") };
+        prop_assert_eq!((relation, row.len()), (ADOPTED, values.len()));
+        let mut room = LIMIT_BYTES;
+        for (column, (read, (form, written))) in row.values().zip(&values).enumerate() {
+            let is_value = matches!(form, b't' | b'b');
+            let parts: Vec<u8> = parts.iter().filter(|part| usize::from(part.value) == column)
+                .flat_map(|part| part.bytes.clone()).collect();
+            let is_handed_on = handed_on.contains(&(column as u16));
+            prop_assert_eq!(is_handed_on, !parts.is_empty());
+            match ADOPTED_KEEPS.get(column) {
+                Some(Keep::Nothing) => prop_assert!(!is_value || read == Value::Null),
+                Some(keep) if is_value => {
+                    let is_in_digits = *keep == Keep::HandOnBytes && *form == b't';
+                    let event_bytes = written.len() / if is_in_digits { 2 } else { 1 };
+                    prop_assert_eq!(is_handed_on, event_bytes > room);
+                    if is_handed_on {
+                        prop_assert_eq!(&parts, written);
+                        let head = &written[..written.len().min(HEAD_KEPT_BYTES)];
+                        prop_assert_eq!(bytes_of(read), Some(head));
+                    } else {
+                        room -= event_bytes;
+                        prop_assert_eq!(bytes_of(read), Some(&written[..]));
+                    }
+                }
+                _ => prop_assert!(!is_handed_on),
+            }
+        }
+        let event_bytes = LIMIT_BYTES - room;
+        prop_assert!(kept.len() <= 2 * event_bytes + frame.len().min(6 * (HEAD_KEPT_BYTES + 5) + 64));
     }
 
     #[test]
@@ -146,8 +201,8 @@ proptest! {
         if frame.len() <= LIMIT_BYTES {
             prop_assert_eq!(&whole[..], &frame[..]);
         } else {
-            prop_assert_eq!(taking.take_oversized(), Some(frame.len()));
-            prop_assert_eq!(taking.take_part(), content);
+            prop_assert_eq!(taking.take_oversized().map(|event| event.bytes), Some(frame.len()));
+            prop_assert_eq!(taking.take_part().bytes, content);
             prop_assert!(message(&whole).is_ok());
         }
         let kept = kept(&mut sieve(false), &frame, piece);
@@ -163,6 +218,16 @@ proptest! {
         let whole = frame(&insert(OURS, &values));
         let end = FRAME_BYTES + cut.index(whole.len() - FRAME_BYTES);
         let kept = kept(&mut sieve(false), &whole[..end], piece);
+        prop_assert!(matches!(message(&kept), Err(DecodeError::Truncated(_))), "{end} of {}", whole.len());
+    }
+
+    #[test]
+    fn what_is_torn_of_an_adopted_row_stays_torn(
+        values in prop::collection::vec(value(), 5), cut in any::<prop::sample::Index>(), piece in 1_usize..3000,
+    ) {
+        let whole = frame(&insert(ADOPTED, &values));
+        let end = FRAME_BYTES + cut.index(whole.len() - FRAME_BYTES);
+        let (kept, _) = kept_and_parts(&mut sieve(false), &whole[..end], piece);
         prop_assert!(matches!(message(&kept), Err(DecodeError::Truncated(_))), "{end} of {}", whole.len());
     }
 
@@ -201,11 +266,11 @@ fn a_large_event_comes_in_parts() {
         while !rest.is_empty() {
             rest = &rest[sieve.pass(&rest[..rest.len().min(99_999)], &mut kept)..];
             if sieve.is_full() {
-                parts.push(sieve.take_part());
+                parts.push(sieve.take_part().bytes);
             }
         }
         sieve.end(&mut kept);
-        parts.push(sieve.take_part());
+        parts.push(sieve.take_part().bytes);
         assert!(parts.iter().all(|part| part.len() <= PART_BYTES));
         assert_eq!(parts.concat(), content[..content.len() - missing]);
         let is_torn = message(&kept.freeze()).is_err();

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::types::ToSql;
 
-use super::adoption::{SlotSession, adopted_tables};
+use super::adopted_copy::SlotSession;
+use super::adoption::adopted_tables;
 use super::mode::{CaptureState, KnownSlot, Mode, read_state};
 use super::publication::ADOPTED_PUBLICATION;
 use crate::adopted::{Adopted, ValueForm};

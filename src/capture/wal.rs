@@ -13,17 +13,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::adopted_row::{AdoptedLeaf, AdoptedRow, Forms, place_at};
+use super::adopted_row::{AdoptedLeaf, AdoptedRow, Forms};
 use super::encoding::Encoding;
 use super::envelope::{self, Envelope};
 use super::flawed::{Flawed, Origin};
 use super::outbox_row::{Leaf, LoggedRow};
 use super::pgoutput::{self, Message, Relation, Scope, Tuple};
-use super::sieve::{LongSieve, Rows};
-use crate::adopted::{Adopted, Form, ValueForm};
+use super::sieve::{LongSieve, Rows, SievedPart};
+use crate::adopted::{Adopted, ValueForm};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, Event, LendEvent, OwnedEvent};
 use crate::hold::{Reason, Refusal};
+use crate::large::LargeRow;
 use crate::outbox::Outbox;
 use crate::postgres::{Frame, LogStream, Timestamp};
 pub use crate::postgres::{Lsn, ReplyWanted};
@@ -65,15 +66,31 @@ pub enum LogItem {
     Other,
 }
 
-/// A part of a message that is too large to be read at once. All parts come one after the other.
+/// A part of an event that is too large to be read at once. All parts come one after the other.
 #[derive(Debug)]
 pub struct LargePart {
+    /// Where the event comes from.
+    pub origin: Origin,
+    /// A row's value of this number; 0 for a message.
+    pub value: u16,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// With the last part: the message's place in the order of writing.
-    pub place: Option<i64>,
-    /// When its transaction committed.
-    pub committed_at_micros: i64,
+    /// With the last part.
+    pub end: Option<LargeEnd>,
+}
+
+/// What is known of an event once all of its parts have come.
+#[derive(Debug)]
+pub enum LargeEnd {
+    /// It is a message.
+    Message {
+        /// Its place in the order of writing.
+        place: i64,
+        /// When its transaction committed.
+        committed_at_micros: i64,
+    },
+    /// It is a row of an adopted table.
+    Row(Box<LargeRow>),
 }
 
 /// What counts as an event.
@@ -196,44 +213,7 @@ struct Decoder {
 enum TableLeaf {
     /// A partition of the outbox.
     Own(Arc<Leaf>),
-    Adopted(Arc<AdoptedTable>),
-}
-
-/// An adopted table as the stream describes it.
-#[derive(Debug)]
-struct AdoptedTable {
-    number: usize,
-    leaf: AdoptedLeaf,
-    /// Which columns hold text.
-    texts: Vec<bool>,
-}
-
-impl AdoptedTable {
-    /// A row that cannot be read names no aggregate: it is set aside as it came.
-    fn read(
-        &self,
-        row: &Tuple,
-        place: i64,
-        committed_at_micros: i64,
-        encoding: &Encoding,
-    ) -> LoggedEvent {
-        let recoded = match row.recode(&self.texts, encoding) {
-            Ok(recoded) => self
-                .leaf
-                .read(&recoded, place, committed_at_micros)
-                .map_err(|error| error.message().to_owned()),
-            Err(cause) => Err(format!("a text of the row cannot be read: {cause}")),
-        };
-        match recoded {
-            Ok(row) => LoggedEvent::Adopted(row),
-            Err(detail) => {
-                let (origin, place) = (Origin::Adopted(self.number), place_at(place));
-                let bytes = row.bytes();
-                let flawed = Flawed::of_bytes(origin, place, committed_at_micros, bytes, detail);
-                LoggedEvent::Flawed(Box::new(flawed))
-            }
-        }
-    }
+    Adopted(Arc<AdoptedLeaf>),
 }
 
 impl Decoder {
@@ -254,7 +234,7 @@ impl Decoder {
         let (start, message) = match frame {
             Frame::Data { start, message } => (start, message),
             Frame::KeepAlive { end, reply } => return Ok(LogItem::KeepAlive { end, reply }),
-            Frame::Paused => return Ok(self.part(None)),
+            Frame::Paused => return Ok(self.part(self.origin_at_hand(), None)),
         };
         let message = pgoutput::decode_in(message, &self.encoding).map_err(|cause| {
             Error::new(ErrorKind::Internal, format!("the stream at {start}: {cause}"))
@@ -293,7 +273,7 @@ impl Decoder {
         // A row of an adopted table may be gone from there by now.
         let keeps = leaf.as_ref().map(|leaf| match leaf {
             TableLeaf::Own(leaf) => Rows::Part(leaf.keeps()),
-            TableLeaf::Adopted(_) => Rows::Whole,
+            TableLeaf::Adopted(leaf) => Rows::Adopted(leaf.keeps(relation.columns.len())),
         });
         self.sieve.learn(relation.id, keeps);
         self.leaves.insert(relation.id, leaf);
@@ -311,12 +291,20 @@ impl Decoder {
                 };
                 match oversized {
                     None => leaf.read(&row, &self.encoding)?,
-                    Some(bytes) => leaf.read_part(&row, &self.encoding, too_large(bytes, limit))?,
+                    Some(row_is) => {
+                        leaf.read_part(&row, &self.encoding, too_large(row_is.bytes, limit))?
+                    }
                 }
             }
             Some(Some(TableLeaf::Adopted(leaf))) => {
-                let leaf = Arc::clone(leaf);
-                leaf.read(row, self.place(start), self.committed_at.0, &self.encoding)
+                let (leaf, micros) = (Arc::clone(leaf), self.committed_at.0);
+                let place = self.place(start);
+                let Some(oversized) = oversized else {
+                    return leaf.read(row, &self.encoding, place, micros).map(LogItem::Event);
+                };
+                let row = leaf.read_large(row, &oversized, &self.encoding, place, micros)?;
+                let end = LargeEnd::Row(Box::new(row));
+                return Ok(self.part(Origin::Adopted(leaf.table()), Some(end)));
             }
             Some(None) | None => return Ok(LogItem::Other),
         }))
@@ -349,7 +337,9 @@ impl Decoder {
     fn event(&mut self, start: Lsn, content: Bytes) -> LogItem {
         let place = self.place(start);
         if self.sieve.take_oversized().is_some() {
-            return self.part(Some(place));
+            let committed_at_micros = self.committed_at.0;
+            let end = LargeEnd::Message { place, committed_at_micros };
+            return self.part(Origin::Message, Some(end));
         }
         LogItem::Event(match envelope::decode(content.clone()) {
             Ok(envelope) => LoggedEvent::Message(envelope, place),
@@ -362,9 +352,18 @@ impl Decoder {
         })
     }
 
-    fn part(&mut self, place: Option<i64>) -> LogItem {
-        let bytes = self.sieve.take_part();
-        LogItem::Part(LargePart { bytes, place, committed_at_micros: self.committed_at.0 })
+    /// Where that comes from of which the sieve is full.
+    fn origin_at_hand(&self) -> Origin {
+        let leaf = self.sieve.relation().and_then(|relation| self.leaves.get(&relation));
+        match leaf {
+            Some(Some(TableLeaf::Adopted(leaf))) => Origin::Adopted(leaf.table()),
+            Some(Some(TableLeaf::Own(_)) | None) | None => Origin::Message,
+        }
+    }
+
+    fn part(&mut self, origin: Origin, end: Option<LargeEnd>) -> LogItem {
+        let SievedPart { value, bytes } = self.sieve.take_part();
+        LogItem::Part(LargePart { origin, value, bytes, end })
     }
 
     /// The order of writing: one record of the log may bring several messages.
@@ -388,12 +387,7 @@ impl AdoptedTables {
         };
         let Some(number) = self.tables.iter().position(is_named) else { return Ok(None) };
         let leaf = AdoptedLeaf::new(number, &self.tables[number], relation, &self.forms)?;
-        let is_text = |oid: &u32| {
-            matches!(self.forms.get(oid), Some(Form::Text | Form::Padded | Form::Jsonb))
-        };
-        let texts = relation.columns.iter().map(|column| is_text(&column.type_oid)).collect();
-        let table = AdoptedTable { number, leaf, texts };
-        Ok(Some(TableLeaf::Adopted(Arc::new(table))))
+        Ok(Some(TableLeaf::Adopted(Arc::new(leaf))))
     }
 }
 

@@ -74,6 +74,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "adopted_rows",
         sql: include_str!("../../sql/migrations/0012_adopted_rows.sql"),
     },
+    Migration {
+        version: 13,
+        name: "printed",
+        sql: include_str!("../../sql/migrations/0013_printed.sql"),
+    },
 ];
 
 impl Migration {

@@ -1,4 +1,5 @@
-//! Messages that are too large to be read at once: they are taken up in parts, and parked inside the server.
+//! What is too large to be read at once: it is taken up in parts, and parked inside the server. Here messages; rows
+//! in `large_row`.
 //!
 //! Promises: as [`Parked::park`]; no more than a part is in the relay's memory; what breaks off leaves nothing.
 //! Must not: decide what is too large. Fails: as [`Parked::park`]; the session is of no more use then.
@@ -15,10 +16,10 @@ use crate::postgres::{Lsn, Timestamp, classify};
 
 const BEGIN: &str = include_str!("../../sql/queries/large_begin.sql");
 const PART: &str = include_str!("../../sql/queries/large_part.sql");
-const SAVEPOINT: &str = include_str!("../../sql/queries/large_savepoint.sql");
-const BACK: &str = include_str!("../../sql/queries/large_back.sql");
+pub(super) const SAVEPOINT: &str = include_str!("../../sql/queries/large_savepoint.sql");
+pub(super) const BACK: &str = include_str!("../../sql/queries/large_back.sql");
 const PARK: &str = include_str!("../../sql/queries/large_park.sql");
-const END: &str = include_str!("../../sql/queries/large_end.sql");
+pub(super) const END: &str = include_str!("../../sql/queries/large_end.sql");
 
 /// What is known of a message that was taken up.
 #[derive(Clone, Copy, Debug)]
@@ -71,18 +72,22 @@ impl Parked {
         self.say_large(BEGIN).await
     }
 
-    async fn say_large(&self, sql: &str) -> Result<()> {
+    pub(super) async fn say_large(&self, sql: &str) -> Result<()> {
         let done = self.connection.client().batch_execute(sql).await;
-        done.map_err(|cause| classify("take up a large message", cause))
+        done.map_err(|cause| classify("take up a large event", cause))
     }
 
-    /// Takes up its next part.
+    /// Takes up its next part: one of a row's value of this number, or of a message.
     ///
     /// # Errors
     /// When the connection fails.
-    pub async fn take_up(&self, number: i32, bytes: &[u8]) -> Result<()> {
-        let taken = self.connection.client().execute(PART, &[&number, &bytes]).await;
-        taken.map(|_| ()).map_err(|cause| classify("take up a large message", cause))
+    pub async fn take_up(&self, number: i32, value: u16, bytes: &[u8]) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let value = i32::from(value);
+        let taken = self.connection.client().execute(PART, &[&number, &value, &bytes]).await;
+        taken.map(|_| ()).map_err(|cause| classify("take up a large event", cause))
     }
 
     /// Parks what was taken up. When it returns, it is on disk; one that is no event can be parked as bytes.

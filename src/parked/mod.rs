@@ -15,6 +15,7 @@
 
 mod from_log;
 mod large;
+mod large_row;
 
 use hashbrown::HashSet;
 use tokio_postgres::types::ToSql;
@@ -168,6 +169,11 @@ impl Parked {
             statements: Statements { insert, row, again, answer, look, held },
             table: outbox.clone(),
         })
+    }
+
+    /// Events of more bytes are not read.
+    pub fn event_bytes_max(&self) -> usize {
+        usize::try_from(self.event_bytes_max).unwrap_or(usize::MAX)
     }
 
     /// What waits in these buckets.

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use crate::adopted::Adopted;
-use crate::capture::adoption::{AdoptionStore, SlotSession, adopted_tables, forms, value_form};
+use crate::capture::adopted_copy::SlotSession;
+use crate::capture::adoption::{AdoptionStore, adopted_tables, forms, value_form};
 use crate::capture::mode::CaptureState;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::wal::AdoptedTables;
@@ -57,6 +58,7 @@ impl Adoption {
         self,
         keeper: &SlotKeeper,
         state: &CaptureState,
+        event_bytes_max: usize,
     ) -> Result<(AdoptedCourse, AdoptedTables)> {
         let Self { store, held } = self;
         let tables = adopted_tables(store.connection()).await?;
@@ -69,7 +71,7 @@ impl Adoption {
         let forms = forms(store.connection()).await?;
         let form = value_form(store.connection(), &tables).await?;
         let copy = match held.filter(|_| !is_copied(&tables, state)) {
-            Some(held) => Some(held.copy(&tables, store).await?),
+            Some(held) => Some(held.copy(&tables, store, event_bytes_max).await?),
             None => None,
         };
         let passed =

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use super::session::Ended;
-use crate::capture::adoption::SlotSession;
+use crate::capture::adopted_copy::SlotSession;
 use crate::capture::mode::KnownSlot;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::cursor::Cursor;

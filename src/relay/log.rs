@@ -20,7 +20,8 @@ use super::sight::watch_slot;
 use super::steward::ShardBerth;
 use super::supervise::Kafka;
 use crate::adopted::ValueForm;
-use crate::capture::adoption::{AdoptionStore, SlotSession};
+use crate::capture::adopted_copy::SlotSession;
+use crate::capture::adoption::AdoptionStore;
 use crate::capture::change::messages_lost;
 use crate::capture::fence::Fence;
 use crate::capture::log_texts::learn;
@@ -360,9 +361,10 @@ impl ReaderTask {
                 let cursors = self.store.load(&self.buckets).await?;
                 let (adopted, tables) = match self.adoption.take() {
                     None => (AdoptedCourse::default(), AdoptedTables::default()),
-                    Some(adoption) => {
-                        adoption.course(&self.keeper, &state).await.map_err(unusable)?
-                    }
+                    Some(adoption) => adoption
+                        .course(&self.keeper, &state, self.event_bytes_max)
+                        .await
+                        .map_err(unusable)?,
                 };
                 let near = self.keeper.near().await?;
                 let course = TableCourse { cursors, near, ticks, nudge, adopted };

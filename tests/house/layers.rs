@@ -93,6 +93,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("error", Core, &[]),
     ("event", Core, &[]),
     ("hold", Core, &[]),
+    ("large", Core, &[]),
     ("ledger", Core, &[]),
     ("monitor", Core, &[]),
     ("outbox", Core, &[]),

@@ -20,6 +20,8 @@ use postrider::tick::Tick;
 use tokio::sync::watch;
 use tokio_postgres::types::ToSql;
 
+use crate::migrations::TITLES;
+
 const CURSOR_SAVE: &str = include_str!("../../sql/queries/cursor_save.sql");
 const ROLES: &str = include_str!("../../sql/roles.sql");
 
@@ -41,23 +43,6 @@ fn assert_schema(error: &Error, word: &str) {
     assert!(error.message().contains(word), "{word} in {error}");
     assert!(error.remedy().is_some(), "{error}");
 }
-
-/// All migrations, in their order.
-pub(crate) const TITLES: &[&str] = &[
-    "0000 registry",
-    "0001 control",
-    "0002 outbox",
-    "0003 interface",
-    "0004 tier",
-    "0005 parked",
-    "0006 log",
-    "0007 adopted",
-    "0008 arrival",
-    "0009 law",
-    "0010 parked_key",
-    "0011 held_names",
-    "0012 adopted_rows",
-];
 
 fn named(outbox: &str) -> Request {
     Request { outbox: outbox.parse().unwrap(), ..Request::default() }

@@ -7,7 +7,7 @@
 use postrider::migrate::{self, OutboxName, Request};
 use postrider::postgres::{Connection, DatabaseConfig, connect};
 
-use crate::migrate::TITLES;
+use crate::migrations::TITLES;
 
 const REGISTRY: &str = "
     select coalesce(string_agg(version || ' ' || name || ' ' || applied_at, ', ' order by version), '')

@@ -4,8 +4,7 @@
 //! a table. Fails: with the first error of either side; the copy then begins anew, with a new slot.
 
 use super::{Reader, SETTLE_ITEMS, gone, sleep_until};
-use crate::capture::adoption::AdoptedCopy;
-use crate::capture::wal::LoggedEvent;
+use crate::capture::adopted_copy::{AdoptedCopy, CopyItem};
 use crate::error::Result;
 use crate::event::{Arrival, Standing};
 
@@ -28,8 +27,11 @@ impl Reader {
             if self.is_told_to_end() {
                 return Ok(Copied::Not);
             }
-            let Some((event, arrival)) = row else { break };
-            self.gather(event, Standing::Committed(arrival)).await?;
+            let Some((item, arrival)) = row else { break };
+            match item {
+                CopyItem::Event(event) => self.gather(event, Standing::Committed(arrival)).await?,
+                CopyItem::Part(part) => self.take_part(part, Some(arrival)).await?,
+            }
             self.items += 1;
             if self.items >= SETTLE_ITEMS {
                 self.settle().await?;
@@ -54,10 +56,7 @@ impl Reader {
 
     /// The next row of the copy, or none at its end or when the word to stop comes. The first row may take
     /// hours, while the server sorts: it hears from us on the stream meanwhile.
-    async fn next_copied(
-        &mut self,
-        copy: &mut AdoptedCopy,
-    ) -> Result<Option<(LoggedEvent, Arrival)>> {
+    async fn next_copied(&mut self, copy: &mut AdoptedCopy) -> Result<Option<(CopyItem, Arrival)>> {
         loop {
             let send_at = self.send_at;
             tokio::select! {

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::proven::Proven;
-use crate::capture::adoption::AdoptedCopy;
+use crate::capture::adopted_copy::AdoptedCopy;
 use crate::capture::wal::Lsn;
 use crate::cursor::Cursor;
 use crate::event::Bucket;

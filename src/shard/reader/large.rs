@@ -1,28 +1,26 @@
-//! Messages that are too large to be read at once.
+//! Messages and rows of adopted tables that are too large to be read at once.
 //!
 //! Promises: such an event is parked inside the server, part by part as it comes, behind all that came before
-//! it; from there on its aggregate is held. Must not: gather more of it than names its aggregate.
+//! it; from there on its aggregate is held. Must not: gather more of it than the limit of an event.
 //! Fails: as [`Reader::run`]; what was taken up then is gone, and comes again.
 //!
-//! It is nowhere but in the log. So it is not a part of any batch: what was sent before lands first, then it
-//! is taken up in a transaction of its own. An event that cannot be sent is not sent to a dead-letter topic
-//! either, which would not take it.
+//! A message is nowhere but in the log, and a row of an adopted table may be gone from there. So it is not a part of
+//! any batch: what was sent before lands first, then it is taken up in a transaction of its own. An event that cannot
+//! be sent is not sent to a dead-letter topic either, which would not take it.
 
 use bytes::Bytes;
 
 use super::Reader;
 use crate::capture::envelope::{self, HEAD_BYTES, Head};
-use crate::capture::flawed::{UNREADABLE_TYPE, id_at};
-use crate::capture::wal::LargePart;
+use crate::capture::flawed::{Origin, UNREADABLE_TYPE, id_at};
+use crate::capture::wal::{LargeEnd, LargePart};
 use crate::error::Result;
-use crate::event::{Arrival, Standing};
+use crate::event::{Arrival, EventId, Standing};
 use crate::hold::{AggregateKey, HeldFrom, Hold, IdHead, Reason, Refusal};
+use crate::large::LargeRow;
 use crate::parked::{Content, LargeMessage, TakenUp};
 
-/// So much is kept to name the aggregate.
-const NAMES_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// The message at hand.
+/// The event at hand.
 #[derive(Debug)]
 pub(super) enum Large {
     /// It was delivered before this stream began.
@@ -37,15 +35,17 @@ pub(super) struct Parts {
     arrival: Arrival,
     count: i32,
     bytes: u64,
-    /// Its beginning, as far as it names the aggregate.
+    /// The beginning of a message, as far as it names the aggregate.
     beginning: Vec<u8>,
+    /// So much is kept to name it. What has a longer name is larger than an event that is sent.
+    names_bytes_max: usize,
 }
 
 impl Parts {
     /// Takes note of a part.
-    fn note(&mut self, bytes: &[u8]) {
+    fn note(&mut self, bytes: &[u8], origin: Origin) {
         (self.count, self.bytes) = (self.count + 1, self.bytes + bytes.len() as u64);
-        if self.beginning.len() < self.wanted_bytes() {
+        if origin == Origin::Message && self.beginning.len() < self.wanted_bytes() {
             self.beginning.extend_from_slice(bytes);
         }
     }
@@ -55,7 +55,7 @@ impl Parts {
         let mut beginning =
             Bytes::copy_from_slice(&self.beginning[..self.beginning.len().min(HEAD_BYTES)]);
         match envelope::head(&mut beginning) {
-            Ok(head) => names(&head).1.min(NAMES_BYTES_MAX),
+            Ok(head) => names(&head).1.min(self.names_bytes_max),
             Err(_) => HEAD_BYTES,
         }
     }
@@ -87,35 +87,93 @@ fn names(head: &Head) -> (usize, usize) {
 }
 
 impl Reader {
-    pub(super) async fn take_part(&mut self, part: LargePart) -> Result<()> {
+    /// Takes the next part of an event; one that the stream does not bring has its own arrival.
+    pub(super) async fn take_part(
+        &mut self,
+        part: LargePart,
+        copied: Option<Arrival>,
+    ) -> Result<()> {
         let mut large = match self.large.take() {
             Some(large) => large,
-            None => self.begin_large().await?,
+            None => self.begin_large(part.origin, copied).await?,
         };
         if let Large::TakenUp(parts) = &mut large {
-            self.parking.parked().take_up(parts.count, &part.bytes).await?;
-            parts.note(&part.bytes);
+            self.parking.parked().take_up(parts.count, part.value, &part.bytes).await?;
+            parts.note(&part.bytes, part.origin);
         }
-        match (part.place, large) {
+        match (part.end, large) {
             (None, large) => self.large = Some(large),
             (Some(_), Large::Passed) => {}
-            (Some(place), Large::TakenUp(parts)) => {
-                self.end_large(parts, place, part.committed_at_micros).await?;
+            (Some(LargeEnd::Message { place, committed_at_micros }), Large::TakenUp(parts)) => {
+                self.end_large(parts, place, committed_at_micros).await?;
+            }
+            (Some(LargeEnd::Row(row)), Large::TakenUp(parts)) => {
+                self.end_large_row(&parts, &row).await?;
             }
         }
         self.feed_back_when_due().await
     }
 
-    async fn begin_large(&mut self) -> Result<Large> {
-        let arrival = self.transaction.next_arrival();
-        if self.transaction.is_delivered {
-            return Ok(Large::Passed);
-        }
-        self.wait_until_durable(self.transaction.commit).await?;
+    async fn begin_large(&mut self, origin: Origin, copied: Option<Arrival>) -> Result<Large> {
+        let arrival = match copied {
+            Some(arrival) => arrival,
+            None => {
+                let arrival = self.transaction.next_arrival();
+                if self.is_passed(origin) || self.transaction.is_delivered {
+                    return Ok(Large::Passed);
+                }
+                self.wait_until_durable(self.transaction.commit).await?;
+                arrival
+            }
+        };
         self.send_all().await?;
         self.wait_until_landed().await?;
-        self.parking.parked().begin_large().await?;
-        Ok(Large::TakenUp(Parts { arrival, count: 0, bytes: 0, beginning: Vec::new() }))
+        let parked = self.parking.parked();
+        parked.begin_large().await?;
+        let names_bytes_max = parked.event_bytes_max();
+        Ok(Large::TakenUp(Parts {
+            arrival,
+            count: 0,
+            bytes: 0,
+            beginning: Vec::new(),
+            names_bytes_max,
+        }))
+    }
+
+    async fn end_large_row(&mut self, parts: &Parts, row: &LargeRow) -> Result<()> {
+        let event_bytes = i64::try_from(row.event_bytes).unwrap_or(i64::MAX);
+        let most = i64::try_from(parts.names_bytes_max).unwrap_or(i64::MAX);
+        let refusal = match &row.fault {
+            None => Refusal::not_read(event_bytes, most),
+            Some(fault) => Refusal::unreadable(fault),
+        };
+        let (owned, saves_wait) = (self.store.owned(), self.store.pause_saves().await);
+        let parked = self.parking.parked();
+        let done = parked.park_large_row(&owned, row, parts.arrival, &refusal).await?;
+        drop(saves_wait);
+        if let TakenUp::NoEvent(detail) = done {
+            return self.park_bytes(parts, row.place, row.created_at_micros, detail).await;
+        }
+        self.say_parked(row.id, &refusal);
+        // Whoever bears a name that was handed on is too large to be sent, too.
+        if let Some((aggregate_type, aggregate_id)) = row.aggregate() {
+            self.hold_from((aggregate_type, aggregate_id), row.place, parts.arrival);
+        }
+        Ok(())
+    }
+
+    fn hold_from(
+        &mut self,
+        (aggregate_type, aggregate_id): (&str, &str),
+        place: i64,
+        arrival: Arrival,
+    ) {
+        let shard = self.shard_of(aggregate_id.as_bytes());
+        self.publishers[shard].hold(vec![Hold {
+            key: AggregateKey::named(aggregate_type, aggregate_id),
+            head: IdHead::of(aggregate_id),
+            from: HeldFrom::new(place, Standing::Committed(arrival)),
+        }]);
     }
 
     async fn end_large(&mut self, parts: Parts, place: i64, micros: i64) -> Result<()> {
@@ -145,12 +203,7 @@ impl Reader {
         let done = self.park_large(message, &refusal).await?;
         if done == TakenUp::Parked {
             let (aggregate_type, aggregate_id) = parts.aggregate(head);
-            let shard = self.shard_of(aggregate_id.as_bytes());
-            self.publishers[shard].hold(vec![Hold {
-                key: AggregateKey::named(&aggregate_type, &aggregate_id),
-                head: IdHead::of(&aggregate_id),
-                from: HeldFrom::new(place, Standing::Committed(arrival)),
-            }]);
+            self.hold_from((&aggregate_type, &aggregate_id), place, arrival);
         }
         Ok(done)
     }
@@ -175,18 +228,23 @@ impl Reader {
         message: LargeMessage<'_>,
         refusal: &Refusal,
     ) -> Result<TakenUp> {
-        let (owned, _saves_wait) = (self.store.owned(), self.store.pause_saves().await);
+        let (owned, saves_wait) = (self.store.owned(), self.store.pause_saves().await);
         let done = self.parking.parked().park_large(&owned, message, refusal).await?;
+        drop(saves_wait);
         if done == TakenUp::Parked {
-            // The page is to end behind it.
-            self.page_events += 1;
-            tracing::warn!(
-                event = %message.id,
-                reason = refusal.reason.name(),
-                cause = refusal.detail,
-                "a large message is parked, its aggregate waits; see `postrider parked list`"
-            );
+            self.say_parked(message.id, refusal);
         }
         Ok(done)
+    }
+
+    fn say_parked(&mut self, id: EventId, refusal: &Refusal) {
+        // The page is to end behind it.
+        self.page_events += 1;
+        tracing::warn!(
+            event = %id,
+            reason = refusal.reason.name(),
+            cause = refusal.detail,
+            "a large event is parked, its aggregate waits; see `postrider parked list`"
+        );
     }
 }

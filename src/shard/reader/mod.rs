@@ -25,6 +25,7 @@ mod course;
 mod fence;
 mod landing;
 mod large;
+mod passed;
 mod proven;
 mod retry;
 mod transaction;
@@ -41,7 +42,6 @@ use super::outgoing::{Outgoing, OutgoingRow};
 use super::parking::Parking;
 use super::{BATCHES_MAX, sleep_until};
 use crate::capture::fence::Fence;
-use crate::capture::flawed::Origin;
 use crate::capture::wal::{LogCapture, LogItem, LoggedEvent, Lsn, ReplyWanted};
 use crate::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
@@ -249,7 +249,7 @@ impl Reader {
                 self.transaction = Transaction::begin(xid, commit, self.begins);
             }
             LogItem::Event(event) => self.take_event(event).await?,
-            LogItem::Part(part) => self.take_part(part).await?,
+            LogItem::Part(part) => self.take_part(part, None).await?,
             LogItem::Tick => self.transaction.is_tick = true,
             LogItem::Commit { end } => self.take_commit(end).await?,
             LogItem::KeepAlive { end, reply } => {
@@ -266,30 +266,11 @@ impl Reader {
     async fn take_event(&mut self, event: LoggedEvent) -> Result<()> {
         // Also those count that are dropped: another time of reading may not drop them.
         let arrival = self.transaction.next_arrival();
-        if self.is_passed(&event) || self.transaction.is_delivered {
+        if self.is_passed_row(&event) || self.transaction.is_delivered {
             return Ok(());
         }
         self.wait_until_durable(self.transaction.commit).await?;
         self.gather(event, Standing::Committed(arrival)).await
-    }
-
-    /// Whether its transaction was published before this stream began.
-    fn is_passed(&mut self, event: &LoggedEvent) -> bool {
-        let Some(table) = &mut self.table else { return false };
-        let txid = table.whole(self.transaction.xid);
-        match event.origin() {
-            Origin::Row(bucket, claimed) => {
-                self.transaction.txid = Some(txid);
-                self.claims.note(claimed, txid, event);
-                table.has_passed(bucket, txid, event.seq())
-            }
-            Origin::Adopted(number) => {
-                self.transaction.txid = Some(txid);
-                table.proven.bring(txid);
-                table.has_passed_adopted(number, txid)
-            }
-            Origin::Message | Origin::Copy => false,
-        }
     }
 
     /// Puts an event to those that travel with it.
