@@ -33,9 +33,13 @@ mutants which='all':
 docs:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
-# Check licences, advisories and sources of the dependencies (needs cargo-deny).
+# Check licences and sources of the dependencies (needs cargo-deny).
 deny:
-    cargo deny check
+    cargo deny --log-level error check licenses bans sources
+
+# Check the dependencies against the known faults (needs cargo-deny, and a way to RustSec's database).
+advisories:
+    cargo deny --log-level error check advisories
 
 # Run the criterion benchmarks, all or those that match.
 bench *filter:

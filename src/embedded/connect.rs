@@ -8,6 +8,7 @@
 use super::cache;
 use super::error::EmbeddedError;
 use super::folder;
+use super::hashes::Hashes;
 use super::host::Host;
 use super::java::Java;
 use super::kafka_files::{class_path, property};
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const POM: &str = include_str!("connect.pom.xml");
+const HASHES: &str = include_str!("connect.sha256");
 /// The version of Debezium that the `pom.xml` names.
 const VERSION: &str = "3.6.0.Final";
 const NEEDED: &str = "it is needed once to fetch Kafka Connect and Debezium";
@@ -78,7 +80,8 @@ impl Connect {
             cache::part(&options.host, &format!("connect-{VERSION}"), |workspace, target| {
                 let maven = Maven::find(&options.host, NEEDED)?;
                 progress(&format!("fetching Debezium {VERSION} through Maven (39 MB, once)"));
-                maven.copy_dependencies(workspace, &format!("Debezium {VERSION}"), POM, target)
+                let what = format!("Debezium {VERSION}");
+                maven.copy_dependencies(workspace, &what, POM, Some(&Hashes::new(HASHES)), target)
             })?;
         let workspace = Workspace::create(&options.host, "connect")?;
         let port = free_port()?;

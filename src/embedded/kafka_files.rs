@@ -5,6 +5,7 @@
 
 use super::cache;
 use super::error::EmbeddedError;
+use super::hashes::Hashes;
 use super::host::Host;
 use super::maven::Maven;
 use std::ffi::OsString;
@@ -12,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const POM: &str = include_str!("kafka.pom.xml");
+const HASHES: &str = include_str!("kafka.sha256");
 /// The version that the `pom.xml` names.
 pub(super) const VERSION: &str = "4.4.0";
 const NEEDED: &str = "it is needed once to fetch Kafka";
@@ -33,7 +35,8 @@ pub(super) fn jars(host: &Host, progress: &dyn Fn(&str)) -> Result<PathBuf, Embe
     cache::part(host, &format!("kafka-{VERSION}"), |workspace, target| {
         let maven = Maven::find(host, NEEDED)?;
         progress(&format!("fetching Apache Kafka {VERSION} through Maven (43 MB, once)"));
-        maven.copy_dependencies(workspace, &format!("Apache Kafka {VERSION}"), POM, target)
+        let what = format!("Apache Kafka {VERSION}");
+        maven.copy_dependencies(workspace, &what, POM, Some(&Hashes::new(HASHES)), target)
     })
 }
 

@@ -1,12 +1,15 @@
 //! Fetches files through Maven.
 //!
-//! Promises: what a pinned `pom.xml` names lies in the folder afterwards, checked by Maven against
-//! the checksums of its repository. Must not: be called when the cache has the part.
-//! Fails: `ProgramMissing` without Maven or Java, `Fetch` with Maven's last lines.
+//! Promises: what a pinned `pom.xml` names lies in the folder afterwards, and nothing else: each file has
+//! the SHA-256 of our own list. Maven's plugins are as its repository's checksums say.
+//! Must not: be called when the cache has the part.
+//! Fails: `ProgramMissing` without Maven or Java, `Fetch` with Maven's last lines, `Archive` with the
+//! file that is not the one that was listed.
 
 use super::account::RunAs;
 use super::error::{EmbeddedError, last_lines};
 use super::folder;
+use super::hashes::Hashes;
 use super::host::Host;
 use super::java::Java;
 use super::server::{Launch, Signal, Workspace};
@@ -37,12 +40,14 @@ impl Maven {
         Ok(Self { program, java: Java::find(host)? })
     }
 
-    /// Copies the run-time dependencies of `pom` into `target`.
+    /// Copies the run-time dependencies of `pom` into `target`, and compares them with the list. Without a list
+    /// only Maven compares, with the checksums that lie beside the files.
     pub(super) fn copy_dependencies(
         &self,
         workspace: &Workspace,
         what: &str,
         pom: &str,
+        hashes: Option<&Hashes<'_>>,
         target: &Path,
     ) -> Result<(), EmbeddedError> {
         let file = workspace.folder().join("pom.xml");
@@ -51,7 +56,9 @@ impl Maven {
         let mut output = OsString::from("-DoutputDirectory=");
         output.push(target);
         let mut arguments: Vec<OsString> =
-            ["--batch-mode", "--quiet", "-Dstyle.color=never", "--file"].map(Into::into).into();
+            ["--batch-mode", "--quiet", "--strict-checksums", "-Dstyle.color=never", "--file"]
+                .map(Into::into)
+                .into();
         arguments.extend([file.into(), COPY.into(), "-DincludeScope=runtime".into(), output]);
         let launch = Launch {
             name: "Maven".to_owned(),
@@ -72,6 +79,7 @@ impl Maven {
                 EmbeddedError::Fetch { what: what.to_owned(), log: last_lines(&log) }
             }
             other => other,
-        })
+        })?;
+        hashes.map_or(Ok(()), |hashes| hashes.verify(target))
     }
 }

@@ -18,6 +18,7 @@ mod connect;
 mod error;
 mod folder;
 mod guardian;
+mod hashes;
 mod host;
 mod java;
 mod kafka;

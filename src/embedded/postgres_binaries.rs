@@ -6,6 +6,7 @@
 use super::archive;
 use super::cache;
 use super::error::EmbeddedError;
+use super::hashes::Hashes;
 use super::host::Host;
 use super::maven::Maven;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::process::Command;
 /// The oldest major version that postrider works with.
 const OLDEST: u32 = 14;
 const POM: &str = include_str!("postgres.pom.xml");
+const HASHES: &str = include_str!("postgres.sha256");
 const FETCHED_VERSION: &str = "17.9.0";
 const NEEDED: &str = "PostgreSQL's server is neither on PATH nor in the usual places, and Maven is \
                       needed to fetch one";
@@ -136,9 +138,16 @@ fn fetched(host: &Host, progress: &dyn Fn(&str)) -> Result<Binaries, EmbeddedErr
         progress(&format!("fetching PostgreSQL {FETCHED_VERSION} through Maven (15 MB, once)"));
         let jars = workspace.folder().join("jars");
         let what = format!("PostgreSQL {FETCHED_VERSION}");
-        maven.copy_dependencies(workspace, &what, &POM.replace("PLATFORM", platform), &jars)?;
-        let jar = jars.join(format!("embedded-postgres-binaries-{platform}-{FETCHED_VERSION}.jar"));
-        archive::unpack_jar(&jar, target)
+        let jar = format!("embedded-postgres-binaries-{platform}-{FETCHED_VERSION}.jar");
+        let hashes = Hashes::new(HASHES).only(&jar);
+        if hashes.is_none() {
+            progress(
+                "only Maven checks it: postrider has no SHA-256 of the build for this machine",
+            );
+        }
+        let pom = POM.replace("PLATFORM", platform);
+        maven.copy_dependencies(workspace, &what, &pom, hashes.as_ref(), &jars)?;
+        archive::unpack_jar(&jars.join(jar), target)
     })?;
     ask(&part.join("bin"), "fetched")
 }

@@ -177,6 +177,21 @@ fn missing_or_failing_maven_is_named() {
 }
 
 #[test]
+fn a_file_that_nobody_listed_is_neither_kept_nor_run() {
+    let machine = Machine::new();
+    machine.add("java", "echo 'openjdk version \"21\" 2023-09-19' >&2");
+    let bring = "for word; do case $word in -DoutputDirectory=*) folder=${word#*=};; esac; done
+        mkdir -p $folder && echo evil >$folder/kafka_2.13-4.4.0.jar";
+    machine.add("mvn", &format!("PATH=/usr/bin:/bin\n{bring}"));
+    let error = Kafka::start(machine.options(), &progress).unwrap_err();
+    assert!(matches!(error, EmbeddedError::Archive { .. }), "{error}");
+    assert!(!error.is_missing_part(), "the demo does not go on as if it were not installed");
+    let said = error.to_string();
+    assert!(said.contains("kafka_2.13-4.4.0.jar is damaged (its SHA-256 is "), "{said}");
+    assert_eq!(std::fs::read_dir(machine.folder.join("cache")).unwrap().count(), 0);
+}
+
+#[test]
 fn taken_port_is_told() {
     let kafka = Kafka::start(KafkaOptions::default(), &progress).unwrap();
     kafka.stop().unwrap();

@@ -5,6 +5,7 @@
 
 mod layers;
 mod sources;
+mod supply;
 mod tidy;
 
 /// Ends a test with all findings, one per line.

@@ -118,7 +118,7 @@ fn maven(folder: &Path, pom: &str, arguments: &[&str]) -> Result<()> {
     let file = folder.join("pom.xml");
     fs::write(&file, pom).with_context(|| format!("cannot write {}", file.display()))?;
     let output = Command::new("mvn")
-        .args(["--batch-mode", "--quiet", "-Dstyle.color=never", "--file"])
+        .args(["--batch-mode", "--quiet", "--strict-checksums", "-Dstyle.color=never", "--file"])
         .arg(&file)
         .args(arguments)
         .output()
