@@ -29,6 +29,11 @@ credentials minutes:
 mutants which='all':
     POSTRIDER_MUTANTS='{{which}}' cargo test --locked --test mutants -- --nocapture mutants_that
 
+# What is deployed builds without the demo, and without what only the demo needs.
+lean:
+    cargo check --locked --workspace --no-default-features
+    @! cargo tree --locked --no-default-features --edges normal --prefix none | grep -E '^(crossterm|hdrhistogram|lzma-rs|tar|zip) '
+
 # Build the documentation; broken links are errors.
 docs:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked

@@ -4,16 +4,21 @@
 //! rows. postrider carries every committed event to Kafka, in order per aggregate. The README is for
 //! those who run it; what follows is the map for those who change it.
 //!
+//! The feature `demo`, on by default, brings `postrider demo` and the servers that it and the tests start.
+//! What is deployed is built without it.
+//!
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod admin;
 pub mod adopted;
+#[cfg(feature = "demo")]
 pub mod audit;
 pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod cursor;
 pub mod cursors;
+#[cfg(feature = "demo")]
 pub mod embedded;
 pub mod encode;
 pub mod error;

@@ -21,6 +21,7 @@ mod backlog;
 mod capture;
 mod check;
 mod completions;
+#[cfg(feature = "demo")]
 pub mod demo;
 mod migrate;
 mod output;
@@ -57,6 +58,7 @@ enum Command {
     Parked(parked::ParkedArguments),
     Capture(capture::CaptureArguments),
     Adopt(adopt::AdoptArguments),
+    #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
 }
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Parked(arguments) => parked::run(arguments),
         Command::Capture(arguments) => capture::run(arguments),
         Command::Adopt(arguments) => adopt::run(arguments),
+        #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
