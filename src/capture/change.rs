@@ -8,10 +8,11 @@
 use super::mode::Mode;
 use super::slot::{Gap, Slot, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, classify, fill, without_head};
 
 const MESSAGES_WAIT: &str = include_str!("../../sql/queries/messages_wait.sql");
 const TABLE_WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
+const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
 const LEAF_SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
 
 /// What becomes of messages that a lost slot had kept.
@@ -44,7 +45,7 @@ pub async fn check_change(messages: &SlotKeeper, from: Mode, to: Mode, loss: Los
 async fn check_table(connection: &Connection) -> Result<()> {
     let set = connection.client().batch_execute(LEAF_SESSION).await;
     set.map_err(|cause| classify("look for events that wait", cause))?;
-    if waits(connection, TABLE_WAITS).await? {
+    if waits(connection, &fill(TABLE_WAITS, &[("{floor}", without_head(FLOOR))])).await? {
         return Err(still_waiting("rows of the table", Mode::Poll, Mode::Message));
     }
     Ok(())

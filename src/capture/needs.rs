@@ -1,15 +1,21 @@
-//! What it takes to read the log: the server's settings, room for a slot, the roles' attribute.
+//! What it takes to read the log: the server's settings, room for a slot, the roles' attribute, and their
+//! rights on adopted tables, whose rows are copied before the stream.
 //!
 //! Promises: what would stop a reader is known before anything is changed. Must not: change anything.
 //! Fails: with [`ErrorKind::PostgresRefused`], cause and remedy; with the connection's error.
 
+use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::mode::Mode;
 use super::slot::{Slot, SlotKeeper};
+use crate::adopted::Adopted;
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::classify;
+use crate::outbox::OutboxName;
+use crate::postgres::{Connection, classify};
 
+const ADOPTED_RIGHTS: &str = include_str!("../../sql/queries/adopted_rights.sql");
 const NEEDS: &str = include_str!("../../sql/queries/log_needs.sql");
 
 /// Who is to make a slot or to read it.
@@ -45,7 +51,97 @@ pub async fn check_needs(keeper: &SlotKeeper, readers: Readers) -> Result<()> {
     if keeper.look().await? == Slot::Foreign {
         return Err(keeper.foreign());
     }
+    let whose = AdoptedReaders { this_role, instances, group: false };
+    let adopted = keeper.adopted().iter().filter(|_| keeper.mode() == Mode::Wal);
+    for table in adopted {
+        if let Some(missing) = missing_rights(keeper.connection(), &table.name, whose).await?.pop()
+        {
+            return Err(refused(missing.cause, missing.remedy));
+        }
+    }
     Ok(())
+}
+
+/// Whose rights on an adopted table are looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct AdoptedReaders {
+    /// Those of this session's role.
+    pub this_role: bool,
+    /// Those of the running instances' roles.
+    pub instances: bool,
+    /// Those of the relays' group.
+    pub group: bool,
+}
+
+/// A right that a relay's role lacks.
+#[derive(Debug)]
+pub struct MissingRight {
+    /// What it may not do.
+    pub cause: String,
+    /// What grants it.
+    pub remedy: String,
+}
+
+impl SlotKeeper {
+    /// As [`missing_rights`], in the keeper's session.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn missing_rights(
+        &self,
+        table: &Adopted,
+        whose: AdoptedReaders,
+    ) -> Result<Vec<MissingRight>> {
+        missing_rights(self.connection(), &table.name, whose).await
+    }
+}
+
+/// What is in the way of reading an adopted table.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn missing_rights(
+    connection: &Connection,
+    table: &OutboxName,
+    whose: AdoptedReaders,
+) -> Result<Vec<MissingRight>> {
+    let AdoptedReaders { this_role, instances, group } = whose;
+    let parameters: [&(dyn ToSql + Sync); 5] =
+        [&table.schema, &table.table, &this_role, &instances, &group];
+    let roles = connection.client().query(ADOPTED_RIGHTS, &parameters).await;
+    let roles = roles.map_err(|cause| classify("look at the relay's rights", cause))?;
+    Ok(roles.iter().flat_map(|row| missing_right(row, table)).collect())
+}
+
+fn missing_right(row: &Row, table: &OutboxName) -> Vec<MissingRight> {
+    let (role, quoted) = (row.get::<_, String>("role"), table.quoted());
+    let schema = escape_identifier(&table.schema);
+    let grants = [
+        ("may_use", format!("grant usage on schema {schema} to {role}")),
+        ("may_read", format!("grant select on {quoted} to {role}")),
+    ];
+    let grants: Vec<String> = grants
+        .into_iter()
+        .filter(|(has, _)| !row.get::<_, bool>(has))
+        .map(|(_, grant)| grant)
+        .collect();
+    let mut missing = Vec::new();
+    if !grants.is_empty() {
+        missing.push(MissingRight {
+            cause: format!("{role} may not read the adopted table {table}"),
+            remedy: format!("run: {}", grants.join("; ")),
+        });
+    }
+    if !row.get::<_, bool>("sees_all") {
+        missing.push(MissingRight {
+            cause: format!(
+                "row-level security of the adopted table {table} would hide rows from {role}, which it \
+                 refuses"
+            ),
+            remedy: format!("run: alter role {role} bypassrls"),
+        });
+    }
+    missing
 }
 
 fn check_server(row: &Row, mode: Mode) -> Result<()> {

@@ -14,6 +14,7 @@ use super::{block_on, output, prepare};
 use crate::adopted::{Adopted, ColumnMap, Form, Mapping, Origin, Part, TableColumn};
 use crate::capture::adoption::{adopted_tables, table_columns, unpublished};
 use crate::capture::mode::{Mode, read_state};
+use crate::capture::needs::{AdoptedReaders, missing_rights};
 use crate::capture::slot::SlotKeeper;
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
@@ -31,7 +32,6 @@ const MARK: &str = include_str!("../../sql/queries/adopted_mark.sql");
 const NEAR: &str = include_str!("../../sql/queries/adopted_near.sql");
 const COUNT: &str = include_str!("../../sql/queries/adopted_count.sql");
 const CHANGES: &str = include_str!("../../sql/queries/adopted_changes.sql");
-const RIGHTS: &str = include_str!("../../sql/queries/adopted_rights.sql");
 const TRIGGERS: &str = include_str!("../../sql/queries/adopted_triggers.sql");
 const END_PUBLICATION: &str = include_str!("../../sql/queries/adopted_publication_end.sql");
 
@@ -152,22 +152,9 @@ async fn adopt(
 
 /// The copy reads the table by the relay's role; the stream needs no right on it.
 async fn say_missing_rights(connection: &Connection, table: &OutboxName) -> Result<()> {
-    let roles = connection.client().query(RIGHTS, &[&table.quoted()]).await;
-    for row in roles.map_err(|cause| classify("look at the relay's rights", cause))? {
-        let (role, quoted) = (row.get::<_, String>("role"), table.quoted());
-        let schema = postgres_protocol::escape::escape_identifier(&table.schema);
-        if !row.get::<_, bool>("may_read") {
-            output::answer(&format!(
-                "{role} may not read it; run: grant usage on schema {schema} to {role}; \
-                 grant select on {quoted} to {role}"
-            ))?;
-        }
-        if !row.get::<_, bool>("sees_all") {
-            output::answer(&format!(
-                "row-level security of {quoted} would hide rows from {role}, which it refuses; \
-                 run: alter role {role} bypassrls"
-            ))?;
-        }
+    let whose = AdoptedReaders { this_role: false, instances: true, group: true };
+    for missing in missing_rights(connection, table, whose).await? {
+        output::answer(&format!("{}; {}", missing.cause, missing.remedy))?;
     }
     Ok(())
 }
@@ -279,7 +266,7 @@ async fn end(
     };
     let running = live_instances(connection).await?;
     if running > 0 {
-        let cause = format!("{running} instances are running, and publish more of {table}");
+        let cause = format!("instances are running ({running}), and publish more of {table}");
         return Err(Error::new(ErrorKind::Config, cause)
             .with_remedy("Stop them; they save how far they have come"));
     }
@@ -341,7 +328,8 @@ impl ShownAdopted {
 pub(super) async fn shown(connection: &Connection) -> Result<Vec<ShownAdopted>> {
     let mut shown = Vec::new();
     for adopted in adopted_tables(connection).await? {
-        let row = connection.client().query_one(CHANGES, &[&adopted.name.quoted()]).await;
+        let OutboxName { schema, table } = &adopted.name;
+        let row = connection.client().query_one(CHANGES, &[schema, table]).await;
         let row = row.map_err(|cause| classify("look at a table's statistics", cause))?;
         shown.push(ShownAdopted {
             table: adopted.name.to_string(),

@@ -1,20 +1,27 @@
 //! What waits in the outbox, seen from outside the relay.
 //!
-//! Promises: bounded work, however much waits. Must not: change anything. Fails: as the connection.
+//! Promises: bounded work, however much waits; what was not looked at is not taken for published.
+//! Must not: change anything. Fails: as the connection.
 
 use std::collections::BTreeSet;
 
+use tokio_postgres::types::ToSql;
+
+use super::waiting::{Look, Waiting, Waits};
 use crate::error::Result;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, classify, fill, without_head};
 
 const STATE: &str = include_str!("../../sql/queries/bucket_state.sql");
 const BACKLOG: &str = include_str!("../../sql/queries/bucket_backlog.sql");
+const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
 const WAITING: &str = include_str!("../../sql/queries/bucket_waiting.sql");
 /// The claim's plan serves here too: by the index on seq, without a sort.
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
 
-/// Rows that are looked at per bucket.
-pub(super) const LOOK_AT_MAX: i64 = 20_000;
+/// Rows that are looked at per bucket, on either side of the place above which most that wait lie.
+const LOOK_AT: i64 = 20_000;
+/// And where none of these waits, though there are more.
+const LOOK_AT_MAX: i64 = 1_000_000;
 /// Waiting events whose topics are looked at, per bucket.
 const WAITING_MAX: i64 = 1_000;
 
@@ -29,15 +36,10 @@ pub(super) struct BucketState {
     pub(super) saved_age_seconds: Option<f64>,
     /// No unpublished row has a `seq` at or below it.
     floor: i64,
-}
-
-/// What waits in one bucket.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Backlog {
-    pub(super) unpublished: i64,
-    /// More rows are there than were looked at.
-    pub(super) is_lower_bound: bool,
-    pub(super) oldest_age_seconds: Option<f64>,
+    /// Most unpublished rows have a `seq` above it.
+    recent_floor: i64,
+    /// Whether the cursor says anything about the rows that are there.
+    pub(super) is_of_this_history: bool,
 }
 
 /// By what an event's topic is named.
@@ -45,6 +47,14 @@ pub(super) struct Backlog {
 pub(super) struct EventKind {
     pub(super) aggregate_type: String,
     pub(super) kind: String,
+}
+
+/// The kinds of events that were seen to wait.
+#[derive(Debug, Default)]
+pub(super) struct WaitingKinds {
+    pub(super) kinds: BTreeSet<EventKind>,
+    /// Whether events of any kind may wait that could not be seen.
+    pub(super) may_be_more: bool,
 }
 
 /// A session that looks at the outbox.
@@ -62,7 +72,8 @@ impl<'a> Onlooker<'a> {
     /// All buckets, by rising number.
     pub(super) async fn buckets(&self) -> Result<Vec<BucketState>> {
         let failed = |cause| classify("read the cursors", cause);
-        let rows = self.0.client().query(STATE, &[]).await.map_err(failed)?;
+        let sql = fill(STATE, &[("{floor}", without_head(FLOOR))]);
+        let rows = self.0.client().query(&sql, &[]).await.map_err(failed)?;
         Ok(rows
             .iter()
             .map(|row| BucketState {
@@ -72,41 +83,59 @@ impl<'a> Onlooker<'a> {
                 position: row.get("position"),
                 saved_age_seconds: row.get("saved_age_seconds"),
                 floor: row.get("floor"),
+                recent_floor: row.get("recent_floor"),
+                is_of_this_history: row.get("is_of_this_history"),
             })
             .collect())
     }
 
-    /// What waits in a bucket.
-    pub(super) async fn backlog(&self, state: &BucketState) -> Result<Backlog> {
+    /// What waits in a bucket. Where the first rows are all published the look goes on, but not without end.
+    pub(super) async fn waiting(&self, state: &BucketState) -> Result<Waiting> {
+        if !state.is_of_this_history {
+            return Ok(Waiting::unknown());
+        }
+        let waiting = self.look(state, LOOK_AT).await?;
+        if waiting.waits == Waits::Unknown {
+            self.look(state, LOOK_AT_MAX).await
+        } else {
+            Ok(waiting)
+        }
+    }
+
+    async fn look(&self, state: &BucketState, rows_max: i64) -> Result<Waiting> {
         let failed = |cause| classify("count the events that wait", cause);
         let sql = of_bucket(BACKLOG, state);
-        let row =
-            self.0.client().query_one(&sql, &[&state.floor, &LOOK_AT_MAX]).await.map_err(failed)?;
-        Ok(Backlog {
-            unpublished: row.get("unpublished"),
-            is_lower_bound: row.get::<_, i64>("looked_at") == LOOK_AT_MAX,
-            oldest_age_seconds: row.get("oldest_age_seconds"),
-        })
+        let parameters: [&(dyn ToSql + Sync); 3] = [&state.floor, &state.recent_floor, &rows_max];
+        let row = self.0.client().query_one(&sql, &parameters).await.map_err(failed)?;
+        let is_cut = |side| row.get::<_, i64>(side) == rows_max;
+        let look = match (is_cut("older_looked_at"), is_cut("recent_looked_at")) {
+            (true, _) => Look::CutBefore,
+            (false, true) => Look::CutBehind,
+            (false, false) => Look::Whole,
+        };
+        Ok(Waiting::seen(row.get("unpublished"), row.get("oldest_age_seconds"), look))
     }
 
     /// The kinds of events that wait in any bucket.
-    pub(super) async fn waiting(&self) -> Result<BTreeSet<EventKind>> {
+    pub(super) async fn kinds(&self) -> Result<WaitingKinds> {
         let failed = |cause| classify("look at the events that wait", cause);
-        let mut kinds = BTreeSet::new();
+        let mut found = WaitingKinds::default();
         for state in self.buckets().await? {
+            match self.waiting(&state).await?.waits {
+                Waits::No => continue,
+                Waits::Unknown => found.may_be_more = true,
+                Waits::Yes => {}
+            }
             let sql = of_bucket(WAITING, &state);
-            let rows = self
-                .0
-                .client()
-                .query(&sql, &[&state.floor, &LOOK_AT_MAX, &WAITING_MAX])
-                .await
-                .map_err(failed)?;
-            kinds.extend(rows.iter().map(|row| EventKind {
+            let parameters: [&(dyn ToSql + Sync); 4] =
+                [&state.floor, &state.recent_floor, &LOOK_AT_MAX, &WAITING_MAX];
+            let rows = self.0.client().query(&sql, &parameters).await.map_err(failed)?;
+            found.kinds.extend(rows.iter().map(|row| EventKind {
                 aggregate_type: row.get("aggregatetype"),
                 kind: row.get("type"),
             }));
         }
-        Ok(kinds)
+        Ok(found)
     }
 }
 
@@ -118,6 +147,15 @@ fn of_bucket(sql: &str, state: &BucketState) -> String {
 #[cfg(test)]
 impl BucketState {
     pub(super) fn sample(bucket: i16) -> Self {
-        Self { bucket, epoch: 1, owner: None, position: 0, saved_age_seconds: Some(0.1), floor: 0 }
+        Self {
+            bucket,
+            epoch: 1,
+            owner: None,
+            position: 0,
+            saved_age_seconds: Some(0.1),
+            floor: 0,
+            recent_floor: 0,
+            is_of_this_history: true,
+        }
     }
 }

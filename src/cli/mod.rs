@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::logging;
 
 mod adopt;
+mod adopted_backlog;
 mod backlog;
 mod capture;
 mod check;
@@ -28,6 +29,7 @@ mod output;
 mod parked;
 mod run;
 mod status;
+mod waiting;
 
 const AFTER_HELP: &str = "\
 Each long flag can also be set by the environment (--page-rows: POSTRIDER_PAGE_ROWS) and by

@@ -58,3 +58,9 @@ pub(super) fn stdout_has_colour() -> bool {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     wanted && io::stdout().is_terminal()
 }
+
+/// `1 event`, `2 events`.
+pub(super) fn count(number: i64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}

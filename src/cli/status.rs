@@ -1,6 +1,7 @@
 //! `postrider status`: how far each bucket is published, and what waits.
 //!
-//! Promises: bounded work; a count that stopped early says so. Must not: change anything.
+//! Promises: bounded work; a count that stopped early says so, and what was not seen is not said to be
+//! published. Must not: change anything.
 //! Fails: when PostgreSQL cannot be read, or the outbox is not there.
 
 use std::fmt::Write;
@@ -9,9 +10,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::backlog::{Backlog, BucketState, LOOK_AT_MAX, Onlooker};
+use super::adopted_backlog::{self, AdoptedWaiting};
+use super::backlog::{BucketState, Onlooker};
 use super::capture::{self, Shown};
-use super::{block_on, output, prepare};
+use super::output::{self, count};
+use super::waiting::{Waiting, Waits};
+use super::{block_on, prepare};
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::config::units::show_bytes;
 use crate::config::{self};
@@ -23,6 +27,9 @@ use crate::postgres::{Connection, DatabaseConfig, classify, connect};
 
 const PARKED: &str = include_str!("../../sql/queries/parked_count.sql");
 const SIZE: &str = include_str!("../../sql/queries/outbox_size.sql");
+/// Why nothing is known of a bucket.
+const OTHER_HISTORY: &str = "the cursors are of another cluster, or of a later state of this one, and say nothing \
+                             of its rows; see `postrider check`";
 const INSTANCES: &str = include_str!("../../sql/queries/instances.sql");
 
 /// Shows how far each bucket is published, and what waits.
@@ -46,14 +53,16 @@ struct Status {
     database: String,
     partitions: i64,
     size_bytes: i64,
-    unpublished: i64,
-    /// Whether the counts stopped early.
-    unpublished_is_lower_bound: bool,
-    oldest_unpublished_age_seconds: Option<f64>,
+    /// Of rows of the outbox and of adopted tables.
+    #[serde(flatten)]
+    waiting: Waiting,
+    /// What could not be seen, and why.
+    unseen: Vec<String>,
     generations: Vec<GenerationStatus>,
     instances: Vec<InstanceStatus>,
     parked: ParkedStatus,
     capture: Shown,
+    adopted: Vec<AdoptedWaiting>,
     buckets: Vec<BucketStatus>,
 }
 
@@ -95,9 +104,8 @@ struct BucketStatus {
     position: i64,
     /// None before an instance first took the bucket.
     saved_age_seconds: Option<f64>,
-    unpublished: i64,
-    unpublished_is_lower_bound: bool,
-    oldest_unpublished_age_seconds: Option<f64>,
+    #[serde(flatten)]
+    waiting: Waiting,
 }
 
 pub(super) fn run(arguments: StatusArguments) -> Result<ExitCode> {
@@ -113,32 +121,45 @@ pub(super) fn run(arguments: StatusArguments) -> Result<ExitCode> {
 }
 
 async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
-    let connection = connect(database, "status").await?;
+    let mut connection = connect(database, "status").await?;
     let outbox = migrate::load(connection.client(), name).await?;
     let generations = generations(&connection, &outbox).await?;
     let instances = instances(&connection).await?;
     let parked = parked(&connection).await?;
+    let adopted = adopted_backlog::look(&mut connection).await?;
+    let capture = capture::shown(database, name).await?;
     let onlooker = Onlooker::new(&connection).await?;
-    let mut buckets = Vec::new();
+    let (mut buckets, mut unseen) = (Vec::new(), Vec::new());
     for state in onlooker.buckets().await? {
-        let backlog = onlooker.backlog(&state).await?;
-        buckets.push(BucketStatus::new(state, backlog));
+        if !state.is_of_this_history && unseen.is_empty() {
+            unseen.push(OTHER_HISTORY.to_owned());
+        }
+        let waiting = onlooker.waiting(&state).await?;
+        buckets.push(BucketStatus::new(state, waiting));
+    }
+    let parts = buckets.iter().map(|bucket| bucket.waiting);
+    let mut waiting = parts
+        .chain(adopted.iter().map(|table| table.waiting))
+        .fold(Waiting::default(), Waiting::and);
+    if let Some(why) = capture.unseen() {
+        waiting = waiting.and(Waiting::unknown());
+        unseen.push(why);
+    }
+    if waiting.unpublished_is_lower_bound {
+        unseen.push("not all rows were looked at".to_owned());
     }
     Ok(Status {
         outbox: name.to_string(),
         database: database.display_name(),
         partitions: generations.iter().map(|generation| generation.leaves).sum(),
         size_bytes: generations.iter().map(|generation| generation.size_bytes).sum(),
-        unpublished: buckets.iter().map(|bucket| bucket.unpublished).sum(),
-        unpublished_is_lower_bound: buckets.iter().any(|bucket| bucket.unpublished_is_lower_bound),
-        oldest_unpublished_age_seconds: buckets
-            .iter()
-            .filter_map(|bucket| bucket.oldest_unpublished_age_seconds)
-            .reduce(f64::max),
+        waiting,
+        unseen,
         generations,
         instances,
         parked,
-        capture: capture::shown(database, name).await?,
+        capture,
+        adopted,
         buckets,
     })
 }
@@ -207,26 +228,24 @@ impl InstanceStatus {
             format!("lease ran out {} ago", show_age(Some(-self.lease_left_seconds)))
         };
         format!(
-            "instance {}: {} buckets, {} shards, up {}, {lease}\n",
+            "instance {}: {}, {}, up {}, {lease}\n",
             self.name,
-            self.buckets,
-            self.shards,
+            count(self.buckets, "bucket"),
+            count(self.shards.into(), "shard"),
             show_age(Some(self.age_seconds)),
         )
     }
 }
 
 impl BucketStatus {
-    fn new(state: BucketState, backlog: Backlog) -> Self {
+    fn new(state: BucketState, waiting: Waiting) -> Self {
         Self {
             bucket: state.bucket,
             epoch: state.epoch,
             owner: state.owner,
             position: state.position,
             saved_age_seconds: state.saved_age_seconds,
-            unpublished: backlog.unpublished,
-            unpublished_is_lower_bound: backlog.is_lower_bound,
-            oldest_unpublished_age_seconds: backlog.oldest_age_seconds,
+            waiting,
         }
     }
 
@@ -237,8 +256,8 @@ impl BucketStatus {
             self.epoch,
             self.position,
             show_age(self.saved_age_seconds),
-            show_count(self.unpublished, self.unpublished_is_lower_bound),
-            show_age(self.oldest_unpublished_age_seconds),
+            self.waiting.count(),
+            self.waiting.age(),
             self.owner.as_deref().unwrap_or("-"),
         )
     }
@@ -267,34 +286,27 @@ impl Status {
         )
         .expect("text takes text");
         text.extend(self.buckets.iter().map(BucketStatus::line));
-        let count = show_count(self.unpublished, self.unpublished_is_lower_bound);
-        let age = match self.oldest_unpublished_age_seconds {
-            None => "nothing waits".to_owned(),
-            age => format!("the oldest has waited for {}", show_age(age)),
-        };
-        writeln!(text, "\nunpublished: {count}; {age}").expect("text takes text");
+        text.push('\n');
+        text.extend(self.adopted.iter().map(AdoptedWaiting::line));
+        let parked = if self.parked.events > 0 { " but what is parked" } else { "" };
+        let sentence = self.waiting.sentence();
+        let but = if self.waiting.waits == Waits::No { parked } else { "" };
+        writeln!(text, "unpublished: {sentence}{but}").expect("text takes text");
+        for why in &self.unseen {
+            writeln!(text, "({why})").expect("text takes text");
+        }
         if self.parked.events > 0 {
             let ParkedStatus { events, aggregates, oldest_age_seconds } = self.parked;
+            let (events, aggregates) = (count(events, "event"), count(aggregates, "aggregate"));
             let age = show_age(oldest_age_seconds);
             writeln!(
                 text,
-                "parked: {events} of {aggregates} aggregates, the oldest for {age}; see `postrider parked list`"
-            )
-            .expect("text takes text");
-        }
-        if self.unpublished_is_lower_bound {
-            writeln!(
-                text,
-                "(\u{2265}: only the first {LOOK_AT_MAX} rows of a bucket were looked at)"
+                "parked: {events} of {aggregates}, the oldest for {age}; see `postrider parked list`"
             )
             .expect("text takes text");
         }
         text
     }
-}
-
-fn show_count(count: i64, is_lower_bound: bool) -> String {
-    if is_lower_bound { format!("\u{2265}{count}") } else { count.to_string() }
 }
 
 /// An age as people read it; a clock that was set back makes none below zero.
@@ -311,6 +323,7 @@ pub(super) fn show_age(seconds: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::waiting::Look;
 
     #[test]
     fn ages_are_readable() {
@@ -325,16 +338,14 @@ mod tests {
     #[test]
     fn a_lower_bound_says_so() {
         let state = BucketState::sample(3);
-        let backlog =
-            Backlog { unpublished: 17, is_lower_bound: true, oldest_age_seconds: Some(2.0) };
+        let waiting = Waiting::seen(17, Some(2.0), Look::CutBehind);
         let status = Status {
             outbox: "public.outbox".to_owned(),
             database: "h:1/d".to_owned(),
             partitions: 3,
             size_bytes: 2_048,
-            unpublished: 17,
-            unpublished_is_lower_bound: true,
-            oldest_unpublished_age_seconds: Some(2.0),
+            waiting,
+            unseen: vec!["not all rows were looked at".to_owned()],
             generations: vec![GenerationStatus {
                 generation: 1,
                 is_current: true,
@@ -351,7 +362,8 @@ mod tests {
             }],
             parked: ParkedStatus { events: 3, aggregates: 2, oldest_age_seconds: Some(90.0) },
             capture: Shown { mode: "wal", ..Shown::default() },
-            buckets: vec![BucketStatus::new(state, backlog)],
+            adopted: Vec::new(),
+            buckets: vec![BucketStatus::new(state, waiting)],
         };
         let table = status.table();
         assert!(table.contains("\u{2265}17"), "{table}");
@@ -361,6 +373,9 @@ mod tests {
         assert!(table.contains("4.0 KiB in 3 of 16 leaves, being filled"), "{table}");
         assert!(table.contains("db1:7:abc: 5 buckets, 2 shards, up 1.5min"), "{table}");
         assert!(table.contains("lease ran out 3.0s ago"), "{table}");
-        assert!(table.contains("parked: 3 of 2 aggregates, the oldest for 1.5min"), "{table}");
+        assert!(
+            table.contains("parked: 3 events of 2 aggregates, the oldest for 1.5min"),
+            "{table}"
+        );
     }
 }

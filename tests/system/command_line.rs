@@ -118,6 +118,68 @@ pub(crate) async fn status_stops_counting_early(url: &str) {
     assert!(said.contains("\u{2265}20000"), "{said}");
 }
 
+/// A transaction that is open for long, of whatever database, hides nothing that waits, neither while it is
+/// open nor when it has ended; and what is too far back to be looked at is not said to be published.
+pub(crate) async fn status_sees_behind_a_long_transaction(url: &str) {
+    migrate(url);
+    let (writer, long) = (session(url).await, session(url).await);
+    execute(&long, "begin").await;
+    let own = "select pg_current_xact_id()::text";
+    let id: String = long.client().query_one(own, &[]).await.unwrap().get(0);
+    write(&writer, "order", LOOK_AT_MAX + 2_000).await;
+    write(&long, "late", 1).await;
+    write(&writer, "order", 3_000).await;
+    // The relay's cursors at rest, with the long transaction among what was open at their tick.
+    let at_rest = format!(
+        "update postrider.cursor
+         set from_snapshot = seen, upto_snapshot = seen, upto_next = pg_snapshot_xmax(seen),
+             upto_floor = drawn, upto_ceiling = drawn, \"position\" = drawn,
+             upto_sequence = pg_relation_filenode('public.outbox_seq_seq'),
+             carry = array[{id}, {id}, 0]
+         from (select pg_current_snapshot() as seen, pg_sequence_last_value('public.outbox_seq_seq') as drawn) as now"
+    );
+    execute(&writer, &at_rest).await;
+    let found = status(url);
+    assert_eq!((&found["waits"], &found["unpublished"]), (&"no".into(), &0.into()), "{found}");
+    write(&writer, "waiting", 1_000).await;
+    let older = "update public.outbox set created_at = now() - interval '3 hours' where aggregatetype = 'waiting'";
+    execute(&writer, older).await;
+    let found = status(url);
+    assert_eq!(found["unpublished"], 1_000, "{found}");
+    assert_eq!(found["unpublished_is_lower_bound"], false, "{found}");
+    let age = found["oldest_unpublished_age_seconds"].as_f64().unwrap();
+    assert!((10_790.0..12_000.0).contains(&age), "{found}");
+    execute(&long, "commit").await;
+    let found = status(url);
+    assert_eq!((&found["waits"], &found["unpublished"]), (&"yes".into(), &1_000.into()), "{found}");
+    assert_eq!(found["oldest_unpublished_age_is_lower_bound"], true, "{found}");
+    // Of what waits only the late row is left, behind more rows than are looked at first.
+    execute(&writer, "delete from public.outbox where aggregatetype = 'waiting'").await;
+    let found = status(url);
+    assert_eq!((&found["waits"], &found["unpublished"]), (&"yes".into(), &1.into()), "{found}");
+    // An age that cannot be told is no reason to say nothing, nor to fail.
+    execute(
+        &writer,
+        "update public.outbox set created_at = '-infinity' where aggregatetype = 'late'",
+    )
+    .await;
+    let found = status(url);
+    assert_eq!((&found["waits"], &found["unpublished"]), (&"yes".into(), &1.into()), "{found}");
+    assert!(found["oldest_unpublished_age_seconds"].is_null(), "{found}");
+    // Of another cluster's cursors nobody knows what they mean here.
+    execute(
+        &writer,
+        "update postrider.cursor set system_identifier = 1, timeline = 1, lsn = '0/1'",
+    )
+    .await;
+    let found = status(url);
+    assert_eq!((&found["waits"], found["unpublished"].is_null()), (&"unknown".into(), true));
+    let output = answer(url, &["status"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("another cluster") && said.contains("not known"), "{said}");
+    assert!(!said.contains("nothing waits"), "{said}");
+}
+
 /// A row with a low `seq` that is committed after later ones were published is counted.
 pub(crate) async fn status_sees_a_late_commit(url: &str, brokers: &str) {
     migrate(url);

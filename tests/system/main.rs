@@ -47,5 +47,6 @@ mod sequence;
 mod settings;
 mod switching;
 mod tier;
+mod told;
 mod topics;
 mod wired;

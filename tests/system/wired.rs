@@ -73,7 +73,11 @@ on_an_empty_database!(log_stream:
     an_ended_session_is_told,
 );
 
-on_an_empty_database!(command_line: status_counts_what_waits, status_stops_counting_early);
+on_an_empty_database!(command_line:
+    status_counts_what_waits,
+    status_stops_counting_early,
+    status_sees_behind_a_long_transaction,
+);
 
 on_an_empty_database_with_brokers!(command_line_with_brokers, command_line:
     status_sees_a_late_commit,

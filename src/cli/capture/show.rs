@@ -130,6 +130,18 @@ async fn show_slot(place: &Place, mode: Mode) -> Result<ShownSlot> {
 }
 
 impl Shown {
+    /// What of the events that wait cannot be seen: messages, by anybody but their reader.
+    pub(in crate::cli) fn unseen(&self) -> Option<String> {
+        if self.mode != Mode::Message.name() {
+            return None;
+        }
+        let behind = self.slot.as_ref().and_then(|slot| slot.behind_bytes).map(show_bytes);
+        let behind = behind.map_or(String::new(), |bytes| {
+            format!("; {bytes} of the log lie behind the last place that is confirmed")
+        });
+        Some(format!("messages in the log are not counted, as only their reader sees them{behind}"))
+    }
+
     pub(in crate::cli) fn text(&self) -> String {
         let mut lines = vec![format!(
             "capture     {}, since {} by {}; {} with a lease",

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::{LOOK_INTERVAL, Place, SwitchArguments};
 use crate::capture::change::{Loss, check_change, loss, messages_lost};
 use crate::capture::mode::{Mode, change_mode, leave_slot, read_state};
-use crate::capture::needs::{Readers, check_needs};
+use crate::capture::needs::{AdoptedReaders, Readers, check_needs};
 use crate::capture::slot::{Slot, SlotKeeper};
 use crate::cli::output;
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +39,7 @@ pub(super) async fn switch(place: &mut Place, arguments: &SwitchArguments) -> Re
         // For messages the slot is made here.
         let readers = if to == Mode::Message { Readers::All } else { Readers::Instances };
         check_needs(keeper, readers).await?;
+        say_what_the_group_lacks(keeper).await?;
     }
     if arguments.dry_run {
         output::answer(&format!("can be switched from {} to {}", from.name(), to.name()))?;
@@ -61,6 +62,17 @@ pub(super) async fn switch(place: &mut Place, arguments: &SwitchArguments) -> Re
         Some(keeper) => wait_for_reader(place, &keeper).await,
         None => wait_for_pollers(place).await,
     }
+}
+
+/// Where no instance runs, nobody knows by which role the next one will read; it may be one of the group.
+async fn say_what_the_group_lacks(keeper: &SlotKeeper) -> Result<()> {
+    let whose = AdoptedReaders { this_role: false, instances: false, group: true };
+    for table in keeper.adopted() {
+        for missing in keeper.missing_rights(table, whose).await? {
+            output::answer(&format!("note: {}; {}", missing.cause, missing.remedy))?;
+        }
+    }
+    Ok(())
 }
 
 /// Nothing is to be changed; but a slot for messages that is lost can be made anew.

@@ -6,19 +6,22 @@
 use super::findings::Findings;
 use crate::capture::change::{Loss, check_change, loss, messages_lost};
 use crate::capture::mode::Mode;
-use crate::capture::needs::{Readers, check_needs};
+use crate::capture::needs::{AdoptedReaders, MissingRight, Readers, check_needs};
 use crate::capture::slot::SlotKeeper;
+use crate::cli::output::count;
 use crate::config::Config;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::connect;
 
 const NAME: &str = "capture";
+const ADOPTED: &str = "adopted";
 
 /// Looks at the way of reading that `run` would take.
 pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()> {
     let messages = keeper(config, Mode::Message).await?;
     let state = messages.state().await?;
     let asked = config.capture.unwrap_or(state.mode);
+    look_at_adopted(findings, config, asked).await?;
     check_change(&messages, state.mode, asked, Loss::Refused).await?;
     match asked {
         Mode::Poll => {
@@ -46,6 +49,32 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
             findings.passed(NAME, format!("message: messages are read, by {}", messages.name()));
             look_at_failover(findings, &messages).await?;
         }
+    }
+    Ok(())
+}
+
+/// Adopted tables are read from the log alone, and before it in their own right.
+async fn look_at_adopted(findings: &mut Findings, config: &Config, asked: Mode) -> Result<()> {
+    let keeper = keeper(config, Mode::Wal).await?;
+    if keeper.adopted().is_empty() {
+        return Ok(());
+    }
+    let whose = AdoptedReaders { this_role: true, instances: false, group: false };
+    let mut may_read_all = true;
+    for table in keeper.adopted() {
+        for MissingRight { cause, remedy } in keeper.missing_rights(table, whose).await? {
+            let error = Error::new(ErrorKind::PostgresRefused, cause).with_remedy(remedy);
+            findings.failed(ADOPTED, &error);
+            may_read_all = false;
+        }
+    }
+    if may_read_all {
+        let tables = count(keeper.adopted().len() as i64, "table");
+        findings.passed(ADOPTED, format!("{tables} can be read"));
+    }
+    if asked != Mode::Wal {
+        let found = format!("by {} no adopted table is read", asked.name());
+        findings.warned(ADOPTED, found, "run `postrider capture switch wal`");
     }
     Ok(())
 }

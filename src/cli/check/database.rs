@@ -3,14 +3,14 @@
 //! Promises: stops at the first trouble that hides what follows it; every trouble is a finding.
 //! Must not: change anything. Fails: never; what PostgreSQL refuses is a finding.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use tokio_postgres::Row;
 
 use super::capture;
 use super::findings::Findings;
-use crate::cli::backlog::{EventKind, Onlooker};
+use crate::capture::mode::{Mode, read_state};
+use crate::cli::backlog::{Onlooker, WaitingKinds};
 use crate::config::Config;
 use crate::cursors::History;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,7 +28,7 @@ const VERSION_MIN: i32 = 140_000;
 
 /// Looks at all that `run` needs of PostgreSQL; gives the kinds of events that wait, where they can
 /// be read.
-pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<BTreeSet<EventKind>> {
+pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<WaitingKinds> {
     let connection = noted(findings, "postgres", connect(&config.database, "check").await)?;
     let server = describe_server(findings, config, &connection).await;
     noted(findings, "postgres", server)?;
@@ -173,6 +173,9 @@ async fn row_security(
     )))
 }
 
-async fn waiting(connection: &Connection) -> Result<BTreeSet<EventKind>> {
-    Onlooker::new(connection).await?.waiting().await
+async fn waiting(connection: &Connection) -> Result<WaitingKinds> {
+    let mut waiting = Onlooker::new(connection).await?.kinds().await?;
+    let state = read_state(connection).await?;
+    waiting.may_be_more |= state.mode == Mode::Message || state.adopted > 0;
+    Ok(waiting)
 }

@@ -10,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
+use super::output::count;
 use super::prepare;
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
@@ -101,12 +102,6 @@ async fn open(common: CommonSettings) -> Result<Connection> {
     let connection = connect(&config::database(&common)?, "parked").await?;
     migrate::load(connection.client(), &config::outbox(&common)?).await?;
     Ok(connection)
-}
-
-/// `1 event`, `2 events`.
-fn count(number: i64, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
 }
 
 #[cfg(test)]

@@ -1,0 +1,104 @@
+//! What waits in the adopted tables, seen from outside the relay.
+//!
+//! Promises: a bounded time for each table; one that cannot be looked at is unknown, with the reason, and ends
+//! nothing. Must not: change anything. Fails: as the connection.
+
+use postgres_protocol::escape::escape_identifier;
+use serde::Serialize;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{IsolationLevel, Transaction};
+
+use super::waiting::{Look, Waiting};
+use crate::adopted::{Adopted, Origin, Part};
+use crate::capture::adoption::{adopted_tables, unpublished};
+use crate::error::{ErrorKind, Result};
+use crate::postgres::{Connection, classify, fill};
+
+const NEAR: &str = include_str!("../../sql/queries/adopted_near.sql");
+const BACKLOG: &str = include_str!("../../sql/queries/adopted_backlog.sql");
+/// For how long one table may be read. A time without a zone is taken for UTC, as the relay takes it.
+const SESSION: &str = "set local statement_timeout = '5s'; set local timezone = 'UTC'";
+
+/// What waits in one adopted table.
+#[derive(Debug, Serialize)]
+pub(super) struct AdoptedWaiting {
+    pub(super) table: String,
+    #[serde(flatten)]
+    pub(super) waiting: Waiting,
+    /// Why it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
+}
+
+impl AdoptedWaiting {
+    pub(super) fn line(&self) -> String {
+        let trouble = self.trouble.as_ref().map_or(String::new(), |why| format!(": {why}"));
+        format!("adopted {}: unpublished: {}{trouble}\n", self.table, self.waiting.sentence())
+    }
+}
+
+/// What waits in each of them.
+///
+/// # Errors
+/// When the connection fails.
+pub(super) async fn look(connection: &mut Connection) -> Result<Vec<AdoptedWaiting>> {
+    let mut found = Vec::new();
+    for adopted in adopted_tables(connection).await? {
+        let (waiting, trouble) = match count(connection, &adopted).await {
+            Ok(Some(waiting)) => (waiting, None),
+            Ok(None) => (Waiting::unknown(), Some("it took too long to count its rows".to_owned())),
+            Err(error) if error.kind() == ErrorKind::PostgresUnavailable => return Err(error),
+            Err(error) => (Waiting::unknown(), Some(error.message().to_owned())),
+        };
+        found.push(AdoptedWaiting { table: adopted.name.to_string(), waiting, trouble });
+    }
+    Ok(found)
+}
+
+/// The time of a row, as an expression; null where it has none.
+fn created_at(adopted: &Adopted) -> String {
+    match adopted.columns.origin(Part::CreatedAt) {
+        Some(Origin::Column(name)) => {
+            format!("adopted_row.{}::timestamptz", escape_identifier(name))
+        }
+        Some(Origin::Constant(_)) | None => "null::timestamptz".to_owned(),
+    }
+}
+
+/// None when it took too long.
+async fn count(connection: &mut Connection, adopted: &Adopted) -> Result<Option<Waiting>> {
+    let failed = |cause| classify("look for rows that wait", cause);
+    let transaction = connection
+        .client_mut()
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await
+        .map_err(failed)?;
+    let counted = count_within(&transaction, adopted).await;
+    transaction.rollback().await.map_err(failed)?;
+    match counted {
+        Ok(waiting) => Ok(Some(waiting)),
+        Err(cause) if cause.code() == Some(&SqlState::QUERY_CANCELED) => Ok(None),
+        Err(cause) => Err(failed(cause)),
+    }
+}
+
+async fn count_within(
+    transaction: &Transaction<'_>,
+    adopted: &Adopted,
+) -> std::result::Result<Waiting, tokio_postgres::Error> {
+    transaction.batch_execute(SESSION).await?;
+    let near: i64 = transaction.query_one(NEAR, &[]).await?.get(0);
+    let (table, condition) = (adopted.name.quoted(), unpublished(adopted, &near.to_string()));
+    let created_at = created_at(adopted);
+    let places = [
+        ("{created_at}", created_at.as_str()),
+        ("{created_at}", created_at.as_str()),
+        ("{table}", table.as_str()),
+        ("{condition}", condition.as_str()),
+    ];
+    let row = transaction.query_one(&fill(BACKLOG, &places), &[]).await?;
+    Ok(Waiting::seen(row.get("unpublished"), row.get("oldest_age_seconds"), Look::Whole))
+}

@@ -1,0 +1,124 @@
+//! What people are told of adopted tables: what waits in them, and who may not read them.
+
+use serde_json::Value;
+use tokio_postgres::Client;
+
+use crate::adopt::{ADOPT, adopt, legacy_outbox, wait_published};
+use crate::support::{Fixture, Patience, RelayProcess};
+
+/// Runs a command; its exit code and all that it said.
+fn run(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = fixture.command().args(arguments).output().expect("the binary runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+fn status(fixture: &Fixture) -> Value {
+    let output = fixture.command().args(["status", "--json"]).output().expect("the binary runs");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+async fn execute(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.expect("the statement is sound");
+}
+
+async fn write(client: &Client, rows: i32) {
+    let sql = format!(
+        "insert into legacy.outbox (id, aggregatetype, aggregateid, type)
+         select gen_random_uuid(), 'order', 'a', 'Placed' from generate_series(1, {rows})"
+    );
+    execute(client, &sql).await;
+}
+
+/// The fixture as a role sees it that may do what a relay has to, adopted tables aside.
+async fn as_relay(fixture: &Fixture, client: &Client) -> Fixture {
+    execute(client, include_str!("../../sql/roles.sql")).await;
+    let role = format!("{}_relay", fixture.name);
+    let make = format!(
+        "create role {role} login replication password 'known'; grant postrider_relay to {role}"
+    );
+    execute(client, &make).await;
+    let (head, tail) = fixture.database_url.split_once("//").expect("it is a URL");
+    let (_, server) = tail.split_once('@').expect("the user is named");
+    Fixture { database_url: format!("{head}//{role}:known@{server}"), ..fixture.clone() }
+}
+
+#[track_caller]
+fn assert_says(fixture: &Fixture, arguments: &[&str], code: i32, words: &[&str]) {
+    let (ended, said) = run(fixture, arguments);
+    assert_eq!(ended, Some(code), "{said}");
+    for word in words {
+        assert!(said.contains(word), "{word:?} is missing in {said}");
+    }
+}
+
+/// Rows of an adopted table count as what waits, before it is read, while nobody reads it and after; and who
+/// cannot count them does not say that none wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_adopted_tables_count() {
+    let fixture = Fixture::new("told_count").await;
+    let client = legacy_outbox(&fixture).await;
+    let relays = as_relay(&fixture, &client).await;
+    write(&client, 5).await;
+    adopt(&fixture, ADOPT);
+    let found = status(&fixture);
+    assert_eq!((&found["waits"], &found["unpublished"]), (&"yes".into(), &5.into()), "{found}");
+    let lines =
+        ["adopted legacy.outbox: unpublished: 5; since when is not known", "unpublished: 5"];
+    assert_says(&fixture, &["status"], 0, &lines);
+    let blind = status(&relays);
+    assert_eq!(blind["waits"], "unknown", "{blind}");
+    assert!(blind["unpublished"].is_null(), "{blind}");
+    assert_says(
+        &relays,
+        &["status"],
+        0,
+        &["not known whether anything waits", "permission denied"],
+    );
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    wait_published(&client).await;
+    write(&client, 3).await;
+    let patience = Patience::until("nothing waits");
+    while status(&fixture)["waits"] != "no" {
+        patience.pause().await;
+    }
+    relay.stop_well().await;
+    write(&client, 7).await;
+    let found = status(&fixture);
+    assert_eq!((&found["waits"], &found["unpublished"]), (&"yes".into(), &7.into()), "{found}");
+}
+
+/// A right that is missing on an adopted table is named with the grant, by `check` and before a switch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_on_adopted_tables_are_looked_at_before() {
+    let fixture = Fixture::new("told_rights").await;
+    let client = legacy_outbox(&fixture).await;
+    let relays = as_relay(&fixture, &client).await;
+    write(&client, 5).await;
+    adopt(&fixture, ADOPT);
+    let lacks = [
+        "told_rights_relay may not read the adopted table legacy.outbox",
+        "grant usage on schema \"legacy\" to told_rights_relay",
+        "grant select on \"legacy\".\"outbox\" to told_rights_relay",
+    ];
+    assert_says(&relays, &["check"], 4, &lacks);
+    assert_says(&relays, &["check", "--capture", "wal"], 4, &lacks);
+    let relay = RelayProcess::start(&relays, &[]);
+    relay.wait_until_it_says("relaying").await;
+    assert_says(&fixture, &["capture", "switch", "wal"], 4, &lacks);
+    let mode = "select mode from postrider.capture";
+    let mode: String = client.query_one(mode, &[]).await.expect("it answers").get(0);
+    assert_eq!(mode, "poll", "nothing is changed before");
+    execute(&client, "grant usage on schema legacy to told_rights_relay").await;
+    assert_says(&relays, &["check"], 4, &lacks[2..]);
+    execute(&client, "grant select on legacy.outbox to told_rights_relay").await;
+    assert_says(&relays, &["check"], 0, &["1 table can be read", "switch wal"]);
+    execute(&client, "alter table legacy.outbox enable row level security").await;
+    let hidden = ["row-level security", "alter role told_rights_relay bypassrls"];
+    assert_says(&relays, &["check"], 4, &hidden);
+    assert_says(&fixture, &["capture", "switch", "wal"], 4, &hidden);
+    execute(&client, "alter table legacy.outbox disable row level security").await;
+    assert_says(&fixture, &["capture", "switch", "wal"], 0, &["the log is read"]);
+    wait_published(&client).await;
+    relay.stop_well().await;
+}
