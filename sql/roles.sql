@@ -55,6 +55,7 @@ begin
     grant select, insert, update, delete on postrider.parked to postrider_relay;
     grant select, insert, delete on postrider.parked_request to postrider_relay;
     grant select, update on postrider.capture, postrider.capture_slot to postrider_relay;
+    grant select, insert, delete on postrider.past_tick to postrider_relay;
     -- Where default privileges were hardened nobody may call what others made.
     for part_of_interface in
         select oid::regprocedure from pg_proc

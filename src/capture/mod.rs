@@ -15,6 +15,7 @@ pub mod failover;
 pub mod fence;
 pub mod flawed;
 pub mod log_texts;
+pub mod memory;
 pub mod mode;
 pub mod needs;
 pub mod outbox_row;

@@ -79,6 +79,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "printed",
         sql: include_str!("../../sql/migrations/0013_printed.sql"),
     },
+    Migration {
+        version: 14,
+        name: "past_tick",
+        sql: include_str!("../../sql/migrations/0014_past_tick.sql"),
+    },
 ];
 
 impl Migration {

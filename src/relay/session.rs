@@ -16,6 +16,7 @@ use super::log::stay;
 use super::steward::{Berth, Berths, ShardBerth, Steward};
 use super::supervise::{Kafka, ShardContext, supervise};
 use super::turn::{Turn, agree, watch_mode};
+use crate::capture::memory::{Remembered, remember_tick};
 use crate::capture::mode::{CaptureState, Mode, Way, read_state};
 use crate::capture::ticker::{Audience, ForeignRows, Ticker};
 use crate::cursors::{CursorStore, pause_after_save};
@@ -116,6 +117,14 @@ impl Relay {
         started: &mut bool,
     ) -> Result<()> {
         let Opened { outbox, store, latest, way, control, .. } = opened;
+        // What was saved before the absence, before it is overtaken.
+        if remember_tick(&control).await? == Remembered::Refused {
+            tracing::warn!(
+                remedy = "run sql/roles.sql again, as the role that migrates",
+                "the role may not write postrider.past_tick: `postrider check` finds fewer of the rows that no \
+                 cursor will reach"
+            );
+        }
         let shards = self.shard_count(&outbox)?;
         let (database, cadence) = (&self.config.database, self.config.cadence);
         let ticker =

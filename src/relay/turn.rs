@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::session::{Ended, Opened};
 use crate::capture::change::{Loss, check_change};
+use crate::capture::memory::{Remembered, remember_tick};
 use crate::capture::mode::{CaptureState, Mode, Way, change_mode, leave_slot, read_state};
 use crate::capture::needs::{Readers, check_needs};
 use crate::capture::slot::SlotKeeper;
@@ -112,6 +113,7 @@ async fn wait_for_the_dead(control: &Connection) -> Result<usize> {
 /// polled, a slot is dropped as soon as nobody reads it: it would keep the log for ever.
 pub(super) async fn watch_mode(mut turn: Turn, mut control: Connection) -> Result<Ended> {
     let mut said = false;
+    let mut remembers = turn.way.mode == Mode::Poll;
     loop {
         tokio::select! {
             _ = turn.stop.changed() => {}
@@ -122,6 +124,7 @@ pub(super) async fn watch_mode(mut turn: Turn, mut control: Connection) -> Resul
             turn.end.send_replace(true);
             return Ok(Ended::Aide);
         }
+        remembers = remembers && remember_tick(&control).await? == Remembered::Yes;
         let Some(slot) = state.slot_name.filter(|_| state.mode == Mode::Poll) else { continue };
         match leave_slot(&mut control, &slot).await {
             Ok(false) => {}

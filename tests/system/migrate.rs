@@ -199,7 +199,7 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
     assert!(!migrate::status(client).await.unwrap().is_pending());
     let back = "drop view postrider.events;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
-                    postrider.capture, postrider.capture_slot, postrider.adopted;
+                    postrider.capture, postrider.capture_slot, postrider.adopted, postrider.past_tick;
                 drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event,
                     postrider.aggregate_digest, postrider.legible, postrider.legible_payload, postrider.event_bytes,
                     postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row;

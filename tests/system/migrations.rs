@@ -16,4 +16,5 @@ pub(crate) const TITLES: &[&str] = &[
     "0011 held_names",
     "0012 adopted_rows",
     "0013 printed",
+    "0014 past_tick",
 ];

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::adopt::{ADOPT, adopt, legacy_outbox, wait_published};
-use crate::support::{Fixture, Patience, RelayProcess};
+use crate::support::{Consumed, Fixture, Patience, RelayProcess, read_topic};
 
 /// Runs a command; its exit code and all that it said.
 fn run(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
@@ -120,5 +120,74 @@ async fn rights_on_adopted_tables_are_looked_at_before() {
     execute(&client, "alter table legacy.outbox disable row level security").await;
     assert_says(&fixture, &["capture", "switch", "wal"], 0, &["the log is read"]);
     wait_published(&client).await;
+    relay.stop_well().await;
+}
+
+/// What `check` says of rows that no cursor will reach, and its exit code.
+fn reach(fixture: &Fixture) -> (Option<i32>, String) {
+    let (code, said) = run(fixture, &["check"]);
+    let lines: Vec<&str> = said.lines().skip_while(|line| !line.contains(" events ")).collect();
+    (code, lines.join("\n"))
+}
+
+/// Whoever owns the outbox can write rows that lie where no cursor looks. They are named while they are fresh and
+/// when all has moved on, with what mends them; rows of savepoints and of long transactions are not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_no_cursor_reaches_are_named() {
+    let fixture = Fixture::new("told_reach").await;
+    let (client, long) = (fixture.client().await, fixture.client().await);
+    execute(&long, "begin; select pg_current_xact_id()").await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    let event = |aggregate: &str| {
+        format!(
+            "insert into outbox (aggregatetype, aggregateid, type)
+             select 'thing', '{aggregate}', 'T' from generate_series(1, 400)"
+        )
+    };
+    execute(&client, &format!("begin; savepoint s; {}; release s; commit", event("a"))).await;
+    fixture.wait_published().await;
+    let patience = Patience::until("the tick is remembered");
+    let remembered = "select from postrider.past_tick where floor >= 400";
+    while client.query_opt(remembered, &[]).await.expect("it answers").is_none() {
+        patience.pause().await;
+    }
+    execute(&long, &format!("{}; commit", event("long"))).await;
+    fixture.wait_published().await;
+    let (code, said) = reach(&fixture);
+    assert!(code == Some(0) && said.contains("no row lies where no cursor looks"), "{said}");
+    let forge = "insert into outbox (seq, aggregatetype, aggregateid, type) overriding system value
+         values (3, 'thing', 'forged', 'T'), (-3, 'thing', 'forged', 'T')";
+    execute(&client, forge).await;
+    let (code, said) = reach(&fixture);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("seq -3 (id ") && said.contains(", 3 (id "), "{said}");
+    execute(&client, &event("b")).await;
+    fixture.wait_published().await;
+    let count = "select count(*) from postrider.events where published and aggregateid = 'forged'";
+    let taken: i64 = client.query_one(count, &[]).await.expect("it answers").get(0);
+    assert_eq!(taken, 2, "all has moved on");
+    for _ in 0..2 {
+        let (code, said) = reach(&fixture);
+        assert_eq!(code, Some(1), "{said}");
+        let (_, command) = said.split_once("anew, like: ").expect("it says what mends it");
+        execute(&client, command.lines().next().expect("a line")).await;
+    }
+    fixture.wait_published().await;
+    let sent = read_topic(&fixture.brokers, &fixture.topic("thing"));
+    assert_eq!(sent.iter().map(Consumed::key_text).filter(|key| *key == "forged").count(), 2);
+    let (code, said) = reach(&fixture);
+    assert_eq!(code, Some(0), "{said}");
+    for txid in ["'4'", "(pg_current_xact_id()::text::bigint + 1000000)::text::xid8"] {
+        let foreign = format!(
+            "set session_replication_role = replica;
+             insert into outbox (txid, aggregatetype, aggregateid, type)
+             values ({txid}, 'thing', 'foreign', 'T'); reset session_replication_role"
+        );
+        execute(&client, &foreign).await;
+        let (code, said) = reach(&fixture);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("their txid is not that of the transaction"), "{said}");
+        execute(&client, "delete from outbox where aggregateid = 'foreign'").await;
+    }
     relay.stop_well().await;
 }

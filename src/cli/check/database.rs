@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use tokio_postgres::Row;
 
-use super::capture;
 use super::findings::Findings;
+use super::{capture, reach};
 use crate::capture::mode::{Mode, read_state};
 use crate::cli::backlog::{Onlooker, WaitingKinds};
 use crate::config::Config;
@@ -29,7 +29,7 @@ const VERSION_MIN: i32 = 140_000;
 /// Looks at all that `run` needs of PostgreSQL; gives the kinds of events that wait, where they can
 /// be read.
 pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<WaitingKinds> {
-    let connection = noted(findings, "postgres", connect(&config.database, "check").await)?;
+    let mut connection = noted(findings, "postgres", connect(&config.database, "check").await)?;
     let server = describe_server(findings, config, &connection).await;
     noted(findings, "postgres", server)?;
     if let Some(history) = noted(findings, "primary", History::read(&connection).await) {
@@ -45,6 +45,8 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
     noted(findings, "row security", row_security)?;
     let capture = capture::look(findings, config).await;
     noted(findings, "capture", capture);
+    let reached = reach::look(findings, &mut connection, &config.outbox).await;
+    noted(findings, "events", reached);
     let waiting = waiting(&connection).await;
     noted(findings, "events", waiting)
 }

@@ -19,6 +19,7 @@ mod broker;
 mod capture;
 mod database;
 mod findings;
+mod reach;
 
 /// Checks that run would work: configuration, PostgreSQL, tables, rights, capture, Kafka, topics.
 #[derive(Args, Debug)]
