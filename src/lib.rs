@@ -27,6 +27,7 @@ pub mod hold;
 pub mod large;
 pub mod lease;
 pub mod ledger;
+pub mod legible;
 pub mod logging;
 pub mod migrate;
 pub mod monitor;

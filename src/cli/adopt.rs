@@ -20,6 +20,7 @@ use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::live_instances;
+use crate::legible;
 use crate::migrate;
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, classify, connect, fill};
@@ -163,14 +164,16 @@ async fn say_missing_rights(connection: &Connection, table: &OutboxName) -> Resu
 async fn say_what_runs(connection: &Connection, adopted: &Adopted) -> Result<()> {
     if let Some(pending) = &adopted.pending {
         output::answer(&format!(
-            "runs with your rights, from postrider.adopted.pending: {pending}"
+            "runs with your rights, from postrider.adopted.pending: {}",
+            legible::shown(pending, 4_000)
         ))?;
     }
     let triggers = connection.client().query(TRIGGERS, &[&adopted.name.quoted()]).await;
     for row in triggers.map_err(|cause| classify("look at the table's triggers", cause))? {
         let name: String = row.get("name");
         output::answer(&format!(
-            "fires with your rights for each row that is marked: trigger {name}"
+            "fires with your rights for each row that is marked: trigger {}",
+            legible::name(&name)
         ))?;
     }
     Ok(())

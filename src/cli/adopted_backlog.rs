@@ -12,8 +12,11 @@ use super::waiting::{Look, Waiting};
 use crate::adopted::{Adopted, Origin, Part};
 use crate::capture::adoption::{adopted_tables, unpublished};
 use crate::error::{ErrorKind, Result};
+use crate::legible;
 use crate::postgres::{Connection, classify, fill};
 
+/// Longer than anything of ours.
+const LINE_CHARACTERS: usize = 1_000;
 const NEAR: &str = include_str!("../../sql/queries/adopted_near.sql");
 const BACKLOG: &str = include_str!("../../sql/queries/adopted_backlog.sql");
 /// For how long one table may be read. A time without a zone is taken for UTC, as the relay takes it.
@@ -33,7 +36,9 @@ pub(super) struct AdoptedWaiting {
 impl AdoptedWaiting {
     pub(super) fn line(&self) -> String {
         let trouble = self.trouble.as_ref().map_or(String::new(), |why| format!(": {why}"));
-        format!("adopted {}: unpublished: {}{trouble}\n", self.table, self.waiting.sentence())
+        let line =
+            format!("adopted {}: unpublished: {}{trouble}", self.table, self.waiting.sentence());
+        legible::shown(&line, LINE_CHARACTERS) + "\n"
     }
 }
 

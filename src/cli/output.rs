@@ -8,13 +8,21 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::logging;
+use crate::{legible, logging};
 
-/// Writes an answer to stdout, with a line end.
+/// Writes an answer to stdout, with a line end. What would move a terminal is escaped.
 ///
 /// # Errors
 /// When stdout cannot be written; not when its reader has gone.
 pub(super) fn answer(text: &str) -> Result<()> {
+    answer_styled(&legible::lines(text))
+}
+
+/// Writes an answer in which colours are ours; whatever others wrote was escaped before.
+///
+/// # Errors
+/// As [`answer`].
+pub(super) fn answer_styled(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     let line_end = if text.ends_with('\n') { "" } else { "\n" };
     match write!(stdout, "{text}{line_end}").and_then(|()| stdout.flush()) {
@@ -34,7 +42,7 @@ pub(super) fn answer_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|cause| {
         Error::new(ErrorKind::Internal, format!("the answer cannot be written as JSON: {cause}"))
     })?;
-    answer(&text)
+    answer(&legible::json(text))
 }
 
 /// Says the error on stderr, in the form of the log where that is what people read; its cause in the
@@ -46,6 +54,7 @@ pub(super) fn report(error: &Error) -> ExitCode {
     let code = ExitCode::from(error.kind().exit_code());
     let text =
         if logging::is_json() { logging::last_line(error) } else { format!("error: {error}") };
+    let text = legible::lines(&text);
     match writeln!(io::stderr().lock(), "{text}") {
         Ok(()) => code,
         // Nobody reads stderr; the exit code still tells.

@@ -21,6 +21,7 @@ use crate::config::units::show_bytes;
 use crate::config::{self};
 use crate::error::Result;
 use crate::event::Bucket;
+use crate::legible;
 use crate::migrate;
 use crate::outbox::{Outbox, OutboxName};
 use crate::postgres::{Connection, DatabaseConfig, classify, connect};
@@ -229,7 +230,7 @@ impl InstanceStatus {
         };
         format!(
             "instance {}: {}, {}, up {}, {lease}\n",
-            self.name,
+            legible::name(&self.name),
             count(self.buckets, "bucket"),
             count(self.shards.into(), "shard"),
             show_age(Some(self.age_seconds)),
@@ -258,7 +259,7 @@ impl BucketStatus {
             show_age(self.saved_age_seconds),
             self.waiting.count(),
             self.waiting.age(),
-            self.owner.as_deref().unwrap_or("-"),
+            self.owner.as_deref().map_or_else(|| "-".to_owned(), legible::name),
         )
     }
 }
@@ -268,8 +269,8 @@ impl Status {
         let size = show_bytes(self.size_bytes.unsigned_abs());
         let mut text = format!(
             "outbox {} at {}: {} buckets, {} partitions, {size}\n",
-            self.outbox,
-            self.database,
+            legible::name(&self.outbox),
+            legible::name(&self.database),
             self.buckets.len(),
             self.partitions,
         );

@@ -58,7 +58,7 @@ use hashbrown::HashSet;
 
 use super::outgoing::OutgoingRow;
 use crate::error::Result;
-use crate::event::{Bucket, Event, LendEvent, OwnedEvent, Standing};
+use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
 use crate::hold::{AggregateKey, HELD_MAX, Hold, Reason, Refusal, SetAside};
 use crate::ledger::BatchNumber;
 use crate::parked::{FromLog, Owned, Parked, Piece, Waiting};
@@ -319,6 +319,20 @@ impl Parking {
                     "an event is parked, its aggregate waits; see `postrider parked list`"
                 );
             }
+        }
+    }
+
+    /// The same of a message that was parked without its values.
+    pub(super) fn say_large(&self, event: &EventId, refusal: &Refusal) {
+        let cause = format!("parked large: {}", refusal.reason);
+        if let Some(unsaid) = self.warnings.note(&cause, Instant::now()) {
+            tracing::warn!(
+                %event,
+                reason = refusal.reason.name(),
+                cause = said(&refusal.detail),
+                unsaid,
+                "a large event is parked, its aggregate waits; see `postrider parked list`"
+            );
         }
     }
 

@@ -95,6 +95,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("hold", Core, &[]),
     ("large", Core, &[]),
     ("ledger", Core, &[]),
+    ("legible", Core, &[]),
     ("monitor", Core, &[]),
     ("outbox", Core, &[]),
     ("repeats", Core, &[]),

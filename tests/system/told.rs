@@ -191,3 +191,83 @@ async fn rows_that_no_cursor_reaches_are_named() {
     }
     relay.stop_well().await;
 }
+
+/// A type, an id, a kind, a payload and headers that would paint a line of ours, set a title, turn letters.
+const EVIL: &str = "E'a/b\\n         7  fine\\x1b]0;owned\\x07\\u009b2J\\u202e'";
+
+#[track_caller]
+fn assert_harmless(said: &str) {
+    let moves = |character: char| character.is_control() && character != '\n';
+    assert!(!said.contains(|character| moves(character) || character == '\u{202e}'), "{said:?}");
+}
+
+/// What a row says is shown as a text in its place, and can be chosen all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn texts_of_rows_move_no_terminal() {
+    let fixture = Fixture::new("told_texts").await;
+    let client = fixture.client().await;
+    let park = format!(
+        "insert into postrider.parked (bucket, seq, id, reason, detail, aggregatetype, aggregateid, type, payload,
+             headers, topic, attempts, created_at)
+         select 0, n, gen_random_uuid(), 'illegal-topic', {EVIL}, {EVIL}, n || {EVIL}, {EVIL},
+             convert_to({EVIL}, 'UTF8'), '{{}}', {EVIL}, 0, now() from generate_series(1, 3) as n"
+    );
+    execute(&client, &park).await;
+    let long = "insert into postrider.parked (bucket, seq, id, reason, detail, aggregatetype, aggregateid, type, attempts, created_at)
+         values (0, 9, gen_random_uuid(), 'refused', repeat('d', 100000), repeat('t', 100000), repeat('i', 100000), 'T', 0, now())";
+    execute(&client, long).await;
+    let waiting =
+        format!("insert into outbox (aggregatetype, aggregateid, type) values ({EVIL}, '1', 'T')");
+    execute(&client, &waiting).await;
+    let id: String = client
+        .query_one("select id::text from postrider.parked where seq = 1", &[])
+        .await
+        .expect("it is there")
+        .get(0);
+    for arguments in [
+        &["parked", "list"][..],
+        &["parked", "list", "--json"],
+        &["parked", "show", &id],
+        &["parked", "show", &id, "--json"],
+        &["parked", "retry", "--all", "--dry-run"],
+        &["parked", "discard", "--all", "--dry-run"],
+        &["parked", "retry", "--all"],
+        &["check"],
+        &["check", "--json"],
+        &["status"],
+        &["capture", "show"],
+    ] {
+        let (_, said) = run(&fixture, arguments);
+        assert_harmless(&said);
+        let forged = said.lines().any(|line| line.trim_start().starts_with("7  fine"));
+        assert!(!forged || arguments.contains(&"show"), "{said}");
+        assert!(
+            arguments.contains(&"--json") || said.len() < 12_000,
+            "{arguments:?}: {}",
+            said.len()
+        );
+    }
+    let (_, list) = run(&fixture, &["parked", "list"]);
+    assert!(list.contains("a/b\\n         7  fine\\u{1b}]0;owned"), "{list}");
+    assert!(list.contains("(to be tried again)"), "{list}");
+    let evil = "a/b\n         7  fine\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}";
+    let second = format!("2{evil}");
+    let chosen = ["--aggregate-type", evil, "--aggregate-id", &second];
+    let (_, said) = run(
+        &fixture,
+        &[&["parked", "discard", "--aggregate", &format!("{evil}/{second}")], &[][..]].concat(),
+    );
+    assert!(said.contains("nothing is parked that was chosen (a type with a slash"), "{said}");
+    assert_says(
+        &fixture,
+        &[&["parked", "discard"], &chosen[..]].concat(),
+        0,
+        &["1 event discarded"],
+    );
+    assert_says(
+        &fixture,
+        &["parked", "discard", "--aggregate-type", evil],
+        0,
+        &["2 events discarded"],
+    );
+}

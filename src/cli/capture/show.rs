@@ -14,8 +14,11 @@ use crate::cli::status::show_age;
 use crate::config::units::show_bytes;
 use crate::error::Result;
 use crate::lease::live_instances;
+use crate::legible;
 use crate::postgres::classify;
 
+/// Longer than anything of ours.
+const LINE_CHARACTERS: usize = 4_000;
 const SHOW: &str = include_str!("../../../sql/queries/capture_show.sql");
 
 /// What `show` tells.
@@ -170,6 +173,8 @@ impl Shown {
             lines.extend(slot.troubles());
         }
         lines.extend(self.adopted.iter().map(ShownAdopted::text));
+        let lines: Vec<String> =
+            lines.iter().map(|line| legible::shown(line, LINE_CHARACTERS)).collect();
         lines.join("\n")
     }
 }

@@ -16,6 +16,7 @@ use crate::capture::slot::{Slot, SlotKeeper};
 use crate::cli::output;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::live_instances;
+use crate::legible;
 use crate::postgres::Connection;
 
 /// How long a switch is watched.
@@ -159,6 +160,7 @@ async fn make(keeper: &SlotKeeper, lock: &Connection) -> Result<()> {
                 read_state(lock).await?;
                 let who = keeper.waits_for().await?;
                 if let Some(who) = who.as_ref().filter(|_| said != who) {
+                    let who = legible::name(who);
                     output::answer(&format!("the slot waits for older transactions: {who}"))?;
                 }
                 said = who;
@@ -193,7 +195,7 @@ async fn wait_for_reader(place: &Place, keeper: &SlotKeeper) -> Result<ExitCode>
         let instances = live_instances(&place.connection).await?;
         let waits = keeper.waits_for().await?;
         let step = match waits {
-            Some(who) => format!("the slot waits for older transactions: {who}"),
+            Some(who) => format!("the slot waits for older transactions: {}", legible::name(&who)),
             None if instances == 0 => {
                 "no instance has a lease now; the next one reads the log".to_owned()
             }

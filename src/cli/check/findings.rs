@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
+use crate::legible;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -29,6 +30,8 @@ impl Outcome {
     }
 }
 
+/// Longer than anything of ours.
+const DETAIL_CHARACTERS: usize = 4_000;
 const PLAIN: &str = "\u{1b}[0m";
 
 #[derive(Debug, Serialize)]
@@ -80,9 +83,11 @@ impl Findings {
         for finding in &self.checks {
             let (sign, code) = finding.outcome.sign();
             let (begin, end) = if colour { (code, PLAIN) } else { ("", "") };
-            writeln!(text, "{begin}{sign}{end} {:<13} {}", finding.name, finding.detail)
+            let detail = legible::shown(&finding.detail, DETAIL_CHARACTERS);
+            writeln!(text, "{begin}{sign}{end} {:<13} {detail}", finding.name)
                 .expect("text takes text");
             if let Some(remedy) = &finding.remedy {
+                let remedy = legible::shown(remedy, DETAIL_CHARACTERS);
                 writeln!(text, "{:16}fix: {remedy}", "").expect("text takes text");
             }
         }

@@ -60,7 +60,7 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     if arguments.json {
         output::answer_json(&findings)?;
     } else {
-        output::answer(&findings.list(output::stdout_has_colour()))?;
+        output::answer_styled(&findings.list(output::stdout_has_colour()))?;
     }
     Ok(findings.exit_code())
 }

@@ -9,10 +9,11 @@ use clap::{ArgGroup, Args};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Chosen, Selection, count, list, open};
+use super::{Chosen, Selection, count, list, nothing_chosen, open};
 use crate::cli::{block_on, output};
 use crate::config::settings::CommonSettings;
 use crate::error::Result;
+use crate::legible;
 use crate::postgres::{Connection, classify};
 
 const AGGREGATES: &str = include_str!("../../../sql/queries/parked_aggregates.sql");
@@ -24,13 +25,14 @@ const DISCARD: &str = include_str!("../../../sql/queries/parked_discard.sql");
 #[command(group = ArgGroup::new("chosen")
     .required(true)
     .multiple(true)
-    .args(["aggregate", "event", "reason", "all"]))]
+    .args(["aggregate", "aggregate_type", "aggregate_id", "event", "reason", "all"]))]
 struct Change {
     #[command(flatten)]
     selection: Selection,
 
     /// Chooses everything that is parked.
-    #[arg(long, conflicts_with_all = ["aggregate", "event", "reason"])]
+    #[arg(long, conflicts_with_all =
+        ["aggregate", "aggregate_type", "aggregate_id", "event", "reason"])]
     all: bool,
 
     /// Says what would be done, and does not do it.
@@ -75,20 +77,21 @@ pub(super) struct DiscardArguments {
 
 pub(super) fn retry(arguments: RetryArguments) -> Result<ExitCode> {
     let Change { selection, dry_run, common, .. } = arguments.change;
-    let rows = block_on(async move {
+    let chosen = Chosen::from(selection);
+    let rows = block_on(async {
         let connection = open(common).await?;
         let sql = if dry_run { AGGREGATES } else { RETRY };
-        change(&connection, sql, &selection.into(), "ask for parked events").await
+        change(&connection, sql, &chosen, "ask for parked events").await
     })?;
     let line = |row: &Row| {
         let events = count(row.get("events"), "event");
-        let (aggregate_type, id): (&str, &str) = (row.get("aggregatetype"), row.get("aggregateid"));
-        format!("{aggregate_type}/{id}: {events}\n")
+        let aggregate = legible::aggregate(row.get("aggregatetype"), row.get("aggregateid"));
+        format!("{aggregate}: {events}\n")
     };
     let mut text: String = rows.iter().map(line).collect();
     let aggregates = count(i64::try_from(rows.len()).unwrap_or(i64::MAX), "aggregate");
     text.push_str(&match (rows.is_empty(), dry_run) {
-        (true, _) => "nothing is parked that was chosen\n".to_owned(),
+        (true, _) => nothing_chosen(&chosen).to_owned(),
         (false, true) => format!("{aggregates} would be tried again\n"),
         (false, false) => format!("{aggregates} will be tried again by the relay\n"),
     });
@@ -98,8 +101,9 @@ pub(super) fn retry(arguments: RetryArguments) -> Result<ExitCode> {
 
 pub(super) fn discard(arguments: DiscardArguments) -> Result<ExitCode> {
     let Change { selection, dry_run, common, .. } = arguments.change;
-    let gone = block_on(async move {
-        let (connection, chosen) = (open(common).await?, selection.into());
+    let chosen = Chosen::from(selection);
+    let gone = block_on(async {
+        let connection = open(common).await?;
         if dry_run {
             let list = list::read(&connection, &chosen, None).await?;
             let gone = |one: list::Listed| {
@@ -113,7 +117,7 @@ pub(super) fn discard(arguments: DiscardArguments) -> Result<ExitCode> {
     let mut text: String = gone.iter().map(|one| format!("{}\n", one.0)).collect();
     let events = count(i64::try_from(gone.len()).unwrap_or(i64::MAX), "event");
     text.push_str(&match (gone.is_empty(), dry_run) {
-        (true, _) => "nothing is parked that was chosen\n".to_owned(),
+        (true, _) => nothing_chosen(&chosen).to_owned(),
         (false, true) => format!("{events} would be discarded\n"),
         (false, false) => format!("{events} discarded\n"),
     });
@@ -126,7 +130,8 @@ struct Gone(String);
 
 impl Gone {
     fn new(id: &str, aggregate_type: &str, aggregate_id: &str, reason: &str) -> Self {
-        Self(format!("{id}  {reason:<17}  {aggregate_type}/{aggregate_id}"))
+        let aggregate = legible::aggregate(aggregate_type, aggregate_id);
+        Self(format!("{id}  {reason:<17}  {aggregate}"))
     }
 
     fn read(row: &Row) -> Self {

@@ -15,6 +15,7 @@ use crate::cli::{block_on, output};
 use crate::config::settings::CommonSettings;
 use crate::config::units::show_bytes;
 use crate::error::Result;
+use crate::legible;
 use crate::postgres::{Connection, classify};
 
 const LIST: &str = include_str!("../../../sql/queries/parked_list.sql");
@@ -116,21 +117,20 @@ impl Listed {
 
     fn line(&self) -> String {
         let mut line = format!(
-            "{:>10}  {}  {:<17}  {:>8}  {:>8}  {:>10}  {}/{}",
+            "{:>10}  {}  {:<17}  {:>8}  {:>8}  {:>10}  {}",
             self.seq,
             self.id,
             self.reason,
             self.attempts,
             show_age(Some(self.parked_age_seconds)),
             show_bytes(self.payload_bytes.unsigned_abs()),
-            self.aggregatetype,
-            self.aggregateid,
+            legible::aggregate(&self.aggregatetype, &self.aggregateid),
         );
         if self.is_requested {
             line.push_str("  (to be tried again)");
         }
         if !self.detail.is_empty() {
-            line.push_str(&format!("\n{:>12}{}", "", self.detail));
+            line.push_str(&format!("\n{:>12}{}", "", legible::name(&self.detail)));
         }
         line + "\n"
     }

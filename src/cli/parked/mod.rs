@@ -61,6 +61,14 @@ struct Selection {
     #[arg(long, value_name = "TYPE/ID", value_parser = aggregate)]
     aggregate: Option<(String, String)>,
 
+    /// Chooses aggregates of this type, also of one with a slash in it.
+    #[arg(long, value_name = "TYPE", conflicts_with = "aggregate")]
+    aggregate_type: Option<String>,
+
+    /// Chooses aggregates of this id.
+    #[arg(long, value_name = "ID", conflicts_with = "aggregate")]
+    aggregate_id: Option<String>,
+
     /// Chooses an event by its id.
     #[arg(long, value_name = "ID")]
     event: Option<Uuid>,
@@ -80,6 +88,16 @@ fn reasons() -> impl TypedValueParser<Value = Reason> {
     PossibleValuesParser::new(Reason::ALL.map(Reason::name)).try_map(|name| name.parse::<Reason>())
 }
 
+/// Why nothing may have been chosen.
+fn nothing_chosen(chosen: &Chosen) -> &'static str {
+    match &chosen.aggregate_id {
+        Some(id) if id.contains('/') => {
+            "nothing is parked that was chosen (a type with a slash: --aggregate-type and --aggregate-id)\n"
+        }
+        Some(_) | None => "nothing is parked that was chosen\n",
+    }
+}
+
 /// The selection as a statement's first parameters.
 struct Chosen {
     aggregate_type: Option<String>,
@@ -90,7 +108,10 @@ struct Chosen {
 
 impl From<Selection> for Chosen {
     fn from(selection: Selection) -> Self {
-        let (aggregate_type, aggregate_id) = selection.aggregate.unzip();
+        let (aggregate_type, aggregate_id) = match selection.aggregate {
+            Some((aggregate_type, aggregate_id)) => (Some(aggregate_type), Some(aggregate_id)),
+            None => (selection.aggregate_type, selection.aggregate_id),
+        };
         let (event, reason) = (selection.event, selection.reason.map(Reason::name));
         Self { aggregate_type, aggregate_id, event, reason }
     }

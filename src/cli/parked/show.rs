@@ -1,7 +1,7 @@
 //! `postrider parked show`.
 //!
 //! Promises: the whole event, but for values that are too large to be shown; what is no text is shown in
-//! hexadecimal. Must not: change anything.
+//! hexadecimal, and what would move a terminal escaped. Must not: change anything.
 //! Fails: when no parked event has the id; as its parent.
 
 use std::fmt::Write;
@@ -17,10 +17,13 @@ use super::open;
 use crate::cli::{block_on, output};
 use crate::config::settings::CommonSettings;
 use crate::error::{Error, ErrorKind, Result};
+use crate::legible;
 use crate::postgres::classify;
 
 const SHOW: &str = include_str!("../../../sql/queries/parked_show.sql");
 
+/// Of a text that has a line of its own: longer than what is written by hand.
+const LINE_CHARACTERS: usize = 4_000;
 /// Values of more bytes are not shown.
 const SHOWN_BYTES: i64 = 16 * 1024 * 1024;
 
@@ -121,6 +124,11 @@ fn read(row: &Row) -> Shown {
     }
 }
 
+/// Lines that cannot be taken for ours: all but the first are indented.
+fn lines(text: &str) -> String {
+    legible::lines(text).replace('\n', "\n           ")
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         write!(text, "{byte:02x}").expect("text takes text");
@@ -130,24 +138,28 @@ fn hexadecimal(bytes: &[u8]) -> String {
 
 impl Shown {
     fn text(&self) -> String {
-        let open = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let line = |text: &str| legible::shown(text, LINE_CHARACTERS);
+        let open = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), line);
         let payload = match (&self.payload, &self.payload_hex, self.payload_bytes) {
-            (Some(text), ..) => text.clone(),
+            (Some(text), ..) => lines(text),
             (None, Some(hex), _) => format!("\\x{hex}"),
             (None, None, Some(bytes)) => format!("- ({bytes} bytes, in postrider.parked)"),
             (None, None, None) if self.fault.is_some() => "- (see the fault)".to_owned(),
             (None, None, None) => "- (a tombstone)".to_owned(),
         };
-        let headers = self.headers.as_ref().map_or_else(|| "-".to_owned(), Value::to_string);
-        let aggregate = format!("{}/{}", self.aggregatetype, self.aggregateid);
+        let headers = self
+            .headers
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |headers| lines(&headers.to_string()));
+        let aggregate = legible::aggregate(&self.aggregatetype, &self.aggregateid);
         [
             ("event", self.id.clone()),
             ("aggregate", aggregate),
-            ("type", self.r#type.clone()),
+            ("type", line(&self.r#type)),
             ("seq", format!("{} (bucket {})", self.seq, self.bucket)),
             ("created", self.created_at.clone()),
             ("reason", self.reason.clone()),
-            ("detail", if self.detail.is_empty() { "-".to_owned() } else { self.detail.clone() }),
+            ("detail", if self.detail.is_empty() { "-".to_owned() } else { line(&self.detail) }),
             ("fault", open(&self.fault)),
             ("topic", open(&self.topic)),
             ("parked", self.parked_at.clone()),

@@ -240,11 +240,6 @@ impl Reader {
     fn say_parked(&mut self, id: EventId, refusal: &Refusal) {
         // The page is to end behind it.
         self.page_events += 1;
-        tracing::warn!(
-            event = %id,
-            reason = refusal.reason.name(),
-            cause = refusal.detail,
-            "a large event is parked, its aggregate waits; see `postrider parked list`"
-        );
+        self.parking.say_large(&id, refusal);
     }
 }
