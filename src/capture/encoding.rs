@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use hashbrown::HashMap;
 use thiserror::Error;
 
 /// The bytes that all encodings of a server have in common.
@@ -25,6 +26,64 @@ pub enum Encoding {
     Unknown,
     /// One byte is one character: what each byte from [`ASCII`] on stands for, if for anything.
     Bytes(Box<[Option<char>; ASCII]>),
+    /// One to four bytes are one.
+    Characters(Box<Characters>),
+}
+
+/// The characters of an encoding of East Asia.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Characters {
+    /// How many bytes they have that begin with these.
+    lengths: Vec<(u8, usize)>,
+    /// What each stands for, by its bytes as a number.
+    table: HashMap<u32, Box<str>>,
+}
+
+impl Characters {
+    /// Those that begin with other bytes above ASCII have two.
+    pub fn new(lengths: Vec<(u8, usize)>) -> Self {
+        Self { lengths, table: HashMap::new() }
+    }
+
+    /// Takes a character; whether it is one.
+    pub fn learn(&mut self, code: &[u8], character: &[u8]) -> bool {
+        let (Some(code), Ok(text)) = (number(code), str::from_utf8(character)) else {
+            return false;
+        };
+        self.table.insert(code, text.into());
+        true
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<String, Undecodable> {
+        let (mut text, mut place) = (String::with_capacity(bytes.len()), 0);
+        while let Some(byte) = bytes.get(place) {
+            if byte.is_ascii() {
+                text.push(char::from(*byte));
+                place += 1;
+                continue;
+            }
+            let known = self.lengths.iter().find(|(first, _)| first == byte);
+            let length = known.map_or(2, |(_, length)| *length);
+            let code = bytes.get(place..place + length);
+            match code.and_then(number).and_then(|code| self.table.get(&code)) {
+                Some(character) => text.push_str(character),
+                None => {
+                    // An ASCII character is one by itself, whatever it follows.
+                    let rest = bytes[place + 1..].iter().take(length - 1);
+                    let bytes = 1 + rest.take_while(|byte| !byte.is_ascii()).count();
+                    return Err(Undecodable { byte: *byte, place, bytes });
+                }
+            }
+            place += length;
+        }
+        Ok(text)
+    }
+}
+
+/// At most four bytes as a number.
+fn number(code: &[u8]) -> Option<u32> {
+    let is_short = code.len() <= size_of::<u32>();
+    is_short.then(|| code.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
 }
 
 /// Bytes that are no text.
@@ -35,6 +94,8 @@ pub struct Undecodable {
     pub byte: u8,
     /// How many bytes come before it.
     pub place: usize,
+    /// How many bytes are none.
+    pub bytes: usize,
 }
 
 impl Encoding {
@@ -48,7 +109,7 @@ impl Encoding {
                 let character = |(place, byte): (usize, &u8)| match byte.checked_sub(ASCII as u8) {
                     None => Ok(char::from(*byte)),
                     Some(high) => {
-                        table[usize::from(high)].ok_or(Undecodable { byte: *byte, place })
+                        table[usize::from(high)].ok_or(Undecodable { byte: *byte, place, bytes: 1 })
                     }
                 };
                 bytes
@@ -58,10 +119,13 @@ impl Encoding {
                     .collect::<Result<String, _>>()
                     .map(Cow::Owned)
             }
-            Self::Utf8 | Self::Unknown | Self::Bytes(_) => {
+            Self::Characters(characters) if !bytes.is_ascii() => {
+                characters.decode(bytes).map(Cow::Owned)
+            }
+            Self::Utf8 | Self::Unknown | Self::Bytes(_) | Self::Characters(_) => {
                 str::from_utf8(bytes).map(Cow::Borrowed).map_err(|cause| {
                     let place = cause.valid_up_to();
-                    Undecodable { byte: bytes[place], place }
+                    Undecodable { byte: bytes[place], place, bytes: 1 }
                 })
             }
         }
@@ -76,10 +140,13 @@ impl Encoding {
                     text.push_str(&rest);
                     return text;
                 }
-                Err(Undecodable { byte, place }) => {
+                Err(Undecodable { place, bytes: count, .. }) => {
                     text.push_str(&self.decode(&bytes[..place]).expect("it is a text up to there"));
-                    write!(text, "\\x{byte:02x}").expect("a string takes everything");
-                    bytes = &bytes[place + 1..];
+                    let (odd, rest) = bytes[place..].split_at(count);
+                    for byte in odd {
+                        write!(text, "\\x{byte:02x}").expect("a string takes everything");
+                    }
+                    bytes = rest;
                 }
             }
         }
@@ -104,7 +171,7 @@ mod tests {
     #[test]
     fn a_table_decodes_byte_by_byte() {
         assert_eq!(table().decode(b"caf\xe9"), Ok(Cow::Borrowed("caf\u{e9}")));
-        assert_eq!(table().decode(b"a\x81b"), Err(Undecodable { byte: 0x81, place: 1 }));
+        assert_eq!(table().decode(b"a\x81b"), Err(Undecodable { byte: 0x81, place: 1, bytes: 1 }));
         assert_eq!(table().escape(b"\x81\xe9\x81"), "\\x81\u{e9}\\x81");
     }
 
@@ -112,19 +179,48 @@ mod tests {
     fn an_unknown_encoding_takes_utf_8() {
         let text = "\u{20ac} 1";
         assert_eq!(Encoding::Unknown.decode(text.as_bytes()), Ok(Cow::Borrowed(text)));
-        assert_eq!(Encoding::Unknown.decode(b"ab\xff"), Err(Undecodable { byte: 0xff, place: 2 }));
+        assert_eq!(
+            Encoding::Unknown.decode(b"ab\xff"),
+            Err(Undecodable { byte: 0xff, place: 2, bytes: 1 })
+        );
         // A character that is not complete.
         assert_eq!(
             Encoding::Unknown.decode(b"\xe2\x82"),
-            Err(Undecodable { byte: 0xe2, place: 0 })
+            Err(Undecodable { byte: 0xe2, place: 0, bytes: 1 })
         );
         assert_eq!(Encoding::Unknown.escape(b"\xe2\x82a"), "\\xe2\\x82a");
+    }
+
+    /// Two characters of EUC_JP: one of two bytes, one of three.
+    fn characters() -> Encoding {
+        let mut characters = Characters::new(vec![(0x8e, 2), (0x8f, 3)]);
+        assert!(characters.learn(b"\xa4\xa2", "\u{3042}".as_bytes()));
+        assert!(characters.learn(b"\x8f\xb0\xa1", "\u{4e02}".as_bytes()));
+        assert!(!characters.learn(b"\xa4\xa3", b"\xff") && !characters.learn(b"12345", b"x"));
+        Encoding::Characters(Box::new(characters))
+    }
+
+    #[test]
+    fn characters_of_several_bytes_decode() {
+        let text = characters().decode(b"a\xa4\xa2\x8f\xb0\xa1b").map(Cow::into_owned);
+        assert_eq!(text.as_deref(), Ok("a\u{3042}\u{4e02}b"));
+        for (bytes, place, odd, escaped) in [
+            (&b"a\xa4\xa3\xa4\xa2"[..], 1, 2, "a\\xa4\\xa3\u{3042}"),
+            // One that is cut, one that ASCII follows.
+            (b"\xa4\xa2\x8f\xb0", 2, 2, "\u{3042}\\x8f\\xb0"),
+            (b"\xa4b", 0, 1, "\\xa4b"),
+            (b"\x8f\xb0b", 0, 2, "\\x8f\\xb0b"),
+        ] {
+            let undecodable = characters().decode(bytes).expect_err(escaped);
+            assert_eq!((undecodable.place, undecodable.bytes), (place, odd), "{escaped}");
+            assert_eq!(characters().escape(bytes), escaped);
+        }
     }
 
     proptest! {
         #[test]
         fn any_bytes_have_a_form(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            for encoding in [Encoding::Utf8, Encoding::Unknown, table()] {
+            for encoding in [Encoding::Utf8, Encoding::Unknown, table(), characters()] {
                 let escaped = encoding.escape(&bytes);
                 if let Ok(text) = encoding.decode(&bytes) {
                     prop_assert_eq!(text.as_ref(), escaped);

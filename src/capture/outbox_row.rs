@@ -157,7 +157,7 @@ impl Leaf {
         };
         let event = row.into_owned(|bytes| match encoding {
             Encoding::Utf8 | Encoding::Unknown => encoding.escape(without_torn_end(bytes)),
-            Encoding::Bytes(_) => encoding.escape(bytes),
+            Encoding::Bytes(_) | Encoding::Characters(_) => encoding.escape(bytes),
         });
         let flawed = Flawed::of_row(event, refusal, bucket, txid).in_table(bucket, cuts);
         Ok(LoggedEvent::Flawed(Box::new(flawed)))

@@ -80,7 +80,12 @@ fn binary(type_oid: u32, text: &[u8]) -> Option<Option<Vec<u8>>> {
 
 /// The bytes of a `bytea`.
 pub(super) fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
-    let (pairs, rest) = text.strip_prefix(b"\\x")?.as_chunks::<2>();
+    digits(text.strip_prefix(b"\\x")?)
+}
+
+/// Bytes in hexadecimal digits.
+pub(super) fn digits(text: &[u8]) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_chunks::<2>();
     let mut bytes = Vec::with_capacity(pairs.len());
     for [high, low] in pairs {
         let (high, low) = (DIGITS[usize::from(*high)], DIGITS[usize::from(*low)]);

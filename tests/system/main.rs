@@ -10,6 +10,7 @@ mod support;
 mod admin;
 mod adopt;
 mod adopt_copy;
+mod adopt_encodings;
 mod adopt_giants;
 mod adopt_savepoints;
 mod backlog;

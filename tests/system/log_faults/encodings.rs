@@ -107,16 +107,28 @@ async fn what_is_no_text_is_not_converted() {
     }
 }
 
-/// Two bytes, one character, and none in UTF-8: the server itself converts, and ends the stream at that place. The
-/// table is read in its place.
+/// Several bytes, one character. In each of these encodings some are none in UTF-8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_cannot_go_on_is_left_for_the_table() {
-    let fixture = Fixture::encoded("log_euc_kr", "EUC_KR", Options::default()).await;
-    let fixture = fixture.captured_by(Capture::Wal);
-    let relay = start_relay(&fixture, Capture::Wal).await;
-    let client = fixture.client().await;
-    insert(&client, "'t', '\u{ac00}', 'T', '{}', null").await;
-    wait_arrived(&fixture, "t", &["\u{ac00}"]).await;
-    insert(&client, "'t', 'unreadable', 'T', E'\"\\xc9\\xa1\"', null").await;
-    relay.wait_until_it_says("the server cannot hand on what comes next in the log").await;
+async fn a_character_without_an_equivalent_is_one_parked_event() {
+    for (encoding, good, bad) in
+        [("EUC_KR", "\u{ac00}", "\\xc9\\xa1"), ("EUC_TW", "\u{4e00}", "\\x8e\\xa7\\xfe\\xfe")]
+    {
+        let name = format!("log_{}", encoding.to_lowercase());
+        let fixture = Fixture::encoded(&name, encoding, Options::default()).await;
+        let fixture = fixture.captured_by(Capture::Wal);
+        let relay = start_relay(&fixture, Capture::Wal).await;
+        let client = fixture.client().await;
+        let row = format!("'t', '{good}', 'T', '\"{good}\"', '{{\"h\": \"{good}\"}}'");
+        insert(&client, &row).await;
+        write_unreadable(&client, bad).await;
+        insert(&client, "'t', 'last', 'T', '{}', null").await;
+        let records = wait_arrived(&fixture, "t", &[good, "last"]).await;
+        let read = records.iter().find(|record| record.key_text() == good).expect("it came");
+        assert_eq!(read.value.as_deref(), Some(format!("\"{good}\"").as_bytes()));
+        assert_eq!(read.header("h"), Some(good.as_bytes()));
+        check_unreadable(&fixture, &client).await;
+        let said = relay.said();
+        assert_eq!(said.matches("polling, while a slot is made").count(), 1, "{said}");
+        relay.stop_well().await;
+    }
 }
