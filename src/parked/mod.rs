@@ -40,6 +40,7 @@ const HOLDS: &str = include_str!("../../sql/queries/parked_holds.sql");
 const HELD: &str = include_str!("../../sql/queries/parked_held.sql");
 const TOPICS: &str = include_str!("../../sql/queries/parked_topics.sql");
 const REQUEST_TOPICS: &str = include_str!("../../sql/queries/parked_request_topics.sql");
+const REQUEST_ONE: &str = include_str!("../../sql/queries/parked_request_one.sql");
 const LOOK: &str = include_str!("../../sql/queries/parked_look.sql");
 const REQUESTS: &str = include_str!("../../sql/queries/parked_requests.sql");
 const PIECE: &str = include_str!("../../sql/queries/parked_piece.sql");
@@ -235,6 +236,22 @@ impl Parked {
         let client = self.connection.client();
         let asked = client.execute(REQUEST_TOPICS, &[&numbers(buckets), &topics]).await;
         asked.map(|_| ()).map_err(|cause| classify("ask for parked events", cause))
+    }
+
+    /// Asks for one aggregate in these buckets for each of the topics, any that waits for it: the topics, each
+    /// with its request.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn request_one(
+        &self,
+        buckets: &[Bucket],
+        topics: &[String],
+    ) -> Result<Vec<(String, i64)>> {
+        let client = self.connection.client();
+        let asked = client.query(REQUEST_ONE, &[&numbers(buckets), &topics]).await;
+        let asked = asked.map_err(|cause| classify("ask for one parked aggregate", cause))?;
+        Ok(asked.iter().map(|row| (row.get("topic"), row.get("request"))).collect())
     }
 
     /// The next piece of what was asked for in these buckets.

@@ -36,9 +36,9 @@ pub enum Proof {
 /// Who is at fault for a refusal, as far as it can be told from the record alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Suspect {
-    /// Kafka: nobody gets an answer where the record goes.
+    /// Kafka: nobody gets an answer where the record goes, or nothing was taken anywhere for a while.
     Kafka,
-    /// The topic: its leader answers, though not to this record.
+    /// The topic: its leader answers, though not to this record, and others take records.
     Topic,
     /// The record: its connection ends each time, and the leader answers right after.
     Record,

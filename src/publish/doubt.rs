@@ -5,7 +5,7 @@
 //! trouble itself. Must not: know events. Fails: as sending apart does.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 use rdkafka::producer::{BaseRecord, Producer};
@@ -18,10 +18,13 @@ use super::verdict::Verdict;
 use super::{Answer, Ground, InFlightBatch, Proof, Suspect};
 use crate::encode::{self, Record};
 use crate::error::Result;
+use crate::event::EventId;
 use crate::hold::{Reason, Refusal};
 
 /// So many records are refused alone for their topic's sake, and none goes through: it is the topic.
 const DENIED_MAX: u32 = 2;
+/// A Kafka that has taken nothing for longer may be in trouble as a whole. Shorter than a standstill.
+const RECENTLY: Duration = Duration::from_secs(20);
 
 /// What a producer doubts.
 pub(super) struct Doubt {
@@ -148,11 +151,16 @@ impl KafkaProducer {
         let answers = !is_alone
             || verdict == Verdict::Topic
             || self.doubt.apart.leader_answers(topic, *partition);
+        // While records are sent apart nothing else is: what was taken before they were is what counts.
+        let taken = self.context().lessons.last_taken(Instant::now());
+        let is_working = taken.is_some_and(|taken| taken + RECENTLY >= self.now);
         let suspect = match verdict {
             _ if !answers => Suspect::Kafka,
-            // Where nothing was ever taken, something may stand between that lets no record pass.
-            Verdict::Cut if self.context().lessons.has_taken() => Suspect::Record,
-            _ => Suspect::Topic,
+            Verdict::Cut if is_working => Suspect::Record,
+            // Where nothing is taken at all, something may stand between that lets no record pass.
+            Verdict::Cut | Verdict::Topic => Suspect::Topic,
+            _ if is_working => Suspect::Topic,
+            _ => Suspect::Kafka,
         };
         let others = self.doubt.apart.appended(topic, *partition);
         Proof::Witness { tries: verdict.tries(), others, suspect }
@@ -186,9 +194,13 @@ impl KafkaProducer {
         Ok(Refusal { detail, ..refusal })
     }
 
-    /// Holds the topic of a record that was refused, as nothing goes through to it.
-    pub(super) fn blame(&mut self, refusal: Refusal) -> Result<Refusal> {
+    /// Holds the topic of an event that was refused, as nothing goes through to it; unless that was so before
+    /// with this event, and others went through when it was away.
+    pub(super) fn blame(&mut self, refusal: Refusal, event: EventId) -> Result<Refusal> {
         let Some(topic) = &refusal.topic else { return Ok(refusal) };
+        if self.context().lessons.is_blamed_again(topic, event, Instant::now()) {
+            return self.note_refused(refusal, Ground::Others);
+        }
         self.hold_refused(topic, &refusal.detail)?;
         Ok(self.refuse_topic(topic))
     }

@@ -40,6 +40,7 @@ use super::topics::{Before, Known, Topics};
 use super::{Answer, Ground, InFlightBatch, Offer, Produce, Reports, poll};
 use crate::encode::{self, Record};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::EventId;
 use crate::hold::{Reason, Refusal};
 use crate::repeats::Repeats;
 use crate::route;
@@ -381,6 +382,13 @@ impl Produce for KafkaProducer {
         self.now = Instant::now();
         let suspects = self.context().lessons.suspects(self.now);
         self.doubt.follow(suspects);
+        // Nobody has to wait for that later, when something is in flight that is never answered.
+        if self.topics.awaits_first()
+            && self.producer.in_flight_count() == 0
+            && !self.context().reports.has_failed()
+        {
+            self.topics.settle(self.now);
+        }
     }
 
     fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer> {
@@ -418,8 +426,8 @@ impl Produce for KafkaProducer {
         self.note_refused(refusal, ground)
     }
 
-    fn blame_topic(&mut self, refusal: Refusal) -> Result<Refusal> {
-        self.blame(refusal)
+    fn blame_topic(&mut self, refusal: Refusal, event: EventId) -> Result<Refusal> {
+        self.blame(refusal, event)
     }
 
     fn trust_topics(&mut self) {

@@ -18,6 +18,7 @@ use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
 use super::sizes::Sizes;
 use super::standstill::Patience;
 use super::suspicion::Suspicions;
+use crate::event::EventId;
 
 /// The first pause before a topic is tried again; each further one is twice as long.
 pub(super) const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -29,7 +30,7 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
 pub struct Lessons {
     /// Whether any topic may be suspected: all that a batch costs as long as none is.
     suspects: AtomicBool,
-    /// Whether Kafka has taken any record.
+    /// Whether Kafka has taken any record since it was looked when.
     has_taken: AtomicBool,
     learnt: Mutex<Learnt>,
 }
@@ -40,6 +41,8 @@ struct Learnt {
     suspicions: Suspicions,
     refused_topics: HashMap<String, Refused>,
     patience: Patience,
+    /// When Kafka took a record last, as far as it was looked.
+    last_taken: Option<Instant>,
 }
 
 /// A topic to which a record was refused.
@@ -68,6 +71,7 @@ impl Lessons {
                 suspicions: Suspicions::default(),
                 refused_topics: HashMap::new(),
                 patience: Patience::default(),
+                last_taken: None,
             }),
         }
     }
@@ -83,15 +87,19 @@ impl Lessons {
 
     /// Kafka has taken a record.
     pub(super) fn note_taken(&self) {
-        // Once it is so, nobody writes what all read.
-        if !self.has_taken() {
+        // Between two looks nobody writes what all read.
+        if !self.has_taken.load(Ordering::Relaxed) {
             self.has_taken.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether Kafka has taken any record from this process.
-    pub(super) fn has_taken(&self) -> bool {
-        self.has_taken.load(Ordering::Relaxed)
+    /// Looks whether Kafka has taken a record since the last look; when it was so last.
+    pub(super) fn last_taken(&self, now: Instant) -> Option<Instant> {
+        if !self.has_taken.swap(false, Ordering::Relaxed) {
+            return self.learnt().last_taken;
+        }
+        self.learnt().last_taken = Some(now);
+        Some(now)
     }
 
     /// What is known of sizes.
@@ -123,6 +131,14 @@ impl Lessons {
         // If anything stood still, this is why.
         learnt.patience = Patience::default();
         learnt.suspicions.refused_alone(topic, now)
+    }
+
+    /// Nothing went through to a topic when this event was tried; whether that was so before, and others
+    /// went through in between.
+    pub(super) fn is_blamed_again(&self, topic: &str, event: EventId, now: Instant) -> bool {
+        let mut learnt = self.learnt();
+        self.suspects.store(true, Ordering::Relaxed);
+        learnt.suspicions.is_blamed_again(topic, event, now)
     }
 
     /// The topics whose records are sent apart.

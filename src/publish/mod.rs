@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 
 use crate::encode::{Encoder, Record};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::LendEvent;
+use crate::event::{EventId, LendEvent};
 use crate::hold::{AggregateKey, Hold, Holds, Refusal, SetAside};
 use crate::ledger::BatchNumber;
 pub use answer::{Answer, Ground, Proof, Suspect};
@@ -267,12 +267,12 @@ pub trait Produce: Send + 'static {
         Ok(refusal)
     }
 
-    /// Nothing goes through to the topic of a refused record, and nobody knows which of them is at fault: it
-    /// is the topic, until more is known. What to say of whatever goes there.
+    /// Nothing goes through to the topic of a refused event, and nobody knows which of them is at fault: it
+    /// is the topic, until more is known. What to say of the event.
     ///
     /// # Errors
     /// When the topic cannot be looked at.
-    fn blame_topic(&mut self, refusal: Refusal) -> Result<Refusal> {
+    fn blame_topic(&mut self, refusal: Refusal, _event: EventId) -> Result<Refusal> {
         Ok(refusal)
     }
 

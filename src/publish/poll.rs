@@ -128,6 +128,8 @@ impl Poller {
         let has_heard = context.has_heard.swap(false, Ordering::Relaxed);
         if has_heard {
             self.heard = Some(now);
+            // Here it costs the records nothing.
+            context.lessons.last_taken(now);
         }
         let waits = self.producer.in_flight_count() > 0;
         let patience = context.lessons.patience(now);

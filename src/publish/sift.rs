@@ -315,7 +315,7 @@ impl<P: Produce> Desk<P> {
         }
         let refusal = match finding {
             Finding::Culprit(ground) => self.producer.give_up(refusal, ground)?,
-            Finding::OfTopic => self.producer.blame_topic(refusal)?,
+            Finding::OfTopic => self.producer.blame_topic(refusal, row.1.event().id)?,
             Finding::Nothing => return Err(self.nothing_goes_through()),
             Finding::Open => {
                 let (candidates, not_before) =

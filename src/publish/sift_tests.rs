@@ -79,7 +79,7 @@ impl Produce for Refusing {
         Ok(answers.collect())
     }
 
-    fn blame_topic(&mut self, _: Refusal) -> Result<Refusal> {
+    fn blame_topic(&mut self, _: Refusal, _: EventId) -> Result<Refusal> {
         self.is_topic_blamed = true;
         Ok(topic_unavailable())
     }

@@ -1,11 +1,14 @@
 //! Which topics have refused a batch, so that their records are sent apart for a while.
 //!
 //! Promises: a topic is suspected for half a minute after its last refusal, for longer when it refuses
-//! again soon after; bounded. Must not: send, or read a clock. Fails: never.
+//! again soon after; an event for whose sake its topic was blamed is known again; bounded. Must not: send, or read a clock. Fails: never.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+
+use crate::event::EventId;
 
 /// So long after its last refusal a topic is suspected at first.
 const CALM_MIN: Duration = Duration::from_secs(30);
@@ -15,6 +18,8 @@ const CALM_MAX: Duration = Duration::from_secs(600);
 const TOPICS_MAX: usize = 1_024;
 /// So many records in a row are refused alone, and none goes through: it is not the records.
 const ALONE_MAX: u32 = 100;
+/// So many events are known again for whose sake a topic was blamed: the latest.
+const BLAMED_MAX: usize = 16;
 
 #[derive(Debug)]
 struct Suspicion {
@@ -22,6 +27,15 @@ struct Suspicion {
     calm: Duration,
     /// Records that were refused alone since one went through.
     alone: u32,
+    blamed: VecDeque<Blamed>,
+}
+
+/// An event with which nothing went through to its topic.
+#[derive(Debug)]
+struct Blamed {
+    event: EventId,
+    /// Whether one of the topic's went through since.
+    has_witness: bool,
 }
 
 /// The topics that are suspected.
@@ -45,7 +59,8 @@ impl Suspicions {
         if self.topics.len() >= TOPICS_MAX {
             self.forget_one();
         }
-        let suspicion = Suspicion { until: now + CALM_MIN, calm: CALM_MIN, alone: 0 };
+        let suspicion =
+            Suspicion { until: now + CALM_MIN, calm: CALM_MIN, alone: 0, blamed: VecDeque::new() };
         self.topics.insert(topic.to_owned(), suspicion);
     }
 
@@ -68,7 +83,23 @@ impl Suspicions {
     pub(super) fn went_through(&mut self, topic: &str) {
         if let Some(known) = self.topics.get_mut(topic) {
             known.alone = 0;
+            known.blamed.iter_mut().for_each(|blamed| blamed.has_witness = true);
         }
+    }
+
+    /// Nothing went through to the topic when this event was tried; whether the same event was there before
+    /// when nothing did, and others went through in between.
+    pub(super) fn is_blamed_again(&mut self, topic: &str, event: EventId, now: Instant) -> bool {
+        self.suspect(topic, now);
+        let Some(known) = self.topics.get_mut(topic) else { return false };
+        if let Some(blamed) = known.blamed.iter().find(|blamed| blamed.event == event) {
+            return blamed.has_witness;
+        }
+        if known.blamed.len() >= BLAMED_MAX {
+            known.blamed.pop_front();
+        }
+        known.blamed.push_back(Blamed { event, has_witness: false });
+        false
     }
 
     /// A record was refused alone; whether so many were in a row that it must be the topic's fault.
@@ -108,6 +139,26 @@ mod tests {
         let later = again + 2 * CALM_MIN + CALM_MAX;
         suspicions.suspect("t", later);
         assert!(suspicions.names(later + CALM_MIN).is_empty(), "that was long ago");
+    }
+
+    #[test]
+    fn an_event_that_is_there_whenever_nothing_goes_through_is_the_culprit() {
+        let (mut suspicions, now) = (Suspicions::default(), Instant::now());
+        let mut is_again = |number: u8, goes_through: bool| {
+            let is_again = suspicions.is_blamed_again("t", EventId([number; 16]), now);
+            if goes_through {
+                suspicions.went_through("t");
+            }
+            is_again
+        };
+        assert!(!is_again(1, false));
+        assert!(!is_again(1, true), "nothing went through in between");
+        assert!(!is_again(2, false), "another event");
+        assert!(is_again(1, false));
+        for number in 3..20 {
+            assert!(!is_again(number, true));
+        }
+        assert!(!is_again(1, false), "that was long ago");
     }
 
     #[test]

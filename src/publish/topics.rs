@@ -148,6 +148,11 @@ impl Topics {
         }
     }
 
+    /// Whether a partition's first record may be on its way.
+    pub(super) fn awaits_first(&self) -> bool {
+        self.first > 0
+    }
+
     /// Everything that was in flight is acknowledged.
     pub(super) fn settle(&mut self, now: Instant) {
         if self.first == 0 {
@@ -185,7 +190,9 @@ mod tests {
         assert_eq!(topics.before("t", 0, now), Before::Nothing);
         assert_eq!(topics.before("t", 1, now), Before::Nothing, "another partition");
         assert_eq!(topics.before("t", 0, now), Before::Settle);
+        assert!(topics.awaits_first());
         topics.settle(now);
+        assert!(!topics.awaits_first());
         assert_eq!(topics.before("t", 0, now), Before::Nothing);
         assert_eq!(topics.before("t", 0, now), Before::Nothing);
     }

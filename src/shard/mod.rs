@@ -40,6 +40,7 @@ mod laggard;
 mod outgoing;
 mod page;
 mod parking;
+mod probes;
 pub mod reader;
 mod settling;
 

@@ -57,6 +57,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashSet;
 
 use super::outgoing::OutgoingRow;
+use super::probes::Probes;
 use crate::error::Result;
 use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
 use crate::hold::{AggregateKey, HELD_MAX, Hold, Reason, Refusal, SetAside};
@@ -75,7 +76,7 @@ pub(super) struct Parking {
     /// Batches with more to do than to be acknowledged.
     open: BTreeMap<BatchNumber, OpenBatch>,
     retry: Option<Retry>,
-    topics_back: Vec<String>,
+    probes: Probes,
     is_requested: bool,
     /// None while nothing is held that anybody could ask for.
     next_look: Option<Instant>,
@@ -158,7 +159,7 @@ impl Parking {
             warnings,
             open: BTreeMap::new(),
             retry: None,
-            topics_back: Vec::new(),
+            probes: Probes::default(),
             is_requested: false,
             next_look: None,
             known: Known::InMemory,
@@ -283,6 +284,7 @@ impl Parking {
         let retry = self.retry.as_mut().expect("parked events are sent by a retry");
         let stuck = batch.set_aside.iter().map(|one| AggregateKey::of(&one.row.event()));
         retry.stuck.extend(stuck);
+        batch.set_aside.iter().for_each(|one| self.probes.refused(&one.refusal));
         retry.batches_open -= 1;
         self.end_retry(owned).await
     }
@@ -296,7 +298,10 @@ impl Parking {
         // There may be more to do than one piece. As long as this one took others have their turn.
         let took = retry.began.elapsed().min(LOOK_INTERVAL);
         self.next_look = Some(Instant::now() + took);
-        self.parked.answer(owned, &[], &retry.answered()).await
+        let answered = retry.answered();
+        self.parked.answer(owned, &[], &answered).await?;
+        self.probes.answered(&answered);
+        Ok(())
     }
 
     /// Says once in a while that something is parked, and where to look.
@@ -347,7 +352,7 @@ impl Parking {
         topics_back: Vec<String>,
         buckets: &[Bucket],
     ) -> Result<()> {
-        self.topics_back.extend(topics_back);
+        self.probes.seem_back(topics_back);
         let now = Instant::now();
         if self.next_look().is_none_or(|due| now < due) {
             return Ok(());
@@ -363,18 +368,23 @@ impl Parking {
 
     /// Whether there is something to try again, as soon as nothing is in flight.
     pub(super) fn wants_quiet(&self) -> bool {
-        self.retry.is_none() && (self.is_requested || !self.topics_back.is_empty())
+        self.retry.is_none() && (self.is_requested || self.probes.are_any())
     }
 
-    /// What to try again: the topics that are back, and the next piece of what was asked for. Nothing
+    /// What to try again: the topics that seem to be back, and the next piece of what was asked for. Nothing
     /// is in flight.
     pub(super) async fn begin_retry(&mut self, buckets: &[Bucket]) -> Result<(Vec<String>, Piece)> {
         assert!(self.open.is_empty() && self.retry.is_none(), "nothing is in flight");
         let began = Instant::now();
         self.is_requested = false;
-        let topics = std::mem::take(&mut self.topics_back);
+        let (topics, open) = (self.probes.take_back(), self.probes.take_open());
+        if !open.is_empty() {
+            self.parked.request_topics(buckets, &open).await?;
+        }
         if !topics.is_empty() {
-            self.parked.request_topics(buckets, &topics).await?;
+            for (topic, request) in self.parked.request_one(buckets, &topics).await? {
+                self.probes.asked(topic, request);
+            }
         }
         let piece = self.parked.piece(buckets).await?;
         self.retry = Some(Retry {

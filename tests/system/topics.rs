@@ -7,7 +7,9 @@ use tokio_postgres::Client;
 
 use crate::holds::{UNPUBLISHED, wait_for_count};
 use crate::parking::{first_seen, insert};
-use crate::support::consumer::{create_topics, list_topics};
+use crate::support::consumer::{
+    create_topic, create_topic_with, create_topics, list_topics, make_anew,
+};
 use crate::support::{Fixture, Mode, RelayProcess, start_kafka, start_proxied_kafka};
 
 fn without_creation() -> KafkaOptions {
@@ -122,6 +124,36 @@ async fn hundreds_cost_no_more_than_a_few_round_trips() {
     assert!(!relay.said().contains(" WARN "), "{}", relay.said());
     for topic in [&names[0], &names[TOPICS - 1]] {
         assert_eq!(first_seen(&fixture, topic, "k"), ["1", "2", "3", "4"]);
+    }
+    relay.stop_well().await;
+}
+
+/// What is known of a topic is older than the topic: where it goes is looked up with how much it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_made_anew_with_fewer_partitions_gets_what_follows() {
+    let fixture = Fixture::new("topics_anew").await;
+    let topic = fixture.topic("t");
+    create_topic(&fixture.brokers, &topic, 8).await;
+    let client = fixture.client().await;
+    let large = [("max.message.bytes", "3000000")];
+    create_topic_with(&fixture.brokers, &fixture.topic("large"), &large).await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    // From here on the producer itself takes that much.
+    insert(&client, ("large", "k"), 1, 1_500_000).await;
+    fixture.wait_published().await;
+    for key in 1..=8_u32 {
+        insert(&client, ("t", &key.to_string()), key, 10).await;
+    }
+    fixture.wait_published().await;
+    make_anew(&fixture.brokers, &topic, 1, "3000000").await;
+    // Older than what is trusted of a limit.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    for key in 1..=8_u32 {
+        insert(&client, ("t", &key.to_string()), 10 + key, 1_500_000).await;
+    }
+    fixture.wait_published().await;
+    for key in 1..=8_u32 {
+        assert_eq!(first_seen(&fixture, &topic, &key.to_string()), [(10 + key).to_string()]);
     }
     relay.stop_well().await;
 }

@@ -13,6 +13,7 @@ mod fencing;
 mod moves;
 pub(crate) mod network;
 mod poison;
+mod probe;
 pub(crate) mod promotion;
 mod refusal;
 mod schedule;

@@ -208,6 +208,26 @@ pub(crate) async fn add_partitions(brokers: &str, name: &str, count: usize) {
     assert!(made.iter().all(Result::is_ok), "{made:?}");
 }
 
+/// Makes a topic anew, with so many partitions.
+pub(crate) async fn make_anew(brokers: &str, name: &str, partitions: i32, limit: &str) {
+    let gone = admin(brokers).delete_topics(&[name], &AdminOptions::new()).await;
+    let gone = gone.expect("Kafka answers");
+    assert!(gone.iter().all(Result::is_ok), "{gone:?}");
+    // The name is free a moment later.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let topic = topic.set("max.message.bytes", limit);
+        let made = admin(brokers).create_topics([&topic], &AdminOptions::new()).await;
+        let made = made.expect("Kafka answers");
+        if made.iter().all(Result::is_ok) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{made:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Changes a topic's settings.
 pub(crate) async fn set_topic(brokers: &str, name: &str, settings: &[(&str, &str)]) {
     let topic = AlterConfig::new(ResourceSpecifier::Topic(name));
