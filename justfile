@@ -34,6 +34,10 @@ lean:
     cargo check --locked --workspace --no-default-features
     @! cargo tree --locked --no-default-features --edges normal --prefix none | grep -E '^(crossterm|hdrhistogram|lzma-rs|tar|zip) '
 
+# Throw changed inputs at the decoders of foreign bytes, for so many seconds each: just fuzz 60. By libFuzzer: see fuzz/Cargo.toml.
+fuzz seconds='60':
+    POSTRIDER_FUZZ_SECONDS={{seconds}} cargo test --locked --lib fuzz::
+
 # Build the documentation; broken links are errors.
 docs:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked

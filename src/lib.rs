@@ -23,6 +23,8 @@ pub mod embedded;
 pub mod encode;
 pub mod error;
 pub mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod hold;
 pub mod large;
 pub mod lease;

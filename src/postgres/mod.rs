@@ -10,6 +10,8 @@ mod config;
 mod connection_string;
 mod environment;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod password;
 mod template;
 mod tls;

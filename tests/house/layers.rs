@@ -92,6 +92,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("encode", Core, &[]),
     ("error", Core, &[]),
     ("event", Core, &[]),
+    ("fuzz", Process, &[]),
     ("hold", Core, &[]),
     ("large", Core, &[]),
     ("ledger", Core, &[]),

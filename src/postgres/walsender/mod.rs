@@ -10,6 +10,8 @@
 
 mod authentication;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod inbox;
 mod open;
 mod paced;
