@@ -4,10 +4,12 @@
 //! this process. Fails: when root has no unprivileged user to switch to.
 
 use super::error::EmbeddedError;
-use std::fs::Metadata;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// An unprivileged user that exists on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +56,11 @@ impl RunAs {
         }
     }
 
-    /// Gives a file or folder to the account.
-    pub(super) fn give(&self, path: &Path) -> Result<(), EmbeddedError> {
+    /// Gives an opened file or folder to the account.
+    pub(super) fn give(&self, opened: &File) -> io::Result<()> {
         match self {
             Self::Ourselves => Ok(()),
-            Self::Account(account) => chown(path, Some(account.user_id), Some(account.group_id))
-                .map_err(|source| EmbeddedError::system("change the owner of", path, source)),
+            Self::Account(account) => fchown(opened, Some(account.user_id), Some(account.group_id)),
         }
     }
 
@@ -69,6 +70,28 @@ impl RunAs {
         let Self::Account(account) = self else { return true };
         path.ancestors().filter_map(|part| part.metadata().ok()).all(|part| enters(account, &part))
     }
+}
+
+/// Whether nobody but root, or the user that we are, can put another file in this one's place: root runs no
+/// program that others may change.
+pub(super) fn is_beyond_others(path: &Path, ourselves: u32) -> bool {
+    let Ok(path) = path.canonicalize() else { return false };
+    path.ancestors().filter_map(|part| part.metadata().ok()).all(|part| {
+        let (mode, is_system_group) = (part.permissions().mode(), part.gid() < SYSTEM_GROUPS);
+        let others = if is_system_group { 0o002 } else { 0o022 };
+        // In a sticky folder, as /tmp is, nobody moves what is another's.
+        let is_shut = mode & others == 0 || (part.is_dir() && mode & 0o1000 != 0);
+        is_shut && (part.uid() == 0 || part.uid() == ourselves)
+    })
+}
+
+/// Groups below are the administrator's: `/usr/local` may be written by `staff`.
+const SYSTEM_GROUPS: u32 = 100;
+
+/// Whether this process is root's.
+pub(super) fn are_root() -> bool {
+    static ARE_ROOT: OnceLock<bool> = OnceLock::new();
+    *ARE_ROOT.get_or_init(|| matches!(identity(&["-u"]), Ok(Some(0))))
 }
 
 fn enters(account: &Account, folder: &Metadata) -> bool {
@@ -83,10 +106,52 @@ fn enters(account: &Account, folder: &Metadata) -> bool {
 }
 
 /// `id` with these arguments; `None` when there is no such user.
-fn identity(arguments: &[&str]) -> std::io::Result<Option<u32>> {
+fn identity(arguments: &[&str]) -> io::Result<Option<u32>> {
     let output = Command::new("id").args(arguments).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     // macOS gives `nobody` the number -2: the same 32 bits, written with a sign.
     let number = text.trim().parse::<i64>().ok();
     Ok(number.filter(|_| output.status.success()).map(|number| number as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn root_trusts_no_place_that_others_may_write() {
+        let folder = std::env::temp_dir().join(format!("postrider-own-{}", uuid::Uuid::new_v4()));
+        let bin = folder.join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        let program = bin.join("java");
+        fs::write(&program, "#!/bin/sh\n").unwrap();
+        let ourselves = program.metadata().unwrap().uid();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for path in [&folder, &bin, &program] {
+            set(path, 0o755);
+        }
+        assert!(is_beyond_others(&program, ourselves), "/tmp is sticky");
+        for (path, mode) in [(&folder, 0o757), (&bin, 0o777), (&program, 0o757)] {
+            set(path, mode);
+            assert!(!is_beyond_others(&program, ourselves), "{} {mode:o}", path.display());
+            set(path, 0o755);
+        }
+        // A link leads to what it names.
+        let link = std::env::temp_dir().join(format!("postrider-own-{}", uuid::Uuid::new_v4()));
+        std::os::unix::fs::symlink(&program, &link).unwrap();
+        assert!(is_beyond_others(&link, ourselves));
+        set(&bin, 0o777);
+        assert!(!is_beyond_others(&link, ourselves));
+        assert!(!is_beyond_others(&folder.join("absent"), ourselves));
+        if ourselves == 0 {
+            std::os::unix::fs::chown(&program, Some(65_534), None).unwrap();
+            set(&bin, 0o755);
+            assert!(!is_beyond_others(&program, 0), "its owner may write it");
+        }
+        fs::remove_file(&link).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

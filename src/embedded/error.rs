@@ -140,8 +140,8 @@ pub enum EmbeddedError {
     NoAccount,
     /// No folder can be used: none is reachable for the user that the servers run as.
     #[error(
-        "no usable {purpose} folder among {tried}: each must be an absolute path that exists or can be made, and user \
-         {user} must be able to enter it; set {variable} to another place"
+        "no usable {purpose} folder among {tried}: each must be an absolute path that exists or can be made, user \
+         {user} must be able to enter it, and where root runs this nobody else may write it; set {variable} to another place"
     )]
     NoFolder {
         /// What the folder is for.

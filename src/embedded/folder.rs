@@ -1,15 +1,16 @@
 //! A server's own folder under a temporary one.
 //!
 //! Promises: new, empty, owned by the servers' user, reachable for that user, and with a path short
-//! enough for a unix socket inside. Must not: reuse a folder that exists. Fails: when no temporary
-//! folder fits.
+//! enough for a unix socket inside. What root writes or gives away in a folder that is the servers' user's
+//! already is the file that the path names, and no link that this user has put there.
+//! Must not: reuse a folder that exists. Fails: when no temporary folder fits.
 
 use super::account::RunAs;
 use super::error::EmbeddedError;
 use super::host::{Host, list};
-use std::fs::{self, DirBuilder};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// macOS allows 104 bytes for a socket's path, Linux 108; `/s/.s.PGSQL.65535` takes 17 of them.
@@ -42,21 +43,54 @@ pub(super) fn make(folder: &Path, mode: u32, run_as: &RunAs) -> Result<(), Embed
     DirBuilder::new()
         .mode(mode)
         .create(folder)
-        .map_err(|source| EmbeddedError::system("create folder", folder, source))?;
-    run_as.give(folder)
+        .and_then(|()| no_link(folder, File::open(folder)?))
+        .and_then(|opened| run_as.give(&opened))
+        .map_err(|source| EmbeddedError::system("create folder", folder, source))
 }
 
-/// Writes a file that only the servers' user can read.
+/// Writes a new file, in place of one that is there, that only the servers' user can read.
 pub(super) fn write(path: &Path, text: &str, run_as: &RunAs) -> Result<(), EmbeddedError> {
-    fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|source| EmbeddedError::system("write", path, source))?;
-    run_as.give(path)
+    remove_file(path)
+        .and_then(|()| create_file(path))
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            run_as.give(&file)
+        })
+        .map_err(|source| EmbeddedError::system("write", path, source))
+}
+
+/// Opens a file for writing at its end; one that is not there is made.
+pub(super) fn append(path: &Path) -> io::Result<File> {
+    match create_file(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            no_link(path, OpenOptions::new().append(true).open(path)?)
+        }
+        created => created,
+    }
+}
+
+/// A file that was not there; a link is never followed.
+fn create_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What was opened, if the path itself names it, and nothing else does. Looked at after the opening, so that whoever
+/// changes the path meanwhile wins nothing.
+fn no_link(path: &Path, opened: File) -> io::Result<File> {
+    let (named, data) = (fs::symlink_metadata(path)?, opened.metadata()?);
+    let is_same = (named.dev(), named.ino()) == (data.dev(), data.ino());
+    let is_alone = data.is_dir() || (data.is_file() && data.nlink() == 1);
+    if is_same && is_alone {
+        return Ok(opened);
+    }
+    Err(io::Error::other("it is a link, or has another name; who made it?"))
 }
 
 /// Removes a folder with all that it holds; one that is gone already is no error. A process that was
@@ -101,5 +135,38 @@ mod tests {
         let error = create(&host, &run_as, "test").unwrap_err().to_string();
         assert!(error.contains("set TMPDIR to another place"), "{error}");
         remove(&long).unwrap();
+    }
+
+    #[test]
+    fn links_are_neither_followed_nor_given_away() {
+        let folder = std::env::temp_dir().join(format!("postrider-link-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&folder).unwrap();
+        let (file, run_as) = (|name: &str| folder.join(name), RunAs::current().unwrap());
+        fs::write(file("precious"), "precious").unwrap();
+        fs::create_dir(file("treasury")).unwrap();
+        let owner = file("treasury").metadata().unwrap().uid();
+        std::os::unix::fs::symlink(file("precious"), file("soft")).unwrap();
+        std::os::unix::fs::symlink(file("absent"), file("dangling")).unwrap();
+        std::os::unix::fs::symlink(file("treasury"), file("way")).unwrap();
+        fs::hard_link(file("precious"), file("hard")).unwrap();
+        for name in ["soft", "hard", "dangling"] {
+            let error = append(&file(name)).unwrap_err().to_string();
+            assert!(error.contains("it is a link") || name == "dangling", "{name}: {error}");
+        }
+        make(&file("way"), 0o700, &run_as).unwrap_err();
+        no_link(&file("way"), File::open(file("way")).unwrap()).unwrap_err();
+        // What is written anew takes the link's place.
+        for name in ["soft", "hard", "dangling"] {
+            write(&file(name), "new", &run_as).unwrap();
+            assert_eq!(fs::read_to_string(file(name)).unwrap(), "new");
+        }
+        assert_eq!(fs::read_to_string(file("precious")).unwrap(), "precious");
+        assert_eq!(file("precious").metadata().unwrap().uid(), owner);
+        assert_eq!(file("treasury").metadata().unwrap().uid(), owner);
+        assert!(!file("absent").exists());
+        // A file of ours is written on.
+        append(&file("soft")).unwrap().write_all(b"er").unwrap();
+        assert_eq!(fs::read_to_string(file("soft")).unwrap(), "newer");
+        remove(&folder).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 //! Promises: read once from the environment, then passed along, so that a test can describe another
 //! machine. Must not: start anything. Fails: never; what is missing shows when it is looked for.
 
-use super::account::RunAs;
+use super::account::{RunAs, are_root, is_beyond_others};
 use super::error::EmbeddedError;
 use std::env;
 use std::ffi::OsStr;
@@ -44,15 +44,19 @@ impl Host {
         Self { program_folders, cache_folders: cache_folders(), temporary_folders }
     }
 
-    /// The program's path as found, links not followed.
+    /// The program's path as found, links not followed. Root passes over what others may change.
     pub(super) fn find_program(&self, name: &str) -> Option<PathBuf> {
-        self.program_folders.iter().map(|folder| folder.join(name)).find(|path| is_program(path))
+        let mut paths = self.program_folders.iter().map(|folder| folder.join(name));
+        paths.find(|path| is_program(path) && is_trusted(path))
     }
 
     /// The first cache folder that can be made and entered.
     pub(super) fn cache_folder(&self, run_as: &RunAs) -> Result<PathBuf, EmbeddedError> {
         let usable = |folder: &&PathBuf| {
-            folder.is_absolute() && run_as.can_enter(folder) && fs::create_dir_all(folder).is_ok()
+            folder.is_absolute()
+                && run_as.can_enter(folder)
+                && fs::create_dir_all(folder).is_ok()
+                && is_trusted(folder)
         };
         self.cache_folders.iter().find(usable).cloned().ok_or_else(|| EmbeddedError::NoFolder {
             purpose: "cache",
@@ -67,6 +71,11 @@ impl Host {
 pub(super) fn list(folders: &[PathBuf]) -> String {
     let names: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
     if names.is_empty() { "(none)".to_owned() } else { names.join(", ") }
+}
+
+/// Whether we may run what lies there.
+pub(super) fn is_trusted(path: &Path) -> bool {
+    !are_root() || is_beyond_others(path, 0)
 }
 
 fn is_program(path: &Path) -> bool {
@@ -151,6 +160,29 @@ mod tests {
         assert_eq!(host.find_program("tool"), None);
         fs::set_permissions(folder.join("tool"), fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(host.find_program("tool"), Some(folder.join("tool")));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn root_passes_over_what_others_may_change() {
+        let folder = env::temp_dir().join(format!("postrider-host-{}", uuid::Uuid::new_v4()));
+        let places = ["open", "shut"].map(|name| folder.join(name));
+        for place in &places {
+            fs::create_dir_all(place).unwrap();
+            fs::write(place.join("tool"), "#!/bin/sh\n").unwrap();
+            let mode = if place.ends_with("open") { 0o777 } else { 0o755 };
+            for (path, mode) in [(place.clone(), mode), (place.join("tool"), 0o755)] {
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            }
+        }
+        let host = Host {
+            program_folders: places.to_vec(),
+            cache_folders: places.to_vec(),
+            ..Host::default()
+        };
+        let first = if are_root() { &places[1] } else { &places[0] };
+        assert_eq!(host.find_program("tool").as_deref(), Some(first.join("tool").as_path()));
+        assert_eq!(&host.cache_folder(&RunAs::Ourselves).unwrap(), first);
         fs::remove_dir_all(&folder).unwrap();
     }
 }

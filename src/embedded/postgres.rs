@@ -33,7 +33,7 @@ pub struct PostgresOptions {
     pub host: Host,
     /// Where the server's programs come from.
     pub source: PostgresSource,
-    /// The superuser's password.
+    /// The superuser's password; another one each time, as whoever is on the machine reaches the port.
     pub password: String,
     /// Settings for `postgresql.conf`, after ours: the last one wins.
     pub settings: Vec<(String, String)>,
@@ -46,7 +46,7 @@ impl Default for PostgresOptions {
         Self {
             host: Host::default(),
             source: PostgresSource::default(),
-            password: "postrider".to_owned(),
+            password: uuid::Uuid::new_v4().simple().to_string(),
             settings: Vec::new(),
             start_deadline: Duration::from_secs(60),
         }
@@ -394,9 +394,7 @@ fn append_settings(folder: &Path, settings: &[(String, String)]) -> Result<(), E
             format!("{name} = '{value}'\n")
         })
         .collect();
-    fs::OpenOptions::new()
-        .append(true)
-        .open(&path)
+    folder::append(&path)
         .and_then(|mut file| file.write_all(lines.as_bytes()))
         .map_err(|source| EmbeddedError::system("write", &path, source))
 }
@@ -445,6 +443,13 @@ mod tests {
     fn urls_survive_odd_characters() {
         assert_eq!(percent_encode("/tmp/a b"), "%2Ftmp%2Fa%20b");
         assert_eq!(percent_encode("p@ss:word"), "p%40ss%3Aword");
+    }
+
+    #[test]
+    fn no_two_servers_have_the_same_password() {
+        let passwords = [PostgresOptions::default().password, PostgresOptions::default().password];
+        assert_ne!(passwords[0], passwords[1]);
+        assert!(passwords.iter().all(|password| password.len() == 32), "{passwords:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::archive;
 use super::cache;
 use super::error::EmbeddedError;
 use super::hashes::Hashes;
-use super::host::Host;
+use super::host::{Host, is_trusted};
 use super::maven::Maven;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -101,7 +101,8 @@ fn system(host: &Host) -> Result<Binaries, EmbeddedError> {
 fn server_folder(folder: &Path) -> Option<PathBuf> {
     let initdb = folder.join("initdb").canonicalize().ok()?;
     let folder = initdb.parent()?;
-    folder.join("postgres").is_file().then(|| folder.to_path_buf())
+    let server = folder.join("postgres");
+    (server.is_file() && is_trusted(&server)).then(|| folder.to_path_buf())
 }
 
 fn ask(folder: &Path, origin: &'static str) -> Result<Binaries, EmbeddedError> {

@@ -12,7 +12,6 @@ use super::guardian::Guardian;
 use super::host::Host;
 use super::process_table;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -130,7 +129,8 @@ impl Workspace {
     }
 
     fn command(&self, launch: &Launch) -> Result<Command, EmbeddedError> {
-        let log = open_log(&launch.log)?;
+        let log = folder::append(&launch.log)
+            .map_err(|source| EmbeddedError::system("open log", &launch.log, source))?;
         let copy =
             log.try_clone().map_err(|source| EmbeddedError::system("open", &launch.log, source))?;
         let mut command = Command::new("/bin/sh");
@@ -285,14 +285,6 @@ impl Drop for Server {
             tracing::warn!("ending {}: {error}", self.name);
         }
     }
-}
-
-fn open_log(path: &Path) -> Result<File, EmbeddedError> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(path)
-        .map_err(|source| EmbeddedError::system("open log", path, source))
 }
 
 fn wait_until_ready(
