@@ -30,6 +30,9 @@ pub const DEFAULT_TOPIC_TEMPLATE: &str = "outbox.event.{aggregatetype}";
 /// Source: Apache Kafka, `org.apache.kafka.common.internals.Topic`.
 pub const TOPIC_BYTES_MAX: usize = 249;
 
+/// Where the brokers keep their own state. Of their other topics a refused record tells.
+const CLUSTER_METADATA: &str = "__cluster_metadata";
+
 /// How many bytes of a refused name an error repeats.
 const QUOTED_BYTES_MAX: usize = 80;
 
@@ -161,6 +164,7 @@ fn check(topic: &str) -> Result<(), TopicFlaw> {
     match topic {
         "" => return Err(TopicFlaw::Empty),
         "." | ".." => return Err(TopicFlaw::Dots),
+        CLUSTER_METADATA => return Err(TopicFlaw::Reserved),
         _ => {}
     }
     check_length(topic.len())?;
@@ -196,6 +200,8 @@ pub enum TopicFlaw {
     Empty,
     /// The name is `.` or `..`.
     Dots,
+    /// The brokers keep their own state under this name, and neither show nor create such a topic.
+    Reserved,
     /// The name is longer than [`TOPIC_BYTES_MAX`].
     TooLong {
         /// How long it is.
@@ -212,6 +218,7 @@ impl fmt::Display for TopicFlaw {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => formatter.write_str("it is empty"),
+            Self::Reserved => formatter.write_str("Kafka keeps it for itself"),
             Self::Dots => formatter.write_str("Kafka reserves the names . and .."),
             Self::TooLong { bytes } => {
                 write!(formatter, "it has {bytes} bytes, Kafka allows {TOPIC_BYTES_MAX}")

@@ -22,6 +22,7 @@ use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, Xid8, classify, co
 use crate::tick::{Observation, Probe, Storage, Tick};
 
 const DRAWN: &str = include_str!("../../sql/queries/drawn.sql");
+const SEQUENCE: &str = include_str!("../../sql/queries/sequence_number.sql");
 const PROBE: &str = include_str!("../../sql/queries/probe.sql");
 const NEWEST: &str = include_str!("../../sql/queries/newest_rows.sql");
 const NEWEST_ARM: &str = include_str!("../../sql/queries/newest_rows_arm.sql");
@@ -122,7 +123,8 @@ impl Ticker {
     ) -> Result<Self> {
         let connection = connect(database, "ticker").await?;
         let client = connection.client();
-        let named = |sql: &str| sql.replace("{sequence}", &escape_literal(&outbox.sequence));
+        let sequence = patiently(database, "find the sequence", find(&connection, outbox)).await?;
+        let named = |sql: &str| sql.replace("{sequence}", &escape_literal(&sequence.to_string()));
         let (drawn, probe, undrawn) = (named(DRAWN), named(PROBE), named(UNDRAWN));
         let (drawn, probe, tick, undrawn) = patiently(database, "prepare the ticks", async {
             let prepared = tokio::try_join!(
@@ -316,6 +318,12 @@ impl Ticker {
         let Cadence { min, max } = self.cadence;
         self.pause = min + max.saturating_sub(min).mul_f64(share);
     }
+}
+
+/// The sequence's number, by which it is known also when somebody gives it another name.
+async fn find(connection: &Connection, outbox: &Outbox) -> Result<u32> {
+    let found = connection.client().query_one(SEQUENCE, &[&outbox.sequence]).await;
+    Ok(found.map_err(|cause| classify("find the outbox's sequence", cause))?.get("number"))
 }
 
 /// What leads the sequence behind its rows; of a number that no sequence gave out it would leave none.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use tokio_postgres::error::SqlState;
 
 use super::adopted_backlog::{self, AdoptedWaiting};
 use super::backlog::{BucketState, Onlooker};
@@ -19,7 +20,7 @@ use super::{block_on, prepare};
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::config::units::show_bytes;
 use crate::config::{self};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Bucket;
 use crate::legible;
 use crate::migrate;
@@ -112,13 +113,24 @@ struct BucketStatus {
 pub(super) fn run(arguments: StatusArguments) -> Result<ExitCode> {
     let (common, ..) = prepare(arguments.common, RelaySettings::default(), "warn")?;
     let (database, outbox) = (config::database(&common)?, config::outbox(&common)?);
-    let status = block_on(look(&database, &outbox))?;
+    let status = block_on(look(&database, &outbox)).map_err(for_onlookers)?;
     if arguments.json {
         output::answer_json(&status)?;
     } else {
         output::answer(&status.table())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever looks on may not be the relay, and needs no right to work as one.
+fn for_onlookers(error: Error) -> Error {
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
+    let code = cause.and_then(tokio_postgres::Error::code);
+    if code != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        return error;
+    }
+    let remedy = "look as a role that may read the tables of postrider and the outbox: the relay's, or their owner";
+    Error::new(error.kind(), error.message().to_owned()).with_remedy(remedy)
 }
 
 async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {

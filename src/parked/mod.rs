@@ -39,6 +39,7 @@ const ANSWER: &str = include_str!("../../sql/queries/parked_answer.sql");
 const HOLDS: &str = include_str!("../../sql/queries/parked_holds.sql");
 const HELD: &str = include_str!("../../sql/queries/parked_held.sql");
 const TOPICS: &str = include_str!("../../sql/queries/parked_topics.sql");
+const HELD_COUNT: &str = include_str!("../../sql/queries/parked_held_count.sql");
 const REQUEST_TOPICS: &str = include_str!("../../sql/queries/parked_request_topics.sql");
 const REQUEST_ONE: &str = include_str!("../../sql/queries/parked_request_one.sql");
 const LOOK: &str = include_str!("../../sql/queries/parked_look.sql");
@@ -202,6 +203,16 @@ impl Parked {
         let held = self.connection.client().query(&self.statements.held, &[&keys]).await;
         let held = held.map_err(|cause| classify("look which aggregates are held", cause))?;
         Ok(held.iter().map(hold).collect())
+    }
+
+    /// How many aggregates of these buckets are held.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn count_held(&self, buckets: &[Bucket]) -> Result<u64> {
+        let row = self.connection.client().query_one(HELD_COUNT, &[&numbers(buckets)]).await;
+        let row = row.map_err(|cause| classify("count the aggregates that are held", cause))?;
+        Ok(row.get::<_, i64>("held").unsigned_abs())
     }
 
     /// Takes away what was published, and the requests that were answered.

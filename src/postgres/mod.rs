@@ -18,6 +18,9 @@ mod tls;
 mod types;
 mod walsender;
 
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
@@ -34,6 +37,7 @@ pub use walsender::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::repeats::Repeats;
 use tls::Attempt;
 
 const SESSION: &str = include_str!("../../sql/queries/session.sql");
@@ -63,6 +67,10 @@ impl Drop for Connection {
         self.task.abort();
     }
 }
+
+/// Lost sessions, of which the log tells once per cause and pause.
+static LOST: LazyLock<Repeats<Instant, Duration>> =
+    LazyLock::new(|| Repeats::new(Duration::from_secs(10)));
 
 /// Opens a session. `purpose` shows in `pg_stat_activity` as application_name `postrider <purpose>`.
 ///
@@ -164,7 +172,10 @@ where
         // The client only learns that the connection is closed; the reason is said here.
         if let Err(error) = connection.await {
             let error = classify("keep the connection", error);
-            tracing::warn!(session = %purpose, error = %error.message(), "connection lost");
+            // All sessions of a process are lost together, mostly.
+            if let Some(unsaid) = LOST.note(error.message(), Instant::now()) {
+                tracing::warn!(session = %purpose, error = %error.message(), unsaid, "connection lost");
+            }
         }
     });
     Ok(Connection { client, task })

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use hashbrown::HashSet;
@@ -21,10 +21,14 @@ use super::kafka::Warnings;
 use super::lessons::Lessons;
 use super::on_way::OnWay;
 use super::survey::Listing;
+use super::throttle::Throttle;
 use super::tokens::Tokens;
 use super::verdict::{Verdict, refused_by_unknown};
 use super::{InFlightBatch, Reports};
 use crate::error::{Error, ErrorKind, Result};
+
+/// A shorter pause is no trouble.
+const QUOTA_PAUSE: Duration = Duration::from_secs(1);
 
 /// Callbacks of one producer, called on the thread that polls it.
 pub(super) struct Context {
@@ -42,6 +46,7 @@ pub(super) struct Context {
     /// Bytes of a batch, as the producer was made.
     pub(super) batch_bytes: usize,
     pub(super) on_way: OnWay,
+    pub(super) throttle: Throttle,
     pub(super) tokens: Option<Arc<Tokens>>,
 }
 
@@ -104,6 +109,22 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        let now = Instant::now();
+        if let Some(pause) = self.throttle.told(statistics, now)
+            && pause > QUOTA_PAUSE
+            && let Some(unsaid) = self.warnings.note("quota", now)
+        {
+            tracing::warn!(
+                pause_ms = pause.as_millis() as u64,
+                unsaid,
+                remedy =
+                    "raise producer_byte_rate for this user and client.id, if that is too slow",
+                "a quota of the brokers holds the producer up: events are published more slowly"
+            );
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -17,7 +17,7 @@ use super::{Answer, InFlightBatch, Offer, Produce};
 use crate::encode::Encoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LendEvent, Standing, Whereabouts};
-use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Refusal, SetAside};
+use crate::hold::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside};
 
 /// What to do with an event that cannot become a record, or not one that its topic takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -238,10 +238,13 @@ fn unpublishable(event: &Event<'_>, refusal: &Refusal) -> Error {
     .with_remedy("mend what it says, or let --on-poison park or dead-letter such events")
 }
 
-/// The dead-letter topic does not take it either.
+/// The dead-letter topic does not take it either. Where that is the topic's trouble it is tried again by itself.
 fn unburied(refusal: Refusal, again: &Refusal) -> Refusal {
     let detail = format!("{}; nor as a dead letter: {}", refusal.detail, again.detail);
-    Refusal { detail, ..refusal }
+    match again.reason {
+        Reason::TopicUnavailable => Refusal { detail, ..again.clone() },
+        _ => Refusal { detail, ..refusal },
+    }
 }
 
 #[cfg(test)]

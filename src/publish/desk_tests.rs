@@ -24,6 +24,11 @@ struct List {
 impl Produce for List {
     fn produce(&mut self, record: &Record<'_>, _: &Arc<InFlightBatch>) -> Result<Offer> {
         let topic = record.topic.to_owned();
+        if topic == "x.gone" {
+            let detail = format!("{topic} is not there");
+            let reason = Reason::TopicUnavailable;
+            return Ok(Offer::Refused(Refusal { reason, detail, topic: Some(topic) }));
+        }
         if record.value.is_some_and(|value| value.len() > self.limit) || topic == "x.full" {
             let detail = format!("{topic} is full");
             let topic = Some(topic);
@@ -122,6 +127,17 @@ fn what_is_no_dead_letter_either_is_parked_with_both_reasons() {
     let refusal = &set_aside[0].refusal;
     assert_eq!(refusal.reason, Reason::BadHeaders);
     assert!(refusal.detail.ends_with("nor as a dead letter: x.full is full"), "{refusal:?}");
+}
+
+#[test]
+fn what_waits_for_the_dead_letters_topic_is_tried_again_with_it() {
+    let (mut desk, _) = desk(OnPoison::DeadLetter("x.gone".to_owned()));
+    let bad = OwnedEvent { headers: Some("[]".to_owned()), ..event(1, "a", "1") };
+    let set_aside = desk.publish(vec![bad], &batch()).unwrap();
+    let refusal = &set_aside[0].refusal;
+    assert_eq!(refusal.reason, Reason::TopicUnavailable);
+    assert_eq!(refusal.topic.as_deref(), Some("x.gone"));
+    assert!(refusal.detail.contains("must be a JSON object"), "{refusal:?}");
 }
 
 #[test]

@@ -52,6 +52,10 @@ pub fn look(config: &ProducerConfig, wanted: &BTreeSet<String>) -> Result<Existi
     let broker = metadata.brokers().first().map(|broker| broker.id());
     let mut existing = ExistingTopics { broker, ..ExistingTopics::default() };
     for topic in wanted {
+        if let Some(other) = failure::colliding(topic, listed.iter().copied()) {
+            existing.unusable.push(failure::collision(topic, other));
+            continue;
+        }
         if !listed.contains(topic.as_str()) {
             existing.missing.insert(topic.clone());
             continue;

@@ -47,6 +47,31 @@ pub(super) fn partitions_of(topic: &str, found: Option<&MetadataTopic>) -> Resul
     }
 }
 
+/// A topic that is missing, and cannot be made beside another.
+pub(super) fn collision(topic: &str, other: &str) -> Error {
+    Error::new(
+        ErrorKind::TopicUnavailable,
+        format!("topic {topic} does not exist, and Kafka makes none of that name beside {other}: . and _ count as the same"),
+    )
+    .with_remedy(format!(
+        "publish to {other}, or to a name that differs by more than . and _ (--topic, or the aggregatetype)"
+    ))
+}
+
+/// The first of these topics beside which Kafka makes none of this name, and does not have it.
+///
+/// Source: Apache Kafka, `org.apache.kafka.common.internals.Topic`, `hasCollision`.
+pub(super) fn colliding<'a>(
+    topic: &str,
+    mut listed: impl Iterator<Item = &'a str> + Clone,
+) -> Option<&'a str> {
+    if !topic.contains(['.', '_']) || listed.clone().any(|other| other == topic) {
+        return None;
+    }
+    let folded = topic.replace('.', "_");
+    listed.find(|other| other.len() == topic.len() && other.replace('.', "_") == folded)
+}
+
 /// How many copies a topic's partitions have; the fewest of them.
 pub(super) fn copies(topic: &str, metadata: &Metadata) -> usize {
     let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -139,4 +164,20 @@ pub(super) fn refused_topic(topic: &str, words: &str) -> Error {
 /// The producer has to give way to one that is made with what was learnt.
 pub(super) fn replaced(cause: String) -> Error {
     Error::new(ErrorKind::DeliveryUncertain, cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_collide_that_differ_by_dots_alone() {
+        let listed = ["a.b", "order_item", "x-y"];
+        let find = |topic| colliding(topic, listed.iter().copied());
+        assert_eq!(find("order.item"), Some("order_item"));
+        assert_eq!(find("a_b"), Some("a.b"));
+        for topic in ["a.b", "a.c", "x_y", "order_items", "x-y"] {
+            assert_eq!(find(topic), None, "{topic}");
+        }
+    }
 }

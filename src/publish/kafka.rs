@@ -36,6 +36,7 @@ use super::scout::{Scout, Tray};
 use super::settings::{BATCH_BYTES, MESSAGE_BYTES_MAX};
 use super::sizes::LARGEST_MESSAGE_BYTES;
 use super::survey::{Found, Refreshed, SharedLimits, TopicLook};
+use super::throttle::{self, Throttle};
 use super::topics::{Before, Known, Topics};
 use super::{Answer, Ground, InFlightBatch, Offer, Produce, Reports, poll};
 use crate::encode::{self, Record};
@@ -148,9 +149,10 @@ impl KafkaProducer {
             space: space_sender,
             batch_bytes: number(config, BATCH_BYTES),
             on_way: OnWay::default(),
+            throttle: Throttle::default(),
             tokens: config.tokens(),
         };
-        let producer = config.producer(context)?;
+        let producer = throttle::with_statistics(config).producer(context)?;
         let ended = Arc::new(AtomicBool::new(false));
         poll::start(name, Arc::clone(&producer), config, Arc::clone(&ended))?;
         Ok(Self {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashSet;
 use rdkafka::producer::Producer;
 
-use super::failure::{copies, ready_partitions, unavailable};
+use super::failure::{colliding, collision, copies, ready_partitions, unavailable};
 use super::kafka::{KafkaProducer, LEADER_DEADLINE, METADATA_TIMEOUT};
 use super::poll;
 use super::survey::{Found, Listing, Refreshed};
@@ -89,14 +89,30 @@ impl KafkaProducer {
         let patience = if self.held.is_empty() { TOPIC_PATIENCE } else { Duration::ZERO };
         // Giving up ends a session, and what is in flight would be sent again. Ours is asked last: they may
         // have come back meanwhile.
+        let is_muted = || self.context().throttle.is_on(Instant::now());
         let is_forgotten = || {
-            poll::others_have_brokers(&self.config)
+            !is_muted()
+                && poll::others_have_brokers(&self.config)
                 && !poll::has_brokers(self.producer.client(), poll::ASK_TIMEOUT)
         };
-        let (partitions, copies) = self.look_up(topic, patience, is_forgotten)?;
+        let found = self.look_up(topic, patience, is_forgotten);
+        let (partitions, copies) = found.map_err(|cause| self.name_collision(topic, cause))?;
         let warnings = Arc::clone(&self.context().warnings);
         let told = self.limits.lock().ask(topic, Instant::now(), &warnings);
         self.learn(topic, Found { partitions, copies, told })
+    }
+
+    /// A topic that is not there may be one that cannot be made.
+    fn name_collision(&self, topic: &str, cause: Error) -> Error {
+        if cause.kind() != ErrorKind::TopicUnavailable {
+            return cause;
+        }
+        let listed = self.producer.client().fetch_metadata(None, METADATA_TIMEOUT);
+        let other = listed.ok().and_then(|listed| {
+            let names = listed.topics().iter().map(|topic| topic.name());
+            colliding(topic, names).map(str::to_owned)
+        });
+        other.map_or(cause, |other| collision(topic, &other))
     }
 
     /// Asks until every partition has a leader: how many there are, and how many copies each has at

@@ -59,6 +59,7 @@ mod sizes;
 mod standstill;
 mod survey;
 mod suspicion;
+mod throttle;
 pub mod tokens;
 mod topics;
 mod verdict;

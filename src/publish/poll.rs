@@ -105,7 +105,7 @@ impl Poller {
         let Some(since) = context.on_way.oldest_since() else { return false };
         let patience = context.lessons.patience(now) * CONNECTED_FACTOR;
         let is_alone = self.heard.is_some_and(|heard| now.duration_since(heard) < PATIENCE_MIN);
-        let waits = self.producer.in_flight_count() > 0;
+        let waits = self.waits(now);
         if !waits || !is_alone || now.duration_since(since) < patience {
             return false;
         }
@@ -122,6 +122,11 @@ impl Poller {
         Some(replaced(format!("a record waits for very long, and {}", cause.message())))
     }
 
+    /// Whether anything is to be heard of now: not while a quota keeps the brokers from reading what was sent.
+    fn waits(&self, now: Instant) -> bool {
+        self.producer.in_flight_count() > 0 && !self.producer.context().throttle.is_on(now)
+    }
+
     /// Whether another producer would do better.
     fn stands_still(&mut self) -> bool {
         let (context, now) = (self.producer.context(), Instant::now());
@@ -131,7 +136,7 @@ impl Poller {
             // Here it costs the records nothing.
             context.lessons.last_taken(now);
         }
-        let waits = self.producer.in_flight_count() > 0;
+        let waits = self.waits(now);
         let patience = context.lessons.patience(now);
         let is_alone = match self.standstill.look(waits, has_heard, patience, now) {
             Silence::Short => false,

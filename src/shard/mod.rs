@@ -309,7 +309,7 @@ impl Shard {
         while let Some(finished) = settling::next_finished(ledger, &self.gauge) {
             self.store.note(&finished);
         }
-        settling::show(publishers, ledger, &self.gauge);
+        settling::show(publishers, ledger, &self.parking, &self.gauge);
         if self.laggard.is_too_slow(ledger.oldest(), Instant::now()) {
             self.publisher.doubt();
         }

@@ -67,6 +67,8 @@ use crate::publish::kafka::Warnings;
 
 /// How often the shard looks for requests, while any aggregate is held.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often those are counted that are held in the table alone.
+const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What of a shard's events is parked or on its way there.
 #[derive(Debug)]
@@ -81,6 +83,8 @@ pub(super) struct Parking {
     /// None while nothing is held that anybody could ask for.
     next_look: Option<Instant>,
     known: Known,
+    /// How many are held, and when that was counted, where memory does not know all.
+    counted: Option<(u64, Instant)>,
 }
 
 /// Where it is known which aggregates are held.
@@ -163,6 +167,7 @@ impl Parking {
             is_requested: false,
             next_look: None,
             known: Known::InMemory,
+            counted: None,
         }
     }
 
@@ -171,7 +176,21 @@ impl Parking {
         self.next_look = Some(Instant::now());
         let waiting = self.parked.waiting(buckets).await?;
         self.known = if waiting.holds.is_some() { Known::InMemory } else { Known::InTheTable };
+        self.count(buckets).await?;
         Ok(waiting)
+    }
+
+    /// How many aggregates are held that memory may not know; the figure of a moment.
+    pub(super) fn held_in_the_table(&self) -> u64 {
+        self.counted.map_or(0, |(held, _)| held)
+    }
+
+    async fn count(&mut self, buckets: &[Bucket]) -> Result<()> {
+        self.counted = match self.known {
+            Known::InMemory => None,
+            Known::InTheTable => Some((self.parked.count_held(buckets).await?, Instant::now())),
+        };
+        Ok(())
     }
 
     /// Whether it has to be looked up which aggregates are held.
@@ -361,6 +380,10 @@ impl Parking {
         self.is_requested = seen.is_requested;
         if !seen.is_any_parked {
             self.known = Known::InMemory;
+        }
+        let is_due = self.counted.is_none_or(|(_, at)| now >= at + COUNT_INTERVAL);
+        if is_due || !self.looks_up() {
+            self.count(buckets).await?;
         }
         self.next_look = (seen.is_any_parked || seen.is_requested).then_some(now + LOOK_INTERVAL);
         Ok(())

@@ -65,9 +65,12 @@ pub(super) fn next_finished<P>(ledger: &mut Ledger<P>, gauge: &ShardGauge) -> Op
 pub(super) fn show<P>(
     publishers: &[Publisher<OutgoingRow>],
     ledger: &Ledger<P>,
+    parking: &Parking,
     gauge: &ShardGauge,
 ) {
     let held: usize = publishers.iter().map(Publisher::held).sum();
+    // Where memory does not know all, it knows those that came since.
+    let held = (held as u64).max(parking.held_in_the_table());
     gauge.in_flight_bytes.store(ledger.bytes() as u64, Ordering::Relaxed);
-    gauge.held_aggregates.store(held as u64, Ordering::Relaxed);
+    gauge.held_aggregates.store(held, Ordering::Relaxed);
 }

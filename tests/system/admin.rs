@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Fixture, RelayProcess};
 
 /// Where the relay said that it answers.
-async fn address(relay: &RelayProcess) -> String {
+pub(crate) async fn address(relay: &RelayProcess) -> String {
     relay.wait_until_it_says("answering /metrics").await;
     let said = relay.said();
     let line = said.lines().find(|line| line.contains("answering /metrics")).unwrap_or_default();
@@ -15,7 +15,7 @@ async fn address(relay: &RelayProcess) -> String {
     line[start..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect()
 }
 
-fn get(address: &str, path: &str) -> String {
+pub(crate) fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("it reads");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use postrider::hold::HELD_MAX;
 use tokio_postgres::Client;
 
+use crate::admin::{address, get};
 use crate::parking::{ask, first_seen, parked, wait_for_the_rest, wait_until_parked};
 use crate::support::{Capture, Fixture, RelayProcess, read_topic};
 
@@ -49,6 +50,12 @@ fn check_others(fixture: &Fixture, events: usize) {
     assert_eq!(records.len(), events, "nothing is missing, nothing repeats");
 }
 
+/// The figure of all shards.
+fn shown_as_held(metrics: &str) -> u64 {
+    let lines = metrics.lines().filter(|line| line.starts_with("postrider_held_aggregates{"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
 async fn more_are_held_than_lie_in_memory(fixture: Fixture, arguments: &[&str]) {
     let held = HELD_MAX + 2_000;
     let client = fixture.client().await;
@@ -72,8 +79,11 @@ async fn more_are_held_than_lie_in_memory(fixture: Fixture, arguments: &[&str]) 
     relay.stop_well().await;
     write(&client, "3", 1, held, 100, false).await;
     write(&client, "1", held + 1, held + 200, 1, false).await;
-    let relay = RelayProcess::start(&fixture, arguments);
+    let relay =
+        RelayProcess::start(&fixture, &[arguments, &["--admin-listen", "127.0.0.1:0"]].concat());
     wait_for_count(&client, follow, 2 * followers).await;
+    let metrics = get(&address(&relay).await, "/metrics");
+    assert!(shown_as_held(&metrics) >= held as u64, "{metrics}");
     wait_for_count(&client, UNPUBLISHED, 0).await;
     assert!(relay.peak_memory_kilobytes() < 150_000, "{} kB", relay.peak_memory_kilobytes());
 

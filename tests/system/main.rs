@@ -40,6 +40,7 @@ mod parking;
 mod patterns;
 mod plan;
 mod printed;
+mod quota;
 mod records;
 mod refusals;
 mod retention;

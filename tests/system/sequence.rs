@@ -262,3 +262,23 @@ async fn a_sequence_that_was_set_back_keeps_its_leaf() {
         assert_eq!(bench.attempt().await, "waiting");
     }
 }
+
+/// The sequence is known by its number: another name is no reason to end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_sequence_ends_no_relay() {
+    let fixture = Fixture::new("sequence_renamed").await;
+    create_topic(&fixture.brokers, &fixture.topic("t"), 1).await;
+    let client = fixture.client().await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    insert(&client, ("t", "k"), 1, 10).await;
+    fixture.wait_published().await;
+    let rename =
+        "alter sequence outbox_seq_seq rename to numbers; alter table outbox add column more int";
+    client.batch_execute(rename).await.expect("it has another name");
+    for number in 2..6 {
+        insert(&client, ("t", "k"), number, 10).await;
+        fixture.wait_published().await;
+    }
+    assert_eq!(first_seen(&fixture, &fixture.topic("t"), "k"), ["1", "2", "3", "4", "5"]);
+    relay.stop_well().await;
+}

@@ -4,6 +4,7 @@ use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::adopt::{ADOPT, adopt, legacy_outbox, wait_published};
+use crate::support::consumer::create_topic;
 use crate::support::{Consumed, Fixture, Patience, RelayProcess, read_topic};
 
 /// Runs a command; its exit code and all that it said.
@@ -270,4 +271,34 @@ async fn texts_of_rows_move_no_terminal() {
         0,
         &["2 events discarded"],
     );
+}
+
+/// A topic that cannot be made beside another, and one that Kafka keeps for itself, are called by their trouble.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_cannot_be_are_told_why() {
+    let fixture = Fixture::new("told_topics").await;
+    create_topic(&fixture.brokers, "told_topics.order_item", 1).await;
+    let client = fixture.client().await;
+    let write = "insert into outbox (aggregatetype, aggregateid, type) values
+         ('told_topics.order.item', 'a', 'T'), ('__cluster_metadata', 'b', 'T'), ('told_topics.order_item', 'c', 'T')";
+    execute(&client, write).await;
+    let arguments = ["--topic", "{aggregatetype}", "--shards", "1"];
+    let words = ["\u{2718} topics", "makes none of that name beside told_topics.order_item"];
+    assert_says(&fixture, &["check", "--topic", "{aggregatetype}"], 1, &words);
+    let relay = RelayProcess::start(&fixture, &arguments);
+    let patience = Patience::until("two are parked");
+    let parked = "select aggregateid, reason, detail from postrider.parked order by 1";
+    let rows = loop {
+        let rows = client.query(parked, &[]).await.expect("it answers");
+        if rows.len() == 2 {
+            break rows;
+        }
+        patience.pause().await;
+    };
+    let said: Vec<[String; 2]> = rows.iter().map(|row| [row.get(1), row.get(2)]).collect();
+    assert_eq!(said[0][0], "topic-unavailable", "{said:?}");
+    assert!(said[0][1].contains("beside told_topics.order_item"), "{said:?}");
+    assert_eq!(said[1][0], "illegal-topic", "{said:?}");
+    assert!(said[1][1].contains("Kafka keeps it for itself"), "{said:?}");
+    relay.stop_well().await;
 }

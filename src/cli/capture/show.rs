@@ -19,6 +19,9 @@ use crate::postgres::classify;
 
 /// Longer than anything of ours.
 const LINE_CHARACTERS: usize = 4_000;
+/// A gap in the log of a table is no loss.
+const HEALS: &str =
+    "nothing needs to be done: whoever reads next polls the table until a new slot is there";
 const SHOW: &str = include_str!("../../../sql/queries/capture_show.sql");
 
 /// What `show` tells.
@@ -115,6 +118,9 @@ async fn show_slot(place: &Place, mode: Mode) -> Result<ShownSlot> {
             shown.reader_pid = reader;
             shown.confirmed_lsn = Some(confirmed.to_string());
         }
+    }
+    if shown.gap.is_some() && mode == Mode::Wal {
+        shown.remedy = Some(HEALS.to_owned());
     }
     if let Some(sight) = keeper.sight().await? {
         shown.retained_bytes = Some(sight.retained_bytes);

@@ -36,7 +36,7 @@ impl Reader {
             self.hand_on(finished.place);
         }
         self.hand_on_ticks();
-        settling::show(&self.publishers, &self.ledger, &self.gauge);
+        settling::show(&self.publishers, &self.ledger, &self.parking, &self.gauge);
         if self.laggard.is_too_slow(self.ledger.oldest(), Instant::now()) {
             self.publishers.iter().for_each(Publisher::doubt);
         }

@@ -1,6 +1,6 @@
-//! Access rules of a broker, which the client library has no words for.
+//! Access rules and quotas of a broker, which the client library has no words for.
 //!
-//! Source: Kafka's protocol, `CreateAcls` and `DeleteAcls` in version 1.
+//! Source: Kafka's protocol, `CreateAcls` and `DeleteAcls` in version 1, `AlterClientQuotas` in version 0.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -9,6 +9,8 @@ use std::time::Duration;
 const CREATE_ACLS: i16 = 30;
 const DELETE_ACLS: i16 = 31;
 const VERSION: i16 = 1;
+const ALTER_CLIENT_QUOTAS: i16 = 49;
+const QUOTAS_VERSION: i16 = 0;
 const TOPIC: u8 = 2;
 const ANY: u8 = 1;
 const LITERAL: u8 = 3;
@@ -50,7 +52,7 @@ pub(crate) fn restrict(broker: &str, topic: &str, access: Access) {
         put_text(&mut body, PRINCIPAL);
         put_text(&mut body, "*");
         body.extend(rule);
-        ask(broker, CREATE_ACLS, &body);
+        ask(broker, CREATE_ACLS, VERSION, &body);
     }
 }
 
@@ -62,7 +64,20 @@ pub(crate) fn release(broker: &str, topic: &str) {
     // Whoever, wherever.
     body.extend([0xff; 4]);
     body.extend([ANY, ANY]);
-    ask(broker, DELETE_ACLS, &body);
+    ask(broker, DELETE_ACLS, VERSION, &body);
+}
+
+/// Lets a client of this name send so many bytes in a second.
+pub(crate) fn limit_producer(broker: &str, client: &str, bytes_per_second: f64) {
+    let mut body = vec![0, 0, 0, 1, 0, 0, 0, 1];
+    put_text(&mut body, "client-id");
+    put_text(&mut body, client);
+    body.extend([0, 0, 0, 1]);
+    put_text(&mut body, "producer_byte_rate");
+    body.extend(bytes_per_second.to_be_bytes());
+    // Set it, and mean it.
+    body.extend([0, 0]);
+    ask(broker, ALTER_CLIENT_QUOTAS, QUOTAS_VERSION, &body);
 }
 
 fn put_text(body: &mut Vec<u8>, text: &str) {
@@ -71,10 +86,10 @@ fn put_text(body: &mut Vec<u8>, text: &str) {
 }
 
 /// One request with one rule, and the error in its answer.
-fn ask(broker: &str, request: i16, body: &[u8]) {
+fn ask(broker: &str, request: i16, version: i16, body: &[u8]) {
     let mut message = Vec::new();
     message.extend(request.to_be_bytes());
-    message.extend(VERSION.to_be_bytes());
+    message.extend(version.to_be_bytes());
     message.extend([0; 4]);
     put_text(&mut message, "test");
     message.extend(body);
