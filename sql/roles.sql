@@ -65,6 +65,12 @@ begin
         execute format(
             'grant execute on function %s to postrider_writer, postrider_relay', part_of_interface);
     end loop;
+    -- What is too large to be read gathers in a temporary table. The database may be another's: `check` tells then.
+    begin
+        execute format('grant temporary on database %I to postrider_relay', current_database());
+    exception
+        when insufficient_privilege then null;
+    end;
     -- Adopted tables are granted one by one: grant select on <table> to postrider_relay. Of what is known
     -- of them the relay changes two columns: others hold SQL that an administrator's session runs.
     revoke update on postrider.adopted from postrider_relay;

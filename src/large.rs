@@ -118,11 +118,13 @@ impl LargeRow {
 
     /// Kind and name of its aggregate; none where one of them was handed on.
     pub fn aggregate(&self) -> Option<(&str, &str)> {
-        let text = |value| match value {
-            &LargeValue::Here(ref text) => Some(String::as_str(text)),
-            LargeValue::None => Some(""),
-            LargeValue::HandedOn(_) => None,
-        };
+        fn text(value: &LargeValue<String>) -> Option<&str> {
+            match value {
+                LargeValue::Here(text) => Some(text),
+                LargeValue::None => Some(""),
+                LargeValue::HandedOn(_) => None,
+            }
+        }
         Some((text(&self.aggregate_type)?, text(&self.aggregate_id)?))
     }
 }

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, classify};
 
+const MAY_GATHER: &str = include_str!("../../sql/queries/may_gather.sql");
 const ADOPTED_RIGHTS: &str = include_str!("../../sql/queries/adopted_rights.sql");
 const NEEDS: &str = include_str!("../../sql/queries/log_needs.sql");
 
@@ -170,4 +171,19 @@ fn check_server(row: &Row, mode: Mode) -> Result<()> {
 
 fn refused(cause: String, remedy: impl Into<String>) -> Error {
     Error::new(ErrorKind::PostgresRefused, cause).with_remedy(remedy)
+}
+
+/// What grants this session's role the temporary table in which gathers what is too large to be read; none if it has
+/// that right.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn lacks_gathering(keeper: &SlotKeeper) -> Result<Option<String>> {
+    let row = keeper.connection().client().query_one(MAY_GATHER, &[]).await;
+    let row = row.map_err(|cause| classify("look at the role's rights", cause))?;
+    if row.get("may_gather") {
+        return Ok(None);
+    }
+    let (database, role): (String, String) = (row.get("database"), row.get("role"));
+    Ok(Some(format!("grant temporary on database {database} to {role}")))
 }

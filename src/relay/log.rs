@@ -18,6 +18,7 @@ use super::heal::{Healing, may_pass};
 use super::session::{Ended, Opened, Tasks};
 use super::sight::watch_slot;
 use super::steward::ShardBerth;
+use super::stuck::stands_still;
 use super::supervise::Kafka;
 use crate::adopted::ValueForm;
 use crate::capture::adopted_copy::SlotSession;
@@ -25,7 +26,7 @@ use crate::capture::adoption::AdoptionStore;
 use crate::capture::change::messages_lost;
 use crate::capture::fence::Fence;
 use crate::capture::log_texts::learn;
-use crate::capture::mode::{CaptureState, KnownSlot, Mode, read_state};
+use crate::capture::mode::{KnownSlot, Mode, read_state};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::ticker::{Audience, Cadence, ForeignRows, Ticker};
 use crate::capture::wal::{
@@ -89,8 +90,9 @@ impl Relay {
         let opened = Opened { control: lock, state, ..opened };
         // What is nowhere but in the log, or may be gone from its table, is not given up for one event.
         let may_leave_it = mode == Mode::Wal && keeper.adopted().is_empty();
-        let gap =
-            gap.or_else(|| (may_leave_it && self.is_stuck(&opened.state)).then_some(Gap::Stuck));
+        let gap = gap.or_else(|| {
+            (may_leave_it && self.is_stuck(opened.state.delivered)).then_some(Gap::Stuck)
+        });
         let opened = match (gap, mode) {
             (None, Mode::Message) => opened,
             (None, Mode::Wal | Mode::Poll) if is_let_in(&keeper).await? => opened,
@@ -112,22 +114,24 @@ impl Relay {
             patiently(&self.config.database, "look at the publication", keeper.make_publication())
                 .await?;
         }
-        let begins = opened.state.delivered;
+        let (begins, slot) = (opened.state.delivered, keeper.name().to_owned());
         let streamed = Box::pin(self.stream(opened, keeper, held, producer)).await;
         if let Err(error) = &streamed {
             self.stuck.lock().unwrap_or_else(PoisonError::into_inner).note(begins, error);
         }
+        let stands_still_for_good = !may_leave_it && self.is_stuck(begins);
         streamed.map_err(|error| match mode {
             Mode::Message if lacked_publication(&error) => {
                 messages_lost(Gap::Publication, mode).with_source(error)
             }
+            _ if stands_still_for_good => stands_still(&slot, begins, mode, error),
             Mode::Poll | Mode::Wal | Mode::Message => error,
         })
     }
 
-    fn is_stuck(&self, state: &CaptureState) -> bool {
+    fn is_stuck(&self, place: Option<Lsn>) -> bool {
         let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        stuck.is_at(state.delivered)
+        stuck.is_at(place)
     }
 
     /// Waits for its turn; false when the session is to end before. It has no lease that would end a

@@ -3,9 +3,11 @@
 //! Promises: it is noticed after a few attempts, and not for anything else. Must not: know a connection.
 //! Fails: never.
 //!
-//! A row of more than 1 GB, a text that does not convert: the server's own error, at the same place each time.
-//! The table is read row by row, and can part with one.
+//! A row of more than 1 GB, a value that cannot be printed: the server's own error, at the same place each time.
+//! The outbox's table is read row by row, and can part with one. A message is nowhere but in the log, and a row of an
+//! adopted table may be gone from there: to give such a place up is for people to decide, who are told how.
 
+use crate::capture::mode::Mode;
 use crate::error::{Error, ErrorKind};
 use crate::postgres::Lsn;
 
@@ -39,6 +41,26 @@ impl Stuck {
     }
 }
 
+/// What people are told of a stream that would end there for ever.
+pub(super) fn stands_still(slot: &str, place: Option<Lsn>, mode: Mode, error: Error) -> Error {
+    let place = place.map(|place| format!(" behind {place}")).unwrap_or_default();
+    let cause = format!(
+        "the server cannot hand on what comes next in the log{place}, and events wait: {}",
+        error.message()
+    );
+    let drop = format!("select pg_drop_replication_slot('{slot}')");
+    let remedy = match mode {
+        Mode::Message => format!(
+            "give up the messages that wait: {drop}, then `postrider capture switch message --accept-loss`"
+        ),
+        Mode::Poll | Mode::Wal => format!(
+            "have the tables read in place of this part of the log: {drop}; only rows that were deleted from adopted \
+             tables before they were read are not published then"
+        ),
+    };
+    Error::new(ErrorKind::SlotUnusable, cause).with_remedy(remedy).with_source(error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +78,20 @@ mod tests {
         // It got further.
         stuck.note(Some(Lsn(8)), &refused());
         assert!(!stuck.is_at(place) && !stuck.is_at(Some(Lsn(8))));
+    }
+
+    #[test]
+    fn people_are_told_what_helps() {
+        for (mode, helps) in [(Mode::Wal, "deleted from adopted"), (Mode::Message, "--accept-loss")]
+        {
+            let refused = unusable(Error::new(ErrorKind::PostgresRefused, "too long"));
+            let told = stands_still("postrider_7", Some(Lsn(7)), mode, refused);
+            assert_eq!(told.kind(), ErrorKind::SlotUnusable, "it is tried again");
+            assert!(told.message().contains("0/7") && told.message().contains("too long"));
+            let remedy = told.remedy().expect("there is one");
+            assert!(remedy.contains("pg_drop_replication_slot('postrider_7')"), "{remedy}");
+            assert!(remedy.contains(helps), "{remedy}");
+        }
     }
 
     #[test]

@@ -104,11 +104,43 @@ async fn a_giant_row_is_parked_whole_without_being_read() {
     .await;
     wait_arrived(&fixture, &relay, "order", &["last"]).await;
     assert_eq!(wait_parked(&client, &relay, 5).await.len(), 5);
-    // Who raises the limit of everything can have them.
     let peak = peak.max(relay.peak_memory_kilobytes());
     relay.stop_well().await;
     println!("{copied_peak} kB after the copy, {peak} kB at most");
     assert!(peak < MEMORY_KILOBYTES_MAX, "{copied_peak} kB after the copy, {peak} kB at most");
+}
+
+/// A giant for each part of an event, and for each type of payload, and rows that are none.
+fn rows_of_every_part() -> String {
+    let large = format!("repeat('\u{20ac}', {})", 2_950_000);
+    let bytes = format!("convert_to({large}, 'UTF8')");
+    let insert = |table: &str, values: String| {
+        format!(
+            "insert into {table} (aggregatetype, aggregateid, type, payload, headers) values ({values})"
+        )
+    };
+    [
+        insert("texts", format!("{large}, 'a', 'T', '{{}}', null")),
+        insert("texts", format!("'t', {large}, 'T', '{{}}', null")),
+        insert("texts", format!("'t', 'c', {large}, '{{}}', null")),
+        insert("texts", format!("'t', 'd', 'T', {large}, null")),
+        insert("texts", format!("'t', 'e', 'T', '{{}}', json_build_object('h', {large})")),
+        // Together they are, each of them is not.
+        insert(
+            "texts",
+            "'t', 'f', 'T', repeat('x', 5000000), json_build_object('h', repeat('x', 5000000))"
+                .to_owned(),
+        ),
+        insert("texts", "'t', 'last', 'T', repeat('x', 500000), null".to_owned()),
+        insert("bytes", format!("'t', 'h', 'T', {bytes}, null")),
+        insert("documents", format!("'t', 'i', 'T', to_jsonb({large}), null")),
+        insert("printed", format!("'t', 'j', 'T', {bytes}, null")),
+        insert(
+            "printed",
+            "'t', 'last', 'T', convert_to(repeat('x', 900000), 'UTF8'), null".to_owned(),
+        ),
+    ]
+    .join(";")
 }
 
 /// Whichever part of an event it is, and in whichever form the stream brings it.
@@ -129,36 +161,7 @@ async fn any_part_may_be_the_giant() {
         );
         say(&client, &sql).await;
     }
-    let large = format!("repeat('\u{20ac}', {})", 9 * MEBIBYTE / 2);
-    let bytes = format!("convert_to({large}, 'UTF8')");
-    let insert = |table: &str, values: String| {
-        format!(
-            "insert into {table} (aggregatetype, aggregateid, type, payload, headers) values ({values})"
-        )
-    };
-    let rows = [
-        insert("texts", format!("{large}, 'a', 'T', '{{}}', null")),
-        insert("texts", format!("'t', {large}, 'T', '{{}}', null")),
-        insert("texts", format!("'t', 'c', {large}, '{{}}', null")),
-        insert("texts", format!("'t', 'd', 'T', {large}, null")),
-        insert("texts", format!("'t', 'e', 'T', '{{}}', json_build_object('h', {large})")),
-        // Together they are, each of them is not.
-        insert(
-            "texts",
-            format!(
-                "'t', 'f', 'T', repeat('x', 5000000), json_build_object('h', repeat('x', 5000000))"
-            ),
-        ),
-        insert("texts", "'t', 'last', 'T', repeat('x', 500000), null".to_owned()),
-        insert("bytes", format!("'t', 'h', 'T', {bytes}, null")),
-        insert("documents", format!("'t', 'i', 'T', to_jsonb({large}), null")),
-        insert("printed", format!("'t', 'j', 'T', {bytes}, null")),
-        insert(
-            "printed",
-            "'t', 'last', 'T', convert_to(repeat('x', 900000), 'UTF8'), null".to_owned(),
-        ),
-    ]
-    .join(";");
+    let rows = rows_of_every_part();
     say(&client, &rows).await;
     for table in ["texts", "bytes", "documents", "printed"] {
         adopt(&fixture, &[table, "--order-by", "n"]);
@@ -194,4 +197,35 @@ async fn any_part_may_be_the_giant() {
         );
     }
     assert!(peak < MEMORY_KILOBYTES_MAX + 48 * 1024, "{peak} kB");
+}
+
+/// The right is everybody's by default, and taken away where databases are hardened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_names_the_right_that_a_giant_takes() {
+    let fixture = Fixture::new("adopt_temporary").await;
+    let client = fixture.client().await;
+    say(&client, TABLE).await;
+    adopt(&fixture, &["legacy", "--order-by", "n"]);
+    say(&client, "revoke temporary on database adopt_temporary from public").await;
+    say(&client, "create role adopt_temporary_relay login replication password 'known'").await;
+    let roles = include_str!("../../sql/roles.sql");
+    say(&client, roles).await;
+    say(&client, "grant postrider_relay to adopt_temporary_relay").await;
+    say(&client, "grant select on legacy to adopt_temporary_relay").await;
+    let (head, tail) = fixture.database_url.split_once("//").expect("it is a URL");
+    let (_, server) = tail.split_once('@').expect("the user is named");
+    let database_url = format!("{head}//adopt_temporary_relay:known@{server}");
+    let relays = Fixture { database_url, ..fixture.clone() };
+    let check = || {
+        let output = relays.command().args(["check", "--capture", "wal"]).output();
+        let output = output.expect("the binary runs");
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&said).into_owned()
+    };
+    let said = check();
+    assert!(said.contains("what is too large to be read can be parked"), "{said}");
+    say(&client, "revoke temporary on database adopt_temporary from postrider_relay").await;
+    let said = check();
+    let remedy = "grant temporary on database adopt_temporary to adopt_temporary_relay";
+    assert!(said.contains(remedy), "{said}");
 }

@@ -13,6 +13,7 @@ mod adopt_copy;
 mod adopt_encodings;
 mod adopt_giants;
 mod adopt_savepoints;
+mod adopt_stuck;
 mod backlog;
 mod bad_rows;
 mod capture;

@@ -6,7 +6,7 @@
 use super::findings::Findings;
 use crate::capture::change::{Loss, check_change, loss, messages_lost};
 use crate::capture::mode::Mode;
-use crate::capture::needs::{AdoptedReaders, MissingRight, Readers, check_needs};
+use crate::capture::needs::{AdoptedReaders, MissingRight, Readers, check_needs, lacks_gathering};
 use crate::capture::slot::SlotKeeper;
 use crate::cli::output::count;
 use crate::config::Config;
@@ -15,6 +15,7 @@ use crate::postgres::connect;
 
 const NAME: &str = "capture";
 const ADOPTED: &str = "adopted";
+const GATHERING: &str = "temporary";
 
 /// Looks at the way of reading that `run` would take.
 pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()> {
@@ -37,6 +38,9 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
             let reader = keeper(config, asked).await?;
             check_needs(&reader, Readers::ThisRole).await?;
             findings.passed(NAME, format!("wal: the table's log is read, by {}", reader.name()));
+            if !reader.adopted().is_empty() {
+                look_at_gathering(findings, &reader).await?;
+            }
             look_at_failover(findings, &reader).await?;
         }
         Mode::Message => {
@@ -47,8 +51,23 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
                 return Err(messages_lost(gap, asked));
             }
             findings.passed(NAME, format!("message: messages are read, by {}", messages.name()));
+            look_at_gathering(findings, &messages).await?;
             look_at_failover(findings, &messages).await?;
         }
+    }
+    Ok(())
+}
+
+/// Messages and rows of adopted tables that are too large to be read gather in a temporary table.
+async fn look_at_gathering(findings: &mut Findings, keeper: &SlotKeeper) -> Result<()> {
+    match lacks_gathering(keeper).await? {
+        None => findings
+            .passed(GATHERING, "what is too large to be read can be parked".to_owned()),
+        Some(remedy) => findings.warned(
+            GATHERING,
+            "the role may make no temporary tables: an event above --max-event-bytes would end the reader",
+            &remedy,
+        ),
     }
     Ok(())
 }
