@@ -38,6 +38,10 @@ lean:
 fuzz seconds='60':
     POSTRIDER_FUZZ_SECONDS={{seconds}} cargo test --locked --lib fuzz::
 
+# Try every order in which the threads of a publisher can speak to each other.
+loom:
+    cargo test --locked --test loom
+
 # Build the documentation; broken links are errors.
 docs:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicU32;
 
 use proptest::prelude::*;
 
@@ -11,6 +10,7 @@ use crate::encode::Record;
 use crate::event::{Bucket, EventId, OwnedEvent};
 use crate::hold::{IdHead, Reason};
 use crate::ledger::BatchNumber;
+use crate::publish::signals::Countdown;
 
 /// Topic, key and type of each record.
 type Sent = Arc<Mutex<Vec<(String, String, String)>>>;
@@ -70,7 +70,7 @@ fn event(seq: i64, aggregate_id: &str, payload: &str) -> OwnedEvent {
 }
 
 fn batch() -> Arc<InFlightBatch> {
-    Arc::new(InFlightBatch { number: BatchNumber(0), waiting: AtomicU32::new(99) })
+    Arc::new(InFlightBatch { number: BatchNumber(0), waiting: Countdown::new(99) })
 }
 
 fn publish(desk: &mut Desk<List>, events: &[OwnedEvent]) -> Vec<(i64, Reason)> {

@@ -16,8 +16,8 @@
 //!
 //! What a batch has set aside is there before the batch is reported as delivered.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -33,10 +33,12 @@ pub use answer::{Answer, Ground, Proof, Suspect};
 use desk::Desk;
 pub use desk::OnPoison;
 use permit::Permit;
+use signals::{Countdown, Letterbox, Turn};
 
 mod answer;
 mod apart;
 pub mod ask;
+mod atomics;
 mod clients;
 mod context;
 mod desk;
@@ -51,10 +53,13 @@ mod meeting;
 pub mod null;
 mod on_way;
 pub mod permit;
+#[cfg(test)]
+mod permit_tests;
 mod poll;
 mod scout;
 pub mod settings;
 mod sift;
+mod signals;
 mod sizes;
 mod standstill;
 mod survey;
@@ -102,20 +107,18 @@ pub enum Report {
 #[derive(Debug)]
 pub struct InFlightBatch {
     number: BatchNumber,
-    waiting: AtomicU32,
+    waiting: Countdown,
 }
 
 impl InFlightBatch {
     /// Takes note of one acknowledged record; true for the last one.
     fn acknowledge(&self) -> bool {
-        let before = self.waiting.fetch_sub(1, Ordering::AcqRel);
-        assert!(before > 0, "a record is acknowledged once");
-        before == 1
+        self.waiting.count()
     }
 
     /// Whether nothing of it waits.
     fn is_done(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) == 0
+        self.waiting.is_over()
     }
 }
 
@@ -124,31 +127,11 @@ impl InFlightBatch {
 pub struct Reports {
     sender: Sender<Report>,
     wake: Arc<Notify>,
-    failed: Arc<AtomicBool>,
-    topics_back: Arc<TopicsBack>,
+    failed: Arc<Turn>,
+    /// Held topics that can be used again, as far as metadata tells.
+    topics_back: Arc<Letterbox<String>>,
     /// Somebody doubts that all that is in flight can arrive.
     doubted: Arc<AtomicBool>,
-}
-
-/// Held topics that can be used again, as far as metadata tells.
-#[derive(Debug, Default)]
-struct TopicsBack {
-    any: AtomicBool,
-    names: Mutex<Vec<String>>,
-}
-
-impl TopicsBack {
-    fn add(&self, topic: String) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).push(topic);
-        self.any.store(true, Ordering::Release);
-    }
-
-    fn take(&self) -> Vec<String> {
-        if !self.any.swap(false, Ordering::AcqRel) {
-            return Vec::new();
-        }
-        std::mem::take(&mut *self.names.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 impl Reports {
@@ -157,15 +140,15 @@ impl Reports {
         Self {
             sender,
             wake,
-            failed: Arc::default(),
-            topics_back: Arc::default(),
+            failed: Arc::new(Turn::new()),
+            topics_back: Arc::new(Letterbox::new()),
             doubted: Arc::default(),
         }
     }
 
     /// A held topic can be used again.
     pub fn topic_is_back(&self, topic: String) {
-        self.topics_back.add(topic);
+        self.topics_back.put(topic);
         self.wake.notify_one();
     }
 
@@ -186,7 +169,7 @@ impl Reports {
     /// From here on nothing more is sent; whether it is the caller who reports why, with
     /// [`Reports::end_failure`]. Nobody replaces the producer before.
     fn begin_failure(&self) -> bool {
-        !self.failed.swap(true, Ordering::AcqRel)
+        self.failed.take()
     }
 
     fn end_failure(&self, error: Error) {
@@ -200,7 +183,7 @@ impl Reports {
 
     /// Whether a failure was reported, or the shard has gone.
     pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+        self.failed.is_taken()
     }
 
     fn send(&self, report: Report) {
@@ -209,7 +192,7 @@ impl Reports {
             // One report per batch in flight and one failure: the channel holds them all.
             Err(TrySendError::Full(_)) => unreachable!("more reports than batches in flight"),
             // The shard has gone back to its saved cursor; it will read these events again.
-            Err(TrySendError::Disconnected(_)) => self.failed.store(true, Ordering::Release),
+            Err(TrySendError::Disconnected(_)) => self.failed.set(),
         }
     }
 }
@@ -299,8 +282,8 @@ pub struct Publisher<R> {
     reports: Receiver<Report>,
     set_aside: Receiver<(BatchNumber, Vec<SetAside<R>>)>,
     wake: Arc<Notify>,
-    failed: Arc<AtomicBool>,
-    topics_back: Arc<TopicsBack>,
+    failed: Arc<Turn>,
+    topics_back: Arc<Letterbox<String>>,
     doubted: Arc<AtomicBool>,
     held: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
@@ -376,7 +359,7 @@ impl<R: LendEvent> Publisher<R> {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => unreachable!("the shard bounds what is on its way"),
             // The thread ends only by a panic, which is a failure like any other.
-            Err(TrySendError::Disconnected(_)) => self.failed.store(true, Ordering::Release),
+            Err(TrySendError::Disconnected(_)) => self.failed.set(),
         }
     }
 
@@ -418,7 +401,7 @@ impl<R: LendEvent> Publisher<R> {
 impl<R> Drop for Publisher<R> {
     /// Throws away what is not sent, and waits for the thread: call it where blocking is allowed.
     fn drop(&mut self) {
-        self.failed.store(true, Ordering::Release);
+        self.failed.set();
         drop(self.orders.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -477,7 +460,7 @@ fn publish_batch<R: LendEvent, P: Produce>(
 ) -> Result<()> {
     let waiting = u32::try_from(batch.rows.len()).expect("a batch has a bounded number of rows");
     let number = batch.number;
-    let in_flight = Arc::new(InFlightBatch { number, waiting: AtomicU32::new(waiting) });
+    let in_flight = Arc::new(InFlightBatch { number, waiting: Countdown::new(waiting) });
     let set_aside = desk.publish(batch.rows, &in_flight)?;
     let count = set_aside.len();
     if count == 0 {
@@ -487,7 +470,7 @@ fn publish_batch<R: LendEvent, P: Produce>(
         // Not before the shard can find them: the batch may be complete with the last of these.
         Ok(()) => (0..count).for_each(|_| reports.acknowledged(&in_flight)),
         Err(TrySendError::Full(_)) => unreachable!("more set aside than batches in flight"),
-        Err(TrySendError::Disconnected(_)) => reports.failed.store(true, Ordering::Release),
+        Err(TrySendError::Disconnected(_)) => reports.failed.set(),
     }
     Ok(())
 }

@@ -79,16 +79,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU32;
     use std::time::Duration;
 
     use super::*;
     use crate::ledger::BatchNumber;
+    use crate::publish::signals::Countdown;
 
     #[test]
     fn the_oldest_that_is_not_done_counts() {
         let batch = |number, waiting| {
-            let (number, waiting) = (BatchNumber(number), AtomicU32::new(waiting));
+            let (number, waiting) = (BatchNumber(number), Countdown::new(waiting));
             Arc::new(InFlightBatch { number, waiting })
         };
         let (on_way, now) = (OnWay::default(), Instant::now());

@@ -3,8 +3,9 @@
 //! Promises: nothing is handed to the producer after the permit's end, also in a process that was
 //! stopped for a while and goes on. Must not: know leases or a database. Fails: never.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use super::atomics::{AtomicU64, Ordering};
 
 /// A moment that moves on as long as somebody extends it.
 #[derive(Debug)]
@@ -35,20 +36,5 @@ impl Permit {
     pub fn covers(&self, now: Instant) -> bool {
         let lasts = Duration::from_nanos(self.lasts_nanos.load(Ordering::Acquire));
         now.saturating_duration_since(self.began) < lasts
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_covers_what_lies_before_its_end() {
-        let (permit, now) = (Permit::ended(), Instant::now());
-        assert!(!permit.covers(now));
-        permit.extend(now + Duration::from_secs(5));
-        assert!(permit.covers(now + Duration::from_secs(4)));
-        assert!(!permit.covers(now + Duration::from_secs(5)));
-        assert!(Permit::endless().covers(now + Duration::from_secs(1 << 30)));
     }
 }

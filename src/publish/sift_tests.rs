@@ -13,6 +13,7 @@ use crate::event::{EventId, OwnedEvent};
 use crate::hold::Reason;
 use crate::ledger::BatchNumber;
 use crate::publish::permit::Permit;
+use crate::publish::signals::Countdown;
 use crate::publish::{Offer, OnPoison};
 
 /// Key and type of each record that went through.
@@ -134,7 +135,7 @@ fn event(seq: usize, aggregate: usize, is_bad: bool) -> OwnedEvent {
 }
 
 fn publish(desk: &mut Desk<Refusing>, events: Vec<OwnedEvent>) -> Result<Vec<(String, Reason)>> {
-    let waiting = AtomicU32::new(u32::MAX);
+    let waiting = Countdown::new(u32::MAX);
     let batch = Arc::new(InFlightBatch { number: BatchNumber(0), waiting });
     let set_aside = desk.publish(events, &batch)?;
     Ok(set_aside.into_iter().map(|one| (one.row.kind, one.refusal.reason)).collect())
