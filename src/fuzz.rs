@@ -14,8 +14,11 @@ use crate::route::TopicTemplate;
 
 pub use crate::postgres::fuzz::{connection_string, inbox};
 
+/// What takes any bytes, and panics when a rule does not hold.
+pub type Target = fn(&[u8]);
+
 /// All targets by name: the folder of each is `fuzz/corpus/<name>`.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("pgoutput", pgoutput),
     ("inbox", inbox),
     ("envelope", envelope),
@@ -169,7 +172,7 @@ mod tests {
         }
     }
 
-    fn hold(name: &str, target: fn(&[u8]), input: &[u8]) {
+    fn hold(name: &str, target: Target, input: &[u8]) {
         let held = catch_unwind(AssertUnwindSafe(|| target(input)));
         assert!(held.is_ok(), "{name} fails with this input; keep it in its corpus: {:?}", {
             String::from_utf8_lossy(&input.escape_ascii().collect::<Vec<u8>>()).into_owned()
