@@ -17,6 +17,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
 use super::clients::ProducerConfig;
@@ -47,6 +48,8 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 const OWN: &str = "Local: ";
 /// What it says of a request that had no answer when its connection ended.
 const CUT: &str = "Local: Broker transport failure";
+/// What it says of a partition with fewer copies in step than it asks for.
+const TOO_FEW: &str = "Broker: Not enough in-sync replicas";
 
 /// What became of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,6 +168,19 @@ impl Apart {
         client.is_some_and(|client| client.fetch_watermarks(topic, partition, ASK_TIMEOUT).is_ok())
     }
 
+    /// Whether all copies of the partition are in step: no broker is away that it needs.
+    pub(super) fn is_whole(&self, topic: &str, partition: i32) -> bool {
+        let Some(client) = self.client.as_ref().map(|client| client.client()) else {
+            return false;
+        };
+        client.fetch_metadata(Some(topic), ASK_TIMEOUT).is_ok_and(|metadata| {
+            let topics = metadata.topics().iter().filter(|found| found.name() == topic);
+            let mut partitions = topics.flat_map(MetadataTopic::partitions);
+            let found = partitions.find(|found| found.id() == partition);
+            found.is_some_and(|found| found.isr().len() == found.replicas().len())
+        })
+    }
+
     /// Nothing is to be sent apart for now.
     pub(super) fn rest(&mut self) {
         self.client = None;
@@ -219,6 +235,7 @@ fn explained(words: &str, verdict: Verdict, told: &str) -> (String, Verdict) {
         (None, Verdict::Away) if told == CUT => (words.to_owned(), Verdict::Cut),
         // What librdkafka says of its own accord is nobody's answer.
         (None, Verdict::Away) if !told.starts_with(OWN) => {
+            let verdict = if told == TOO_FEW { Verdict::TooFew } else { verdict };
             (format!("{words}; the last answer was: {told}"), verdict)
         }
         (None, _) => (words.to_owned(), verdict),
@@ -269,6 +286,8 @@ mod tests {
         assert_eq!((verdict, words.contains("999")), (Verdict::Record, true), "{words}");
         let (words, verdict) = explained("timed out", Verdict::Away, "Broker: Not leader");
         assert_eq!((verdict, words.contains("Not leader")), (Verdict::Away, true), "{words}");
+        let (words, verdict) = explained("timed out", Verdict::Away, TOO_FEW);
+        assert_eq!((verdict, words.contains("in-sync")), (Verdict::TooFew, true), "{words}");
         let (words, verdict) = explained("timed out", Verdict::Away, CUT);
         assert_eq!((verdict, words.as_str()), (Verdict::Cut, "timed out"));
         let (words, verdict) = explained("timed out", Verdict::Away, "Local: Timed out");

@@ -66,7 +66,8 @@ impl Context {
                 let error = refused(cause, topic);
                 self.lessons.refused_topic(topic, error.message(), now);
             }
-            Verdict::Away | Verdict::Cut | Verdict::Unclear | Verdict::Record => {}
+            Verdict::Away | Verdict::Cut | Verdict::TooFew | Verdict::Unclear | Verdict::Record => {
+            }
         }
         self.lessons.suspect(topic, now);
     }

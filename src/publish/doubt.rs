@@ -133,7 +133,7 @@ impl KafkaProducer {
                 self.hold_refused(topic, words)?;
                 Answer::Refused(self.refuse_topic(topic), Proof::Alone { tries: 1 })
             }
-            Verdict::Topic | Verdict::Away | Verdict::Cut | Verdict::Course => {
+            Verdict::Topic | Verdict::Away | Verdict::Cut | Verdict::TooFew | Verdict::Course => {
                 let proof = self.witness(one, verdict, is_alone);
                 Answer::Refused(refused(Reason::Refused, words.to_owned()), proof)
             }
@@ -160,6 +160,8 @@ impl KafkaProducer {
             // Where nothing is taken at all, something may stand between that lets no record pass.
             Verdict::Cut | Verdict::Topic => Suspect::Topic,
             _ if is_working => Suspect::Topic,
+            // With all copies in step no broker's absence is why it is refused.
+            Verdict::TooFew if self.doubt.apart.is_whole(topic, *partition) => Suspect::Topic,
             _ => Suspect::Kafka,
         };
         let others = self.doubt.apart.appended(topic, *partition);

@@ -146,12 +146,15 @@ pub(super) fn refused(cause: &KafkaError, topic: &str) -> Error {
     match Verdict::of(cause.rdkafka_error_code()) {
         Verdict::Size => replaced(format!("topic {topic} refused a batch as too large")),
         Verdict::Topic => refused_topic(topic, &words(cause)),
-        Verdict::Away | Verdict::Cut | Verdict::Course | Verdict::Unclear | Verdict::Record => {
-            Error::new(
-                ErrorKind::DeliveryUncertain,
-                format!("a record for topic {topic} was not acknowledged: {}", words(cause)),
-            )
-        }
+        Verdict::Away
+        | Verdict::Cut
+        | Verdict::TooFew
+        | Verdict::Course
+        | Verdict::Unclear
+        | Verdict::Record => Error::new(
+            ErrorKind::DeliveryUncertain,
+            format!("a record for topic {topic} was not acknowledged: {}", words(cause)),
+        ),
     }
 }
 

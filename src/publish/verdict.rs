@@ -17,6 +17,8 @@ pub(super) enum Verdict {
     Away,
     /// The same, of one that was sent alone, and each time its connection ended without an answer.
     Cut,
+    /// The same, of one that was sent alone: a broker said last that too few copies are in step.
+    TooFew,
     /// The producer's own course was broken off; the record says nothing of it.
     Course,
     /// What the brokers have noted of the producer, or something that they cannot name: another try may
@@ -88,7 +90,7 @@ impl Verdict {
         match self {
             Self::Size | Self::Record => 1,
             Self::Topic => 2,
-            Self::Away | Self::Cut | Self::Course | Self::Unclear => 3,
+            Self::Away | Self::Cut | Self::TooFew | Self::Course | Self::Unclear => 3,
         }
     }
 }
