@@ -85,7 +85,7 @@ impl Apart {
     pub(super) fn new(config: &ProducerConfig) -> Self {
         let mut config = config.clone();
         for (name, value) in PROPERTIES {
-            config.set(*name, *value);
+            config.set(name, *value);
         }
         config.set_log_level(RDKafkaLogLevel::Debug);
         config.set(MESSAGE_BYTES_MAX.0, LARGEST_MESSAGE_BYTES.to_string());
