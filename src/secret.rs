@@ -1,6 +1,6 @@
 //! Secrets that a program writes: passwords and tokens.
 //!
-//! Promises: the program runs without a shell and ends within [`PATIENCE`]; what it wrote is handed on and
+//! Promises: the program runs without a shell and ends within `PATIENCE`; what it wrote is handed on and
 //! forgotten. Must not: keep, log or show what was written, nor the program's arguments, which may hold
 //! secrets too. Fails: with [`ErrorKind::Config`], naming the setting's program and what it did.
 
