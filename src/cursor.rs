@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use crate::event::Bucket;
 use crate::snapshot::{Snapshot, TransactionId};
-use crate::tick::Tick;
+use crate::tick::{Tick, UNBOUNDED};
 
 /// Buckets that are claimed together because their cursors are the same.
 pub type Cohort = Arc<[Bucket]>;
@@ -59,26 +59,28 @@ pub struct Cursor {
     upto: Arc<Tick>,
     position: i64,
     through: i64,
+    /// No row of the range has a `seq` above this that the sequence gave out.
+    drawn: i64,
 }
 
 impl Cursor {
     /// The cursor of a bucket of which nothing was published yet.
     pub fn initial() -> Self {
         let first = Arc::new(Tick::first());
-        Self { from: Arc::clone(&first), upto: first, position: 0, through: 0 }
+        Self { from: Arc::clone(&first), upto: first, position: 0, through: 0, drawn: 0 }
     }
 
     /// A cursor as it was saved. Of `from` only the snapshot matters any more.
     pub fn restore(from: Snapshot, upto: Tick, position: i64, through: i64) -> Self {
         let from = Tick { snapshot: from, ..Tick::first() };
-        Self { from: Arc::new(from), upto: Arc::new(upto), position, through }
+        Self { from: Arc::new(from), upto: Arc::new(upto), position, through, drawn: through }
     }
 
     /// A cursor that has passed exactly what the tick's snapshot sees.
     pub fn passed(tick: Tick) -> Self {
         let upto = Arc::new(tick);
         let through = upto.ceiling;
-        Self { from: Arc::clone(&upto), upto, position: through, through }
+        Self { from: Arc::clone(&upto), upto, position: through, through, drawn: through }
     }
 
     /// Everything visible in this snapshot is done.
@@ -96,7 +98,8 @@ impl Cursor {
         self.position
     }
 
-    /// No row of the range has a `seq` above this.
+    /// No row of the range has a `seq` above this. While the range is not finished that is the highest number
+    /// there is: a row may have one that the sequence did not give out.
     pub fn through(&self) -> i64 {
         self.through
     }
@@ -122,7 +125,8 @@ impl Cursor {
         assert!(tick.is_later_than(&self.upto), "a cursor goes from a tick to a later one");
         let margin = self.upto.margin(tick);
         self.position = self.upto.lower_bound(tick).saturating_sub(margin);
-        self.through = self.upto.upper_bound(tick);
+        self.through = UNBOUNDED;
+        self.drawn = self.upto.upper_bound(tick);
         self.from = std::mem::replace(&mut self.upto, Arc::clone(tick));
     }
 
@@ -140,9 +144,14 @@ impl Cursor {
         self.position = seq;
     }
 
-    /// Marks the whole range as done.
+    /// Marks the whole range as done: no row of it is left, whatever its `seq`.
     pub fn finish(&mut self) {
-        self.position = self.position.max(self.through);
+        if self.is_finished() {
+            return;
+        }
+        // Behind a row that nobody drew there may have been others.
+        self.through = if self.position > self.drawn { UNBOUNDED } else { self.drawn };
+        self.position = self.through;
     }
 
     /// Whether a row is published: what the view `postrider.events` computes.

@@ -58,7 +58,7 @@ const MARGIN_MIN: i64 = 256;
 const MARGIN_MAX: i64 = 10_000;
 
 /// No row has a `seq` above it.
-const UNBOUNDED: i64 = i64::MAX;
+pub const UNBOUNDED: i64 = i64::MAX;
 /// From this many values on it is worth a look whether an open transaction has drawn at all.
 const FAR_BACK: i64 = 10_000;
 /// The floor of a transaction that may have drawn before the sequence was set back: its rows lie anywhere.
@@ -221,7 +221,8 @@ impl Tick {
         self.ended(later).map(|open| open.floor).fold(self.floor, i64::min)
     }
 
-    /// Every row that `later` sees and `self` does not has its `seq` at or below this.
+    /// Every row that `later` sees and `self` does not has its `seq` at or below this, if the sequence gave it out.
+    /// Nothing is passed over for its sake: whoever owns the table can write any number.
     pub fn upper_bound(&self, later: &Self) -> i64 {
         let is_anywhere = |open: &Carry| open.floor == ANYWHERE;
         if self.lineage != later.lineage || self.ended(later).any(is_anywhere) {

@@ -34,6 +34,9 @@ const UNDRAWN: &str = include_str!("../../sql/queries/undrawn.sql");
 /// How seldom it is looked who of those that stay open for long has drawn.
 const UNDRAWN_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How seldom it is looked, while nothing is drawn, whether rows were written whose numbers nobody drew.
+const NEWEST_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How long the pauses between two looks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cadence {
@@ -100,6 +103,10 @@ pub struct Ticker {
     tick: Statement,
     undrawn: Statement,
     undrawn_at: Option<Instant>,
+    newest: String,
+    newest_at: Instant,
+    /// The highest `seq` of all rows, as it was seen last.
+    highest: Option<i64>,
     sequence: String,
     cadence: Cadence,
     pause: Duration,
@@ -143,6 +150,9 @@ impl Ticker {
             tick,
             undrawn,
             undrawn_at: None,
+            newest: newest_sql(outbox),
+            newest_at: Instant::now(),
+            highest: None,
             sequence: outbox.sequence.clone(),
             cadence,
             pause: cadence.min,
@@ -150,34 +160,27 @@ impl Ticker {
             last_at: Instant::now(),
             is_marked: false,
         };
-        patiently(database, "look at the newest rows", ticker.look_at_rows(outbox, foreign))
-            .await?;
+        patiently(database, "look at the newest rows", ticker.look_at_rows(foreign)).await?;
         Ok(ticker)
     }
 
     /// Whether the rows are such as the sequence and this cluster's transactions wrote. What was copied in,
     /// or came by a subscription, may not be.
-    async fn look_at_rows(&mut self, outbox: &Outbox, foreign: ForeignRows) -> Result<()> {
-        let failed = |cause| classify("look at the newest rows", cause);
+    async fn look_at_rows(&mut self, foreign: ForeignRows) -> Result<()> {
         let client = self.connection.client();
-        client.batch_execute(LEAF_SESSION).await.map_err(failed)?;
-        let newest = client.query_one(&newest_sql(outbox), &[]).await.map_err(failed)?;
-        let state = client.query_one(&self.probe, &[]).await.map_err(failed)?;
+        client
+            .batch_execute(LEAF_SESSION)
+            .await
+            .map_err(|cause| classify("look at the newest rows", cause))?;
+        let newest = self.look_at_newest().await?;
+        let state = self.connection.client().query_one(&self.probe, &[]).await;
+        let state = state.map_err(|cause| classify("look at the outbox", cause))?;
         let drawn = drawn(&state, &self.sequence)?;
         if let Some(Xid8(txid)) = newest.get("foreign_txid") {
             judge_foreign(txid, foreign)?;
         }
-        let highest: Option<i64> = newest.get("highest");
-        if let Some(highest) = highest.filter(|highest| *highest > drawn) {
-            let sequence = &self.sequence;
-            tracing::warn!(
-                sequence,
-                drawn,
-                highest,
-                remedy = lead_on(sequence, highest),
-                "the outbox's sequence is behind its rows and gives out their numbers again; nothing is \
-                 lost, but waiting events are published in the order of their numbers"
-            );
+        if self.highest > Some(drawn) {
+            self.warn_behind(drawn);
             self.last = Arc::new(Tick::clone(&self.last).without_lineage());
         }
         // Before anybody reads which aggregates are held.
@@ -186,6 +189,40 @@ impl Ticker {
             self.hold_all().await?;
         }
         Ok(())
+    }
+
+    async fn look_at_newest(&mut self) -> Result<Row> {
+        let newest = self.connection.client().query_one(&self.newest, &[]).await;
+        let newest = newest.map_err(|cause| classify("look at the newest rows", cause))?;
+        (self.highest, self.newest_at) = (newest.get("highest"), Instant::now());
+        Ok(newest)
+    }
+
+    /// Whether a row was written whose number nobody drew: no draw tells of it.
+    async fn has_undrawn_row(&mut self) -> Result<bool> {
+        if self.newest_at.elapsed() < NEWEST_INTERVAL {
+            return Ok(false);
+        }
+        let before = self.highest;
+        self.look_at_newest().await?;
+        let drawn = self.last.ceiling;
+        let is_new = self.highest > Some(drawn) && self.highest != before;
+        if is_new {
+            self.warn_behind(drawn);
+        }
+        Ok(is_new)
+    }
+
+    fn warn_behind(&self, drawn: i64) {
+        let (sequence, highest) = (&self.sequence, self.highest.unwrap_or_default());
+        tracing::warn!(
+            sequence,
+            drawn,
+            highest,
+            remedy = lead_on(sequence, highest),
+            "the outbox's sequence is behind its rows and gives out their numbers again; nothing is \
+             lost, but waiting events are published in the order of their numbers"
+        );
     }
 
     /// What was parked before the sequence was set back comes before all that it gives out from here on.
@@ -211,6 +248,7 @@ impl Ticker {
                 self.last = Arc::clone(&tick);
                 audience.tell(tick).await;
             } else {
+                is_due = self.has_undrawn_row().await?;
                 self.pause = (self.pause * 2).min(self.cadence.max);
             }
             tokio::select! {

@@ -60,8 +60,14 @@ impl Shard {
         match self.pass_on(&mut page, &mut seen).await? {
             // Rows share a `seq` where somebody wrote it himself: some of this one may have been sent.
             PageEnd::CutShort { unsent } => cursor.advance(unsent - 1),
-            PageEnd::Complete if seen.rows < rows_max => cursor.finish(),
-            PageEnd::Complete => cursor.advance(seen.last),
+            PageEnd::Complete => {
+                if seen.rows > 0 {
+                    cursor.advance(seen.last);
+                }
+                if seen.rows < rows_max {
+                    cursor.finish();
+                }
+            }
             PageEnd::Broken(cause) => {
                 if seen.rows > 0 {
                     cursor.advance(seen.last - 1);

@@ -43,9 +43,11 @@ impl Bucket {
         for row in &page {
             self.deliver(row, rows)?;
         }
-        match page.last() {
-            Some(last) if page.len() == page_rows => self.cursor.advance(last.seq),
-            _ => self.cursor.finish(),
+        if let Some(last) = page.last() {
+            self.cursor.advance(last.seq);
+        }
+        if page.len() < page_rows {
+            self.cursor.finish();
         }
         Ok(())
     }

@@ -56,4 +56,16 @@ proptest! {
             prop_assert!(false, "{violation:?}");
         }
     }
+
+    #[test]
+    fn every_row_once_although_nobody_drew_its_number(
+        script in script::forged_script(),
+        tick_order in prop::sample::select(TickOrder::SOUND),
+        undrawn in prop::sample::select(UndrawnRule::SOUND),
+    ) {
+        let policy = Policy { tick_order, undrawn, ..Policy::SOUND };
+        if let Err(violation) = script::run(&script, policy) {
+            prop_assert!(false, "{violation:?}");
+        }
+    }
 }

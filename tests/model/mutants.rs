@@ -60,11 +60,6 @@ fn a_floor_read_after_the_ticks_own_id_loses_rows() {
 }
 
 #[test]
-fn a_ceiling_read_before_the_snapshot_loses_rows() {
-    convict(Policy { tick_order: TickOrder::CeilingFirst, ..Policy::SOUND }, loses);
-}
-
-#[test]
 fn bounds_do_not_hold_across_a_sequence_that_was_set_back() {
     for lineage in [LineageRule::Ignored, LineageRule::ByStorage, LineageRule::BelowTheLast] {
         convict_by(script::set_back_script(), Policy { lineage, ..Policy::SOUND }, loses);

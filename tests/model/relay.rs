@@ -62,8 +62,6 @@ pub(crate) enum TickOrder {
     CeilingAfterCommit,
     /// Mutant: the floor is read when the tick's id is assigned already.
     FloorLast,
-    /// Mutant: the ceiling is read before the snapshot.
-    CeilingFirst,
 }
 
 impl TickOrder {
@@ -77,7 +75,6 @@ impl TickOrder {
             Self::IdThenSnapshot => [Floor, Id, Snapshot, Ceiling, Commit],
             Self::CeilingAfterCommit => [Floor, Snapshot, Id, Commit, Ceiling],
             Self::FloorLast => [Snapshot, Id, Floor, Ceiling, Commit],
-            Self::CeilingFirst => [Ceiling, Floor, Snapshot, Id, Commit],
         }
     }
 }
@@ -440,8 +437,6 @@ fn follow(policy: Policy, previous: &Tick, seen: &Seen) -> Tick {
     else {
         unreachable!("every read was made");
     };
-    // A mutant may have read the ceiling first.
-    let floor = floor.min(ceiling);
     let observation = Observation { floor, snapshot, next, ceiling, storage };
     let previous = &match policy.lineage {
         LineageRule::Followed | LineageRule::BelowTheLast => previous.clone(),
@@ -453,7 +448,7 @@ fn follow(policy: Policy, previous: &Tick, seen: &Seen) -> Tick {
     };
     let mut tick = Tick::follow(previous, observation).expect("the model has one history");
     if matches!(policy.lineage, LineageRule::BelowTheLast) {
-        tick.carry.iter_mut().for_each(|open| open.floor = open.floor.max(0));
+        tick.carry.iter_mut().for_each(|open| open.floor = open.floor.max(tick.floor));
     }
     let tick = match policy.undrawn {
         UndrawnRule::NotAsked => tick,

@@ -38,6 +38,10 @@ pub(crate) enum Step {
     RollBack {
         writer: usize,
     },
+    /// A row with a number that nobody drew.
+    Forge {
+        writer: usize,
+    },
     /// Somebody sets the sequence back, in place or by making it anew.
     SetBack {
         in_place: bool,
@@ -103,6 +107,12 @@ pub(crate) fn set_back_script() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(prop_oneof![40 => step(), 1 => set_back], 1..120)
 }
 
+/// Any interleaving, with rows whose numbers nobody drew.
+pub(crate) fn forged_script() -> impl Strategy<Value = Vec<Step>> {
+    let forge = (0..WRITERS).prop_map(|writer| Step::Forge { writer });
+    prop::collection::vec(prop_oneof![15 => step(), 1 => forge], 1..120)
+}
+
 /// Plays the script, lets all writers commit, and reads what there is.
 pub(crate) fn run(script: &[Step], policy: Policy) -> Result<(), Violation> {
     let mut database = Database::new(WRITERS, AGGREGATES);
@@ -126,6 +136,7 @@ fn play(step: &Step, database: &mut Database, relay: &mut Relay) -> Result<(), V
         Step::RollbackToSavepoint { writer } => database.rollback_to_savepoint(writer),
         Step::Commit { writer } => database.commit(writer),
         Step::RollBack { writer } => database.roll_back(writer),
+        Step::Forge { writer } => database.forge(writer),
         Step::SetBack { in_place: true } => database.set_back(),
         Step::SetBack { in_place: false } => database.restart_sequence(),
         Step::Look { chain } => relay.look(database, chain)?,

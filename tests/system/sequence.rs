@@ -282,3 +282,39 @@ async fn a_renamed_sequence_ends_no_relay() {
     assert_eq!(first_seen(&fixture, &fixture.topic("t"), "k"), ["1", "2", "3", "4", "5"]);
     relay.stop_well().await;
 }
+
+/// Whoever may write the column writes what he likes: a restored backup, a copy, a mistake.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_that_nobody_drew_lose_nothing() {
+    let fixture = Fixture::new("sequence_undrawn").await;
+    create_topic(&fixture.brokers, &fixture.topic("thing"), 2).await;
+    let client = fixture.client().await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "2", "--page-rows", "4"]);
+    insert(&client, ("thing", "a"), 1, 10).await;
+    fixture.wait_published().await;
+    let write = async |values: &str| {
+        let sql = format!(
+            "insert into outbox (seq, aggregatetype, aggregateid, type, payload)
+             overriding system value
+             select g, 'thing', 'far' || g, g::text, '{{}}' from {values} as written (g)"
+        );
+        client.batch_execute(&sql).await.expect("the owner may");
+    };
+    // Many, with one that is drawn behind them; and some that nobody follows.
+    write("generate_series(1001, 1010)").await;
+    insert(&client, ("thing", "a"), 2, 10).await;
+    fixture.wait_published().await;
+    write("unnest('{1000000, 9223372036854775807}'::bigint[])").await;
+    relay.wait_until_it_says("behind its rows").await;
+    fixture.wait_published().await;
+    assert!(relay.stop().await.success());
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    insert(&client, ("thing", "a"), 3, 10).await;
+    fixture.wait_published().await;
+    relay.stop_well().await;
+    let records = read_topic(&fixture.brokers, &fixture.topic("thing"));
+    let far = records
+        .iter()
+        .filter(|record| record.key.as_deref().is_some_and(|key| key.starts_with(b"far")));
+    assert_eq!((far.count(), records.len()), (12, 12 + 3), "each of them once");
+}
