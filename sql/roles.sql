@@ -7,7 +7,9 @@
 --          no group can hand on, and that a superuser gives:
 --              alter role relay replication;
 -- Locks:   share locks on catalog rows only.
--- Hazard:  a role that owns the tables needs no grant, and can do much more than these.
+-- Hazard:  a role that owns the tables needs no grant, and can do much more than these. Run by a superuser, it
+--          takes the right to write messages into the log from everybody else: in capture message, who may do
+--          that writes events.
 
 do $roles$
 declare
@@ -16,6 +18,7 @@ declare
     role_name text;
     part regclass;
     part_of_interface regprocedure;
+    writes_messages regprocedure;
 begin
     select * into strict settings from postrider.outbox;
     root := format('%I.%I', settings.schema_name, settings.table_name);
@@ -40,6 +43,8 @@ begin
         'grant insert (id, aggregatetype, aggregateid, type, payload, headers) on %s to postrider_writer',
         root);
 
+    -- An insert may return the id that it has given, as mappers of objects ask for.
+    execute format('grant select (id) on %s to postrider_writer', root);
     -- The relay reads the partitions by their own names, and the sequence's last value. It empties
     -- the leaves of past generations.
     execute format('grant select on sequence %s to postrider_relay', pg_get_serial_sequence(root, 'seq'));
@@ -56,6 +61,8 @@ begin
     grant select, insert, delete on postrider.parked_request to postrider_relay;
     grant select, update on postrider.capture, postrider.capture_slot to postrider_relay;
     grant select, insert, delete on postrider.past_tick to postrider_relay;
+    grant update on postrider.log_reader to postrider_relay;
+    grant select, update, delete, truncate on postrider.emitting to postrider_relay;
     -- Where default privileges were hardened nobody may call what others made.
     for part_of_interface in
         select oid::regprocedure from pg_proc
@@ -71,6 +78,19 @@ begin
     exception
         when insufficient_privilege then null;
     end;
+    -- Everybody may write messages into the log by default, also what is read as an event. Whoever owns the
+    -- outbox may go on.
+    if (select rolsuper from pg_roles where rolname = current_user) then
+        for writes_messages in
+            select oid::regprocedure from pg_proc
+            where pronamespace = 'pg_catalog'::regnamespace and proname = 'pg_logical_emit_message'
+        loop
+            execute format('revoke execute on function %s from public', writes_messages);
+            execute format(
+                'grant execute on function %s to postrider_writer, postrider_relay, %s', writes_messages,
+                (select relowner::regrole from pg_class where oid = root::regclass));
+        end loop;
+    end if;
     -- Adopted tables are granted one by one: grant select on <table> to postrider_relay. Of what is known
     -- of them the relay changes two columns: others hold SQL that an administrator's session runs.
     revoke update on postrider.adopted from postrider_relay;

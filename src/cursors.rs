@@ -22,8 +22,6 @@ use crate::tick::{ANYWHERE, Carry, Lineage, Tick};
 const HISTORY: &str = include_str!("../sql/queries/history.sql");
 const LOAD: &str = include_str!("../sql/queries/cursor_load.sql");
 const SAVE: &str = include_str!("../sql/queries/cursor_save.sql");
-const LOCK: &str = include_str!("../sql/queries/instance_lock.sql");
-const UNLOCK: &str = include_str!("../sql/queries/instance_unlock.sql");
 
 /// A cursor that only moved over nothing is saved this seldom.
 const IDLE_SAVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -133,32 +131,6 @@ pub struct CursorStore {
 /// How long to wait after a save that took so long.
 pub fn pause_after_save(interval: Duration, took: Duration) -> Duration {
     interval.max((took * PAUSE_PER_SAVE).min(PAUSE_MAX))
-}
-
-/// Tries to become the one instance that works on this outbox.
-///
-/// # Errors
-/// When the connection fails.
-pub async fn try_lock(connection: &Connection) -> Result<bool> {
-    let row = connection
-        .client()
-        .query_one(LOCK, &[])
-        .await
-        .map_err(|cause| classify("take the instance lock", cause))?;
-    Ok(row.get(0))
-}
-
-/// Ends the session that holds the instance lock when nothing was heard of it for so long; whether
-/// there was one.
-///
-/// # Errors
-/// When the connection fails.
-pub async fn unlock_the_silent(connection: &Connection, silence: Duration) -> Result<bool> {
-    let millis = i64::try_from(silence.as_millis()).expect("silence does not last for ages");
-    let ended = connection.client().query(UNLOCK, &[&millis]).await;
-    ended
-        .map(|ended| !ended.is_empty())
-        .map_err(|cause| classify("end the session of an instance that is gone", cause))
 }
 
 impl CursorStore {

@@ -50,6 +50,7 @@ use crate::postgres::{Connection, DatabaseConfig, classify, connect};
 const SESSION: &str = include_str!("../sql/queries/leaf_session.sql");
 const LEAVES: &str = include_str!("../sql/queries/retention_leaves.sql");
 const ATTEMPT: &str = include_str!("../sql/queries/retention_attempt.sql");
+const FORGET: &str = include_str!("../sql/queries/emitting_forget.sql");
 
 /// The longest pause between two passes.
 const PASS_INTERVAL_MAX: Duration = Duration::from_secs(10);
@@ -155,7 +156,7 @@ impl Retention {
             };
             match self.clean(&session, leaf, *epoch).await {
                 Ok(outcome) => {
-                    truncated += u32::from(outcome == Outcome::Truncated);
+                    truncated += u32::from(outcome.gives_space());
                     self.note(leaf, outcome);
                 }
                 Err(error) => {
@@ -167,6 +168,7 @@ impl Retention {
         if truncated > 0 {
             tracing::info!(leaves = truncated, "past generations were truncated");
         }
+        session.forget_emitting().await?;
         self.session = Some(session);
         Ok(())
     }
@@ -199,10 +201,15 @@ impl Retention {
     /// Remembers what is in the way, and says so when it has been for too long.
     fn note(&mut self, leaf: &Leaf, outcome: Outcome) {
         match outcome {
-            Outcome::Empty | Outcome::Truncated => {
+            Outcome::TruncatedAhead => {
+                self.hindered.remove(&leaf.oid);
+                self.warnings.ahead(leaf);
+            }
+            // Of a young one the cursor has passed all rows.
+            Outcome::Empty | Outcome::Young | Outcome::Truncated => {
                 self.hindered.remove(&leaf.oid);
             }
-            Outcome::Current | Outcome::Young | Outcome::Taken => {}
+            Outcome::Current | Outcome::Taken => {}
             Outcome::Refused => self.warnings.missing_right(leaf),
             Outcome::Waiting | Outcome::Locked | Outcome::Slow => {
                 let since = *self.hindered.entry(leaf.oid).or_insert_with(Instant::now);
@@ -249,6 +256,8 @@ enum Outcome {
     Refused,
     /// Its space came back.
     Truncated,
+    /// So it did, although the time of its newest row lies ahead of the clock.
+    TruncatedAhead,
 }
 
 impl Outcome {
@@ -263,8 +272,13 @@ impl Outcome {
             "taken" => Self::Taken,
             "refused" => Self::Refused,
             "truncated" => Self::Truncated,
+            "ahead" => Self::TruncatedAhead,
             _ => return None,
         })
+    }
+
+    fn gives_space(self) -> bool {
+        matches!(self, Self::Truncated | Self::TruncatedAhead)
     }
 
     /// What is in the way, and what an operator can do about it.
@@ -325,6 +339,12 @@ impl Session {
         })
     }
 
+    /// Removes what emit has noted of aggregates, when there is much of it.
+    async fn forget_emitting(&self) -> Result<()> {
+        let removed = self.connection.client().batch_execute(FORGET).await;
+        removed.map_err(|cause| classify("remove what emit has noted of aggregates", cause))
+    }
+
     /// Leaves the transaction that an error has broken.
     async fn end_transaction(&self) -> Result<()> {
         let ended = self.connection.client().batch_execute("rollback").await;
@@ -337,6 +357,7 @@ impl Session {
 struct Warnings {
     trouble: Option<Instant>,
     missing_right: Option<Instant>,
+    ahead: Option<Instant>,
     /// By what is in the way.
     overdue: HashMap<Outcome, Option<Instant>>,
 }
@@ -361,6 +382,16 @@ impl Warnings {
                 remedy =
                     "grant truncate on the outbox's leaves to the role: run sql/roles.sql again",
                 "the role may not truncate: published rows stay; relaying goes on"
+            );
+        }
+    }
+
+    fn ahead(&mut self, leaf: &Leaf) {
+        if is_due(&mut self.ahead) {
+            tracing::warn!(
+                leaf = leaf.name,
+                remedy = "leave created_at to its default, or write it with its time zone",
+                "rows bear a created_at that lies ahead of the clock: their generation counts instead"
             );
         }
     }
@@ -433,7 +464,7 @@ mod tests {
             assigned.chain(noted).chain(set).map(|rest| rest.split('\'').next().unwrap()).collect();
         words.sort_unstable();
         words.dedup();
-        assert_eq!(words.len(), 9, "{words:?}");
+        assert_eq!(words.len(), 10, "{words:?}");
         for word in words {
             assert!(Outcome::from_word(word).is_some(), "{word}");
         }

@@ -1,5 +1,8 @@
--- Purpose: lets one instance work on the outbox at a time; others stand by.
--- Locks:   a session-level advisory lock that ends with the session.
--- Plan:    one row.
--- Hazard:  the lock alone proves nothing later; the epoch in every cursor save does.
-select pg_try_advisory_lock(hashtext('postrider.instance'), 0)
+-- Purpose: lets one instance read the log at a time; others stand by.
+-- Locks:   exclusive on postrider.log_reader, to the end of the transaction, which is left open.
+-- Plan:    none.
+-- Hazard:  the lock alone proves nothing later; the epoch in every cursor save does. It needs a right, as
+--          advisory locks do not: any login could keep those. The transaction is read only and READ
+--          COMMITTED: between statements it has neither a number nor a snapshot, and holds back no vacuum.
+begin transaction isolation level read committed, read only;
+lock table postrider.log_reader in exclusive mode nowait;

@@ -3,6 +3,7 @@
 -- Locks:   none.
 -- Plan:    a row for each session and each slot of the server.
 -- Hazard:  a group's attribute does not count, but for Amazon's: there a group stands for the attribute.
+--          A name of an application is anybody's: who may not save a cursor is no relay.
 --          Our own slot and its reader's session are there already: they take no place from us.
 select current_setting('wal_level') as wal_level,
     current_setting('max_replication_slots')::bigint as slots_max,
@@ -23,5 +24,9 @@ select current_setting('wal_level') as wal_level,
         and ($2 and role.rolname = session_user
             or $3 and role.oid in (
                 select usesysid from pg_stat_activity
-                where datname = current_database() and application_name = 'postrider cursors'))
+                where datname = current_database() and application_name = 'postrider cursors')
+            and exists (
+                select from pg_roles as owner
+                where has_table_privilege(owner.oid, 'postrider.cursor', 'update')
+                    and pg_has_role(role.oid, owner.oid, 'member')))
     ) as roles_without

@@ -1,7 +1,7 @@
 -- Purpose: applies one file of sql/migrations and notes it in postrider.migration, both or neither,
 --          once: one statement, so that `postrider migrate up`, psql and other tools run the same.
--- Locks:   one advisory lock to the end of the transaction: one migration at a time per database.
---          It is waited for a minute; what the file itself locks, for seconds only, because an
+-- Locks:   postrider.migration against changes, to the end of the transaction: one migration at a time per
+--          database. It is waited for a minute; what the file itself locks, for seconds only, because an
 --          application's statements would queue up behind.
 -- Plan:    none.
 -- Hazard:  the file stands here between dollar quotes, and no value that is filled in may hold a
@@ -17,10 +17,20 @@ declare
     title text;
     applied text;
     earlier bigint := 0;
+    stranger record;
 begin
     perform pg_catalog.set_config('search_path', 'pg_catalog', true);
     perform set_config('lock_timeout', '60s', true);
-    perform pg_advisory_xact_lock(hashtext('postrider.migrate'), 0);
+    for stranger in
+{strangers}
+    loop
+        raise exception '% belongs to %, who could change it under the relay', stranger.thing, stranger.owner
+            using errcode = 'object_not_in_prerequisite_state',
+                hint = 'Give it to a role of yours (alter ... owner to), or drop it, or run this as that role.';
+    end loop;
+    if to_regclass('postrider.migration') is not null then
+        lock table postrider.migration in share row exclusive mode;
+    end if;
     perform set_config('lock_timeout', '5s', true);
     title := lpad(step_version::text, 4, '0') || ' ' || step_name;
     if to_regclass('postrider.migration') is not null then

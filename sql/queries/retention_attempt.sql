@@ -21,6 +21,11 @@ declare
     -- The leaf that the next moment fills is as good as current: no writer shall meet the lock.
     margin constant interval := least(1.0, generation_seconds / 4.0) * interval '1 s';
     begun constant timestamptz := clock_timestamp();
+    -- Until when the leaf was filled, one or two generations ago: a row that is said to be of later is not.
+    filled_until constant timestamptz := to_timestamp((date_part('epoch', begun)::bigint / generation_seconds
+        - (date_part('epoch', begun)::bigint / generation_seconds - {generation} + 2) % 3)
+        * generation_seconds::float8);
+    is_ahead boolean;
     -- The identity's sequence.
     sequence constant regclass := (
         select objid::regclass
@@ -87,12 +92,19 @@ begin
             if seen.waits then
                 outcome := 'waiting';
                 exit;
-            elsif seen.newest > clock_timestamp() - interval '{replay_window_micros} microseconds' then
+            end if;
+            -- A time that is still to come, as of a clock that goes wrong, would keep the leaf for ever.
+            is_ahead := seen.newest > clock_timestamp();
+            if least(seen.newest, case when is_ahead then filled_until end)
+                    > clock_timestamp() - interval '{replay_window_micros} microseconds' then
                 outcome := 'young';
                 exit;
             elsif step = 'act' then
                 execute format('truncate only %s', leaf);
                 outcome := 'truncated';
+                if is_ahead then
+                    outcome := 'ahead';
+                end if;
             elsif clock_timestamp() - begun > interval '100 ms' then
                 -- It would take as long again under the lock. What was read now is warm next time.
                 outcome := 'slow';

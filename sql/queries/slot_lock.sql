@@ -1,5 +1,5 @@
--- Purpose: whether nobody makes or reads the slot; if so, nobody does to the end of this transaction.
--- Locks:   the lock of instance_lock.sql, if it is free.
--- Plan:    one row.
+-- Purpose: keeps everybody else from making or reading the slot, to the end of this transaction.
+-- Locks:   that of instance_lock.sql, if it is free.
+-- Plan:    none.
 -- Hazard:  what follows must be a statement of its own: one snapshot would be older than the lock.
-select pg_try_advisory_xact_lock(hashtext('postrider.instance'), 0) as is_free
+lock table postrider.log_reader in exclusive mode nowait

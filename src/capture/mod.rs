@@ -23,6 +23,7 @@ pub mod pgoutput;
 pub mod poll;
 mod printed;
 mod publication;
+pub mod reader_lock;
 pub mod sieve;
 pub mod slot;
 pub mod ticker;

@@ -4,13 +4,13 @@
 //! Must not: touch a slot that anybody reads. Fails: with the connection's error;
 //! [`ErrorKind::Schema`] for a row of another version.
 
+use super::reader_lock::{end_portal, try_lock_in};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Connection, Lsn, PgSnapshot, classify};
 use crate::snapshot::Snapshot;
 
 const READ: &str = include_str!("../../sql/queries/capture_read.sql");
 const MODE: &str = include_str!("../../sql/queries/capture_mode.sql");
-const LOCK: &str = include_str!("../../sql/queries/slot_lock.sql");
 const LEAVE: &str = include_str!("../../sql/queries/slot_leave.sql");
 /// The publication of the outbox.
 const TABLE_PUBLICATION: &str = "postrider";
@@ -102,6 +102,8 @@ pub struct KnownSlot {
 pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
     let row = connection.client().query_one(READ, &[]).await;
     let row = row.map_err(|cause| classify("read how events are captured", cause))?;
+    // The session may be that which keeps the lock of the log's reader.
+    end_portal(connection).await?;
     let snapshot: Option<PgSnapshot> = row.get("slot_snapshot");
     let lsn: Option<Lsn> = row.get("slot_lsn");
     let publication: Option<String> = row.get("publication");
@@ -136,7 +138,7 @@ pub async fn change_mode(connection: &Connection, from: Mode, to: Mode) -> Resul
 pub async fn leave_slot(connection: &mut Connection, slot: &str) -> Result<bool> {
     let failed = |cause| classify("drop the slot that is not read any more", cause);
     let transaction = connection.client_mut().transaction().await.map_err(failed)?;
-    if !transaction.query_one(LOCK, &[]).await.map_err(failed)?.get::<_, bool>("is_free") {
+    if !try_lock_in(&transaction).await? {
         return Ok(false);
     }
     transaction.query(LEAVE, &[&slot]).await.map_err(failed)?;

@@ -18,6 +18,10 @@ use crate::postgres::{Connection, classify};
 const MAY_GATHER: &str = include_str!("../../sql/queries/may_gather.sql");
 const ADOPTED_RIGHTS: &str = include_str!("../../sql/queries/adopted_rights.sql");
 const NEEDS: &str = include_str!("../../sql/queries/log_needs.sql");
+const OPEN: &str = include_str!("../../sql/queries/messages_open.sql");
+/// What helps where every login may write events as messages.
+pub const CLOSE_MESSAGES: &str = "run sql/roles.sql as a superuser: it leaves pg_logical_emit_message to \
+                                  postrider_writer and postrider_relay";
 
 /// Who is to make a slot or to read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +147,16 @@ fn missing_right(row: &Row, table: &OutboxName) -> Vec<MissingRight> {
         });
     }
     missing
+}
+
+/// Whether every login of the database may write what is read as events in [`Mode::Message`].
+///
+/// # Errors
+/// When the connection fails.
+pub async fn messages_are_open(keeper: &SlotKeeper) -> Result<bool> {
+    let open = keeper.connection().client().query_one(OPEN, &[]).await;
+    let open = open.map_err(|cause| classify("look who may write messages", cause))?;
+    Ok(open.get(0))
 }
 
 fn check_server(row: &Row, mode: Mode) -> Result<()> {

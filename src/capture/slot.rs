@@ -135,7 +135,7 @@ impl SlotKeeper {
     }
 
     /// The session that looks after it.
-    pub(super) fn connection(&self) -> &Connection {
+    pub fn connection(&self) -> &Connection {
         &self.connection
     }
 

@@ -27,6 +27,8 @@ use crate::postgres::{classify, fill};
 use registry::{MIGRATIONS, Migration};
 
 const BEGIN: &str = include_str!("../../sql/queries/migrate_begin.sql");
+const STRANGERS: &str = include_str!("../../sql/queries/migrate_strangers.sql");
+const OWN: &str = include_str!("../../sql/queries/migrate_own.sql");
 const STATE: &str = include_str!("../../sql/queries/migrate_state.sql");
 const OUTBOX_SETTINGS: &str = include_str!("../../sql/queries/outbox_settings.sql");
 const STEP: &str = include_str!("../../sql/queries/migrate_step.sql");
@@ -157,6 +159,7 @@ pub async fn up(client: &mut Client, request: &Request) -> Result<Report> {
     loop {
         match step(client, request).await? {
             Step::Applied(migration) => applied.push(migration.title()),
+            Step::Overtaken => {}
             Step::Done(settings) => return Ok(Report { applied, settings }),
         }
     }
@@ -164,6 +167,8 @@ pub async fn up(client: &mut Client, request: &Request) -> Result<Report> {
 
 enum Step {
     Applied(&'static Migration),
+    /// Somebody else has begun with the schema at the same moment, and has ended.
+    Overtaken,
     Done(Settings),
 }
 
@@ -177,6 +182,7 @@ async fn step(client: &mut Client, request: &Request) -> Result<Step> {
         .start()
         .await
         .map_err(failed)?;
+    check_owners(&transaction).await?;
     transaction.batch_execute(BEGIN).await.map_err(failed)?;
     let state = State::read(&transaction, &request.outbox).await?;
     state.check_server()?;
@@ -198,14 +204,33 @@ async fn step(client: &mut Client, request: &Request) -> Result<Step> {
     }
 }
 
+/// Whoever owns the schema or a thing in it can change it under those who use it.
+async fn check_owners(client: &impl GenericClient) -> Result<()> {
+    let stranger = client.query_opt(STRANGERS, &[]).await;
+    let Some(row) = stranger.map_err(|cause| classify("look who owns the schema", cause))? else {
+        return Ok(());
+    };
+    let (thing, owner): (String, String) = (row.get("thing"), row.get("owner"));
+    let cause = format!("{thing} belongs to {owner}, who could change it under the relay");
+    let owner = escape_identifier(&owner);
+    Err(Error::new(ErrorKind::Schema, cause).with_remedy(format!(
+        "if {owner} is trusted, connect as that role, or as one that was granted it; else give it to a role of \
+         yours (alter … owner to), or drop it"
+    )))
+}
+
 async fn apply(
     transaction: Transaction<'_>,
     migration: &'static Migration,
     request: &Request,
 ) -> Result<Step> {
     let sql = statement(migration, &request.settings()?);
+    // The first migration finds nothing of ours to lock; all others are alone.
+    let is_first = migration.version == 0;
     let applied = match transaction.batch_execute(&sql).await {
+        Ok(()) if is_first && !is_own(&transaction).await? => return Ok(Step::Overtaken),
         Ok(()) => transaction.commit().await,
+        Err(cause) if is_first && is_overtaken(&cause) => return Ok(Step::Overtaken),
         Err(cause) => Err(cause),
     };
     applied.map(|()| Step::Applied(migration)).map_err(|cause| {
@@ -218,6 +243,18 @@ async fn apply(
             "Use a role that may create schemas here, and tables in the outbox's schema",
         )
     })
+}
+
+async fn is_own(client: &impl GenericClient) -> Result<bool> {
+    let own = client.query_one(OWN, &[]).await;
+    own.map(|row| row.get(0)).map_err(|cause| classify("look who has begun with the schema", cause))
+}
+
+/// Two that begin with the schema at once meet at its name.
+fn is_overtaken(cause: &tokio_postgres::Error) -> bool {
+    let states =
+        [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_SCHEMA, SqlState::DUPLICATE_TABLE];
+    cause.code().is_some_and(|state| states.contains(state))
 }
 
 /// A migration as the one statement that applies it and notes it as applied.
@@ -241,6 +278,7 @@ fn statement(migration: &Migration, settings: &Settings) -> String {
             ("{version}", &migration.version.to_string()),
             ("{name}", &literal(migration.name)),
             ("{checksum}", &literal(&migration.checksum())),
+            ("{strangers}", STRANGERS.trim_end()),
             ("{outbox}", &outbox),
             ("{file}", migration.sql.trim_end()),
         ],

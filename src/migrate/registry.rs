@@ -84,6 +84,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "past_tick",
         sql: include_str!("../../sql/migrations/0014_past_tick.sql"),
     },
+    Migration {
+        version: 15,
+        name: "strangers",
+        sql: include_str!("../../sql/migrations/0015_strangers.sql"),
+    },
 ];
 
 impl Migration {

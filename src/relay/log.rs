@@ -33,7 +33,7 @@ use crate::capture::wal::{
     AdoptedTables, LogCapture, Reading, Source, lacked_publication, unusable,
 };
 use crate::cursor::{Cohort, CohortCursor};
-use crate::cursors::{CursorStore, pause_after_save, try_lock, unlock_the_silent};
+use crate::cursors::{CursorStore, pause_after_save};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::ledger::Finished;
@@ -46,10 +46,7 @@ use crate::shard::reader::{AdoptedCourse, Course, Landing, Reader, ReaderWiring,
 use crate::tick::Tick;
 
 /// How often an instance that stands by tries to become the reader.
-const STAND_BY_INTERVAL: Duration = Duration::from_millis(500);
-/// Who stands by for so long is not between two sessions of its own: another instance reads. A snapshot that
-/// is kept for a copy holds back the vacuum of the whole database.
-const HELD_PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const STAND_BY_INTERVAL: Duration = Duration::from_millis(500);
 /// Ticks on their way to the reader.
 const TICKS_MAX: usize = 64;
 /// How seldom the place is saved while nothing comes: ticks are the places where it can be.
@@ -132,45 +129,6 @@ impl Relay {
     fn is_stuck(&self, place: Option<Lsn>) -> bool {
         let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         stuck.is_at(place)
-    }
-
-    /// Waits for its turn; false when the session is to end before. It has no lease that would end a
-    /// session that gets no answer.
-    async fn become_reader(&self, opened: &Opened, mode: Mode) -> Result<bool> {
-        let (mut stop, mut said, since) = (self.stop.clone(), false, Instant::now());
-        let patience = Duration::from_secs(self.config.lease_seconds.into());
-        loop {
-            let looked = tokio::select! {
-                looked = tokio::time::timeout(patience, look_for_turn(opened, mode, patience)) => {
-                    looked.map_err(|_| no_answer(patience))??
-                }
-                _ = stop.changed() => return Ok(false),
-            };
-            match looked {
-                Looked::Reader => return Ok(true),
-                Looked::OtherMode => return Ok(false),
-                Looked::StandsBy if std::mem::replace(&mut said, true) => {
-                    if since.elapsed() > HELD_PATIENCE {
-                        self.give_up_held();
-                    }
-                }
-                Looked::StandsBy => {
-                    tracing::info!("another instance reads the log; standing by");
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(STAND_BY_INTERVAL) => {}
-                _ = stop.changed() => return Ok(false),
-            }
-        }
-    }
-
-    /// Ends the session that has made a slot and waits for this instance to copy by it.
-    pub(super) fn give_up_held(&self) {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if held.is_some() {
-            tracing::info!("another instance goes on: the snapshot for a copy is given up");
-        }
     }
 
     async fn stream(
@@ -283,38 +241,6 @@ impl Relay {
         });
         Ok(Ticks { ticks, nudge })
     }
-}
-
-/// What an instance finds that would read the log.
-enum Looked {
-    /// It is the reader from here on.
-    Reader,
-    /// Another one is.
-    StandsBy,
-    /// Events are read in another way.
-    OtherMode,
-}
-
-async fn look_for_turn(opened: &Opened, mode: Mode, silence: Duration) -> Result<Looked> {
-    if read_state(&opened.control).await?.mode != mode {
-        return Ok(Looked::OtherMode);
-    }
-    if try_lock(&opened.control).await? {
-        return Ok(Looked::Reader);
-    }
-    if unlock_the_silent(&opened.control, silence).await? {
-        tracing::warn!("the instance that read the log is silent; its session was ended");
-    }
-    Ok(Looked::StandsBy)
-}
-
-fn no_answer(patience: Duration) -> Error {
-    let seconds = patience.as_secs();
-    Error::new(
-        ErrorKind::PostgresUnavailable,
-        format!("PostgreSQL gave no answer within {seconds} s while standing by"),
-    )
-    .with_remedy("check the network and the server's load")
 }
 
 /// The ticks of this session.

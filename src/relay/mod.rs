@@ -34,6 +34,7 @@ mod heal;
 mod log;
 mod session;
 mod sight;
+mod stand_by;
 mod steward;
 mod stuck;
 mod supervise;

@@ -15,8 +15,8 @@ use crate::capture::change::{Loss, check_change};
 use crate::capture::memory::{Remembered, remember_tick};
 use crate::capture::mode::{CaptureState, Mode, Way, change_mode, leave_slot, read_state};
 use crate::capture::needs::{Readers, check_needs};
+use crate::capture::reader_lock::{try_lock, unlock};
 use crate::capture::slot::SlotKeeper;
-use crate::cursors::try_lock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lease::live_instances;
 use crate::postgres::{Connection, DatabaseConfig, connect};
@@ -72,13 +72,18 @@ pub(super) async fn agree(
         check_needs(&reader, Readers::ThisRole).await?;
     }
     check_change(&messages, now, asked, Loss::Refused).await?;
-    if asked != Mode::Message || wait_for_lock(&opened.control, asked).await? {
-        if asked == Mode::Message {
+    let is_locked = asked == Mode::Message;
+    if !is_locked || wait_for_lock(&opened.control, asked).await? {
+        if is_locked {
             // The slot first: what is written before there is one is never read.
             messages.make().await?;
         }
-        change_mode(&opened.control, now, asked).await?;
+        // The session that keeps the lock only reads.
+        change_mode(messages.connection(), now, asked).await?;
         tracing::info!(before = now.name(), now = asked.name(), "the way of reading was changed");
+        if is_locked {
+            unlock(&opened.control).await?;
+        }
     }
     read_state(&opened.control).await
 }
@@ -88,6 +93,9 @@ async fn wait_for_lock(control: &Connection, asked: Mode) -> Result<bool> {
     loop {
         let is_ours = try_lock(control).await?;
         if read_state(control).await?.mode == asked {
+            if is_ours {
+                unlock(control).await?;
+            }
             return Ok(false);
         }
         if is_ours {

@@ -276,6 +276,10 @@ pub(crate) async fn check_names_what_a_role_lacks(url: &str, brokers: &str) {
     let remedy = "grant select on sequence public.outbox_seq_seq";
     assert_check(&limited, brokers, 4, &["may not select sequence", remedy]);
     execute(&admin, &format!("grant select on sequence public.outbox_seq_seq to \"{role}\"")).await;
+    let remedy = "grant update on postrider.log_reader";
+    assert_check(&limited, brokers, 4, &["may not update postrider.log_reader", remedy]);
+    let rights = "grant update on postrider.log_reader to \"{role}\"; grant delete on postrider.emitting to \"{role}\"";
+    execute(&admin, &rights.replace("{role}", &role)).await;
     assert_check(&limited, brokers, 0, &["\u{2714} rights", "\u{2714} row security"]);
     execute(&admin, "alter table public.outbox_b02 enable row level security").await;
     let words = ["\u{2718} row security", "public.outbox_b02", "disable row level security"];

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::capture::poll::{Reading, claim_sql};
+use postrider::capture::reader_lock::{try_lock, unlock};
 use postrider::capture::ticker::{Audience, Cadence, ForeignRows, Ticker};
-use postrider::cursors::{self, CursorStore, OnPromotion};
+use postrider::cursors::{CursorStore, OnPromotion};
 use postrider::error::{Error, ErrorKind};
 use postrider::event::Bucket;
 use postrider::lease::{Lease, Terms};
@@ -197,12 +198,13 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
 
     up(url, &Request { buckets: Some(2), ..Request::default() }).await.unwrap();
     assert!(!migrate::status(client).await.unwrap().is_pending());
-    let back = "drop view postrider.events;
+    let back = "drop view postrider.events, postrider.log_reader; drop table postrider.emitting cascade;
+                drop domain postrider.aggregate_type cascade;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
                     postrider.capture, postrider.capture_slot, postrider.adopted, postrider.past_tick;
                 drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event,
                     postrider.aggregate_digest, postrider.legible, postrider.legible_payload, postrider.event_bytes,
-                    postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row;
+                    postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row, postrider.printed, postrider.in_utf8;
                 alter table public.outbox alter column txid type xid8; drop domain postrider.own_transaction;
                 alter table postrider.cursor drop upto_sequence, drop upto_began; delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
@@ -216,42 +218,7 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
 }
 
 /// Everything in the two schemas, and all rows, as one text; times left out.
-const FINGERPRINT: &str = "
-    with ours as (
-        select c.oid::regclass::text as name, c.* from pg_class c
-        where relnamespace in ('app'::regnamespace, 'postrider'::regnamespace)
-    )
-    select string_agg(line, chr(10) order by line) from (
-        select format('%s %s %s %s %s', name, relkind, reloptions,
-            pg_get_expr(relpartbound, ours.oid), relacl) from ours
-        union all
-        select format('%s.%s %s %s %s %s %s %s', name, attnum, attname, atttypid::regtype,
-            attnotnull, attidentity, attstorage, pg_get_expr(adbin, adrelid))
-        from ours join pg_attribute on attrelid = ours.oid
-            left join pg_attrdef on adrelid = attrelid and adnum = attnum
-        where attnum > 0
-        union all
-        select format('%s %s', conrelid::regclass, pg_get_constraintdef(pg_constraint.oid))
-        from pg_constraint join ours on conrelid = ours.oid
-        union all
-        select pg_get_indexdef(ours.oid) from ours where relkind in ('i', 'I')
-        union all
-        select format('%s %s', name, pg_get_viewdef(ours.oid)) from ours where relkind = 'v'
-        union all
-        select format('%s %s', pg_get_functiondef(oid), proacl) from pg_proc
-        where pronamespace = 'postrider'::regnamespace
-        union all
-        select format('%s %s', description, nspacl) from pg_description
-            join pg_namespace on nspname = 'postrider'
-        where objoid in (select oid from ours) or objoid = 'postrider'::regnamespace
-            or objoid in (select oid from pg_proc where pronamespace = 'postrider'::regnamespace)
-        union all
-        select format('%s %s %s %s', version, name, checksum, applied_by) from postrider.migration
-        union all
-        select o::text from postrider.outbox o
-        union all
-        select format('%s %s %s', bucket, epoch, from_snapshot) from postrider.cursor
-    ) as lines (line)";
+const FINGERPRINT: &str = include_str!("support/fingerprint.sql");
 
 /// The printed SQL, run as another tool would, makes the same as `up`.
 pub(crate) async fn print_makes_the_same(url: &str) {
@@ -368,10 +335,14 @@ pub(crate) async fn a_writer_can_only_insert(url: &str) {
     let writer = session(&as_role(url, "postrider_writer")).await;
     let allowed = "insert into public.outbox (aggregatetype, aggregateid, type, payload)
                    select 'a', n::text, 'T', '{}' from generate_series(1, 20) n;
-                   select postrider.emit('a', '1', 'U', '{}')";
+                   select postrider.emit('a', '1', 'U', '{}');
+                   insert into public.outbox (aggregatetype, aggregateid, type) values ('a', '1', 'T') returning id";
     writer.client().batch_execute(allowed).await.unwrap();
     let forbidden = [
         "select * from public.outbox",
+        "select aggregateid from public.outbox",
+        "insert into public.outbox (aggregatetype, aggregateid, type) values ('a', '1', 'T') returning seq",
+        "delete from postrider.emitting",
         "update public.outbox set type = 'x'",
         "delete from public.outbox",
         "truncate public.outbox",
@@ -415,7 +386,8 @@ pub(crate) async fn the_relay_role_suffices(url: &str) {
         .unwrap();
     assert_eq!(claimed.len(), 1);
 
-    assert!(cursors::try_lock(&relay).await.unwrap());
+    assert!(try_lock(&relay).await.unwrap());
+    unlock(&relay).await.unwrap();
     save_nothing(&mut relay).await;
     take_and_release(&relay_url).await;
 

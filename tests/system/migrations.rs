@@ -17,4 +17,5 @@ pub(crate) const TITLES: &[&str] = &[
     "0012 adopted_rows",
     "0013 printed",
     "0014 past_tick",
+    "0015 strangers",
 ];

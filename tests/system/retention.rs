@@ -18,7 +18,7 @@ const AGGREGATES: u32 = 20;
 const LONGER_THAN_THE_RING: Duration = Duration::from_millis(4_500);
 
 /// An outbox whose ring takes three seconds.
-async fn quick_ring(name: &str) -> Fixture {
+pub(crate) async fn quick_ring(name: &str) -> Fixture {
     let options = Options { generation_seconds: 1, buckets: 4, ..Options::default() };
     let fixture = Fixture::with(name, options).await;
     Writer::create_aggregates(&fixture, AGGREGATES).await;
@@ -45,7 +45,7 @@ async fn rows_and_bytes(client: &Client) -> (i64, i64) {
 }
 
 /// Waits until no leaf holds a page any more.
-async fn wait_until_empty(fixture: &Fixture, relay: &RelayProcess) {
+pub(crate) async fn wait_until_empty(fixture: &Fixture, relay: &RelayProcess) {
     let client = fixture.client().await;
     let deadline = Instant::now() + PATIENCE;
     loop {

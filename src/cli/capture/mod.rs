@@ -11,10 +11,10 @@ use clap::{Args, Subcommand};
 
 use super::{block_on, output, prepare};
 use crate::capture::mode::Mode;
+use crate::capture::reader_lock::try_lock;
 use crate::capture::slot::SlotKeeper;
 use crate::config;
 use crate::config::settings::{Capture, CommonSettings, RelaySettings};
-use crate::cursors::try_lock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::migrate;
 use crate::outbox::OutboxName;

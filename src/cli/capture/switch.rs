@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use super::{LOOK_INTERVAL, Place, SwitchArguments};
 use crate::capture::change::{Loss, check_change, loss, messages_lost};
 use crate::capture::mode::{Mode, change_mode, leave_slot, read_state};
-use crate::capture::needs::{AdoptedReaders, Readers, check_needs};
+use crate::capture::needs::{
+    AdoptedReaders, CLOSE_MESSAGES, Readers, check_needs, messages_are_open,
+};
 use crate::capture::slot::{Slot, SlotKeeper};
 use crate::cli::output;
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +43,11 @@ pub(super) async fn switch(place: &mut Place, arguments: &SwitchArguments) -> Re
         let readers = if to == Mode::Message { Readers::All } else { Readers::Instances };
         check_needs(keeper, readers).await?;
         say_what_the_group_lacks(keeper).await?;
+        if to == Mode::Message && messages_are_open(keeper).await? {
+            output::answer(&format!(
+                "every login of this database may write messages, and so events: {CLOSE_MESSAGES}"
+            ))?;
+        }
     }
     if arguments.dry_run {
         output::answer(&format!("can be switched from {} to {}", from.name(), to.name()))?;

@@ -6,7 +6,10 @@
 use super::findings::Findings;
 use crate::capture::change::{Loss, check_change, loss, messages_lost};
 use crate::capture::mode::Mode;
-use crate::capture::needs::{AdoptedReaders, MissingRight, Readers, check_needs, lacks_gathering};
+use crate::capture::needs::{
+    AdoptedReaders, CLOSE_MESSAGES, MissingRight, Readers, check_needs, lacks_gathering,
+    messages_are_open,
+};
 use crate::capture::slot::SlotKeeper;
 use crate::cli::output::count;
 use crate::config::Config;
@@ -52,6 +55,10 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
             }
             findings.passed(NAME, format!("message: messages are read, by {}", messages.name()));
             look_at_gathering(findings, &messages).await?;
+            if messages_are_open(&messages).await? {
+                let cause = "every login of this database may write messages, and so events";
+                findings.warned("writers", cause, CLOSE_MESSAGES);
+            }
             look_at_failover(findings, &messages).await?;
         }
     }

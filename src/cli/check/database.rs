@@ -121,7 +121,9 @@ fn needed(outbox: &Outbox) -> Vec<(String, &'static str)> {
     let control = control.map(|(object, privilege)| (object.to_owned(), privilege));
     let buckets = bucket_tables(outbox).into_iter().map(|table| (table, "SELECT"));
     let sequence = std::iter::once((outbox.sequence.clone(), "SELECT"));
-    control.into_iter().chain(sequence).chain(buckets).collect()
+    let locks = [("postrider.log_reader", "UPDATE"), ("postrider.emitting", "DELETE")];
+    let locks = locks.map(|(object, privilege)| (object.to_owned(), privilege));
+    control.into_iter().chain(sequence).chain(buckets).chain(locks).collect()
 }
 
 fn bucket_tables(outbox: &Outbox) -> Vec<String> {

@@ -107,9 +107,9 @@ const SWITCH_BEHIND_THE_READER: &str = "do $$ begin
     loop
         exit when exists (
             select from pg_locks
-            where locktype = 'advisory' and objsubid = 2 and granted
+            where locktype = 'relation' and mode = 'ExclusiveLock' and granted
                 and database = (select oid from pg_database where datname = current_database())
-                and classid = hashtext('postrider.instance')::oid);
+                and relation = 'postrider.log_reader'::regclass);
         perform pg_sleep(0.0005);
     end loop;
     update postrider.capture set mode = 'poll';

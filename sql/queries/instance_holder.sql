@@ -1,0 +1,16 @@
+-- Purpose: who keeps the lock of the one instance that reads the log while no instance but ours, $1, has a
+--          lease: a session that is none of the relay's.
+-- Locks:   none.
+-- Plan:    reads the locks and the sessions of the server: ask seldom.
+-- Hazard:  an instance has no lease for a moment after it got the lock: ask only after a while.
+select holder.pid, holder.usename::text as role, holder.application_name
+from pg_locks as held
+    join pg_stat_activity as holder on holder.pid = held.pid
+where held.granted
+    and held.database = (select oid from pg_database where datname = current_database())
+    and held.locktype = 'relation'
+    and held.relation = 'postrider.log_reader'::regclass
+    and held.mode <> 'AccessShareLock'
+    and not exists (
+        select from postrider.instance where name <> $1 and lease_until > clock_timestamp())
+limit 1

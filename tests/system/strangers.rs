@@ -1,0 +1,215 @@
+//! What a login without rights, a clock that went back, or somebody else's schema can do to the relay.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use crate::retention::{quick_ring, wait_until_empty};
+use crate::support::fixture::{connect, empty_database};
+use crate::support::servers::servers;
+use crate::support::{Fixture, Patience, RelayProcess};
+use crate::tier::wait_for_shares;
+
+async fn execute(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+}
+
+/// A session of a new login that has no right but to connect.
+async fn stranger(name: &str) -> Client {
+    let postgres = &servers().postgres;
+    let create = format!("create role {name} login password 'known'");
+    execute(&connect(&postgres.url("postgres")).await, &create).await;
+    let (host, port) = (postgres.host(), postgres.port());
+    connect(&format!("postgresql://{name}:known@{host}:{port}/{name}")).await
+}
+
+/// The advisory locks of earlier versions whose keys can be guessed.
+const EVERY_FORMER_KEY: &str = "select pg_advisory_lock(hashtext('postrider.instance'), 0),
+    pg_advisory_lock(hashtext('postrider.migrate'), 0)";
+
+fn command(fixture: &Fixture, arguments: &[&str]) {
+    let output = fixture.command().args(arguments).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn locks_of_a_login_without_rights_stop_nobody() {
+    let name = "strangers_locks";
+    let url = empty_database(name).await;
+    let stranger = stranger(name).await;
+    execute(&stranger, EVERY_FORMER_KEY).await;
+    let fixture = Fixture {
+        database_url: url,
+        brokers: servers().kafka.brokers().to_owned(),
+        name: name.to_owned(),
+        capture: Default::default(),
+    };
+    command(&fixture, &["migrate", "up", "--buckets", "8"]);
+    let client = fixture.client().await;
+    execute(
+        &client,
+        "select postrider.emit('order', n::text, 'T', '{}') from generate_series(1, 50) n",
+    )
+    .await;
+    let first = RelayProcess::start(&fixture, &[]);
+    wait_for_shares(&client, &[8]).await;
+    command(&fixture, &["capture", "switch", "wal"]);
+    first.wait_until_it_says("reading the log").await;
+    let second = RelayProcess::start(&fixture, &[]);
+    second.wait_until_it_says("standing by").await;
+    first.kill();
+    second.wait_until_it_says("reading the log").await;
+    fixture.wait_published().await;
+    command(&fixture, &["capture", "switch", "poll"]);
+    second.stop_well().await;
+    drop(stranger);
+}
+
+/// Whoever reads the log keeps no vacuum from removing rows; whoever keeps it from reading is named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_no_instance_and_keeps_the_lock_is_told() {
+    let fixture = Fixture::new("strangers_holder").await;
+    let (keeper, client) = (fixture.client().await, fixture.client().await);
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    relay.wait_until_it_says("reading the log").await;
+    let held = "select count(*) from pg_locks join pg_stat_activity using (pid)
+        where relation = 'postrider.log_reader'::regclass and backend_xmin is null and backend_xid is null";
+    // It has a snapshot while it looks whether the way of reading was changed.
+    let patience = Patience::until("its transaction has no number and no snapshot");
+    while client.query_one(held, &[]).await.expect("it answers").get::<_, i64>(0) == 0 {
+        patience.pause().await;
+    }
+    relay.stop_well().await;
+    execute(&keeper, "begin; lock table postrider.log_reader in share mode").await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    relay.wait_until_it_says("a session that is no instance keeps the lock").await;
+    assert!(relay.said().contains("\"pid\":"), "{}", relay.said());
+    execute(&keeper, "rollback").await;
+    relay.wait_until_it_says("reading the log").await;
+    relay.stop_well().await;
+}
+
+/// A clock that was set back leaves renewals in the future behind: the dead instance's session decides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_in_the_future_is_no_lease() {
+    let fixture = Fixture::new("strangers_future").await;
+    let client = fixture.client().await;
+    let mut lives = RelayProcess::start(&fixture, &[]);
+    for future in [
+        "renewed_at = renewed_at + interval '10 min', lease_until = lease_until + interval '10 min'",
+        "lease_until = 'infinity'",
+        "renewed_at = 'infinity', lease_until = 'infinity'",
+    ] {
+        wait_for_shares(&client, &[8]).await;
+        lives.kill();
+        execute(&client, &format!("update postrider.instance set {future}")).await;
+        let begin = Instant::now();
+        lives = RelayProcess::start(&fixture, &[]);
+        loop {
+            let sql = "select count(*) from postrider.cursor c join postrider.instance i on i.name = c.owner
+                where i.renewed_at <= clock_timestamp() and i.lease_until < clock_timestamp() + interval '1 min'";
+            let taken: i64 = client.query_one(sql, &[]).await.expect("it answers").get(0);
+            if taken == 8 {
+                break;
+            }
+            let said = lives.said();
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "{future}: {taken} of 8 are taken:\n{said}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        command(&fixture, &["status"]);
+        execute(&client, "delete from postrider.instance where lease_until > clock_timestamp() + interval '1 min'").await;
+    }
+    lives.stop_well().await;
+}
+
+/// Who made the schema first could change what is in it under a superuser's session.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_of_a_stranger_is_not_filled() {
+    let name = "strangers_schema";
+    let url = empty_database(name).await;
+    let client = connect(&url).await;
+    execute(&client, "create role strangers_schema_owner; create schema postrider authorization strangers_schema_owner").await;
+    let migrate = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_postrider"));
+        let output =
+            command.args(["migrate"]).args(arguments).env("POSTRIDER_DATABASE_URL", &url).output();
+        let output = output.expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned(), output.stdout)
+    };
+    let (code, said, _) = migrate(&["up"]);
+    assert_eq!(code, Some(6), "{said}");
+    assert!(said.contains("the schema postrider belongs to strangers_schema_owner"), "{said}");
+    let (.., printed) = migrate(&["print"]);
+    let printed = String::from_utf8(printed).expect("SQL is text");
+    let error = client.batch_execute(&printed).await.expect_err("so does the printed form");
+    assert_eq!(error.code().map(|code| code.code()), Some("55000"), "{error:?}");
+    execute(&client, "alter schema postrider owner to current_user").await;
+    execute(&client, "create table postrider.trap (); alter table postrider.trap owner to strangers_schema_owner").await;
+    let (code, said, _) = migrate(&["up"]);
+    assert!(code == Some(6) && said.contains("postrider.trap belongs to"), "{code:?}: {said}");
+    execute(&client, "drop table postrider.trap").await;
+    assert_eq!(migrate(&["up"]).0, Some(0));
+    // A role that may act for the owner may go on.
+    execute(&client, "grant strangers_schema_owner to current_user; alter table postrider.migration owner to strangers_schema_owner").await;
+    assert_eq!(migrate(&["up"]).0, Some(0));
+}
+
+/// What everybody may write into the log is an event in capture message: that is told before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_of_messages_are_told_or_bounded() {
+    let fixture = Fixture::new("strangers_messages").await;
+    let client = fixture.client().await;
+    let switch = |expected: bool| {
+        let output = fixture
+            .command()
+            .args(["capture", "switch", "message", "--dry-run"])
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(
+            said.contains("every login of this database may write messages"),
+            expected,
+            "{said}"
+        );
+    };
+    switch(true);
+    execute(&client, include_str!("../../sql/roles.sql")).await;
+    switch(false);
+    execute(&client, "update postrider.capture set mode = 'message'").await;
+    let message = "select pg_logical_emit_message(true, 'postrider.outbox',
+        postrider.event_message('order', '1', 'T', '{}'::bytea))";
+    execute(&client, "set role postrider_writer").await;
+    execute(&client, message).await;
+    execute(&client, "select postrider.emit('order', '1', 'T', '{}')").await;
+    execute(
+        &client,
+        "reset role; create role strangers_messages_login; set role strangers_messages_login",
+    )
+    .await;
+    let error = client.batch_execute(message).await.expect_err("it has no right");
+    assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{error:?}");
+}
+
+/// Whatever time a row claims for itself, published rows give their space back; and no warning says that they wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_in_the_future_keep_no_leaf() {
+    let fixture = quick_ring("retention_future").await;
+    let client = fixture.client().await;
+    let relay = RelayProcess::start(&fixture, &["--replay-window", "1s"]);
+    for time in ["now() + interval '9 hours'", "'infinity'", "'-infinity'"] {
+        let sql = format!(
+            "insert into outbox (aggregatetype, aggregateid, type, created_at)
+            select 'place', n::text, 'T', {time} from generate_series(1, 8) n"
+        );
+        client.batch_execute(&sql).await.expect("the time is the writer's to give");
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+    }
+    wait_until_empty(&fixture, &relay).await;
+    relay.wait_until_it_says("lies ahead of the clock").await;
+    assert!(!relay.said().contains("not published"), "{}", relay.said());
+    assert!(relay.stop().await.success());
+}
