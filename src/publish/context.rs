@@ -16,7 +16,7 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 
-use super::failure::refused;
+use super::failure::{Trouble, refused};
 use super::kafka::Warnings;
 use super::lessons::Lessons;
 use super::on_way::OnWay;
@@ -34,7 +34,7 @@ const QUOTA_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Context {
     pub(super) reports: Reports,
     /// What librdkafka said last.
-    pub(super) trouble: Mutex<Option<String>>,
+    pub(super) trouble: Mutex<Option<Trouble>>,
     pub(super) warnings: Arc<Warnings>,
     pub(super) lessons: Arc<Lessons>,
     /// A record's fate was told since this was last looked at.
@@ -93,13 +93,20 @@ impl Context {
         met.iter().find_map(|topic| listing.get(topic)?.err())
     }
 
-    pub(super) fn last_trouble(&self) -> Option<String> {
+    pub(super) fn last_trouble(&self) -> Option<Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Causes are told apart by librdkafka's code: its words differ from one attempt to the next.
     fn note_trouble(&self, error: &KafkaError, reason: &str) {
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        let code = error.rdkafka_error_code();
+        {
+            let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            // That all brokers are away is what follows from the trouble, and says less.
+            if trouble.is_none() || code != Some(RDKafkaErrorCode::AllBrokersDown) {
+                *trouble = Some(Trouble { code, reason: reason.to_owned() });
+            }
+        }
         let cause = format!("librdkafka: {:?}", error.rdkafka_error_code());
         if let Some(unsaid) = self.warnings.note(&cause, Instant::now()) {
             tracing::warn!(reason, unsaid, "trouble with Kafka; librdkafka retries");

@@ -5,7 +5,7 @@
 
 use std::num::NonZeroU32;
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::types::{RDKafkaConfRes, RDKafkaRespErr};
 
@@ -94,22 +94,46 @@ pub(super) fn too_few_copies(topic: &str, copies: usize, needed: usize) -> Error
     .with_remedy(format!("give topic {topic} more copies, or lower its min.insync.replicas"))
 }
 
-pub(super) fn unavailable(cause: &KafkaError, trouble: Option<String>) -> Error {
+/// What librdkafka said of its connections.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    pub(super) code: Option<RDKafkaErrorCode>,
+    pub(super) reason: String,
+}
+
+/// What opens the way that is shut for this reason; none when there is no way at all.
+fn key_to(trouble: &Trouble) -> Option<&'static str> {
+    match trouble.code {
+        Some(RDKafkaErrorCode::Authentication) => Some(
+            "check sasl.mechanisms, sasl.username and sasl.password, or what --kafka-token-command writes",
+        ),
+        Some(RDKafkaErrorCode::SSL) => Some(
+            "check security.protocol, and ssl.ca.location: a file with the authority that signed the \
+             broker's certificate, which must name the host in --brokers",
+        ),
+        // A broker that hangs up at once wants TLS or SASL, says librdkafka.
+        _ if trouble.reason.contains("security.protocol") => Some(
+            "check security.protocol (set by -X name=value): PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
+        ),
+        _ => None,
+    }
+}
+
+pub(super) fn unavailable(cause: &KafkaError, trouble: Option<Trouble>) -> Error {
     if let KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) = cause {
         return invalid(cause.clone());
     }
-    let reason = trouble.unwrap_or_else(|| cause.to_string());
-    let denied = ["uthentication", "SASL", "certificate", "SSL handshake"];
-    if denied.iter().any(|word| reason.contains(word)) {
-        return Error::new(
-            ErrorKind::KafkaRefused,
-            format!("Kafka refused the connection: {reason}"),
-        )
-        .with_remedy("check security.protocol, sasl.* and ssl.* (set by -X name=value)");
+    if let Some((trouble, remedy)) =
+        trouble.as_ref().and_then(|known| Some((known, key_to(known)?)))
+    {
+        let cause = format!("Kafka refused the connection: {}", trouble.reason);
+        return Error::new(ErrorKind::KafkaRefused, cause).with_remedy(remedy);
     }
+    let reason = trouble.map_or_else(|| cause.to_string(), |trouble| trouble.reason);
     Error::new(ErrorKind::KafkaUnavailable, format!("no Kafka broker can be reached: {reason}"))
         .with_remedy(
-            "check --brokers, and that the brokers run and advertise addresses reachable from here",
+            "check --brokers, that the brokers run and advertise addresses reachable from here, and that \
+             security.protocol is theirs",
         )
 }
 

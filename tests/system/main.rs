@@ -32,6 +32,7 @@ mod log;
 mod log_access;
 mod log_faults;
 mod log_stream;
+mod logins;
 mod message;
 mod migrate;
 mod migrations;
