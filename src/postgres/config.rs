@@ -16,7 +16,8 @@ use tokio_postgres::config::{
 
 use super::connection_string::{ConnectionString, invalid};
 use super::environment::{Environment, Process};
-use super::password::{Credentials, PasswordSource, ServerName};
+use super::password::{Credentials, PasswordSource, ServerName, Unopened};
+use super::require_auth::RequiredAuth;
 use super::tls::{Identity, Roots, TlsSettings};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,7 +33,6 @@ pub(super) const DEFAULT_PORT: u16 = 5432;
 const REFUSED_VARIABLES: &[&str] = &[
     "PGSERVICE",
     "PGREQUIREPEER",
-    "PGREQUIREAUTH",
     "PGSSLCRL",
     "PGSSLCRLDIR",
     "PGSSLMINPROTOCOLVERSION",
@@ -51,6 +51,8 @@ pub struct DatabaseConfig {
     pub(super) driver: tokio_postgres::Config,
     pub(super) tls: TlsSettings,
     pub(super) credentials: Arc<Credentials>,
+    /// How a server may ask who we are.
+    pub(super) required_auth: RequiredAuth,
 }
 
 impl DatabaseConfig {
@@ -81,6 +83,38 @@ impl DatabaseConfig {
     #[must_use]
     pub fn patient_with_refusals(self, patience: Duration) -> Self {
         Self { credentials: Arc::new(self.credentials.be_patient(patience)), ..self }
+    }
+
+    /// Opens a session with the password as it is now. One that is refused may just be replaced: then the next
+    /// one is tried at once, and nobody hears of it.
+    ///
+    /// # Errors
+    /// As `open`; for a password that may be about to change, an outage.
+    pub(super) async fn log_in<S, Opening>(&self, open: impl Fn(Self) -> Opening) -> Result<S>
+    where
+        Opening: Future<Output = std::result::Result<S, Unopened>>,
+    {
+        let mut now = self.now().await?;
+        let mut opened = open(now.clone()).await;
+        for pause in self.credentials.second_looks() {
+            if !matches!(opened, Err(Unopened::Password(_))) {
+                break;
+            }
+            tokio::time::sleep(*pause).await;
+            let next = self.now().await?;
+            if next.driver.get_password() != now.driver.get_password() {
+                opened = open(next.clone()).await;
+                now = next;
+            }
+        }
+        match opened {
+            Ok(session) => {
+                self.credentials.let_in();
+                Ok(session)
+            }
+            Err(Unopened::Password(error)) => Err(self.credentials.refused(error)),
+            Err(Unopened::Otherwise(error)) => Err(error),
+        }
     }
 
     /// The same with the password as it is now.
@@ -204,7 +238,12 @@ impl Resolver<'_> {
         self.fill_patience(&mut driver, &given)?;
         let source = self.fill_password(&mut driver, &given);
         let tls = self.tls(&given)?;
-        Ok(DatabaseConfig { driver, tls, credentials: Arc::new(Credentials::of(source)) })
+        let required_auth = match self.value(&given, "require_auth", "PGREQUIREAUTH") {
+            None => RequiredAuth::default(),
+            Some(list) => RequiredAuth::parse(&list)?,
+        };
+        let credentials = Arc::new(Credentials::of(source));
+        Ok(DatabaseConfig { driver, tls, credentials, required_auth })
     }
 
     fn is_set(&self, variable: &str) -> bool {

@@ -188,8 +188,20 @@ fn names_an_unknown_parameter_that_is_no_secret() {
 fn knows_every_parameter_of_the_driver() {
     let text = "host=h hostaddr=127.0.0.1 port=1 user=u password=p dbname=d keepalives=1 \
                 keepalives_idle=1 keepalives_interval=1 keepalives_retries=1 \
-                sslnegotiation=direct channel_binding=disable load_balance_hosts=random";
+                sslnegotiation=direct channel_binding=disable load_balance_hosts=random \
+                require_auth=scram-sha-256";
     assert_eq!(resolve(text, &[]).unwrap().display_name(), "h:1/d");
+}
+
+#[test]
+fn what_a_server_must_ask_for_comes_from_the_string_or_its_variable() {
+    let variable = [("PGREQUIREAUTH", "md5")];
+    let given = |text: &str, variables| resolve(text, variables).unwrap().required_auth;
+    assert!(given("host=h", &[]).is_any() && given("host=h require_auth=''", &[]).is_any());
+    assert_eq!(given("host=h", &variable), given("host=h require_auth=md5", &[]));
+    assert_ne!(given("host=h require_auth=!md5", &variable), given("host=h", &variable));
+    let error = resolve("postgres://h/d?require_auth=gss", &[]).unwrap_err();
+    assert!(error.message().contains("require_auth"), "{error}");
 }
 
 /// However a password is written into a string, rightly or wrongly, it is nowhere to be seen.

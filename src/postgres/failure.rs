@@ -14,6 +14,7 @@ use std::io;
 
 use tokio_postgres::error::SqlState;
 
+use super::require_auth::Refused;
 use crate::error::{Error, ErrorKind};
 
 /// Turns an error of the driver into one of ours. `operation` completes "cannot …".
@@ -50,7 +51,10 @@ fn explain(error: &tokio_postgres::Error) -> Explanation {
         return explain_end();
     }
     if let Some(cause) = find_io(error) {
-        return explain_io(cause);
+        return match cause.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
+            Some(refused) => explain_method(refused),
+            None => explain_io(cause),
+        };
     }
     explain_driver(error)
 }
@@ -66,6 +70,11 @@ pub(super) fn explain_authentication(cause: String) -> Explanation {
     let remedy =
         "Set the password by --database-password-file, in the URL, in PGPASSWORD or in ~/.pgpass";
     (ErrorKind::PostgresRefused, cause, Some(remedy))
+}
+
+/// The server asks who we are in a way that `require_auth` does not let through.
+pub(super) fn explain_method(refused: &Refused) -> Explanation {
+    (ErrorKind::PostgresRefused, refused.to_string(), Some(Refused::REMEDY))
 }
 
 /// Something else than PostgreSQL's protocol was spoken.

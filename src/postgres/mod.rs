@@ -12,7 +12,9 @@ mod environment;
 mod failure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+mod local;
 mod password;
+mod require_auth;
 mod template;
 mod tls;
 mod types;
@@ -21,8 +23,9 @@ mod walsender;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -38,6 +41,8 @@ pub use walsender::{
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::repeats::Repeats;
+use password::Unopened;
+use require_auth::{WatchedOpen, WatchedTls};
 use tls::Attempt;
 
 const SESSION: &str = include_str!("../../sql/queries/session.sql");
@@ -103,11 +108,21 @@ pub async fn patiently<T>(
 }
 
 async fn open(database: &DatabaseConfig, purpose: &str, name: &str) -> Result<Connection> {
-    let database = &database.now().await?;
+    let connection = database.log_in(|now| open_as(now, purpose, name)).await?;
+    prepare(connection, name).await
+}
+
+/// A session with the credentials of this moment.
+async fn open_as(
+    database: DatabaseConfig,
+    purpose: &str,
+    name: &str,
+) -> std::result::Result<Connection, Unopened> {
+    let database = &database;
     let failed = |error: tokio_postgres::Error| {
         let is_password = failure::is_password_refusal(&error);
         let error = classify(&format!("connect to {name}"), error);
-        if is_password { database.credentials.refused(error) } else { error }
+        if is_password { Unopened::Password(error) } else { Unopened::Otherwise(error) }
     };
     let mut driver = database.driver.clone();
     driver.application_name(application_name(purpose));
@@ -115,19 +130,14 @@ async fn open(database: &DatabaseConfig, purpose: &str, name: &str) -> Result<Co
     let (last, first) = attempts.split_last().expect("every mode knows a way");
     for attempt in first {
         match open_once(database, &mut driver, *attempt).await? {
-            Ok(connection) => {
-                database.credentials.let_in();
-                return prepare(connection, name).await;
-            }
+            Ok(connection) => return Ok(connection),
             Err(error) if failure::is_tls(&error) || failure::is_host_refusal(&error) => {
                 tracing::debug!(?attempt, %error, "trying with other encryption");
             }
             Err(error) => return Err(failed(error)),
         }
     }
-    let connection = open_once(database, &mut driver, *last).await?.map_err(failed)?;
-    database.credentials.let_in();
-    prepare(connection, name).await
+    open_once(database, &mut driver, *last).await?.map_err(failed)
 }
 
 /// What shows in `pg_stat_activity`.
@@ -148,15 +158,36 @@ async fn open_once(
     driver: &mut tokio_postgres::Config,
     attempt: Attempt,
 ) -> Result<Opened> {
+    let required = &database.required_auth;
+    let may_fall_back = required.is_any() || driver.get_ssl_negotiation() == SslNegotiation::Direct;
     driver.ssl_mode(match attempt {
         Attempt::Open => SslMode::Disable,
-        Attempt::EncryptedIfOffered => SslMode::Prefer,
-        Attempt::Encrypted => SslMode::Require,
+        Attempt::EncryptedIfOffered if may_fall_back => SslMode::Prefer,
+        // Where it is not offered, the next attempt is the open one, which is watched, too.
+        Attempt::EncryptedIfOffered | Attempt::Encrypted => SslMode::Require,
     });
-    if attempt == Attempt::Open {
-        return Ok(spawn(driver, NoTls).await);
+    match (attempt, required.is_any()) {
+        (Attempt::Open, true) => Ok(spawn(driver, NoTls).await),
+        (Attempt::Open, false) if database.is_local() => local::open(database, driver).await,
+        (Attempt::Open, false) => {
+            // Each server has a name, or the driver would not have it encrypted.
+            let mut driver = driver.clone();
+            if driver.get_hosts().is_empty() {
+                for address in driver.get_hostaddrs().to_vec() {
+                    driver.host(address.to_string());
+                }
+            }
+            driver.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+            Ok(spawn(&driver, WatchedOpen(required.clone())).await)
+        }
+        (Attempt::EncryptedIfOffered | Attempt::Encrypted, is_any) => {
+            let tls = MakeRustlsConnect::new(database.tls.client_config()?);
+            if is_any {
+                return Ok(spawn(driver, tls).await);
+            }
+            Ok(spawn(driver, WatchedTls { inner: tls, required: required.clone() }).await)
+        }
     }
-    Ok(spawn(driver, MakeRustlsConnect::new(database.tls.client_config()?)).await)
 }
 
 async fn spawn<T>(driver: &tokio_postgres::Config, tls: T) -> Opened
@@ -167,6 +198,19 @@ where
     <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
 {
     let (client, connection) = driver.connect(tls).await?;
+    Ok(guard(driver, client, connection))
+}
+
+/// Moves the bytes of a session until it is dropped.
+fn guard<S, T>(
+    driver: &tokio_postgres::Config,
+    client: Client,
+    connection: tokio_postgres::Connection<S, T>,
+) -> Connection
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let purpose = driver.get_application_name().unwrap_or_default().to_owned();
     let task = tokio::spawn(async move {
         // The client only learns that the connection is closed; the reason is said here.
@@ -178,7 +222,7 @@ where
             }
         }
     });
-    Ok(Connection { client, task })
+    Connection { client, task }
 }
 
 /// Gives the session its settings, and checks that it is PostgreSQL's own.

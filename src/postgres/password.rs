@@ -13,6 +13,10 @@ use super::environment::{self, Server};
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::{Purpose, SecretCommand};
 
+/// A password is changed in two places; the second follows within this, as a rule.
+const SECOND_LOOKS: &[Duration] =
+    &[Duration::ZERO, Duration::from_millis(200), Duration::from_millis(800)];
+
 const COMMAND: Purpose = Purpose {
     flag: "--database-password-command",
     name: "password command",
@@ -99,6 +103,21 @@ fn first_line_of_command(command: &SecretCommand) -> Result<String> {
     first_line(&command.run()?).ok_or_else(|| command.failed("wrote nothing"))
 }
 
+/// Why a session was not had.
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// The password was refused.
+    Password(Error),
+    /// Whatever the password is.
+    Otherwise(Error),
+}
+
+impl From<Error> for Unopened {
+    fn from(error: Error) -> Self {
+        Self::Otherwise(error)
+    }
+}
+
 /// The source, and what became of the passwords that it gave.
 #[derive(Debug, Default)]
 pub(super) struct Credentials {
@@ -122,6 +141,16 @@ impl Credentials {
     /// The same source; from now on a refusal lasts so long before it is final.
     pub(super) fn be_patient(&self, patience: Duration) -> Self {
         Self { source: self.source.clone(), patience, past: Mutex::default() }
+    }
+
+    /// After which pauses a source that can change is looked at again when its password was refused. Whoever
+    /// was never let in hears at once what is wrong.
+    pub(super) fn second_looks(&self) -> &'static [Duration] {
+        match (&self.source, self.past().was_let_in) {
+            (PasswordSource::Given, _) => &[],
+            (_, false) => &SECOND_LOOKS[..1],
+            (_, true) => SECOND_LOOKS,
+        }
     }
 
     pub(super) fn source(&self) -> &PasswordSource {

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use postrider::postgres::{DatabaseConfig, PasswordSource, connect, connect_walsender};
 use tokio_postgres::Client;
 
 use crate::connection::with_user;
@@ -117,4 +118,22 @@ async fn a_password_that_stays_wrong_is_final() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(gone.ended().unwrap().code(), Some(3));
+}
+
+/// What was read just before a password was replaced is read again, at once and without a word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_was_just_replaced_is_taken_at_once() {
+    let login = Login::new("a_password_just_replaced").await;
+    let old = login.file.with_extension("old");
+    let script =
+        format!("if rm '{}' 2>/dev/null; then echo zeroth; else echo first; fi", old.display());
+    let command = shlex::try_join(["sh", "-c", script.as_str()]).unwrap();
+    let database = DatabaseConfig::parse(&login.fixture.database_url).unwrap();
+    let database = database.with_password(PasswordSource::command(&command).unwrap());
+    std::fs::write(&old, "").unwrap();
+    connect(&database, "test").await.unwrap();
+    assert!(!old.exists());
+    std::fs::write(&old, "").unwrap();
+    connect_walsender(&database, "test").await.unwrap();
+    assert!(!old.exists());
 }

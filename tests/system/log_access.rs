@@ -129,6 +129,57 @@ async fn every_way_in_is_taken() {
         let error = enter(&format!("{server} {who}")).await.unwrap_err();
         assert_says(&error, refused, cause);
     }
+    servers_ask_only_as_is_required(&postgres, &server).await;
+}
+
+/// With `require_auth` both kinds of session answer a server only if it asks in the right way.
+async fn servers_ask_only_as_is_required(postgres: &Postgres, server: &str) {
+    let port = postgres.port();
+    let places = [
+        format!("{server} sslmode=disable"),
+        format!("{server} sslmode=prefer"),
+        format!("{server} sslmode=require"),
+        format!("hostaddr=127.0.0.1 port={port} dbname=postgres sslmode=disable"),
+    ];
+    let (none, clear, md5, scram) = ("none", "password", "md5", "scram-sha-256");
+    for place in &places {
+        for (who, asks) in [("trusted", none), ("clear", clear), ("hashed", md5)] {
+            let who = format!("{place} user={who} password=right");
+            for method in [none, clear, md5, scram] {
+                let fits = method == asks;
+                requires(&who, method, fits).await;
+                requires(&who, &format!("!{method}"), !fits).await;
+            }
+            requires(&who, &format!("gss,{asks}"), true).await;
+            requires(&who, "!sspi,!oauth", true).await;
+        }
+    }
+    let scrams = format!("{} user=tls_only password=right", places[2]);
+    let folder = postgres.socket_folder();
+    let socket = format!("host={} port={port} dbname=postgres", folder.display());
+    let local = format!("{socket} user=postgres password=postrider target_session_attrs=any");
+    let writes = format!("{socket} user=postgres password=postrider target_session_attrs=primary");
+    for who in [&scrams, &local, &writes] {
+        for (list, fits) in [(scram, true), ("!scram-sha-256", false), ("none,md5", false)] {
+            requires(who, list, fits).await;
+        }
+    }
+    requires(&format!("{scrams} channel_binding=require"), scram, true).await;
+}
+
+async fn requires(text: &str, list: &str, fits: bool) {
+    let text = format!("{text} require_auth={list}");
+    let database = DatabaseConfig::parse(&text).unwrap();
+    let session = postrider::postgres::connect(&database, "test").await.map(|_| ());
+    for opened in [session, enter(&text).await.map(|_| ())] {
+        match opened {
+            Ok(()) => assert!(fits, "{text}"),
+            Err(error) => {
+                assert!(!fits, "{text}: {error}");
+                assert_says(&error, ErrorKind::PostgresRefused, "but require_auth takes only");
+            }
+        }
+    }
 }
 
 /// Frames until the server goes away, everything confirmed.

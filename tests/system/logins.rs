@@ -89,7 +89,7 @@ async fn events_go_out_by_each_way_in() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shut_way_is_told_with_what_opens_it() {
-    let (fixture, ca) = (Fixture::new("a_shut_way_is_told").await, authority());
+    let fixture = Fixture::new("a_shut_way_is_told").await;
     let (right, wrong) = (secret("right", PASSWORD), secret("wrong", "hush-wrong"));
     let stranger = certificate().with_file_name("other.pem").display().to_string();
     let scram = ["sasl_plaintext", "SCRAM-SHA-256", USER];

@@ -49,12 +49,11 @@ impl Login {
     }
 
     /// The server first, then the file, which changes as a whole.
-    async fn change(&self, number: u64) {
-        let password = format!("word-{number}");
+    async fn change(&self, password: &str) {
         let change = format!("alter role {} password '{password}'", self.role);
         self.admin.batch_execute(&change).await.unwrap();
         let next = self.file.with_extension("next");
-        std::fs::write(&next, password + "\n").unwrap();
+        std::fs::write(&next, format!("{password}\n")).unwrap();
         std::fs::rename(&next, &self.file).unwrap();
     }
 
@@ -83,7 +82,7 @@ impl Scene {
     async fn start(name: &str, capture: Capture, period: u64) -> Self {
         let fixture = Fixture::new(name).await.captured_by(capture);
         let login = Login::new(&fixture).await;
-        login.change(0).await;
+        login.change("first").await;
         let tokens = TokenProgram::new(name, u32::try_from(period).unwrap());
         let brokers = servers().kafka.brokers_at("SASL").unwrap();
         // A password in the URL that never was the right one: the file's comes before it.
@@ -123,12 +122,16 @@ async fn rotate(capture: Capture) {
     let (mut number, mut ended, mut excused, mut unexplained) = (0, 0, 0, Vec::new());
     while begin.elapsed() < Duration::from_secs(length) {
         number += 1;
-        scene.login.change(number).await;
         let is_rough = number % ENDING == 1;
-        if is_rough {
-            ended += scene.login.end_sessions().await;
+        // In a short run the password changes every second.
+        for second in 0..if period < PERIOD_MOST { period } else { 1 } {
+            scene.login.change(&format!("word-{number}-{second}")).await;
+            if is_rough && second == 0 {
+                ended += scene.login.end_sessions().await;
+            }
+            tokio::time::sleep(Duration::from_secs(if period < PERIOD_MOST { 1 } else { period }))
+                .await;
         }
-        tokio::time::sleep(Duration::from_secs(period)).await;
         // What ended sessions make it say is excused, unless it is about credentials.
         let is_excused = |line: &String| is_rough && !WORDS.iter().any(|word| line.contains(word));
         let said = scene.warnings();

@@ -18,27 +18,38 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode;
 use x509_cert::der::oid::db::rfc5912;
 
+use super::super::config::DatabaseConfig;
+use super::super::require_auth::Method;
 use super::fault::Fault;
 use super::wire::Wire;
 
 /// Answers the server until it lets us in.
 pub(super) async fn authenticate(
     wire: &mut Wire,
-    driver: &Config,
+    database: &DatabaseConfig,
     user: &str,
 ) -> Result<(), Fault> {
+    let (driver, required) = (&database.driver, &database.required_auth);
     match answer(wire).await? {
-        Message::AuthenticationOk => return without_binding(driver),
+        Message::AuthenticationOk => {
+            required.check(Method::None)?;
+            return without_binding(driver);
+        }
         Message::AuthenticationCleartextPassword => {
+            required.check(Method::Password)?;
             without_binding(driver)?;
             send_password(wire, password(driver)?)?;
         }
         Message::AuthenticationMd5Password(body) => {
+            required.check(Method::Md5)?;
             without_binding(driver)?;
             let hash = md5_hash(user.as_bytes(), password(driver)?, body.salt());
             send_password(wire, hash.as_bytes())?;
         }
-        Message::AuthenticationSasl(body) => scram(wire, driver, &body).await?,
+        Message::AuthenticationSasl(body) => {
+            required.check(Method::Scram)?;
+            scram(wire, driver, &body).await?;
+        }
         Message::AuthenticationKerberosV5
         | Message::AuthenticationScmCredential
         | Message::AuthenticationGss

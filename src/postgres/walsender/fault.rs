@@ -11,6 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::fallible_iterator::FallibleIterator;
 
 use super::super::failure::{self, Explanation, ServerSaid, Session};
+use super::super::require_auth::Refused;
 use crate::error::Error;
 
 /// Why a message was not had or not sent.
@@ -28,6 +29,8 @@ pub(super) enum Fault {
     Tls(io::Error),
     /// A password or a proof is missing or wrong, before the server could say so.
     Authentication(String),
+    /// The server asks in a way that is not let through.
+    Method(Refused),
     /// What came is not what PostgreSQL would send.
     Protocol(String),
     /// Our own settings or files; already in words.
@@ -103,6 +106,7 @@ impl Fault {
             Self::TlsNotOffered => (failure::explain_missing_tls(), None),
             Self::Tls(cause) => (handshake(&cause), Some(cause)),
             Self::Authentication(cause) => (failure::explain_authentication(cause), None),
+            Self::Method(refused) => (failure::explain_method(&refused), None),
             Self::Protocol(cause) => (failure::explain_protocol(cause), None),
             Self::Ours(error) => return error,
         };
@@ -116,6 +120,12 @@ impl Fault {
 
 fn handshake(cause: &io::Error) -> Explanation {
     failure::explain_handshake(format!("error performing TLS handshake: {cause}"), Some(cause))
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        Self::Method(refused)
+    }
 }
 
 impl From<io::Error> for Fault {

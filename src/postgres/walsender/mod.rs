@@ -26,6 +26,7 @@ use tokio_postgres::fallible_iterator::FallibleIterator;
 pub use inbox::Sieve;
 pub use stream::{Everything, Frame, LogStream, ReplyWanted};
 
+use super::password::Unopened;
 use super::{DatabaseConfig, SESSION, failure, patiently, without_head};
 use crate::error::Result;
 use authentication::unexpected;
@@ -53,13 +54,7 @@ pub async fn connect_walsender(database: &DatabaseConfig, purpose: &str) -> Resu
     let name = database.display_name();
     let action = format!("connect to {name}");
     let opening = async {
-        let database = database.now().await?;
-        let wire = open::open(&database, purpose).await.map_err(|fault| {
-            let is_password = fault.is_password_refusal();
-            let error = fault.during(&action);
-            if is_password { database.credentials.refused(error) } else { error }
-        })?;
-        database.credentials.let_in();
+        let wire = database.log_in(|now| open_as(now, purpose, &action)).await?;
         let mut walsender = Walsender { wire };
         let answer = walsender.ask(SESSION).await;
         let rows = answer.map_err(|fault| fault.during("set up the session"))?;
@@ -67,6 +62,18 @@ pub async fn connect_walsender(database: &DatabaseConfig, purpose: &str) -> Resu
         if is_direct { Ok(walsender) } else { Err(failure::pooler(&name)) }
     };
     Box::pin(patiently(database, &action, opening)).await
+}
+
+async fn open_as(
+    database: DatabaseConfig,
+    purpose: &str,
+    action: &str,
+) -> std::result::Result<Wire, Unopened> {
+    open::open(&database, purpose).await.map_err(|fault| {
+        let is_password = fault.is_password_refusal();
+        let error = fault.during(action);
+        if is_password { Unopened::Password(error) } else { Unopened::Otherwise(error) }
+    })
 }
 
 fn is_on(value: &Option<String>) -> bool {

@@ -131,7 +131,7 @@ async fn open_server(
             let transport = Transport::unix(folder, server.port, timeout).await?;
             let transport =
                 transport.encrypt(attempt, driver.get_ssl_negotiation(), "", &database.tls).await?;
-            return begin(driver, purpose, transport).await;
+            return begin(database, purpose, transport).await;
         }
     };
     let mut addresses = look_up(host, server.port).await?;
@@ -144,7 +144,7 @@ async fn open_server(
             let transport = transport
                 .encrypt(attempt, driver.get_ssl_negotiation(), name, &database.tls)
                 .await?;
-            begin(driver, purpose, transport).await
+            begin(database, purpose, transport).await
         };
         match opened.await {
             Ok(wire) => return Ok(wire),
@@ -155,7 +155,12 @@ async fn open_server(
 }
 
 /// From a socket to a session that may be used.
-async fn begin(driver: &Config, purpose: &str, transport: Transport) -> Result<Wire, Fault> {
+async fn begin(
+    database: &DatabaseConfig,
+    purpose: &str,
+    transport: Transport,
+) -> Result<Wire, Fault> {
+    let driver = &database.driver;
     let mut wire = Wire::new(transport);
     let user = match driver.get_user() {
         Some(user) => user.to_owned(),
@@ -172,7 +177,7 @@ async fn begin(driver: &Config, purpose: &str, transport: Transport) -> Result<W
         Some(("replication", "database")),
     ];
     wire.put(|out| frontend::startup_message(parameters.into_iter().flatten(), out))?;
-    authenticate(&mut wire, driver, &user).await?;
+    authenticate(&mut wire, database, &user).await?;
     loop {
         match answer(&mut wire).await? {
             Message::BackendKeyData(_) | Message::ParameterStatus(_) => {}
