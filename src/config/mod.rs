@@ -226,7 +226,10 @@ pub fn database(common: &CommonSettings) -> Result<DatabaseConfig> {
         },
     };
     match (&common.database_password_file, &common.database_password_command) {
-        (None, None) => Ok(database),
+        (None, None) => Ok(match &common.database_url_file {
+            Some(file) => database.of_file(file.clone()),
+            None => database,
+        }),
         (Some(file), None) => Ok(database.with_password(PasswordSource::File(file.clone()))),
         (None, Some(command)) => Ok(database.with_password(PasswordSource::command(command)?)),
         (Some(_), Some(_)) => {

@@ -78,6 +78,15 @@ impl DatabaseConfig {
         Self { credentials: Arc::new(Credentials::of(source)), ..self }
     }
 
+    /// The same as it was read from this file: a password in it is read anew for each session.
+    #[must_use]
+    pub fn of_file(self, file: PathBuf) -> Self {
+        match self.credentials.source() {
+            PasswordSource::Given => self.with_password(PasswordSource::ConnectionString(file)),
+            _ => self,
+        }
+    }
+
     /// The same for a long run: a password that is refused may be about to change, and is tried again for
     /// this long.
     #[must_use]

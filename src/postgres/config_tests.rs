@@ -193,6 +193,27 @@ fn knows_every_parameter_of_the_driver() {
     assert_eq!(resolve(text, &[]).unwrap().display_name(), "h:1/d");
 }
 
+#[tokio::test]
+async fn a_connection_string_in_a_file_gives_the_password_that_it_has_now() {
+    let file = std::env::temp_dir().join(format!("postrider-url-{}", std::process::id()));
+    let password = async |database: &DatabaseConfig| {
+        let now = database.now().await.unwrap();
+        now.driver.get_password().map(|word| String::from_utf8(word.to_vec()).unwrap())
+    };
+    let database = resolve("postgres://u:first@h/d", &[]).unwrap().of_file(file.clone());
+    for (text, expected) in [
+        ("postgres://u:second@h/d\n", "second"),
+        ("host=h user=u password='a third'", "a third"),
+        ("postgres://u@h/d", "first"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(password(&database).await.as_deref(), Some(expected), "{text}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    let error = database.now().await.err().unwrap();
+    assert!(error.message().contains("cannot be read"), "{error}");
+}
+
 #[test]
 fn what_a_server_must_ask_for_comes_from_the_string_or_its_variable() {
     let variable = [("PGREQUIREAUTH", "md5")];

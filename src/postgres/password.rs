@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::connection_string::ConnectionString;
 use super::environment::{self, Server};
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::{Purpose, SecretCommand};
@@ -33,6 +34,8 @@ pub enum PasswordSource {
     File(PathBuf),
     /// The first line of what a command writes.
     Command(SecretCommand),
+    /// The password in the connection string that a file holds; where it has none, as it is given.
+    ConnectionString(PathBuf),
     /// libpq's password file.
     PasswordFile(PathBuf),
 }
@@ -52,6 +55,7 @@ impl PasswordSource {
             Self::Given => Ok(None),
             Self::PasswordFile(file) => Ok(server.and_then(|server| server.look_up(file))),
             Self::File(file) => first_line_of_file(file).map(Some),
+            Self::ConnectionString(file) => password_of_connection_string(file),
             Self::Command(command) => {
                 let command = command.clone();
                 let run = tokio::task::spawn_blocking(move || first_line_of_command(&command));
@@ -80,6 +84,15 @@ impl ServerName {
             environment::password(file, &Server { host, port: *port, database, user })
         })
     }
+}
+
+fn password_of_connection_string(file: &Path) -> Result<Option<String>> {
+    let text = std::fs::read_to_string(file).map_err(|cause| {
+        let cause = format!("the file {} cannot be read: {cause}", file.display());
+        Error::new(ErrorKind::Config, cause)
+            .with_remedy("check --database-url-file and the file's permissions")
+    })?;
+    Ok(ConnectionString::split(&text)?.get("password").map(str::to_owned))
 }
 
 fn first_line_of_file(file: &Path) -> Result<String> {

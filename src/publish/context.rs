@@ -48,6 +48,8 @@ pub(super) struct Context {
     pub(super) on_way: OnWay,
     pub(super) throttle: Throttle,
     pub(super) tokens: Option<Arc<Tokens>>,
+    /// The producer is done with: what it still held is purged, and that is no trouble.
+    pub(super) ended: Arc<AtomicBool>,
 }
 
 impl Context {
@@ -136,6 +138,10 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if self.ended.load(Ordering::Acquire) {
+            tracing::debug!(target: "librdkafka", %error, reason);
+            return;
+        }
         if let (Some(RDKafkaErrorCode::Authentication), Some(tokens)) =
             (error.rdkafka_error_code(), &self.tokens)
         {

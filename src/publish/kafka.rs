@@ -138,6 +138,7 @@ impl KafkaProducer {
         lessons: Arc<Lessons>,
     ) -> Result<Self> {
         let (space_sender, space) = crossbeam_channel::bounded(1);
+        let ended = Arc::new(AtomicBool::new(false));
         let context = Context {
             reports,
             trouble: Mutex::default(),
@@ -151,9 +152,9 @@ impl KafkaProducer {
             on_way: OnWay::default(),
             throttle: Throttle::default(),
             tokens: config.tokens(),
+            ended: Arc::clone(&ended),
         };
         let producer = throttle::with_statistics(config).producer(context)?;
-        let ended = Arc::new(AtomicBool::new(false));
         poll::start(name, Arc::clone(&producer), config, Arc::clone(&ended))?;
         Ok(Self {
             name: name.to_owned(),
