@@ -13,6 +13,7 @@ mod failure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod local;
+mod log_in;
 mod password;
 mod require_auth;
 mod template;
