@@ -6,6 +6,15 @@
 select class.relkind::text as kind,
     class.relpersistence = 'p' as is_logged,
     exists (select from pg_inherits where inhrelid = class.oid) as is_part,
+    (with recursive part as (
+            select edge.inhrelid as relid from pg_inherits as edge where edge.inhparent = class.oid
+            union
+            select edge.inhrelid from part join pg_inherits as edge on edge.inhparent = part.relid
+        )
+        select min(other.oid::regclass::text)
+        from part
+            join pg_class as other on other.oid = part.relid
+        where other.relpersistence = 'u' or other.relkind = 'f') as unlogged_part,
     column_.attname::text as name,
     format_type(column_.atttypid, column_.atttypmod) as type_name,
     column_.attgenerated <> '' as is_generated,

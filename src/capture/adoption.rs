@@ -3,6 +3,8 @@
 //! Promises: what is noted is on disk before anybody learns of it. Must not: read a row, or write into an adopted table.
 //! Fails: with the connection's error; with [`ErrorKind::Schema`] for a table that does not fit.
 
+use hashbrown::HashMap;
+use postgres_protocol::escape::escape_literal;
 use tokio_postgres::types::ToSql;
 
 use super::adopted_row::Forms;
@@ -17,6 +19,9 @@ const SAVE: &str = include_str!("../../sql/queries/adopted_save.sql");
 const TYPES: &str = include_str!("../../sql/queries/adopted_types.sql");
 const COLUMNS: &str = include_str!("../../sql/queries/adopted_columns.sql");
 const ROWS: &str = include_str!("../../sql/queries/adopted_rows.sql");
+const KNOWN: &str = include_str!("../../sql/queries/adopted_known.sql");
+const ATTACHED: &str = include_str!("../../sql/queries/adopted_attached.sql");
+const CHILDREN: &str = include_str!("../../sql/queries/adopted_children.sql");
 const NUMBER: &str = include_str!("../../sql/queries/adopted_number.sql");
 
 /// The adopted tables, in the order of their numbers.
@@ -99,6 +104,14 @@ pub async fn table_columns(connection: &Connection, name: &OutboxName) -> Result
     if first.get("is_part") {
         return refuse(format!("{name} is a part of another table"), "Adopt the whole table");
     }
+    if let Some(part) = first.get::<_, Option<String>>("unlogged_part") {
+        let remedy =
+            format!("Make it a logged table (alter table {part} set logged), or detach it");
+        return refuse(
+            format!("the rows of {part}, a part of {name}, are not in the log"),
+            &remedy,
+        );
+    }
     let column = |row: &tokio_postgres::Row| TableColumn {
         name: row.get("name"),
         type_name: row.get("type_name"),
@@ -157,23 +170,51 @@ impl AdoptionStore {
 /// The condition for rows that are not published. `near` is a transaction id at or above theirs, read in
 /// the same snapshot as the rows.
 pub fn unpublished(adopted: &Adopted, near: &str) -> String {
-    match (&adopted.passed, &adopted.pending) {
-        (Some(passed), _) => {
-            let rows = without_head(ROWS);
-            let ids: Vec<String> = adopted.proven().iter().map(ToString::to_string).collect();
-            let (passed, proven) = (format!("'{passed}'"), format!("'{{{}}}'", ids.join(",")));
-            let places = [
-                ("{passed}", passed.as_str()),
-                ("{proven}", &proven),
-                ("{passed}", &passed),
-                ("{near}", near),
-                ("{near}", near),
-            ];
-            fill(rows, &places)
-        }
-        (None, Some(pending)) => pending.clone(),
-        (None, None) => "true".to_owned(),
+    let pending = adopted.pending.as_deref().unwrap_or("true");
+    let Some(passed) = &adopted.passed else { return pending.to_owned() };
+    let known = known(adopted, passed, near, "adopted_row.xmin");
+    let attached = attached(adopted, passed, near);
+    let places = [("{known}", known.as_str()), ("{attached}", &attached), ("{pending}", pending)];
+    fill(without_head(ROWS), &places)
+}
+
+/// The query for parts of a table that became such in a transaction that is not known to be published.
+pub(super) fn attached(adopted: &Adopted, passed: &Snapshot, near: &str) -> String {
+    let (known, root) =
+        (known(adopted, passed, near, "edge.xmin"), escape_literal(&adopted.name.quoted()));
+    let places = [("{known}", known.as_str()), ("{root}", root.trim()), ("{known}", &known)];
+    fill(without_head(ATTACHED), &places)
+}
+
+/// The condition that the transaction of this `xmin` is known to be published.
+fn known(adopted: &Adopted, passed: &Snapshot, near: &str, xmin: &str) -> String {
+    let ids: Vec<String> = adopted.proven().iter().map(ToString::to_string).collect();
+    let (passed, proven) = (format!("'{passed}'"), format!("'{{{}}}'", ids.join(",")));
+    let places = [
+        ("{passed}", passed.as_str()),
+        ("{proven}", &proven),
+        ("{passed}", &passed),
+        ("{xmin}", xmin),
+        ("{near}", near),
+        ("{near}", near),
+        ("{xmin}", xmin),
+    ];
+    fill(without_head(KNOWN), &places)
+}
+
+/// The tables whose rows are a table's, too, and come under their own names: by their object identifiers, with the
+/// table's number.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn children(connection: &Connection, tables: &[Adopted]) -> Result<HashMap<u32, usize>> {
+    let mut children = HashMap::new();
+    for (number, table) in tables.iter().enumerate() {
+        let rows = connection.client().query(CHILDREN, &[&table.name.quoted()]).await;
+        let rows = rows.map_err(|cause| classify("look for inheriting tables", cause))?;
+        children.extend(rows.iter().map(|row| (row.get::<_, u32>("oid"), number)));
     }
+    Ok(children)
 }
 
 #[cfg(test)]
@@ -199,6 +240,7 @@ mod tests {
         assert!(!condition.contains("--") && !condition.contains("{p"));
         assert!(condition.contains("'{11}'::bigint[]"), "the latest that had ended: {condition}");
         adopted.streamed = Some(Vec::new());
-        assert!(unpublished(&adopted, "99").contains("'{}'::bigint[]"));
+        let condition = unpublished(&adopted, "99");
+        assert!(condition.contains("'{}'::bigint[]") && condition.contains("(tags = '{near}')"));
     }
 }

@@ -8,6 +8,7 @@ pub mod adopted_copy;
 mod adopted_query;
 pub mod adopted_row;
 pub mod adoption;
+mod attached;
 pub mod change;
 pub mod encoding;
 pub mod envelope;

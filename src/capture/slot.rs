@@ -207,6 +207,9 @@ impl SlotKeeper {
         if !self.has_same_publication(known).await? {
             return Ok(Some(Gap::Publication));
         }
+        if self.mode == Mode::Wal && self.has_unread_parts(&known.snapshot).await? {
+            return Ok(Some(Gap::Attached));
+        }
         let begins = state.delivered.unwrap_or(known.lsn);
         Ok(match slot {
             Slot::Missing | Slot::Foreign => Some(Gap::Missing),
@@ -382,6 +385,8 @@ pub enum Gap {
     Ahead,
     /// The publication was changed since.
     Publication,
+    /// A table that had rows became a part of an adopted one since.
+    Attached,
     /// The server cannot hand on what comes next in it.
     Stuck,
     /// Rows of adopted tables from before it are not published, and the session that would see them is
@@ -402,6 +407,7 @@ impl Gap {
             }
             Self::Ahead => "the slot is ahead of what was published: advanced, or made anew",
             Self::Publication => "the publication is missing or was changed",
+            Self::Attached => "a table with rows has become a part of an adopted table",
             Self::Stuck => "the server cannot hand on what comes next in the log",
             Self::Uncopied => "rows of adopted tables from before the slot are not published yet",
         }

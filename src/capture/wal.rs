@@ -107,6 +107,8 @@ pub enum Source {
 pub struct AdoptedTables {
     /// The tables.
     pub tables: Vec<Adopted>,
+    /// Those that inherit from them, by their object identifiers, with the number of the table.
+    pub children: HashMap<u32, usize>,
     /// The forms of all types; needed for adopted tables alone.
     pub forms: Forms,
     /// In which form the stream brings values.
@@ -385,7 +387,10 @@ impl AdoptedTables {
             let names = (relation.schema.as_str(), relation.name.as_str());
             names == (table.name.schema.as_str(), table.name.table.as_str())
         };
-        let Some(number) = self.tables.iter().position(is_named) else { return Ok(None) };
+        let is_child = || self.children.get(&relation.id).copied();
+        let Some(number) = self.tables.iter().position(is_named).or_else(is_child) else {
+            return Ok(None);
+        };
         let leaf = AdoptedLeaf::new(number, &self.tables[number], relation, &self.forms)?;
         Ok(Some(TableLeaf::Adopted(Arc::new(leaf))))
     }

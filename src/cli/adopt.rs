@@ -34,6 +34,7 @@ const NEAR: &str = include_str!("../../sql/queries/adopted_near.sql");
 const COUNT: &str = include_str!("../../sql/queries/adopted_count.sql");
 const CHANGES: &str = include_str!("../../sql/queries/adopted_changes.sql");
 const TRIGGERS: &str = include_str!("../../sql/queries/adopted_triggers.sql");
+const PARTITION_KEYS: &str = include_str!("../../sql/queries/adopted_partition_keys.sql");
 const END_PUBLICATION: &str = include_str!("../../sql/queries/adopted_publication_end.sql");
 
 /// Publishes from the log the rows of a table that postrider did not make.
@@ -132,6 +133,7 @@ async fn adopt(
     };
     let waiting = count_pending(connection, &adopted).await?;
     output::answer(&description(&adopted, waiting))?;
+    say_what_moves(connection, &adopted).await?;
     if arguments.dry_run {
         return output::answer("nothing was changed");
     }
@@ -158,6 +160,19 @@ async fn say_missing_rights(connection: &Connection, table: &OutboxName) -> Resu
         output::answer(&format!("{}; {}", missing.cause, missing.remedy))?;
     }
     Ok(())
+}
+
+/// In the log a row that moves to another partition is a new one.
+async fn say_what_moves(connection: &Connection, adopted: &Adopted) -> Result<()> {
+    let Some(pending) = &adopted.pending else { return Ok(()) };
+    let row =
+        connection.client().query_one(PARTITION_KEYS, &[&adopted.name.quoted(), pending]).await;
+    let row = row.map_err(|cause| classify("look at the table's partitions", cause))?;
+    let Some(columns) = row.get::<_, Option<String>>("columns") else { return Ok(()) };
+    output::answer(&format!(
+        "the table is partitioned by {columns}, which --pending names: a row that moves to another partition by an \
+         update is published again; let nobody change it while the table is adopted"
+    ))
 }
 
 /// What runs with the caller's rights when a table is given back.

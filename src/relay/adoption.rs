@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::adopted::Adopted;
 use crate::capture::adopted_copy::SlotSession;
-use crate::capture::adoption::{AdoptionStore, adopted_tables, forms, value_form};
+use crate::capture::adoption::{AdoptionStore, adopted_tables, children, forms, value_form};
 use crate::capture::mode::CaptureState;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::capture::wal::AdoptedTables;
@@ -68,6 +68,7 @@ impl Adoption {
         if names(&tables) != names(keeper.adopted()) || !can_copy(&tables, state, &held) {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Uncopied.words()));
         }
+        let children = children(store.connection(), &tables).await?;
         let forms = forms(store.connection()).await?;
         let form = value_form(store.connection(), &tables).await?;
         let copy = match held.filter(|_| !is_copied(&tables, state)) {
@@ -79,6 +80,6 @@ impl Adoption {
         let passed = passed.collect();
         let proven = tables.iter().flat_map(|table| table.streamed.clone().unwrap_or_default());
         let course = AdoptedCourse { passed, proven: proven.collect(), copy };
-        Ok((course, AdoptedTables { tables, forms, form }))
+        Ok((course, AdoptedTables { tables, children, forms, form }))
     }
 }

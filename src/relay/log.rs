@@ -16,7 +16,7 @@ use super::Relay;
 use super::adoption::{Adoption, can_copy};
 use super::heal::{Healing, may_pass};
 use super::session::{Ended, Opened, Tasks};
-use super::sight::watch_slot;
+use super::sight::{look_for_gaps, watch_slot};
 use super::steward::ShardBerth;
 use super::stuck::stands_still;
 use super::supervise::Kafka;
@@ -154,13 +154,13 @@ impl Relay {
         let saver = Saver {
             keeper: Arc::clone(&keeper),
             store: Arc::clone(&store),
-            known,
+            known: known.clone(),
             adoption: adoption.as_ref().map(|adoption| Arc::clone(&adoption.store)),
             cohort: buckets.iter().copied().collect(),
             interval: self.config.save_interval,
         };
         crew.tasks.spawn(saver.run(landed, saved_sender));
-        crew.tasks.spawn(watch_slot(Arc::clone(&keeper), Arc::clone(&self.monitor)));
+        crew.tasks.spawn(watch_slot(Arc::clone(&keeper), known, Arc::clone(&self.monitor)));
         let ticks = match way.mode {
             Mode::Message => None,
             Mode::Poll | Mode::Wal => {
@@ -404,9 +404,7 @@ impl Saver {
     /// cursors must not. What is saved is on disk before the slot learns of it.
     async fn save(&self, landing: Landing) -> Result<()> {
         let Landing { place: landed, cursor, proven } = landing;
-        if !self.keeper.has_same_publication(&self.known).await? {
-            return Err(Error::new(ErrorKind::SlotUnusable, Gap::Publication.words()));
-        }
+        look_for_gaps(&self.keeper, &self.known).await?;
         let epoch = self.store.epoch_of_all()?;
         if let Some(cursor) = cursor {
             let passed = cursor.from().clone();

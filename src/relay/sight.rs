@@ -1,15 +1,16 @@
-//! Looks at the replication slot now and then, for the figures.
+//! Looks at the replication slot now and then, for the figures, and for what its stream does not bring.
 //!
 //! Promises: a slot that keeps the server's log is seen; what a promotion would bring is told before it comes.
-//! Must not: change it. Fails: with the connection's error.
+//! Must not: change it. Fails: with the connection's error; with [`ErrorKind::SlotUnusable`] for a gap.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::session::Ended;
 use crate::capture::failover::Failover;
-use crate::capture::slot::{SlotKeeper, SlotSight};
-use crate::error::Result;
+use crate::capture::mode::{KnownSlot, Mode};
+use crate::capture::slot::{Gap, SlotKeeper, SlotSight};
+use crate::error::{Error, ErrorKind, Result};
 use crate::monitor::{Monitor, SlotFigures};
 use crate::postgres::Lsn;
 
@@ -19,8 +20,28 @@ const LOOKS_PER_FAILOVER: u32 = 10;
 /// While nothing comes for the outbox the slot follows the log in steps; so much is no delay.
 const STEP_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Shows the slot until the session ends.
-pub(super) async fn watch_slot(keeper: Arc<SlotKeeper>, monitor: Arc<Monitor>) -> Result<Ended> {
+/// Whether the stream has brought everything so far that counts as published where it is saved.
+///
+/// # Errors
+/// [`ErrorKind::SlotUnusable`] when it has not; the connection's error.
+pub(super) async fn look_for_gaps(keeper: &SlotKeeper, known: &KnownSlot) -> Result<()> {
+    let gap = if !keeper.has_same_publication(known).await? {
+        Gap::Publication
+    } else if keeper.mode() == Mode::Wal && keeper.has_unread_parts(&known.snapshot).await? {
+        Gap::Attached
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::SlotUnusable, gap.words()))
+}
+
+/// Shows the slot until the session ends. Tables become parts of adopted ones also while nothing is written that
+/// would have to be saved.
+pub(super) async fn watch_slot(
+    keeper: Arc<SlotKeeper>,
+    known: KnownSlot,
+    monitor: Arc<Monitor>,
+) -> Result<Ended> {
     let mut moved = Moved { confirmed: None, at: Instant::now() };
     let (mut looks, mut said) = (0_u32, None);
     loop {
@@ -28,6 +49,9 @@ pub(super) async fn watch_slot(keeper: Arc<SlotKeeper>, monitor: Arc<Monitor>) -
             said = warn_of_failover(&keeper, said).await?;
         }
         looks = looks.wrapping_add(1);
+        if !keeper.adopted().is_empty() {
+            look_for_gaps(&keeper, &known).await?;
+        }
         if let Some(sight) = keeper.sight().await? {
             monitor.set_slot(Some(moved.figures(sight, Instant::now())));
         }

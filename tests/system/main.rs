@@ -12,6 +12,7 @@ mod adopt;
 mod adopt_copy;
 mod adopt_encodings;
 mod adopt_giants;
+mod adopt_parts;
 mod adopt_savepoints;
 mod adopt_stuck;
 mod backlog;
