@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 use crate::connection::with_user;
 use crate::support::consumer::read_topic;
+use crate::support::servers::servers;
 use crate::support::{Fixture, RelayProcess};
 
 const INSERT: &str = "insert into outbox (aggregatetype, aggregateid, type, payload)
@@ -66,7 +67,7 @@ impl Login {
 
     /// As whoever may see everything.
     fn admin(&self) -> Fixture {
-        let database_url = with_user(&self.fixture.database_url, "postgres", "postrider");
+        let database_url = servers().postgres.url(&self.fixture.name);
         Fixture { database_url, ..self.fixture.clone() }
     }
 }

@@ -44,7 +44,8 @@ async fn way(postgres: &Postgres, more: &str) -> Result<bool, String> {
     let port = postgres.port();
     let text = format!(
         "host=localhost hostaddr=127.0.0.1 port={port} dbname=postgres user=postgres \
-         password=postrider {more}"
+         password={} {more}",
+        postgres.password()
     );
     let database = DatabaseConfig::parse(&text).map_err(|error| error.to_string())?;
     let asked = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";

@@ -157,8 +157,8 @@ async fn servers_ask_only_as_is_required(postgres: &Postgres, server: &str) {
     let scrams = format!("{} user=tls_only password=right", places[2]);
     let folder = postgres.socket_folder();
     let socket = format!("host={} port={port} dbname=postgres", folder.display());
-    let local = format!("{socket} user=postgres password=postrider target_session_attrs=any");
-    let writes = format!("{socket} user=postgres password=postrider target_session_attrs=primary");
+    let local = format!("{socket} user=postgres password={}", postgres.password());
+    let writes = format!("{local} target_session_attrs=primary");
     for who in [&scrams, &local, &writes] {
         for (list, fits) in [(scram, true), ("!scram-sha-256", false), ("none,md5", false)] {
             requires(who, list, fits).await;
