@@ -57,8 +57,9 @@ pub struct Record<'a> {
     pub key: &'a str,
     /// The payload as it is; none is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// The row's `created_at`, in microseconds since 1970-01-01 UTC.
-    pub created_at_micros: i64,
+    /// The row's `created_at`, in microseconds since 1970-01-01 UTC. None for a record that bears the
+    /// time of its sending, whatever others bear.
+    pub created_at_micros: Option<i64>,
     headers: &'a HeaderBuffer,
 }
 
@@ -190,7 +191,7 @@ impl Encoder {
             topic,
             key: event.aggregate_id,
             value: event.payload,
-            created_at_micros: event.created_at_micros,
+            created_at_micros: Some(event.created_at_micros),
             headers: &self.headers,
         })
     }
@@ -216,17 +217,19 @@ impl Encoder {
 }
 
 /// What a dead letter's own headers begin with.
-const LETTER_HEADERS: [&str; 5] = [
+const LETTER_HEADERS: [&str; 6] = [
     "postrider.reason",
     "postrider.detail",
     "postrider.topic",
     "postrider.seq",
     "postrider.aggregatetype",
+    "postrider.created_at",
 ];
 
 impl Encoder {
     /// The event as a dead letter: its key, its payload, its `id` and `type`, and why it is one. The
-    /// row's own headers stay behind, as they may be what is wrong.
+    /// row's own headers stay behind, as they may be what is wrong. So does its time: Kafka removes by a
+    /// record's time, and refuses one that lies ahead; a header has it.
     pub fn dead_letter<'a>(
         &'a mut self,
         event: &Event<'a>,
@@ -240,7 +243,8 @@ impl Encoder {
         let seq = event.seq.to_string();
         let meant_for = refusal.topic.as_deref().unwrap_or_default();
         let reason = refusal.reason.name();
-        let values = [reason, &refusal.detail, meant_for, &seq, event.aggregate_type];
+        let at = RowTime(event.created_at_micros).to_string();
+        let values = [reason, &refusal.detail, meant_for, &seq, event.aggregate_type, &at];
         for (name, value) in LETTER_HEADERS.into_iter().zip(values) {
             self.headers.push(name, value);
         }
@@ -248,7 +252,7 @@ impl Encoder {
             topic,
             key: event.aggregate_id,
             value: event.payload,
-            created_at_micros: event.created_at_micros,
+            created_at_micros: None,
             headers: &self.headers,
         }
     }
@@ -292,12 +296,32 @@ impl HeaderBuffer {
     }
 }
 
-fn push_created_at(headers: &mut HeaderBuffer, micros: i64) -> Result<(), Unpublishable> {
-    let outside = || Unpublishable::CreatedAtOutOfRange { micros };
-    if !CREATED_AT_MICROS.contains(&micros) {
-        return Err(outside());
+/// A row's time as text.
+struct RowTime(i64);
+
+impl RowTime {
+    /// The time, if RFC 3339 has it.
+    fn in_years_of_four_digits(&self) -> Option<jiff::Timestamp> {
+        let micros = Some(self.0).filter(|micros| CREATED_AT_MICROS.contains(micros))?;
+        jiff::Timestamp::from_microsecond(micros).ok()
     }
-    let time = jiff::Timestamp::from_microsecond(micros).map_err(|_| outside())?;
+}
+
+impl fmt::Display for RowTime {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.in_years_of_four_digits(), self.0) {
+            (Some(time), _) => write!(formatter, "{time:.6}"),
+            (None, i64::MIN) => formatter.write_str("-infinity"),
+            // PostgreSQL's times end later than 64 bits of microseconds since 1970.
+            (None, i64::MAX) => formatter.write_str("infinity, or after 294247-01-10"),
+            (None, micros) => write!(formatter, "{micros} microseconds since 1970"),
+        }
+    }
+}
+
+fn push_created_at(headers: &mut HeaderBuffer, micros: i64) -> Result<(), Unpublishable> {
+    let outside = Unpublishable::CreatedAtOutOfRange { micros };
+    let time = RowTime(micros).in_years_of_four_digits().ok_or(outside)?;
     let name = headers.append(CREATED_AT_HEADER);
     let start = headers.text.len();
     write!(headers.text, "{time:.6}").expect("writing to a string does not fail");
@@ -445,7 +469,8 @@ pub enum Unpublishable {
     },
     /// `created_at` has no RFC 3339 text, and the header was asked for.
     #[error(
-        "created_at ({micros} microseconds since 1970) cannot be a header: it is not within 0001-01-01 and 9999-12-30"
+        "created_at ({}) cannot be a header: it is not within 0001-01-01 and 9999-12-30",
+        RowTime(*micros)
     )]
     CreatedAtOutOfRange {
         /// Microseconds since 1970-01-01 UTC.
@@ -533,7 +558,7 @@ mod tests {
         let record = encoder.encode(&row).unwrap();
         assert_eq!((record.topic, record.key), ("outbox.event.order", "42"));
         assert_eq!(record.value, Some(&b"\x00\xff{"[..]));
-        assert_eq!(record.created_at_micros, row.created_at_micros);
+        assert_eq!(record.created_at_micros, Some(row.created_at_micros));
         let id = some("id", "01234567-89ab-cdef-0123-456789abcdef");
         assert_eq!(owned(&record), [id, some("type", "placed")]);
         assert_eq!(record.header_count(), 2);
@@ -597,6 +622,25 @@ mod tests {
             let row = Event { created_at_micros: micros, ..event(None) };
             let refused = encoder.encode(&row).unwrap_err();
             assert_eq!(refused, Unpublishable::CreatedAtOutOfRange { micros });
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_tells_the_rows_time_and_does_not_bear_it() {
+        let mut encoder = encoder();
+        for (micros, expected) in [
+            (-1, "1969-12-31T23:59:59.999999Z"),
+            (i64::MIN, "-infinity"),
+            (i64::MIN + 1, "-9223372036854775807 microseconds since 1970"),
+            (CREATED_AT_MICROS.end() + 1, "253402207200000000 microseconds since 1970"),
+            (i64::MAX, "infinity, or after 294247-01-10"),
+        ] {
+            let row = Event { created_at_micros: micros, ..event(None) };
+            let refusal = Refusal::from(Unpublishable::CreatedAtOutOfRange { micros });
+            assert!(refusal.detail.contains(&format!("created_at ({expected}) ")), "{refusal:?}");
+            let letter = encoder.dead_letter(&row, "letters", &refusal);
+            assert_eq!(letter.created_at_micros, None);
+            assert_eq!(owned(&letter)[7], some("postrider.created_at", expected));
         }
     }
 
@@ -678,7 +722,7 @@ mod tests {
                 topic: "t",
                 key: &"k".repeat(length(key).unwrap()),
                 value: value.as_deref(),
-                created_at_micros: 0,
+                created_at_micros: Some(0),
                 headers: &headers,
             };
             assert_eq!(Some(size_bytes(&record)), length(expected), "{line}");

@@ -353,8 +353,10 @@ impl KafkaProducer {
             headers = headers.insert(Header { key, value });
         }
         let mut base = base.partition(partition).key(record.key).headers(headers);
-        if let RecordTimestamp::Created = self.record_timestamp {
-            base = base.timestamp(record.created_at_micros / 1_000);
+        if let (RecordTimestamp::Created, Some(micros)) =
+            (self.record_timestamp, record.created_at_micros)
+        {
+            base = base.timestamp(micros / 1_000);
         }
         if let Some(value) = record.value {
             base = base.payload(value);

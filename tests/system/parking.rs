@@ -267,6 +267,50 @@ async fn dead_letters_say_why_and_their_aggregate_goes_on() {
     assert!(relay.stop().await.success());
 }
 
+/// Kafka removes by a record's time, and refuses one that lies ahead: a letter with the row's would be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_bear_the_time_of_sending_whatever_the_rows_say() {
+    let fixture = Fixture::new("park_time").await;
+    let letters = fixture.topic("letters");
+    let client = fixture.client().await;
+    let write =
+        "insert into outbox (aggregatetype, aggregateid, type, payload, headers, created_at)
+                 values ('t', 'k', $1, '{}', $2::text::jsonb, $3::text::timestamptz)";
+    let rows = [
+        ("1", None, "-infinity"),
+        ("2", None, "4713-01-01 BC"),
+        ("3", None, "infinity"),
+        ("4", None, "294276-12-31"),
+        ("5", Some("7"), "1999-01-01 00:00:00+00"),
+        ("6", None, "now"),
+    ];
+    for (kind, headers, at) in rows {
+        client.execute(write, &[&kind, &headers, &at]).await.expect("an insert never fails");
+    }
+    let flags = ["--on-poison", "dead-letter", "--dead-letter-topic", &letters];
+    let times = ["--record-timestamp", "created", "--add-headers", "created_at"];
+    let relay = RelayProcess::start(&fixture, &[flags.as_slice(), &times].concat());
+    fixture.wait_published().await;
+    relay.stop_well().await;
+    assert_eq!(first_seen(&fixture, &fixture.topic("t"), "k"), ["6"]);
+    assert_eq!(first_seen(&fixture, &letters, "k"), ["1", "2", "3", "4", "5"]);
+    let records = read_topic(&fixture.brokers, &letters);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = i64::try_from(now.expect("it is after 1970").as_millis()).expect("it fits");
+    for letter in &records {
+        let at = letter.timestamp_millis.expect("records have a time");
+        assert!((now - 600_000..=now).contains(&at), "{at}, and it is {now}");
+    }
+    let header = |letter: usize, name: &str| {
+        let value = records[letter].header(name).unwrap_or_else(|| panic!("no header {name}"));
+        String::from_utf8_lossy(value).into_owned()
+    };
+    assert_eq!(header(0, "postrider.created_at"), "-infinity");
+    assert_eq!(header(4, "postrider.created_at"), "1999-01-01T00:00:00.000000Z");
+    let detail = header(3, "postrider.detail");
+    assert!(detail.contains("after 294247-01-10"), "{detail}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_is_to_stop_names_the_event() {
     let fixture = Fixture::new("park_stop").await;
