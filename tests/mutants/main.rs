@@ -35,6 +35,8 @@ fn the_whole_catalogue_is_there() {
         let is_whole =
             killers.is_empty() == waits.is_some() && changes.is_empty() == waits.is_some();
         assert!(is_whole, "{name}: either a reason to wait, or tests and changes");
+        let namesakes = mutants.iter().filter(|other| other.name == *name).count();
+        assert_eq!(namesakes, 1, "{name}: give one of them another number");
     }
 }
 
