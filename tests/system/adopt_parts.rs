@@ -33,6 +33,16 @@ async fn wait_for(fixture: &Fixture, relay: &RelayProcess, keys: &[&str]) {
     }
 }
 
+/// Waits until it is noted that all rows are published: what is noted does not come again.
+async fn wait_noted(client: &Client) {
+    let waits = "select count(*) from shop.ev, postrider.adopted
+        where not coalesce(pg_visible_in_snapshot(ev.xmin::text::xid8, passed), false)";
+    let patience = Patience::until("what is published is noted");
+    while number(client, waits).await > 0 {
+        patience.pause().await;
+    }
+}
+
 const COLUMNS: &str =
     "id bigserial, aggregateid text, type text, payload text, done bool default false";
 const ADOPT: &[&str] =
@@ -66,6 +76,7 @@ async fn rows_of_inheriting_tables_are_published() {
         [row("shop.ev", "parent"), row("shop.ev_2026", "child"), row("shop.ev_may", "grandchild")];
     say(&client, &rows.concat()).await;
     wait_for(&fixture, &relay, &["copied", "parent", "child", "grandchild"]).await;
+    wait_noted(&client).await;
     // One that is made later, with a row and without another word.
     say(&client, "create table shop.ev_2027 () inherits (shop.ev)").await;
     say(&client, &row("shop.ev_2027", "made later")).await;
@@ -121,6 +132,7 @@ async fn rows_of_a_part_that_was_filled_before_are_published() {
     say(&client, "update shop.ev_1 set region = 1; update shop.ev_1a set region = 2").await;
     say(&client, &row("shop.ev", "before")).await;
     wait_for(&fixture, &relay, &["before"]).await;
+    wait_noted(&client).await;
     // Nothing is written after that.
     say(&client, "alter table shop.ev attach partition shop.ev_1 for values in (1)").await;
     wait_for(&fixture, &relay, &["filled"]).await;
