@@ -11,6 +11,7 @@ use crate::support::servers::servers;
 use crate::support::{Fixture, RelayProcess, start_postgres};
 
 const WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
+const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
 const WAITS_SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
 
@@ -34,25 +35,33 @@ async fn the_look_for_rows_that_wait_uses_the_index() {
     let fixture = Fixture::new("waits_plan").await;
     let client = fixture.client().await;
     fill(&client, 20_000).await;
-    let waits = async || client.query_one(WAITS, &[]).await.expect("it is valid").get::<_, bool>(0);
+    let sql = waits_sql();
+    let waits = async || client.query_one(&sql, &[]).await.expect("it is valid").get::<_, bool>(0);
     assert!(waits().await);
     let relay = RelayProcess::start(&fixture, &[]);
     fixture.wait_published().await;
     relay.stop_well().await;
     assert!(!waits().await);
     client.batch_execute(WAITS_SESSION).await.expect("the settings exist");
-    let explain = format!("explain (analyze, costs off, timing off, summary off) {WAITS}");
+    let explain = format!("explain (analyze, costs off, timing off, summary off) {sql}");
     let rows = client.query(&explain, &[]).await.expect("it can be explained");
     let plan: String = rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect();
     let scans: Vec<&str> = plan.lines().filter(|line| line.contains(" on outbox_b")).collect();
     let tree = "select count(*) from pg_partition_tree('outbox') where isleaf";
     let leaves: i64 = client.query_one(tree, &[]).await.expect("it is a table").get(0);
     assert_eq!(scans.len() as i64, leaves, "{plan}");
+    let rows_of = |scan: &str| -> u32 {
+        let (_, rest) = scan.split_once("rows=").expect("it was run");
+        rest.split(' ').next().and_then(|rows| rows.parse().ok()).expect("a number")
+    };
+    let mut read = 0;
     for scan in scans {
-        assert!(scan.contains("Index Scan using") && scan.contains("rows=0"), "{scan}\n{plan}");
+        assert!(scan.contains("Index Scan using"), "{scan}\n{plan}");
+        read += rows_of(scan);
     }
+    // A little below the place of the cursors, too: setval leaves no trace.
+    assert!(read <= 256, "it reads {read} rows that are published:\n{plan}");
     assert_eq!(plan.matches("Index Cond: (seq > ").count() as i64, leaves, "{plan}");
-    assert!(!plan.contains("Rows Removed"), "it reads what is published:\n{plan}");
 }
 
 /// Its place lies far below what the cursors have passed.
@@ -66,10 +75,15 @@ async fn a_row_of_a_transaction_that_ends_late_is_seen_to_wait() {
     let relay = RelayProcess::start(&fixture, &[]);
     fixture.wait_published().await;
     relay.stop_well().await;
-    let waits = async || client.query_one(WAITS, &[]).await.expect("it is valid").get::<_, bool>(0);
+    let sql = waits_sql();
+    let waits = async || client.query_one(&sql, &[]).await.expect("it is valid").get::<_, bool>(0);
     assert!(!waits().await);
     transaction.commit().await.expect("nothing is in the way of the commit");
     assert!(waits().await);
+}
+
+fn waits_sql() -> String {
+    WAITS.replace("{floor}", FLOOR)
 }
 
 async fn fill(client: &impl GenericClient, events: i32) {
