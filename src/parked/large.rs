@@ -17,9 +17,9 @@ use crate::postgres::{Lsn, Timestamp, classify};
 const BEGIN: &str = include_str!("../../sql/queries/large_begin.sql");
 const PART: &str = include_str!("../../sql/queries/large_part.sql");
 pub(super) const SAVEPOINT: &str = include_str!("../../sql/queries/large_savepoint.sql");
-pub(super) const BACK: &str = include_str!("../../sql/queries/large_back.sql");
+const BACK: &str = include_str!("../../sql/queries/large_back.sql");
 const PARK: &str = include_str!("../../sql/queries/large_park.sql");
-pub(super) const END: &str = include_str!("../../sql/queries/large_end.sql");
+const END: &str = include_str!("../../sql/queries/large_end.sql");
 
 /// What is known of a message that was taken up.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +101,6 @@ impl Parked {
         refusal: &Refusal,
     ) -> Result<TakenUp> {
         self.say_large(SAVEPOINT).await?;
-        let failed = |cause| classify("park a large message", cause);
         let (buckets, epochs) = columns(owned);
         let (kind, texts, lengths, has_headers, has_payload) = match message.content {
             Content::Event { texts, lengths, has_headers, has_payload } => {
@@ -130,8 +129,20 @@ impl Parked {
             &commit,
             &index,
         ];
-        match self.connection.client().query_one(PARK, &parameters).await {
-            Ok(row) if row.get("is_mine") => {}
+        self.park_taken_up(PARK, &parameters, "park a large message").await
+    }
+
+    /// Parks what was taken up by this statement, and ends the transaction; goes back to where the parts are if
+    /// it is a text that cannot be kept.
+    pub(super) async fn park_taken_up(
+        &self,
+        sql: &str,
+        parameters: &[&(dyn ToSql + Sync)],
+        doing: &'static str,
+    ) -> Result<TakenUp> {
+        let failed = |cause| classify(doing, cause);
+        match self.connection.client().query_one(sql, parameters).await {
+            Ok(answer) if answer.get("is_mine") => {}
             Ok(_) => return Err(Error::fenced()),
             Err(cause) if is_of_the_row(&cause) => {
                 self.say_large(BACK).await?;

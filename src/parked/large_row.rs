@@ -7,14 +7,13 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::escape::{escaped, is_marked};
-use super::from_log::is_of_the_row;
-use super::large::{BACK, END, SAVEPOINT, TakenUp};
+use super::large::{SAVEPOINT, TakenUp};
 use super::{Owned, Parked, columns};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::Arrival;
 use crate::hold::Refusal;
 use crate::large::{HandedOn, HandedTexts, LargeRow};
-use crate::postgres::{Lsn, Timestamp, classify};
+use crate::postgres::{Lsn, Timestamp};
 
 const PARK: &str = include_str!("../../sql/queries/large_park_row.sql");
 
@@ -96,17 +95,6 @@ impl Parked {
             &commit,
             &index,
         ];
-        let failed = |cause| classify("park a large row", cause);
-        match self.connection.client().query_one(PARK, &parameters).await {
-            Ok(answer) if answer.get("is_mine") => {}
-            Ok(_) => return Err(Error::fenced()),
-            Err(cause) if is_of_the_row(&cause) => {
-                self.say_large(BACK).await?;
-                return Ok(TakenUp::NoEvent(failed(cause).to_string()));
-            }
-            Err(cause) => return Err(failed(cause)),
-        }
-        self.say_large(END).await?;
-        Ok(TakenUp::Parked)
+        self.park_taken_up(PARK, &parameters, "park a large row").await
     }
 }
