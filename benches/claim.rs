@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::StreamExt;
-use postrider::capture::poll::{Poller, Reading};
-use postrider::cursor::{Cohort, Cursor};
+use postrider::capture::table::claim::{Poller, Reading};
 use postrider::event::{Bucket, LendEvent};
+use postrider::order::cursor::{Cohort, Cursor};
 use postrider::outbox::{Outbox, PayloadType};
 use postrider::postgres::DatabaseConfig;
 use tokio_postgres::types::Type;

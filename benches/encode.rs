@@ -6,9 +6,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use postrider::encode::{CreatedAtHeader, Encoder, size_bytes};
 use postrider::event::{Event, EventId};
-use postrider::route::DEFAULT_TOPIC_TEMPLATE;
+use postrider::record::encode::{CreatedAtHeader, Encoder, size_bytes};
+use postrider::record::topic::DEFAULT_TOPIC_TEMPLATE;
 
 fn event<'a>(payload: &'a [u8], headers: Option<&'a str>) -> Event<'a> {
     Event {

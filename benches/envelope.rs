@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use postrider::capture::envelope::{decode, encode};
+use postrider::capture::log::message::{decode, encode};
 use postrider::event::{Event, EventId};
 
 fn message(payload: &[u8]) -> Bytes {

@@ -3,9 +3,9 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use postrider::cursor::{Cohort, CohortCursor, Cursor};
 use postrider::event::Bucket;
-use postrider::ledger::{Ledger, Limit};
+use postrider::order::cursor::{Cohort, CohortCursor, Cursor};
+use postrider::order::ledger::{Ledger, Limit};
 
 const BATCHES_PER_PAGE: u64 = 10;
 const EVENTS_PER_BATCH: u64 = 512;

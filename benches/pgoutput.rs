@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use postrider::capture::pgoutput::{Message, Value, decode};
+use postrider::capture::log::pgoutput::{Message, Value, decode};
 
 /// An Insert with the columns of an outbox, in binary form.
 fn insert(payload_bytes: usize) -> Bytes {

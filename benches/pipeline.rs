@@ -5,13 +5,13 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use postrider::cursor::Cursor;
-use postrider::encode::Encoder;
 use postrider::event::{Event, EventId, LendEvent};
-use postrider::ledger::{Ledger, Limit};
+use postrider::order::cursor::Cursor;
+use postrider::order::ledger::{Ledger, Limit};
 use postrider::publish::null::NullProducer;
-use postrider::publish::permit::Permit;
+use postrider::publish::send_deadline::Permit;
 use postrider::publish::{Batch, OnPoison, Publisher, Report};
+use postrider::record::encode::Encoder;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

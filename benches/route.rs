@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use postrider::event::{Event, EventId};
-use postrider::route::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate, partition};
+use postrider::record::topic::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate, partition};
 
 const EVENT: Event<'_> = Event {
     seq: 1,

@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use postrider::snapshot::Snapshot;
+use postrider::order::snapshot::Snapshot;
 
 /// Every third id of a range is in progress.
 fn snapshot(in_progress: u64) -> Snapshot {

@@ -7,9 +7,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use postrider::cursor::Cursor;
-use postrider::snapshot::Snapshot;
-use postrider::tick::{Observation, Probe, Tick};
+use postrider::order::cursor::Cursor;
+use postrider::order::snapshot::Snapshot;
+use postrider::order::tick::{Observation, Probe, Tick};
 
 const OPEN: [u64; 2] = [10, 200];
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::hold::Refusal;
+use crate::order::holds::Refusal;
 
 /// A hash partition of the outbox: the unit of ownership, with one cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,11 +6,13 @@
 
 use bytes::Bytes;
 
-use crate::capture::pgoutput::{self, Message, Value};
-use crate::capture::{encoding::Encoding, envelope};
-use crate::encode::{Encoder, Unpublishable};
+use crate::capture::log::encoding::Encoding;
+use crate::capture::log::message;
+use crate::capture::log::pgoutput;
+use crate::capture::log::pgoutput::{Message, Value};
 use crate::event::{Event, EventId};
-use crate::route::TopicTemplate;
+use crate::record::encode::{Encoder, Unpublishable};
+use crate::record::topic::TopicTemplate;
 
 pub use crate::postgres::fuzz::{connection_string, inbox};
 
@@ -57,15 +59,15 @@ pub fn pgoutput(input: &[u8]) {
 
 /// An event that was written as a message: there is one form of each.
 pub fn envelope(input: &[u8]) {
-    let decoded = envelope::decode(Bytes::copy_from_slice(input));
-    let head = envelope::head(&mut Bytes::copy_from_slice(input));
+    let decoded = message::decode(Bytes::copy_from_slice(input));
+    let head = message::head(&mut Bytes::copy_from_slice(input));
     let Ok(decoded) = decoded else { return };
     let head = head.expect("the whole has a head");
     let event = decoded.event(7);
     assert_eq!(event.payload.is_some(), head.has_payload());
     assert_eq!(event.headers.is_some(), head.has_headers());
     let mut again = Vec::new();
-    envelope::encode(&event, &mut again).expect("it is short");
+    message::encode(&event, &mut again).expect("it is short");
     assert_eq!(again, input, "it is written as it was read");
 }
 

@@ -9,40 +9,41 @@
 //!
 #![doc = include_str!("../ARCHITECTURE.md")]
 
-pub mod admin;
-pub mod adopted;
-#[cfg(feature = "demo")]
-pub mod audit;
-pub mod capture;
-pub mod cli;
-pub mod config;
-pub mod cursor;
-pub mod cursors;
-#[cfg(feature = "demo")]
-pub mod embedded;
-pub mod encode;
+// In the order in which an event passes, from below: what is pure, what PostgreSQL and Kafka are to us, who brings
+// both together, and what people start and see.
 pub mod error;
 pub mod event;
+pub mod outbox;
+
+pub mod order;
+pub mod record;
+
+pub mod postgres;
+pub mod secret;
+
+pub mod capture;
+pub mod control;
+pub mod publish;
+
+pub mod shard;
+
+pub mod relay;
+
+pub mod config;
+
+pub mod cli;
+#[cfg(feature = "demo")]
+pub mod demo;
+
+pub mod logging;
+pub mod metrics;
+
+pub mod legible;
+pub mod throttle;
+
+#[cfg(feature = "demo")]
+pub mod audit;
+#[cfg(feature = "demo")]
+pub mod embedded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-pub mod hold;
-pub mod large;
-pub mod lease;
-pub mod ledger;
-pub mod legible;
-pub mod logging;
-pub mod migrate;
-pub mod monitor;
-pub mod outbox;
-pub mod parked;
-pub mod postgres;
-pub mod publish;
-pub mod relay;
-pub mod repeats;
-pub mod retention;
-pub mod route;
-pub mod secret;
-pub mod shard;
-pub mod snapshot;
-pub mod streamed;
-pub mod tick;

@@ -13,7 +13,8 @@
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{self, Fate, Mark, Reading};
+use crate::event;
+use crate::event::{Fate, Mark, Reading};
 
 /// How many gaps are kept before the auditor only counts them.
 const GAP_LIMIT: usize = 1 << 20;

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::clock;
 use crate::event::Fate;
-use crate::pen::{self, Pen, Shape};
+use crate::pen;
+use crate::pen::{Pen, Shape};
 use crate::pick::Pick;
 use crate::session::{Session, Target, Workload};
 

@@ -20,7 +20,8 @@ use crate::failure::Broken;
 use crate::latency::{Latencies, Percentiles, Stage};
 use crate::report;
 use crate::run::Outcome;
-use crate::screen::{self, grouped};
+use crate::screen;
+use crate::screen::grouped;
 use crate::summary::{
     Cost, Judged, LatencyFigures, Plan, ProcessCost, SCHEMA, Second, Summary, Throughput,
 };

@@ -11,7 +11,8 @@ use tokio_postgres::{Client, Statement};
 
 use crate::array::Array;
 use crate::event::Fate;
-use crate::outbox::{self, Outbox};
+use crate::outbox;
+use crate::outbox::Outbox;
 use crate::pen::{Batch, RowHeaders};
 use crate::{clock, message};
 

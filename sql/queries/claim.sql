@@ -5,9 +5,9 @@
 -- Plan:    merge append over one index scan on (seq) per leaf, without a sort; the conditions stand
 --          outside the union because the planner merges ordered arms only when they have none. Sizes are
 --          told without reading values, and asked last; but of json and jsonb only where the stored size
---          leaves no doubt (src/capture/poll.rs).
+--          leaves no doubt (src/capture/table/claim.rs).
 -- Hazard:  a lower bound on seq alone loses rows, a cut by transaction id reorders them. The bound
---          comes from the ticks (src/tick.rs); the two snapshots decide what belongs to the page. A cut
+--          comes from the ticks (src/order/tick.rs); the two snapshots decide what belongs to the page. A cut
 --          between rows of one seq would lose those behind it.
 select seq, id, aggregatetype, aggregateid, type, payload, headers, created_at
 from ({bucket_arms}) as cohort

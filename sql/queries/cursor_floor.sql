@@ -3,7 +3,7 @@
 -- Locks:   access share on the outbox's sequence, for a moment.
 -- Plan:    key lookups in the catalog, and a few ids for what was open at the cursor's tick.
 -- Hazard:  rows of the range at hand lie above position, later ones above the latest tick's floor or, if their
---          transaction was open then, above its carry floor (src/tick.rs). A transaction that is still open
+--          transaction was open then, above its carry floor (src/order/tick.rs). A transaction that is still open
 --          shows no row: one that stays open for hours must not send the look that far back. Where the
 --          sequence was set back since the tick, rows lie anywhere; a little below, as setval leaves no trace.
 coalesce((

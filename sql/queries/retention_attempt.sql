@@ -1,6 +1,6 @@
 -- Purpose: one attempt to empty a leaf: truncates it if its generation is past, the saved cursor has
 --          passed all its rows, and its newest row is older than the replay window. Says what came
---          of it (the words of src/retention.rs).
+--          of it (the words of src/control/retention.rs).
 -- Locks:   access exclusive on the leaf, nowait, for the check, the truncation and its commit; access
 --          share on the leaf and on postrider.cursor for the look before it.
 -- Plan:    the newest row from the end of the index on seq; rows not passed by the same index above
@@ -34,8 +34,8 @@ declare
             and refobjid = pg_partition_root(leaf) and deptype = 'i'
             and (select relkind = 'S' from pg_class where oid = objid));
     -- The cursor as it was saved, if it is still ours and of this history. An unpassed row lies above
-    -- floor: src/retention.rs says why a transaction that is still open does not count. Where the sequence
-    -- was set back since, it may lie anywhere (src/tick.rs); a little below, as setval leaves no trace.
+    -- floor: src/control/retention.rs says why a transaction that is still open does not count. Where the sequence
+    -- was set back since, it may lie anywhere (src/order/tick.rs); a little below, as setval leaves no trace.
     read_cursor constant text := $cursor$
         select from_snapshot, upto_snapshot, "position",
             case when upto_sequence is distinct from pg_relation_filenode($1)::bigint

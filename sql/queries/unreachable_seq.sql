@@ -3,7 +3,7 @@
 -- Locks:   access share on the outbox and on postrider.past_tick.
 -- Plan:    per remembered tick a scan of the index on seq, between its floor and that of the tick before; with
 --          the settings of leaf_session.sql. All retained rows are read, so it runs with a statement_timeout.
--- Hazard:  a little below its floor a range looks, too (src/tick.rs), and a new session further; such a row may
+-- Hazard:  a little below its floor a range looks, too (src/order/tick.rs), and a new session further; such a row may
 --          have been published. What was remembered before the sequence was set back says nothing.
 with law as (
     select next, upto, coalesce(lag(upto) over (order by next), -9223372036854775808) as above

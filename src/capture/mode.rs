@@ -4,10 +4,10 @@
 //! Must not: touch a slot that anybody reads. Fails: with the connection's error;
 //! [`ErrorKind::Schema`] for a row of another version.
 
-use super::reader_lock::{end_portal, try_lock_in};
+use crate::capture::slot::reader_lock::{end_portal, try_lock_in};
 use crate::error::{Error, ErrorKind, Result};
+use crate::order::snapshot::Snapshot;
 use crate::postgres::{Connection, Lsn, PgSnapshot, classify};
-use crate::snapshot::Snapshot;
 
 const READ: &str = include_str!("../../sql/queries/capture_read.sql");
 const MODE: &str = include_str!("../../sql/queries/capture_mode.sql");

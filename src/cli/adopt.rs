@@ -10,21 +10,23 @@ use clap::Args;
 use serde::Serialize;
 use tokio_postgres::{IsolationLevel, Transaction};
 
-use super::{block_on, output, prepare};
-use crate::adopted::{Adopted, ColumnMap, Form, Mapping, Origin, Part, TableColumn};
-use crate::capture::adoption::{adopted_tables, table_columns, unpublished};
+use crate::capture::adopted::mapping::{
+    Adopted, ColumnMap, Form, Mapping, Origin, Part, TableColumn,
+};
+use crate::capture::adopted::registry::{adopted_tables, table_columns, unpublished};
 use crate::capture::mode::{Mode, read_state};
-use crate::capture::needs::{AdoptedReaders, missing_rights};
 use crate::capture::slot::SlotKeeper;
+use crate::capture::slot::requirements::{AdoptedReaders, missing_rights};
+use crate::cli::{block_on, output, prepare};
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::control::lease::live_instances;
+use crate::control::migrate;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::live_instances;
 use crate::legible;
-use crate::migrate;
+use crate::order::snapshot::Snapshot;
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, classify, connect, fill};
-use crate::snapshot::Snapshot;
 
 const INSERT: &str = include_str!("../../sql/queries/adopted_insert.sql");
 const DELETE: &str = include_str!("../../sql/queries/adopted_delete.sql");

@@ -8,9 +8,9 @@ use serde::Serialize;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{IsolationLevel, Transaction};
 
-use super::waiting::{Look, Waiting};
-use crate::adopted::{Adopted, Origin, Part};
-use crate::capture::adoption::{adopted_tables, unpublished};
+use crate::capture::adopted::mapping::{Adopted, Origin, Part};
+use crate::capture::adopted::registry::{adopted_tables, unpublished};
+use crate::cli::waiting::{Look, Waiting};
 use crate::error::{ErrorKind, Result};
 use crate::legible;
 use crate::postgres::{Connection, classify, fill};

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::types::ToSql;
 
-use super::waiting::{Look, Waiting, Waits};
+use crate::cli::waiting::{Look, Waiting, Waits};
 use crate::error::Result;
 use crate::postgres::{Connection, classify, fill, without_head};
 

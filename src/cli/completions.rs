@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::{CommandLine, output};
+use crate::cli::{CommandLine, output};
 use crate::error::Result;
 
 /// Prints a shell's completion script.

@@ -1,17 +1,18 @@
 //! `postrider migrate`: makes the outbox and its control tables, or shows how.
 //!
 //! Promises: says what it did and what it left as it was. Must not: hold SQL.
-//! Fails: as [`crate::migrate`].
+//! Fails: as [`crate::control::migrate`].
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{block_on, output, prepare};
+use crate::cli::{block_on, output, prepare};
+use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
-use crate::config::{self};
+use crate::control::migrate;
+use crate::control::migrate::Request;
 use crate::error::{ErrorKind, Result};
-use crate::migrate::{self, Request};
 use crate::outbox::PayloadType;
 use crate::postgres::connect;
 

@@ -11,8 +11,11 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::environment;
-use crate::config::file::{self, FileSettings};
+use crate::config::file;
+use crate::config::file::FileSettings;
 use crate::config::settings::{CommonSettings, RelaySettings};
+#[cfg(feature = "demo")]
+use crate::demo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging;
 
@@ -22,8 +25,6 @@ mod backlog;
 mod capture;
 mod check;
 mod completions;
-#[cfg(feature = "demo")]
-pub mod demo;
 mod migrate;
 mod output;
 mod parked;

@@ -4,7 +4,8 @@
 //! Fails: when stdout cannot be written.
 
 use std::error::Error as _;
-use std::io::{self, IsTerminal, Write};
+use std::io;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{block_on, prepare};
-use crate::admin;
+use crate::cli::{block_on, prepare};
 use crate::config::Config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging;
-use crate::monitor::Monitor;
+use crate::metrics::counters::Monitor;
+use crate::metrics::http;
 use crate::relay;
 
 /// The exit code when a second signal cuts the stop short.
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<()> {
             tokio::spawn(cut_short_at_next(signals));
         };
         let monitor = Arc::new(Monitor::default());
-        admin::serve(config.admin_listen, Arc::clone(&monitor)).await?;
+        http::serve(config.admin_listen, Arc::clone(&monitor)).await?;
         Box::pin(relay::run(config, monitor, shutdown)).await
     })?;
     tracing::info!("stopped: everything that was claimed is acknowledged and saved");

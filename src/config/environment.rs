@@ -6,8 +6,8 @@
 
 use std::ffi::OsString;
 
-use super::file::nearest;
-use super::settings::Property;
+use crate::config::file::nearest;
+use crate::config::settings::Property;
 use crate::error::{Error, ErrorKind, Result};
 
 const OURS: &str = "POSTRIDER_";

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Command};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::settings::{CommonSettings, Property, RelaySettings};
+use crate::config::settings::{CommonSettings, Property, RelaySettings};
 use crate::error::{Error, ErrorKind};
 
 /// Read when it is there and no other file was named.

@@ -10,16 +10,16 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crate::capture::mode::Mode;
-use crate::capture::ticker::Cadence;
-use crate::cursors::OnPromotion;
-use crate::encode::CreatedAtHeader;
+use crate::capture::table::ticker::Cadence;
+use crate::control::cursors::OnPromotion;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{DatabaseConfig, PasswordSource, is_near};
 use crate::publish::OnPoison;
-use crate::publish::kafka::RecordTimestamp;
-use crate::publish::tokens;
-use crate::route::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
+use crate::publish::kafka::producer::RecordTimestamp;
+use crate::publish::kafka::tokens;
+use crate::record::encode::CreatedAtHeader;
+use crate::record::topic::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
 use crate::secret::SecretCommand;
 
 pub mod environment;
@@ -28,7 +28,7 @@ mod property;
 pub mod settings;
 pub mod units;
 
-use settings::{
+use crate::config::settings::{
     AddedHeader, CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings, Timestamp,
 };
 

@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-pub use super::property::Property;
-use super::property::PropertyParser;
-use super::units::{ByteSize, Secret, Span, SpanOrZero};
 use crate::capture::mode::Mode;
+pub use crate::config::property::Property;
+use crate::config::property::PropertyParser;
+use crate::config::units::{ByteSize, Secret, Span, SpanOrZero};
 
 /// Settings of every command that talks to the database.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -183,12 +183,12 @@ pub struct RelaySettings {
 
     /// The file's table of librdkafka properties.
     #[arg(skip)]
-    #[serde(rename = "librdkafka", deserialize_with = "super::file::properties")]
+    #[serde(rename = "librdkafka", deserialize_with = "crate::config::file::properties")]
     pub properties: Vec<Property>,
 
     /// The file's table of files that hold the values of librdkafka properties.
     #[arg(skip)]
-    #[serde(rename = "librdkafka-files", deserialize_with = "super::file::properties")]
+    #[serde(rename = "librdkafka-files", deserialize_with = "crate::config::file::properties")]
     pub property_files: Vec<Property>,
 
     /// Runs this many claim loops [default: one per core, at most one per bucket], or, for the one

@@ -1,5 +1,5 @@
-use super::settings::{Capture, Property};
-use super::*;
+use crate::config::settings::{Capture, Property};
+use crate::config::*;
 
 fn relay() -> RelaySettings {
     RelaySettings::default()

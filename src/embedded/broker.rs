@@ -3,9 +3,9 @@
 //! Promises: the mock only when a part is not installed or cannot be fetched; a Kafka that is there
 //! and fails is an error. Must not: hide which one it is. Fails: as Kafka does.
 
-use super::error::EmbeddedError;
-use super::kafka::{Kafka, KafkaOptions};
-use super::mock::{MockKafka, MockOptions};
+use crate::embedded::error::EmbeddedError;
+use crate::embedded::kafka::{Kafka, KafkaOptions};
+use crate::embedded::mock::{MockKafka, MockOptions};
 
 /// A broker for the demo.
 #[derive(Debug)]

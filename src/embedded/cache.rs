@@ -5,11 +5,11 @@
 //! each use. Must not: trust a part with a file missing or cut short.
 //! Fails: when the folder cannot be written, or with the error of the one who fetches.
 
-use super::account::RunAs;
-use super::error::EmbeddedError;
-use super::folder;
-use super::host::Host;
-use super::server::Workspace;
+use crate::embedded::account::RunAs;
+use crate::embedded::error::EmbeddedError;
+use crate::embedded::folder;
+use crate::embedded::host::Host;
+use crate::embedded::server::Workspace;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;

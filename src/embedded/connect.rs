@@ -5,16 +5,16 @@
 //! Must not: listen beyond 127.0.0.1, or keep offsets outside its folder.
 //! Fails: when Java, Maven or the jars are missing, or with the last lines of the worker's log.
 
-use super::cache;
-use super::error::EmbeddedError;
-use super::folder;
-use super::hashes::Hashes;
-use super::host::Host;
-use super::java::Java;
-use super::kafka_files::{class_path, property};
-use super::maven::Maven;
-use super::port::free_port;
-use super::server::{Launch, Server, Signal, Workspace};
+use crate::embedded::cache;
+use crate::embedded::error::EmbeddedError;
+use crate::embedded::folder;
+use crate::embedded::hashes::Hashes;
+use crate::embedded::host::Host;
+use crate::embedded::java::Java;
+use crate::embedded::kafka_files::{class_path, property};
+use crate::embedded::maven::Maven;
+use crate::embedded::port::free_port;
+use crate::embedded::server::{Launch, Server, Signal, Workspace};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;

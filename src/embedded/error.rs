@@ -4,7 +4,8 @@
 //! Must not: hide which program or folder was meant. Fails: never; it is the failure.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

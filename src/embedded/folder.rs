@@ -5,11 +5,13 @@
 //! already is the file that the path names, and no link that this user has put there.
 //! Must not: reuse a folder that exists. Fails: when no temporary folder fits.
 
-use super::account::RunAs;
-use super::error::EmbeddedError;
-use super::host::{Host, list};
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
+use crate::embedded::account::RunAs;
+use crate::embedded::error::EmbeddedError;
+use crate::embedded::host::{Host, list};
+use std::fs;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 

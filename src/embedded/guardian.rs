@@ -6,9 +6,10 @@
 //! Must not: end a process that it was not told of, or one that got the number of a dead one.
 //! Fails: when `/bin/sh` cannot be started, or was killed by somebody: then no server is started.
 
-use super::error::EmbeddedError;
-use super::server::Signal;
-use std::io::{self, Write as _};
+use crate::embedded::error::EmbeddedError;
+use crate::embedded::server::Signal;
+use std::io;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};

@@ -3,11 +3,12 @@
 //! Promises: a file counts only if its SHA-256 stands in a list of ours, and all of the list is there. Must not:
 //! run or unpack anything. Fails: `Archive`, with the file and what was wrong with it.
 
-use super::error::EmbeddedError;
+use crate::embedded::error::EmbeddedError;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
+use std::io::Read as _;
 use std::path::Path;
 
 /// A list as `sha256sum` prints it: hash, two spaces, name.

@@ -3,8 +3,8 @@
 //! Promises: the program answered `-version` with 17 or later. Must not: choose an older one
 //! silently. Fails: `ProgramMissing`, `JavaTooOld` or `JavaUnusable`.
 
-use super::error::EmbeddedError;
-use super::host::Host;
+use crate::embedded::error::EmbeddedError;
+use crate::embedded::host::Host;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

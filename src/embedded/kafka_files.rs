@@ -3,11 +3,11 @@
 //! Promises: one pinned version, fetched once; properties in which the caller's come last.
 //! Must not: fetch when the cache has the jars. Fails: as the cache and Maven do.
 
-use super::cache;
-use super::error::EmbeddedError;
-use super::hashes::Hashes;
-use super::host::Host;
-use super::maven::Maven;
+use crate::embedded::cache;
+use crate::embedded::error::EmbeddedError;
+use crate::embedded::hashes::Hashes;
+use crate::embedded::host::Host;
+use crate::embedded::maven::Maven;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -32,12 +32,14 @@ mod process_table;
 mod server;
 mod standby;
 
-pub use broker::Broker;
-pub use cluster::KafkaCluster;
-pub use connect::{Connect, ConnectOptions, Connector};
-pub use error::EmbeddedError;
-pub use host::Host;
-pub use kafka::{Heap, JavaCompiler, Kafka, KafkaOptions, Listener, TopicCreation};
-pub use mock::{MockKafka, MockOptions};
-pub use postgres::{Postgres, PostgresOptions, StopMode};
-pub use postgres_binaries::PostgresSource;
+pub use crate::embedded::broker::Broker;
+pub use crate::embedded::cluster::KafkaCluster;
+pub use crate::embedded::connect::{Connect, ConnectOptions, Connector};
+pub use crate::embedded::error::EmbeddedError;
+pub use crate::embedded::host::Host;
+pub use crate::embedded::kafka::{
+    Heap, JavaCompiler, Kafka, KafkaOptions, Listener, TopicCreation,
+};
+pub use crate::embedded::mock::{MockKafka, MockOptions};
+pub use crate::embedded::postgres::{Postgres, PostgresOptions, StopMode};
+pub use crate::embedded::postgres_binaries::PostgresSource;

@@ -3,9 +3,9 @@
 //! Promises: it accepts read-only connections when `standby_of` returns, and writes after `promote`.
 //! Must not: change the primary. Fails: when `pg_basebackup` is missing or the primary refuses.
 
-use super::error::EmbeddedError;
-use super::postgres::{Postgres, PostgresOptions, check_settings, data_folder, tool};
-use super::server::Workspace;
+use crate::embedded::error::EmbeddedError;
+use crate::embedded::postgres::{Postgres, PostgresOptions, check_settings, data_folder, tool};
+use crate::embedded::server::Workspace;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 

@@ -14,12 +14,12 @@ use tokio_postgres::config::{
     ChannelBinding, Host, LoadBalanceHosts, SslNegotiation, TargetSessionAttrs,
 };
 
-use super::connection_string::{ConnectionString, invalid};
-use super::environment::{Environment, Process};
-use super::password::{Credentials, PasswordSource};
-use super::require_auth::RequiredAuth;
-use super::tls::{Identity, Roots, TlsSettings};
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::connection_string::{ConnectionString, invalid};
+use crate::postgres::environment::{Environment, Process};
+use crate::postgres::password::{Credentials, PasswordSource};
+use crate::postgres::require_auth::RequiredAuth;
+use crate::postgres::tls::{Identity, Roots, TlsSettings};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A dead peer is noticed after about half a minute, idle or not.

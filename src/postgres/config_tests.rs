@@ -1,6 +1,6 @@
 //! What a connection string and the environment mean together.
 
-use super::*;
+use crate::postgres::config::*;
 
 struct Variables(Vec<(&'static str, String)>);
 

@@ -1,6 +1,6 @@
 //! Servers that are not there, do not speak, or speak something else.
 
-use super::*;
+use crate::postgres::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

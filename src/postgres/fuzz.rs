@@ -3,8 +3,8 @@
 //! Promises: as `crate::fuzz` says. Must not: be a part of what is built to run. Fails: by a panic, when a rule
 //! does not hold.
 
-use super::connection_string::ConnectionString;
-pub use super::walsender::fuzz::inbox;
+use crate::postgres::connection_string::ConnectionString;
+pub use crate::postgres::replication::fuzz::inbox;
 
 /// What stands for a password in the corpus.
 const SECRET: &str = "S3cret";

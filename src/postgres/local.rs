@@ -11,10 +11,10 @@ use tokio::net::UnixStream;
 use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
-use super::config::DEFAULT_PORT;
-use super::require_auth::{RequiredAuth, Watched};
-use super::{Connection, DatabaseConfig, Opened, failure, guard};
 use crate::error::Result;
+use crate::postgres::config::DEFAULT_PORT;
+use crate::postgres::require_auth::{RequiredAuth, Watched};
+use crate::postgres::{Connection, DatabaseConfig, Opened, errors, guard};
 
 const READ_ONLY: &str = include_str!("../../sql/queries/read_only.sql");
 
@@ -29,7 +29,7 @@ pub(super) async fn open(database: &DatabaseConfig, driver: &Config) -> Result<O
     }
     last.expect("a configuration names a server").map_err(|cause| {
         let operation = format!("connect to {}", database.display_name());
-        failure::worded(&operation, failure::explain_io(&cause)).with_source(cause)
+        errors::worded(&operation, errors::explain_io(&cause)).with_source(cause)
     })
 }
 

@@ -4,9 +4,9 @@
 //! Must not: keep a password, or know how a session is opened.
 //! Fails: as the opening does; for a password that may be about to change, as an outage.
 
-use super::config::{DatabaseConfig, servers};
-use super::password::{ServerName, Unopened};
 use crate::error::Result;
+use crate::postgres::config::{DatabaseConfig, servers};
+use crate::postgres::password::{ServerName, Unopened};
 
 impl DatabaseConfig {
     /// Opens a session with the password as it is now. One that is refused may just be replaced: then the next

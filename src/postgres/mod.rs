@@ -9,17 +9,17 @@ mod certificate;
 mod config;
 mod connection_string;
 mod environment;
-mod failure;
+mod errors;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod local;
 mod log_in;
 mod password;
+mod replication;
 mod require_auth;
-mod template;
+mod sql;
 mod tls;
 mod types;
-mod walsender;
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -31,20 +31,20 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-pub use config::{DatabaseConfig, is_near};
-pub use failure::{classify, is_about_a_value};
-pub use password::PasswordSource;
-pub use template::{fill, without_head};
-pub use types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
-pub use walsender::{
+pub use crate::postgres::config::{DatabaseConfig, is_near};
+pub use crate::postgres::errors::{classify, is_about_a_value};
+pub use crate::postgres::password::PasswordSource;
+pub use crate::postgres::replication::{
     Everything, Frame, LogStream, ReplyWanted, Sieve, Walsender, connect_walsender,
 };
+pub use crate::postgres::sql::{fill, without_head};
+pub use crate::postgres::types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::repeats::Repeats;
-use password::Unopened;
-use require_auth::{WatchedOpen, WatchedTls};
-use tls::Attempt;
+use crate::postgres::password::Unopened;
+use crate::postgres::require_auth::{WatchedOpen, WatchedTls};
+use crate::postgres::tls::Attempt;
+use crate::throttle::Repeats;
 
 const SESSION: &str = include_str!("../../sql/queries/session.sql");
 
@@ -121,7 +121,7 @@ async fn open_as(
 ) -> std::result::Result<Connection, Unopened> {
     let database = &database;
     let failed = |error: tokio_postgres::Error| {
-        let is_password = failure::is_password_refusal(&error);
+        let is_password = errors::is_password_refusal(&error);
         let error = classify(&format!("connect to {name}"), error);
         if is_password { Unopened::Password(error) } else { Unopened::Otherwise(error) }
     };
@@ -132,7 +132,7 @@ async fn open_as(
     for attempt in first {
         match open_once(database, &mut driver, *attempt).await? {
             Ok(connection) => return Ok(connection),
-            Err(error) if failure::is_tls(&error) || failure::is_host_refusal(&error) => {
+            Err(error) if errors::is_tls(&error) || errors::is_host_refusal(&error) => {
                 tracing::debug!(?attempt, %error, "trying with other encryption");
             }
             Err(error) => return Err(failed(error)),
@@ -233,7 +233,7 @@ async fn prepare(connection: Connection, name: &str) -> Result<Connection> {
     let direct = answer
         .iter()
         .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")));
-    if direct { Ok(connection) } else { Err(failure::pooler(name)) }
+    if direct { Ok(connection) } else { Err(errors::pooler(name)) }
 }
 
 #[cfg(test)]

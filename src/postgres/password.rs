@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::connection_string::ConnectionString;
-use super::environment::{self, Server};
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::connection_string::ConnectionString;
+use crate::postgres::environment;
+use crate::postgres::environment::Server;
 use crate::secret::{Purpose, SecretCommand};
 
 /// A password is changed in two places; the second follows within this, as a rule.

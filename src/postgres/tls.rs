@@ -17,7 +17,8 @@ use std::sync::{Arc, LazyLock};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::pem;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
 };
@@ -26,8 +27,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use super::certificate::Certificate;
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::certificate::Certificate;
 
 /// How much encryption, and how much proof of who the server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl FromStr for SslMode {
             "verify-ca" => Self::VerifyCa,
             "verify-full" => Self::VerifyFull,
             _ => {
-                let cause = format!("sslmode{} is not known", super::config::shown(text));
+                let cause = format!("sslmode{} is not known", crate::postgres::config::shown(text));
                 return Err(Error::new(ErrorKind::Config, cause)
                     .with_remedy("Use disable, allow, prefer, require, verify-ca or verify-full"));
             }

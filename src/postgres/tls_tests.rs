@@ -1,6 +1,6 @@
 //! What each mode proves, and which certificates are believed.
 
-use super::*;
+use crate::postgres::tls::*;
 
 fn file() -> Option<Roots> {
     Some(Roots::File("/root.crt".into()))

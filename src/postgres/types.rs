@@ -11,7 +11,7 @@ use std::fmt;
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use crate::snapshot::Snapshot;
+use crate::order::snapshot::Snapshot;
 
 type Failure = Box<dyn std::error::Error + Sync + Send>;
 

@@ -2,7 +2,7 @@
 //!
 //! Promises: nothing but the words for it. Must not: decide (`sift` does). Fails: never.
 
-use crate::hold::Refusal;
+use crate::order::holds::Refusal;
 
 /// What became of a record that was sent apart.
 #[derive(Debug)]

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::{InFlightBatch, Offer, Produce, Reports};
-use crate::encode::Record;
 use crate::error::Result;
+use crate::publish::{InFlightBatch, Offer, Produce, Reports};
+use crate::record::encode::Record;
 
 /// Takes records and keeps nothing.
 #[derive(Debug)]

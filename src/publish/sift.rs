@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 
-use super::desk::{Course, Desk};
-use super::{Answer, Ground, InFlightBatch, Produce, Proof, Suspect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
-use crate::hold::{AggregateKey, Refusal, SetAside};
+use crate::order::holds::{AggregateKey, Refusal, SetAside};
+use crate::publish::dispatch::{Course, Desk};
+use crate::publish::{Answer, Ground, InFlightBatch, Produce, Proof, Suspect};
 
 /// So long nothing may go through until it is given up to find out more.
 const NOTHING_FOR: Duration = Duration::from_secs(60);

@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::encode::{Encoder, Record};
 use crate::event::{EventId, OwnedEvent};
-use crate::hold::Reason;
-use crate::ledger::BatchNumber;
-use crate::publish::permit::Permit;
+use crate::order::holds::Reason;
+use crate::order::ledger::BatchNumber;
+use crate::publish::send_deadline::Permit;
+use crate::publish::sift::*;
 use crate::publish::signals::Countdown;
 use crate::publish::{Offer, OnPoison};
+use crate::record::encode::{Encoder, Record};
 
 /// Key and type of each record that went through.
 type Sent = Arc<Mutex<Vec<(String, String)>>>;

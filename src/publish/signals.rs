@@ -4,7 +4,7 @@
 //! before. Nothing that was put in is lost. `tests/loom` tries every order in which threads can do this.
 //! Must not: wait, or know what is counted. Fails: never.
 
-use super::atomics::{AtomicBool, AtomicU32, Mutex, Ordering, PoisonError};
+use crate::publish::atomics::{AtomicBool, AtomicU32, Mutex, Ordering, PoisonError};
 
 /// How many are still to come.
 #[derive(Debug)]

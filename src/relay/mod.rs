@@ -19,26 +19,27 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use self::heal::HeldSession;
-use self::stuck::Stuck;
 use crate::config::Config;
 use crate::error::{Disposition, Error, ErrorKind, Result};
-use crate::monitor::Monitor;
-use crate::publish::ask;
-use crate::publish::kafka::{WARNING_PAUSE, Warnings};
-use crate::publish::lessons::Lessons;
-use crate::publish::settings::{self, ProducerConfig};
+use crate::metrics::counters::Monitor;
+use crate::publish::kafka::ask;
+use crate::publish::kafka::config;
+use crate::publish::kafka::config::ProducerConfig;
+use crate::publish::kafka::learned_limits::Lessons;
+use crate::publish::kafka::producer::{WARNING_PAUSE, Warnings};
+use crate::relay::slot_recovery::HeldSession;
+use crate::relay::stuck::Stuck;
 
-mod adoption;
-mod heal;
-mod log;
-mod session;
-mod sight;
+mod adopted_tables;
+mod assigner;
+mod log_session;
+pub(crate) mod mode_watch;
+mod poll_session;
+mod shard_supervisor;
+mod slot_monitor;
+mod slot_recovery;
 mod stand_by;
-mod steward;
 mod stuck;
-mod supervise;
-pub(crate) mod turn;
 
 /// The first pause after trouble; each further one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -139,7 +140,7 @@ impl Relay {
 
     fn producer_config(&self) -> Result<ProducerConfig> {
         let kafka = &self.config.kafka;
-        settings::producer_config(&kafka.brokers, &kafka.properties, kafka.token_command.as_ref())
+        config::producer_config(&kafka.brokers, &kafka.properties, kafka.token_command.as_ref())
     }
 
     /// A broker must answer at the start; a topic that is the same for all events must be there.

@@ -7,13 +7,13 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::Relay;
-use super::log::STAND_BY_INTERVAL;
-use super::session::Opened;
 use crate::capture::mode::{Mode, read_state};
-use crate::capture::reader_lock::{Stranger, stranger, try_lock, unlock_the_silent};
+use crate::capture::slot::reader_lock::{Stranger, stranger, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::Connection;
+use crate::relay::Relay;
+use crate::relay::log_session::STAND_BY_INTERVAL;
+use crate::relay::poll_session::Opened;
 
 /// Who stands by for so long is not between two sessions of its own: another instance reads. A snapshot that
 /// is kept for a copy holds back the vacuum of the whole database.

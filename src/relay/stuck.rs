@@ -64,7 +64,7 @@ pub(super) fn stands_still(slot: &str, place: Option<Lsn>, mode: Mode, error: Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capture::wal::unusable;
+    use crate::capture::log::decode::unusable;
 
     #[test]
     fn refusals_at_one_place_are_counted() {

@@ -3,8 +3,8 @@
 //! Promises: cohorts become one only when their cursors stand at the same place, so that no bucket
 //! passes a row twice or not at all. Must not: move a cursor. Fails: never.
 
-use crate::cursor::{Cohort, CohortCursor, Cursor};
 use crate::event::Bucket;
+use crate::order::cursor::{Cohort, CohortCursor, Cursor};
 
 /// Buckets with the same cursor are claimed together.
 pub(super) fn group(cursors: Vec<(Bucket, Cursor)>) -> Vec<CohortCursor> {
@@ -63,7 +63,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::tick::{Observation, Tick};
+    use crate::order::tick::{Observation, Tick};
 
     fn tick(next: u64) -> Arc<Tick> {
         let snapshot = format!("{next}:{next}:").parse().unwrap();

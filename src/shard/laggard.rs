@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ledger::BatchNumber;
+use crate::order::ledger::BatchNumber;
 
 /// Longer than a change of leaders takes with a broker's default `broker.session.timeout.ms` of 9 s, and than
 /// a standstill.

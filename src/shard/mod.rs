@@ -22,34 +22,34 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
-use crate::capture::poll::Poller;
-use crate::cursor::{Cohort, CohortCursor, Cursor};
-use crate::cursors::CursorStore;
+use crate::capture::table::claim::Poller;
+use crate::control::cursors::CursorStore;
+use crate::control::parked::{Parked, Piece};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
-use crate::ledger::{Ledger, Limit};
-use crate::monitor::ShardGauge;
-use crate::parked::{Parked, Piece};
-use crate::publish::kafka::Warnings;
+use crate::metrics::counters::ShardGauge;
+use crate::order::cursor::{Cohort, CohortCursor, Cursor};
+use crate::order::ledger::{Ledger, Limit};
+use crate::order::tick::Tick;
+use crate::publish::kafka::producer::Warnings;
 use crate::publish::{Batch, Publisher};
-use crate::tick::Tick;
 
+pub mod assignment;
+mod batch;
 mod cohorts;
-pub mod holdings;
 mod laggard;
-mod outgoing;
+pub mod log_loop;
 mod page;
 mod parking;
 mod probes;
-pub mod reader;
 mod settling;
 
-use holdings::Holdings;
-use laggard::Laggard;
-use outgoing::Outgoing;
-pub use outgoing::OutgoingRow;
-use page::{CAREFUL_ROWS_MIN, FIRST_PAGE_ROWS, PAGE_BYTES};
-use parking::Parking;
+use crate::shard::assignment::Holdings;
+use crate::shard::batch::Outgoing;
+pub use crate::shard::batch::OutgoingRow;
+use crate::shard::laggard::Laggard;
+use crate::shard::page::{CAREFUL_ROWS_MIN, FIRST_PAGE_ROWS, PAGE_BYTES};
+use crate::shard::parking::Parking;
 
 /// Batches between claim and acknowledgement.
 pub const BATCHES_MAX: usize = 1_024;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
-use super::Shard;
-use super::outgoing::{Outgoing, OutgoingRow};
-use crate::capture::poll::{ClaimedRow, Page, PageError, Reading};
-use crate::cursor::{CohortCursor, Cursor};
+use crate::capture::table::claim::{ClaimedRow, Page, PageError, Reading};
 use crate::error::{Error, Result};
+use crate::order::cursor::{CohortCursor, Cursor};
 use crate::publish::Batch;
+use crate::shard::Shard;
+use crate::shard::batch::{Outgoing, OutgoingRow};
 
 /// A page is claimed for about this many bytes, judged by the pages before it.
 pub(super) const PAGE_BYTES: u64 = 4 * 1024 * 1024;

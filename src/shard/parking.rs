@@ -56,14 +56,14 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 
-use super::outgoing::OutgoingRow;
-use super::probes::Probes;
+use crate::control::parked::{FromLog, Owned, Parked, Piece, Waiting};
 use crate::error::Result;
 use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
-use crate::hold::{AggregateKey, HELD_MAX, Hold, Reason, Refusal, SetAside};
-use crate::ledger::BatchNumber;
-use crate::parked::{FromLog, Owned, Parked, Piece, Waiting};
-use crate::publish::kafka::Warnings;
+use crate::order::holds::{AggregateKey, HELD_MAX, Hold, Reason, Refusal, SetAside};
+use crate::order::ledger::BatchNumber;
+use crate::publish::kafka::producer::Warnings;
+use crate::shard::batch::OutgoingRow;
+use crate::shard::probes::Probes;
 
 /// How often the shard looks for requests, while any aggregate is held.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

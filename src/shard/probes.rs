@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashSet;
 
-use crate::hold::{Reason, Refusal};
+use crate::order::holds::{Reason, Refusal};
 
 /// What a shard knows of topics that seemed to be back.
 #[derive(Debug, Default)]

@@ -6,13 +6,13 @@
 
 use std::sync::atomic::Ordering;
 
-use super::outgoing::OutgoingRow;
-use super::parking::Parking;
-use crate::cursors::CursorStore;
+use crate::control::cursors::CursorStore;
 use crate::error::Result;
-use crate::ledger::{Finished, Ledger};
-use crate::monitor::ShardGauge;
+use crate::metrics::counters::ShardGauge;
+use crate::order::ledger::{Finished, Ledger};
 use crate::publish::{Publisher, Report};
+use crate::shard::batch::OutgoingRow;
+use crate::shard::parking::Parking;
 
 /// Takes the reports that are there, and parks what was set aside.
 pub(super) async fn take_reports<P>(

@@ -58,7 +58,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
 }
 
 impl Source {
-    /// The module's path: `src/capture/poll.rs` is `["capture", "poll"]`.
+    /// The module's path: `src/capture/table/claim.rs` is `["capture", "table", "claim"]`.
     pub(crate) fn module(&self) -> Vec<&str> {
         let inner = self.path.trim_start_matches("src/").trim_end_matches(".rs");
         inner.trim_end_matches("/mod").split('/').collect()

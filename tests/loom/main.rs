@@ -16,8 +16,8 @@ mod publish {
     }
 
     #[allow(dead_code, unreachable_pub, reason = "in the crate it is used and reached")]
-    #[path = "permit.rs"]
-    mod permit;
+    #[path = "send_deadline.rs"]
+    mod send_deadline;
     #[path = "signals.rs"]
     mod signals;
 
@@ -28,7 +28,7 @@ mod publish {
 
     use atomics::Ordering::Relaxed;
     use atomics::{AtomicBool, AtomicU32};
-    use permit::Permit;
+    use send_deadline::Permit;
     use signals::{Countdown, Letterbox, Turn};
 
     #[test]

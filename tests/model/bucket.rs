@@ -3,7 +3,7 @@
 //! Promises: claims as the claim's statement does, and checks each row that it delivers. Must not: repair what
 //! the code under test gets wrong. Fails: the first broken promise comes back as a [`Violation`].
 
-use postrider::cursor::Cursor;
+use postrider::order::cursor::Cursor;
 
 use crate::database::{Fate, Row};
 use crate::relay::{ClaimRule, Policy, Violation};

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use postrider::snapshot::{Snapshot, TransactionId};
+use postrider::order::snapshot::{Snapshot, TransactionId};
 
 pub(crate) type Aggregate = usize;
 

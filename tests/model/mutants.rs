@@ -11,7 +11,8 @@ use crate::relay::{
     CarryRule, ClaimRule, EnterRule, IdleRule, LineageRule, Policy, TickOrder, UndrawnRule,
     Violation,
 };
-use crate::script::{self, Step};
+use crate::script;
+use crate::script::Step;
 
 /// Scripts that a mutant has to survive to be called alive.
 const SCRIPTS: usize = 20_000;

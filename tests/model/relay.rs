@@ -7,9 +7,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use postrider::cursor::Cursor;
-use postrider::snapshot::{Snapshot, TransactionId};
-use postrider::tick::{Lineage, Observation, Probe, Tick};
+use postrider::order::cursor::Cursor;
+use postrider::order::snapshot::{Snapshot, TransactionId};
+use postrider::order::tick::{Lineage, Observation, Probe, Tick};
 
 use crate::bucket::Bucket;
 use crate::database::{BACK, Database, Fate, Row};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use postrider::hold::HELD_MAX;
+use postrider::order::holds::HELD_MAX;
 use tokio_postgres::Client;
 
 use crate::admin::{address, get};

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use postrider::capture::pgoutput::{Message, Value, decode};
+use postrider::capture::log::pgoutput::{Message, Value, decode};
 use postrider::error::{Error, ErrorKind};
 use postrider::postgres::{
     DatabaseConfig, Everything, Frame, LogStream, Lsn, ReplyWanted, Walsender, connect_walsender,

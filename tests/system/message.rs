@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use postrider::capture::envelope::{self, Envelope};
-use postrider::capture::pgoutput::{self, Message, Scope};
+use postrider::capture::log::message;
+use postrider::capture::log::message::Envelope;
+use postrider::capture::log::pgoutput;
+use postrider::capture::log::pgoutput::{Message, Scope};
 use postrider::event::{Event, EventId};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -18,7 +20,7 @@ const ROLES: &str = include_str!("../../sql/roles.sql");
 async fn event_message(client: &Client, arguments: &str) -> Envelope {
     let call = format!("select postrider.event_message({arguments})");
     let row = client.query_one(&call, &[]).await.expect("it is written");
-    envelope::decode(Bytes::copy_from_slice(row.get(0))).expect("it is an event")
+    message::decode(Bytes::copy_from_slice(row.get(0))).expect("it is an event")
 }
 
 async fn text(client: &Client, query: &str) -> String {
@@ -109,7 +111,7 @@ async fn times_are_now(client: &Client) {
     let call = "select clock_timestamp()::text, m, clock_timestamp()::text
                 from postrider.event_message('a', '1', 'T', null) m";
     let row = client.query_one(call, &[]).await.expect("it is written");
-    let envelope = envelope::decode(Bytes::copy_from_slice(row.get(1))).expect("it is an event");
+    let envelope = message::decode(Bytes::copy_from_slice(row.get(1))).expect("it is an event");
     let micros = envelope.event(1).created_at_micros;
     let between = "select timestamptz 'epoch' + $1::bigint * interval '1 microsecond'
                    between $2::text::timestamptz - interval '1 s' and $3::text::timestamptz";
@@ -161,9 +163,9 @@ impl Log {
         for row in self.client.query(get, &[]).await.expect("the slot is read") {
             match pgoutput::decode(Bytes::copy_from_slice(row.get(0))).expect("it is pgoutput's") {
                 Message::Logical { scope: Scope::Transactional, prefix, content, .. }
-                    if prefix == envelope::PREFIX.as_bytes() =>
+                    if prefix == message::PREFIX.as_bytes() =>
                 {
-                    events.push(envelope::decode(content).expect("it is an event"));
+                    events.push(message::decode(content).expect("it is an event"));
                 }
                 Message::Insert { .. } => rows += 1,
                 _ => {}
@@ -266,9 +268,9 @@ async fn write_message(client: &Client, aggregate_id: &str, kind: &str, headers:
         created_at_micros: 1_764_000_000_000_000,
     };
     let mut content = Vec::new();
-    envelope::encode(&event, &mut content).expect("short");
+    message::encode(&event, &mut content).expect("short");
     let write = "select pg_logical_emit_message(true, $1, $2::bytea)";
-    client.query(write, &[&envelope::PREFIX, &content]).await.expect("anybody may write it");
+    client.query(write, &[&message::PREFIX, &content]).await.expect("anybody may write it");
 }
 
 async fn wait_for_parked(client: &Client, expected: &str) {

@@ -7,17 +7,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider::capture::poll::{Reading, claim_sql};
-use postrider::capture::reader_lock::{try_lock, unlock};
-use postrider::capture::ticker::{Audience, Cadence, ForeignRows, Ticker};
-use postrider::cursors::{CursorStore, OnPromotion};
+use postrider::capture::slot::reader_lock::{try_lock, unlock};
+use postrider::capture::table::claim::{Reading, claim_sql};
+use postrider::capture::table::ticker::{Audience, Cadence, ForeignRows, Ticker};
+use postrider::control::cursors::{CursorStore, OnPromotion};
+use postrider::control::lease::{Lease, Terms};
+use postrider::control::migrate;
+use postrider::control::migrate::{Outbox, OutboxName, PayloadType, Request};
 use postrider::error::{Error, ErrorKind};
 use postrider::event::Bucket;
-use postrider::lease::{Lease, Terms};
-use postrider::migrate::{self, Outbox, OutboxName, PayloadType, Request};
+use postrider::order::snapshot::Snapshot;
+use postrider::order::tick::Tick;
 use postrider::postgres::{Connection, DatabaseConfig, PgSnapshot, Xid8, connect};
-use postrider::snapshot::Snapshot;
-use postrider::tick::Tick;
 use tokio::sync::watch;
 use tokio_postgres::types::ToSql;
 

@@ -1,11 +1,11 @@
 //! The store of parked events by itself: who may write, what is kept, and what older versions left.
 
+use postrider::control::migrate;
+use postrider::control::parked::{Parked, ParkedEvent};
 use postrider::error::ErrorKind;
 use postrider::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
-use postrider::hold::{AggregateKey, HeldFrom, Holds, Reason, Refusal, SetAside};
-use postrider::migrate;
+use postrider::order::holds::{AggregateKey, HeldFrom, Holds, Reason, Refusal, SetAside};
 use postrider::outbox::OutboxName;
-use postrider::parked::{Parked, ParkedEvent};
 use postrider::postgres::{DatabaseConfig, connect};
 
 use crate::parking::parked;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use postrider::capture::poll::{Reading, claim_sql};
-use postrider::cursor::Cohort;
+use postrider::capture::table::claim::{Reading, claim_sql};
 use postrider::event::Bucket;
+use postrider::order::cursor::Cohort;
 use tokio_postgres::GenericClient;
 
 use crate::support::servers::servers;
@@ -96,9 +96,10 @@ async fn fill(client: &impl GenericClient, events: i32) {
 /// may change its mind about a prepared statement after five.
 async fn assert_plan(fixture: &Fixture, when: &str) {
     let client = fixture.client().await;
-    let outbox = postrider::migrate::load(&client, &"public.outbox".parse().expect("a name"))
-        .await
-        .expect("it was migrated");
+    let outbox =
+        postrider::control::migrate::load(&client, &"public.outbox".parse().expect("a name"))
+            .await
+            .expect("it was migrated");
     let cohort: Cohort = Arc::from((0..outbox.buckets).map(Bucket).collect::<Vec<_>>());
     client.batch_execute(SESSION).await.expect("the settings exist");
     let claim = claim_sql(&outbox, &cohort, Reading::Plain, 8 << 20);

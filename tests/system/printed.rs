@@ -4,7 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use postrider::migrate::{self, OutboxName, Request};
+use postrider::control::migrate;
+use postrider::control::migrate::{OutboxName, Request};
 use postrider::postgres::{Connection, DatabaseConfig, connect};
 
 use crate::migrations::TITLES;

@@ -1,4 +1,4 @@
-// Prints the golden vectors of src/route.rs and src/encode.rs, computed by Kafka's own Java client.
+// Prints the golden vectors of src/record/topic.rs and src/record/encode.rs, computed by Kafka's own Java client.
 //
 //   mvn dependency:copy -Dartifact=org.apache.kafka:kafka-clients:4.1.1 -DoutputDirectory=jars
 //   mvn dependency:copy -Dartifact=org.slf4j:slf4j-api:1.7.36 -DoutputDirectory=jars

@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
 use crate::cli::BenchArgs;
-use crate::outbox::{self, Outbox};
+use crate::outbox;
+use crate::outbox::Outbox;
 use crate::process::Relay;
 
 /// How long the relay may start before it is measured.

@@ -9,7 +9,8 @@ use tokio_postgres::Client;
 
 use super::limits::Limit;
 use super::places::Ways;
-use super::recvlogical::{self, Reading};
+use super::recvlogical;
+use super::recvlogical::Reading;
 use super::{RELAY, logged};
 use crate::cli::PeersArgs;
 use crate::clock;

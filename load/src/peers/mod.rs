@@ -26,7 +26,8 @@ use serde::Serialize;
 use tokio_postgres::Client;
 
 use crate::cli::{DrainArgs, PeersArgs};
-use crate::drain::{self, DrainReport, DrainRun};
+use crate::drain;
+use crate::drain::{DrainReport, DrainRun};
 use crate::environment::Environment;
 use crate::failure::Broken;
 use crate::range::Range;

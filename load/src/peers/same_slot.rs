@@ -11,7 +11,8 @@ use super::LOG_RELAY;
 use super::limits::Limit;
 use super::logged;
 use super::places::Ways;
-use super::recvlogical::{self, Reading};
+use super::recvlogical;
+use super::recvlogical::Reading;
 
 const COPIES: [&str; 2] = ["postrider_load_copy_tcp", "postrider_load_copy_socket"];
 

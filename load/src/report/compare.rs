@@ -7,8 +7,10 @@ use crate::latency::Stage;
 use crate::screen::grouped;
 use crate::summary::{ProcessCost, Second, Summary};
 
-use super::chart::{self, Chart, Line, Merge, Scale, short};
-use super::page::{self, escape, table};
+use super::chart;
+use super::chart::{Chart, Line, Merge, Scale, short};
+use super::page;
+use super::page::{escape, table};
 use super::{delivered, environment_rows, line, plan_rows};
 
 /// One figure of two runs.

@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use crate::cli::ReportArgs;
 use crate::latency::{Percentiles, Stage};
 use crate::result;
-use crate::screen::{self, grouped};
+use crate::screen;
+use crate::screen::grouped;
 use crate::summary::{Phase, ProcessCost, SCHEMA, Sample, Second, Summary};
 
 use chart::{Chart, Line, Merge, Scale};

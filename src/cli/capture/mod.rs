@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
-use super::{block_on, output, prepare};
 use crate::capture::mode::Mode;
-use crate::capture::reader_lock::try_lock;
 use crate::capture::slot::SlotKeeper;
+use crate::capture::slot::reader_lock::try_lock;
+use crate::cli::{block_on, output, prepare};
 use crate::config;
 use crate::config::settings::{Capture, CommonSettings, RelaySettings};
+use crate::control::migrate;
 use crate::error::{Error, ErrorKind, Result};
-use crate::migrate;
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, DatabaseConfig, connect};
 
 mod show;
 mod switch;
 
-pub(super) use show::Shown;
+pub(super) use crate::cli::capture::show::Shown;
 
 /// How long another session may make or drop the slot.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);

@@ -5,15 +5,16 @@
 
 use serde::Serialize;
 
-use super::Place;
-use crate::capture::failover::Failover;
 use crate::capture::mode::{Mode, read_state};
+use crate::capture::slot::failover::Failover;
 use crate::capture::slot::{Gap, Slot};
-use crate::cli::adopt::{self, ShownAdopted};
+use crate::cli::adopt;
+use crate::cli::adopt::ShownAdopted;
+use crate::cli::capture::Place;
 use crate::cli::status::show_age;
 use crate::config::units::show_bytes;
+use crate::control::lease::live_instances;
 use crate::error::Result;
-use crate::lease::live_instances;
 use crate::legible;
 use crate::postgres::classify;
 

@@ -8,16 +8,16 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::{LOOK_INTERVAL, Place, SwitchArguments};
-use crate::capture::change::{Loss, check_change, loss, messages_lost};
 use crate::capture::mode::{Mode, change_mode, leave_slot, read_state};
-use crate::capture::needs::{
+use crate::capture::mode_change::{Loss, check_change, loss, messages_lost};
+use crate::capture::slot::requirements::{
     AdoptedReaders, CLOSE_MESSAGES, Readers, check_needs, messages_are_open,
 };
 use crate::capture::slot::{Slot, SlotKeeper};
+use crate::cli::capture::{LOOK_INTERVAL, Place, SwitchArguments};
 use crate::cli::output;
+use crate::control::lease::live_instances;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lease::live_instances;
 use crate::legible;
 use crate::postgres::Connection;
 

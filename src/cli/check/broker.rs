@@ -5,15 +5,16 @@
 
 use std::collections::BTreeSet;
 
-use super::findings::Findings;
 use crate::cli::backlog::{EventKind, WaitingKinds};
+use crate::cli::check::findings::Findings;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId};
 use crate::publish::OnPoison;
-use crate::publish::existing::{self, ExistingTopics, MissingTopics};
-use crate::publish::settings::ProducerConfig;
-use crate::route::TopicTemplate;
+use crate::publish::kafka::config::ProducerConfig;
+use crate::publish::kafka::topic_check;
+use crate::publish::kafka::topic_check::{ExistingTopics, MissingTopics};
+use crate::record::topic::TopicTemplate;
 
 /// So many missing topics are named.
 const NAMED_MAX: usize = 20;
@@ -111,7 +112,7 @@ async fn judge(findings: &mut Findings, producer: &ProducerConfig, existing: &Ex
     }
     // One is enough to know; each costs a request.
     let asked: BTreeSet<String> = ready.iter().take(NAMED_MAX).cloned().collect();
-    if let Some(topic) = existing::keeps_its_limit(producer, &asked).await {
+    if let Some(topic) = topic_check::keeps_its_limit(producer, &asked).await {
         findings.warned(
             "topics",
             format!(
@@ -159,7 +160,7 @@ fn named(topics: &BTreeSet<String>) -> String {
 
 /// Asks librdkafka, which blocks. The outer error is a breakdown, the inner one an answer.
 async fn ask(producer: ProducerConfig, topics: BTreeSet<String>) -> Result<Result<ExistingTopics>> {
-    tokio::task::spawn_blocking(move || existing::look(&producer, &topics))
+    tokio::task::spawn_blocking(move || topic_check::look(&producer, &topics))
         .await
         .map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))
 }

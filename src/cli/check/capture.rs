@@ -3,14 +3,14 @@
 //! Promises: what would stop a reader of the log is a finding. Must not: change anything.
 //! Fails: with the first of them.
 
-use super::findings::Findings;
-use crate::capture::change::{Loss, check_change, loss, messages_lost};
 use crate::capture::mode::Mode;
-use crate::capture::needs::{
+use crate::capture::mode_change::{Loss, check_change, loss, messages_lost};
+use crate::capture::slot::SlotKeeper;
+use crate::capture::slot::requirements::{
     AdoptedReaders, CLOSE_MESSAGES, MissingRight, Readers, check_needs, lacks_gathering,
     messages_are_open,
 };
-use crate::capture::slot::SlotKeeper;
+use crate::cli::check::findings::Findings;
 use crate::cli::output::count;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};

@@ -7,15 +7,15 @@ use std::time::Instant;
 
 use tokio_postgres::Row;
 
-use super::findings::Findings;
-use super::{capture, reach};
 use crate::capture::mode::{Mode, read_state};
 use crate::cli::backlog::{Onlooker, WaitingKinds};
+use crate::cli::check::findings::Findings;
+use crate::cli::check::{capture, reach};
 use crate::config::Config;
-use crate::cursors::History;
+use crate::control::cursors::History;
+use crate::control::migrate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
-use crate::migrate;
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, classify, connect};
 

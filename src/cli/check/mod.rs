@@ -7,13 +7,14 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use self::findings::Findings;
-use super::{block_on, output, prepare};
+use crate::cli::check::findings::Findings;
+use crate::cli::{block_on, output, prepare};
 use crate::config::Config;
 use crate::config::file::FileSettings;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::error::Result;
-use crate::publish::settings::{self, ProducerConfig};
+use crate::publish::kafka::config;
+use crate::publish::kafka::config::ProducerConfig;
 
 mod broker;
 mod capture;
@@ -46,7 +47,7 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
         Err(error) => findings.failed("config", &error),
         Ok((config, producer, file)) => {
             findings.passed("config", describe(&file));
-            for stranger in super::strangers() {
+            for stranger in crate::cli::strangers() {
                 let remedy = "correct or unset it";
                 findings.warned("environment", format!("the variable {stranger}"), remedy);
             }
@@ -74,7 +75,7 @@ fn settle(
     let config = Config::resolve(&common, &relay)?;
     let kafka = &config.kafka;
     let command = kafka.token_command.as_ref();
-    let producer = settings::producer_config(&kafka.brokers, &kafka.properties, command)?;
+    let producer = config::producer_config(&kafka.brokers, &kafka.properties, command)?;
     Ok((config, producer, file))
 }
 

@@ -9,8 +9,8 @@
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
 
-use super::findings::Findings;
 use crate::capture::mode::{Mode, read_state};
+use crate::cli::check::findings::Findings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, classify, fill, without_head};

@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Chosen, Selection, count, list, nothing_chosen, open};
+use crate::cli::parked::{Chosen, Selection, count, list, nothing_chosen, open};
 use crate::cli::{block_on, output};
 use crate::config::settings::CommonSettings;
 use crate::error::Result;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::{Chosen, Selection, count, open};
+use crate::cli::parked::{Chosen, Selection, count, open};
 use crate::cli::status::show_age;
 use crate::cli::{block_on, output};
 use crate::config::settings::CommonSettings;

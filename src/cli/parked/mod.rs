@@ -10,13 +10,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use super::output::count;
-use super::prepare;
+use crate::cli::output::count;
+use crate::cli::prepare;
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::control::migrate;
 use crate::error::Result;
-use crate::hold::Reason;
-use crate::migrate;
+use crate::order::holds::Reason;
 use crate::postgres::{Connection, connect};
 
 mod change;

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::open;
+use crate::cli::parked::open;
 use crate::cli::{block_on, output};
 use crate::config::settings::CommonSettings;
 use crate::error::{Error, ErrorKind, Result};

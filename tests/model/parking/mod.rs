@@ -10,8 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use postrider::event::{Arrival, Event, EventId, Standing};
-use postrider::hold::{AggregateKey, HeldFrom, Holds};
-use postrider::ledger::{BatchNumber, Ledger, Limit};
+use postrider::order::holds::{AggregateKey, HeldFrom, Holds};
+use postrider::order::ledger::{BatchNumber, Ledger, Limit};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};

@@ -1,6 +1,6 @@
 //! One instance: its steward, its shard, its saver and its producer, step by step.
 //!
-//! Promises: the steps are those of `src/relay/steward.rs`, `src/shard` and `src/cursors.rs`, each
+//! Promises: the steps are those of `src/relay/assigner.rs`, `src/shard` and `src/control/cursors.rs`, each
 //! statement apart from its answer; planning, dealing, cursors, ticks, ledger and the permit are the
 //! real ones. Must not: take two steps at once. Fails: with a violation that it commits.
 
@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postrider::cursor::Cursor;
+use postrider::control::lease::Terms;
+use postrider::control::lease::plan::{Deal, Holding, Tier};
 use postrider::event::Bucket;
-use postrider::lease::Terms;
-use postrider::lease::plan::{Deal, Holding, Tier};
-use postrider::ledger::{BatchNumber, Ledger, Limit};
-use postrider::publish::permit::Permit;
-use postrider::tick::{Observation, Tick};
+use postrider::order::cursor::Cursor;
+use postrider::order::ledger::{BatchNumber, Ledger, Limit};
+use postrider::order::tick::{Observation, Tick};
+use postrider::publish::send_deadline::Permit;
 
 use super::outside::{Moment, Outside, index};
 use super::{Bug, Dice, Violation};

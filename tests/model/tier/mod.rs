@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
-use postrider::lease::Terms;
+use postrider::control::lease::Terms;
 
 use crate::database::{Database, Fate};
 use instance::{Instance, Stepped, World};

@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use postrider::cursor::Cursor;
+use postrider::control::lease::plan::Holding;
 use postrider::event::Bucket;
-use postrider::lease::plan::Holding;
+use postrider::order::cursor::Cursor;
 
 use super::Violation;
 

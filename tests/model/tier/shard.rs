@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use postrider::cursor::Cursor;
 use postrider::event::Bucket;
-use postrider::ledger::Ledger;
+use postrider::order::cursor::Cursor;
+use postrider::order::ledger::Ledger;
 
 use super::instance::{Batch, LIMIT, Session, Stepped, World};
 use super::outside::index;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use postrider::cursor::{Cohort, CohortCursor, Cursor};
-use postrider::cursors::{CursorStore, OnPromotion};
+use postrider::control::cursors::{CursorStore, OnPromotion};
+use postrider::control::lease::{Lease, Terms};
 use postrider::error::ErrorKind;
 use postrider::event::Bucket;
-use postrider::lease::{Lease, Terms};
-use postrider::ledger::Finished;
+use postrider::order::cursor::{Cohort, CohortCursor, Cursor};
+use postrider::order::ledger::Finished;
+use postrider::order::tick::{Observation, Tick};
 use postrider::postgres::{Connection, DatabaseConfig, connect};
-use postrider::tick::{Observation, Tick};
 
 use crate::support::Fixture;
 

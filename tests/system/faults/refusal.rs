@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use postrider::encode::Encoder;
 use postrider::event::{EventId, OwnedEvent};
-use postrider::ledger::{Ledger, Limit};
-use postrider::publish::kafka::{KafkaProducer, RecordTimestamp, WARNING_PAUSE, Warnings};
-use postrider::publish::lessons::Lessons;
-use postrider::publish::permit::Permit;
-use postrider::publish::settings::producer_config;
+use postrider::order::ledger::{Ledger, Limit};
+use postrider::publish::kafka::config::producer_config;
+use postrider::publish::kafka::learned_limits::Lessons;
+use postrider::publish::kafka::producer::{
+    KafkaProducer, RecordTimestamp, WARNING_PAUSE, Warnings,
+};
+use postrider::publish::send_deadline::Permit;
 use postrider::publish::{Batch, OnPoison, Publisher, Report};
+use postrider::record::encode::Encoder;
 use tokio::sync::Notify;
 
 use crate::support::consumer::{create_topic_with, set_topic};

@@ -4,7 +4,8 @@
 //! broker. Must not: know what the relay does. Fails: a port that cannot be bound panics; a request that it
 //! cannot read ends its connection.
 
-use std::io::{self, Read, Write};
+use std::io;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

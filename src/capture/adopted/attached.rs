@@ -1,0 +1,94 @@
+//! Parts of adopted tables that were filled before they became parts: the stream does not bring these rows.
+//!
+//! Promises: such a part is found before anything is noted as published that its becoming a part belongs to; one that
+//! was made empty is none. Must not: read a value. Fails: with the connection's error; when rights are missing.
+
+use crate::capture::adopted::mapping::Adopted;
+use crate::capture::adopted::registry::{adopted_tables, attached};
+use crate::capture::slot::SlotKeeper;
+use crate::error::Result;
+use crate::order::snapshot::{Snapshot, TransactionId};
+use crate::outbox::OutboxName;
+use crate::postgres::{classify, fill, without_head};
+
+const ROWS: &str = include_str!("../../../sql/queries/adopted_attached_rows.sql");
+
+impl SlotKeeper {
+    /// Whether rows of an adopted table neither came in the stream nor were copied where the slot begins, as they
+    /// lay in another table until then.
+    ///
+    /// # Errors
+    /// When the connection fails, or the table may not be read.
+    pub async fn has_unread_parts(&self, slot_begins: &Snapshot) -> Result<bool> {
+        if self.adopted().is_empty() {
+            return Ok(false);
+        }
+        for table in adopted_tables(self.connection()).await? {
+            let read = match table.passed.clone().filter(|_| table.covers(slot_begins)) {
+                Some(_) => table,
+                // They are copied now, in the slot's snapshot.
+                None => Adopted { passed: Some(slot_begins.clone()), streamed: None, ..table },
+            };
+            if self.has_unread_part(&read).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn has_unread_part(&self, table: &Adopted) -> Result<bool> {
+        let Some(passed) = &table.passed else { return Ok(false) };
+        let near = self.near().await?;
+        let parts = self.connection().client();
+        let parts = parts.query(&attached(table, passed, &near.to_string()), &[]).await;
+        let parts = parts.map_err(|cause| classify("look at the parts of a table", cause))?;
+        for part in parts {
+            let part = Part {
+                relid: part.get("relid"),
+                name: OutboxName { schema: part.get("schema_name"), table: part.get("part_name") },
+                attached_by: part.get("attached_by"),
+                attached_at: part.get("attached_at"),
+                has_rows: part.get("has_rows"),
+                may_read: part.get("may_read"),
+            };
+            if part.has_rows && self.had_rows(table, &part, near).await? {
+                tracing::info!(table = %table.name, part = %part.name, "a table with rows has become a part of it");
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn had_rows(&self, table: &Adopted, part: &Part, near: TransactionId) -> Result<bool> {
+        let source = if part.may_read { &part.name } else { &table.name };
+        let texts = [near.to_string(), part.attached_by.clone(), part.relid.to_string()];
+        let [near, attached_by, relid] = &texts;
+        let (source, attached_at) = (source.quoted(), part.attached_at.as_str());
+        let places = [
+            ("{table}", source.as_str()),
+            ("{near}", near),
+            ("{near}", near),
+            ("{near}", near),
+            ("{near}", near),
+            ("{attached_by}", attached_by),
+            ("{part}", relid),
+            ("{attached_at}", attached_at),
+        ];
+        let query = fill(without_head(ROWS), &places);
+        let row = self.connection().client().query_one(&query, &[]).await;
+        let row = row.map_err(|cause| classify("look into a part of a table", cause))?;
+        Ok(row.get(0))
+    }
+}
+
+/// A table that became a part of another one lately.
+struct Part {
+    relid: u32,
+    name: OutboxName,
+    /// The lower half of the transaction's id.
+    attached_by: String,
+    /// The number of the command in it.
+    attached_at: String,
+    has_rows: bool,
+    may_read: bool,
+}

@@ -1,0 +1,8 @@
+//! Tables that postrider did not make: what is remembered of them, and their rows.
+
+mod attached;
+pub mod copy;
+pub mod mapping;
+mod query;
+pub mod registry;
+pub mod row;

@@ -1,0 +1,491 @@
+//! The outbox as its log tells it: rows of committed transactions, in the order of their commits.
+//!
+//! Promises: each row of the outbox that the slot's stream brings comes out once, in order, lent from the
+//! receive buffer; what is not the outbox's is passed over. Must not: decide which rows are published,
+//! or what is confirmed. Fails: with the connection's error; with [`ErrorKind::Schema`] when the stream
+//! is not of the outbox's shape.
+//!
+//! A partition is a table of its own in the stream, so its name tells the bucket.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use crate::capture::adopted::mapping::{Adopted, ValueForm};
+use crate::capture::adopted::row::{AdoptedLeaf, AdoptedRow, Forms};
+use crate::capture::log::encoding::Encoding;
+use crate::capture::log::flawed::{Flawed, Origin};
+use crate::capture::log::message;
+use crate::capture::log::message::Envelope;
+use crate::capture::log::outbox_row::{Leaf, LoggedRow};
+use crate::capture::log::pgoutput;
+use crate::capture::log::pgoutput::{Message, Relation, Scope, Tuple};
+use crate::capture::log::sieve::{LongSieve, Rows, SievedPart};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Bucket, Event, LendEvent, OwnedEvent};
+use crate::order::holds::{Reason, Refusal};
+use crate::outbox::Outbox;
+use crate::postgres::{Frame, LogStream, Timestamp};
+pub use crate::postgres::{Lsn, ReplyWanted};
+use crate::record::large::LargeRow;
+
+/// The prefix of the messages that are events.
+pub use crate::capture::log::message::PREFIX as EVENT_PREFIX;
+/// The prefix of the ticks' messages.
+const TICK_PREFIX: &[u8] = b"postrider.tick";
+
+/// What the stream brings.
+#[derive(Debug)]
+pub enum LogItem {
+    /// A committed transaction begins.
+    Begin {
+        /// Where its commit lies.
+        commit: Lsn,
+        /// Its id, without the epoch.
+        xid: u32,
+    },
+    /// An event of it.
+    Event(LoggedEvent),
+    /// A part of an event that is too large to be read at once.
+    Part(LargePart),
+    /// The transaction is a tick.
+    Tick,
+    /// The transaction is complete.
+    Commit {
+        /// Where the next begins at the earliest.
+        end: Lsn,
+    },
+    /// The server has come this far, and has sent all that the stream has of it.
+    KeepAlive {
+        /// How far.
+        end: Lsn,
+        /// Whether it waits for an answer.
+        reply: ReplyWanted,
+    },
+    /// Something that is not the outbox's.
+    Other,
+}
+
+/// A part of an event that is too large to be read at once. All parts come one after the other.
+#[derive(Debug)]
+pub struct LargePart {
+    /// Where the event comes from.
+    pub origin: Origin,
+    /// A row's value of this number; 0 for a message.
+    pub value: u16,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// With the last part.
+    pub end: Option<LargeEnd>,
+}
+
+/// What is known of an event once all of its parts have come.
+#[derive(Debug)]
+pub enum LargeEnd {
+    /// It is a message.
+    Message {
+        /// Its place in the order of writing.
+        place: i64,
+        /// When its transaction committed.
+        committed_at_micros: i64,
+    },
+    /// It is a row of an adopted table.
+    Row(Box<LargeRow>),
+}
+
+/// What counts as an event.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Rows of the table, and of the adopted ones.
+    Table(Outbox, AdoptedTables),
+    /// Transactional messages.
+    Messages,
+}
+
+/// The adopted tables of a session, by their numbers, and how values look.
+#[derive(Clone, Debug, Default)]
+pub struct AdoptedTables {
+    /// The tables.
+    pub tables: Vec<Adopted>,
+    /// Those that inherit from them, by their object identifiers, with the number of the table.
+    pub children: HashMap<u32, usize>,
+    /// The forms of all types; needed for adopted tables alone.
+    pub forms: Forms,
+    /// In which form the stream brings values.
+    pub form: ValueForm,
+}
+
+/// How the stream is to be read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// How its texts are written.
+    pub encoding: Encoding,
+    /// An event above this size is not kept whole.
+    pub event_bytes_max: usize,
+}
+
+/// The stream of one slot, taken apart.
+#[derive(Debug)]
+pub struct LogCapture {
+    stream: LogStream,
+    decoder: Decoder,
+}
+
+impl LogCapture {
+    /// Takes a stream apart that has just begun.
+    pub fn new(stream: LogStream, source: Source, reading: Reading) -> Self {
+        Self { stream, decoder: Decoder::new(source, reading) }
+    }
+
+    /// What comes next. It may be dropped while it waits.
+    ///
+    /// # Errors
+    /// When the connection fails, or the stream is not what the outbox's would be.
+    pub async fn next(&mut self) -> Result<LogItem> {
+        let frame = self.stream.next(&mut self.decoder.sieve).await.map_err(unusable)?;
+        self.decoder.item(frame)
+    }
+
+    /// What comes next, if it has arrived already.
+    ///
+    /// # Errors
+    /// As [`LogCapture::next`].
+    pub fn next_buffered(&mut self) -> Result<Option<LogItem>> {
+        let frame = self.stream.next_buffered(&mut self.decoder.sieve).map_err(unusable)?;
+        frame.map(|frame| self.decoder.item(frame)).transpose()
+    }
+
+    /// Tells the server how far the stream has come, and up to where it is needed no more.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn confirm(&mut self, received: Lsn, delivered: Lsn) -> Result<()> {
+        self.stream.confirm(received, delivered).await
+    }
+
+    /// Ends the stream, so that the slot is free.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn end(self) -> Result<()> {
+        self.stream.end().await
+    }
+}
+
+/// Whatever the server says of a stream, the next session looks at the slot and knows what to do.
+pub fn unusable(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::PostgresUnavailable | ErrorKind::Config => error,
+        _ => {
+            let unusable = Error::new(ErrorKind::SlotUnusable, error.message().to_owned());
+            match error.remedy() {
+                Some(remedy) => unusable.with_remedy(remedy.to_owned()),
+                None => unusable,
+            }
+            .with_source(error)
+        }
+    }
+}
+
+/// Whether the server cannot go on with a stream because there was no publication at that place of the
+/// log. One that is made later does not mend it.
+pub fn lacked_publication(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
+    error.kind() == ErrorKind::SlotUnusable
+        && source.is_some_and(|cause| cause.kind() == ErrorKind::Schema)
+}
+
+#[derive(Debug)]
+struct Decoder {
+    source: Source,
+    /// The tables of the stream by their object identifiers; none for those that are not ours.
+    leaves: HashMap<u32, Option<TableLeaf>>,
+    /// Place of the last message, and how many came at it.
+    last: (u64, i64),
+    /// Messages that were not bound to their transactions.
+    early: u64,
+    encoding: Encoding,
+    sieve: LongSieve,
+    /// When the transaction at hand committed.
+    committed_at: Timestamp,
+}
+
+/// A table that brings events.
+#[derive(Clone, Debug)]
+enum TableLeaf {
+    /// A partition of the outbox.
+    Own(Arc<Leaf>),
+    Adopted(Arc<AdoptedLeaf>),
+}
+
+impl Decoder {
+    fn new(source: Source, reading: Reading) -> Self {
+        let takes_messages = matches!(source, Source::Messages);
+        Self {
+            source,
+            leaves: HashMap::new(),
+            last: (0, 0),
+            committed_at: Timestamp(0),
+            early: 0,
+            encoding: reading.encoding,
+            sieve: LongSieve::new(reading.event_bytes_max, takes_messages),
+        }
+    }
+
+    fn item(&mut self, frame: Frame) -> Result<LogItem> {
+        let (start, message) = match frame {
+            Frame::Data { start, message } => (start, message),
+            Frame::KeepAlive { end, reply } => return Ok(LogItem::KeepAlive { end, reply }),
+            Frame::Paused => return Ok(self.part(self.origin_at_hand(), None)),
+        };
+        let message = pgoutput::decode_in(message, &self.encoding).map_err(|cause| {
+            Error::new(ErrorKind::Internal, format!("the stream at {start}: {cause}"))
+        })?;
+        Ok(match message {
+            Message::Begin { commit_lsn, commit_micros, xid } => {
+                self.committed_at = Timestamp::from_postgres(commit_micros);
+                LogItem::Begin { commit: Lsn(commit_lsn), xid }
+            }
+            Message::Commit { end_lsn, .. } => LogItem::Commit { end: Lsn(end_lsn) },
+            Message::Relation(relation) => {
+                self.learn(&relation)?;
+                LogItem::Other
+            }
+            Message::Insert { relation, row } => self.insert(start, relation, &row)?,
+            Message::Logical { scope, prefix, content, .. } => {
+                self.logical(start, scope, &prefix, content)
+            }
+            Message::Ignored(_) => LogItem::Other,
+        })
+    }
+
+    fn form(&self) -> ValueForm {
+        match &self.source {
+            Source::Table(_, adopted) => adopted.form,
+            Source::Messages => ValueForm::Binary,
+        }
+    }
+
+    fn learn(&mut self, relation: &Relation) -> Result<()> {
+        let Source::Table(outbox, adopted) = &self.source else { return Ok(()) };
+        let leaf = match bucket_of(outbox, relation) {
+            Some(bucket) => Some(TableLeaf::Own(Arc::new(Leaf::new(bucket, relation)?))),
+            None => adopted.leaf(relation)?,
+        };
+        // A row of an adopted table may be gone from there by now.
+        let keeps = leaf.as_ref().map(|leaf| match leaf {
+            TableLeaf::Own(leaf) => Rows::Part(leaf.keeps()),
+            TableLeaf::Adopted(leaf) => Rows::Adopted(leaf.keeps(relation.columns.len())),
+        });
+        self.sieve.learn(relation.id, keeps);
+        self.leaves.insert(relation.id, leaf);
+        Ok(())
+    }
+
+    fn insert(&mut self, start: Lsn, relation: u32, row: &Tuple) -> Result<LogItem> {
+        let (oversized, limit) = (self.sieve.take_oversized(), self.sieve.limit_bytes());
+        let form = self.form();
+        Ok(LogItem::Event(match self.leaves.get(&relation) {
+            Some(Some(TableLeaf::Own(leaf))) => {
+                let row = match form {
+                    ValueForm::Binary => Cow::Borrowed(row),
+                    ValueForm::Text => Cow::Owned(leaf.in_binary(row)?),
+                };
+                match oversized {
+                    None => leaf.read(&row, &self.encoding)?,
+                    Some(row_is) => {
+                        leaf.read_part(&row, &self.encoding, too_large(row_is.bytes, limit))?
+                    }
+                }
+            }
+            Some(Some(TableLeaf::Adopted(leaf))) => {
+                let (leaf, micros) = (Arc::clone(leaf), self.committed_at.0);
+                let place = self.place(start);
+                let Some(oversized) = oversized else {
+                    return leaf.read(row, &self.encoding, place, micros).map(LogItem::Event);
+                };
+                let row = leaf.read_large(row, &oversized, &self.encoding, place, micros)?;
+                let end = LargeEnd::Row(Box::new(row));
+                return Ok(self.part(Origin::Adopted(leaf.table()), Some(end)));
+            }
+            Some(None) | None => return Ok(LogItem::Other),
+        }))
+    }
+
+    /// A message that is not bound to its transaction would come although that is rolled back.
+    fn logical(&mut self, start: Lsn, scope: Scope, prefix: &[u8], content: Bytes) -> LogItem {
+        let is_event = prefix == EVENT_PREFIX.as_bytes();
+        match (scope, &self.source) {
+            (Scope::Transactional, _) if prefix == TICK_PREFIX => LogItem::Tick,
+            (Scope::Transactional, Source::Messages) if is_event => self.event(start, content),
+            (Scope::Immediate, Source::Messages) if is_event => {
+                self.early += 1;
+                // One who writes one of them writes many: the log of ours must not fill up with it.
+                if self.early.is_power_of_two() {
+                    tracing::warn!(
+                        lsn = %start,
+                        count = self.early,
+                        "a message that is not transactional is no event: it would survive a rollback"
+                    );
+                }
+                LogItem::Other
+            }
+            _ => LogItem::Other,
+        }
+    }
+
+    /// Anybody may write under the prefix. What is no event names no aggregate that could wait for it, and
+    /// must not stop any: it is set aside as it came.
+    fn event(&mut self, start: Lsn, content: Bytes) -> LogItem {
+        let place = self.place(start);
+        if self.sieve.take_oversized().is_some() {
+            let committed_at_micros = self.committed_at.0;
+            let end = LargeEnd::Message { place, committed_at_micros };
+            return self.part(Origin::Message, Some(end));
+        }
+        LogItem::Event(match message::decode(content.clone()) {
+            Ok(envelope) => LoggedEvent::Message(envelope, place),
+            Err(cause) => {
+                let detail = format!("{cause}; write messages by postrider.emit or event_message");
+                let micros = self.committed_at.0;
+                let flawed = Flawed::of_bytes(Origin::Message, place, micros, &content, detail);
+                LoggedEvent::Flawed(Box::new(flawed))
+            }
+        })
+    }
+
+    /// Where that comes from of which the sieve is full.
+    fn origin_at_hand(&self) -> Origin {
+        let leaf = self.sieve.relation().and_then(|relation| self.leaves.get(&relation));
+        match leaf {
+            Some(Some(TableLeaf::Adopted(leaf))) => Origin::Adopted(leaf.table()),
+            Some(Some(TableLeaf::Own(_)) | None) | None => Origin::Message,
+        }
+    }
+
+    fn part(&mut self, origin: Origin, end: Option<LargeEnd>) -> LogItem {
+        let SievedPart { value, bytes } = self.sieve.take_part();
+        LogItem::Part(LargePart { origin, value, bytes, end })
+    }
+
+    /// The order of writing: one record of the log may bring several messages.
+    fn place(&mut self, start: Lsn) -> i64 {
+        let (last, count) = self.last;
+        self.last = if last == start.0 { (last, count + 1) } else { (start.0, 0) };
+        start.0.cast_signed() + self.last.1
+    }
+}
+
+fn too_large(bytes: usize, limit: usize) -> Refusal {
+    let detail = format!("the row has {bytes} bytes in the log; up to {limit} are read");
+    Refusal { reason: Reason::TooLarge, detail, topic: None }
+}
+
+impl AdoptedTables {
+    fn leaf(&self, relation: &Relation) -> Result<Option<TableLeaf>> {
+        let is_named = |table: &Adopted| {
+            let names = (relation.schema.as_str(), relation.name.as_str());
+            names == (table.name.schema.as_str(), table.name.table.as_str())
+        };
+        let is_child = || self.children.get(&relation.id).copied();
+        let Some(number) = self.tables.iter().position(is_named).or_else(is_child) else {
+            return Ok(None);
+        };
+        let leaf = AdoptedLeaf::new(number, &self.tables[number], relation, &self.forms)?;
+        Ok(Some(TableLeaf::Adopted(Arc::new(leaf))))
+    }
+}
+
+/// The bucket of which a table is a leaf; none for other tables.
+fn bucket_of(outbox: &Outbox, relation: &Relation) -> Option<Bucket> {
+    let leaf = relation.name.as_str().strip_prefix(outbox.table.as_str())?.strip_prefix("_b")?;
+    let (bucket, _generation) = leaf.split_once("_g")?;
+    let bucket = Bucket(bucket.parse().ok()?);
+    (relation.schema.as_str() == outbox.schema && bucket.0 < outbox.buckets).then_some(bucket)
+}
+
+/// An event of the stream, in the receive buffer.
+#[derive(Debug)]
+pub enum LoggedEvent {
+    /// A row of the outbox.
+    Row(LoggedRow),
+    /// A message, and its place in the order of writing.
+    Message(Envelope, i64),
+    /// A row of an adopted table.
+    Adopted(AdoptedRow),
+    /// A row of an adopted table that the stream does not bring.
+    Copied(Box<OwnedEvent>),
+    /// What cannot be sent as it is.
+    Flawed(Box<Flawed>),
+}
+
+impl LoggedEvent {
+    /// Its place in the order of writing.
+    pub fn seq(&self) -> i64 {
+        match self {
+            Self::Row(row) => row.seq(),
+            Self::Message(_, place) => *place,
+            Self::Adopted(row) => row.place(),
+            Self::Copied(event) => event.seq,
+            Self::Flawed(flawed) => flawed.seq(),
+        }
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> Origin {
+        match self {
+            Self::Row(row) => Origin::Row(row.bucket, row.txid),
+            Self::Adopted(row) => Origin::Adopted(row.table),
+            Self::Message(..) => Origin::Message,
+            Self::Copied(_) => Origin::Copy,
+            Self::Flawed(flawed) => flawed.origin(),
+        }
+    }
+
+    /// The bytes that it keeps in memory.
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            Self::Row(row) => row.size_bytes(),
+            Self::Message(envelope, _) => envelope.size_bytes(),
+            Self::Adopted(row) => row.size_bytes(),
+            Self::Copied(event) => event.size_bytes(),
+            Self::Flawed(flawed) => flawed.size_bytes(),
+        }
+    }
+
+    /// What names the aggregate, to deal events to shards by it.
+    pub fn aggregate_id(&self) -> &[u8] {
+        match self {
+            Self::Row(row) => row.aggregate_id(),
+            Self::Message(envelope, _) => envelope.aggregate_id(),
+            Self::Adopted(row) => row.aggregate_id(),
+            Self::Copied(event) => event.aggregate_id.as_bytes(),
+            Self::Flawed(flawed) => flawed.aggregate_id(),
+        }
+    }
+}
+
+impl LendEvent for LoggedEvent {
+    fn event(&self) -> Event<'_> {
+        match self {
+            Self::Row(row) => row.event(),
+            Self::Message(envelope, place) => envelope.event(*place),
+            Self::Adopted(row) => row.event(),
+            Self::Copied(event) => event.event(),
+            Self::Flawed(flawed) => flawed.event(),
+        }
+    }
+
+    fn flaw(&self) -> Option<&Refusal> {
+        match self {
+            Self::Flawed(flawed) => Some(flawed.refusal()),
+            Self::Row(_) | Self::Message(..) | Self::Adopted(_) | Self::Copied(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

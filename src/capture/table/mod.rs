@@ -1,0 +1,5 @@
+//! Events from the outbox table: the ticks, and the pages that are claimed between two of them.
+
+pub mod claim;
+pub mod past_ticks;
+pub mod ticker;

@@ -1,0 +1,36 @@
+//! What the ticks of the last day saw, for `postrider check`.
+//!
+//! Promises: the latest saved tick is on record before a later one is saved in its place, but for those of one
+//! second. Must not: be needed for relaying: a role that may not write it relays all the same.
+//! Fails: with the connection's error.
+
+use crate::error::{ErrorKind, Result};
+use crate::postgres::{Connection, classify};
+
+const NOTE: &str = include_str!("../../../sql/queries/past_tick_note.sql");
+
+/// Whether the table could be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remembered {
+    /// It could.
+    Yes,
+    /// The role may not.
+    Refused,
+}
+
+/// Remembers the latest saved tick.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn remember_tick(connection: &Connection) -> Result<Remembered> {
+    let failed = |cause| classify("remember a tick", cause);
+    let noted = connection.client().batch_execute(NOTE).await.map_err(failed);
+    match noted {
+        Ok(()) => Ok(Remembered::Yes),
+        Err(error) if error.kind() == ErrorKind::PostgresRefused => {
+            connection.client().batch_execute("rollback").await.map_err(failed)?;
+            Ok(Remembered::Refused)
+        }
+        Err(error) => Err(error),
+    }
+}

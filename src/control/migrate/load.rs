@@ -1,0 +1,122 @@
+//! Reads what the relay must know about the outbox, and checks that it is what migrations made.
+//!
+//! Promises: an [`Outbox`] that comes from here has the columns, partitions and sequence on which
+//! the order of events rests. Must not: change anything.
+//! Fails: [`ErrorKind::Schema`], with what is missing and how to get it.
+
+use tokio_postgres::{Client, Row};
+
+use crate::control::migrate::registry;
+use crate::control::migrate::registry::MIGRATIONS;
+use crate::control::migrate::{Settings, State, check_version, read_settings};
+use crate::error::{Error, ErrorKind, Result};
+use crate::outbox::{Outbox, OutboxName, check_sequence};
+use crate::postgres::classify;
+
+const OUTBOX_SHAPE: &str = include_str!("../../../sql/queries/outbox_shape.sql");
+const GENERATIONS: i64 = 3;
+
+const MIGRATE: &str = "Run `postrider migrate up`";
+const RESTORE: &str = "Restore the table as `postrider migrate print` shows it";
+
+/// Describes the outbox.
+///
+/// # Errors
+/// [`ErrorKind::Schema`] when it is missing, was made by another version, or was changed since.
+pub async fn load(client: &Client, name: &OutboxName) -> Result<Outbox> {
+    let state = State::read(client, name).await?;
+    check_version(state.server_version)?;
+    if !state.has_registry {
+        let cause = format!("there is no outbox: this database was not migrated for {name}");
+        return Err(Error::new(ErrorKind::Schema, cause).with_remedy(MIGRATE));
+    }
+    let applied = registry::read(client).await?;
+    if let Some(pending) = MIGRATIONS.get(applied.len()) {
+        let cause = format!("migration {} is pending", pending.title());
+        return Err(Error::new(ErrorKind::Schema, cause).with_remedy(MIGRATE));
+    }
+    let settings = read_settings(client).await?.ok_or_else(|| {
+        Error::new(ErrorKind::Schema, "the table postrider.outbox is empty")
+            .with_remedy("Restore its row from a backup: it says how the outbox was made")
+    })?;
+    if settings.outbox != *name {
+        let cause = format!("this database's outbox is {}, not {name}", settings.outbox);
+        return Err(Error::new(ErrorKind::Schema, cause)
+            .with_remedy(format!("Give --outbox '{}'", settings.outbox)));
+    }
+    let failed = |cause| classify("look at the outbox's columns", cause);
+    let shape = client.query_opt(OUTBOX_SHAPE, &[&name.quoted()]).await.map_err(failed)?;
+    let Some(shape) = shape else {
+        let cause = format!("the table {name} is gone");
+        return Err(Error::new(ErrorKind::Schema, cause).with_remedy(RESTORE));
+    };
+    let sequence = check(&settings, &Shape::read(&shape).map_err(failed)?)?;
+    let Settings { outbox, buckets, payload, generation_seconds } = settings;
+    let OutboxName { schema, table } = outbox;
+    Ok(Outbox { schema, table, buckets, payload, generation_seconds, sequence })
+}
+
+/// What the catalog says about the table.
+struct Shape {
+    columns: Vec<String>,
+    buckets: i64,
+    leaves: i64,
+    sequence: Option<String>,
+    sequence_cache: Option<i64>,
+    sequence_increment: Option<i64>,
+}
+
+impl Shape {
+    fn read(row: &Row) -> std::result::Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            columns: row.try_get("columns")?,
+            buckets: row.try_get("buckets")?,
+            leaves: row.try_get("leaves")?,
+            sequence: row.try_get("sequence")?,
+            sequence_cache: row.try_get("sequence_cache")?,
+            sequence_increment: row.try_get("sequence_increment")?,
+        })
+    }
+}
+
+/// Compares the table with what migration 2 makes; gives the sequence's name.
+///
+/// Columns that somebody added behind ours do no harm.
+fn check(settings: &Settings, shape: &Shape) -> Result<String> {
+    let payload = format!("payload {}", settings.payload);
+    let expected = [
+        "txid postrider.own_transaction",
+        "seq bigint",
+        "id uuid",
+        "aggregatetype text",
+        "aggregateid text",
+        "type text",
+        &payload,
+        "headers jsonb",
+        "created_at timestamp with time zone",
+        "generation smallint",
+    ];
+    let name = &settings.outbox;
+    let changed = |what: String, remedy: &str| {
+        let cause = format!("{name} was changed: {what}");
+        Err(Error::new(ErrorKind::Schema, cause).with_remedy(remedy))
+    };
+    for (place, column) in expected.into_iter().enumerate() {
+        match shape.columns.get(place) {
+            Some(found) if found == column => {}
+            Some(found) => return changed(format!("found {found:?}, not {column:?}"), RESTORE),
+            None => return changed(format!("the column {column:?} is missing"), RESTORE),
+        }
+    }
+    let buckets = i64::from(settings.buckets);
+    if (shape.buckets, shape.leaves) != (buckets, buckets * GENERATIONS) {
+        let what = format!("{} buckets with {} leaves", shape.buckets, shape.leaves);
+        return changed(format!("it has {what}, not {buckets} with three each"), RESTORE);
+    }
+    let Some(sequence) = &shape.sequence else {
+        return changed("the column seq has no sequence".to_owned(), RESTORE);
+    };
+    let (cache, increment) = (shape.sequence_cache, shape.sequence_increment);
+    check_sequence(sequence, cache.unwrap_or(1), increment.unwrap_or(1))?;
+    Ok(sequence.clone())
+}

@@ -1,0 +1,28 @@
+//! Sets the cursors anew, on a database of which the saved ones say nothing.
+//!
+//! Promises: afterwards every retained event is published again, with its old id; nothing is lost.
+//! Must not: run by itself; only an operator knows which server is the one.
+//! Fails: with the connection's error; nothing is changed then.
+
+use tokio_postgres::Client;
+
+use crate::error::Result;
+use crate::outbox::{Outbox, OutboxName};
+use crate::postgres::classify;
+
+const REANCHOR: &str = include_str!("../../../sql/reanchor.sql");
+const RETAINED: &str = include_str!("../../../sql/queries/retained.sql");
+
+/// Sets all cursors anew; how many events that publishes again. A dry run only counts.
+///
+/// # Errors
+/// When the connection fails, or the role may not update the outbox.
+pub async fn reanchor(client: &Client, outbox: &Outbox, dry_run: bool) -> Result<i64> {
+    if !dry_run {
+        let done = client.batch_execute(REANCHOR).await;
+        done.map_err(|cause| classify("set the cursors anew", cause))?;
+    }
+    let name = OutboxName { schema: outbox.schema.clone(), table: outbox.table.clone() };
+    let counted = client.query_one(&RETAINED.replace("{outbox}", &name.quoted()), &[]).await;
+    Ok(counted.map_err(|cause| classify("count the retained events", cause))?.get(0))
+}

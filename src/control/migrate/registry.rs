@@ -1,0 +1,226 @@
+//! The migrations that this program knows, and those that a database has.
+//!
+//! Promises: a database whose list differs from ours in any way but its end is refused.
+//! Must not: change anything.
+//! Fails: [`ErrorKind::Schema`] for an edited or an unknown migration.
+
+use tokio_postgres::{GenericClient, Row};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::classify;
+
+const REGISTRY_READ: &str = include_str!("../../../sql/queries/registry_read.sql");
+
+/// One forward step of the schema.
+#[derive(Debug)]
+pub(super) struct Migration {
+    pub(super) version: i32,
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+}
+
+/// All steps; a version is its place in this list. Applied ones never change.
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 0,
+        name: "registry",
+        sql: include_str!("../../../sql/migrations/0000_registry.sql"),
+    },
+    Migration {
+        version: 1,
+        name: "control",
+        sql: include_str!("../../../sql/migrations/0001_control.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "outbox",
+        sql: include_str!("../../../sql/migrations/0002_outbox.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "interface",
+        sql: include_str!("../../../sql/migrations/0003_interface.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "tier",
+        sql: include_str!("../../../sql/migrations/0004_tier.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "parked",
+        sql: include_str!("../../../sql/migrations/0005_parked.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "log",
+        sql: include_str!("../../../sql/migrations/0006_log.sql"),
+    },
+    Migration {
+        version: 7,
+        name: "adopted",
+        sql: include_str!("../../../sql/migrations/0007_adopted.sql"),
+    },
+    Migration {
+        version: 8,
+        name: "arrival",
+        sql: include_str!("../../../sql/migrations/0008_arrival.sql"),
+    },
+    Migration {
+        version: 9,
+        name: "law",
+        sql: include_str!("../../../sql/migrations/0009_law.sql"),
+    },
+    Migration {
+        version: 10,
+        name: "parked_key",
+        sql: include_str!("../../../sql/migrations/0010_parked_key.sql"),
+    },
+    Migration {
+        version: 11,
+        name: "held_names",
+        sql: include_str!("../../../sql/migrations/0011_held_names.sql"),
+    },
+    Migration {
+        version: 12,
+        name: "adopted_rows",
+        sql: include_str!("../../../sql/migrations/0012_adopted_rows.sql"),
+    },
+    Migration {
+        version: 13,
+        name: "printed",
+        sql: include_str!("../../../sql/migrations/0013_printed.sql"),
+    },
+    Migration {
+        version: 14,
+        name: "past_tick",
+        sql: include_str!("../../../sql/migrations/0014_past_tick.sql"),
+    },
+    Migration {
+        version: 15,
+        name: "strangers",
+        sql: include_str!("../../../sql/migrations/0015_strangers.sql"),
+    },
+];
+
+impl Migration {
+    /// Tells an edited file from the applied one; proves nothing against intent.
+    ///
+    /// Source: Fowler, Noll, Vo, "FNV-1a", 64 bits.
+    pub(super) fn checksum(&self) -> String {
+        let hash = self.sql.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        format!("{hash:016x}")
+    }
+
+    /// `0002 outbox`.
+    pub(super) fn title(&self) -> String {
+        format!("{:04} {}", self.version, self.name)
+    }
+}
+
+/// One row of the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Applied {
+    pub(super) version: i32,
+    pub(super) name: String,
+    pub(super) checksum: String,
+    pub(super) applied_at: String,
+    pub(super) applied_by: String,
+}
+
+impl Applied {
+    fn read(row: &Row) -> std::result::Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            version: row.try_get("version")?,
+            name: row.try_get("name")?,
+            checksum: row.try_get("checksum")?,
+            applied_at: row.try_get("applied_at")?,
+            applied_by: row.try_get("applied_by")?,
+        })
+    }
+}
+
+/// Reads the registry, which must be there, and compares it with [`MIGRATIONS`].
+pub(super) async fn read(client: &impl GenericClient) -> Result<Vec<Applied>> {
+    let failed = |cause| classify("read the list of migrations", cause);
+    let rows = client.query(REGISTRY_READ, &[]).await.map_err(failed)?;
+    let applied: Vec<Applied> =
+        rows.iter().map(Applied::read).collect::<std::result::Result<_, _>>().map_err(failed)?;
+    verify(&applied)?;
+    Ok(applied)
+}
+
+/// What was applied must be the beginning of what we know.
+fn verify(applied: &[Applied]) -> Result<()> {
+    for (place, row) in applied.iter().enumerate() {
+        let title = format!("{:04} {}", row.version, row.name);
+        let Some(known) = MIGRATIONS.get(place) else {
+            let cause = format!("the database has migration {title}, which this version knows not");
+            return Err(Error::new(ErrorKind::Schema, cause)
+                .with_remedy("Use the version of postrider that applied it, or a later one"));
+        };
+        if known.version != row.version {
+            let cause = format!("migration {} is missing below {title}", known.title());
+            return Err(Error::new(ErrorKind::Schema, cause)
+                .with_remedy("Restore postrider.migration from a backup; do not edit it"));
+        }
+        if known.checksum() != row.checksum {
+            let cause = format!("migration {title} was applied with another text than ours");
+            return Err(Error::new(ErrorKind::Schema, cause).with_remedy(
+                "Use the version of postrider that applied it; `postrider migrate print` shows ours",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(count: usize) -> Vec<Applied> {
+        let row = |known: &Migration| Applied {
+            version: known.version,
+            name: known.name.to_owned(),
+            checksum: known.checksum(),
+            applied_at: String::new(),
+            applied_by: String::new(),
+        };
+        MIGRATIONS.iter().take(count).map(row).collect()
+    }
+
+    #[test]
+    fn versions_are_places() {
+        for (place, migration) in MIGRATIONS.iter().enumerate() {
+            assert_eq!(usize::try_from(migration.version).unwrap(), place);
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_fnv_1a() {
+        let of = |sql| Migration { version: 0, name: "", sql }.checksum();
+        assert_eq!(of(""), "cbf29ce484222325");
+        assert_eq!(of("foobar"), "85944171f73967e8");
+    }
+
+    #[test]
+    fn only_a_beginning_of_our_list_is_taken() {
+        for count in 0..=MIGRATIONS.len() {
+            assert!(verify(&applied(count)).is_ok(), "{count}");
+        }
+        let mut edited = applied(2);
+        edited[1].checksum.push('0');
+        let mut newer = applied(MIGRATIONS.len());
+        newer.push(Applied { version: 99, name: "later".into(), ..newer[0].clone() });
+        let mut gap = applied(3);
+        gap.remove(1);
+        for (list, word) in [(edited, "another text"), (newer, "0099 later"), (gap, "missing")] {
+            let error = verify(&list).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Schema);
+            assert!(error.message().contains(word), "{error}");
+            assert!(error.remedy().is_some());
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Rows that the log brought in part: they are parked from their table, inside the server.
+//!
+//! Promises: as [`Parked::park`]; no large value comes through the relay. Must not: decide what is too large.
+//! Fails: as [`Parked::park`].
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::control::parked::{Owned, Parked, columns, number};
+use crate::error::{Error, Result};
+use crate::event::{Arrival, Event, Standing};
+use crate::order::holds::Refusal;
+use crate::outbox::{InTable, PayloadType};
+use crate::postgres::{Lsn, classify, fill, is_about_a_value};
+
+const FROM_LOG: &str = include_str!("../../../sql/queries/parked_from_log.sql");
+/// A transaction is in the log before others see it.
+const SIGHT_PATIENCE: Duration = Duration::from_secs(10);
+const SIGHT_INTERVAL: Duration = Duration::from_millis(50);
+const UTF_8: &str = "UTF8";
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromLog {
+    /// It is parked, whole.
+    Parked,
+    /// The table does not have it, or does not give it.
+    Missing(String),
+}
+
+impl Parked {
+    /// Parks a row of the outbox of which only a part is at hand. When it returns, it is on disk.
+    ///
+    /// # Errors
+    /// As [`Parked::park`].
+    pub async fn park_from_table(
+        &self,
+        owned: &[Owned],
+        (event, standing): (&Event<'_>, Standing),
+        whole: InTable,
+        refusal: &Refusal,
+    ) -> Result<FromLog> {
+        let sql = self.sql_of(whole);
+        let cuts = whole.cuts;
+        let uncut = |is_cut: bool, text| Some(text).filter(|_| !is_cut);
+        let names = [
+            uncut(cuts.aggregate_type, event.aggregate_type),
+            uncut(cuts.aggregate_id, event.aggregate_id),
+            uncut(cuts.kind, event.kind),
+            event.headers.filter(|_| !cuts.headers),
+        ];
+        let parts = [event.aggregate_type, event.aggregate_id, event.kind].map(Some).into_iter();
+        let parts: Vec<Option<&str>> = parts.chain([event.headers]).collect();
+        let mut failure = String::new();
+        // What does not convert is kept as it lies there.
+        for (names, encoding) in [(&names[..], Some(UTF_8)), (&parts[..], None)] {
+            let [kind, id, name, headers] = *names else { unreachable!("there are four") };
+            let given = (sql.as_str(), [kind, id, name, headers], encoding);
+            match self.try_from_table(owned, (event, standing), whole, refusal, given).await {
+                Ok(None) => return Ok(FromLog::Parked),
+                Ok(Some(missing)) => failure = missing,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(FromLog::Missing(failure))
+    }
+
+    /// What is in the way; none when it is parked.
+    async fn try_from_table(
+        &self,
+        owned: &[Owned],
+        (event, standing): (&Event<'_>, Standing),
+        whole: InTable,
+        refusal: &Refusal,
+        (sql, [kind, id, name, headers], encoding): (&str, [Option<&str>; 4], Option<&str>),
+    ) -> Result<Option<String>> {
+        let failed = |cause| classify("park a large event", cause);
+        let (buckets, epochs) = columns(owned);
+        let (bucket, event_id) = (number(whole.bucket), Uuid::from_bytes(event.id.0));
+        let arrival = arrival_of(standing);
+        let commit = arrival.map(|at| Lsn(at.commit_lsn));
+        let index = arrival.map(|at| i64::from(at.index));
+        let (reason, detail) = (refusal.reason.name(), refusal.detail.as_str());
+        let parameters: [&(dyn ToSql + Sync); 14] = [
+            &buckets, &epochs, &bucket, &event.seq, &event_id, &kind, &id, &name, &headers,
+            &encoding, &reason, &detail, &commit, &index,
+        ];
+        let deadline = tokio::time::Instant::now() + SIGHT_PATIENCE;
+        loop {
+            let row = match self.connection.client().query_one(sql, &parameters).await {
+                Ok(row) => row,
+                Err(cause) if is_of_the_row(&cause) => return Ok(Some(failed(cause).to_string())),
+                Err(cause) => return Err(failed(cause)),
+            };
+            if !row.get::<_, bool>("is_mine") {
+                return Err(Error::fenced());
+            }
+            if row.get("is_there") {
+                return Ok(None);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Ok(Some("the row is not in the table any more".to_owned()));
+            }
+            tokio::time::sleep(SIGHT_INTERVAL).await;
+        }
+    }
+
+    fn sql_of(&self, whole: InTable) -> String {
+        // Each names the tenth parameter, as a statement must.
+        let payload = match self.table.payload {
+            PayloadType::Bytea => "case when $10::text is null then payload else payload end",
+            PayloadType::Json | PayloadType::Jsonb | PayloadType::Text => {
+                "convert_to(payload::text, coalesce($10::text, getdatabaseencoding())::name)"
+            }
+        };
+        let table = self.table.bucket_table(whole.bucket);
+        fill(FROM_LOG, &[("{payload}", payload), ("{bucket_table}", &table)])
+    }
+}
+
+fn arrival_of(standing: Standing) -> Option<Arrival> {
+    match standing {
+        Standing::Written | Standing::Waiting(None) => None,
+        Standing::Committed(arrival) | Standing::Waiting(Some(arrival)) => Some(arrival),
+    }
+}
+
+/// Whether the server cannot do it with this row, whoever asks: it is about a value, or one takes more memory
+/// than the server gives.
+pub(super) fn is_of_the_row(cause: &tokio_postgres::Error) -> bool {
+    is_about_a_value(cause) || cause.code() == Some(&SqlState::OUT_OF_MEMORY)
+}

@@ -1,0 +1,297 @@
+//! Sends records apart from all others, to find the one that a broker refuses.
+//!
+//! Promises: what is gathered is sent together, and each record's fate is known, one way or the other, before
+//! anything else is sent; a refusal costs no more than itself. Must not: keep an order among what is gathered:
+//! the caller gathers one record of an aggregate at most, and nothing of the topic is in flight elsewhere.
+//! Fails: when the client cannot be made, or the shard has gone.
+//!
+//! Why a client of its own: after a refusal a gapless producer is of no more use, and everything that it had
+//! in flight is sent again. This one promises no order, needs none, and goes on. It tries a few times and not
+//! for ever, so that a record that brokers never answer is told from a broker that never answers.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::publish::kafka::clients::ProducerConfig;
+use crate::publish::kafka::config::MESSAGE_BYTES_MAX;
+use crate::publish::kafka::sizes::LARGEST_MESSAGE_BYTES;
+use crate::publish::kafka::verdict::{Verdict, unknown, words};
+
+/// What differs from other producers. It may have one request in flight at a broker, and gives up after a
+/// few tries; a broker that takes longer than this to answer may still append what it was sent: a repeat.
+const PROPERTIES: &[(&str, &str)] = &[
+    ("enable.idempotence", "false"),
+    ("enable.gapless.guarantee", "false"),
+    ("max.in.flight.requests.per.connection", "1"),
+    ("retries", "3"),
+    ("message.timeout.ms", "10000"),
+    // A record for which a connection is cut is soon known.
+    ("reconnect.backoff.max.ms", "500"),
+    // Only librdkafka's log tells what a broker answered to a request that was tried again.
+    ("debug", "msg"),
+];
+/// Waiting for answers goes in steps.
+const STEP: Duration = Duration::from_millis(20);
+/// One question to the leader of a partition.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How librdkafka begins what no broker said.
+const OWN: &str = "Local: ";
+/// What it says of a request that had no answer when its connection ended.
+const CUT: &str = "Local: Broker transport failure";
+/// What it says of a partition with fewer copies in step than it asks for.
+const TOO_FEW: &str = "Broker: Not enough in-sync replicas";
+
+/// What became of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is in Kafka.
+    Appended,
+    /// It is not, or nobody knows: what was said, and whose trouble it is.
+    Refused { words: String, verdict: Verdict },
+}
+
+/// A record that was gathered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gathered {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) bytes: usize,
+}
+
+/// A record of the producer with the number that it has here.
+pub(super) type ApartRecord<'a> = BaseRecord<'a, str, [u8], usize>;
+
+/// Sends apart; made when the first record needs it.
+pub(super) struct Apart {
+    config: ProducerConfig,
+    client: Option<Arc<BaseProducer<Answers>>>,
+    gathered: Vec<Gathered>,
+    /// How many records went through, by partition.
+    appended: HashMap<(String, i32), u64>,
+}
+
+impl Apart {
+    /// Sends with the connection settings of another producer.
+    pub(super) fn new(config: &ProducerConfig) -> Self {
+        let mut config = config.clone();
+        for (name, value) in PROPERTIES {
+            config.set(name, *value);
+        }
+        config.set_log_level(RDKafkaLogLevel::Debug);
+        config.set(MESSAGE_BYTES_MAX.0, LARGEST_MESSAGE_BYTES.to_string());
+        Self { config, client: None, gathered: Vec::new(), appended: HashMap::new() }
+    }
+
+    /// How many records are gathered: the number of the next one.
+    pub(super) fn count(&self) -> usize {
+        self.gathered.len()
+    }
+
+    /// Takes a record over; `record` has its number as its opaque.
+    pub(super) fn gather(&mut self, one: Gathered, record: ApartRecord<'_>) -> Result<()> {
+        let client = match &self.client {
+            Some(client) => client,
+            None => self.client.insert(self.config.producer(Answers::default())?),
+        };
+        let number = self.gathered.len();
+        self.gathered.push(one);
+        client.context().expect_one_more();
+        if let Err((cause, _)) = client.send(record) {
+            client.context().answer(number, Some(&cause));
+        }
+        Ok(())
+    }
+
+    /// Sends what was gathered, and waits until the fate of each record is known, in their order.
+    pub(super) fn confirm(
+        &mut self,
+        check_alive: impl Fn() -> Result<()>,
+    ) -> Result<Vec<(Gathered, Fate)>> {
+        let gathered = std::mem::take(&mut self.gathered);
+        let Some(client) = &self.client else {
+            assert!(gathered.is_empty(), "what is gathered has a client");
+            return Ok(Vec::new());
+        };
+        while client.flush(STEP).is_err() {
+            check_alive()?;
+        }
+        let Some(mut fates) = client.context().take() else {
+            return Err(Error::new(
+                ErrorKind::DeliveryUncertain,
+                "a record sent apart has no answer",
+            ));
+        };
+        assert_eq!(fates.len(), gathered.len(), "each record has one fate");
+        let told = client.context().take_told();
+        if let ([Fate::Refused { words, verdict }], Some(told)) = (fates.as_mut_slice(), told) {
+            (*words, *verdict) = explained(words, *verdict, &told);
+        }
+        let told: Vec<(Gathered, Fate)> = gathered.into_iter().zip(fates).collect();
+        self.take_note(&told);
+        Ok(told)
+    }
+
+    fn take_note(&mut self, told: &[(Gathered, Fate)]) {
+        let mut may_be_denied = false;
+        for (one, fate) in told {
+            match fate {
+                Fate::Appended => {
+                    *self.appended.entry((one.topic.clone(), one.partition)).or_default() += 1;
+                }
+                Fate::Refused { verdict, .. } => may_be_denied |= *verdict == Verdict::Topic,
+            }
+        }
+        // librdkafka lets nothing pass to a topic of which it was told so, whatever the record.
+        if may_be_denied {
+            self.client = None;
+        }
+    }
+
+    /// How many records went through to this partition.
+    pub(super) fn appended(&self, topic: &str, partition: i32) -> u64 {
+        self.appended.get(&(topic.to_owned(), partition)).copied().unwrap_or_default()
+    }
+
+    /// Whether the partition's leader answers.
+    pub(super) fn leader_answers(&self, topic: &str, partition: i32) -> bool {
+        let client = self.client.as_ref().map(|client| client.client());
+        client.is_some_and(|client| client.fetch_watermarks(topic, partition, ASK_TIMEOUT).is_ok())
+    }
+
+    /// Whether all copies of the partition are in step: no broker is away that it needs.
+    pub(super) fn is_whole(&self, topic: &str, partition: i32) -> bool {
+        let Some(client) = self.client.as_ref().map(|client| client.client()) else {
+            return false;
+        };
+        client.fetch_metadata(Some(topic), ASK_TIMEOUT).is_ok_and(|metadata| {
+            let topics = metadata.topics().iter().filter(|found| found.name() == topic);
+            let mut partitions = topics.flat_map(MetadataTopic::partitions);
+            let found = partitions.find(|found| found.id() == partition);
+            found.is_some_and(|found| found.isr().len() == found.replicas().len())
+        })
+    }
+
+    /// Nothing is to be sent apart for now.
+    pub(super) fn rest(&mut self) {
+        self.client = None;
+        self.appended.clear();
+    }
+}
+
+/// What the brokers answered, by the records' numbers.
+#[derive(Default)]
+struct Answers {
+    fates: Mutex<Vec<Option<Fate>>>,
+    /// What a broker answered last, as the log has it.
+    told: Mutex<Option<String>>,
+}
+
+impl Answers {
+    fn fates(&self) -> MutexGuard<'_, Vec<Option<Fate>>> {
+        lock(&self.fates)
+    }
+
+    fn expect_one_more(&self) {
+        self.fates().push(None);
+    }
+
+    fn answer(&self, number: usize, cause: Option<&KafkaError>) {
+        let fate = match cause {
+            None => Fate::Appended,
+            Some(cause) => {
+                let verdict = Verdict::of(cause.rdkafka_error_code());
+                Fate::Refused { words: words(cause), verdict }
+            }
+        };
+        self.fates()[number] = Some(fate);
+    }
+
+    fn take_told(&self) -> Option<String> {
+        lock(&self.told).take()
+    }
+
+    /// All of them; none if one is missing.
+    fn take(&self) -> Option<Vec<Fate>> {
+        std::mem::take(&mut *self.fates()).into_iter().collect()
+    }
+}
+
+/// What a record was refused for that was alone, given what the log says of it.
+fn explained(words: &str, verdict: Verdict, told: &str) -> (String, Verdict) {
+    match (unknown(told), verdict) {
+        (Some(code), _) => {
+            (format!("code {code}, which librdkafka does not know"), Verdict::Record)
+        }
+        (None, Verdict::Away) if told == CUT => (words.to_owned(), Verdict::Cut),
+        // What librdkafka says of its own accord is nobody's answer.
+        (None, Verdict::Away) if !told.starts_with(OWN) => {
+            let verdict = if told == TOO_FEW { Verdict::TooFew } else { verdict };
+            (format!("{words}; the last answer was: {told}"), verdict)
+        }
+        (None, _) => (words.to_owned(), verdict),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a line of librdkafka's log says that a broker answered to records.
+fn answer_in(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once(" encountered error: ")?;
+    rest.split_once(" (actions ").map(|(words, _)| words)
+}
+
+impl ClientContext for Answers {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(words) = answer_in(message) {
+            *lock(&self.told) = Some(words.to_owned());
+            tracing::debug!(target: "librdkafka", facility, message);
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+    }
+}
+
+impl ProducerContext for Answers {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        self.answer(number, result.as_ref().err().map(|(cause, _)| cause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_what_was_answered() {
+        let line = "[thrd:b:1/1]: b:1/1: t [0]: MessageSet with 1 message(s) (MsgId 0, BaseSeq -1) \
+                    encountered error: Err-999? (actions Permanent,MsgNotPersisted)";
+        let told = answer_in(line).expect("there is one");
+        let (words, verdict) = explained("NoError (Success)", Verdict::Course, told);
+        assert_eq!((verdict, words.contains("999")), (Verdict::Record, true), "{words}");
+        let (words, verdict) = explained("timed out", Verdict::Away, "Broker: Not leader");
+        assert_eq!((verdict, words.contains("Not leader")), (Verdict::Away, true), "{words}");
+        let (words, verdict) = explained("timed out", Verdict::Away, TOO_FEW);
+        assert_eq!((verdict, words.contains("in-sync")), (Verdict::TooFew, true), "{words}");
+        let (words, verdict) = explained("timed out", Verdict::Away, CUT);
+        assert_eq!((verdict, words.as_str()), (Verdict::Cut, "timed out"));
+        let (words, verdict) = explained("timed out", Verdict::Away, "Local: Timed out");
+        assert_eq!((verdict, words.as_str()), (Verdict::Away, "timed out"), "nobody answered");
+        assert_eq!(answer_in("[thrd:b:1/1]: b:1/1: Connected"), None);
+    }
+}

@@ -1,0 +1,45 @@
+//! What is asked of the brokers without publishing.
+//!
+//! Promises: nothing is sent. Must not: make a topic, but for one that is asked for by its name.
+//! Fails: when no broker answers in time.
+
+use std::sync::Arc;
+
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::Producer;
+
+use crate::error::Result;
+use crate::publish::Reports;
+use crate::publish::kafka::clients::ProducerConfig;
+use crate::publish::kafka::errors::unavailable;
+use crate::publish::kafka::learned_limits::Lessons;
+use crate::publish::kafka::producer::{
+    KafkaProducer, LEADER_DEADLINE, RecordTimestamp, WARNING_PAUSE, Warnings,
+};
+
+/// Whether a broker answers; used once at the start.
+///
+/// # Errors
+/// When no broker answers in time, or the topic (where one is named) is not there.
+pub fn check(config: &ProducerConfig, topic: Option<&str>) -> Result<()> {
+    match topic {
+        Some(topic) => asking(config)?.look_up(topic, LEADER_DEADLINE, || true).map(|_| ()),
+        None => fetch_all(config).map(|_| ()),
+    }
+}
+
+/// What the brokers say of all topics. Asked for a topic by its name, they might create it.
+pub(super) fn fetch_all(config: &ProducerConfig) -> Result<Metadata> {
+    let producer = asking(config)?;
+    let answer = producer.producer.client().fetch_metadata(None, LEADER_DEADLINE);
+    answer.map_err(|cause| unavailable(&cause, producer.context().last_trouble()))
+}
+
+/// A producer that is only there to ask.
+fn asking(config: &ProducerConfig) -> Result<KafkaProducer> {
+    let (sender, _reports) = crossbeam_channel::bounded(1);
+    let (reports, warnings) =
+        (Reports::new(sender, Arc::default()), Arc::new(Warnings::new(WARNING_PAUSE)));
+    let lessons = Arc::new(Lessons::new(&[]));
+    KafkaProducer::new("check", config, RecordTimestamp::Send, reports, warnings, lessons)
+}

@@ -1,0 +1,183 @@
+//! What librdkafka calls back: acknowledgements, refusals, trouble.
+//!
+//! Promises: each record's fate is reported once; what a refusal teaches is kept for the producer that
+//! comes next. Must not: block the thread that polls. Fails: never.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use hashbrown::HashSet;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::metadata::Metadata;
+use rdkafka::producer::ProducerContext;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::publish::kafka::errors::{Trouble, refused};
+use crate::publish::kafka::in_flight::OnWay;
+use crate::publish::kafka::learned_limits::Lessons;
+use crate::publish::kafka::producer::Warnings;
+use crate::publish::kafka::quota::Throttle;
+use crate::publish::kafka::tokens::Tokens;
+use crate::publish::kafka::topic_survey::Listing;
+use crate::publish::kafka::verdict::{Verdict, refused_by_unknown};
+use crate::publish::{InFlightBatch, Reports};
+
+/// A shorter pause is no trouble.
+const QUOTA_PAUSE: Duration = Duration::from_secs(1);
+
+/// Callbacks of one producer, called on the thread that polls it.
+pub(super) struct Context {
+    pub(super) reports: Reports,
+    /// What librdkafka said last.
+    pub(super) trouble: Mutex<Option<Trouble>>,
+    pub(super) warnings: Arc<Warnings>,
+    pub(super) lessons: Arc<Lessons>,
+    /// A record's fate was told since this was last looked at.
+    pub(super) has_heard: AtomicBool,
+    /// Topics that were found usable, to which records may be on their way.
+    pub(super) met: Mutex<HashSet<String>>,
+    pub(super) waiting_for_space: AtomicBool,
+    pub(super) space: Sender<()>,
+    /// Bytes of a batch, as the producer was made.
+    pub(super) batch_bytes: usize,
+    pub(super) on_way: OnWay,
+    pub(super) throttle: Throttle,
+    pub(super) tokens: Option<Arc<Tokens>>,
+    /// The producer is done with: what it still held is purged, and that is no trouble.
+    pub(super) ended: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// What a refused record teaches the producer that comes next. All records of a batch teach the same.
+    fn learn(&self, cause: &KafkaError, topic: &str, batch: &Arc<InFlightBatch>) {
+        let (code, now) = (cause.rdkafka_error_code(), Instant::now());
+        match Verdict::of(code) {
+            // No record of it was refused, but one of them may be why nothing was answered.
+            Verdict::Course if self.on_way.is_given_up(batch) => {}
+            Verdict::Course => return,
+            Verdict::Away if !Verdict::is_told(code) => return,
+            Verdict::Size => {
+                self.lessons.with_sizes(|sizes| sizes.refused_batch(self.batch_bytes, now));
+            }
+            Verdict::Topic => {
+                let error = refused(cause, topic);
+                self.lessons.refused_topic(topic, error.message(), now);
+            }
+            Verdict::Away | Verdict::Cut | Verdict::TooFew | Verdict::Unclear | Verdict::Record => {
+            }
+        }
+        self.lessons.suspect(topic, now);
+    }
+
+    pub(super) fn check_alive(&self) -> Result<()> {
+        if self.reports.has_failed() {
+            return Err(Error::new(ErrorKind::DeliveryUncertain, "the producer has failed"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn note_met(&self, topic: &str) {
+        self.met
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(topic, str::to_owned);
+    }
+
+    /// Why one of the topics that were met can take no record now, if there is such a one.
+    pub(super) fn lost_leader(&self, metadata: &Metadata) -> Option<Error> {
+        let (met, listing) =
+            (self.met.lock().unwrap_or_else(PoisonError::into_inner), Listing::of(metadata));
+        met.iter().find_map(|topic| listing.get(topic)?.err())
+    }
+
+    pub(super) fn last_trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Causes are told apart by librdkafka's code: its words differ from one attempt to the next.
+    fn note_trouble(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        {
+            let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            // That all brokers are away is what follows from the trouble, and says less.
+            if trouble.is_none() || code != Some(RDKafkaErrorCode::AllBrokersDown) {
+                *trouble = Some(Trouble { code, reason: reason.to_owned() });
+            }
+        }
+        let cause = format!("librdkafka: {:?}", error.rdkafka_error_code());
+        if let Some(unsaid) = self.warnings.note(&cause, Instant::now()) {
+            tracing::warn!(reason, unsaid, "trouble with Kafka; librdkafka retries");
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", facility, message);
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        let now = Instant::now();
+        if let Some(pause) = self.throttle.told(statistics, now)
+            && pause > QUOTA_PAUSE
+            && let Some(unsaid) = self.warnings.note("quota", now)
+        {
+            tracing::warn!(
+                pause_ms = pause.as_millis() as u64,
+                unsaid,
+                remedy =
+                    "raise producer_byte_rate for this user and client.id, if that is too slow",
+                "a quota of the brokers holds the producer up: events are published more slowly"
+            );
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if self.ended.load(Ordering::Acquire) {
+            tracing::debug!(target: "librdkafka", %error, reason);
+            return;
+        }
+        if let (Some(RDKafkaErrorCode::Authentication), Some(tokens)) =
+            (error.rdkafka_error_code(), &self.tokens)
+        {
+            tokens.doubt();
+        }
+        if let Some(topic) = refused_by_unknown(reason) {
+            self.lessons.suspect(topic, Instant::now());
+        }
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.reports.failed(Error::new(
+                ErrorKind::DeliveryUncertain,
+                format!("the producer failed: {reason}"),
+            ));
+        } else {
+            self.note_trouble(&error, reason);
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Arc<InFlightBatch>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<InFlightBatch>) {
+        self.has_heard.store(true, Ordering::Relaxed);
+        match result {
+            Ok(_) => {
+                self.lessons.note_taken();
+                self.reports.acknowledged(&batch);
+            }
+            Err((cause, message)) => {
+                self.learn(cause, message.topic(), &batch);
+                self.reports.failed(refused(cause, message.topic()));
+            }
+        }
+        if self.waiting_for_space.load(Ordering::Relaxed) && self.space.try_send(()).is_err() {
+            tracing::trace!("the wake-up is there already");
+        }
+    }
+}

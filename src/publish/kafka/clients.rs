@@ -1,0 +1,108 @@
+//! How a client of librdkafka is made: with the relay's settings, logged in, its callbacks heard.
+//!
+//! Promises: no client of the relay is made anywhere else, so none is without a token. Must not: connect by
+//! itself. Fails: when librdkafka refuses the configuration, or no token is had.
+
+use std::sync::Arc;
+
+use rdkafka::admin::AdminClient;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
+
+use crate::error::Result;
+use crate::publish::kafka::errors::invalid;
+use crate::publish::kafka::tokens::{LogsIn, Tokens};
+use crate::secret::SecretCommand;
+
+/// What a client is made from; only this folder looks inside.
+#[derive(Clone, Debug)]
+pub struct ProducerConfig {
+    properties: ClientConfig,
+    tokens: Option<Arc<Tokens>>,
+}
+
+impl From<ClientConfig> for ProducerConfig {
+    fn from(properties: ClientConfig) -> Self {
+        Self { properties, tokens: None }
+    }
+}
+
+impl ProducerConfig {
+    /// The same for clients that log in with tokens from this program; all that are made from clones of it share
+    /// one token.
+    pub(super) fn with_tokens(self, command: SecretCommand) -> Self {
+        Self { tokens: Some(Arc::new(Tokens::new(command))), ..self }
+    }
+
+    /// A property that was set.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.properties.get(name)
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.properties.set(name, value);
+    }
+
+    pub(super) fn set_log_level(&mut self, level: RDKafkaLogLevel) {
+        self.properties.set_log_level(level);
+    }
+
+    /// How much librdkafka tells.
+    #[cfg(test)]
+    pub(super) fn log_level(&self) -> RDKafkaLogLevel {
+        self.properties.log_level
+    }
+
+    /// Who renews the token, where there is one.
+    pub(super) fn tokens(&self) -> Option<Arc<Tokens>> {
+        self.tokens.clone()
+    }
+
+    /// A producer.
+    pub(super) fn producer<C>(&self, context: C) -> Result<Arc<BaseProducer<C>>>
+    where
+        C: ProducerContext + 'static,
+    {
+        self.attend(self.properties.create_with_context(context).map_err(invalid)?)
+    }
+
+    /// A producer that is only asked whether brokers answer.
+    pub(super) fn asker(&self) -> Result<Arc<BaseProducer<Aside>>> {
+        self.producer(Aside)
+    }
+
+    /// A client for administration.
+    pub(super) fn admin(&self) -> Result<Arc<AdminClient<Aside>>> {
+        self.attend(self.properties.create_with_context(Aside).map_err(invalid)?)
+    }
+
+    fn attend<T: LogsIn + 'static>(&self, client: T) -> Result<Arc<T>> {
+        let client = Arc::new(client);
+        if let Some(tokens) = &self.tokens {
+            tokens.attend(&client)?;
+        }
+        Ok(client)
+    }
+}
+
+/// The callbacks of a client beside the producers: what it meets, they meet too, and say it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aside;
+
+impl ClientContext for Aside {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+    }
+}
+
+impl ProducerContext for Aside {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}

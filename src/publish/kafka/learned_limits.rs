@@ -1,0 +1,242 @@
+//! What producers have learnt about the brokers, kept for those that replace them.
+//!
+//! Promises: a producer that is made after a refusal does not meet the same refusal again: its batches
+//! fit the smallest limit that is known, the largest event that a topic takes fits into it, a topic that
+//! was refused is left alone for a while, and one that refused a batch gets its records apart. Whatever was
+//! only guessed is forgotten again. Must not: ask a broker. Fails: never.
+//!
+//! All shards of a process share one: what one has met is the others' trouble, too.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+
+use crate::event::EventId;
+use crate::publish::kafka::clients::ProducerConfig;
+use crate::publish::kafka::config::{BATCH_BYTES, MESSAGE_BYTES_MAX};
+use crate::publish::kafka::sizes::Sizes;
+use crate::publish::kafka::stall::Patience;
+use crate::publish::kafka::suspicion::Suspicions;
+
+/// The first pause before a topic is tried again; each further one is twice as long.
+pub(super) const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest pause.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What is known.
+#[derive(Debug)]
+pub struct Lessons {
+    /// Whether any topic may be suspected: all that a batch costs as long as none is.
+    suspects: AtomicBool,
+    /// Whether Kafka has taken any record since it was looked when.
+    has_taken: AtomicBool,
+    learnt: Mutex<Learnt>,
+}
+
+#[derive(Debug)]
+struct Learnt {
+    sizes: Sizes,
+    suspicions: Suspicions,
+    refused_topics: HashMap<String, Refused>,
+    patience: Patience,
+    /// When Kafka took a record last, as far as it was looked.
+    last_taken: Option<Instant>,
+}
+
+/// A topic to which a record was refused.
+#[derive(Clone, Debug)]
+struct Refused {
+    detail: String,
+    pause: Duration,
+    until: Instant,
+}
+
+impl Lessons {
+    /// Nothing is learnt yet; `properties` are the operator's own.
+    pub fn new(properties: &[(String, String)]) -> Self {
+        let own = |wanted: &str| {
+            let given = properties.iter().rev().find(|(name, _)| name == wanted);
+            given.and_then(|(_, value)| value.trim().parse().ok())
+        };
+        let own_limit_bytes = own(MESSAGE_BYTES_MAX.0);
+        let batch_bytes = own(BATCH_BYTES.0).unwrap_or(BATCH_BYTES.1);
+        let message_bytes = own_limit_bytes.unwrap_or(MESSAGE_BYTES_MAX.1);
+        Self {
+            suspects: AtomicBool::new(false),
+            has_taken: AtomicBool::new(false),
+            learnt: Mutex::new(Learnt {
+                sizes: Sizes::new(batch_bytes, message_bytes, own_limit_bytes),
+                suspicions: Suspicions::default(),
+                refused_topics: HashMap::new(),
+                patience: Patience::default(),
+                last_taken: None,
+            }),
+        }
+    }
+
+    /// The configuration of a producer that is made now.
+    #[must_use]
+    pub fn apply(&self, config: &ProducerConfig) -> ProducerConfig {
+        let (mut config, learnt) = (config.clone(), self.learnt());
+        config.set(BATCH_BYTES.0, learnt.sizes.batch_bytes(Instant::now()).to_string());
+        config.set(MESSAGE_BYTES_MAX.0, learnt.sizes.message_bytes().to_string());
+        config
+    }
+
+    /// Kafka has taken a record.
+    pub(super) fn note_taken(&self) {
+        // Between two looks nobody writes what all read.
+        if !self.has_taken.load(Ordering::Relaxed) {
+            self.has_taken.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks whether Kafka has taken a record since the last look; when it was so last.
+    pub(super) fn last_taken(&self, now: Instant) -> Option<Instant> {
+        if !self.has_taken.swap(false, Ordering::Relaxed) {
+            return self.learnt().last_taken;
+        }
+        self.learnt().last_taken = Some(now);
+        Some(now)
+    }
+
+    /// What is known of sizes.
+    pub(super) fn with_sizes<T>(&self, ask: impl FnOnce(&mut Sizes) -> T) -> T {
+        ask(&mut self.learnt().sizes)
+    }
+
+    /// A batch for this topic was refused: what goes there is sent apart for a while.
+    pub(super) fn suspect(&self, topic: &str, now: Instant) {
+        let mut learnt = self.learnt();
+        learnt.suspicions.suspect(topic, now);
+        self.suspects.store(true, Ordering::Relaxed);
+    }
+
+    /// What goes to this topic is sent as usual.
+    pub(super) fn trust(&self, topic: &str, now: Instant) {
+        self.learnt().suspicions.trust(topic, now);
+    }
+
+    /// A record that was sent apart went through.
+    pub(super) fn went_through(&self, topic: &str) {
+        self.learnt().suspicions.went_through(topic);
+    }
+
+    /// A record was refused alone; whether it is not the records any more, but the topic.
+    pub(super) fn refused_alone(&self, topic: &str, now: Instant) -> bool {
+        let mut learnt = self.learnt();
+        self.suspects.store(true, Ordering::Relaxed);
+        // If anything stood still, this is why.
+        learnt.patience = Patience::default();
+        learnt.suspicions.refused_alone(topic, now)
+    }
+
+    /// Nothing went through to a topic when this event was tried; whether that was so before, and others
+    /// went through in between.
+    pub(super) fn is_blamed_again(&self, topic: &str, event: EventId, now: Instant) -> bool {
+        let mut learnt = self.learnt();
+        self.suspects.store(true, Ordering::Relaxed);
+        learnt.suspicions.is_blamed_again(topic, event, now)
+    }
+
+    /// The topics whose records are sent apart.
+    pub(super) fn suspects(&self, now: Instant) -> Vec<String> {
+        if !self.suspects.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let learnt = self.learnt();
+        let names = learnt.suspicions.names(now);
+        // Under the lock: nobody suspects anything meanwhile that this would hide.
+        self.suspects.store(!names.is_empty(), Ordering::Relaxed);
+        names
+    }
+
+    /// A record for this topic was refused, whatever its size.
+    pub(super) fn refused_topic(&self, topic: &str, detail: &str, now: Instant) {
+        let mut learnt = self.learnt();
+        let before = learnt.refused_topics.get(topic);
+        let pause = match before {
+            Some(before) if now < before.until => return,
+            Some(before) if now < before.until + 2 * PAUSE_MAX => (before.pause * 2).min(PAUSE_MAX),
+            Some(_) | None => PAUSE_MIN,
+        };
+        let refused = Refused { detail: detail.to_owned(), pause, until: now + pause };
+        learnt.refused_topics.insert(topic.to_owned(), refused);
+    }
+
+    /// Why a topic is to be left alone at this moment, if it is.
+    pub(super) fn is_refused(&self, topic: &str, now: Instant) -> Option<String> {
+        let learnt = self.learnt();
+        let refused = learnt.refused_topics.get(topic)?;
+        (now < refused.until).then(|| refused.detail.clone())
+    }
+
+    /// How long a producer may hear nothing before it is looked into.
+    pub(super) fn patience(&self, now: Instant) -> Duration {
+        self.learnt().patience.at(now)
+    }
+
+    /// A producer stood still and is replaced.
+    pub(super) fn stood_still(&self, now: Instant) {
+        self.learnt().patience.stood_still(now);
+    }
+
+    fn learnt(&self) -> MutexGuard<'_, Learnt> {
+        self.learnt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::config::ClientConfig;
+
+    use super::*;
+
+    fn properties(given: &[(&str, &str)]) -> Vec<(String, String)> {
+        given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_new_producer_is_made_with_what_was_learnt() {
+        let lessons = Lessons::new(&properties(&[("batch.size", "800000")]));
+        lessons.with_sizes(|sizes| sizes.fit_batches("t", 16_000));
+        lessons.with_sizes(|sizes| sizes.admit_messages(5_000_000));
+        let config = lessons.apply(&ClientConfig::new().into());
+        assert_eq!(config.get("batch.size"), Some("14000"));
+        assert_eq!(config.get("message.max.bytes"), Some("5000000"));
+    }
+
+    #[test]
+    fn nobody_asks_for_suspects_while_there_are_none() {
+        let (lessons, now) = (Lessons::new(&[]), Instant::now());
+        assert!(lessons.suspects(now).is_empty());
+        lessons.suspect("t", now);
+        assert_eq!(lessons.suspects(now), ["t"]);
+        lessons.trust("t", now);
+        assert!(lessons.suspects(now).is_empty());
+        assert!(!lessons.suspects.load(Ordering::Relaxed));
+        lessons.suspect("t", now);
+        assert_eq!(lessons.suspects(now), ["t"]);
+    }
+
+    #[test]
+    fn a_refused_topic_is_left_alone_for_longer_each_time() {
+        let (lessons, mut now) = (Lessons::new(&[]), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            lessons.refused_topic("t", "denied", now);
+            assert_eq!(lessons.is_refused("t", now).as_deref(), Some("denied"));
+            let begin = now;
+            while lessons.is_refused("t", now).is_some() {
+                now += Duration::from_secs(1);
+            }
+            pauses.push((now - begin).as_secs());
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        now += 3 * PAUSE_MAX;
+        lessons.refused_topic("t", "denied", now);
+        assert!(lessons.is_refused("t", now + PAUSE_MIN).is_none(), "that was long ago");
+    }
+}

@@ -1,0 +1,172 @@
+//! The thread that serves librdkafka's callbacks, and sees when none come any more.
+//!
+//! Promises: a producer that hears nothing, though the brokers answer another client, is reported as
+//! failed, and so is one whose oldest batch gets no answer, though others do; what goes to the topics of such
+//! batches is sent apart from then on, by whoever comes next. Must not: do that while Kafka is away:
+//! everything waits then. Fails: when it cannot be started.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::{Client, ClientContext};
+use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::publish::kafka::callbacks::Context;
+use crate::publish::kafka::clients::ProducerConfig;
+use crate::publish::kafka::errors::replaced;
+use crate::publish::kafka::stall::{CONNECTED_FACTOR, PATIENCE_MIN, Silence, Standstill};
+
+/// The thread looks this often whether it should end. Each time it is busy for the last millisecond
+/// of the timeout: librdkafka counts in whole ones, and the client polls on until the time is over.
+const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+/// What a producer that ends has still to hear: what was purged.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// The same, while nobody takes its place before all is heard; in steps.
+const LESSON_TIMEOUT: Duration = Duration::from_secs(5);
+const LESSON_STEP: Duration = Duration::from_millis(20);
+/// One question whether this client's brokers answer; no callback is served meanwhile.
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same of a client that has yet to connect, on a machine that is busy.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the thread works with.
+struct Poller {
+    producer: Arc<BaseProducer<Context>>,
+    config: ProducerConfig,
+    ended: Arc<AtomicBool>,
+    standstill: Standstill,
+    /// When the fate of any record was told.
+    heard: Option<Instant>,
+}
+
+/// Polls until `ended`.
+pub(super) fn start(
+    name: &str,
+    producer: Arc<BaseProducer<Context>>,
+    config: &ProducerConfig,
+    ended: Arc<AtomicBool>,
+) -> Result<()> {
+    let config = config.clone();
+    let standstill = Standstill::default();
+    let mut poller = Poller { producer, config, ended, standstill, heard: None };
+    std::thread::Builder::new()
+        .name(format!("poll-{name}"))
+        .spawn(move || poller.run())
+        .map(|_| ())
+        .map_err(|cause| Error::new(ErrorKind::Internal, format!("no thread to poll: {cause}")))
+}
+
+impl Poller {
+    fn run(&mut self) {
+        while !self.ended.load(Ordering::Acquire) {
+            self.producer.poll(POLL_TIMEOUT);
+            let reports = &self.producer.context().reports;
+            if reports.has_failed() {
+                continue;
+            }
+            if reports.take_doubt()
+                && let Some(cause) = self.lost_leader()
+            {
+                reports.failed(cause);
+                continue;
+            }
+            let cause = if self.stands_still() {
+                "nothing is acknowledged, though the brokers answer others"
+            } else if self.is_stuck() {
+                "a batch is not acknowledged, though others are"
+            } else {
+                continue;
+            };
+            self.fail(cause);
+        }
+        self.producer.poll(LAST_WORDS);
+    }
+
+    /// Ends the producer. Which topics its successor has to be careful with is known before there is one.
+    fn fail(&self, cause: &str) {
+        let context = self.producer.context();
+        if !context.reports.begin_failure() {
+            return;
+        }
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        let begin = Instant::now();
+        while self.producer.in_flight_count() > 0 && begin.elapsed() < LESSON_TIMEOUT {
+            self.producer.poll(LESSON_STEP);
+        }
+        context.reports.end_failure(replaced(cause.to_owned()));
+    }
+
+    /// Whether the oldest batch has waited for so long that others were acknowledged meanwhile. Without
+    /// these, nothing is known of Kafka.
+    fn is_stuck(&mut self) -> bool {
+        let (context, now) = (self.producer.context(), Instant::now());
+        let Some(since) = context.on_way.oldest_since() else { return false };
+        let patience = context.lessons.patience(now) * CONNECTED_FACTOR;
+        let is_alone = self.heard.is_some_and(|heard| now.duration_since(heard) < PATIENCE_MIN);
+        let waits = self.waits(now);
+        if !waits || !is_alone || now.duration_since(since) < patience {
+            return false;
+        }
+        context.on_way.give_up(now.checked_sub(PATIENCE_MIN).unwrap_or(since));
+        context.lessons.stood_still(now);
+        true
+    }
+
+    /// librdkafka waits for ever for a partition that has lost its leader, and no cursor moves past what it
+    /// waits for. A producer that begins anew finds the topic so, and holds it.
+    fn lost_leader(&self) -> Option<Error> {
+        let metadata = self.producer.client().fetch_metadata(None, ASK_TIMEOUT).ok()?;
+        let cause = self.producer.context().lost_leader(&metadata)?;
+        Some(replaced(format!("a record waits for very long, and {}", cause.message())))
+    }
+
+    /// Whether anything is to be heard of now: not while a quota keeps the brokers from reading what was sent.
+    fn waits(&self, now: Instant) -> bool {
+        self.producer.in_flight_count() > 0 && !self.producer.context().throttle.is_on(now)
+    }
+
+    /// Whether another producer would do better.
+    fn stands_still(&mut self) -> bool {
+        let (context, now) = (self.producer.context(), Instant::now());
+        let has_heard = context.has_heard.swap(false, Ordering::Relaxed);
+        if has_heard {
+            self.heard = Some(now);
+            // Here it costs the records nothing.
+            context.lessons.last_taken(now);
+        }
+        let waits = self.waits(now);
+        let patience = context.lessons.patience(now);
+        let is_alone = match self.standstill.look(waits, has_heard, patience, now) {
+            Silence::Short => false,
+            Silence::Long => !has_brokers(self.producer.client(), ASK_TIMEOUT),
+            Silence::TooLong => true,
+        };
+        let stands_still = is_alone && others_have_brokers(&self.config);
+        if stands_still {
+            context.lessons.stood_still(now);
+            // A record for which each connection is cut looks like brokers that are lost, and takes along
+            // whatever else is on its way.
+            context.on_way.give_up(now);
+        }
+        stands_still
+    }
+}
+
+/// Whether a client that knows nothing yet hears of brokers.
+pub(super) fn others_have_brokers(config: &ProducerConfig) -> bool {
+    let other = match config.asker() {
+        Ok(other) => other,
+        Err(error) => {
+            tracing::warn!(cause = error.message(), "no client to look whether the brokers answer");
+            return false;
+        }
+    };
+    has_brokers(other.client(), CONNECT_TIMEOUT)
+}
+
+/// Whether a broker answers, and says that there are any.
+pub(super) fn has_brokers(client: &Client<impl ClientContext>, timeout: Duration) -> bool {
+    client.fetch_metadata(None, timeout).is_ok_and(|metadata| !metadata.brokers().is_empty())
+}

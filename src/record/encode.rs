@@ -1,0 +1,808 @@
+//! An event becomes a record: topic, key, value and headers.
+//!
+//! Promises: payload and key pass byte for byte; the headers are `id` and `type`, then the members
+//! of the row's `headers` object in their order. Text lives in buffers that are used again, so that
+//! encoding allocates only when an event needs more room than all before it, or when a header has
+//! escapes or nested values. Must not: know a producer, or whether the event was sent before.
+//! Fails: an event that can never become a record is refused as [`Unpublishable`], with the reason.
+//!
+//! ```
+//! use postrider::encode::Encoder;
+//! use postrider::event::{Event, EventId};
+//!
+//! let mut encoder = Encoder::new("outbox.event.{aggregatetype}".parse()?);
+//! let record = encoder.encode(&Event {
+//!     seq: 1,
+//!     id: EventId([0x11; 16]),
+//!     aggregate_type: "order",
+//!     aggregate_id: "42",
+//!     kind: "placed",
+//!     payload: Some(b"{}"),
+//!     headers: Some(r#"{"trace": "abc"}"#),
+//!     created_at_micros: 0,
+//! })?;
+//! assert_eq!((record.topic, record.key), ("outbox.event.order", "42"));
+//! let names: Vec<&str> = record.headers().map(|(name, _)| name).collect();
+//! assert_eq!(names, ["id", "type", "trace"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::ops::{Range, RangeInclusive};
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::event::{Event, EventId};
+use crate::order::holds::{Reason, Refusal};
+use crate::record::topic::{IllegalTopic, TopicTemplate};
+
+/// The header that carries the event's id: consumers drop repeats by it.
+pub const ID_HEADER: &str = "id";
+/// The header that carries the event's type.
+pub const TYPE_HEADER: &str = "type";
+/// The header that carries the row's time, where it is asked for.
+pub const CREATED_AT_HEADER: &str = "created_at";
+
+/// From the year 0001, the first of RFC 3339, until 9999-12-30 22:00, where jiff's times end; in
+/// microseconds since 1970.
+const CREATED_AT_MICROS: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_207_199_999_999;
+
+/// An event as Kafka sees it, lent by the event and by the [`Encoder`].
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The topic's name; legal.
+    pub topic: &'a str,
+    /// The key: the aggregate's id.
+    pub key: &'a str,
+    /// The payload as it is; none is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The row's `created_at`, in microseconds since 1970-01-01 UTC. None for a record that bears the
+    /// time of its sending, whatever others bear.
+    pub created_at_micros: Option<i64>,
+    headers: &'a HeaderBuffer,
+}
+
+impl<'a> Record<'a> {
+    /// Name and value of each header, in order.
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
+        let HeaderBuffer { text, spans } = self.headers;
+        spans.iter().map(|span| {
+            let value = span.value.clone().map(|value| text[value].as_bytes());
+            (&text[span.name.clone()], value)
+        })
+    }
+
+    /// Whether it fits into so many bytes. Most do so plainly that nothing is counted header by header.
+    pub fn fits(&self, bytes_max: usize) -> bool {
+        // More than any overhead: of the batch and of the record, and of the three lengths of a header.
+        let overhead = 128 + 12 * (self.headers.spans.len() + 2);
+        let text = self.headers.text.len() + self.key.len() + self.value.map_or(0, <[u8]>::len);
+        text + overhead <= bytes_max || size_bytes(self) <= bytes_max
+    }
+
+    /// How many headers there are.
+    pub fn header_count(&self) -> usize {
+        self.headers.spans.len()
+    }
+}
+
+/// The most that a batch with only this record takes, without compression: what a topic's
+/// `max.message.bytes` is compared with.
+///
+/// Source: Kafka's record format v2; the same bound as the Java client's
+/// `AbstractRecords.estimateSizeInBytesUpperBound`.
+pub fn size_bytes(record: &Record<'_>) -> usize {
+    let headers = record.headers().map(|(name, value)| (name.len(), value.map(<[u8]>::len)));
+    size_bytes_of(record.key.len(), record.value.map(<[u8]>::len), headers)
+}
+
+/// The same, by the lengths of key, value and of each header's name and value.
+pub fn size_bytes_of(
+    key: usize,
+    value: Option<usize>,
+    headers: impl Iterator<Item = (usize, Option<usize>)>,
+) -> usize {
+    const BATCH_OVERHEAD_BYTES: usize = 61;
+    // Length 5, attributes 1, timestamp 10, offset 5: the longest forms.
+    const RECORD_OVERHEAD_BYTES: usize = 21;
+
+    let (mut count, mut bytes) = (0, BATCH_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES);
+    for (name, value) in headers {
+        count += 1;
+        bytes += prefixed_bytes(name) + value.map_or(1, prefixed_bytes);
+    }
+    bytes + prefixed_bytes(key) + value.map_or(1, prefixed_bytes) + varint_bytes(count)
+}
+
+/// A length in its zig-zag form, and as many bytes.
+fn prefixed_bytes(length: usize) -> usize {
+    varint_bytes(length) + length
+}
+
+/// Bytes of a length as a zig-zag varint: seven bits in each.
+fn varint_bytes(length: usize) -> usize {
+    let bits = usize::BITS - (length << 1).leading_zeros();
+    bits.div_ceil(7).max(1) as usize
+}
+
+/// Makes records of events; one per pipeline, as its buffers hold one record at a time.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    template: TopicTemplate,
+    created_at: CreatedAtHeader,
+    topic: String,
+    headers: HeaderBuffer,
+}
+
+/// Whether records carry the row's time as a header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CreatedAtHeader {
+    /// No such header of ours; a member of that name in the row's `headers` stays.
+    #[default]
+    Omit,
+    /// RFC 3339 text in UTC with microseconds; a member of that name gives way.
+    Add,
+}
+
+impl Encoder {
+    /// An encoder with no headers but `id`, `type` and the row's own.
+    pub fn new(template: TopicTemplate) -> Self {
+        Self {
+            template,
+            created_at: CreatedAtHeader::Omit,
+            topic: String::new(),
+            headers: HeaderBuffer::default(),
+        }
+    }
+
+    /// Sets whether records carry the header `created_at`.
+    #[must_use]
+    pub fn with_created_at(mut self, created_at: CreatedAtHeader) -> Self {
+        self.created_at = created_at;
+        self
+    }
+
+    /// Where the event goes, lent until the next call.
+    ///
+    /// # Errors
+    /// [`IllegalTopic`] when that is no name for a topic.
+    pub fn topic<'a>(&'a mut self, event: &Event<'_>) -> Result<&'a str, IllegalTopic> {
+        self.template.render(event, &mut self.topic)
+    }
+
+    /// The record of the event, lent until the next call.
+    ///
+    /// # Errors
+    /// [`Unpublishable`] when the event cannot become a record, today or later.
+    pub fn encode<'a>(&'a mut self, event: &Event<'a>) -> Result<Record<'a>, Unpublishable> {
+        let topic = self.template.render(event, &mut self.topic)?;
+        self.headers.clear();
+        let mut id = [0; EventId::TEXT_BYTES];
+        self.headers.push(ID_HEADER, event.id.encode(&mut id));
+        self.headers.push(TYPE_HEADER, event.kind);
+        if self.created_at == CreatedAtHeader::Add {
+            push_created_at(&mut self.headers, event.created_at_micros)?;
+        }
+        if let Some(object) = event.headers {
+            push_members(&mut self.headers, object)?;
+        }
+        Ok(Record {
+            topic,
+            key: event.aggregate_id,
+            value: event.payload,
+            created_at_micros: Some(event.created_at_micros),
+            headers: &self.headers,
+        })
+    }
+}
+
+/// Buffers keep so much between events; a larger one is given back.
+const BUFFER_BYTES: usize = 1024 * 1024;
+
+impl Encoder {
+    /// Gives back what a large event needed beyond the usual. For between two batches.
+    pub fn rest(&mut self) {
+        self.headers.clear();
+        self.topic.clear();
+        let spans = BUFFER_BYTES / size_of::<HeaderSpan>();
+        if self.topic.capacity().max(self.headers.text.capacity()) > BUFFER_BYTES
+            || self.headers.spans.capacity() > spans
+        {
+            self.topic.shrink_to(BUFFER_BYTES);
+            self.headers.text.shrink_to(BUFFER_BYTES);
+            self.headers.spans.shrink_to(spans);
+        }
+    }
+}
+
+/// What a dead letter's own headers begin with.
+const LETTER_HEADERS: [&str; 6] = [
+    "postrider.reason",
+    "postrider.detail",
+    "postrider.topic",
+    "postrider.seq",
+    "postrider.aggregatetype",
+    "postrider.created_at",
+];
+
+impl Encoder {
+    /// The event as a dead letter: its key, its payload, its `id` and `type`, and why it is one. The
+    /// row's own headers stay behind, as they may be what is wrong. So does its time: Kafka removes by a
+    /// record's time, and refuses one that lies ahead; a header has it.
+    pub fn dead_letter<'a>(
+        &'a mut self,
+        event: &Event<'a>,
+        topic: &'a str,
+        refusal: &Refusal,
+    ) -> Record<'a> {
+        self.headers.clear();
+        let mut id = [0; EventId::TEXT_BYTES];
+        self.headers.push(ID_HEADER, event.id.encode(&mut id));
+        self.headers.push(TYPE_HEADER, event.kind);
+        let seq = event.seq.to_string();
+        let meant_for = refusal.topic.as_deref().unwrap_or_default();
+        let reason = refusal.reason.name();
+        let at = RowTime(event.created_at_micros).to_string();
+        let values = [reason, &refusal.detail, meant_for, &seq, event.aggregate_type, &at];
+        for (name, value) in LETTER_HEADERS.into_iter().zip(values) {
+            self.headers.push(name, value);
+        }
+        Record {
+            topic,
+            key: event.aggregate_id,
+            value: event.payload,
+            created_at_micros: None,
+            headers: &self.headers,
+        }
+    }
+}
+
+/// The headers of one record: all text in one place, and where each name and value lies in it.
+#[derive(Clone, Debug, Default)]
+struct HeaderBuffer {
+    text: String,
+    spans: Vec<HeaderSpan>,
+}
+
+#[derive(Clone, Debug)]
+struct HeaderSpan {
+    name: Range<usize>,
+    value: Option<Range<usize>>,
+}
+
+impl HeaderBuffer {
+    fn clear(&mut self) {
+        self.text.clear();
+        self.spans.clear();
+    }
+
+    fn push(&mut self, name: &str, value: &str) {
+        let name = self.append(name);
+        let value = Some(self.append(value));
+        self.spans.push(HeaderSpan { name, value });
+    }
+
+    fn append(&mut self, text: &str) -> Range<usize> {
+        let start = self.text.len();
+        self.text.push_str(text);
+        start..self.text.len()
+    }
+
+    /// Whether one of the first `own` headers has the name that lies at `name`.
+    fn is_among(&self, own: usize, name: &Range<usize>) -> bool {
+        let name = &self.text[name.clone()];
+        self.spans[..own].iter().any(|span| &self.text[span.name.clone()] == name)
+    }
+}
+
+/// A row's time as text.
+struct RowTime(i64);
+
+impl RowTime {
+    /// The time, if RFC 3339 has it.
+    fn in_years_of_four_digits(&self) -> Option<jiff::Timestamp> {
+        let micros = Some(self.0).filter(|micros| CREATED_AT_MICROS.contains(micros))?;
+        jiff::Timestamp::from_microsecond(micros).ok()
+    }
+}
+
+impl fmt::Display for RowTime {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.in_years_of_four_digits(), self.0) {
+            (Some(time), _) => write!(formatter, "{time:.6}"),
+            (None, i64::MIN) => formatter.write_str("-infinity"),
+            // PostgreSQL's times end later than 64 bits of microseconds since 1970.
+            (None, i64::MAX) => formatter.write_str("infinity, or after 294247-01-10"),
+            (None, micros) => write!(formatter, "{micros} microseconds since 1970"),
+        }
+    }
+}
+
+fn push_created_at(headers: &mut HeaderBuffer, micros: i64) -> Result<(), Unpublishable> {
+    let outside = Unpublishable::CreatedAtOutOfRange { micros };
+    let time = RowTime(micros).in_years_of_four_digits().ok_or(outside)?;
+    let name = headers.append(CREATED_AT_HEADER);
+    let start = headers.text.len();
+    write!(headers.text, "{time:.6}").expect("writing to a string does not fail");
+    headers.spans.push(HeaderSpan { name, value: Some(start..headers.text.len()) });
+    Ok(())
+}
+
+/// Appends the members of a JSON object.
+fn push_members(headers: &mut HeaderBuffer, text: &str) -> Result<(), Unpublishable> {
+    let text = text.trim_matches([' ', '\t', '\n', '\r']);
+    let found = match text.as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'-' | b'0'..=b'9') => "a number",
+        _ if text == "null" => return Ok(()),
+        _ => "no JSON",
+    };
+    if found != "an object" {
+        return Err(Unpublishable::HeadersNotAnObject { found });
+    }
+    let own = headers.spans.len();
+    let mut source = serde_json::Deserializer::from_str(text);
+    Members { headers, own }
+        .deserialize(&mut source)
+        .and_then(|()| source.end())
+        .map_err(|error| Unpublishable::HeadersMalformed { reason: error.to_string() })?;
+    headers.spans[own..].iter().try_for_each(|span| check_name(&headers.text[span.name.clone()]))
+}
+
+/// Refuses the names that no client library can send.
+fn check_name(name: &str) -> Result<(), Unpublishable> {
+    if name.is_empty() {
+        return Err(Unpublishable::HeaderNameEmpty);
+    }
+    if name.contains('\0') {
+        return Err(Unpublishable::HeaderNameWithNul { name: name.chars().take(80).collect() });
+    }
+    Ok(())
+}
+
+/// Reads an object's members into the buffer, but those named as one of the first `own` headers.
+struct Members<'b> {
+    headers: &'b mut HeaderBuffer,
+    own: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Members<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object of headers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let Self { headers, own } = self;
+        while let Some(name) = members.next_key_seed(AppendText(headers))? {
+            let value = members.next_value::<&RawValue>()?.get();
+            if headers.is_among(own, &name) {
+                headers.text.truncate(name.start);
+                continue;
+            }
+            let value = append_value(headers, value).map_err(A::Error::custom)?;
+            headers.spans.push(HeaderSpan { name, value });
+        }
+        Ok(())
+    }
+}
+
+/// A string's text, nothing for null, and the JSON as it stands for all else.
+fn append_value(
+    headers: &mut HeaderBuffer,
+    json: &str,
+) -> Result<Option<Range<usize>>, serde_json::Error> {
+    if json == "null" {
+        return Ok(None);
+    }
+    let Some(quoted) = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')) else {
+        return Ok(Some(headers.append(json)));
+    };
+    if !quoted.contains('\\') {
+        return Ok(Some(headers.append(quoted)));
+    }
+    AppendText(headers).deserialize(&mut serde_json::Deserializer::from_str(json)).map(Some)
+}
+
+/// Unescapes a JSON string straight into the buffer.
+struct AppendText<'b>(&'b mut HeaderBuffer);
+
+impl<'de> DeserializeSeed<'de> for AppendText<'_> {
+    type Value = Range<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for AppendText<'_> {
+    type Value = Range<usize>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(self.0.append(text))
+    }
+}
+
+/// Why an event can never become a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpublishable {
+    /// The topic's name is not one that Kafka accepts.
+    #[error(transparent)]
+    IllegalTopic(#[from] IllegalTopic),
+    /// The row's `headers` is JSON, but not an object.
+    #[error("headers must be a JSON object, but is {found}")]
+    HeadersNotAnObject {
+        /// What it is, with its article.
+        found: &'static str,
+    },
+    /// The row's `headers` begins as an object and is not well-formed.
+    #[error("headers is not a well-formed JSON object: {reason}")]
+    HeadersMalformed {
+        /// What the JSON reader says.
+        reason: String,
+    },
+    /// A member of `headers` has no name.
+    #[error("headers has a member whose name is empty; a record header needs a name")]
+    HeaderNameEmpty,
+    /// A member's name holds a NUL character, which ends a name in Kafka's C clients.
+    #[error("the header name {name:?} contains a NUL character")]
+    HeaderNameWithNul {
+        /// The name; only its beginning when it is long.
+        name: String,
+    },
+    /// `created_at` has no RFC 3339 text, and the header was asked for.
+    #[error(
+        "created_at ({}) cannot be a header: it is not within 0001-01-01 and 9999-12-30",
+        RowTime(*micros)
+    )]
+    CreatedAtOutOfRange {
+        /// Microseconds since 1970-01-01 UTC.
+        micros: i64,
+    },
+}
+
+impl From<Unpublishable> for Refusal {
+    fn from(cause: Unpublishable) -> Self {
+        let reason = match &cause {
+            Unpublishable::IllegalTopic(_) => Reason::IllegalTopic,
+            Unpublishable::HeadersNotAnObject { .. }
+            | Unpublishable::HeadersMalformed { .. }
+            | Unpublishable::HeaderNameEmpty
+            | Unpublishable::HeaderNameWithNul { .. } => Reason::BadHeaders,
+            Unpublishable::CreatedAtOutOfRange { .. } => Reason::BadTime,
+        };
+        Self { reason, detail: cause.to_string(), topic: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::record::topic::DEFAULT_TOPIC_TEMPLATE;
+
+    #[test]
+    fn what_a_large_event_needed_is_given_back() {
+        let mut encoder = Encoder::new("{aggregatetype}".parse().unwrap());
+        let members: Vec<String> =
+            (0..200_000).map(|number| format!("\"header-{number}\": \"some text\"")).collect();
+        let headers = format!("{{{}}}", members.join(","));
+        encoder.encode(&event(Some(&headers))).unwrap();
+        let name = "t".repeat(3 * BUFFER_BYTES);
+        encoder.encode(&Event { aggregate_type: &name, ..event(None) }).unwrap_err();
+        let kept = |encoder: &Encoder| {
+            let spans = encoder.headers.spans.capacity() * size_of::<HeaderSpan>();
+            [encoder.topic.capacity(), encoder.headers.text.capacity(), spans]
+        };
+        assert!(kept(&encoder).iter().all(|bytes| *bytes > BUFFER_BYTES), "{:?}", kept(&encoder));
+        encoder.rest();
+        assert!(kept(&encoder).iter().all(|bytes| *bytes <= BUFFER_BYTES), "{:?}", kept(&encoder));
+    }
+
+    type Headers = Vec<(String, Option<String>)>;
+
+    fn event(headers: Option<&str>) -> Event<'_> {
+        Event {
+            seq: 1,
+            id: EventId(*b"\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef"),
+            aggregate_type: "order",
+            aggregate_id: "42",
+            kind: "placed",
+            payload: Some(b"\x00\xff{"),
+            headers,
+            created_at_micros: 1_795_466_121_219_663,
+        }
+    }
+
+    fn encoder() -> Encoder {
+        Encoder::new(DEFAULT_TOPIC_TEMPLATE.parse().unwrap())
+    }
+
+    fn owned(record: &Record<'_>) -> Headers {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        record.headers().map(|(name, value)| (name.to_owned(), value.map(text))).collect()
+    }
+
+    /// The headers that come from the row.
+    fn members(object: &str) -> Result<Headers, Unpublishable> {
+        encoder().encode(&event(Some(object))).map(|record| owned(&record).split_off(2))
+    }
+
+    fn some(name: &str, value: &str) -> (String, Option<String>) {
+        (name.to_owned(), Some(value.to_owned()))
+    }
+
+    #[test]
+    fn passes_key_and_payload_and_names_the_event() {
+        let mut encoder = encoder();
+        let row = event(None);
+        let record = encoder.encode(&row).unwrap();
+        assert_eq!((record.topic, record.key), ("outbox.event.order", "42"));
+        assert_eq!(record.value, Some(&b"\x00\xff{"[..]));
+        assert_eq!(record.created_at_micros, Some(row.created_at_micros));
+        let id = some("id", "01234567-89ab-cdef-0123-456789abcdef");
+        assert_eq!(owned(&record), [id, some("type", "placed")]);
+        assert_eq!(record.header_count(), 2);
+        let tombstone = Event { payload: None, ..row };
+        assert_eq!(encoder.encode(&tombstone).unwrap().value, None);
+    }
+
+    #[test]
+    fn members_become_headers_in_their_order() {
+        let object =
+            r#" {"b": "x", "a": 1.50, "n": null, "l": [1, {"k": "\\n"}], "t": true, "": "" } "#;
+        assert_eq!(members(object), Err(Unpublishable::HeaderNameEmpty));
+        let named = object.replace(r#""": """#, r#""o": {}"#);
+        let expected = [
+            some("b", "x"),
+            some("a", "1.50"),
+            ("n".to_owned(), None),
+            some("l", r#"[1, {"k": "\\n"}]"#),
+            some("t", "true"),
+            some("o", "{}"),
+        ];
+        assert_eq!(members(&named).unwrap(), expected);
+        for nothing in ["{}", " { } ", "null", "\tnull\n"] {
+            assert_eq!(members(nothing).unwrap(), [], "{nothing}");
+        }
+    }
+
+    #[test]
+    fn strings_lose_their_escapes() {
+        let object =
+            r#"{"a": "say \"hi\"\n", "\u00e4": "\ud83d\ude00 日本", "z": "\u0000", "e": ""}"#;
+        let expected =
+            [some("a", "say \"hi\"\n"), some("ä", "😀 日本"), some("z", "\0"), some("e", "")];
+        assert_eq!(members(object).unwrap(), expected);
+    }
+
+    #[test]
+    fn our_names_are_not_repeated() {
+        let object = r#"{"id": "x", "i\u0064": 1, "type": null, "created_at": "y", "Id": "z"}"#;
+        assert_eq!(members(object).unwrap(), [some("created_at", "y"), some("Id", "z")]);
+        let mut encoder = encoder().with_created_at(CreatedAtHeader::Add);
+        let row = event(Some(object));
+        let headers = owned(&encoder.encode(&row).unwrap()).split_off(2);
+        assert_eq!(headers, [some("created_at", "2026-11-23T20:35:21.219663Z"), some("Id", "z")]);
+    }
+
+    #[test]
+    fn times_are_written_with_microseconds() {
+        let mut encoder = encoder().with_created_at(CreatedAtHeader::Add);
+        for (micros, expected) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (-1, "1969-12-31T23:59:59.999999Z"),
+            (951_782_400_000_001, "2000-02-29T00:00:00.000001Z"),
+            (*CREATED_AT_MICROS.start(), "0001-01-01T00:00:00.000000Z"),
+            (*CREATED_AT_MICROS.end(), "9999-12-30T21:59:59.999999Z"),
+        ] {
+            let row = Event { created_at_micros: micros, ..event(None) };
+            assert_eq!(owned(&encoder.encode(&row).unwrap())[2], some("created_at", expected));
+        }
+        for micros in [CREATED_AT_MICROS.start() - 1, CREATED_AT_MICROS.end() + 1, i64::MAX] {
+            let row = Event { created_at_micros: micros, ..event(None) };
+            let refused = encoder.encode(&row).unwrap_err();
+            assert_eq!(refused, Unpublishable::CreatedAtOutOfRange { micros });
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_tells_the_rows_time_and_does_not_bear_it() {
+        let mut encoder = encoder();
+        for (micros, expected) in [
+            (-1, "1969-12-31T23:59:59.999999Z"),
+            (i64::MIN, "-infinity"),
+            (i64::MIN + 1, "-9223372036854775807 microseconds since 1970"),
+            (CREATED_AT_MICROS.end() + 1, "253402207200000000 microseconds since 1970"),
+            (i64::MAX, "infinity, or after 294247-01-10"),
+        ] {
+            let row = Event { created_at_micros: micros, ..event(None) };
+            let refusal = Refusal::from(Unpublishable::CreatedAtOutOfRange { micros });
+            assert!(refusal.detail.contains(&format!("created_at ({expected}) ")), "{refusal:?}");
+            let letter = encoder.dead_letter(&row, "letters", &refusal);
+            assert_eq!(letter.created_at_micros, None);
+            assert_eq!(owned(&letter)[7], some("postrider.created_at", expected));
+        }
+    }
+
+    #[test]
+    fn refuses_headers_that_are_not_an_object() {
+        for (json, found) in [
+            ("[]", "an array"),
+            (r#""text""#, "a string"),
+            ("-1", "a number"),
+            ("true", "a boolean"),
+            ("", "no JSON"),
+            ("nil", "no JSON"),
+        ] {
+            assert_eq!(members(json), Err(Unpublishable::HeadersNotAnObject { found }), "{json}");
+        }
+        for json in ["{", r#"{"a"}"#, r#"{"a": 1,}"#, "{} {}", r#"{"a": "\ud800"}"#, "{a: 1}"] {
+            let refused = members(json).unwrap_err();
+            assert!(matches!(refused, Unpublishable::HeadersMalformed { .. }), "{json}: {refused}");
+        }
+        let refused = members(r#"{"a\u0000b": 1}"#).unwrap_err().to_string();
+        assert_eq!(refused, r#"the header name "a\0b" contains a NUL character"#);
+    }
+
+    #[test]
+    fn a_refused_event_leaves_nothing_behind() {
+        let mut encoder = encoder();
+        let refused = event(Some(r#"{"left": "over", "": 1}"#));
+        assert!(encoder.encode(&refused).is_err());
+        let illegal = Event { aggregate_type: "a b", ..event(None) };
+        assert!(matches!(encoder.encode(&illegal), Err(Unpublishable::IllegalTopic(_))));
+        assert_eq!(encoder.encode(&event(None)).unwrap().header_count(), 2);
+    }
+
+    #[test]
+    fn the_buffers_do_not_grow_once_warm() {
+        let mut encoder = encoder().with_created_at(CreatedAtHeader::Add);
+        let object = r#"{"a": "1", "b": 22, "c": "\n", "d": [[1]], "e": null}"#;
+        let capacities = |encoder: &Encoder| {
+            (
+                encoder.topic.capacity(),
+                encoder.headers.text.capacity(),
+                encoder.headers.spans.capacity(),
+            )
+        };
+        encoder.encode(&event(Some(object))).unwrap();
+        let warm = capacities(&encoder);
+        let text = encoder.headers.text.as_ptr();
+        for round in 0..1000 {
+            let row = event((round % 3 != 0).then_some(object));
+            encoder.encode(&row).unwrap();
+        }
+        assert_eq!(capacities(&encoder), warm);
+        assert_eq!(encoder.headers.text.as_ptr(), text);
+    }
+
+    #[test]
+    fn five_thousand_headers() {
+        let object = (0..5000).map(|n| format!(r#""h{n}":"{n}""#)).collect::<Vec<_>>().join(",");
+        let headers = members(&format!("{{{object}}}")).unwrap();
+        assert_eq!(headers.len(), 5000);
+        assert_eq!(headers[4999], some("h4999", "4999"));
+    }
+
+    #[test]
+    fn the_java_client_computes_the_same_sizes() {
+        let vectors = include_str!("../../tests/vectors/record_size.csv");
+        for line in vectors.lines().skip(1) {
+            let numbers: Vec<i64> = line.split(',').map(|field| field.parse().unwrap()).collect();
+            let [key, value, count, name, text, expected] = numbers[..] else { panic!("{line}") };
+            let length = |number: i64| usize::try_from(number).ok();
+            let mut headers = HeaderBuffer::default();
+            for _ in 0..count {
+                let name = headers.append(&"n".repeat(length(name).unwrap()));
+                let value = length(text).map(|text| headers.append(&"v".repeat(text)));
+                headers.spans.push(HeaderSpan { name, value });
+            }
+            let value = length(value).map(|value| vec![0; value]);
+            let record = Record {
+                topic: "t",
+                key: &"k".repeat(length(key).unwrap()),
+                value: value.as_deref(),
+                created_at_micros: Some(0),
+                headers: &headers,
+            };
+            assert_eq!(Some(size_bytes(&record)), length(expected), "{line}");
+        }
+        assert!(vectors.lines().count() > 100);
+    }
+
+    /// Any JSON, not deeper than a few levels.
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 20, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec((any::<String>(), inner), 0..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// What the headers of an object are, by way of the tree that the encoder does not build.
+    fn reference(object: &[(String, Value)]) -> Headers {
+        object
+            .iter()
+            .filter(|(name, _)| name != "id" && name != "type")
+            .map(|(name, value)| {
+                let text = match value {
+                    Value::Null => None,
+                    Value::String(text) => Some(text.clone()),
+                    other => Some(other.to_string()),
+                };
+                (name.clone(), text)
+            })
+            .collect()
+    }
+
+    fn write(object: &[(String, Value)]) -> String {
+        let member =
+            |(name, value): &(String, Value)| format!("{}: {value}", Value::from(name.as_str()));
+        format!("{{{}}}", object.iter().map(member).collect::<Vec<_>>().join(", "))
+    }
+
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => any::<String>().prop_map(|name| name.replace('\0', "") + "x"),
+            1 => Just("id".to_owned()),
+            1 => Just("type".to_owned()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_object_becomes_what_its_tree_says(
+            object in prop::collection::vec((name(), json()), 0..12),
+        ) {
+            prop_assert_eq!(members(&write(&object)).unwrap(), reference(&object));
+        }
+
+        #[test]
+        fn any_text_is_taken_or_refused(text in ".*") {
+            let taken = members(&text).is_ok();
+            let readable = matches!(serde_json::from_str(&text), Ok(Value::Object(_) | Value::Null));
+            prop_assert!(!taken || readable, "{}", text);
+        }
+
+        #[test]
+        fn the_size_counts_every_byte(payload in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut encoder = encoder();
+            let small = size_bytes(&encoder.encode(&Event { payload: Some(&[]), ..event(None) }).unwrap());
+            let record = encoder.encode(&Event { payload: Some(&payload), ..event(None) }).unwrap();
+            let more = size_bytes(&record) - small;
+            prop_assert!(more >= payload.len() && more <= payload.len() + 1);
+            let size = size_bytes(&record);
+            prop_assert!(record.fits(size) && record.fits(usize::MAX) && !record.fits(size - 1));
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Looks at the replication slot now and then, for the figures, and for what its stream does not bring.
+//!
+//! Promises: a slot that keeps the server's log is seen; what a promotion would bring is told before it comes.
+//! Must not: change it. Fails: with the connection's error; with [`ErrorKind::SlotUnusable`] for a gap.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::capture::mode::{KnownSlot, Mode};
+use crate::capture::slot::failover::Failover;
+use crate::capture::slot::{Gap, SlotKeeper, SlotSight};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::counters::{Monitor, SlotFigures};
+use crate::postgres::Lsn;
+use crate::relay::poll_session::Ended;
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// So many looks pass between two at what a promotion would bring.
+const LOOKS_PER_FAILOVER: u32 = 10;
+/// While nothing comes for the outbox the slot follows the log in steps; so much is no delay.
+const STEP_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Whether the stream has brought everything so far that counts as published where it is saved.
+///
+/// # Errors
+/// [`ErrorKind::SlotUnusable`] when it has not; the connection's error.
+pub(super) async fn look_for_gaps(keeper: &SlotKeeper, known: &KnownSlot) -> Result<()> {
+    let gap = if !keeper.has_same_publication(known).await? {
+        Gap::Publication
+    } else if keeper.mode() == Mode::Wal && keeper.has_unread_parts(&known.snapshot).await? {
+        Gap::Attached
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::SlotUnusable, gap.words()))
+}
+
+/// Shows the slot until the session ends. Tables become parts of adopted ones also while nothing is written that
+/// would have to be saved.
+pub(super) async fn watch_slot(
+    keeper: Arc<SlotKeeper>,
+    known: KnownSlot,
+    monitor: Arc<Monitor>,
+) -> Result<Ended> {
+    let mut moved = Moved { confirmed: None, at: Instant::now() };
+    let (mut looks, mut said) = (0_u32, None);
+    loop {
+        if looks.is_multiple_of(LOOKS_PER_FAILOVER) {
+            said = warn_of_failover(&keeper, said).await?;
+        }
+        looks = looks.wrapping_add(1);
+        if !keeper.adopted().is_empty() {
+            look_for_gaps(&keeper, &known).await?;
+        }
+        if let Some(sight) = keeper.sight().await? {
+            monitor.set_slot(Some(moved.figures(sight, Instant::now())));
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Says once what would go wrong if a standby were promoted; gives what was said.
+async fn warn_of_failover(keeper: &SlotKeeper, said: Option<Failover>) -> Result<Option<Failover>> {
+    let failover = keeper.failover().await?.and_then(|sight| sight.failover);
+    let trouble = failover.filter(|failover| failover.is_trouble(keeper.mode()));
+    if trouble != said
+        && let Some(trouble) = &trouble
+    {
+        tracing::warn!(
+            slot = keeper.name(),
+            cause = trouble.words(),
+            remedy = keeper.failover_remedy(trouble),
+            "the slot is not ready for the promotion of a standby"
+        );
+    }
+    Ok(trouble)
+}
+
+/// When the slot was last seen to move, or to have nothing to move for.
+struct Moved {
+    confirmed: Option<Lsn>,
+    at: Instant,
+}
+
+impl Moved {
+    fn figures(&mut self, sight: SlotSight, now: Instant) -> SlotFigures {
+        if sight.confirmed > self.confirmed || sight.behind_bytes <= STEP_BYTES {
+            self.at = now;
+        }
+        self.confirmed = sight.confirmed;
+        SlotFigures {
+            retained_bytes: sight.retained_bytes,
+            safe_bytes: sight.safe_bytes,
+            age_seconds: (now - self.at).as_secs(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_slot_that_the_log_leaves_behind_grows_old() {
+        let begin = Instant::now();
+        let mut moved = Moved { confirmed: None, at: begin };
+        let mut age = |confirmed: u64, behind_bytes: u64, second: u64| {
+            let sight = SlotSight {
+                retained_bytes: behind_bytes,
+                safe_bytes: None,
+                confirmed: Some(Lsn(confirmed)),
+                behind_bytes,
+                inactive_seconds: None,
+            };
+            moved.figures(sight, begin + Duration::from_secs(second)).age_seconds
+        };
+        assert_eq!(age(10, 0, 1), 0);
+        assert_eq!(age(10, STEP_BYTES, 9), 0, "an idle outbox");
+        assert_eq!(age(10, 2 * STEP_BYTES, 12), 3);
+        assert_eq!(age(10, 3 * STEP_BYTES, 19), 10);
+        assert_eq!(age(11, 3 * STEP_BYTES, 20), 0, "it moves again");
+    }
+}

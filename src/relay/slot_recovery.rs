@@ -1,0 +1,127 @@
+//! Closes the gap before a slot: the table is polled until what is published covers where it begins.
+//!
+//! Promises: the stream takes over only when every transaction that it does not bring is published; a
+//! right, a place or an object that is missing is waited for. Must not: stop polling before.
+//! Fails: with the connection's error.
+//!
+//! The slot comes first, then the cursors pass the snapshot of what had committed where it begins. A
+//! comparison of log positions would not do: a transaction becomes visible after its commit is in the
+//! log, and in another order.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+use crate::capture::adopted::copy::SlotSession;
+use crate::capture::mode::KnownSlot;
+use crate::capture::slot::{Gap, SlotKeeper};
+use crate::control::cursors::CursorStore;
+use crate::error::{Error, ErrorKind, Result};
+use crate::order::cursor::Cursor;
+use crate::order::snapshot::Snapshot;
+use crate::relay::poll_session::Ended;
+
+/// How often the cursors are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// After a refusal; each further pause is twice as long.
+const REFUSAL_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest pause after a refusal.
+const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// What is in the way of the stream, and who can clear it.
+pub(super) struct Healing {
+    pub(super) keeper: SlotKeeper,
+    /// None when nothing would be missing, but the server lets no reader in.
+    pub(super) gap: Option<Gap>,
+    pub(super) known: Option<KnownSlot>,
+    /// Where the session that makes the slot waits for the reader, who copies by it.
+    pub(super) held: HeldSession,
+}
+
+/// The session that made the slot, from then on until rows of adopted tables are copied by it.
+pub(super) type HeldSession = Arc<Mutex<Option<SlotSession>>>;
+
+/// Makes a slot where the one that is there is of no use, waits until the cursors cover it, and ends the
+/// session.
+pub(super) async fn heal(
+    healing: Healing,
+    store: Arc<CursorStore>,
+    nudge: Arc<Notify>,
+    end: Arc<watch::Sender<bool>>,
+) -> Result<Ended> {
+    let known = patiently(&healing).await?;
+    let keeper = healing.keeper;
+    loop {
+        store.save_all().await?;
+        let cursors = store.all().await?;
+        if cursors.iter().all(|cursor| covers(cursor, &known.snapshot)) {
+            break;
+        }
+        // An outbox at rest does not tick by itself.
+        nudge.notify_one();
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    tracing::info!(
+        slot = keeper.name(),
+        "what the slot does not bring is published: the log is read from here on"
+    );
+    keeper.cover().await?;
+    end.send_replace(true);
+    Ok(Ended::Aide)
+}
+
+/// The slot that the stream can begin with. What the server refuses, it may allow later: events are
+/// published meanwhile, as the table is polled.
+async fn patiently(healing: &Healing) -> Result<KnownSlot> {
+    let (mut refusals, mut pause) = (0_u64, REFUSAL_PAUSE_MIN);
+    loop {
+        let refusal = match attempt(healing).await {
+            Ok(known) => return Ok(known),
+            Err(error) if may_pass(&error) && healing.keeper.is_connected() => error,
+            Err(error) => return Err(error),
+        };
+        refusals += 1;
+        if refusals.is_power_of_two() {
+            tracing::warn!(
+                cause = refusal.message(),
+                remedy = refusal.remedy(),
+                refusals,
+                "the log cannot be read; the table is polled until it can"
+            );
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(REFUSAL_PAUSE_MAX);
+    }
+}
+
+async fn attempt(healing: &Healing) -> Result<KnownSlot> {
+    let Healing { keeper, gap, known, held } = healing;
+    if let (None | Some(Gap::Uncovered), Some(known)) = (gap, known) {
+        keeper.knock().await?;
+        return Ok(known.clone());
+    }
+    let reason = gap.map_or("the slot is not known", Gap::words);
+    tracing::info!(slot = keeper.name(), reason, "polling, while a slot is made");
+    keeper.free().await?;
+    let (known, session) = keeper.make().await?;
+    *held.lock().unwrap_or_else(PoisonError::into_inner) =
+        Some(session).filter(|_| !keeper.adopted().is_empty());
+    Ok(known)
+}
+
+/// Whether the server or whoever looks after it may think better of it.
+pub(super) fn may_pass(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PostgresRefused
+            | ErrorKind::PostgresUnavailable
+            | ErrorKind::SlotUnusable
+            | ErrorKind::Schema
+    )
+}
+
+fn covers(cursor: &Cursor, snapshot: &Snapshot) -> bool {
+    cursor.from().covers(snapshot)
+        || (cursor.is_finished() && cursor.upto().snapshot.covers(snapshot))
+}
