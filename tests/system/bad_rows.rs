@@ -77,7 +77,7 @@ async fn events_of_one_seq_are_told_apart_by_their_ids() {
     relay.stop_well().await;
 }
 
-async fn wait_until(client: &Client, sql: &str, expected: i64) {
+pub(crate) async fn wait_until(client: &Client, sql: &str, expected: i64) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let found = count(client, sql).await;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
+use crate::bad_rows::wait_until;
 use crate::parking::{first_seen, insert, wait_for_the_rest, wait_until_parked};
 use crate::retention::{Bench, SAVED};
 use crate::support::consumer::create_topic;
@@ -317,4 +318,34 @@ async fn numbers_that_nobody_drew_lose_nothing() {
         .iter()
         .filter(|record| record.key.as_deref().is_some_and(|key| key.starts_with(b"far")));
     assert_eq!((far.count(), records.len()), (12, 12 + 3), "each of them once");
+}
+
+/// A row that is drawn and written between the look at the sequence and the one at the newest rows.
+#[tokio::test]
+async fn a_row_that_comes_during_a_look_is_not_said_to_be_ahead_of_the_sequence() {
+    let fixture = Fixture::new("sequence_look").await;
+    create_topic(&fixture.brokers, &fixture.topic("thing"), 2).await;
+    let (client, writer) = (fixture.client().await, fixture.client().await);
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    insert(&client, ("thing", "a"), 1, 1).await;
+    fixture.wait_published().await;
+    writer
+        .batch_execute("begin; lock table outbox in access exclusive mode")
+        .await
+        .expect("a test may lock");
+    let waits = "select count(*) from pg_stat_activity
+        where wait_event_type = 'Lock' and query like '%as newest%' and datname = current_database()";
+    wait_until(&client, waits, 1).await;
+    writer
+        .batch_execute(
+            "insert into outbox (aggregatetype, aggregateid, type, payload)
+             values ('thing', 'b', 't', '{}');
+             commit",
+        )
+        .await
+        .expect("the owner may");
+    fixture.wait_published().await;
+    let said = relay.said();
+    assert!(!said.contains("behind its rows"), "{said}");
+    relay.stop_well().await;
 }

@@ -198,19 +198,27 @@ impl Ticker {
         Ok(newest)
     }
 
-    /// Whether a row was written whose number nobody drew: no draw tells of it.
+    /// Whether a row was written whose number nobody drew: no draw tells of it. Of a row that is new since the
+    /// latest tick only the sequence as it is after the look can tell.
     async fn has_undrawn_row(&mut self) -> Result<bool> {
         if self.newest_at.elapsed() < NEWEST_INTERVAL {
             return Ok(false);
         }
         let before = self.highest;
         self.look_at_newest().await?;
-        let drawn = self.last.ceiling;
-        let is_new = self.highest > Some(drawn) && self.highest != before;
+        let is_new = self.highest > Some(self.last.ceiling) && self.highest != before;
         if is_new {
-            self.warn_behind(drawn);
+            let drawn = self.drawn_now().await?;
+            if self.highest > Some(drawn) {
+                self.warn_behind(drawn);
+            }
         }
         Ok(is_new)
+    }
+
+    async fn drawn_now(&self) -> Result<i64> {
+        let row = self.connection.client().query_one(&self.drawn, &[]).await;
+        drawn(&row.map_err(|cause| classify("look at the sequence", cause))?, &self.sequence)
     }
 
     fn warn_behind(&self, drawn: i64) {
