@@ -1,7 +1,7 @@
 //! postrider: a transactional-outbox relay from PostgreSQL to Kafka.
 //!
 //! Applications insert events into an outbox table, in the transaction that changes their business
-//! rows. postrider carries every committed event to Kafka, in order per aggregate. The README is for
+//! rows. postrider carries every committed event to Kafka, in order per aggregate. The README and `docs/` are for
 //! those who run it; what follows is the map for those who change it.
 //!
 //! The feature `demo`, on by default, brings `postrider demo` and the servers that it and the tests start.

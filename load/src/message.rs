@@ -1,6 +1,6 @@
 //! An event as a logical message, in the form that postrider documents: version 1, network byte order.
 //!
-//! Promises: the form of postrider's README, written out here so that the tool stays a black box. Must
+//! Promises: the form of docs/message-format.md, written out here so that the tool stays a black box. Must
 //! not: touch the network or a clock. Fails: never.
 
 use crate::outbox::{AGGREGATE_TYPE, EVENT_TYPE};

@@ -1,9 +1,10 @@
-//! The rules of the house that no compiler checks: layers, sizes, heads, words.
+//! The rules of the house that no compiler checks: layers, sizes, heads, words, links.
 //!
 //! Promises: each rule is data at the top of its file; a broken rule names file, line and remedy.
 //! Must not: need a service or a build. Fails: with all that is wrong at once, not with the first.
 
 mod layers;
+mod links;
 mod sources;
 mod supply;
 mod tidy;

@@ -39,6 +39,11 @@ pub(crate) fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
         .collect()
 }
 
+/// Whether the tree has this file or folder.
+pub(crate) fn exists(path: &str) -> bool {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists()
+}
+
 fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     if !folder.exists() {
         return;

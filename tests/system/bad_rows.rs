@@ -259,7 +259,7 @@ async fn a_damaged_value_parks_its_event_alone() {
     relay.stop_well().await;
 }
 
-/// What the README says the relay takes at most, whatever a row holds.
+/// What docs/operations.md says the relay takes at most, whatever a row holds.
 const MEMORY_KILOBYTES_MAX: u64 = 100_000;
 
 /// A text of 150 MB in each column, once; it takes the server alone to park it.

@@ -6,7 +6,7 @@
 //! 39 MB, where Debezium Server needs Java 21 and 780 MB. Each payload type has a database of its own,
 //! with a table as Debezium's documentation has it beside postrider's; one statement writes both.
 //! Where the router can be set up so that it differs, the difference is asserted as it is: these are
-//! the lines of the table in the README.
+//! the lines of the table in docs/migrate-from-debezium.md.
 
 use std::collections::BTreeMap;
 use std::fmt;

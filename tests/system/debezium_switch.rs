@@ -1,4 +1,4 @@
-//! The way from Debezium to postrider, as the README says it, while a writer goes on.
+//! The way from Debezium to postrider, as docs/migrate-from-debezium.md says it, while a writer goes on.
 
 use std::time::{Duration, Instant};
 
