@@ -38,6 +38,7 @@ pub mod demo;
 pub mod logging;
 pub mod metrics;
 
+pub mod backoff;
 pub mod legible;
 pub mod throttle;
 

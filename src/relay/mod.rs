@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
@@ -41,10 +42,8 @@ mod slot_recovery;
 mod stand_by;
 mod stuck;
 
-/// The first pause after trouble; each further one is twice as long.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// The pauses after trouble, of a session as of a shard.
+const TROUBLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Relays until `shutdown` is ready, then lets what is in flight land.
 ///
@@ -99,26 +98,11 @@ struct Relay {
     stuck: Mutex<Stuck>,
 }
 
-/// The pauses between attempts.
-struct Pauses(Duration);
-
-impl Pauses {
-    fn new() -> Self {
-        Self(PAUSE_MIN)
-    }
-
-    fn next(&mut self) -> Duration {
-        let pause = self.0;
-        self.0 = (pause * 2).min(PAUSE_MAX);
-        pause
-    }
-}
-
 impl Relay {
     async fn run(&self) -> Result<()> {
         let producer_config = self.producer_config()?;
         self.check_kafka(&producer_config).await?;
-        let mut pauses = Pauses::new();
+        let mut backoff = TROUBLE;
         let mut started = false;
         while !*self.stop.borrow() {
             let mut session_started = false;
@@ -126,13 +110,14 @@ impl Relay {
             self.monitor.set_working(false);
             self.monitor.set_slot(None);
             if session_started {
-                (started, pauses) = (true, Pauses::new());
+                started = true;
+                backoff.reset();
             }
             match ended {
                 // Told to stop, or the way of reading was changed.
                 Ok(()) => {}
                 Err(error) if !started || is_final(&error) => return Err(error),
-                Err(error) => self.pause(&error, pauses.next()).await,
+                Err(error) => self.pause(&error, backoff.take()).await,
             }
         }
         Ok(())

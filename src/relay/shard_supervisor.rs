@@ -24,7 +24,7 @@ use crate::publish::kafka::learned_limits::Lessons;
 use crate::publish::kafka::producer::{KafkaProducer, Warnings};
 use crate::publish::send_deadline::Permit;
 use crate::record::encode::Encoder;
-use crate::relay::Pauses;
+use crate::relay::TROUBLE;
 use crate::relay::assigner::ShardBerth;
 use crate::relay::poll_session::Ended;
 use crate::shard::{BATCHES_MAX, OutgoingRow, Shard, ShardLimits, Wiring};
@@ -50,7 +50,7 @@ pub(super) async fn supervise(
     berth: ShardBerth,
     gauge: Arc<ShardGauge>,
 ) -> Result<Ended> {
-    let mut pauses = Pauses::new();
+    let mut backoff = TROUBLE;
     loop {
         let before = gauge.published.load(Ordering::Relaxed);
         let error = match context.start_shard(index, &berth, Arc::clone(&gauge)).await {
@@ -62,9 +62,9 @@ pub(super) async fn supervise(
             return Err(error);
         }
         if gauge.published.load(Ordering::Relaxed) > before {
-            pauses = Pauses::new();
+            backoff.reset();
         }
-        let pause = pauses.next();
+        let pause = backoff.take();
         // All shards share what was said: what one met is the others' trouble, too.
         if let Some(unsaid) = context.kafka.warnings.note(error.message(), Instant::now()) {
             tracing::warn!(

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
+use crate::backoff::Backoff;
 use crate::capture::adopted::copy::SlotSession;
 use crate::capture::mode::KnownSlot;
 use crate::capture::slot::{Gap, SlotKeeper};
@@ -24,10 +25,8 @@ use crate::relay::poll_session::Ended;
 
 /// How often the cursors are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// After a refusal; each further pause is twice as long.
-const REFUSAL_PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The longest pause after a refusal.
-const REFUSAL_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// The pauses after a refusal.
+const REFUSAL: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 
 /// What is in the way of the stream, and who can clear it.
 pub(super) struct Healing {
@@ -74,7 +73,7 @@ pub(super) async fn heal(
 /// The slot that the stream can begin with. What the server refuses, it may allow later: events are
 /// published meanwhile, as the table is polled.
 async fn patiently(healing: &Healing) -> Result<KnownSlot> {
-    let (mut refusals, mut pause) = (0_u64, REFUSAL_PAUSE_MIN);
+    let (mut refusals, mut backoff) = (0_u64, REFUSAL);
     loop {
         let refusal = match attempt(healing).await {
             Ok(known) => return Ok(known),
@@ -90,8 +89,7 @@ async fn patiently(healing: &Healing) -> Result<KnownSlot> {
                 "the log cannot be read; the table is polled until it can"
             );
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(REFUSAL_PAUSE_MAX);
+        tokio::time::sleep(backoff.take()).await;
     }
 }
 

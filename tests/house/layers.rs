@@ -89,6 +89,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("postgres", Access, &[TOKIO, POSTGRES]),
     ("secret", System, &[]),
     ("audit", Core, &[]),
+    ("backoff", Core, &[]),
     ("error", Core, &[]),
     ("event", Core, &[]),
     ("legible", Core, &[]),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
+use crate::backoff::Backoff;
 use crate::event::EventId;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::config::{BATCH_BYTES, MESSAGE_BYTES_MAX};
@@ -20,10 +21,10 @@ use crate::publish::kafka::sizes::Sizes;
 use crate::publish::kafka::stall::Patience;
 use crate::publish::kafka::suspicion::Suspicions;
 
-/// The first pause before a topic is tried again; each further one is twice as long.
-pub(super) const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The longest pause.
-pub(super) const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The longest pause before a topic is tried again.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The pauses before a topic that cannot be used is tried again.
+pub(super) const UNUSABLE: Backoff = Backoff::new(Duration::from_secs(1), PAUSE_MAX);
 
 /// What is known.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ struct Learnt {
 #[derive(Clone, Debug)]
 struct Refused {
     detail: String,
-    pause: Duration,
+    backoff: Backoff,
     until: Instant,
 }
 
@@ -157,12 +158,12 @@ impl Lessons {
     pub(super) fn refused_topic(&self, topic: &str, detail: &str, now: Instant) {
         let mut learnt = self.learnt();
         let before = learnt.refused_topics.get(topic);
-        let pause = match before {
+        let backoff = match before {
             Some(before) if now < before.until => return,
-            Some(before) if now < before.until + 2 * PAUSE_MAX => (before.pause * 2).min(PAUSE_MAX),
-            Some(_) | None => PAUSE_MIN,
+            Some(before) if now < before.until + 2 * PAUSE_MAX => before.backoff.doubled(),
+            Some(_) | None => UNUSABLE,
         };
-        let refused = Refused { detail: detail.to_owned(), pause, until: now + pause };
+        let refused = Refused { detail: detail.to_owned(), backoff, until: now + backoff.pause() };
         learnt.refused_topics.insert(topic.to_owned(), refused);
     }
 
@@ -237,6 +238,6 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         now += 3 * PAUSE_MAX;
         lessons.refused_topic("t", "denied", now);
-        assert!(lessons.is_refused("t", now + PAUSE_MIN).is_none(), "that was long ago");
+        assert!(lessons.is_refused("t", now + UNUSABLE.pause()).is_none(), "that was long ago");
     }
 }

@@ -9,11 +9,13 @@
 
 use std::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
+
 /// How long nothing may be heard at first: longer than a change of leaders takes with a broker's default
 /// `broker.session.timeout.ms` of 9 s.
 pub(super) const PATIENCE_MIN: Duration = Duration::from_secs(10);
-/// The longest patience.
-const PATIENCE_MAX: Duration = Duration::from_secs(320);
+/// How patience grows.
+const PATIENCE: Backoff = Backoff::new(PATIENCE_MIN, Duration::from_secs(320));
 /// After so long without a standstill, patience is what it was at first.
 const CALM: Duration = Duration::from_secs(600);
 /// A client whose brokers answer it gets so many times the patience.
@@ -77,15 +79,19 @@ impl Standstill {
 /// How long to wait for a word, learnt from the standstills before.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
-    last: Option<(Instant, Duration)>,
+    last: Option<(Instant, Backoff)>,
 }
 
 impl Patience {
     /// How long to wait now.
     pub(super) fn at(&self, now: Instant) -> Duration {
+        self.grown(now).pause()
+    }
+
+    fn grown(&self, now: Instant) -> Backoff {
         match self.last {
             Some((at, grown)) if now.duration_since(at) < CALM => grown,
-            Some(_) | None => PATIENCE_MIN,
+            Some(_) | None => PATIENCE,
         }
     }
 
@@ -94,7 +100,7 @@ impl Patience {
         if self.last.is_some_and(|(at, _)| now.duration_since(at) < PATIENCE_MIN) {
             return;
         }
-        self.last = Some((now, (self.at(now) * 2).min(PATIENCE_MAX)));
+        self.last = Some((now, self.grown(now).doubled()));
     }
 }
 
@@ -132,7 +138,7 @@ mod tests {
         for minute in 1..9 {
             patience.stood_still(start + minute * 60 * SECOND);
         }
-        assert_eq!(patience.at(start + 500 * SECOND), PATIENCE_MAX);
+        assert_eq!(patience.at(start + 500 * SECOND), 320 * SECOND);
         assert_eq!(patience.at(start + 480 * SECOND + CALM), PATIENCE_MIN);
     }
 }

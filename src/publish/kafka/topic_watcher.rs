@@ -13,13 +13,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
+use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
-use crate::publish::kafka::learned_limits::{PAUSE_MAX, PAUSE_MIN};
+use crate::publish::kafka::learned_limits::UNUSABLE;
 
 /// How long a scout that watches nothing sleeps.
 const IDLE: Duration = Duration::from_secs(3_600);
 /// Between two looks, so that topics whose time has come are looked at together.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// The shortest pause before a topic is looked at.
+const PAUSE_MIN: Duration = UNUSABLE.pause();
 /// A topic in use whose partition loses its leader gets another within this, as a rule.
 const DOUBT: Duration = Duration::from_secs(5);
 
@@ -143,7 +146,7 @@ impl Drop for Scout {
 #[derive(Debug)]
 enum Wait {
     /// It cannot be used; the pause before the next look.
-    Unusable { pause: Duration },
+    Unusable { backoff: Backoff },
     /// It is in use; since when it seems not to be usable.
     InUse { doubted: Option<Instant> },
 }
@@ -164,7 +167,7 @@ impl Watched {
     fn take_task(&mut self, task: Task, now: Instant) {
         match task {
             Task::Watch(topics) => topics.into_iter().for_each(|topic| {
-                self.add(topic, Wait::Unusable { pause: PAUSE_MIN }, now + PAUSE_MIN);
+                self.add(topic, Wait::Unusable { backoff: UNUSABLE }, now + PAUSE_MIN);
             }),
             Task::Refresh(topics) => topics.into_iter().for_each(|topic| {
                 self.add(topic, Wait::InUse { doubted: None }, now);
@@ -206,9 +209,9 @@ impl Watched {
                 look.refreshed(topic.clone(), Ok(found));
                 look.tell(topic);
             }
-            (Wait::Unusable { pause }, Sight::Unusable(_) | Sight::Unseen) => {
-                let pause = (pause * 2).min(PAUSE_MAX);
-                self.add(topic, Wait::Unusable { pause }, now + pause);
+            (Wait::Unusable { backoff }, Sight::Unusable(_) | Sight::Unseen) => {
+                let backoff = backoff.doubled();
+                self.add(topic, Wait::Unusable { backoff }, now + backoff.pause());
             }
             (wait @ Wait::Unusable { .. }, Sight::NotYet) => self.add(topic, wait, now + PAUSE_MIN),
             (Wait::InUse { .. }, Sight::Usable(found)) => look.refreshed(topic, Ok(found)),
@@ -302,7 +305,7 @@ mod tests {
         }
         assert_eq!(book.looks, [1, 1, 1], "it is not looked at before it is due");
         book.usable = true;
-        watched.look(&mut book, now + PAUSE_MAX);
+        watched.look(&mut book, now + 60 * PAUSE_MIN);
         assert_eq!(*book.told.borrow(), ["u"]);
         assert_eq!(*book.refreshed.borrow(), [("u".into(), true)]);
         assert_eq!(watched.first_due(), None);
@@ -325,10 +328,11 @@ mod tests {
         let (mut watched, now) = (Watched::default(), Instant::now());
         let book = Book::default();
         for topic in ["a", "b"] {
-            let wait = Wait::Unusable { pause: PAUSE_MAX };
+            let backoff = UNUSABLE.doubled().doubled();
+            let wait = Wait::Unusable { backoff };
             watched.judge(&book, topic.into(), wait, Sight::NotYet, now);
         }
-        let wait = Wait::Unusable { pause: PAUSE_MIN };
+        let wait = Wait::Unusable { backoff: UNUSABLE };
         watched.judge(&book, "c".into(), wait, Sight::Unseen, now);
         assert_eq!(watched.first_due(), Some(now + PAUSE_MIN));
         let order: Vec<&str> = watched.due.values().map(|(topic, _)| topic.as_str()).collect();
