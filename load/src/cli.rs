@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::Group;
-use crate::environment::parse_note;
-use crate::event::SMALLEST_PAYLOAD_BYTES;
-use crate::outbox::Ids;
+use crate::measure::environment::parse_note;
 use crate::peers::{Peer, parse_peer};
-use crate::session::{Capture, Workload};
-use crate::threshold::Threshold;
+use crate::report::threshold::Threshold;
+use crate::workload::event::SMALLEST_PAYLOAD_BYTES;
+use crate::workload::outbox::Ids;
+use crate::workload::session::{Capture, Workload};
 
 /// Load generator and auditor for a transactional outbox.
 #[derive(Debug, Parser)]

@@ -13,24 +13,21 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use crate::audit::Verdict;
+use crate::audit::auditor::Verdict;
+use crate::audit::manifest::Truth;
+use crate::audit::topic::{RecordClock, Topic};
 use crate::cli::DrainArgs;
-use crate::clock;
 use crate::failure::Broken;
-use crate::fill::Backlog;
-use crate::outbox;
-use crate::outbox::{Ids, Outbox};
-use crate::pen::{RowHeaders, Shape};
-use crate::process;
-use crate::process::{ProcessTable, Relay};
-use crate::range::Range;
-use crate::screen;
-use crate::screen::grouped;
-use crate::session::Target;
-use crate::slot;
-use crate::topic::{RecordClock, Topic};
-use crate::truth::Truth;
+use crate::measure::clock;
+use crate::measure::process::{self, ProcessTable, Relay};
+use crate::measure::range::Range;
+use crate::measure::slot;
+use crate::output::{self, grouped};
 use crate::verify::{Stamps, TopicAudit};
+use crate::workload::backlog::Backlog;
+use crate::workload::batch::{RowHeaders, Shape};
+use crate::workload::outbox::{self, Ids, Outbox};
+use crate::workload::session::Target;
 
 /// How often the ends of the topic are asked for.
 const WATCH_PERIOD: Duration = Duration::from_millis(100);
@@ -164,9 +161,9 @@ fn report(args: &DrainArgs, partitions: i32, runs: Vec<DrainRun>) -> Result<Drai
 fn finish(args: &DrainArgs, report: &DrainReport) -> Result<()> {
     if args.json {
         let json = serde_json::to_string_pretty(report).context("no JSON")?;
-        screen::data(&json);
+        output::data(&json);
     } else if report.runs.len() > 1 {
-        screen::data(&format!(
+        output::data(&format!(
             "{} runs (min–median–max): {} events/s, relay {} µs of CPU per event",
             report.runs.len(),
             report.events_per_second.show(0),
@@ -183,7 +180,7 @@ fn finish(args: &DrainArgs, report: &DrainReport) -> Result<()> {
 }
 
 fn show_run(number: u32, run: &DrainRun) {
-    screen::data(&format!(
+    output::data(&format!(
         "run {number}: {} events at {}/s ({}/s from process start, first record after {:.2} s)",
         grouped(run.events),
         grouped(run.events_per_second as u64),
@@ -193,7 +190,7 @@ fn show_run(number: u32, run: &DrainRun) {
     let also = |name: &str, figure: Option<f64>| {
         figure.map_or(String::new(), |figure| format!(", {name} {figure:.2} µs"))
     };
-    screen::data(&format!(
+    output::data(&format!(
         "  CPU per event: relay {:.2} µs{}{}; relay peak memory {:.1} MB",
         run.relay_cpu_us_per_event,
         also("PostgreSQL", run.postgres_cpu_us_per_event),
@@ -201,12 +198,12 @@ fn show_run(number: u32, run: &DrainRun) {
         run.relay_peak_megabytes,
     ));
     if run.record_clock == RecordClock::Create {
-        screen::data(
+        output::data(
             "  the topic keeps the relay's stamps (CreateTime), so the rate is the sender's",
         );
     }
     if let Some(verdict) = &run.audit {
-        screen::data(&format!("  audit: {}", verdict.summary()));
+        output::data(&format!("  audit: {}", verdict.summary()));
     }
 }
 
@@ -267,7 +264,7 @@ impl<'a> Site<'a> {
         let committed = self.fill(&shape, self.args.events).await?;
         let fill_seconds = fill_started.elapsed().as_secs_f64();
         let filled = grouped(self.args.events);
-        screen::talk(&format!("run {number}: filled {filled} events in {fill_seconds:.1} s"));
+        output::talk(&format!("run {number}: filled {filled} events in {fill_seconds:.1} s"));
         let truth = Truth::new(&shape, &self.args.sink.topic, &from, &committed);
         truth.write(&self.args.out)?;
         if !self.args.no_settle {
@@ -288,7 +285,7 @@ impl<'a> Site<'a> {
             return self.table.truncate(&self.client).await;
         }
         if self.table.has_rows(&self.client).await? {
-            screen::talk(
+            output::talk(
                 "the outbox is not empty: rows that the relay has not published yet come first and \
                  are in its CPU, not in the rate; --truncate empties it",
             );
@@ -386,7 +383,7 @@ impl<'a> Site<'a> {
     fn wait_for_records(&self, relay: &mut Relay, from: &[i64], events: u64) -> Result<()> {
         let stall_limit = Duration::from_secs(self.args.stall_seconds);
         let (mut published, mut last_growth) = (0, Instant::now());
-        let mut meter = screen::Meter::new();
+        let mut meter = output::Meter::new();
         loop {
             let now_published = self.published_since(from)?;
             if now_published > published {
@@ -394,17 +391,17 @@ impl<'a> Site<'a> {
             }
             if meter.is_due() {
                 let (done, all) = (grouped(published), grouped(events));
-                screen::progress(&format!("{done} of {all} events in the topic"));
+                output::progress(&format!("{done} of {all} events in the topic"));
             }
             if published >= events {
-                screen::end_progress();
+                output::end_progress();
                 return Ok(());
             }
             relay.check_alive()?;
             if last_growth.elapsed() > stall_limit {
-                screen::end_progress();
+                output::end_progress();
                 if self.args.verify {
-                    screen::talk(&format!(
+                    output::talk(&format!(
                         "nothing came for {stall_limit:?}; the audit will say what is missing"
                     ));
                     return Ok(());

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rdkafka::message::Message;
 
-use crate::audit::{Auditor, Sighting, Verdict};
+use crate::audit::auditor::{Auditor, Sighting, Verdict};
+use crate::audit::manifest::Truth;
+use crate::audit::topic::{Reader, Stamp, Topic};
 use crate::cli::VerifyArgs;
 use crate::failure::Broken;
-use crate::screen;
-use crate::topic::{Reader, Stamp, Topic};
-use crate::truth::Truth;
+use crate::output;
 
 /// How long the topic may stand still before what is not there is missing.
 const LATE_LIMIT: Duration = Duration::from_secs(3);
@@ -43,9 +43,9 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
     audit.read_to_end()?;
     let verdict = audit.verdict(&truth);
     if args.json {
-        screen::data(&serde_json::to_string_pretty(&verdict).context("no JSON")?);
+        output::data(&serde_json::to_string_pretty(&verdict).context("no JSON")?);
     } else {
-        screen::data(&verdict.summary());
+        output::data(&verdict.summary());
     }
     if !verdict.is_clean() {
         bail!(Broken(format!("the audit found a fault: {}", verdict.summary())));

@@ -10,9 +10,8 @@ use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
 use crate::cli::BenchArgs;
-use crate::outbox;
-use crate::outbox::Outbox;
-use crate::process::Relay;
+use crate::measure::process::Relay;
+use crate::workload::outbox::{self, Outbox};
 
 /// How long the relay may start before it is measured.
 const START_SECONDS: u64 = 5;

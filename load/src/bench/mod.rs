@@ -15,14 +15,19 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::cli::{BenchArgs, DrainArgs, RunArgs, ShapeArgs, SourceArgs};
-use crate::environment::Environment;
+use crate::drain;
 use crate::failure::Broken;
-use crate::latency::Percentiles;
-use crate::outbox::{Ids, Outbox};
-use crate::range::Range;
-use crate::session::{Capture, Workload};
-use crate::summary::Summary;
-use crate::{drain, outbox, process, run, screen, slot};
+use crate::measure::environment::Environment;
+use crate::measure::latency::Percentiles;
+use crate::measure::process;
+use crate::measure::range::Range;
+use crate::measure::slot;
+use crate::output;
+use crate::report::summary::Summary;
+use crate::run;
+use crate::workload::outbox;
+use crate::workload::outbox::{Ids, Outbox};
+use crate::workload::session::{Capture, Workload};
 
 pub(crate) use experiments::Group;
 use experiments::{Experiment, WARM_UP_SECONDS, Way, Work};
@@ -107,14 +112,14 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<()> {
     };
     let chosen = |one: &Experiment| args.only.is_empty() || args.only.contains(&one.group);
     let set: Vec<Experiment> = experiments::all(args.scale).into_iter().filter(chosen).collect();
-    screen::talk(&plan(&set, args.runs));
+    output::talk(&plan(&set, args.runs));
     for experiment in set {
-        screen::talk(&format!("{:?}: {}", experiment.group, experiment.name));
+        output::talk(&format!("{:?}: {}", experiment.group, experiment.name));
         report.rows.push(attempt(args, &runtime, experiment));
         // Written after each experiment, so that an interrupted set keeps what it has.
         write(args, &report)?;
     }
-    screen::data(&table::markdown(&report));
+    output::data(&table::markdown(&report));
     judge(&report)
 }
 
@@ -158,7 +163,7 @@ fn attempt(args: &BenchArgs, runtime: &tokio::runtime::Runtime, experiment: Expe
         Ok((figures, faults)) => Row { experiment, figures, faults, error: None },
         Err(error) => {
             let error = format!("{error:#}");
-            screen::talk(&format!("  failed: {error}"));
+            output::talk(&format!("  failed: {error}"));
             Row { experiment, figures: Figures::default(), faults: 0, error: Some(error) }
         }
     }
@@ -266,7 +271,7 @@ fn drain_args(args: &BenchArgs, relay: String, shape: ShapeArgs, out: PathBuf) -
 
 async fn drains(args: &DrainArgs) -> Result<(Figures, u64)> {
     let report = drain::measure(args, |number, run| {
-        screen::talk(&format!("  run {number}: {:.0} events/s", run.events_per_second));
+        output::talk(&format!("  run {number}: {:.0} events/s", run.events_per_second));
     })
     .await?;
     let runs = &report.runs;

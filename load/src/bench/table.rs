@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::range::Range;
+use crate::measure::range::Range;
 
 use super::{BenchReport, Row};
 
@@ -85,7 +85,7 @@ mod tests {
     use super::super::Figures;
     use super::super::experiments::all;
     use super::*;
-    use crate::environment::Environment;
+    use crate::measure::environment::Environment;
 
     #[test]
     fn every_row_has_eleven_cells_and_failures_are_shown() {

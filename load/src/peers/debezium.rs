@@ -10,8 +10,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
-use super::places::Ways;
-use super::{java, logged, quoted};
+use super::endpoints::Ways;
+use super::{cdc_table, java, quoted};
 use crate::cli::SinkArgs;
 
 /// The release that is measured.
@@ -100,7 +100,7 @@ impl Server {
         sink: &SinkArgs,
         folder: &Path,
     ) -> Result<String> {
-        logged::make(client, &[SLOT]).await?;
+        cdc_table::make(client, &[SLOT]).await?;
         fs::create_dir_all(folder)
             .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
         let folder = folder.canonicalize().context("the run's folder has no path")?;
@@ -124,7 +124,7 @@ impl Server {
 /// # Errors
 /// When the slot is still being read.
 pub(crate) async fn clean_up(client: &Client) -> Result<()> {
-    logged::remove(client, &[SLOT]).await
+    cdc_table::remove(client, &[SLOT]).await
 }
 
 fn properties(profile: Profile, ways: &Ways, sink: &SinkArgs, folder: &str) -> Result<String> {
@@ -133,11 +133,11 @@ fn properties(profile: Profile, ways: &Ways, sink: &SinkArgs, folder: &str) -> R
         ("{host}", host),
         ("{port}", &ways.login.port),
         ("{database}", &ways.login.database),
-        ("{user}", logged::ROLE),
-        ("{password}", logged::PASSWORD),
-        ("{table}", logged::TABLE),
+        ("{user}", cdc_table::ROLE),
+        ("{password}", cdc_table::PASSWORD),
+        ("{table}", cdc_table::TABLE),
         ("{slot}", SLOT),
-        ("{publication}", logged::PUBLICATION),
+        ("{publication}", cdc_table::PUBLICATION),
         ("{folder}", folder),
         ("{topic}", &sink.topic),
         ("{brokers}", &sink.brokers),
@@ -155,7 +155,7 @@ fn text(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::places::Login;
+    use super::super::endpoints::Login;
     use super::*;
 
     #[test]

@@ -17,12 +17,12 @@ use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
 use tokio_postgres::types::Type;
 
 use super::RELAY;
+use super::endpoints::Ways;
 use super::log_limit::LogLimit;
 use super::perf_test::PerfTest;
-use super::places::Ways;
 use super::producer::{Event, Sender};
 use crate::cli::PeersArgs;
-use crate::outbox;
+use crate::workload::outbox;
 
 /// As many rows as are kept in memory for producing.
 const PRODUCED_ROWS: usize = 500_000;

@@ -7,18 +7,17 @@
 use anyhow::Result;
 use tokio_postgres::Client;
 
+use super::endpoints::Ways;
 use super::limits::Limit;
-use super::places::Ways;
-use super::recvlogical;
-use super::recvlogical::Reading;
-use super::{RELAY, logged};
+use super::recvlogical::{self, Reading};
+use super::{RELAY, cdc_table};
 use crate::cli::PeersArgs;
-use crate::clock;
-use crate::fill::Backlog;
-use crate::outbox::Outbox;
-use crate::pen::{RowHeaders, Shape};
-use crate::screen;
-use crate::session::Target;
+use crate::measure::clock;
+use crate::output;
+use crate::workload::backlog::Backlog;
+use crate::workload::batch::{RowHeaders, Shape};
+use crate::workload::outbox::Outbox;
+use crate::workload::session::Target;
 
 const SLOTS: [&str; 2] = ["postrider_load_tcp", "postrider_load_socket"];
 
@@ -39,12 +38,12 @@ impl LogLimit<'_> {
     /// As the module says.
     pub(crate) async fn measure(&self) -> Result<Vec<Limit>> {
         if let Some(reason) = recvlogical::obstacle(self.client).await? {
-            screen::talk(&format!("the log is not read: {reason}"));
+            output::talk(&format!("the log is not read: {reason}"));
             return Ok(Vec::new());
         }
-        logged::make(self.client, &SLOTS).await?;
+        cdc_table::make(self.client, &SLOTS).await?;
         let limits = self.write_and_read().await;
-        logged::remove(self.client, &SLOTS).await?;
+        cdc_table::remove(self.client, &SLOTS).await?;
         limits
     }
 
@@ -58,7 +57,7 @@ impl LogLimit<'_> {
         let mut limits = Vec::new();
         for (name, host, slot) in ways {
             if let Some(host) = host {
-                let read = Reading { slot, publications: logged::PUBLICATION, end };
+                let read = Reading { slot, publications: cdc_table::PUBLICATION, end };
                 let took = tokio::task::block_in_place(|| read.to_nowhere(&self.ways.login, host))?;
                 let per_second = self.args.events as f64 / took.as_secs_f64();
                 limits.push(Limit { name, beside: RELAY, per_second });
@@ -69,7 +68,7 @@ impl LogLimit<'_> {
 
     async fn write(&self) -> Result<()> {
         let shape = &self.args.shape;
-        let table = Outbox::find(self.client, logged::TABLE).await?.with_ids(shape.ids);
+        let table = Outbox::find(self.client, cdc_table::TABLE).await?.with_ids(shape.ids);
         let backlog = Backlog {
             database_url: &self.args.source.database_url,
             target: &Target::Table(table),

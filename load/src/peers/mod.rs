@@ -4,18 +4,18 @@
 //! Promises: same rows, same broker, same topic; one of each in every round; every run is audited.
 //! Must not: tune one side. Fails: when a peer cannot be run or its audit finds a fault.
 
-pub(crate) mod bare;
+mod cdc_table;
+pub(crate) mod copy_baseline;
 mod debezium;
+mod endpoints;
 mod java;
 mod limits;
 mod log_limit;
-mod logged;
 mod perf_test;
-mod places;
 pub(crate) mod poller;
 mod producer;
 mod recvlogical;
-mod same_slot;
+mod slot_copy;
 mod table;
 
 use std::path::Path;
@@ -25,19 +25,21 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tokio_postgres::Client;
 
+use crate::audit::topic::Topic;
 use crate::cli::{DrainArgs, PeersArgs};
-use crate::drain;
-use crate::drain::{DrainReport, DrainRun};
-use crate::environment::Environment;
+use crate::drain::{self, DrainReport, DrainRun};
 use crate::failure::Broken;
-use crate::range::Range;
-use crate::topic::Topic;
-use crate::{outbox, process, screen, slot};
+use crate::measure::environment::Environment;
+use crate::measure::process;
+use crate::measure::range::Range;
+use crate::measure::slot;
+use crate::output;
+use crate::workload::outbox;
 use debezium::Profile;
+use endpoints::Ways;
 use limits::Limit;
 use perf_test::PerfTest;
-use places::Ways;
-use same_slot::Copies;
+use slot_copy::Copies;
 
 /// The relay, as the table names it, and the same relay reading the log.
 const RELAY: &str = "relay";
@@ -132,7 +134,7 @@ pub(crate) async fn peers(args: &PeersArgs) -> Result<()> {
         report.limits.push(limits);
         write(args, &report)?;
     }
-    screen::data(&table::markdown(&report.standings, &report.limits)?);
+    output::data(&table::markdown(&report.standings, &report.limits)?);
     judge(&report.standings)
 }
 
@@ -217,7 +219,7 @@ impl<'a> Site<'a> {
         let drain_args = drain_args(self.args, peer, warm_up_events, folder);
         drain::measure(&drain_args, |_, run| {
             let rate = run.events_per_second;
-            screen::talk(&format!("round {round}, {}: {rate:.0} events/s", peer.name));
+            output::talk(&format!("round {round}, {}: {rate:.0} events/s", peer.name));
         })
         .await
     }
@@ -293,7 +295,7 @@ fn everybody(args: &PeersArgs) -> Result<Vec<Peer>> {
         // Its command line names the folder of a run, so it is made when the run begins.
         all.extend([Profile::Lab, Profile::Tuned].map(|profile| Peer {
             kind: Kind::Debezium(profile),
-            ..peer(profile.name(), logged::TABLE, String::new())
+            ..peer(profile.name(), cdc_table::TABLE, String::new())
         }));
     }
     all.extend(args.peer.iter().cloned());

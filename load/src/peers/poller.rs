@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use super::producer::{Event, Sender};
 use crate::cli::PollerArgs;
-use crate::outbox;
+use crate::workload::outbox;
 
 /// The poller's own table.
 pub(crate) const TABLE: &str = "postrider_load_polled";

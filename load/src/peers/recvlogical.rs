@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
 
-use super::logged;
-use super::places::Login;
-use crate::process;
+use super::cdc_table;
+use super::endpoints::Login;
+use crate::measure::process;
 
 const PROGRAM: &str = "pg_recvlogical";
 
@@ -20,7 +20,7 @@ const PROGRAM: &str = "pg_recvlogical";
 /// # Errors
 /// When the server does not answer.
 pub(super) async fn obstacle(client: &Client) -> Result<Option<&'static str>> {
-    Ok(if !logged::is_possible(client).await? {
+    Ok(if !cdc_table::is_possible(client).await? {
         Some("wal_level is not logical")
     } else if process::check_program(PROGRAM).is_err() {
         Some("there is no pg_recvlogical")

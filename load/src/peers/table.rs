@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::Standing;
 use super::limits::Limit;
-use crate::range::Range;
+use crate::measure::range::Range;
 
 /// The table, with the relay's rate over each peer's, median by median.
 pub(super) fn markdown(standings: &[Standing], limits: &[Vec<Limit>]) -> Result<String> {

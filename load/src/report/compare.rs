@@ -3,14 +3,12 @@
 //! Promises: every figure of both, and their ratio; what was asked differently is listed first, for a
 //! ratio of unlike runs says little. Must not: call one the better. Fails: never.
 
-use crate::latency::Stage;
-use crate::screen::grouped;
-use crate::summary::{ProcessCost, Second, Summary};
+use crate::measure::latency::Stage;
+use crate::output::grouped;
+use crate::report::summary::{ProcessCost, Second, Summary};
 
-use super::chart;
-use super::chart::{Chart, Line, Merge, Scale, short};
-use super::page;
-use super::page::{escape, table};
+use super::chart::{self, Chart, Line, Merge, Scale, short};
+use super::page::{self, escape, table};
 use super::{delivered, environment_rows, line, plan_rows};
 
 /// One figure of two runs.

@@ -6,17 +6,18 @@
 mod chart;
 mod compare;
 mod page;
+pub(crate) mod summary;
+pub(crate) mod threshold;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
 use crate::cli::ReportArgs;
-use crate::latency::{Percentiles, Stage};
-use crate::result;
-use crate::screen;
-use crate::screen::grouped;
-use crate::summary::{Phase, ProcessCost, SCHEMA, Sample, Second, Summary};
+use crate::measure::latency::{Percentiles, Stage};
+use crate::output::{self, grouped};
+use crate::report::summary::{Phase, ProcessCost, SCHEMA, Sample, Second, Summary};
+use crate::run::result;
 
 use chart::{Chart, Line, Merge, Scale};
 use page::{escape, table};
@@ -34,13 +35,13 @@ pub(crate) fn run(args: &ReportArgs) -> Result<()> {
         None => single(&first),
         Some(second) => {
             let (lines, page) = compare::compare(&first, &read(second)?);
-            lines.iter().for_each(|line| screen::data(line));
+            lines.iter().for_each(|line| output::data(line));
             page
         }
     };
     std::fs::write(&args.out, page)
         .with_context(|| format!("cannot write {}", args.out.display()))?;
-    screen::data(&format!("page: {}", args.out.display()));
+    output::data(&format!("page: {}", args.out.display()));
     Ok(())
 }
 

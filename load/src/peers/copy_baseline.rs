@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::producer::{Event, Sender};
 use crate::cli::BareArgs;
-use crate::outbox;
+use crate::workload::outbox;
 
 /// What its batches wait for more records.
 const LINGER_MS: u32 = 20;

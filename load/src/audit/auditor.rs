@@ -13,8 +13,7 @@
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::event;
-use crate::event::{Fate, Mark, Reading};
+use crate::workload::event::{self, Fate, Mark, Reading};
 
 /// How many gaps are kept before the auditor only counts them.
 const GAP_LIMIT: usize = 1 << 20;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;
 
-use crate::process;
+use crate::measure::process;
 
 /// The settings of PostgreSQL on which figures depend.
 const SETTINGS: &str = "select name, current_setting(name) from pg_settings where name = any(array[

@@ -13,20 +13,19 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::audit::topic::RecordClock;
 use crate::cli::RunArgs;
-use crate::clock;
-use crate::environment::Environment;
 use crate::failure::Broken;
-use crate::latency::{Latencies, Percentiles, Stage};
+use crate::measure::clock;
+use crate::measure::environment::Environment;
+use crate::measure::latency::{Latencies, Percentiles, Stage};
+use crate::output::{self, grouped};
 use crate::report;
-use crate::run::Outcome;
-use crate::screen;
-use crate::screen::grouped;
-use crate::summary::{
+use crate::report::summary::{
     Cost, Judged, LatencyFigures, Plan, ProcessCost, SCHEMA, Second, Summary, Throughput,
 };
-use crate::threshold::{Metric, Threshold};
-use crate::topic::RecordClock;
+use crate::report::threshold::{Metric, Threshold};
+use crate::run::Outcome;
 
 /// Below this part of the wanted rate the writers count as saturated.
 const REACHED: f64 = 0.99;
@@ -41,10 +40,10 @@ const BEHIND_SECONDS: f64 = 0.5;
 pub(crate) fn finish(args: &RunArgs, summary: &Summary) -> Result<()> {
     if args.json {
         let json = serde_json::to_string_pretty(summary).context("the summary has no JSON")?;
-        screen::data(&json);
+        output::data(&json);
     } else {
         show(summary);
-        screen::data(&format!("files: {}", args.out.display()));
+        output::data(&format!("files: {}", args.out.display()));
     }
     verdict(args, summary)
 }
@@ -217,7 +216,7 @@ fn figure(metric: Metric, summary: &Summary) -> Option<f64> {
 
 fn show(summary: &Summary) {
     let (plan, throughput) = (&summary.plan, &summary.throughput);
-    screen::data(&format!(
+    output::data(&format!(
         "in {}/s, out {}/s; wanted {}/s for {} s, {} events per transaction",
         grouped(throughput.in_per_second as u64),
         grouped(throughput.out_per_second as u64),
@@ -226,30 +225,30 @@ fn show(summary: &Summary) {
         plan.tx_size,
     ));
     if let Some(line) = saturation(summary) {
-        screen::data(&line);
+        output::data(&line);
     }
-    screen::data(&format!(
+    output::data(&format!(
         "{:<34}{:>9}{:>9}{:>9}{:>9}{:>9}",
         "latency in ms", "p50", "p90", "p99", "p99.9", "max"
     ));
     for stage in Stage::ALL {
-        screen::data(&latency_line(stage, summary.latency.of(stage), summary.latency.record_clock));
+        output::data(&latency_line(stage, summary.latency.of(stage), summary.latency.record_clock));
     }
     for (name, cost) in summary.cost.named() {
-        screen::data(&cost_line(name, &cost));
+        output::data(&cost_line(name, &cost));
     }
-    screen::data(&format!(
+    output::data(&format!(
         "backlog at the end {}, delivered {:.2} s later",
         grouped(throughput.backlog_at_end),
         throughput.settle_seconds
     ));
     if let Some(megabytes) = summary.cost.kept_log_peak_megabytes {
-        screen::data(&format!("kept of the log for slots: at most {megabytes:.1} MB"));
+        output::data(&format!("kept of the log for slots: at most {megabytes:.1} MB"));
     }
-    screen::data(&format!("audit: {}", summary.audit.summary()));
+    output::data(&format!("audit: {}", summary.audit.summary()));
     for judged in &summary.thresholds {
         let word = if judged.held { "holds" } else { "DOES NOT HOLD" };
-        screen::data(&format!("threshold {} {word}: {:.3}", judged.threshold, judged.figure));
+        output::data(&format!("threshold {} {word}: {:.3}", judged.threshold, judged.figure));
     }
 }
 

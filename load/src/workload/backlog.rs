@@ -5,12 +5,11 @@
 
 use anyhow::{Context, Result};
 
-use crate::clock;
-use crate::event::Fate;
-use crate::pen;
-use crate::pen::{Pen, Shape};
-use crate::pick::Pick;
-use crate::session::{Session, Target, Workload};
+use crate::measure::clock;
+use crate::workload::batch::{self, Pen, Shape};
+use crate::workload::event::Fate;
+use crate::workload::key_distribution::Pick;
+use crate::workload::session::{Session, Target, Workload};
 
 /// What is to be written, and where.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +44,7 @@ impl Backlog<'_> {
         while let Some(joined) = writers.join_next().await {
             pens.push(joined.context("a writer broke")??);
         }
-        Ok(pen::committed_versions(shape, &pens))
+        Ok(batch::committed_versions(shape, &pens))
     }
 
     /// How many of the events this writer writes.

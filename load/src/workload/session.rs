@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
-use crate::array::Array;
-use crate::event::Fate;
-use crate::outbox;
-use crate::outbox::Outbox;
-use crate::pen::{Batch, RowHeaders};
-use crate::{clock, message};
+use crate::measure::clock;
+use crate::workload::batch::{Batch, RowHeaders};
+use crate::workload::event::Fate;
+use crate::workload::message;
+use crate::workload::outbox::{self, Outbox};
+use crate::workload::pg_array::Array;
 
 /// What a transaction holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]

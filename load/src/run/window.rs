@@ -3,8 +3,8 @@
 //! Promises: whole seconds; warm-up and settling are outside. Must not: look at a clock. Fails: never.
 
 use crate::cli::RunArgs;
-use crate::sampler::Moment;
-use crate::summary::Phase;
+use crate::report::summary::Phase;
+use crate::run::sampler::Moment;
 
 /// The begin and the end of the measured time.
 pub(crate) struct Marks {

@@ -10,12 +10,12 @@ use std::time::Duration;
 use anyhow::Result;
 use rdkafka::message::{BorrowedMessage, Message};
 
-use crate::audit::{Auditor, Sighting};
-use crate::commits::Commit;
-use crate::event::Mark;
-use crate::latency::{Latencies, Stage};
-use crate::topic::{Reader, RecordClock, Stamp, Step, Topic};
-use crate::writer::{Epoch, LatencyBook, Written};
+use crate::audit::auditor::{Auditor, Sighting};
+use crate::audit::topic::{Reader, RecordClock, Stamp, Step, Topic};
+use crate::measure::latency::{Latencies, Stage};
+use crate::workload::commit_log::Commit;
+use crate::workload::event::Mark;
+use crate::workload::writer::{Epoch, LatencyBook, Written};
 
 /// How long one wait for a record lasts.
 const STEP_LIMIT: Duration = Duration::from_millis(50);

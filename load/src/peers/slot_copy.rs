@@ -8,11 +8,10 @@ use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
 
 use super::LOG_RELAY;
+use super::cdc_table;
+use super::endpoints::Ways;
 use super::limits::Limit;
-use super::logged;
-use super::places::Ways;
-use super::recvlogical;
-use super::recvlogical::Reading;
+use super::recvlogical::{self, Reading};
 
 const COPIES: [&str; 2] = ["postrider_load_copy_tcp", "postrider_load_copy_socket"];
 
@@ -34,7 +33,7 @@ impl<'a> Copies<'a> {
     /// # Errors
     /// When the server refuses, or the outbox has no publication.
     pub(super) async fn make(client: &'a Client, slot: &str, outbox: &str) -> Result<Self> {
-        logged::drop_slots(client, &COPIES).await?;
+        cdc_table::drop_slots(client, &COPIES).await?;
         let row = client.query_one(PUBLICATIONS, &[&outbox]).await;
         let publications: Option<String> = row.context("PostgreSQL does not answer")?.get(0);
         let publications = publications
@@ -54,7 +53,7 @@ impl<'a> Copies<'a> {
     /// As the module says.
     pub(super) async fn read(self, ways: &Ways, events: u64) -> Result<Vec<Limit>> {
         let limits = self.read_each(ways, events).await;
-        logged::drop_slots(self.client, &COPIES).await?;
+        cdc_table::drop_slots(self.client, &COPIES).await?;
         limits
     }
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
-use crate::latency::{Latencies, Stage};
-use crate::process::{ProcessTable, Usage};
-use crate::summary::{Phase, ProcessCost, Sample, Second};
-use crate::tail::Seen;
-use crate::writer::{Epoch, Written};
+use crate::audit::consumer::Seen;
+use crate::measure::latency::{Latencies, Stage};
+use crate::measure::process::{ProcessTable, Usage};
+use crate::report::summary::{Phase, ProcessCost, Sample, Second};
+use crate::workload::writer::{Epoch, Written};
 
 /// The processes that share the work, in the order of the report.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,9 +5,9 @@
 
 use uuid::Uuid;
 
-use crate::array::Array;
-use crate::event::{Fate, Mark};
-use crate::pick::{Dice, Pick};
+use crate::workload::event::{Fate, Mark};
+use crate::workload::key_distribution::{Dice, Pick};
+use crate::workload::pg_array::Array;
 
 /// The headers that every row carries, as one JSON object.
 #[derive(Clone, Debug)]

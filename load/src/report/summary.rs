@@ -5,11 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::Verdict;
-use crate::environment::Environment;
-use crate::latency::{Percentiles, Stage};
-use crate::outbox::Ids;
-use crate::topic::RecordClock;
+use crate::audit::auditor::Verdict;
+use crate::audit::topic::RecordClock;
+use crate::measure::environment::Environment;
+use crate::measure::latency::{Percentiles, Stage};
+use crate::workload::outbox::Ids;
 
 /// The name of this layout.
 pub(crate) const SCHEMA: &str = "postrider-load/run/1";

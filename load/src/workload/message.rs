@@ -3,7 +3,7 @@
 //! Promises: the form of docs/message-format.md, written out here so that the tool stays a black box. Must
 //! not: touch the network or a clock. Fails: never.
 
-use crate::outbox::{AGGREGATE_TYPE, EVENT_TYPE};
+use crate::workload::outbox::{AGGREGATE_TYPE, EVENT_TYPE};
 
 /// The prefix of the messages that are events.
 pub(crate) const PREFIX: &str = "postrider.outbox";

@@ -7,8 +7,9 @@
 use anyhow::{Context, Result, bail};
 use tokio_postgres::{Client, NoTls, Statement};
 
-use crate::pen::RowHeaders;
-use crate::{process, screen};
+use crate::measure::process;
+use crate::output;
+use crate::workload::batch::RowHeaders;
 
 /// The aggregate type of every load event; the default topic ends in it.
 pub(crate) const AGGREGATE_TYPE: &str = "order";
@@ -123,7 +124,7 @@ impl Outbox {
             match client.batch_execute(&statement).await {
                 Ok(()) => {}
                 Err(error) if error.as_db_error().is_some() => {
-                    screen::talk(&format!("{statement} is not possible here, going on: {error}"));
+                    output::talk(&format!("{statement} is not possible here, going on: {error}"));
                 }
                 Err(error) => return Err(error).context("the connection to PostgreSQL was lost"),
             }

@@ -5,6 +5,10 @@
 //! not: let the generator's own limit pass for the relay's. Fails: when a server refuses, the relay
 //! ends, a threshold breaks or the audit finds a fault.
 
+pub(crate) mod result;
+pub(crate) mod sampler;
+mod window;
+
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,32 +22,25 @@ use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Client;
 
-use crate::audit::Auditor;
+use crate::audit::auditor::Auditor;
+use crate::audit::consumer::{self, Seen};
+use crate::audit::manifest::Truth;
+use crate::audit::topic::Topic;
 use crate::cli::RunArgs;
-use crate::clock;
-use crate::environment::Environment;
-use crate::marks::Marks;
-use crate::outbox;
-use crate::outbox::Outbox;
-use crate::pen;
-use crate::pen::{Pen, RowHeaders, Shape};
-use crate::pick::{Pick, Zipf};
-use crate::process;
-use crate::process::Relay;
-use crate::result;
-use crate::sampler::{HistogramSink, Moment, Sampler, Watched};
-use crate::schedule::Schedule;
-use crate::screen;
-use crate::session;
-use crate::session::{Capture, Session, Target, Workload};
-use crate::slot;
-use crate::slot::KeptLog;
-use crate::summary::{Second, Summary};
-use crate::tail;
-use crate::tail::Seen;
-use crate::topic::Topic;
-use crate::truth::Truth;
-use crate::writer::{Epoch, Writer, Written};
+use crate::measure::clock;
+use crate::measure::environment::Environment;
+use crate::measure::process::{self, Relay};
+use crate::measure::slot::{self, KeptLog};
+use crate::output;
+use crate::report::summary::{Second, Summary};
+use crate::run::sampler::{HistogramSink, Moment, Sampler, Watched};
+use crate::run::window::Marks;
+use crate::workload::batch::{self, Pen, RowHeaders, Shape};
+use crate::workload::key_distribution::{Pick, Zipf};
+use crate::workload::outbox::{self, Outbox};
+use crate::workload::schedule::Schedule;
+use crate::workload::session::{self, Capture, Session, Target, Workload};
+use crate::workload::writer::{Epoch, Writer, Written};
 
 /// How often the end is looked for once the schedule is over.
 const SETTLE_PERIOD: Duration = Duration::from_millis(20);
@@ -227,7 +224,7 @@ impl<'a> Site<'a> {
             let _stops = [StopOnDrop(&written.stop), StopOnDrop(&stop_tail)];
             let auditor = std::thread::Builder::new().name("auditor".to_owned());
             let tail = auditor.spawn_scoped(scope, || {
-                tail::follow(&self.topic, reader, &seen, epoch, &written, &stop_tail)
+                consumer::follow(&self.topic, reader, &seen, epoch, &written, &stop_tail)
             })?;
             let crew = Crew::start(scope, writers, epoch, &written)?;
             let course = self.watch(epoch, &written, &seen, &crew, &tail, relay, sink);
@@ -247,7 +244,7 @@ impl<'a> Site<'a> {
             to: course.to,
             rows: course.rows,
             settle: course.settle,
-            committed_versions: pen::committed_versions(&self.shape, &pens),
+            committed_versions: batch::committed_versions(&self.shape, &pens),
             written,
             seen: seen.into_inner().unwrap_or_else(PoisonError::into_inner),
             scheduled: self.schedule.events(),
@@ -276,7 +273,7 @@ impl<'a> Site<'a> {
         let mut sampler = Sampler::new(epoch, pids, written, seen, sink)?;
         let mut marks = Marks::new(self.args, sampler.moment()?);
         let mut settling = Settling::new(Duration::from_secs(self.args.stall_seconds));
-        let (mut meter, mut kept_log) = (screen::Meter::new(), self.kept_log()?);
+        let (mut meter, mut kept_log) = (output::Meter::new(), self.kept_log()?);
         for second in 1.. {
             let due_us = second * 1_000_000;
             loop {
@@ -294,14 +291,14 @@ impl<'a> Site<'a> {
             }
             let (row, now) = sampler.row(marks.phase(second))?;
             if meter.is_due() {
-                screen::progress(&progress_line(row));
+                output::progress(&progress_line(row));
             }
             marks.pass(second, now);
             if settling.over && marks.to.is_some() {
                 break;
             }
         }
-        screen::end_progress();
+        output::end_progress();
         let to = marks.to.context("the run ended before its measured time")?;
         Ok(Course {
             from: marks.from,
@@ -429,11 +426,11 @@ fn progress_line(row: &Second) -> String {
         "{:>4.0} s  in {:>7}/s  out {:>7}/s  p50 {:.1} ms  p99 {:.1} ms  backlog {}  \
          insert late {:.1} ms{}",
         row.at,
-        screen::grouped(row.in_per_second as u64),
-        screen::grouped(row.out_per_second as u64),
+        output::grouped(row.in_per_second as u64),
+        output::grouped(row.out_per_second as u64),
         row.total.p50_ms,
         row.total.p99_ms,
-        screen::grouped(row.backlog),
+        output::grouped(row.backlog),
         row.schedule.p99_ms,
         if row.faults > 0 { format!("  FAULTS {}", row.faults) } else { String::new() },
     )

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 
-use crate::latency::{Percentiles, Stage};
+use crate::measure::latency::{Percentiles, Stage};
 
 /// A figure that a threshold can name.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::pen::Shape;
+use crate::workload::batch::Shape;
 
 /// The name of the layout.
 const SCHEMA: &str = "postrider-load/truth/1";

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tokio_postgres::Client;
 use tokio_postgres::config::{Config, Host};
 
-use crate::outbox;
+use crate::workload::outbox;
 
 /// Where a server is, without how it is reached.
 #[derive(Clone, Debug)]

@@ -4,8 +4,7 @@
 //! started relay does not outlive this process's use of it. Must not: use a shell. Fails: when
 //! `/proc` cannot be read, when the command cannot be started, and when the relay ends badly.
 
-use std::fs;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};

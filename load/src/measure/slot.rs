@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use tokio::runtime::Runtime;
 use tokio_postgres::Client;
 
-use crate::process::Relay;
+use crate::measure::process::Relay;
 
 /// How often the slots are looked at.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);

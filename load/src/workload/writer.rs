@@ -11,13 +11,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 
-use crate::clock;
-use crate::commits::CommitLog;
-use crate::event::Fate;
-use crate::latency::{Latencies, Stage};
-use crate::pen::Pen;
-use crate::schedule::Schedule;
-use crate::session::Session;
+use crate::measure::clock;
+use crate::measure::latency::{Latencies, Stage};
+use crate::workload::batch::Pen;
+use crate::workload::commit_log::CommitLog;
+use crate::workload::event::Fate;
+use crate::workload::schedule::Schedule;
+use crate::workload::session::Session;
 
 /// The start of a run, on the steady clock and on the wall clock.
 #[derive(Clone, Copy, Debug)]
