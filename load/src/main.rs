@@ -3,6 +3,7 @@
 //! Promises: it knows the outbox table, the topic and, to measure it, the relay's process; nothing
 //! else of a relay. Must not: depend on one. Fails: with one line on stderr and an exit code.
 
+mod args;
 mod audit;
 mod bench;
 mod cli;
@@ -19,9 +20,8 @@ mod workload;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::runtime::Runtime;
 
-use crate::cli::{Cli, Command};
+use crate::cli::Cli;
 
 // The generator and the auditor share two cores with what they measure; librdkafka's allocations
 // are the larger part of the auditor's cost.
@@ -29,25 +29,11 @@ use crate::cli::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match act(&cli.command) {
+    match Cli::parse().command.act() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output::talk(&format!("postrider-load: {error:#}"));
             ExitCode::from(failure::exit_code(&error))
         }
-    }
-}
-
-fn act(command: &Command) -> anyhow::Result<()> {
-    match command {
-        Command::Drain(args) => Runtime::new()?.block_on(drain::drain(args)),
-        Command::Bench(args) => bench::bench(args),
-        Command::Peers(args) => Runtime::new()?.block_on(peers::peers(args)),
-        Command::PeerPoller(args) => Runtime::new()?.block_on(peers::poller::relay(args)),
-        Command::PeerBare(args) => Runtime::new()?.block_on(peers::copy_baseline::publish(args)),
-        Command::Verify(args) => verify::verify(args),
-        Command::Run(args) => run::run(args),
-        Command::Report(args) => report::run(args),
     }
 }

@@ -6,6 +6,15 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutputFormat {
+    /// As lines for people.
+    Text,
+    /// As JSON.
+    Json,
+}
+
 /// One line of result.
 pub(crate) fn data(line: &str) {
     writeln!(std::io::stdout(), "{line}").ok();

@@ -3,6 +3,7 @@
 //! Promises: reads every record of the run's part of the topic once. Must not: need the database.
 //! Fails: when the topic cannot be read, or the audit finds a fault.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -10,10 +11,10 @@ use rdkafka::message::Message;
 
 use crate::audit::auditor::{Auditor, Sighting, Verdict};
 use crate::audit::manifest::Truth;
-use crate::audit::topic::{Reader, Stamp, Topic};
-use crate::cli::VerifyArgs;
+use crate::audit::topic::{Reader, Topic};
 use crate::failure::Broken;
-use crate::output;
+use crate::measure::clock::Stamp;
+use crate::output::{self, OutputFormat};
 
 /// How long the topic may stand still before what is not there is missing.
 const LATE_LIMIT: Duration = Duration::from_secs(3);
@@ -24,14 +25,25 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The first and the last stamp of a run's records.
 pub(crate) type Stamps = (Stamp, Stamp);
 
+/// What to audit again.
+#[derive(Clone, Debug)]
+pub(crate) struct VerifyPlan {
+    /// Folder of a run or drain.
+    pub(crate) run: PathBuf,
+    /// Kafka bootstrap servers.
+    pub(crate) brokers: String,
+    /// The topic, when it is not the one of the run.
+    pub(crate) topic: Option<String>,
+}
+
 /// Does the command `verify`.
 ///
 /// # Errors
 /// As the module says.
-pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
-    let truth = Truth::read(&args.run)?;
-    let name = args.topic.as_ref().unwrap_or(&truth.topic);
-    let topic = Topic::open_existing(&args.brokers, name)?;
+pub(crate) fn verify(plan: &VerifyPlan, form: OutputFormat) -> Result<()> {
+    let truth = Truth::read(&plan.run)?;
+    let name = plan.topic.as_ref().unwrap_or(&truth.topic);
+    let topic = Topic::open_existing(&plan.brokers, name)?;
     if topic.partitions() as usize != truth.from.len() {
         bail!(
             "the topic {name} has {} partitions and the run saw {}; was it made anew?",
@@ -42,7 +54,7 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
     let mut audit = TopicAudit::new(&topic, &truth)?;
     audit.read_to_end()?;
     let verdict = audit.verdict(&truth);
-    if args.json {
+    if form == OutputFormat::Json {
         output::data(&serde_json::to_string_pretty(&verdict).context("no JSON")?);
     } else {
         output::data(&verdict.summary());

@@ -11,7 +11,8 @@ use anyhow::Result;
 use rdkafka::message::{BorrowedMessage, Message};
 
 use crate::audit::auditor::{Auditor, Sighting};
-use crate::audit::topic::{Reader, RecordClock, Stamp, Step, Topic};
+use crate::audit::topic::{Reader, Step, Topic};
+use crate::measure::clock::{RecordClock, Stamp};
 use crate::measure::latency::{Latencies, Stage};
 use crate::workload::commit_log::Commit;
 use crate::workload::event::Mark;

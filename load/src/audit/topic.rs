@@ -13,7 +13,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{Offset, Timestamp, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::measure::clock::Stamp;
 
 /// How long a broker may take to answer one question.
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
@@ -21,44 +23,15 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 /// How long one wait for a record lasts.
 const READ_LIMIT: Duration = Duration::from_millis(200);
 
-/// Whose clock stamped a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum RecordClock {
-    /// The broker's, when it appended the record.
-    Append,
-    /// The relay's, when it made the record.
-    Create,
-}
-
-/// When a record was stamped, and by whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    /// Milliseconds since 1970.
-    pub(crate) unix_ms: i64,
-    /// Whose clock.
-    pub(crate) clock: RecordClock,
-}
-
-impl Stamp {
-    /// The earlier of two.
-    pub(crate) fn earlier(self, other: Self) -> Self {
-        if other.unix_ms < self.unix_ms { other } else { self }
-    }
-
-    /// The later of two.
-    pub(crate) fn later(self, other: Self) -> Self {
-        if other.unix_ms > self.unix_ms { other } else { self }
-    }
-
-    /// The stamp of a message; records without one do not come from a broker of this century.
-    pub(crate) fn of(message: &BorrowedMessage<'_>) -> Option<Self> {
-        match message.timestamp() {
-            Timestamp::LogAppendTime(unix_ms) => Some(Self { unix_ms, clock: RecordClock::Append }),
-            Timestamp::CreateTime(unix_ms) => Some(Self { unix_ms, clock: RecordClock::Create }),
-            Timestamp::NotAvailable => None,
-        }
-    }
+/// Where the events come out.
+#[derive(Clone, Debug)]
+pub(crate) struct EventSink {
+    /// Kafka bootstrap servers.
+    pub(crate) brokers: String,
+    /// The topic that the relay publishes to.
+    pub(crate) topic: String,
+    /// Partitions of the topic, when it has to be created.
+    pub(crate) partitions: i32,
 }
 
 /// One topic of a cluster.
@@ -84,7 +57,8 @@ impl Topic {
     ///
     /// # Errors
     /// When no broker answers, or the topic cannot be made.
-    pub(crate) async fn open(brokers: &str, name: &str, partitions: i32) -> Result<Self> {
+    pub(crate) async fn open(sink: &EventSink) -> Result<Self> {
+        let (brokers, name, partitions) = (&sink.brokers, &sink.topic, sink.partitions);
         let mut topic = Self::look(brokers, name)?;
         if topic.partitions == 0 {
             create(brokers, name, partitions).await?;

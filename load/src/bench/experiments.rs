@@ -5,13 +5,15 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::measure::slot::RelayReads;
+
 /// Experiments that belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Group {
     /// Sustained traffic.
     Live,
-    /// The ways to read events, beside each other.
+    /// The capture modes, beside each other.
     Capture,
     /// A large backlog.
     Drain,
@@ -34,22 +36,30 @@ pub(crate) enum Group {
 /// How the relay reads events: its `--capture`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Way {
+pub(crate) enum CaptureMode {
     /// From the table.
     Poll,
-    /// From the table's log.
+    /// From the table's changes in the WAL.
     Wal,
-    /// From messages in the log.
+    /// From messages in the WAL.
     Message,
 }
 
-impl Way {
+impl CaptureMode {
     /// As the relay's flag has it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Poll => "poll",
             Self::Wal => "wal",
             Self::Message => "message",
+        }
+    }
+
+    /// Where the relay reads then.
+    pub(crate) const fn reads(self) -> RelayReads {
+        match self {
+            Self::Poll => RelayReads::Table,
+            Self::Wal | Self::Message => RelayReads::Wal,
         }
     }
 }
@@ -91,7 +101,7 @@ pub(crate) struct Experiment {
     /// Its name inside the group.
     pub(crate) name: String,
     /// How events are read.
-    pub(crate) capture: Way,
+    pub(crate) capture: CaptureMode,
     /// What is added to the relay's command line, besides `--capture`.
     pub(crate) relay_flags: String,
     /// What is done.
@@ -108,7 +118,7 @@ impl Experiment {
 
     /// About how long one run takes, on two cores that everybody shares.
     pub(crate) fn estimated_seconds(&self) -> f64 {
-        let reader = if self.capture == Way::Poll { 0.0 } else { LOG_READER_SECONDS };
+        let reader = if self.capture == CaptureMode::Poll { 0.0 } else { LOG_READER_SECONDS };
         reader
             + match self.work {
                 Work::Live { seconds, .. } => {
@@ -146,19 +156,21 @@ const SECONDS_PER_MEGABYTE: f64 = 0.02;
 /// The whole set; `scale` is a factor on events and seconds.
 pub(crate) fn all(scale: f64) -> Vec<Experiment> {
     let mut set = vec![
-        live(Group::Live, Way::Poll, (100_000.0, 100), scaled_seconds(45, scale)),
-        live(Group::Live, Way::Poll, (10_000.0, 1), scaled_seconds(20, scale)),
+        live(Group::Live, CaptureMode::Poll, (100_000.0, 100), scaled_seconds(45, scale)),
+        live(Group::Live, CaptureMode::Poll, (10_000.0, 1), scaled_seconds(20, scale)),
     ];
     set.extend(captures(scale));
     set.extend(drains(scale));
-    for (way, name) in [(Way::Poll, "no traffic, poll"), (Way::Wal, "no traffic, wal")] {
+    for (mode, name) in
+        [(CaptureMode::Poll, "no traffic, poll"), (CaptureMode::Wal, "no traffic, wal")]
+    {
         let work = Work::Idle { seconds: scaled_seconds(15, scale) };
-        set.push(experiment(Group::Idle, name.to_owned(), way, work));
+        set.push(experiment(Group::Idle, name.to_owned(), mode, work));
     }
     set
 }
 
-fn experiment(group: Group, name: String, capture: Way, work: Work) -> Experiment {
+fn experiment(group: Group, name: String, capture: CaptureMode, work: Work) -> Experiment {
     Experiment { group, name, capture, relay_flags: String::new(), work, runs_max: u32::MAX }
 }
 
@@ -166,29 +178,31 @@ fn scaled_seconds(seconds: u64, scale: f64) -> u64 {
     ((seconds as f64 * scale) as u64).max(2)
 }
 
-fn live(group: Group, way: Way, (rate, tx_size): (f64, u32), seconds: u64) -> Experiment {
-    let name = format!("{}, {rate:.0}/s, {tx_size} per transaction", way.name());
-    experiment(group, name, way, Work::Live { rate, tx_size, seconds })
+fn live(group: Group, mode: CaptureMode, (rate, tx_size): (f64, u32), seconds: u64) -> Experiment {
+    let name = format!("{}, {rate:.0}/s, {tx_size} per transaction", mode.name());
+    experiment(group, name, mode, Work::Live { rate, tx_size, seconds })
 }
 
-/// The same work by each way, so that the ways can be compared in one run.
+/// The same work in each capture mode, so that they can be compared in one run.
 fn captures(scale: f64) -> Vec<Experiment> {
     let at = [
-        (Way::Poll, 20_000.0),
-        (Way::Wal, 20_000.0),
-        (Way::Message, 20_000.0),
-        (Way::Poll, 70_000.0),
-        (Way::Wal, 70_000.0),
-        (Way::Message, 100_000.0),
-        (Way::Message, 150_000.0),
+        (CaptureMode::Poll, 20_000.0),
+        (CaptureMode::Wal, 20_000.0),
+        (CaptureMode::Message, 20_000.0),
+        (CaptureMode::Poll, 70_000.0),
+        (CaptureMode::Wal, 70_000.0),
+        (CaptureMode::Message, 100_000.0),
+        (CaptureMode::Message, 150_000.0),
     ];
     let seconds = scaled_seconds(12, scale);
-    let mut set: Vec<Experiment> =
-        at.into_iter().map(|(way, rate)| live(Group::Capture, way, (rate, 100), seconds)).collect();
-    for way in [Way::Poll, Way::Wal] {
+    let mut set: Vec<Experiment> = at
+        .into_iter()
+        .map(|(mode, rate)| live(Group::Capture, mode, (rate, 100), seconds))
+        .collect();
+    for mode in [CaptureMode::Poll, CaptureMode::Wal] {
         let work = drain(1e6, 100, 200, scale);
-        let name = format!("{}, drain of a million", way.name());
-        set.push(experiment(Group::Capture, name, way, work));
+        let name = format!("{}, drain of a million", mode.name());
+        set.push(experiment(Group::Capture, name, mode, work));
     }
     set
 }
@@ -198,7 +212,7 @@ fn drain(events: f64, tx_size: u32, payload_bytes: u32, scale: f64) -> Work {
 }
 
 fn drains(scale: f64) -> Vec<Experiment> {
-    let polled = |group, name: String, work| experiment(group, name, Way::Poll, work);
+    let polled = |group, name: String, work| experiment(group, name, CaptureMode::Poll, work);
     let large = drain(5e6, 100, 200, scale);
     let mut set = vec![polled(Group::Drain, "5 million".to_owned(), large)];
     let flags = |group, flag: &'static str, values: &'static [u32]| {

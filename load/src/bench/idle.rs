@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
-use crate::cli::BenchArgs;
 use crate::measure::process::Relay;
-use crate::workload::outbox::{self, Outbox};
+use crate::workload::outbox::{self, EventSource, Outbox};
 
 /// How long the relay may start before it is measured.
 const START_SECONDS: u64 = 5;
@@ -32,7 +31,7 @@ pub(crate) struct IdleCost {
 /// # Errors
 /// As the module says.
 pub(crate) fn measure(
-    args: &BenchArgs,
+    source: &EventSource,
     command: &str,
     seconds: u64,
     folder: &Path,
@@ -41,8 +40,8 @@ pub(crate) fn measure(
         .with_context(|| format!("the folder {} cannot be made", folder.display()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = runtime.block_on(async {
-        let client = outbox::connect(&args.source.database_url).await?;
-        let table = Outbox::find(&client, &args.source.outbox).await?;
+        let client = outbox::connect(&source.database_url).await?;
+        let table = Outbox::find(&client, &source.outbox).await?;
         table.truncate(&client).await?;
         anyhow::Ok(client)
     })?;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::measure::range::Range;
 
-use super::{BenchReport, Row};
+use super::report::{BenchReport, Row};
 
 /// The report in Markdown.
 pub(crate) fn markdown(report: &BenchReport) -> String {
@@ -82,8 +82,8 @@ fn line(row: &Row) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Figures;
     use super::super::experiments::all;
+    use super::super::report::Figures;
     use super::*;
     use crate::measure::environment::Environment;
 

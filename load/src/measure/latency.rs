@@ -7,7 +7,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::audit::topic::RecordClock;
+use crate::measure::clock::RecordClock;
 
 /// The longest latency that a histogram tells from longer ones: an hour.
 const LONGEST_US: u64 = 3_600_000_000;

@@ -13,6 +13,15 @@ use tokio_postgres::Client;
 
 use crate::measure::process::Relay;
 
+/// Where a relay reads events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RelayReads {
+    /// In the table.
+    Table,
+    /// In the WAL, by a slot: what was written before there is one does not come.
+    Wal,
+}
+
 /// How often the slots are looked at.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);
 

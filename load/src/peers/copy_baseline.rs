@@ -14,8 +14,20 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::producer::{Event, Sender};
-use crate::cli::BareArgs;
 use crate::workload::outbox;
+
+/// What is copied, and where it is published.
+#[derive(Clone, Debug)]
+pub(crate) struct CopyPlan {
+    /// The database.
+    pub(crate) database_url: String,
+    /// The table.
+    pub(crate) outbox: String,
+    /// Kafka bootstrap servers.
+    pub(crate) brokers: String,
+    /// The topic.
+    pub(crate) topic: String,
+}
 
 /// What its batches wait for more records.
 const LINGER_MS: u32 = 20;
@@ -24,13 +36,13 @@ const LINGER_MS: u32 = 20;
 ///
 /// # Errors
 /// When PostgreSQL or Kafka refuse.
-pub(crate) async fn publish(args: &BareArgs) -> Result<()> {
-    let client = outbox::connect(&args.database_url).await?;
-    let mut sender = Sender::new(&args.brokers, &args.topic, LINGER_MS)?;
+pub(crate) async fn publish(plan: &CopyPlan) -> Result<()> {
+    let client = outbox::connect(&plan.database_url).await?;
+    let mut sender = Sender::new(&plan.brokers, &plan.topic, LINGER_MS)?;
     let sql = format!(
         "copy (select id, aggregateid, type, payload::text from {} order by seq) \
          to stdout (format binary)",
-        args.outbox
+        plan.outbox
     );
     let stream = client.copy_out(&sql).await.context("the table cannot be copied")?;
     let types = [Type::UUID, Type::TEXT, Type::TEXT, Type::TEXT];

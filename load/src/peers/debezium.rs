@@ -11,8 +11,9 @@ use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
 use super::endpoints::Ways;
-use super::{cdc_table, java, quoted};
-use crate::cli::SinkArgs;
+use super::peer::{Profile, quoted};
+use super::{cdc_table, java};
+use crate::audit::topic::EventSink;
 
 /// The release that is measured.
 const VERSION: &str = "3.6.0.Final";
@@ -35,24 +36,7 @@ const POM: &str = "<project xmlns='http://maven.apache.org/POM/4.0.0'>\
     <modelVersion>4.0.0</modelVersion><groupId>postrider</groupId>\
     <artifactId>load-debezium</artifactId><version>1</version><packaging>pom</packaging></project>";
 
-/// How it is set up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Profile {
-    /// As it comes.
-    Lab,
-    /// Tuned.
-    Tuned,
-}
-
 impl Profile {
-    /// The name in the table.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Lab => "Debezium Server as it comes",
-            Self::Tuned => "Debezium Server tuned",
-        }
-    }
-
     const fn properties(self) -> &'static str {
         match self {
             Self::Lab => LAB,
@@ -97,7 +81,7 @@ impl Server {
         profile: Profile,
         client: &Client,
         ways: &Ways,
-        sink: &SinkArgs,
+        sink: &EventSink,
         folder: &Path,
     ) -> Result<String> {
         cdc_table::make(client, &[SLOT]).await?;
@@ -127,7 +111,7 @@ pub(crate) async fn clean_up(client: &Client) -> Result<()> {
     cdc_table::remove(client, &[SLOT]).await
 }
 
-fn properties(profile: Profile, ways: &Ways, sink: &SinkArgs, folder: &str) -> Result<String> {
+fn properties(profile: Profile, ways: &Ways, sink: &EventSink, folder: &str) -> Result<String> {
     let host = ways.tcp_host.as_deref().context("Debezium needs PostgreSQL over TCP")?;
     let fields = [
         ("{host}", host),
@@ -167,7 +151,7 @@ mod tests {
             password: String::new(),
         };
         let ways = Ways { login, tcp_host: Some("h".to_owned()), socket_folder: None };
-        let sink = SinkArgs { brokers: "b:1".to_owned(), topic: "t".to_owned(), partitions: 8 };
+        let sink = EventSink { brokers: "b:1".to_owned(), topic: "t".to_owned(), partitions: 8 };
         for profile in [Profile::Lab, Profile::Tuned] {
             let text = properties(profile, &ways, &sink, "/f").expect("complete");
             assert!(!text.contains('{') && !text.contains('}'), "{text}");

@@ -11,17 +11,17 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
-use serde::Serialize;
 use tokio_postgres::Client;
 use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
 use tokio_postgres::types::Type;
 
-use super::RELAY;
 use super::endpoints::Ways;
 use super::log_limit::LogLimit;
+use super::peer::RELAY;
 use super::perf_test::PerfTest;
+use super::plan::PeersPlan;
 use super::producer::{Event, Sender};
-use crate::cli::PeersArgs;
+use super::table::Limit;
 use crate::workload::outbox;
 
 /// As many rows as are kept in memory for producing.
@@ -29,17 +29,6 @@ const PRODUCED_ROWS: usize = 500_000;
 
 /// What the producer's batches wait for more records.
 const LINGER_MS: u32 = 20;
-
-/// One limit, measured once.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Limit {
-    /// What was done, and by which way.
-    pub(crate) name: &'static str,
-    /// Whose rate it bounds.
-    pub(crate) beside: &'static str,
-    /// Rows or records per second.
-    pub(crate) per_second: f64,
-}
 
 struct Row {
     id: String,
@@ -64,13 +53,13 @@ impl Row {
 /// # Errors
 /// When PostgreSQL or Kafka refuse.
 pub(crate) async fn measure(
-    args: &PeersArgs,
+    plan: &PeersPlan,
     client: &Client,
     ways: &Ways,
     perf_test: &PerfTest,
     topic: &str,
 ) -> Result<Vec<Limit>> {
-    let table = &args.source.outbox;
+    let table = &plan.source.outbox;
     let mut limits = Vec::new();
     let copies = [
         ("limit: `copy` to nowhere, TCP", &ways.tcp_host),
@@ -82,16 +71,16 @@ pub(crate) async fn measure(
             limits.push(Limit { name, beside: RELAY, per_second });
         }
     }
-    limits.extend(LogLimit { args, client, ways }.measure().await?);
+    limits.extend(LogLimit { plan, client, ways }.measure().await?);
     let rows = rows(client, table).await?;
-    let produced = tokio::task::block_in_place(|| produce(&args.sink.brokers, topic, &rows))?;
+    let produced = tokio::task::block_in_place(|| produce(&plan.sink.brokers, topic, &rows))?;
     let name = "limit: rdkafka producing from memory";
     limits.push(Limit { name, beside: RELAY, per_second: produced });
-    let file = args.out.join("payloads");
+    let file = plan.out.join("payloads");
     write_payloads(&file, &rows)?;
     drop(rows);
     let per_second =
-        tokio::task::block_in_place(|| perf_test.run(&args.sink.brokers, topic, &file))?;
+        tokio::task::block_in_place(|| perf_test.run(&plan.sink.brokers, topic, &file))?;
     let name = "limit: kafka-producer-perf-test, no keys";
     limits.push(Limit { name, beside: RELAY, per_second });
     std::fs::remove_file(&file).context("the file of payloads cannot be removed")?;

@@ -7,16 +7,17 @@
 use anyhow::Result;
 use tokio_postgres::Client;
 
+use super::cdc_table;
 use super::endpoints::Ways;
-use super::limits::Limit;
+use super::peer::RELAY;
+use super::plan::PeersPlan;
 use super::recvlogical::{self, Reading};
-use super::{RELAY, cdc_table};
-use crate::cli::PeersArgs;
+use super::table::Limit;
 use crate::measure::clock;
 use crate::output;
 use crate::workload::backlog::Backlog;
-use crate::workload::batch::{RowHeaders, Shape};
 use crate::workload::outbox::Outbox;
+use crate::workload::plan::EventPlan;
 use crate::workload::session::Target;
 
 const SLOTS: [&str; 2] = ["postrider_load_tcp", "postrider_load_socket"];
@@ -24,7 +25,7 @@ const SLOTS: [&str; 2] = ["postrider_load_tcp", "postrider_load_socket"];
 /// What is read, and from where.
 pub(crate) struct LogLimit<'a> {
     /// How much is written.
-    pub(crate) args: &'a PeersArgs,
+    pub(crate) plan: &'a PeersPlan,
     /// A connection.
     pub(crate) client: &'a Client,
     /// The ways to read.
@@ -59,7 +60,7 @@ impl LogLimit<'_> {
             if let Some(host) = host {
                 let read = Reading { slot, publications: cdc_table::PUBLICATION, end };
                 let took = tokio::task::block_in_place(|| read.to_nowhere(&self.ways.login, host))?;
-                let per_second = self.args.events as f64 / took.as_secs_f64();
+                let per_second = self.plan.events as f64 / took.as_secs_f64();
                 limits.push(Limit { name, beside: RELAY, per_second });
             }
         }
@@ -67,23 +68,17 @@ impl LogLimit<'_> {
     }
 
     async fn write(&self) -> Result<()> {
-        let shape = &self.args.shape;
+        let shape = &self.plan.shape;
         let table = Outbox::find(self.client, cdc_table::TABLE).await?.with_ids(shape.ids);
         let backlog = Backlog {
-            database_url: &self.args.source.database_url,
+            database_url: &self.plan.source.database_url,
             target: &Target::Table(table),
-            events: self.args.events,
+            events: self.plan.events,
             tx_size: shape.tx_size,
             seed: shape.seed,
         };
-        let written = Shape {
-            run: clock::new_run_id()?,
-            aggregates: shape.aggregates.max(u32::from(shape.writers)),
-            writers: shape.writers,
-            payload_bytes: shape.payload_bytes,
-            headers: RowHeaders::of_count(0),
-            rollback_percent: 0,
-        };
+        let written = EventPlan { headers: 0, rollback_percent: 0, ..shape.clone() };
+        let written = written.shape(clock::new_run_id()?);
         backlog.fill(&written).await?;
         Ok(())
     }

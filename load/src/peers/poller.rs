@@ -10,8 +10,20 @@ use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
 use super::producer::{Event, Sender};
-use crate::cli::PollerArgs;
 use crate::workload::outbox;
+
+/// What the poller reads and where it publishes.
+#[derive(Clone, Debug)]
+pub(crate) struct PollerPlan {
+    /// The database.
+    pub(crate) database_url: String,
+    /// Kafka bootstrap servers.
+    pub(crate) brokers: String,
+    /// The topic.
+    pub(crate) topic: String,
+    /// Rows in a batch.
+    pub(crate) batch_rows: i64,
+}
 
 /// The poller's own table.
 pub(crate) const TABLE: &str = "postrider_load_polled";
@@ -48,9 +60,9 @@ pub(crate) async fn make_table(client: &Client) -> Result<()> {
 ///
 /// # Errors
 /// When PostgreSQL or Kafka refuse.
-pub(crate) async fn relay(args: &PollerArgs) -> Result<()> {
-    let mut client = outbox::connect(&args.database_url).await?;
-    let mut sender = Sender::new(&args.brokers, &args.topic, LINGER_MS)?;
+pub(crate) async fn relay(plan: &PollerPlan) -> Result<()> {
+    let mut client = outbox::connect(&plan.database_url).await?;
+    let mut sender = Sender::new(&plan.brokers, &plan.topic, LINGER_MS)?;
     let select = client
         .prepare(&format!(
             "select id, event_id::text, aggregateid, type, payload::text from {TABLE} \
@@ -64,7 +76,8 @@ pub(crate) async fn relay(args: &PollerArgs) -> Result<()> {
         .context("the poller's table is missing; the command peers makes it")?;
     loop {
         let transaction = client.transaction().await.context("PostgreSQL is gone")?;
-        let rows = transaction.query(&select, &[&args.batch]).await.context("the select failed")?;
+        let rows =
+            transaction.query(&select, &[&plan.batch_rows]).await.context("the select failed")?;
         for row in &rows {
             let payload: Option<&str> = row.get(4);
             sender.send(&Event {

@@ -7,11 +7,11 @@
 use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
 
-use super::LOG_RELAY;
 use super::cdc_table;
 use super::endpoints::Ways;
-use super::limits::Limit;
+use super::peer::WAL_RELAY;
 use super::recvlogical::{self, Reading};
+use super::table::Limit;
 
 const COPIES: [&str; 2] = ["postrider_load_copy_tcp", "postrider_load_copy_socket"];
 
@@ -77,7 +77,7 @@ impl<'a> Copies<'a> {
                 let reading = Reading { slot, publications: &self.publications, end: &end };
                 let took = tokio::task::block_in_place(|| reading.to_nowhere(&ways.login, host))?;
                 let per_second = events as f64 / took.as_secs_f64();
-                limits.push(Limit { name, beside: LOG_RELAY, per_second });
+                limits.push(Limit { name, beside: WAL_RELAY, per_second });
             }
         }
         Ok(limits)

@@ -5,14 +5,51 @@
 
 use anyhow::{Context, Result};
 
-use super::Standing;
-use super::limits::Limit;
+use serde::Serialize;
+
+use super::peer::Peer;
+use crate::drain::report::DrainRun;
+use crate::measure::process;
 use crate::measure::range::Range;
 
+/// What came of one peer.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PeerResult {
+    /// The name in the table.
+    pub(super) name: String,
+    /// Its command line.
+    pub(super) command: String,
+    /// Its runs.
+    pub(super) runs: Vec<DrainRun>,
+}
+
+impl PeerResult {
+    /// Nothing came of it yet.
+    pub(super) fn new(peer: &Peer) -> Self {
+        let command = process::without_passwords(&peer.command);
+        Self { name: peer.name.clone(), command, runs: Vec::new() }
+    }
+
+    fn range(&self, figure: impl Fn(&DrainRun) -> Option<f64>) -> Option<Range> {
+        Range::of(self.runs.iter().filter_map(figure))
+    }
+}
+
+/// One limit, measured once.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Limit {
+    /// What was done, and by which way.
+    pub(crate) name: &'static str,
+    /// Whose rate it bounds.
+    pub(crate) beside: &'static str,
+    /// Rows or records per second.
+    pub(crate) per_second: f64,
+}
+
 /// The table, with the relay's rate over each peer's, median by median.
-pub(super) fn markdown(standings: &[Standing], limits: &[Vec<Limit>]) -> Result<String> {
+pub(super) fn markdown(standings: &[PeerResult], limits: &[Vec<Limit>]) -> Result<String> {
     let first = standings.first().context("nobody took part")?;
-    let rate = |standing: &Standing| standing.range(|run| Some(run.events_per_second));
+    let rate = |standing: &PeerResult| standing.range(|run| Some(run.events_per_second));
     let relay_rate = rate(first).context("the relay has no run")?.median;
     let mut text = String::from(
         "| who | runs | events/s | relay's rate is | CPU µs/event | PostgreSQL CPU µs/event | \

@@ -5,11 +5,11 @@
 
 use crate::measure::latency::Stage;
 use crate::output::grouped;
-use crate::report::summary::{ProcessCost, Second, Summary};
 
 use super::chart::{self, Chart, Line, Merge, Scale, short};
 use super::page::{self, escape, table};
-use super::{delivered, environment_rows, line, plan_rows};
+use super::rows::{delivered, environment_rows, line, plan_rows};
+use super::summary::{ProcessCost, Second, Summary};
 
 /// One figure of two runs.
 pub(crate) struct Figure {

@@ -1,18 +1,25 @@
 //! The result of a run, as it is written to summary.json; `load/README.md` explains the fields.
 //!
 //! Promises: the layout is named by `schema` and changes its number when a field changes its meaning.
-//! Must not: compute. Fails: never.
+//! Must not: measure. Fails: never.
 
 use serde::{Deserialize, Serialize};
 
 use crate::audit::auditor::Verdict;
-use crate::audit::topic::RecordClock;
+use crate::measure::clock::RecordClock;
 use crate::measure::environment::Environment;
 use crate::measure::latency::{Percentiles, Stage};
+use crate::output::grouped;
 use crate::workload::outbox::Ids;
 
 /// The name of this layout.
 pub(crate) const SCHEMA: &str = "postrider-load/run/1";
+
+/// Below this part of the wanted rate the writers count as saturated.
+const REACHED: f64 = 0.99;
+
+/// Writers that are so far behind at the end of the schedule count as saturated too.
+const BEHIND_SECONDS: f64 = 0.5;
 
 /// A run: what was asked, where it ran, what came out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +44,25 @@ pub(crate) struct Summary {
     pub(crate) series: Vec<Second>,
     /// The distribution of the total latency: upper end of each step in ms, events in it.
     pub(crate) distribution: Vec<(f64, u64)>,
+}
+
+impl Summary {
+    /// Says that the latency from the intended time grew because the writers could not keep up.
+    pub(crate) fn saturation(&self) -> Option<String> {
+        let (wanted, throughput) = (self.plan.rate, &self.throughput);
+        let achieved = throughput.in_per_second + throughput.rolled_back_per_second;
+        let behind = throughput.unsent as f64 > wanted * BEHIND_SECONDS;
+        (achieved < wanted * REACHED || behind).then(|| {
+            format!(
+                "saturated: wanted {}/s, written {}/s, {} not sent; the writers fell behind, so \
+                 latency from the intended time grows by design; where the machine has time left, \
+                 more --writers help, as each waits for its commits",
+                grouped(wanted as u64),
+                grouped(achieved as u64),
+                grouped(throughput.unsent),
+            )
+        })
+    }
 }
 
 /// What was asked.

@@ -5,8 +5,10 @@
 //! not: let the generator's own limit pass for the relay's. Fails: when a server refuses, the relay
 //! ends, a threshold breaks or the audit finds a fault.
 
-pub(crate) mod result;
-pub(crate) mod sampler;
+mod outcome;
+pub(crate) mod plan;
+mod result;
+mod sampler;
 mod window;
 
 use std::fs::File;
@@ -26,16 +28,17 @@ use crate::audit::auditor::Auditor;
 use crate::audit::consumer::{self, Seen};
 use crate::audit::manifest::Truth;
 use crate::audit::topic::Topic;
-use crate::cli::RunArgs;
 use crate::measure::clock;
 use crate::measure::environment::Environment;
 use crate::measure::process::{self, Relay};
-use crate::measure::slot::{self, KeptLog};
-use crate::output;
+use crate::measure::slot::{self, KeptLog, RelayReads};
+use crate::output::{self, OutputFormat};
 use crate::report::summary::{Second, Summary};
+use crate::run::outcome::Outcome;
+use crate::run::plan::RunPlan;
 use crate::run::sampler::{HistogramSink, Moment, Sampler, Watched};
 use crate::run::window::Marks;
-use crate::workload::batch::{self, Pen, RowHeaders, Shape};
+use crate::workload::batch::{self, Pen, Shape};
 use crate::workload::key_distribution::{Pick, Zipf};
 use crate::workload::outbox::{self, Outbox};
 use crate::workload::schedule::Schedule;
@@ -45,57 +48,35 @@ use crate::workload::writer::{Epoch, Writer, Written};
 /// How often the end is looked for once the schedule is over.
 const SETTLE_PERIOD: Duration = Duration::from_millis(20);
 
-/// Everything that was measured.
-pub(crate) struct Outcome {
-    /// At the begin of the measured time.
-    pub(crate) from: Moment,
-    /// At its end.
-    pub(crate) to: Moment,
-    /// The seconds.
-    pub(crate) rows: Vec<Second>,
-    /// From the end of the schedule to the last delivery.
-    pub(crate) settle: Duration,
-    /// The last committed version of every aggregate.
-    pub(crate) committed_versions: Vec<u32>,
-    /// What the writers noted.
-    pub(crate) written: Written,
-    /// What the consumer saw.
-    pub(crate) seen: Seen,
-    /// Events of the schedule.
-    pub(crate) scheduled: u64,
-    /// The most that the server kept of its log for slots, if any were looked at.
-    pub(crate) kept_log_bytes: Option<u64>,
-}
-
 /// Does the command `run`.
 ///
 /// # Errors
 /// As the module says.
-pub(crate) fn run(args: &RunArgs) -> Result<()> {
-    let summary = measure(args)?;
-    result::finish(args, &summary)
+pub(crate) fn run(plan: &RunPlan, form: OutputFormat) -> Result<()> {
+    let summary = measure(plan)?;
+    result::finish(plan, form, &summary)
 }
 
 /// Does the run and writes its files.
 ///
 /// # Errors
 /// When a server refuses or the relay ends; faults and broken thresholds are in the summary.
-pub(crate) fn measure(args: &RunArgs) -> Result<Summary> {
-    if let Some(relay) = &args.relay {
+pub(crate) fn measure(plan: &RunPlan) -> Result<Summary> {
+    if let Some(relay) = plan.relay.command() {
         process::check_program(relay)?;
     }
-    std::fs::create_dir_all(&args.out)
-        .with_context(|| format!("the folder {} cannot be made", args.out.display()))?;
-    let site = Site::open(args)?;
+    std::fs::create_dir_all(&plan.out)
+        .with_context(|| format!("the folder {} cannot be made", plan.out.display()))?;
+    let site = Site::open(plan)?;
     let outcome = site.measure()?;
-    let summary = result::summarize(args, &site.environment, site.topic.partitions(), &outcome)?;
-    result::write_files(args, &summary)?;
+    let summary = result::summarize(plan, &site.environment, site.topic.partitions(), &outcome)?;
+    result::write_files(plan, &summary)?;
     Ok(summary)
 }
 
 /// Where the run takes place.
 struct Site<'a> {
-    args: &'a RunArgs,
+    plan: &'a RunPlan,
     shape: Shape,
     schedule: Schedule,
     target: Target,
@@ -105,21 +86,20 @@ struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    fn open(args: &'a RunArgs) -> Result<Self> {
+    fn open(plan: &'a RunPlan) -> Result<Self> {
         let runtime = small_runtime()?;
         runtime.block_on(async {
-            let client = outbox::connect(&args.source.database_url).await?;
-            let target = target(&client, args).await?;
-            if args.workload == Workload::Orders {
+            let client = outbox::connect(&plan.source.database_url).await?;
+            let target = target(&client, plan).await?;
+            if plan.workload == Workload::Orders {
                 session::make_business_tables(&client).await?;
             }
-            let (brokers, name) = (&args.sink.brokers, &args.sink.topic);
-            let topic = Topic::open(brokers, name, args.sink.partitions).await?;
+            let topic = Topic::open(&plan.sink).await?;
             Ok(Self {
-                args,
-                shape: shape(args)?,
-                schedule: schedule(args),
-                environment: Environment::look(&client, args.relay.as_deref(), &args.note).await?,
+                plan,
+                shape: plan.shape.shape(clock::new_run_id()?),
+                schedule: schedule(plan),
+                environment: Environment::look(&client, plan.relay.command(), &plan.notes).await?,
                 postgres_pid: outbox::server_pid(&client).await?,
                 target,
                 topic,
@@ -134,7 +114,7 @@ impl<'a> Site<'a> {
         if let Some(relay) = &mut relay {
             self.await_reader(relay)?;
         }
-        let log_path = self.args.out.join("latency.hlog");
+        let log_path = self.plan.out.join("latency.hlog");
         let file = File::create(&log_path)
             .with_context(|| format!("cannot write {}", log_path.display()))?;
         let (mut file, mut serializer) = (BufWriter::new(file), V2DeflateSerializer::new());
@@ -150,36 +130,35 @@ impl<'a> Site<'a> {
         };
         let outcome = self.flow(&from, writers, &mut relay, &mut sink)?;
         let versions = &outcome.committed_versions;
-        Truth::new(&self.shape, &self.args.sink.topic, &from, versions).write(&self.args.out)?;
+        Truth::new(&self.shape, &self.plan.sink.topic, &from, versions).write(&self.plan.out)?;
         file.flush().context("latency.hlog cannot be written")?;
         Ok(outcome)
     }
 
     fn start_relay(&self) -> Result<Option<Relay>> {
-        let log = self.args.out.join("relay.log");
-        self.args.relay.as_ref().map(|command| Relay::start(command, &log)).transpose()
+        let log = self.plan.out.join("relay.log");
+        self.plan.relay.command().map(|command| Relay::start(command, &log)).transpose()
     }
 
     /// Waits until the relay reads the log, if it is one that does.
     fn await_reader(&self, relay: &mut Relay) -> Result<()> {
-        let args = self.args;
-        if !args.log_reader && args.capture == Capture::Table {
+        let plan = self.plan;
+        if plan.reads == RelayReads::Table {
             return Ok(());
         }
-        let limit = Duration::from_secs(args.stall_seconds);
         small_runtime()?.block_on(async {
-            let client = outbox::connect(&args.source.database_url).await?;
-            slot::await_reader(&client, relay, limit).await.map(drop)
+            let client = outbox::connect(&plan.source.database_url).await?;
+            slot::await_reader(&client, relay, plan.stall_limit).await.map(drop)
         })
     }
 
     /// Watches what slots keep of the log; none where no relay has a slot.
     fn kept_log(&self) -> Result<Option<KeptLog>> {
-        if !self.args.log_reader && self.args.capture == Capture::Table {
+        if self.plan.reads == RelayReads::Table {
             return Ok(None);
         }
         let runtime = small_runtime()?;
-        let client = runtime.block_on(outbox::connect(&self.args.source.database_url))?;
+        let client = runtime.block_on(outbox::connect(&self.plan.source.database_url))?;
         Ok(Some(KeptLog::new(runtime, client)))
     }
 
@@ -188,17 +167,17 @@ impl<'a> Site<'a> {
             .map(|number| {
                 let runtime = small_runtime()?;
                 let session = runtime.block_on(Session::open(
-                    &self.args.source.database_url,
+                    &self.plan.source.database_url,
                     &self.target,
                     &self.shape.headers,
-                    self.args.workload,
+                    self.plan.workload,
                     self.shape.writers,
                 ))?;
-                let skew = self.args.skew;
+                let skew = self.plan.skew;
                 let slots = self.shape.slots(number);
                 let pick =
                     if skew > 0.0 { Pick::Zipf(Zipf::new(slots, skew)) } else { Pick::Uniform };
-                let pen = Pen::new(&self.shape, number, pick, self.args.shape.seed);
+                let pen = Pen::new(&self.shape, number, pick, self.plan.shape.seed);
                 Ok(Writer { number, schedule: self.schedule, pen, session, runtime })
             })
             .collect()
@@ -212,7 +191,7 @@ impl<'a> Site<'a> {
         relay: &mut Option<Relay>,
         sink: HistogramSink<'_>,
     ) -> Result<Outcome> {
-        let measured_from_us = self.args.warmup * 1_000_000;
+        let measured_from_us = self.plan.warmup_seconds * 1_000_000;
         let written = Written::new(self.shape.writers, measured_from_us);
         let shape = &self.shape;
         let auditor = Auditor::new(shape.run, shape.aggregates, shape.payload_bytes);
@@ -265,14 +244,14 @@ impl<'a> Site<'a> {
         sink: HistogramSink<'_>,
     ) -> Result<Course> {
         let pids = Watched {
-            relay: relay.as_ref().map(Relay::pid).or(self.args.relay_pid),
+            relay: relay.as_ref().map(Relay::pid).or_else(|| self.plan.relay.running_pid()),
             postgres: self.postgres_pid,
-            kafka: self.args.kafka_pid,
+            kafka: self.plan.kafka_pid,
             generator: Some(std::process::id()),
         };
         let mut sampler = Sampler::new(epoch, pids, written, seen, sink)?;
-        let mut marks = Marks::new(self.args, sampler.moment()?);
-        let mut settling = Settling::new(Duration::from_secs(self.args.stall_seconds));
+        let mut marks = Marks::new(self.plan, sampler.moment()?);
+        let mut settling = Settling::new(self.plan.stall_limit);
         let (mut meter, mut kept_log) = (output::Meter::new(), self.kept_log()?);
         for second in 1.. {
             let due_us = second * 1_000_000;
@@ -437,40 +416,24 @@ fn progress_line(row: &Second) -> String {
 }
 
 /// Where the events go; a table is empty then, if that was asked for.
-async fn target(client: &Client, args: &RunArgs) -> Result<Target> {
-    if args.capture == Capture::Message {
+async fn target(client: &Client, plan: &RunPlan) -> Result<Target> {
+    if plan.capture == Capture::Message {
         slot::check_log(client).await?;
-        if args.truncate {
-            bail!("--capture message writes to no table: leave --truncate out");
-        }
         return Ok(Target::Log);
     }
-    let table = Outbox::find(client, &args.source.outbox).await?.with_ids(args.shape.ids);
-    if args.truncate {
+    let table = Outbox::find(client, &plan.source.outbox).await?.with_ids(plan.shape.ids);
+    if plan.truncate {
         table.truncate(client).await?;
     }
     Ok(Target::Table(table))
 }
 
-fn shape(args: &RunArgs) -> Result<Shape> {
-    let shape = &args.shape;
-    let usual = if args.workload == Workload::Orders { 2 } else { 0 };
-    Ok(Shape {
-        run: clock::new_run_id()?,
-        aggregates: shape.aggregates.max(u32::from(shape.writers)),
-        writers: shape.writers,
-        payload_bytes: shape.payload_bytes,
-        headers: RowHeaders::of_count(shape.headers),
-        rollback_percent: shape.rollback_percent.unwrap_or(usual),
-    })
-}
-
-fn schedule(args: &RunArgs) -> Schedule {
+fn schedule(plan: &RunPlan) -> Schedule {
     Schedule {
-        events_per_second: args.rate,
-        tx_size: args.shape.tx_size,
-        writers: args.shape.writers,
-        length_us: (args.warmup + args.duration) * 1_000_000,
+        events_per_second: plan.rate,
+        tx_size: plan.shape.tx_size,
+        writers: plan.shape.writers,
+        length_us: (plan.warmup_seconds + plan.measured_seconds) * 1_000_000,
     }
 }
 

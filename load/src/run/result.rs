@@ -13,39 +13,33 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::audit::topic::RecordClock;
-use crate::cli::RunArgs;
 use crate::failure::Broken;
 use crate::measure::clock;
+use crate::measure::clock::RecordClock;
 use crate::measure::environment::Environment;
 use crate::measure::latency::{Latencies, Percentiles, Stage};
-use crate::output::{self, grouped};
-use crate::report;
+use crate::output::{self, OutputFormat, grouped};
+use crate::report::single;
 use crate::report::summary::{
     Cost, Judged, LatencyFigures, Plan, ProcessCost, SCHEMA, Second, Summary, Throughput,
 };
 use crate::report::threshold::{Metric, Threshold};
-use crate::run::Outcome;
-
-/// Below this part of the wanted rate the writers count as saturated.
-const REACHED: f64 = 0.99;
-
-/// Writers that are so far behind at the end of the schedule count as saturated too.
-const BEHIND_SECONDS: f64 = 0.5;
+use crate::run::outcome::Outcome;
+use crate::run::plan::RunPlan;
 
 /// Shows the result and judges it.
 ///
 /// # Errors
 /// When a threshold breaks or the audit found a fault.
-pub(crate) fn finish(args: &RunArgs, summary: &Summary) -> Result<()> {
-    if args.json {
+pub(crate) fn finish(plan: &RunPlan, form: OutputFormat, summary: &Summary) -> Result<()> {
+    if form == OutputFormat::Json {
         let json = serde_json::to_string_pretty(summary).context("the summary has no JSON")?;
         output::data(&json);
     } else {
         show(summary);
-        output::data(&format!("files: {}", args.out.display()));
+        output::data(&format!("files: {}", plan.out.display()));
     }
-    verdict(args, summary)
+    verdict(plan, summary)
 }
 
 /// Puts everything that was measured into one summary, thresholds judged.
@@ -53,14 +47,14 @@ pub(crate) fn finish(args: &RunArgs, summary: &Summary) -> Result<()> {
 /// # Errors
 /// When a threshold names what was not measured.
 pub(crate) fn summarize(
-    args: &RunArgs,
+    plan: &RunPlan,
     environment: &Environment,
     partitions: i32,
     outcome: &Outcome,
 ) -> Result<Summary> {
     let mut summary = Summary {
         schema: SCHEMA.to_owned(),
-        plan: plan(args, partitions)?,
+        plan: asked(plan, partitions)?,
         environment: environment.clone(),
         throughput: throughput(outcome),
         latency: latency(outcome),
@@ -70,7 +64,7 @@ pub(crate) fn summarize(
         series: outcome.rows.clone(),
         distribution: distribution(&merged(outcome)),
     };
-    summary.thresholds = judge(&args.threshold, &summary)?;
+    summary.thresholds = judge(&plan.thresholds, &summary)?;
     Ok(summary)
 }
 
@@ -78,19 +72,19 @@ pub(crate) fn summarize(
 ///
 /// # Errors
 /// When a file cannot be written.
-pub(crate) fn write_files(args: &RunArgs, summary: &Summary) -> Result<()> {
+pub(crate) fn write_files(plan: &RunPlan, summary: &Summary) -> Result<()> {
     let json = serde_json::to_string_pretty(summary).context("the summary has no JSON")?;
-    write(&args.out.join("summary.json"), &json)?;
-    write(&args.out.join("series.csv"), &csv(&summary.series))?;
-    write(&args.out.join("report.html"), &report::single(summary))
+    write(&plan.out.join("summary.json"), &json)?;
+    write(&plan.out.join("series.csv"), &csv(&summary.series))?;
+    write(&plan.out.join("report.html"), &single::page(summary))
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn verdict(args: &RunArgs, summary: &Summary) -> Result<()> {
-    if args.verify && !summary.audit.is_clean() {
+fn verdict(plan: &RunPlan, summary: &Summary) -> Result<()> {
+    if plan.verify && !summary.audit.is_clean() {
         bail!(Broken(format!("the audit found a fault: {}", summary.audit.summary())));
     }
     match summary.thresholds.iter().find(|judged| !judged.held) {
@@ -101,27 +95,27 @@ fn verdict(args: &RunArgs, summary: &Summary) -> Result<()> {
     }
 }
 
-fn plan(args: &RunArgs, partitions: i32) -> Result<Plan> {
-    let workload = args.workload.to_possible_value().context("the workload has no name")?;
-    let capture = args.capture.to_possible_value().context("the capture has no name")?;
-    let usual_rollbacks = if workload.get_name() == "orders" { 2 } else { 0 };
+/// What was asked, as the summary keeps it.
+fn asked(plan: &RunPlan, partitions: i32) -> Result<Plan> {
+    let workload = plan.workload.to_possible_value().context("the workload has no name")?;
+    let capture = plan.capture.to_possible_value().context("the capture has no name")?;
     let now_ms = clock::unix_ms(SystemTime::now())?;
     Ok(Plan {
-        name: args.name.clone(),
+        name: plan.name.clone(),
         finished_unix_seconds: now_ms.unsigned_abs() / 1_000,
-        rate: args.rate,
-        warmup_seconds: args.warmup,
-        duration_seconds: args.duration,
-        tx_size: args.shape.tx_size,
-        writers: args.shape.writers,
-        aggregates: args.shape.aggregates,
-        skew: args.skew,
-        payload_bytes: args.shape.payload_bytes,
-        headers: args.shape.headers,
-        ids: Some(args.shape.ids),
+        rate: plan.rate,
+        warmup_seconds: plan.warmup_seconds,
+        duration_seconds: plan.measured_seconds,
+        tx_size: plan.shape.tx_size,
+        writers: plan.shape.writers,
+        aggregates: plan.shape.aggregates,
+        skew: plan.skew,
+        payload_bytes: plan.shape.payload_bytes,
+        headers: plan.shape.headers,
+        ids: Some(plan.shape.ids),
         workload: workload.get_name().to_owned(),
         capture: capture.get_name().to_owned(),
-        rollback_percent: args.shape.rollback_percent.unwrap_or(usual_rollbacks),
+        rollback_percent: plan.shape.rollback_percent,
         partitions,
     })
 }
@@ -224,7 +218,7 @@ fn show(summary: &Summary) {
         plan.duration_seconds,
         plan.tx_size,
     ));
-    if let Some(line) = saturation(summary) {
+    if let Some(line) = summary.saturation() {
         output::data(&line);
     }
     output::data(&format!(
@@ -250,23 +244,6 @@ fn show(summary: &Summary) {
         let word = if judged.held { "holds" } else { "DOES NOT HOLD" };
         output::data(&format!("threshold {} {word}: {:.3}", judged.threshold, judged.figure));
     }
-}
-
-/// Says that the latency from the intended time grew because the writers could not keep up.
-pub(crate) fn saturation(summary: &Summary) -> Option<String> {
-    let throughput = &summary.throughput;
-    let achieved = throughput.in_per_second + throughput.rolled_back_per_second;
-    let behind = throughput.unsent as f64 > summary.plan.rate * BEHIND_SECONDS;
-    (achieved < summary.plan.rate * REACHED || behind).then(|| {
-        format!(
-            "saturated: wanted {}/s, written {}/s, {} not sent; the writers fell behind, so latency \
-             from the intended time grows by design; where the machine has time left, more --writers \
-             help, as each waits for its commits",
-            grouped(summary.plan.rate as u64),
-            grouped(achieved as u64),
-            grouped(throughput.unsent),
-        )
-    })
 }
 
 fn latency_line(stage: Stage, figures: &Percentiles, clock: Option<RecordClock>) -> String {

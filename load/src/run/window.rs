@@ -2,8 +2,8 @@
 //!
 //! Promises: whole seconds; warm-up and settling are outside. Must not: look at a clock. Fails: never.
 
-use crate::cli::RunArgs;
 use crate::report::summary::Phase;
+use crate::run::plan::RunPlan;
 use crate::run::sampler::Moment;
 
 /// The begin and the end of the measured time.
@@ -18,8 +18,9 @@ pub(crate) struct Marks {
 
 impl Marks {
     /// The marks of a run that starts now.
-    pub(crate) fn new(args: &RunArgs, start: Moment) -> Self {
-        Self { warmup: args.warmup, end: args.warmup + args.duration, from: start, to: None }
+    pub(crate) fn new(plan: &RunPlan, start: Moment) -> Self {
+        let end = plan.warmup_seconds + plan.measured_seconds;
+        Self { warmup: plan.warmup_seconds, end, from: start, to: None }
     }
 
     /// Where a second belongs.

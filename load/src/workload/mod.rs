@@ -11,6 +11,7 @@ pub(crate) mod key_distribution;
 pub(crate) mod message;
 pub(crate) mod outbox;
 pub(crate) mod pg_array;
+pub(crate) mod plan;
 pub(crate) mod schedule;
 pub(crate) mod session;
 pub(crate) mod writer;

@@ -32,6 +32,15 @@ pub(crate) async fn connect(database_url: &str) -> Result<Client> {
     Ok(client)
 }
 
+/// Where the events go in.
+#[derive(Clone, Debug)]
+pub(crate) struct EventSource {
+    /// The database with the outbox.
+    pub(crate) database_url: String,
+    /// The outbox table.
+    pub(crate) outbox: String,
+}
+
 /// Where an event's id comes from, in a table whose `id` is a UUID.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
