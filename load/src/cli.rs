@@ -38,7 +38,7 @@ pub(crate) enum Command {
     /// Do the fixed set of published experiments, one after the other.
     #[command(after_help = BENCH_HELP)]
     Bench(BenchArgs),
-    /// Drain the same backlog by a relay, its peers and the limits, one after the other in each round.
+    /// Drain the same backlog by a relay, its peers and the limits, alternately.
     #[command(after_help = PEERS_HELP)]
     Peers(PeersArgs),
     /// The hand-made poller that `peers` measures.

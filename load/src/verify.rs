@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use rdkafka::message::Message;
 
 use crate::audit::auditor::{Auditor, Sighting, Verdict};
-use crate::audit::manifest::Truth;
+use crate::audit::manifest::Manifest;
 use crate::audit::topic::{Reader, Topic};
 use crate::failure::Broken;
 use crate::measure::clock::Stamp;
@@ -41,25 +41,25 @@ pub(crate) struct VerifyPlan {
 /// # Errors
 /// As the module says.
 pub(crate) fn verify(plan: &VerifyPlan, form: OutputFormat) -> Result<()> {
-    let truth = Truth::read(&plan.run)?;
-    let name = plan.topic.as_ref().unwrap_or(&truth.topic);
+    let manifest = Manifest::read(&plan.run)?;
+    let name = plan.topic.as_ref().unwrap_or(&manifest.topic);
     let topic = Topic::open_existing(&plan.brokers, name)?;
-    if topic.partitions() as usize != truth.from.len() {
+    if topic.partitions() as usize != manifest.from.len() {
         bail!(
-            "the topic {name} has {} partitions and the run saw {}; was it made anew?",
+            "the topic {name} has {} partitions and the run saw {}; was it created again?",
             topic.partitions(),
-            truth.from.len()
+            manifest.from.len()
         );
     }
-    let mut audit = TopicAudit::new(&topic, &truth)?;
+    let mut audit = TopicAudit::new(&topic, &manifest)?;
     audit.read_to_end()?;
-    let verdict = audit.verdict(&truth);
+    let verdict = audit.verdict(&manifest);
     if form == OutputFormat::Json {
         output::data(&serde_json::to_string_pretty(&verdict).context("no JSON")?);
     } else {
         output::data(&verdict.summary());
     }
-    if !verdict.is_clean() {
+    if !verdict.holds() {
         bail!(Broken(format!("the audit found a fault: {}", verdict.summary())));
     }
     Ok(())
@@ -79,19 +79,19 @@ impl<'a> TopicAudit<'a> {
     ///
     /// # Errors
     /// When no consumer can be made.
-    pub(crate) fn new(topic: &'a Topic, truth: &Truth) -> Result<Self> {
-        let aggregates = u32::try_from(truth.versions.len()).context("too many aggregates")?;
+    pub(crate) fn new(topic: &'a Topic, manifest: &Manifest) -> Result<Self> {
+        let aggregates = u32::try_from(manifest.versions.len()).context("too many aggregates")?;
         Ok(Self {
             topic,
-            reader: topic.reader(&truth.from)?,
-            auditor: Auditor::new(truth.run, aggregates, truth.payload_bytes),
+            reader: topic.reader(&manifest.from)?,
+            auditor: Auditor::new(manifest.run, aggregates, manifest.payload_bytes),
             stamps: None,
         })
     }
 
     /// The judgement on what was read so far.
-    pub(crate) fn verdict(&self, truth: &Truth) -> Verdict {
-        self.auditor.verdict(&truth.versions)
+    pub(crate) fn verdict(&self, manifest: &Manifest) -> Verdict {
+        self.auditor.verdict(&manifest.versions)
     }
 
     /// Reads on until all events were seen or nothing new came for a while.

@@ -12,7 +12,7 @@ use crate::peers::peer::{Peer, parse_peer};
 use crate::peers::plan::PeersPlan;
 use crate::peers::poller::PollerPlan;
 
-/// Drain the same backlog by a relay, its peers and the limits, one after the other in each round.
+/// Drain the same backlog by a relay, its peers and the limits, alternately.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PeersArgs {
     #[command(flatten)]

@@ -13,7 +13,7 @@ use crate::verify::VerifyPlan;
 /// Audit the topic of an earlier run again: is everything there, in order?
 #[derive(Clone, Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// Folder of a run or drain, with its truth.json.
+    /// Folder of a run or drain, with its manifest.json.
     #[arg(value_name = "RUN")]
     run: PathBuf,
     /// Kafka bootstrap servers.

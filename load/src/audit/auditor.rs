@@ -63,7 +63,7 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// Whether the promises held; repeats and foreign records are no fault.
-    pub(crate) fn is_clean(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.missing + self.faults() == 0 && self.delivered == self.committed && self.exact
     }
 
@@ -77,10 +77,10 @@ impl Verdict {
         let bound =
             if self.exact { "" } else { " (too many gaps at once: counts are lower bounds)" };
         format!(
-            "{} committed, {} delivered, {} missing, {} rolled back but published, {} invented, \
-             {} out of order, {} altered, {} in a wrong partition, {} repeats{bound}",
-            self.committed,
+            "{} of {} delivered, {} missing, {} rolled back but published, {} invented, \
+             {} out of order, {} altered, {} misplaced, {} repeats{bound}",
             self.delivered,
+            self.committed,
             self.missing,
             self.rolled_back,
             self.invented,
@@ -145,7 +145,7 @@ impl Auditor {
         let named = key.and_then(event::aggregate_of_key);
         match event::decode(payload.unwrap_or_default(), self.payload_bytes) {
             Reading::Whole(mark) | Reading::Altered(mark) if mark.run != self.run => self.foreign(),
-            Reading::Whole(mark) if named == Some(mark.aggregate) => self.place(partition, mark),
+            Reading::Whole(mark) if named == Some(mark.aggregate) => self.judge(partition, mark),
             Reading::Whole(_) | Reading::Altered(_) => self.altered(),
             Reading::Unreadable if named.is_some() => self.altered(),
             Reading::Unreadable => self.foreign(),
@@ -162,7 +162,7 @@ impl Auditor {
         Sighting::Fault
     }
 
-    fn place(&mut self, partition: i32, mark: Mark) -> Sighting {
+    fn judge(&mut self, partition: i32, mark: Mark) -> Sighting {
         if mark.fate == Fate::RollBack {
             self.counts.rolled_back += 1;
             return Sighting::Fault;
@@ -287,9 +287,17 @@ mod tests {
     }
 
     #[test]
-    fn a_complete_ordered_topic_is_clean() {
+    fn a_verdict_is_told_in_the_words_of_every_auditor_here() {
+        let told = audit(&[1, 3, 2, 3, 9], 4).summary();
+        let words = "4 of 4 delivered, 1 missing, 0 rolled back but published, 5 invented, \
+                     1 out of order, 0 altered, 0 misplaced, 1 repeats";
+        assert_eq!(told, words);
+    }
+
+    #[test]
+    fn a_complete_ordered_topic_holds() {
         let verdict = audit(&[1, 2, 3, 4], 4);
-        assert!(verdict.is_clean());
+        assert!(verdict.holds());
         assert_eq!((verdict.delivered, verdict.committed), (4, 4));
     }
 
@@ -299,7 +307,7 @@ mod tests {
             let verdict = audit(topic, 4);
             assert_eq!(verdict.missing, 1, "{topic:?}");
             assert_eq!(verdict.out_of_order, 0, "{topic:?}");
-            assert!(!verdict.is_clean());
+            assert!(!verdict.holds());
         }
     }
 
@@ -314,14 +322,14 @@ mod tests {
     fn swapped_events_are_out_of_order_and_not_missing() {
         let verdict = audit(&[1, 3, 2, 4], 4);
         assert_eq!((verdict.out_of_order, verdict.missing, verdict.repeats), (1, 0, 0));
-        assert!(!verdict.is_clean());
+        assert!(!verdict.holds());
     }
 
     #[test]
     fn repeats_are_counted_and_are_no_fault() {
         let verdict = audit(&[1, 2, 3, 2, 3, 4], 4);
         assert_eq!((verdict.repeats, verdict.out_of_order, verdict.missing), (2, 0, 0));
-        assert!(verdict.is_clean());
+        assert!(verdict.holds());
     }
 
     #[test]
@@ -344,7 +352,7 @@ mod tests {
         show(&mut auditor, 0, mark(0, 2));
         let verdict = auditor.verdict(&[2]);
         assert_eq!((verdict.rolled_back, verdict.repeats, verdict.missing), (1, 0, 0));
-        assert!(!verdict.is_clean());
+        assert!(!verdict.holds());
     }
 
     #[test]
@@ -384,7 +392,7 @@ mod tests {
         show(&mut auditor, 0, mark(0, 1));
         let verdict = auditor.verdict(&[1]);
         assert_eq!(verdict.foreign, 2);
-        assert!(verdict.is_clean());
+        assert!(verdict.holds());
     }
 
     #[test]
@@ -404,6 +412,6 @@ mod tests {
         auditor.gap_count = GAP_LIMIT;
         show(&mut auditor, 0, mark(0, 2));
         let verdict = auditor.verdict(&[2]);
-        assert!(!verdict.exact && !verdict.is_clean());
+        assert!(!verdict.exact && !verdict.holds());
     }
 }

@@ -32,7 +32,7 @@ const CLOCK_PERIOD: u32 = 32;
 
 /// What the consumer knows.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct Consumed {
     /// The audit so far.
     pub(crate) auditor: Auditor,
     /// Latencies of delivered events.
@@ -45,7 +45,7 @@ pub(crate) struct Seen {
     pub(crate) commit_forgotten: u64,
 }
 
-impl Seen {
+impl Consumed {
     /// Nothing was seen yet.
     pub(crate) fn new(auditor: Auditor, measured_from_us: u64) -> Self {
         Self {
@@ -131,7 +131,7 @@ struct Alike {
 }
 
 impl Alike {
-    fn add(&mut self, arrival: Arrival, seen: &mut Seen, epoch: Epoch, written: &Written) {
+    fn add(&mut self, arrival: Arrival, seen: &mut Consumed, epoch: Epoch, written: &Written) {
         if !self.first.is_some_and(|first| first.is_like(&arrival)) {
             self.flush(seen, epoch, written);
             self.first = Some(arrival);
@@ -139,7 +139,7 @@ impl Alike {
         self.count += 1;
     }
 
-    fn flush(&mut self, seen: &mut Seen, epoch: Epoch, written: &Written) {
+    fn flush(&mut self, seen: &mut Consumed, epoch: Epoch, written: &Written) {
         if let Some(first) = self.first.take() {
             seen.time(&first, self.count, epoch, written);
         }
@@ -154,7 +154,7 @@ impl Alike {
 pub(crate) fn follow(
     topic: &Topic,
     mut reader: Reader,
-    seen: &Mutex<Seen>,
+    seen: &Mutex<Consumed>,
     epoch: Epoch,
     written: &Written,
     stop: &AtomicBool,
@@ -187,7 +187,7 @@ pub(crate) fn follow(
 /// Takes records as long as there are some, but not for so long that the sampler waits.
 fn take_ready(
     reader: &mut Reader,
-    seen: &mut Seen,
+    seen: &mut Consumed,
     alike: &mut Alike,
     epoch: Epoch,
     written: &Written,

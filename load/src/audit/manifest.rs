@@ -10,15 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::workload::batch::Shape;
 
-/// The name of the layout.
-const SCHEMA: &str = "postrider-load/truth/1";
+/// The name of the layout, and the one that earlier runs gave the same layout.
+const SCHEMA: &str = "postrider-load/manifest/1";
+const EARLIER_SCHEMA: &str = "postrider-load/truth/1";
 
-/// The name of the file in a run's folder.
-const FILE: &str = "truth.json";
+/// The name of the file in a run's folder, and that of earlier runs.
+const FILE: &str = "manifest.json";
+const EARLIER_FILE: &str = "truth.json";
 
 /// What a run committed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Truth {
+pub(crate) struct Manifest {
     schema: String,
     /// Tells the run's events from others.
     pub(crate) run: u32,
@@ -32,8 +34,8 @@ pub(crate) struct Truth {
     pub(crate) versions: Vec<u32>,
 }
 
-impl Truth {
-    /// The truth about a run.
+impl Manifest {
+    /// The manifest of a run.
     pub(crate) fn new(shape: &Shape, topic: &str, from: &[i64], versions: &[u32]) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
@@ -51,7 +53,7 @@ impl Truth {
     /// When the file cannot be written.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
-        let json = serde_json::to_string(self).context("the truth cannot be written")?;
+        let json = serde_json::to_string(self).context("the manifest cannot be written")?;
         std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))
     }
 
@@ -60,14 +62,52 @@ impl Truth {
     /// # Errors
     /// When there is none, or it was written in another layout.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(FILE);
-        let text = std::fs::read_to_string(&path)
+        let path = [FILE, EARLIER_FILE].map(|name| folder.join(name));
+        let path = path.iter().find(|path| path.is_file()).unwrap_or(&path[0]);
+        let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}; give the folder of a run", path.display()))?;
-        let truth: Self = serde_json::from_str(&text)
+        let manifest: Self = serde_json::from_str(&text)
             .with_context(|| format!("{} does not say what a run committed", path.display()))?;
-        if truth.schema != SCHEMA {
-            bail!("{} is {}; this version reads {SCHEMA}", path.display(), truth.schema);
+        if manifest.schema != SCHEMA && manifest.schema != EARLIER_SCHEMA {
+            bail!("{} is {}; this version reads {SCHEMA}", path.display(), manifest.schema);
         }
-        Ok(truth)
+        Ok(manifest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> std::path::PathBuf {
+        let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        folder
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = folder("postrider-load-manifest");
+        let shape = crate::workload::plan::EventPlan::published(1, 200).shape(7);
+        Manifest::new(&shape, "t", &[3, 4], &[1, 2]).write(&folder).expect("written");
+        let read = Manifest::read(&folder).expect("read");
+        assert_eq!((read.run, read.from, read.versions), (7, vec![3, 4], vec![1, 2]));
+        std::fs::remove_dir_all(folder).expect("removed");
+    }
+
+    #[test]
+    fn a_run_from_before_the_file_had_its_name_is_read_and_another_layout_is_not() {
+        let folder = folder("postrider-load-earlier-manifest");
+        let written = |schema: &str| {
+            let json = format!(
+                r#"{{"schema":"{schema}","run":7,"payload_bytes":200,"topic":"t","from":[3],"versions":[1]}}"#
+            );
+            std::fs::write(folder.join(EARLIER_FILE), json).expect("written");
+            Manifest::read(&folder)
+        };
+        assert_eq!(written(EARLIER_SCHEMA).expect("read").run, 7);
+        let refused = written("postrider-load/truth/2").expect_err("refused").to_string();
+        assert!(refused.contains("this version reads postrider-load/manifest/1"), "{refused}");
+        std::fs::remove_dir_all(folder).expect("removed");
     }
 }

@@ -122,7 +122,7 @@ async fn empty(source: &EventSource) -> Result<()> {
     Outbox::find(&client, &source.outbox).await?.truncate(&client).await
 }
 
-/// Leaves no slot behind: the log that is kept for it would weigh on what follows.
+/// Leaves no slot behind: the WAL that is kept for it would weigh on what follows.
 fn leave(
     plan: &BenchPlan,
     runtime: &tokio::runtime::Runtime,

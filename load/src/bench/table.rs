@@ -1,6 +1,6 @@
 //! The result of a bench as a table that people can paste.
 //!
-//! Promises: place and method above, one row for each experiment, failures included. Must not: round
+//! Promises: machine and method above, one row for each experiment, failures included. Must not: round
 //! away a range. Fails: never.
 
 use std::fmt::Write;
@@ -11,27 +11,27 @@ use super::report::{BenchReport, Row};
 
 /// The report in Markdown.
 pub(crate) fn markdown(report: &BenchReport) -> String {
-    let place = &report.environment;
-    let version = place.postgres.get("server_version").map_or("", String::as_str);
+    let environment = &report.environment;
+    let version = environment.postgres.get("server_version").map_or("", String::as_str);
     let mut text = format!(
         "{}, {} cores, {} MB, kernel {}; PostgreSQL {version} over {}; relay `{}`; ranges are \
          min–median–max of {} runs, scale {}.\n",
-        place.cpu,
-        place.cores,
-        place.memory_megabytes,
-        place.kernel,
-        place.postgres_transport,
+        environment.cpu,
+        environment.cores,
+        environment.memory_megabytes,
+        environment.kernel,
+        environment.postgres_transport,
         report.relay,
         report.runs,
         report.scale,
     );
-    for (key, value) in &place.notes {
+    for (key, value) in &environment.notes {
         put(&mut text, format_args!("{key}: {value}\n"));
     }
     text.push_str(
         "\n| group | experiment | events/s | relay CPU µs/event | PostgreSQL CPU µs/event | \
          Kafka CPU µs/event | relay peak MB | commit to consumed p50 ms | p99 ms | \
-         log kept MB | faults |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
+         WAL kept MB | faults |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in &report.rows {
         put(&mut text, format_args!("{}\n", line(row)));

@@ -19,7 +19,7 @@ use plan::{DrainPlan, RelayStart};
 use report::{DrainReport, DrainRun};
 
 use crate::audit::auditor::Verdict;
-use crate::audit::manifest::Truth;
+use crate::audit::manifest::Manifest;
 use crate::audit::topic::Topic;
 use crate::measure::clock;
 use crate::measure::process::{self, ProcessTable, Relay};
@@ -34,7 +34,7 @@ use crate::workload::session::Target;
 /// How often the ends of the topic are asked for.
 const WATCH_PERIOD: Duration = Duration::from_millis(100);
 
-/// Events that a relay which reads the log has to bring before the backlog is written.
+/// Events that a relay which reads the WAL has to bring before the backlog is written.
 const PRIME_EVENTS: u64 = 1_000;
 
 /// Does the command `drain`.
@@ -59,32 +59,32 @@ pub(crate) async fn measure(
     plan: &DrainPlan,
     mut each: impl FnMut(u32, &DrainRun),
 ) -> Result<DrainReport> {
-    let site = Site::open(plan).await?;
+    let context = DrainContext::open(plan).await?;
     let mut runs = Vec::new();
     for number in 1..=plan.runs {
-        let run = site.run(number).await?;
+        let run = context.run(number).await?;
         each(number, &run);
         runs.push(run);
     }
-    let report = DrainReport::new(plan, site.topic.partitions(), runs)?;
+    let report = DrainReport::new(plan, context.topic.partitions(), runs)?;
     let json = serde_json::to_string_pretty(&report).context("the report cannot be written")?;
     let path = plan.out.join("drain.json");
     std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(report)
 }
 
-/// Lets a relay that reads the log have its slot, as [`RelayStart::WithSlot`] says;
+/// Lets a relay that reads the WAL have its slot, as [`RelayStart::WithSlot`] says;
 /// gives the slot's name.
 ///
 /// # Errors
 /// As [`measure`].
 pub(crate) async fn prime(plan: &DrainPlan) -> Result<String> {
-    let site = Site::open(plan).await?;
-    site.prepare().await?;
-    site.prime(&plan.out.join("relay-before.log")).await
+    let context = DrainContext::open(plan).await?;
+    context.prepare().await?;
+    context.prime(&plan.out.join("relay-before.log")).await
 }
 
-struct Site<'a> {
+struct DrainContext<'a> {
     plan: &'a DrainPlan,
     client: Client,
     table: Outbox,
@@ -109,7 +109,7 @@ impl ServerCpu {
 }
 
 /// What was measured between the relay's start and the last record.
-struct Watched {
+struct Measured {
     relay_started_ms: i64,
     relay_cpu: Duration,
     relay_peak_bytes: u64,
@@ -117,7 +117,7 @@ struct Watched {
     after: ServerCpu,
 }
 
-impl<'a> Site<'a> {
+impl<'a> DrainContext<'a> {
     async fn open(plan: &'a DrainPlan) -> Result<Self> {
         process::check_program(&plan.relay)?;
         std::fs::create_dir_all(&plan.out)
@@ -142,19 +142,19 @@ impl<'a> Site<'a> {
         let fill_seconds = fill_started.elapsed().as_secs_f64();
         let filled = grouped(self.plan.events);
         output::talk(&format!("run {number}: filled {filled} events in {fill_seconds:.1} s"));
-        let truth = Truth::new(&shape, &self.plan.sink.topic, &from, &committed);
-        truth.write(&self.plan.out)?;
+        let manifest = Manifest::new(&shape, &self.plan.sink.topic, &from, &committed);
+        manifest.write(&self.plan.out)?;
         if self.plan.settle {
             self.table.settle(&self.client).await?;
         }
         let postgres_pid = outbox::server_pid(&self.client).await?;
-        let (watched, audit, stamps) = tokio::task::block_in_place(|| {
-            let (watched, relay) = self.watch(&from, &log, warm, postgres_pid)?;
-            let (audit, stamps) = self.stop_and_audit(relay, &truth)?;
-            anyhow::Ok((watched, audit, stamps))
+        let (measured, audit, stamps) = tokio::task::block_in_place(|| {
+            let (measured, relay) = self.watch(&from, &log, warm, postgres_pid)?;
+            let (audit, stamps) = self.stop_and_audit(relay, &manifest)?;
+            anyhow::Ok((measured, audit, stamps))
         })?;
         let stamps = stamps.context("the topic has no record of this run")?;
-        Ok(self.figures(fill_seconds, &watched, stamps, audit))
+        Ok(self.figures(fill_seconds, &measured, stamps, audit))
     }
 
     async fn prepare(&self) -> Result<()> {
@@ -196,7 +196,7 @@ impl<'a> Site<'a> {
         Ok(Some(relay))
     }
 
-    /// Lets a relay that reads the log have its slot, so that all of the backlog is in it; gives the
+    /// Lets a relay that reads the WAL have its slot, so that all of the backlog is in it; gives the
     /// slot's name. The relay is stopped again: what it finds in the table it would not read by the slot.
     async fn prime(&self, log: &Path) -> Result<String> {
         let from = self.topic.ends()?;
@@ -220,7 +220,7 @@ impl<'a> Site<'a> {
         log: &Path,
         warm: Option<Relay>,
         postgres_pid: Option<u32>,
-    ) -> Result<(Watched, Relay)> {
+    ) -> Result<(Measured, Relay)> {
         let before = ServerCpu::read(postgres_pid, self.plan.kafka_pid)?;
         let (mut relay, cpu_before) = match warm {
             None => (Relay::start(&self.plan.relay, log)?, Duration::ZERO),
@@ -232,14 +232,14 @@ impl<'a> Site<'a> {
         };
         self.wait_for_records(&mut relay, from, self.plan.events)?;
         let usage = relay.usage()?;
-        let watched = Watched {
+        let measured = Measured {
             relay_started_ms: clock::unix_ms(relay.started_at)?,
             relay_cpu: usage.cpu.saturating_sub(cpu_before),
             relay_peak_bytes: usage.peak_resident_bytes,
             before,
             after: ServerCpu::read(postgres_pid, self.plan.kafka_pid)?,
         };
-        Ok((watched, relay))
+        Ok((measured, relay))
     }
 
     fn wait_for_records(&self, relay: &mut Relay, from: &[i64], events: u64) -> Result<()> {
@@ -288,24 +288,24 @@ impl<'a> Site<'a> {
     fn stop_and_audit(
         &self,
         relay: Relay,
-        truth: &Truth,
+        manifest: &Manifest,
     ) -> Result<(Option<Verdict>, Option<Stamps>)> {
         if !self.plan.verify {
             relay.stop()?;
-            return Ok((None, self.topic.first_and_last_stamp(&truth.from)?));
+            return Ok((None, self.topic.first_and_last_stamp(&manifest.from)?));
         }
-        let mut audit = TopicAudit::new(&self.topic, truth)?;
+        let mut audit = TopicAudit::new(&self.topic, manifest)?;
         audit.read_until_complete(self.plan.events)?;
         relay.stop()?;
         audit.reopen()?;
         audit.read_to_end()?;
-        Ok((Some(audit.verdict(truth)), audit.stamps))
+        Ok((Some(audit.verdict(manifest)), audit.stamps))
     }
 
     fn figures(
         &self,
         fill_seconds: f64,
-        watched: &Watched,
+        measured: &Measured,
         (first, last): Stamps,
         audit: Option<Verdict>,
     ) -> DrainRun {
@@ -316,7 +316,7 @@ impl<'a> Site<'a> {
             after.zip(before).map(|(after, before)| per_event(after.saturating_sub(before)))
         };
         let (before, after, started_ms) =
-            (&watched.before, &watched.after, watched.relay_started_ms);
+            (&measured.before, &measured.after, measured.relay_started_ms);
         DrainRun {
             events,
             fill_seconds,
@@ -324,8 +324,8 @@ impl<'a> Site<'a> {
             events_per_second: events as f64 / seconds(first.unix_ms, last.unix_ms),
             events_per_second_from_start: events as f64 / seconds(started_ms, last.unix_ms),
             first_record_seconds: seconds(started_ms, first.unix_ms),
-            relay_cpu_us_per_event: per_event(watched.relay_cpu),
-            relay_peak_megabytes: watched.relay_peak_bytes as f64 / 1e6,
+            relay_cpu_us_per_event: per_event(measured.relay_cpu),
+            relay_peak_megabytes: measured.relay_peak_bytes as f64 / 1e6,
             postgres_cpu_us_per_event: between(after.postgres, before.postgres),
             kafka_cpu_us_per_event: between(after.kafka, before.kafka),
             audit,

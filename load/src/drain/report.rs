@@ -112,7 +112,7 @@ impl DrainReport {
                 self.relay_cpu_us_per_event.show(2),
             ));
         }
-        let faulty = self.runs.iter().filter_map(|run| run.audit.as_ref()).find(|v| !v.is_clean());
+        let faulty = self.runs.iter().filter_map(|run| run.audit.as_ref()).find(|v| !v.holds());
         match faulty {
             None => Ok(()),
             Some(verdict) => {

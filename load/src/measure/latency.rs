@@ -1,6 +1,6 @@
 //! Latencies by stage, as histograms.
 //!
-//! Promises: an event's way is cut at what an outsider can see: intended, begun, committed, stamped
+//! Promises: an event's path is cut at what an outsider can see: intended, begun, committed, stamped
 //! by the broker (or by the relay), consumed; a stage never hides another's delay. Must not: read a
 //! clock. Fails: never; what is longer than an hour counts as an hour.
 
@@ -12,7 +12,7 @@ use crate::measure::clock::RecordClock;
 /// The longest latency that a histogram tells from longer ones: an hour.
 const LONGEST_US: u64 = 3_600_000_000;
 
-/// A part of an event's way.
+/// A part of an event's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stage {
@@ -61,9 +61,9 @@ impl Stage {
             Self::Schedule => "  intended to begun",
             Self::Insert => "  begun to committed",
             Self::CommitToStamp if by_relay => "  committed to sent by the relay",
-            Self::CommitToStamp => "  committed to in the log",
+            Self::CommitToStamp => "  committed to appended",
             Self::StampToConsume if by_relay => "  sent by the relay to consumed",
-            Self::StampToConsume => "  in the log to consumed",
+            Self::StampToConsume => "  appended to consumed",
             Self::CommitToConsume => "committed to consumed",
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use hashbrown::HashMap;
 
 /// The unit of `/proc/<pid>/stat`: 100 ticks per second on every Linux that users see.
@@ -153,35 +153,20 @@ pub(crate) fn parent_if_named(pid: u32, name: &str) -> Option<u32> {
 /// # Errors
 /// When a quote is not closed, or the line is empty.
 pub(crate) fn split_command_line(line: &str) -> Result<Vec<String>> {
-    let mut arguments = Vec::new();
-    let mut current: Option<String> = None;
-    let mut quote: Option<char> = None;
-    let mut characters = line.chars();
-    while let Some(character) = characters.next() {
-        match (quote, character) {
-            (Some(open), _) if open == character => quote = None,
-            (Some('\''), _) => current.get_or_insert_default().push(character),
-            (_, '\\') => {
-                let escaped = characters.next().context("the command line ends in a backslash")?;
-                current.get_or_insert_default().push(escaped);
-            }
-            (Some(_), _) => current.get_or_insert_default().push(character),
-            (None, '\'' | '"') => {
-                quote = Some(character);
-                current.get_or_insert_default();
-            }
-            (None, _) if character.is_whitespace() => arguments.extend(current.take()),
-            (None, _) => current.get_or_insert_default().push(character),
-        }
-    }
-    if let Some(open) = quote {
-        bail!("the command line has a {open} that is not closed: {line}");
-    }
-    arguments.extend(current);
-    if arguments.is_empty() {
-        bail!("the relay's command line is empty");
-    }
+    let arguments = shlex::split(line).with_context(|| {
+        let line = without_passwords(line);
+        format!("the command line has a quote that is not closed, or ends in a backslash: {line}")
+    })?;
+    ensure!(!arguments.is_empty(), "the relay's command line is empty");
     Ok(arguments)
+}
+
+/// The command line of these arguments, whatever they hold.
+///
+/// # Errors
+/// When one holds a NUL.
+pub(crate) fn command_line(arguments: &[&str]) -> Result<String> {
+    shlex::try_join(arguments.iter().copied()).context("an argument holds a NUL")
 }
 
 /// A command line as it may be kept: passwords in it are replaced.
@@ -372,6 +357,15 @@ mod tests {
         );
         assert!(split_command_line("relay 'a").is_err());
         assert!(split_command_line("  ").is_err());
+    }
+
+    #[test]
+    fn arguments_survive_being_a_command_line() {
+        let arguments = ["tool", "host=a user=b", "it's", "\"x\" \\y", "", "#"];
+        let line = command_line(&arguments).unwrap();
+        assert_eq!(split_command_line(&line).unwrap(), arguments);
+        let url = command_line(&["--database-url", "host=h password=secret user=a"]).unwrap();
+        assert!(!without_passwords(&url).contains("secret"), "{url}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Replication slots, as anybody sees them: for relays that read the log.
+//! Replication slots, as anybody sees them: for relays that read the WAL.
 //!
 //! Promises: a slot counts as read only when its stream has begun, not while it is being made. Must not:
 //! read a relay's slot, or change it. Fails: when the server does not answer, or the relay ends or takes
@@ -39,25 +39,25 @@ const EXISTS: &str = "
     select exists (select from pg_replication_slots
                    where database = current_database() and not temporary)";
 
-/// What the server keeps of its log for the slots of this database, in bytes.
+/// The WAL that the server keeps for the slots of this database, in bytes.
 const KEPT: &str = "
     select coalesce(max(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)), 0)::bigint
       from pg_replication_slots where database = current_database()";
 
-/// Refuses a server whose log cannot be decoded.
+/// Refuses a server whose WAL cannot be decoded.
 ///
 /// # Errors
 /// When `wal_level` is not `logical`, or the server does not answer.
-pub(crate) async fn check_log(client: &Client) -> Result<()> {
+pub(crate) async fn check_wal_level(client: &Client) -> Result<()> {
     let row = client.query_one("select current_setting('wal_level')", &[]).await;
     let level: String = row.context("PostgreSQL does not answer")?.get(0);
     if level != "logical" {
-        bail!("reading the log needs wal_level = logical; it is {level}");
+        bail!("reading the WAL needs wal_level = logical; it is {level}");
     }
     Ok(())
 }
 
-/// Waits until the relay reads the log; gives the name of its slot. What was written before there is a
+/// Waits until the relay reads the WAL; gives the name of its slot. What was written before there is a
 /// slot is not in its stream.
 ///
 /// # Errors
@@ -73,12 +73,12 @@ pub(crate) async fn await_reader(
         if let Some(row) = row {
             return Ok(row.get(0));
         }
-        wait(relay, begin, limit, "does not read the log")?;
+        wait(relay, begin, limit, "does not read the WAL")?;
         tokio::time::sleep(LOOK_PERIOD).await;
     }
 }
 
-/// Lets a relay that polls drop the slot that it does not need any more: it would hold the log back.
+/// Lets a relay that polls drop the slot that it does not need any more: it would hold the WAL back.
 ///
 /// # Errors
 /// When the relay cannot be started, ends, or does not come to it within `limit`.
@@ -108,14 +108,14 @@ fn wait(relay: &mut Relay, begin: Instant, limit: Duration, state: &str) -> Resu
     Ok(())
 }
 
-/// Watches how much of its log the server keeps for slots.
-pub(crate) struct KeptLog {
+/// Watches how much WAL the server keeps for slots.
+pub(crate) struct KeptWal {
     runtime: Runtime,
     client: Client,
     peak_bytes: u64,
 }
 
-impl KeptLog {
+impl KeptWal {
     /// Watches through this connection, which lives in `runtime`.
     pub(crate) fn new(runtime: Runtime, client: Client) -> Self {
         Self { runtime, client, peak_bytes: 0 }

@@ -1,7 +1,7 @@
-//! The table of those who read the log: Debezium's columns, a publication, and slots.
+//! The table of those who read the WAL: Debezium's columns, a publication, and slots.
 //!
-//! Promises: made anew for each run and taken away after it, for a slot that nobody reads holds the
-//! log back. Must not: touch the outbox. Fails: when the server does not write the log for logical
+//! Promises: created for each run and dropped after it, for a slot that nobody reads holds the
+//! WAL back. Must not: touch the outbox. Fails: when the server does not write the WAL for logical
 //! decoding, or the role may not.
 
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) const PASSWORD: &str = "postrider-load";
 const RELEASE_TRIES: u32 = 50;
 const RELEASE_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether the server can decode its log.
+/// Whether the server can decode its WAL.
 ///
 /// # Errors
 /// When it does not answer.
@@ -34,14 +34,14 @@ pub(crate) async fn is_possible(client: &Client) -> Result<bool> {
     Ok(row.context("PostgreSQL does not answer")?.get(0))
 }
 
-/// Makes table, publication and role anew, and these slots.
+/// Creates table, publication, role and these slots, and drops earlier ones first.
 ///
 /// # Errors
 /// As the module says.
 pub(crate) async fn make(client: &Client, slots: &[&str]) -> Result<()> {
     ensure!(
         is_possible(client).await?,
-        "the log cannot be decoded; set wal_level = logical and start PostgreSQL again"
+        "the WAL cannot be decoded; set wal_level = logical and start PostgreSQL again"
     );
     remove(client, slots).await?;
     let sql = format!(
@@ -57,7 +57,7 @@ pub(crate) async fn make(client: &Client, slots: &[&str]) -> Result<()> {
          alter role {ROLE} set wal_sender_timeout = 0;
          grant select on {TABLE} to {ROLE};"
     );
-    client.batch_execute(&sql).await.context("the table of the log's readers cannot be made")?;
+    client.batch_execute(&sql).await.context("the CDC table cannot be created")?;
     for slot in slots {
         client
             .execute("select pg_create_logical_replication_slot($1, 'pgoutput')", &[slot])
@@ -77,7 +77,7 @@ pub(crate) async fn remove(client: &Client, slots: &[&str]) -> Result<()> {
         "drop publication if exists {PUBLICATION}; drop table if exists {TABLE};
          drop role if exists {ROLE};"
     );
-    client.batch_execute(&sql).await.context("the table of the log's readers cannot be dropped")
+    client.batch_execute(&sql).await.context("the CDC table cannot be dropped")
 }
 
 /// Drops these slots, as far as there are any.

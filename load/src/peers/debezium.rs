@@ -2,7 +2,7 @@
 //!
 //! Promises: fetched once through Maven; a table, publication and slot of its own for each run, so
 //! that it reads nobody else's rows; a heap of 1 GB. Must not: be started cold, for a JVM needs
-//! some hundred thousand events to warm up. Fails: when Java, Maven or the log are missing.
+//! some hundred thousand events to warm up. Fails: when Java, Maven or the WAL are missing.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
-use super::endpoints::Ways;
-use super::peer::{Profile, quoted};
+use super::endpoints::Endpoints;
+use super::peer::Profile;
 use super::{cdc_table, java};
 use crate::audit::topic::EventSink;
+use crate::measure::process::command_line;
 
 /// The release that is measured.
 const VERSION: &str = "3.6.0.Final";
@@ -44,10 +45,10 @@ impl Profile {
         }
     }
 
-    const fn java_flags(self) -> &'static str {
+    const fn java_flags(self) -> &'static [&'static str] {
         match self {
-            Self::Lab => "-Xmx1g",
-            Self::Tuned => "-Xmx1g -XX:+UseParallelGC",
+            Self::Lab => &["-Xmx1g"],
+            Self::Tuned => &["-Xmx1g", "-XX:+UseParallelGC"],
         }
     }
 }
@@ -75,12 +76,12 @@ impl Server {
     /// Makes table and slot, writes the configuration into `folder` and gives the command line.
     ///
     /// # Errors
-    /// When the log cannot be decoded, or the role may not make these.
+    /// When the WAL cannot be decoded, or the role may not make these.
     pub(crate) async fn prepare(
         &self,
         profile: Profile,
         client: &Client,
-        ways: &Ways,
+        endpoints: &Endpoints,
         sink: &EventSink,
         folder: &Path,
     ) -> Result<String> {
@@ -90,16 +91,20 @@ impl Server {
         let folder = folder.canonicalize().context("the run's folder has no path")?;
         let folder = text(&folder)?;
         let file = format!("{folder}/application.properties");
-        fs::write(&file, properties(profile, ways, sink, &folder)?)
+        fs::write(&file, properties(profile, endpoints, sink, &folder)?)
             .with_context(|| format!("cannot write {file}"))?;
         let jar = format!("{}/debezium-server-dist-{VERSION}-runner.jar", self.home);
-        Ok(format!(
-            "{} {} --add-opens=java.base/java.lang=ALL-UNNAMED {} -cp {} io.debezium.server.Main",
-            quoted(&self.java),
-            profile.java_flags(),
-            quoted(&format!("-Dquarkus.config.locations={file}")),
-            quoted(&format!("{jar}:{}/lib/*", self.home)),
-        ))
+        let java = [self.java.as_str()].into_iter().chain(profile.java_flags().iter().copied());
+        let (locations, classes) =
+            (format!("-Dquarkus.config.locations={file}"), format!("{jar}:{}/lib/*", self.home));
+        let server = [
+            "--add-opens=java.base/java.lang=ALL-UNNAMED",
+            &locations,
+            "-cp",
+            &classes,
+            "io.debezium.server.Main",
+        ];
+        command_line(&java.chain(server).collect::<Vec<_>>())
     }
 }
 
@@ -111,12 +116,17 @@ pub(crate) async fn clean_up(client: &Client) -> Result<()> {
     cdc_table::remove(client, &[SLOT]).await
 }
 
-fn properties(profile: Profile, ways: &Ways, sink: &EventSink, folder: &str) -> Result<String> {
-    let host = ways.tcp_host.as_deref().context("Debezium needs PostgreSQL over TCP")?;
+fn properties(
+    profile: Profile,
+    endpoints: &Endpoints,
+    sink: &EventSink,
+    folder: &str,
+) -> Result<String> {
+    let host = endpoints.tcp_host.as_deref().context("Debezium needs PostgreSQL over TCP")?;
     let fields = [
         ("{host}", host),
-        ("{port}", &ways.login.port),
-        ("{database}", &ways.login.database),
+        ("{port}", &endpoints.login.port),
+        ("{database}", &endpoints.login.database),
         ("{user}", cdc_table::ROLE),
         ("{password}", cdc_table::PASSWORD),
         ("{table}", cdc_table::TABLE),
@@ -150,10 +160,10 @@ mod tests {
             user: "u".to_owned(),
             password: String::new(),
         };
-        let ways = Ways { login, tcp_host: Some("h".to_owned()), socket_folder: None };
+        let endpoints = Endpoints { login, tcp_host: Some("h".to_owned()), socket_folder: None };
         let sink = EventSink { brokers: "b:1".to_owned(), topic: "t".to_owned(), partitions: 8 };
         for profile in [Profile::Lab, Profile::Tuned] {
-            let text = properties(profile, &ways, &sink, "/f").expect("complete");
+            let text = properties(profile, &endpoints, &sink, "/f").expect("complete");
             assert!(!text.contains('{') && !text.contains('}'), "{text}");
             assert!(text.contains("hostname=h\n") && text.contains("linger.ms="));
         }

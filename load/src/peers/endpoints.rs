@@ -1,7 +1,7 @@
-//! The two ways into one PostgreSQL server: loopback or network, and the unix socket.
+//! The two endpoints of one PostgreSQL server: loopback or network, and the unix socket.
 //!
-//! Promises: both lead to the server that the given one leads to. Must not: guess; a way that does
-//! not lead there is absent. Fails: when the server does not answer on the way that was given.
+//! Promises: both lead to the server that the given one leads to. Must not: guess; an endpoint that
+//! is not of this server is absent. Fails: when the server does not answer where it was said to be.
 
 use std::str::FromStr;
 
@@ -24,9 +24,9 @@ pub(crate) struct Login {
     pub(crate) password: String,
 }
 
-/// The ways into a server.
+/// The endpoints of a server.
 #[derive(Clone, Debug)]
-pub(crate) struct Ways {
+pub(crate) struct Endpoints {
     /// Who logs in.
     pub(crate) login: Login,
     /// The host for TCP.
@@ -57,8 +57,8 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
-impl Ways {
-    /// Asks the server and tries both ways.
+impl Endpoints {
+    /// Asks the server and tries both endpoints.
     ///
     /// # Errors
     /// As the module says.

@@ -5,20 +5,18 @@
 
 use anyhow::{Context, Result};
 
-use super::peer::{Peer, PeerKind, Profile, RELAY, WAL_RELAY, quoted};
+use super::peer::{Peer, PeerKind, Profile, RELAY, WAL_RELAY};
 use super::plan::PeersPlan;
 use super::{cdc_table, poller};
+use crate::measure::process::command_line;
 
 /// The relay first, then the limit, the hand-made poller, and those that were given.
 pub(super) fn everybody(plan: &PeersPlan) -> Result<Vec<Peer>> {
     let tool = std::env::current_exe().context("this program's own path is not known")?;
     let tool = tool.to_str().context("this program's path is not text")?;
-    let common = format!(
-        "--database-url {} --brokers {} --topic {}",
-        quoted(&plan.source.database_url),
-        quoted(&plan.sink.brokers),
-        quoted(&plan.sink.topic)
-    );
+    let (url, brokers, topic) = (&plan.source.database_url, &plan.sink.brokers, &plan.sink.topic);
+    let route = ["--database-url", url, "--brokers", brokers, "--topic", topic];
+    let this_tool = |arguments: &[&str]| command_line(&[&[tool], arguments, &route].concat());
     let outbox = &plan.source.outbox;
     let peer = |name: &str, table: &str, command: String| Peer {
         name: name.to_owned(),
@@ -35,12 +33,8 @@ pub(super) fn everybody(plan: &PeersPlan) -> Result<Vec<Peer>> {
         all.push(peer(RELAY, outbox, plan.relay.clone()));
     }
     all.extend([
-        peer(
-            "bare copy and produce",
-            outbox,
-            format!("{} peer-bare {common} --outbox {}", quoted(tool), quoted(outbox)),
-        ),
-        peer("hand-made poller", poller::TABLE, format!("{} peer-poller {common}", quoted(tool))),
+        peer("bare copy and produce", outbox, this_tool(&["peer-bare", "--outbox", outbox])?),
+        peer("hand-made poller", poller::TABLE, this_tool(&["peer-poller"])?),
     ]);
     if plan.debezium {
         // Its command line names the folder of a run, so it is made when the run begins.

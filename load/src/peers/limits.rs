@@ -1,4 +1,4 @@
-//! The limits on the rows of a backlog: reading alone and producing alone, by the shortest ways.
+//! The limits on the rows of a backlog: reading alone and producing alone, in the shortest way.
 //!
 //! Promises: the same rows as everybody's; reading throws them away, producing has them in memory or
 //! in a file. Must not: be taken for a relay. Fails: with the first error of either side.
@@ -15,13 +15,13 @@ use tokio_postgres::Client;
 use tokio_postgres::binary_copy::{BinaryCopyOutRow, BinaryCopyOutStream};
 use tokio_postgres::types::Type;
 
-use super::endpoints::Ways;
-use super::log_limit::LogLimit;
+use super::endpoints::Endpoints;
 use super::peer::RELAY;
 use super::perf_test::PerfTest;
 use super::plan::PeersPlan;
 use super::producer::{Event, Sender};
 use super::table::Limit;
+use super::wal_limit::WalLimit;
 use crate::workload::outbox;
 
 /// As many rows as are kept in memory for producing.
@@ -48,30 +48,30 @@ impl Row {
     }
 }
 
-/// Measures all limits on the rows that the outbox holds now, and on the log of as many.
+/// Measures all limits on the rows that the outbox holds now, and on the WAL of as many.
 ///
 /// # Errors
 /// When PostgreSQL or Kafka refuse.
 pub(crate) async fn measure(
     plan: &PeersPlan,
     client: &Client,
-    ways: &Ways,
+    endpoints: &Endpoints,
     perf_test: &PerfTest,
     topic: &str,
 ) -> Result<Vec<Limit>> {
     let table = &plan.source.outbox;
     let mut limits = Vec::new();
     let copies = [
-        ("limit: `copy` to nowhere, TCP", &ways.tcp_host),
-        ("limit: `copy` to nowhere, unix socket", &ways.socket_folder),
+        ("limit: `copy` to nowhere, TCP", &endpoints.tcp_host),
+        ("limit: `copy` to nowhere, unix socket", &endpoints.socket_folder),
     ];
     for (name, host) in copies {
         if let Some(host) = host {
-            let per_second = copy_to_nowhere(&ways.login.url(host), table).await?;
+            let per_second = copy_to_nowhere(&endpoints.login.url(host), table).await?;
             limits.push(Limit { name, beside: RELAY, per_second });
         }
     }
-    limits.extend(LogLimit { plan, client, ways }.measure().await?);
+    limits.extend(WalLimit { plan, client, endpoints }.measure().await?);
     let rows = rows(client, table).await?;
     let produced = tokio::task::block_in_place(|| produce(&plan.sink.brokers, topic, &rows))?;
     let name = "limit: rdkafka producing from memory";

@@ -1,4 +1,4 @@
-//! `peers`: the same drain for a relay and its peers, in turns, so that a ratio holds on a machine
+//! `peers`: the same drain for a relay and its peers, alternately, so that a ratio holds on a machine
 //! whose speed changes from minute to minute.
 //!
 //! Promises: same rows, same broker, same topic; one of each in every round; every run is audited.
@@ -11,7 +11,6 @@ mod endpoints;
 mod everybody;
 mod java;
 mod limits;
-mod log_limit;
 pub(crate) mod peer;
 mod perf_test;
 pub(crate) mod plan;
@@ -20,6 +19,7 @@ mod producer;
 mod recvlogical;
 mod slot_copy;
 mod table;
+mod wal_limit;
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use tokio_postgres::Client;
 
-use endpoints::Ways;
+use endpoints::Endpoints;
 use everybody::everybody;
 use peer::{Peer, PeerKind, slug};
 use perf_test::PerfTest;
@@ -60,27 +60,27 @@ struct PeersReport {
 pub(crate) async fn peers(plan: &PeersPlan) -> Result<()> {
     std::fs::create_dir_all(&plan.out)
         .with_context(|| format!("the folder {} cannot be made", plan.out.display()))?;
-    let site = Site::open(plan).await?;
-    poller::make_table(&site.client).await?;
+    let context = PeersContext::open(plan).await?;
+    poller::make_table(&context.client).await?;
     let limit_topic = format!("{}.limit", plan.sink.topic);
     Topic::open(&EventSink { topic: limit_topic.clone(), ..plan.sink.clone() }).await?;
     let all = everybody(plan)?;
     let mut report = PeersReport {
         schema: "postrider-load/peers/2",
-        environment: Environment::look(&site.client, Some(&plan.relay), &plan.notes).await?,
+        environment: Environment::look(&context.client, Some(&plan.relay), &plan.notes).await?,
         standings: all.iter().map(PeerResult::new).collect(),
         limits: Vec::new(),
     };
     for round in 1..=plan.rounds {
         let mut limits = Vec::new();
         for (at, peer) in all.iter().enumerate() {
-            let turn = site.turn_of(peer, round).await?;
-            report.standings[at].runs.extend(turn.report.runs);
-            limits.extend(turn.limits);
+            let iteration = context.run_peer(peer, round).await?;
+            report.standings[at].runs.extend(iteration.report.runs);
+            limits.extend(iteration.limits);
             // After each run, so that an interrupted set keeps what it has.
             write(plan, &report)?;
         }
-        limits.extend(site.limits(&limit_topic).await?);
+        limits.extend(context.limits(&limit_topic).await?);
         report.limits.push(limits);
         write(plan, &report)?;
     }
@@ -89,57 +89,58 @@ pub(crate) async fn peers(plan: &PeersPlan) -> Result<()> {
 }
 
 /// What all runs share.
-struct Site<'a> {
+struct PeersContext<'a> {
     plan: &'a PeersPlan,
     client: Client,
-    ways: Ways,
+    endpoints: Endpoints,
     debezium: Option<debezium::Server>,
     perf_test: Option<PerfTest>,
 }
 
 /// One run of one peer, and the limits that were measured together with it.
-struct Turn {
+struct Iteration {
     report: DrainReport,
     limits: Vec<Limit>,
 }
 
-impl Turn {
+impl Iteration {
     fn alone(report: DrainReport) -> Self {
         Self { report, limits: Vec::new() }
     }
 }
 
-impl<'a> Site<'a> {
+impl<'a> PeersContext<'a> {
     /// Fetches what is missing before anything is measured.
     async fn open(plan: &'a PeersPlan) -> Result<Self> {
         let client = outbox::connect(&plan.source.database_url).await?;
-        let ways = Ways::find(&client, &plan.source.database_url).await?;
+        let endpoints = Endpoints::find(&client, &plan.source.database_url).await?;
         let (debezium, perf_test) = tokio::task::block_in_place(|| {
             let debezium = plan.debezium.then(debezium::install).transpose()?;
             let perf_test = (plan.limits).then(PerfTest::install).transpose()?;
             anyhow::Ok((debezium, perf_test))
         })?;
-        Ok(Self { plan, client, ways, debezium, perf_test })
+        Ok(Self { plan, client, endpoints, debezium, perf_test })
     }
 
     /// One run of one peer.
-    async fn turn_of(&self, peer: &Peer, round: u32) -> Result<Turn> {
+    async fn run_peer(&self, peer: &Peer, round: u32) -> Result<Iteration> {
         let folder = self.plan.out.join(format!("{}-{round}", slug(&peer.name)));
-        let turn = match (&peer.kind, &self.debezium) {
+        let iteration = match (&peer.kind, &self.debezium) {
             (PeerKind::Debezium(profile), Some(server)) => {
                 let (client, sink) = (&self.client, &self.plan.sink);
-                let command = server.prepare(*profile, client, &self.ways, sink, &folder).await?;
+                let command =
+                    server.prepare(*profile, client, &self.endpoints, sink, &folder).await?;
                 let peer = Peer { command, ..peer.clone() };
                 let start = RelayStart::Warm { events: debezium::WARM_UP_EVENTS };
                 let report = self.drain(&peer, round, start, &folder).await;
-                // A slot that stays would hold the log back for everybody's later runs.
+                // A slot that stays would hold the WAL back for everybody's later runs.
                 let cleaned = debezium::clean_up(client).await;
-                report.and_then(|report| cleaned.map(|()| Turn::alone(report)))
+                report.and_then(|report| cleaned.map(|()| Iteration::alone(report)))
             }
             (PeerKind::WalReader(polling), _) => self.read_wal(peer, polling, round, &folder).await,
-            _ => self.drain(peer, round, RelayStart::Cold, &folder).await.map(Turn::alone),
+            _ => self.drain(peer, round, RelayStart::Cold, &folder).await.map(Iteration::alone),
         };
-        turn.with_context(|| format!("{} could not be measured", peer.name))
+        iteration.with_context(|| format!("{} could not be measured", peer.name))
     }
 
     /// The relay by its slot, and `pg_recvlogical` by copies of it.
@@ -149,15 +150,15 @@ impl<'a> Site<'a> {
         polling: &str,
         round: u32,
         folder: &Path,
-    ) -> Result<Turn> {
+    ) -> Result<Iteration> {
         let slot = drain::prime(&self.plan.drain(peer, RelayStart::WithSlot, folder)).await?;
         let copies = Copies::make(&self.client, &slot, &peer.table).await?;
         let report = self.drain(peer, round, RelayStart::Cold, folder).await;
-        let limits = copies.read(&self.ways, self.plan.events).await;
+        let limits = copies.read(&self.endpoints, self.plan.events).await;
         let log = folder.join("relay-leaves-slot.log");
         let released = slot::release(&self.client, polling, &log, STALL_LIMIT).await;
         released?;
-        Ok(Turn { report: report?, limits: limits? })
+        Ok(Iteration { report: report?, limits: limits? })
     }
 
     async fn drain(
@@ -177,7 +178,7 @@ impl<'a> Site<'a> {
     /// The other limits of this round, if they are wanted. The outbox still holds its rows.
     async fn limits(&self, topic: &str) -> Result<Vec<Limit>> {
         let Some(perf_test) = &self.perf_test else { return Ok(Vec::new()) };
-        limits::measure(self.plan, &self.client, &self.ways, perf_test, topic).await
+        limits::measure(self.plan, &self.client, &self.endpoints, perf_test, topic).await
     }
 }
 
@@ -195,7 +196,7 @@ fn write(plan: &PeersPlan, report: &PeersReport) -> Result<()> {
 fn judge(standings: &[PeerResult]) -> Result<()> {
     for standing in standings {
         let audits = standing.runs.iter().filter_map(|run| run.audit.as_ref());
-        if let Some(verdict) = audits.into_iter().find(|verdict| !verdict.is_clean()) {
+        if let Some(verdict) = audits.into_iter().find(|verdict| !verdict.holds()) {
             bail!(Broken(format!("{}: {}", standing.name, verdict.summary())));
         }
     }

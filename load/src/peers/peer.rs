@@ -70,11 +70,6 @@ pub(super) fn slug(name: &str) -> String {
     name.replace(", ", "-").replace(' ', "-")
 }
 
-/// One argument of a command line, whatever it holds.
-pub(super) fn quoted(argument: &str) -> String {
-    format!("'{}'", argument.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,13 +80,5 @@ mod tests {
         assert_eq!((peer.name.as_str(), peer.table.as_str()), ("other", "public.outbox"));
         assert_eq!(peer.command, "run --a=b c");
         assert!(parse_peer("other=table").is_err() && parse_peer("a=b=").is_err());
-    }
-
-    #[test]
-    fn quoted_arguments_survive_the_splitting() {
-        for argument in ["host=a user=b", "it's", "\"x\" \\y"] {
-            let line = format!("tool {}", quoted(argument));
-            assert_eq!(crate::measure::process::split_command_line(&line).unwrap()[1], argument);
-        }
     }
 }

@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What its batches wait for more records: little, for it waits for each thousand anyway.
 const LINGER_MS: u32 = 1;
 
-/// Makes the poller's table anew.
+/// Creates the poller's table; an earlier one is dropped.
 ///
 /// # Errors
 /// When the role may not.

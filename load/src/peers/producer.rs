@@ -27,14 +27,14 @@ const FLUSH_PAUSE: Duration = Duration::from_micros(200);
 
 /// Counts deliveries, and remembers that one failed.
 #[derive(Clone, Default)]
-struct Watch {
+struct DeliveryCounts {
     delivered: Arc<AtomicU64>,
     failed: Arc<AtomicBool>,
 }
 
-impl ClientContext for Watch {}
+impl ClientContext for DeliveryCounts {}
 
-impl ProducerContext for Watch {
+impl ProducerContext for DeliveryCounts {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, _: ()) {
@@ -60,8 +60,8 @@ pub(crate) struct Event<'a> {
 
 /// Sends events to one topic.
 pub(crate) struct Sender {
-    producer: ThreadedProducer<Watch>,
-    watch: Watch,
+    producer: ThreadedProducer<DeliveryCounts>,
+    watch: DeliveryCounts,
     topic: String,
     sent: u64,
 }
@@ -72,7 +72,7 @@ impl Sender {
     /// # Errors
     /// When the client cannot be made.
     pub(crate) fn new(brokers: &str, topic: &str, linger_ms: u32) -> Result<Self> {
-        let watch = Watch::default();
+        let watch = DeliveryCounts::default();
         let producer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("enable.idempotence", "true")

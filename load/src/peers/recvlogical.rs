@@ -1,6 +1,6 @@
-//! PostgreSQL's own reader of the log: `pg_recvlogical`, into the null device.
+//! PostgreSQL's own reader of the WAL: `pg_recvlogical`, into the null device.
 //!
-//! Promises: reads in binary `pgoutput` up to a place in the log. Must not: keep anything. Fails: when the
+//! Promises: reads in binary `pgoutput` up to an LSN. Must not: keep anything. Fails: when the
 //! program is not there or ends badly.
 
 use std::process::{Command, Stdio};
@@ -29,7 +29,7 @@ pub(super) async fn obstacle(client: &Client) -> Result<Option<&'static str>> {
     })
 }
 
-/// Where the log ends now. Something is written behind it, so that a reader passes it for certain.
+/// Where the WAL ends now. Something is written behind it, so that a reader passes it for certain.
 ///
 /// # Errors
 /// When the server refuses.
@@ -37,7 +37,7 @@ pub(super) async fn end_of_log(client: &Client) -> Result<String> {
     let row = client.query_one("select pg_current_wal_insert_lsn()::text", &[]).await;
     let end = row.context("PostgreSQL does not answer")?.get(0);
     let after = "select pg_logical_emit_message(false, 'postrider-load', 'end')";
-    client.query_one(after, &[]).await.context("the log cannot be written")?;
+    client.query_one(after, &[]).await.context("the WAL cannot be written")?;
     Ok(end)
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Reading<'a> {
     pub(super) slot: &'a str,
     /// Of these publications, with commas between.
     pub(super) publications: &'a str,
-    /// Up to this place.
+    /// Up to this LSN.
     pub(super) end: &'a str,
 }
 

@@ -1,14 +1,14 @@
 //! What `pg_recvlogical` reads of the very slot that a relay reads: the slot is copied while nobody reads
 //! it, and the copies bring the same rows as the relay gets.
 //!
-//! Promises: the same place to begin, the same publication, the same rows. Must not: move the relay's
+//! Promises: the same LSN to begin at, the same publication, the same rows. Must not: move the relay's
 //! slot. Fails: when the server refuses, or `pg_recvlogical` does.
 
 use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
 
 use super::cdc_table;
-use super::endpoints::Ways;
+use super::endpoints::Endpoints;
 use super::peer::WAL_RELAY;
 use super::recvlogical::{self, Reading};
 use super::table::Limit;
@@ -47,27 +47,27 @@ impl<'a> Copies<'a> {
         Ok(Self { client, publications })
     }
 
-    /// Reads the copies by each way, and drops them.
+    /// Reads the copies at each endpoint, and drops them.
     ///
     /// # Errors
     /// As the module says.
-    pub(super) async fn read(self, ways: &Ways, events: u64) -> Result<Vec<Limit>> {
-        let limits = self.read_each(ways, events).await;
+    pub(super) async fn read(self, endpoints: &Endpoints, events: u64) -> Result<Vec<Limit>> {
+        let limits = self.read_each(endpoints, events).await;
         cdc_table::drop_slots(self.client, &COPIES).await?;
         limits
     }
 
-    async fn read_each(&self, ways: &Ways, events: u64) -> Result<Vec<Limit>> {
+    async fn read_each(&self, endpoints: &Endpoints, events: u64) -> Result<Vec<Limit>> {
         ensure!(
             recvlogical::obstacle(self.client).await?.is_none(),
             "pg_recvlogical is needed to read a relay's slot"
         );
         let end = recvlogical::end_of_log(self.client).await?;
         let hosts = [
-            ("limit: `pg_recvlogical` of the same slot, TCP", &ways.tcp_host, COPIES[0]),
+            ("limit: `pg_recvlogical` of the same slot, TCP", &endpoints.tcp_host, COPIES[0]),
             (
                 "limit: `pg_recvlogical` of the same slot, unix socket",
-                &ways.socket_folder,
+                &endpoints.socket_folder,
                 COPIES[1],
             ),
         ];
@@ -75,7 +75,8 @@ impl<'a> Copies<'a> {
         for (name, host, slot) in hosts {
             if let Some(host) = host {
                 let reading = Reading { slot, publications: &self.publications, end: &end };
-                let took = tokio::task::block_in_place(|| reading.to_nowhere(&ways.login, host))?;
+                let took =
+                    tokio::task::block_in_place(|| reading.to_nowhere(&endpoints.login, host))?;
                 let per_second = events as f64 / took.as_secs_f64();
                 limits.push(Limit { name, beside: WAL_RELAY, per_second });
             }

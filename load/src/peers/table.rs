@@ -38,7 +38,7 @@ impl PeerResult {
 /// One limit, measured once.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Limit {
-    /// What was done, and by which way.
+    /// What was done, and at which endpoint.
     pub(crate) name: &'static str,
     /// Whose rate it bounds.
     pub(crate) beside: &'static str,

@@ -47,17 +47,19 @@ pub(super) fn plan_rows(summary: &Summary) -> Vec<Vec<String>> {
 
 /// Where it ran: name, value.
 pub(super) fn environment_rows(summary: &Summary) -> Vec<Vec<String>> {
-    let place = &summary.environment;
+    let environment = &summary.environment;
     let mut rows = vec![
-        ("processor".to_owned(), format!("{}, {} cores", place.cpu, place.cores)),
-        ("memory".to_owned(), format!("{} MB", grouped(place.memory_megabytes))),
-        ("kernel".to_owned(), place.kernel.clone()),
-        ("writers reach PostgreSQL by".to_owned(), place.postgres_transport.clone()),
+        ("processor".to_owned(), format!("{}, {} cores", environment.cpu, environment.cores)),
+        ("memory".to_owned(), format!("{} MB", grouped(environment.memory_megabytes))),
+        ("kernel".to_owned(), environment.kernel.clone()),
+        ("writers reach PostgreSQL by".to_owned(), environment.postgres_transport.clone()),
     ];
-    rows.extend(place.relay.iter().map(|relay| ("relay".to_owned(), relay.clone())));
-    rows.extend(place.git_revision.iter().map(|rev| ("git revision".to_owned(), rev.clone())));
-    rows.extend(place.notes.iter().map(|(key, value)| (key.clone(), value.clone())));
-    let settings = place.postgres.iter();
+    rows.extend(environment.relay.iter().map(|relay| ("relay".to_owned(), relay.clone())));
+    rows.extend(
+        environment.git_revision.iter().map(|rev| ("git revision".to_owned(), rev.clone())),
+    );
+    rows.extend(environment.notes.iter().map(|(key, value)| (key.clone(), value.clone())));
+    let settings = environment.postgres.iter();
     rows.extend(settings.map(|(key, value)| (format!("PostgreSQL {key}"), value.clone())));
     rows.into_iter().map(|(name, value)| vec![name, value]).collect()
 }

@@ -35,7 +35,7 @@ pub(crate) fn page(summary: &Summary) -> String {
 
 fn head(summary: &Summary) -> String {
     let plan = &summary.plan;
-    let clean = summary.audit.is_clean();
+    let clean = summary.audit.holds();
     let (class, words) = if clean {
         ("good", "audit clean: nothing missing, nothing out of order")
     } else {
@@ -194,8 +194,8 @@ fn audit_rows(summary: &Summary) -> Vec<Vec<String>> {
         ("invented", audit.invented),
         ("out of order", audit.out_of_order),
         ("altered", audit.altered),
-        ("in a wrong partition", audit.misplaced),
-        ("repeats (allowed at least once)", audit.repeats),
+        ("misplaced: in another partition", audit.misplaced),
+        ("repeats; at-least-once allows them", audit.repeats),
         ("records that are not of this run", audit.foreign),
     ];
     rows.into_iter().map(|(name, count)| vec![name.to_owned(), grouped(count)]).collect()

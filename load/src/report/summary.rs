@@ -174,8 +174,8 @@ pub(crate) struct Cost {
     pub(crate) kafka: Option<ProcessCost>,
     /// The load generator and auditor.
     pub(crate) generator: Option<ProcessCost>,
-    /// The most that the server kept of its log for slots, in megabytes (10^6 bytes), where a relay
-    /// reads the log.
+    /// The most WAL that the server kept for slots, in megabytes (10^6 bytes), where a relay reads the
+    /// WAL.
     #[serde(default)]
     pub(crate) kept_log_peak_megabytes: Option<f64>,
 }

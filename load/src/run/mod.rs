@@ -8,45 +8,45 @@
 mod outcome;
 pub(crate) mod plan;
 mod result;
+mod running;
 mod sampler;
+mod threads;
 mod window;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread::{Scope, ScopedJoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Client;
 
 use crate::audit::auditor::Auditor;
-use crate::audit::consumer::{self, Seen};
-use crate::audit::manifest::Truth;
+use crate::audit::consumer::{self, Consumed};
+use crate::audit::manifest::Manifest;
 use crate::audit::topic::Topic;
 use crate::measure::clock;
 use crate::measure::environment::Environment;
 use crate::measure::process::{self, Relay};
-use crate::measure::slot::{self, KeptLog, RelayReads};
-use crate::output::{self, OutputFormat};
-use crate::report::summary::{Second, Summary};
+use crate::measure::slot::{self, KeptWal, RelayReads};
+use crate::output::OutputFormat;
+use crate::report::summary::Summary;
 use crate::run::outcome::Outcome;
 use crate::run::plan::RunPlan;
-use crate::run::sampler::{HistogramSink, Moment, Sampler, Watched};
-use crate::run::window::Marks;
-use crate::workload::batch::{self, Pen, Shape};
-use crate::workload::key_distribution::{Pick, Zipf};
+use crate::run::running::{Progress, Running};
+use crate::run::sampler::{HistogramSink, Processes, Sampler};
+use crate::run::threads::{StopOnDrop, WriterThreads};
+use crate::run::window::MeasurementWindow;
+use crate::workload::batch::{self, BatchBuilder, Shape};
+use crate::workload::key_distribution::{KeyDistribution, Zipf};
 use crate::workload::outbox::{self, Outbox};
 use crate::workload::schedule::Schedule;
 use crate::workload::session::{self, Capture, Session, Target, Workload};
 use crate::workload::writer::{Epoch, Writer, Written};
-
-/// How often the end is looked for once the schedule is over.
-const SETTLE_PERIOD: Duration = Duration::from_millis(20);
 
 /// Does the command `run`.
 ///
@@ -67,15 +67,16 @@ pub(crate) fn measure(plan: &RunPlan) -> Result<Summary> {
     }
     std::fs::create_dir_all(&plan.out)
         .with_context(|| format!("the folder {} cannot be made", plan.out.display()))?;
-    let site = Site::open(plan)?;
-    let outcome = site.measure()?;
-    let summary = result::summarize(plan, &site.environment, site.topic.partitions(), &outcome)?;
+    let context = RunContext::open(plan)?;
+    let outcome = context.measure()?;
+    let summary =
+        result::summarize(plan, &context.environment, context.topic.partitions(), &outcome)?;
     result::write_files(plan, &summary)?;
     Ok(summary)
 }
 
 /// Where the run takes place.
-struct Site<'a> {
+struct RunContext<'a> {
     plan: &'a RunPlan,
     shape: Shape,
     schedule: Schedule,
@@ -85,7 +86,7 @@ struct Site<'a> {
     postgres_pid: Option<u32>,
 }
 
-impl<'a> Site<'a> {
+impl<'a> RunContext<'a> {
     fn open(plan: &'a RunPlan) -> Result<Self> {
         let runtime = small_runtime()?;
         runtime.block_on(async {
@@ -130,7 +131,7 @@ impl<'a> Site<'a> {
         };
         let outcome = self.flow(&from, writers, &mut relay, &mut sink)?;
         let versions = &outcome.committed_versions;
-        Truth::new(&self.shape, &self.plan.sink.topic, &from, versions).write(&self.plan.out)?;
+        Manifest::new(&self.shape, &self.plan.sink.topic, &from, versions).write(&self.plan.out)?;
         file.flush().context("latency.hlog cannot be written")?;
         Ok(outcome)
     }
@@ -140,7 +141,7 @@ impl<'a> Site<'a> {
         self.plan.relay.command().map(|command| Relay::start(command, &log)).transpose()
     }
 
-    /// Waits until the relay reads the log, if it is one that does.
+    /// Waits until the relay reads the WAL, if it is one that does.
     fn await_reader(&self, relay: &mut Relay) -> Result<()> {
         let plan = self.plan;
         if plan.reads == RelayReads::Table {
@@ -152,14 +153,14 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// Watches what slots keep of the log; none where no relay has a slot.
-    fn kept_log(&self) -> Result<Option<KeptLog>> {
+    /// Watches what slots keep of the WAL; none where no relay has a slot.
+    fn kept_wal(&self) -> Result<Option<KeptWal>> {
         if self.plan.reads == RelayReads::Table {
             return Ok(None);
         }
         let runtime = small_runtime()?;
         let client = runtime.block_on(outbox::connect(&self.plan.source.database_url))?;
-        Ok(Some(KeptLog::new(runtime, client)))
+        Ok(Some(KeptWal::new(runtime, client)))
     }
 
     fn writers(&self) -> Result<Vec<Writer>> {
@@ -175,10 +176,13 @@ impl<'a> Site<'a> {
                 ))?;
                 let skew = self.plan.skew;
                 let slots = self.shape.slots(number);
-                let pick =
-                    if skew > 0.0 { Pick::Zipf(Zipf::new(slots, skew)) } else { Pick::Uniform };
-                let pen = Pen::new(&self.shape, number, pick, self.plan.shape.seed);
-                Ok(Writer { number, schedule: self.schedule, pen, session, runtime })
+                let keys = if skew > 0.0 {
+                    KeyDistribution::Zipf(Zipf::new(slots, skew))
+                } else {
+                    KeyDistribution::Uniform
+                };
+                let builder = BatchBuilder::new(&self.shape, number, keys, self.plan.shape.seed);
+                Ok(Writer { number, schedule: self.schedule, builder, session, runtime })
             })
             .collect()
     }
@@ -195,231 +199,72 @@ impl<'a> Site<'a> {
         let written = Written::new(self.shape.writers, measured_from_us);
         let shape = &self.shape;
         let auditor = Auditor::new(shape.run, shape.aggregates, shape.payload_bytes);
-        let seen = Mutex::new(Seen::new(auditor, measured_from_us));
+        let seen = Mutex::new(Consumed::new(auditor, measured_from_us));
         let reader = self.topic.reader(from)?;
-        let stop_tail = AtomicBool::new(false);
+        let stop_consumer = AtomicBool::new(false);
         let epoch = Epoch::now()?;
-        let (course, pens) = std::thread::scope(|scope| {
-            let _stops = [StopOnDrop(&written.stop), StopOnDrop(&stop_tail)];
+        let (progress, builders) = std::thread::scope(|scope| {
+            let _stops = [StopOnDrop(&written.stop), StopOnDrop(&stop_consumer)];
             let auditor = std::thread::Builder::new().name("auditor".to_owned());
-            let tail = auditor.spawn_scoped(scope, || {
-                consumer::follow(&self.topic, reader, &seen, epoch, &written, &stop_tail)
+            let consumer_thread = auditor.spawn_scoped(scope, || {
+                consumer::follow(&self.topic, reader, &seen, epoch, &written, &stop_consumer)
             })?;
-            let crew = Crew::start(scope, writers, epoch, &written)?;
-            let course = self.watch(epoch, &written, &seen, &crew, &tail, relay, sink);
+            let threads = WriterThreads::start(scope, writers, epoch, &written)?;
+            let running = Running {
+                epoch,
+                length_us: self.schedule.length_us,
+                written: &written,
+                seen: &seen,
+                writers: &threads,
+                consumer: &consumer_thread,
+                relay,
+            };
+            let progress = self.watch(running, sink);
             written.stop.store(true, Ordering::Relaxed);
-            let pens = crew.join();
+            let builders = threads.join();
             let stopped = relay.take().map(Relay::stop).transpose();
-            stop_tail.store(true, Ordering::Release);
-            let followed = tail.join().map_err(|_| anyhow!("the consumer broke"))?;
-            let pens = pens?;
+            stop_consumer.store(true, Ordering::Release);
+            let followed = consumer_thread.join().map_err(|_| anyhow!("the consumer broke"))?;
+            let builders = builders?;
             followed?;
-            let course = course?;
+            let progress = progress?;
             stopped?;
-            anyhow::Ok((course, pens))
+            anyhow::Ok((progress, builders))
         })?;
         Ok(Outcome {
-            from: course.from,
-            to: course.to,
-            rows: course.rows,
-            settle: course.settle,
-            committed_versions: batch::committed_versions(&self.shape, &pens),
+            from: progress.from,
+            to: progress.to,
+            rows: progress.rows,
+            settle: progress.settle,
+            committed_versions: batch::committed_versions(&self.shape, &builders),
             written,
             seen: seen.into_inner().unwrap_or_else(PoisonError::into_inner),
             scheduled: self.schedule.events(),
-            kept_log_bytes: course.kept_log_bytes,
+            kept_wal_bytes: progress.kept_wal_bytes,
         })
     }
 
-    /// Takes a row each second until everything is delivered or nothing comes any more.
-    #[expect(clippy::too_many_arguments, reason = "all that runs side by side meets here")]
-    fn watch(
-        &self,
-        epoch: Epoch,
-        written: &Written,
-        seen: &Mutex<Seen>,
-        crew: &Crew<'_>,
-        tail: &ScopedJoinHandle<'_, Result<()>>,
-        relay: &mut Option<Relay>,
-        sink: HistogramSink<'_>,
-    ) -> Result<Course> {
-        let pids = Watched {
-            relay: relay.as_ref().map(Relay::pid).or_else(|| self.plan.relay.running_pid()),
+    /// Watches what runs, with a row each second, until the end.
+    fn watch(&self, running: Running<'_, '_>, sink: HistogramSink<'_>) -> Result<Progress> {
+        let relay_pid = running.relay.as_ref().map(Relay::pid);
+        let pids = Processes {
+            relay: relay_pid.or_else(|| self.plan.relay.running_pid()),
             postgres: self.postgres_pid,
             kafka: self.plan.kafka_pid,
             generator: Some(std::process::id()),
         };
-        let mut sampler = Sampler::new(epoch, pids, written, seen, sink)?;
-        let mut marks = Marks::new(self.plan, sampler.moment()?);
-        let mut settling = Settling::new(self.plan.stall_limit);
-        let (mut meter, mut kept_log) = (output::Meter::new(), self.kept_log()?);
-        for second in 1.. {
-            let due_us = second * 1_000_000;
-            loop {
-                check(written, tail, relay)?;
-                let scheduled = epoch.elapsed_us() < self.schedule.length_us;
-                let over = !scheduled && settling.is_over(crew, written, seen);
-                if over || epoch.elapsed_us() >= due_us {
-                    break;
-                }
-                let left = Duration::from_micros(due_us.saturating_sub(epoch.elapsed_us()));
-                std::thread::sleep(left.min(SETTLE_PERIOD));
-            }
-            if let Some(kept_log) = &mut kept_log {
-                kept_log.look()?;
-            }
-            let (row, now) = sampler.row(marks.phase(second))?;
-            if meter.is_due() {
-                output::progress(&progress_line(row));
-            }
-            marks.pass(second, now);
-            if settling.over && marks.to.is_some() {
-                break;
-            }
-        }
-        output::end_progress();
-        let to = marks.to.context("the run ended before its measured time")?;
-        Ok(Course {
-            from: marks.from,
-            to,
-            rows: sampler.into_rows(),
-            settle: settling.took(),
-            kept_log_bytes: kept_log.map(|kept_log| kept_log.peak_bytes()),
-        })
+        let (written, seen) = (running.written, running.seen);
+        let sampler = Sampler::new(running.epoch, pids, written, seen, sink)?;
+        let window = MeasurementWindow::new(self.plan, sampler.moment()?);
+        running.follow(sampler, window, self.kept_wal()?, self.plan.stall_limit)
     }
-}
-
-/// What the watching gave.
-struct Course {
-    from: Moment,
-    to: Moment,
-    rows: Vec<Second>,
-    settle: Duration,
-    kept_log_bytes: Option<u64>,
-}
-
-/// Tells threads to stop when the scope is left, however that comes: the scope waits for them.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
-/// The time after the schedule, while the rest is delivered.
-struct Settling {
-    stall_limit: Duration,
-    began: Option<Instant>,
-    last_growth: Instant,
-    delivered: u64,
-    over: bool,
-}
-
-impl Settling {
-    fn new(stall_limit: Duration) -> Self {
-        Self { stall_limit, began: None, last_growth: Instant::now(), delivered: 0, over: false }
-    }
-
-    /// Whether all is delivered, or nothing has come for too long.
-    fn is_over(&mut self, crew: &Crew<'_>, written: &Written, seen: &Mutex<Seen>) -> bool {
-        if self.over || !crew.is_finished() {
-            return self.over;
-        }
-        self.began.get_or_insert_with(Instant::now);
-        let delivered = seen.lock().unwrap_or_else(PoisonError::into_inner).auditor.delivered();
-        if delivered != self.delivered {
-            (self.delivered, self.last_growth) = (delivered, Instant::now());
-        }
-        let complete = delivered >= written.committed.load(Ordering::Relaxed);
-        self.over = complete || self.last_growth.elapsed() > self.stall_limit;
-        self.over
-    }
-
-    /// From the end of the schedule to the last delivery.
-    fn took(&self) -> Duration {
-        self.began.map_or(Duration::ZERO, |began| self.last_growth.saturating_duration_since(began))
-    }
-}
-
-/// The writers' threads.
-struct Crew<'scope> {
-    handles: Vec<ScopedJoinHandle<'scope, Result<Pen>>>,
-}
-
-impl<'scope> Crew<'scope> {
-    fn start<'env>(
-        scope: &'scope Scope<'scope, 'env>,
-        writers: Vec<Writer>,
-        epoch: Epoch,
-        written: &'scope Written,
-    ) -> Result<Self> {
-        let start = |writer: Writer| {
-            let thread = std::thread::Builder::new().name(format!("writer-{}", writer.number));
-            let started = thread.spawn_scoped(scope, move || {
-                let result = writer.write(epoch, written);
-                if result.is_err() {
-                    written.stop.store(true, Ordering::Relaxed);
-                }
-                result
-            });
-            started.context("a writer's thread cannot be started")
-        };
-        Ok(Self { handles: writers.into_iter().map(start).collect::<Result<_>>()? })
-    }
-
-    fn is_finished(&self) -> bool {
-        self.handles.iter().all(ScopedJoinHandle::is_finished)
-    }
-
-    fn join(self) -> Result<Vec<Pen>> {
-        let join = |handle: ScopedJoinHandle<'_, Result<Pen>>| {
-            handle.join().unwrap_or_else(|_| Err(anyhow!("a writer broke")))
-        };
-        // All are joined before the first error is told.
-        let results: Vec<Result<Pen>> = self.handles.into_iter().map(join).collect();
-        results.into_iter().collect()
-    }
-}
-
-/// Whether everything still runs that has to.
-fn check(
-    written: &Written,
-    tail: &ScopedJoinHandle<'_, Result<()>>,
-    relay: &mut Option<Relay>,
-) -> Result<()> {
-    if let Some(relay) = relay {
-        relay.check_alive()?;
-    }
-    if tail.is_finished() {
-        bail!("the consumer ended early");
-    }
-    if written.stop.load(Ordering::Relaxed) {
-        bail!("a writer ended early");
-    }
-    Ok(())
-}
-
-fn progress_line(row: &Second) -> String {
-    format!(
-        "{:>4.0} s  in {:>7}/s  out {:>7}/s  p50 {:.1} ms  p99 {:.1} ms  backlog {}  \
-         insert late {:.1} ms{}",
-        row.at,
-        output::grouped(row.in_per_second as u64),
-        output::grouped(row.out_per_second as u64),
-        row.total.p50_ms,
-        row.total.p99_ms,
-        output::grouped(row.backlog),
-        row.schedule.p99_ms,
-        if row.faults > 0 { format!("  FAULTS {}", row.faults) } else { String::new() },
-    )
 }
 
 /// Where the events go; a table is empty then, if that was asked for.
 async fn target(client: &Client, plan: &RunPlan) -> Result<Target> {
     if plan.capture == Capture::Message {
-        slot::check_log(client).await?;
-        return Ok(Target::Log);
+        slot::check_wal_level(client).await?;
+        return Ok(Target::Wal);
     }
     let table = Outbox::find(client, &plan.source.outbox).await?.with_ids(plan.shape.ids);
     if plan.truncate {

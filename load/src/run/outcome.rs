@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::audit::consumer::Seen;
+use crate::audit::consumer::Consumed;
 use crate::report::summary::Second;
 use crate::run::sampler::Moment;
 use crate::workload::writer::Written;
@@ -24,9 +24,9 @@ pub(crate) struct Outcome {
     /// What the writers noted.
     pub(crate) written: Written,
     /// What the consumer saw.
-    pub(crate) seen: Seen,
+    pub(crate) seen: Consumed,
     /// Events of the schedule.
     pub(crate) scheduled: u64,
-    /// The most that the server kept of its log for slots, if any were looked at.
-    pub(crate) kept_log_bytes: Option<u64>,
+    /// The most WAL that the server kept for slots, if any were looked at.
+    pub(crate) kept_wal_bytes: Option<u64>,
 }

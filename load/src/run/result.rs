@@ -84,7 +84,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 }
 
 fn verdict(plan: &RunPlan, summary: &Summary) -> Result<()> {
-    if plan.verify && !summary.audit.is_clean() {
+    if plan.verify && !summary.audit.holds() {
         bail!(Broken(format!("the audit found a fault: {}", summary.audit.summary())));
     }
     match summary.thresholds.iter().find(|judged| !judged.held) {
@@ -165,7 +165,7 @@ fn cost(outcome: &Outcome) -> Cost {
         postgres: cost.postgres,
         kafka: cost.kafka,
         generator: cost.generator,
-        kept_log_peak_megabytes: outcome.kept_log_bytes.map(|bytes| bytes as f64 / 1e6),
+        kept_log_peak_megabytes: outcome.kept_wal_bytes.map(|bytes| bytes as f64 / 1e6),
     }
 }
 
@@ -237,7 +237,7 @@ fn show(summary: &Summary) {
         throughput.settle_seconds
     ));
     if let Some(megabytes) = summary.cost.kept_log_peak_megabytes {
-        output::data(&format!("kept of the log for slots: at most {megabytes:.1} MB"));
+        output::data(&format!("WAL kept for slots: at most {megabytes:.1} MB"));
     }
     output::data(&format!("audit: {}", summary.audit.summary()));
     for judged in &summary.thresholds {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
-use crate::audit::consumer::Seen;
+use crate::audit::consumer::Consumed;
 use crate::measure::latency::{Latencies, Stage};
 use crate::measure::process::{ProcessTable, Usage};
 use crate::report::summary::{Phase, ProcessCost, Sample, Second};
@@ -18,7 +18,7 @@ use crate::workload::writer::{Epoch, Written};
 
 /// The processes that share the work, in the order of the report.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Watched<T> {
+pub(crate) struct Processes<T> {
     /// The relay.
     pub(crate) relay: T,
     /// The PostgreSQL server.
@@ -29,10 +29,10 @@ pub(crate) struct Watched<T> {
     pub(crate) generator: T,
 }
 
-impl<T: Copy> Watched<T> {
+impl<T: Copy> Processes<T> {
     /// Both answers side by side.
-    pub(crate) fn zip<U: Copy>(&self, other: &Watched<U>) -> Watched<(T, U)> {
-        Watched {
+    pub(crate) fn zip<U: Copy>(&self, other: &Processes<U>) -> Processes<(T, U)> {
+        Processes {
             relay: (self.relay, other.relay),
             postgres: (self.postgres, other.postgres),
             kafka: (self.kafka, other.kafka),
@@ -41,8 +41,8 @@ impl<T: Copy> Watched<T> {
     }
 
     /// One answer from each.
-    pub(crate) fn map<U>(&self, change: impl Fn(T) -> U) -> Watched<U> {
-        Watched {
+    pub(crate) fn map<U>(&self, change: impl Fn(T) -> U) -> Processes<U> {
+        Processes {
             relay: change(self.relay),
             postgres: change(self.postgres),
             kafka: change(self.kafka),
@@ -63,7 +63,7 @@ pub(crate) struct Moment {
     /// Events that were rolled back.
     pub(crate) rolled_back: u64,
     /// CPU and memory.
-    pub(crate) usage: Watched<Option<Usage>>,
+    pub(crate) usage: Processes<Option<Usage>>,
 }
 
 impl Moment {
@@ -73,7 +73,7 @@ impl Moment {
     }
 
     /// What each process has cost since an earlier moment.
-    pub(crate) fn cost_since(&self, earlier: &Self) -> Watched<Option<ProcessCost>> {
+    pub(crate) fn cost_since(&self, earlier: &Self) -> Processes<Option<ProcessCost>> {
         let seconds = self.seconds_since(earlier);
         let events = (self.delivered - earlier.delivered).max(1) as f64;
         self.usage.zip(&earlier.usage).map(|(now, then)| {
@@ -97,9 +97,9 @@ pub(crate) type HistogramSink<'a> =
 /// Takes a row each second.
 pub(crate) struct Sampler<'a> {
     epoch: Epoch,
-    pids: Watched<Option<u32>>,
+    pids: Processes<Option<u32>>,
     written: &'a Written,
-    seen: &'a Mutex<Seen>,
+    seen: &'a Mutex<Consumed>,
     sink: HistogramSink<'a>,
     last: Moment,
     rows: Vec<Second>,
@@ -112,9 +112,9 @@ impl<'a> Sampler<'a> {
     /// When a process does not exist.
     pub(crate) fn new(
         epoch: Epoch,
-        pids: Watched<Option<u32>>,
+        pids: Processes<Option<u32>>,
         written: &'a Written,
-        seen: &'a Mutex<Seen>,
+        seen: &'a Mutex<Consumed>,
         sink: HistogramSink<'a>,
     ) -> Result<Self> {
         let last = moment(epoch, &pids, written, seen)?;
@@ -183,22 +183,22 @@ impl<'a> Sampler<'a> {
     }
 }
 
-fn samples(now: &Moment, last: &Moment) -> Watched<Option<Sample>> {
+fn samples(now: &Moment, last: &Moment) -> Processes<Option<Sample>> {
     now.cost_since(last)
         .map(|cost| cost.map(|cost| Sample { cores: cost.cores, megabytes: cost.megabytes_at_end }))
 }
 
 fn moment(
     epoch: Epoch,
-    pids: &Watched<Option<u32>>,
+    pids: &Processes<Option<u32>>,
     written: &Written,
-    seen: &Mutex<Seen>,
+    seen: &Mutex<Consumed>,
 ) -> Result<Moment> {
     let table = ProcessTable::read()?;
     let tree = |pid: Option<u32>| pid.map(|pid| table.usage(pid)).transpose();
     // The relay may be this process's child, so its tree would hold the relay.
     let alone = |pid: Option<u32>| pid.map(|pid| table.usage_alone(pid)).transpose();
-    let usage = Watched {
+    let usage = Processes {
         relay: tree(pids.relay).context("the relay")?,
         postgres: tree(pids.postgres).context("PostgreSQL")?,
         kafka: tree(pids.kafka).context("Kafka (--kafka-pid)")?,

@@ -1,4 +1,4 @@
-//! Where the measured time of a run begins and ends.
+//! The measurement window: where the measured time of a run begins and ends.
 //!
 //! Promises: whole seconds; warm-up and settling are outside. Must not: look at a clock. Fails: never.
 
@@ -7,7 +7,7 @@ use crate::run::plan::RunPlan;
 use crate::run::sampler::Moment;
 
 /// The begin and the end of the measured time.
-pub(crate) struct Marks {
+pub(crate) struct MeasurementWindow {
     warmup: u64,
     end: u64,
     /// At the begin.
@@ -16,8 +16,8 @@ pub(crate) struct Marks {
     pub(crate) to: Option<Moment>,
 }
 
-impl Marks {
-    /// The marks of a run that starts now.
+impl MeasurementWindow {
+    /// The window of a run that starts now.
     pub(crate) fn new(plan: &RunPlan, start: Moment) -> Self {
         let end = plan.warmup_seconds + plan.measured_seconds;
         Self { warmup: plan.warmup_seconds, end, from: start, to: None }

@@ -6,9 +6,9 @@
 use anyhow::{Context, Result};
 
 use crate::measure::clock;
-use crate::workload::batch::{self, Pen, Shape};
+use crate::workload::batch::{self, BatchBuilder, Shape};
 use crate::workload::event::Fate;
-use crate::workload::key_distribution::Pick;
+use crate::workload::key_distribution::KeyDistribution;
 use crate::workload::session::{Session, Target, Workload};
 
 /// What is to be written, and where.
@@ -34,17 +34,18 @@ impl Backlog<'_> {
     pub(crate) async fn fill(&self, shape: &Shape) -> Result<Vec<u32>> {
         let mut writers = tokio::task::JoinSet::new();
         for writer in 0..shape.writers {
-            let pen = Pen::new(shape, writer, Pick::Walk { step: 0 }, self.seed);
+            let builder =
+                BatchBuilder::new(shape, writer, KeyDistribution::Walk { step: 0 }, self.seed);
             let (url, headers) = (self.database_url, &shape.headers);
             let session =
                 Session::open(url, self.target, headers, Workload::Events, shape.writers).await?;
-            writers.spawn(write(pen, session, self.share(shape, writer), self.tx_size));
+            writers.spawn(write(builder, session, self.share(shape, writer), self.tx_size));
         }
-        let mut pens = Vec::new();
+        let mut builders = Vec::new();
         while let Some(joined) = writers.join_next().await {
-            pens.push(joined.context("a writer broke")??);
+            builders.push(joined.context("a writer broke")??);
         }
-        Ok(batch::committed_versions(shape, &pens))
+        Ok(batch::committed_versions(shape, &builders))
     }
 
     /// How many of the events this writer writes.
@@ -54,14 +55,19 @@ impl Backlog<'_> {
     }
 }
 
-async fn write(mut pen: Pen, mut session: Session, events: u64, tx_size: u32) -> Result<Pen> {
+async fn write(
+    mut builder: BatchBuilder,
+    mut session: Session,
+    events: u64,
+    tx_size: u32,
+) -> Result<BatchBuilder> {
     let mut left = events;
     while left > 0 {
         let rows = left.min(u64::from(tx_size));
-        let fate = pen.next_fate();
+        let fate = builder.next_fate();
         let now = clock::unix_us(std::time::SystemTime::now())?;
-        session.write(pen.compose(rows as u32, fate, now), fate).await?;
+        session.write(builder.compose(rows as u32, fate, now), fate).await?;
         left -= if fate == Fate::Commit { rows } else { 0 };
     }
-    Ok(pen)
+    Ok(builder)
 }

@@ -6,8 +6,8 @@
 use uuid::Uuid;
 
 use crate::workload::event::{Fate, Mark};
-use crate::workload::key_distribution::{Dice, Pick};
-use crate::workload::pg_array::Array;
+use crate::workload::key_distribution::{KeyDistribution, Rng};
+use crate::workload::pg_array::PgArray;
 
 /// The headers that every row carries, as one JSON object.
 #[derive(Clone, Debug)]
@@ -58,20 +58,20 @@ pub(crate) struct Batch {
     /// The aggregates' numbers.
     pub(crate) aggregates: Vec<i64>,
     /// The aggregates' ids.
-    pub(crate) keys: Array,
+    pub(crate) keys: PgArray,
     /// The payloads.
-    pub(crate) payloads: Array,
+    pub(crate) payloads: PgArray,
     /// The events' ids.
-    pub(crate) ids: Array,
+    pub(crate) ids: PgArray,
 }
 
 impl Batch {
     fn new() -> Self {
         Self {
             aggregates: Vec::new(),
-            keys: Array::of_texts(),
-            payloads: Array::of_texts(),
-            ids: Array::of_uuids(),
+            keys: PgArray::of_texts(),
+            payloads: PgArray::of_texts(),
+            ids: PgArray::of_uuids(),
         }
     }
 
@@ -85,36 +85,36 @@ impl Batch {
 
 /// One writer's events: composes them and remembers what was committed.
 #[derive(Debug)]
-pub(crate) struct Pen {
+pub(crate) struct BatchBuilder {
     shape: Shape,
     writer: u16,
     versions: Vec<u32>,
     transaction: u32,
-    dice: Dice,
-    /// For ids: no other run and no other writer throws the same.
-    id_dice: Dice,
-    pick: Pick,
+    rng: Rng,
+    /// For ids: no other run and no other writer has the same.
+    id_rng: Rng,
+    keys: KeyDistribution,
     batch: Batch,
 }
 
-impl Pen {
-    /// The pen of one writer; `seed` makes its choices repeatable.
-    pub(crate) fn new(shape: &Shape, writer: u16, pick: Pick, seed: u64) -> Self {
+impl BatchBuilder {
+    /// The builder of one writer; `seed` makes its choices repeatable.
+    pub(crate) fn new(shape: &Shape, writer: u16, keys: KeyDistribution, seed: u64) -> Self {
         Self {
             versions: vec![0; shape.slots(writer) as usize],
             shape: shape.clone(),
             writer,
             transaction: 0,
-            dice: Dice::new(seed ^ (u64::from(writer) << 48)),
-            id_dice: Dice::new(Dice::new((u64::from(shape.run) << 16) | u64::from(writer)).throw()),
-            pick,
+            rng: Rng::new(seed ^ (u64::from(writer) << 48)),
+            id_rng: Rng::new(Rng::new((u64::from(shape.run) << 16) | u64::from(writer)).next_u64()),
+            keys,
             batch: Batch::new(),
         }
     }
 
     /// Decides whether the next transaction commits.
     pub(crate) fn next_fate(&mut self) -> Fate {
-        if self.dice.below(100) < self.shape.rollback_percent {
+        if self.rng.below(100) < self.shape.rollback_percent {
             Fate::RollBack
         } else {
             Fate::Commit
@@ -132,7 +132,7 @@ impl Pen {
         self.transaction += 1;
         self.batch.clear();
         for _ in 0..rows {
-            let slot = self.pick.next(self.versions.len() as u32, &mut self.dice);
+            let slot = self.keys.next(self.versions.len() as u32, &mut self.rng);
             let version = self.versions[slot as usize] + 1;
             if fate == Fate::Commit {
                 self.versions[slot as usize] = version;
@@ -151,7 +151,7 @@ impl Pen {
             let payload_bytes = self.shape.payload_bytes;
             self.batch.keys.push(|key| mark.write_key(key));
             self.batch.payloads.push(|payload| mark.write_payload(payload_bytes, payload));
-            let id = random_id(&mut self.id_dice);
+            let id = random_id(&mut self.id_rng);
             self.batch.ids.push(|out| out.extend_from_slice(id.as_bytes()));
         }
         &self.batch
@@ -159,17 +159,17 @@ impl Pen {
 }
 
 /// An id as applications make them: a UUID of version 4.
-fn random_id(dice: &mut Dice) -> Uuid {
-    let bits = (u128::from(dice.throw()) << 64) | u128::from(dice.throw());
+fn random_id(rng: &mut Rng) -> Uuid {
+    let bits = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
     uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid()
 }
 
 /// The last committed version of every aggregate: what the topic must hold in the end.
-pub(crate) fn committed_versions(shape: &Shape, pens: &[Pen]) -> Vec<u32> {
+pub(crate) fn committed_versions(shape: &Shape, builders: &[BatchBuilder]) -> Vec<u32> {
     let mut versions = vec![0; shape.aggregates as usize];
-    for pen in pens {
-        for (slot, &version) in pen.versions.iter().enumerate() {
-            versions[slot * usize::from(shape.writers) + usize::from(pen.writer)] = version;
+    for builder in builders {
+        for (slot, &version) in builder.versions.iter().enumerate() {
+            versions[slot * usize::from(shape.writers) + usize::from(builder.writer)] = version;
         }
     }
     versions
@@ -202,15 +202,16 @@ mod tests {
     #[test]
     fn versions_count_what_was_committed_only() {
         let shape = shape(10, 2);
-        let pens: Vec<Pen> = (0..2)
+        let builders: Vec<BatchBuilder> = (0..2)
             .map(|writer| {
-                let mut pen = Pen::new(&shape, writer, Pick::Walk { step: 0 }, 1);
-                pen.compose(30, Fate::Commit, 1);
-                pen.compose(30, Fate::RollBack, 1);
-                pen
+                let mut builder =
+                    BatchBuilder::new(&shape, writer, KeyDistribution::Walk { step: 0 }, 1);
+                builder.compose(30, Fate::Commit, 1);
+                builder.compose(30, Fate::RollBack, 1);
+                builder
             })
             .collect();
-        let versions = committed_versions(&shape, &pens);
+        let versions = committed_versions(&shape, &builders);
         assert_eq!(versions.iter().sum::<u32>(), 60);
     }
 
@@ -219,9 +220,10 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for (run, writer) in [(1, 0), (1, 1), (2, 0)] {
             let shape = Shape { run, ..shape(10, 2) };
-            let mut pen = Pen::new(&shape, writer, Pick::Walk { step: 0 }, 1);
+            let mut builder =
+                BatchBuilder::new(&shape, writer, KeyDistribution::Walk { step: 0 }, 1);
             for _ in 0..2 {
-                let batch = pen.compose(100, Fate::RollBack, 1);
+                let batch = builder.compose(100, Fate::RollBack, 1);
                 for id in batch.ids.elements() {
                     let id = Uuid::from_slice(id).unwrap();
                     assert_eq!(id.get_version_num(), 4);

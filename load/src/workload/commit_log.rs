@@ -6,10 +6,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Places for all writers together: 16 MB.
-const PLACES: usize = 1 << 21;
+/// Slots for all writers together: 16 MB.
+const SLOTS: usize = 1 << 21;
 
-/// Bits of a place that hold the time; 2^40 µs are twelve days.
+/// Bits of a slot that hold the time; 2^40 µs are twelve days.
 const TIME_BITS: u32 = 40;
 
 /// What is known of a transaction's commit.
@@ -19,42 +19,42 @@ pub(crate) enum Commit {
     At(u64),
     /// The answer has not come yet: the record was faster.
     NotYet,
-    /// Too long ago: its place was needed.
+    /// Too long ago: its slot was needed.
     Forgotten,
 }
 
 /// The commits of all writers.
 #[derive(Debug)]
 pub(crate) struct CommitLog {
-    places: Vec<AtomicU64>,
+    slots: Vec<AtomicU64>,
     per_writer: usize,
 }
 
 impl CommitLog {
     /// A log for so many writers.
     pub(crate) fn new(writers: u16) -> Self {
-        let per_writer = PLACES / usize::from(writers).next_power_of_two();
-        let places = (0..per_writer * usize::from(writers)).map(|_| AtomicU64::new(0)).collect();
-        Self { places, per_writer }
+        let per_writer = SLOTS / usize::from(writers).next_power_of_two();
+        let slots = (0..per_writer * usize::from(writers)).map(|_| AtomicU64::new(0)).collect();
+        Self { slots, per_writer }
     }
 
-    fn place(&self, writer: u16, transaction: u32) -> Option<&AtomicU64> {
+    fn slot(&self, writer: u16, transaction: u32) -> Option<&AtomicU64> {
         let inside = transaction as usize % self.per_writer;
-        self.places.get(usize::from(writer) * self.per_writer + inside)
+        self.slots.get(usize::from(writer) * self.per_writer + inside)
     }
 
     /// Notes a commit; transactions of a writer count from 1.
     pub(crate) fn note(&self, writer: u16, transaction: u32, at_us: u64) {
         let time = at_us & ((1 << TIME_BITS) - 1);
-        if let Some(place) = self.place(writer, transaction) {
-            place.store((tag(transaction) << TIME_BITS) | time, Ordering::Relaxed);
+        if let Some(slot) = self.slot(writer, transaction) {
+            slot.store((tag(transaction) << TIME_BITS) | time, Ordering::Relaxed);
         }
     }
 
     /// Looks a commit up.
     pub(crate) fn find(&self, writer: u16, transaction: u32) -> Commit {
-        let Some(place) = self.place(writer, transaction) else { return Commit::Forgotten };
-        let found = place.load(Ordering::Relaxed);
+        let Some(slot) = self.slot(writer, transaction) else { return Commit::Forgotten };
+        let found = slot.load(Ordering::Relaxed);
         let (held, wanted) = (found >> TIME_BITS, tag(transaction));
         if held == wanted {
             Commit::At(found & ((1 << TIME_BITS) - 1))
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_place_that_was_used_again_is_forgotten_for_the_old_and_not_yet_for_the_new() {
         let log = CommitLog::new(1);
-        let later = 1 + PLACES as u32;
+        let later = 1 + SLOTS as u32;
         log.note(0, 1, 10);
         assert_eq!(log.find(0, later), Commit::NotYet);
         log.note(0, later, 20);

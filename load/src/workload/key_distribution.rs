@@ -5,18 +5,18 @@
 
 /// A small, fast generator of numbers that look random (splitmix64).
 #[derive(Clone, Debug)]
-pub(crate) struct Dice {
+pub(crate) struct Rng {
     state: u64,
 }
 
-impl Dice {
-    /// The same seed throws the same numbers.
+impl Rng {
+    /// The same seed gives the same numbers.
     pub(crate) fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
     /// The next number.
-    pub(crate) fn throw(&mut self) -> u64 {
+    pub(crate) fn next_u64(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -27,18 +27,18 @@ impl Dice {
     /// A number below `bound`.
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         // The high half of a product is even enough for a load, and has no division.
-        ((u128::from(self.throw()) * u128::from(bound)) >> 64) as u32
+        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u32
     }
 
     /// A fraction in `[0, 1)`.
     fn fraction(&mut self) -> f64 {
-        (self.throw() >> 11) as f64 / (1u64 << 53) as f64
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 
 /// How a writer chooses among its aggregates; they are numbered from 0 as its slots.
 #[derive(Clone, Debug)]
-pub(crate) enum Pick {
+pub(crate) enum KeyDistribution {
     /// Walks through the slots, about five events for each, close together: the backlog's pattern.
     Walk {
         /// Events so far.
@@ -51,7 +51,7 @@ pub(crate) enum Pick {
 }
 
 /// Zipf's distribution over `1..=count`, sampled by rejection-inversion (Hörmann and Derflinger,
-/// 1996): no table, and one or two throws for each number.
+/// 1996): no table, and one or two random numbers for each.
 #[derive(Clone, Debug)]
 pub(crate) struct Zipf {
     count: f64,
@@ -87,9 +87,9 @@ impl Zipf {
         if power.abs() < 1e-9 { area.exp() } else { (1.0 + area * power).powf(1.0 / power) }
     }
 
-    fn sample(&self, dice: &mut Dice) -> u32 {
+    fn sample(&self, rng: &mut Rng) -> u32 {
         loop {
-            let area = self.area_last + dice.fraction() * (self.area_first - self.area_last);
+            let area = self.area_last + rng.fraction() * (self.area_first - self.area_last);
             let x = self.area_inverse(area);
             let k = x.round().clamp(1.0, self.count);
             if k - x <= self.shortcut || area >= self.area(k + 0.5) - self.weight(k) {
@@ -99,16 +99,16 @@ impl Zipf {
     }
 }
 
-impl Pick {
+impl KeyDistribution {
     /// The slot of the next event, below `slots`.
-    pub(crate) fn next(&mut self, slots: u32, dice: &mut Dice) -> u32 {
+    pub(crate) fn next(&mut self, slots: u32, rng: &mut Rng) -> u32 {
         match self {
             Self::Walk { step } => {
                 *step += 1;
-                ((*step / 5 + u64::from(dice.below(50))) % u64::from(slots)) as u32
+                ((*step / 5 + u64::from(rng.below(50))) % u64::from(slots)) as u32
             }
-            Self::Uniform => dice.below(slots),
-            Self::Zipf(zipf) => (zipf.sample(dice) - 1).min(slots - 1),
+            Self::Uniform => rng.below(slots),
+            Self::Zipf(zipf) => (zipf.sample(rng) - 1).min(slots - 1),
         }
     }
 }
@@ -118,21 +118,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dice_stay_below_the_bound_and_reach_every_face() {
-        let mut dice = Dice::new(1);
+    fn numbers_stay_below_the_bound_and_reach_every_value() {
+        let mut rng = Rng::new(1);
         let mut seen = [0u32; 6];
         for _ in 0..6_000 {
-            seen[dice.below(6) as usize] += 1;
+            seen[rng.below(6) as usize] += 1;
         }
         assert!(seen.iter().all(|&count| (800..1_200).contains(&count)), "{seen:?}");
     }
 
     #[test]
     fn a_walk_reaches_every_slot() {
-        let (mut dice, mut pick) = (Dice::new(1), Pick::Walk { step: 0 });
+        let (mut rng, mut keys) = (Rng::new(1), KeyDistribution::Walk { step: 0 });
         let mut seen = vec![0u32; 100];
         for _ in 0..2_000 {
-            seen[pick.next(100, &mut dice) as usize] += 1;
+            seen[keys.next(100, &mut rng) as usize] += 1;
         }
         assert!(seen.iter().all(|&count| count > 0), "{seen:?}");
     }
@@ -140,10 +140,10 @@ mod tests {
     #[test]
     fn zipf_follows_its_weights() {
         for skew in [0.5, 0.99, 1.0, 1.5] {
-            let (zipf, mut dice) = (Zipf::new(1_000, skew), Dice::new(3));
+            let (zipf, mut rng) = (Zipf::new(1_000, skew), Rng::new(3));
             let mut seen = vec![0u32; 1_001];
             for _ in 0..200_000 {
-                seen[zipf.sample(&mut dice) as usize] += 1;
+                seen[zipf.sample(&mut rng) as usize] += 1;
             }
             let weights: f64 = (1..=1_000).map(|k| f64::from(k).powf(-skew)).sum();
             for k in [1u32, 2, 3, 10] {

@@ -16,13 +16,13 @@ const LENGTH_AT: usize = 12;
 
 /// A value of the type `text[]`, `bytea[]` or `uuid[]`.
 #[derive(Debug)]
-pub(crate) struct Array {
+pub(crate) struct PgArray {
     of: Type,
     bytes: Vec<u8>,
     length: u32,
 }
 
-impl Array {
+impl PgArray {
     /// An empty array of the type `text[]`.
     pub(crate) fn of_texts() -> Self {
         Self::new(Type::TEXT_ARRAY, &Type::TEXT)
@@ -79,7 +79,7 @@ impl Array {
     }
 }
 
-impl ToSql for Array {
+impl ToSql for PgArray {
     fn to_sql(
         &self,
         of: &Type,
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn it_is_what_the_driver_makes_of_a_list_of_texts() {
-        let mut array = Array::of_texts();
+        let mut array = PgArray::of_texts();
         for texts in [&["order-1", "", "ü"][..], &["x"]] {
             array.clear();
             texts.iter().for_each(|text| array.push(|out| out.extend_from_slice(text.as_bytes())));
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn it_is_what_the_driver_makes_of_a_list_of_bytes() {
-        let (mut array, list) = (Array::of_bytes(), [&b"\0\xff"[..], b""]);
+        let (mut array, list) = (PgArray::of_bytes(), [&b"\0\xff"[..], b""]);
         list.iter().for_each(|bytes| array.push(|out| out.extend_from_slice(bytes)));
         let (mut bytes, mut expected) = (BytesMut::new(), BytesMut::new());
         array.to_sql(&Type::BYTEA_ARRAY, &mut bytes).unwrap();
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn it_is_what_the_driver_makes_of_a_list_of_uuids() {
-        let (mut array, list) = (Array::of_uuids(), vec![uuid::Uuid::max(), uuid::Uuid::nil()]);
+        let (mut array, list) = (PgArray::of_uuids(), vec![uuid::Uuid::max(), uuid::Uuid::nil()]);
         list.iter().for_each(|id| array.push(|out| out.extend_from_slice(id.as_bytes())));
         let (mut bytes, mut expected) = (BytesMut::new(), BytesMut::new());
         array.to_sql(&Type::UUID_ARRAY, &mut bytes).unwrap();

@@ -17,10 +17,10 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// When `writer` is to begin its `turn`-th transaction (from 0), in microseconds from the start;
+    /// When `writer` is to begin its `iteration`-th transaction (from 0), in microseconds from the start;
     /// none when that lies behind the end.
-    pub(crate) fn intended_us(&self, writer: u16, turn: u64) -> Option<u64> {
-        let index = turn * u64::from(self.writers) + u64::from(writer);
+    pub(crate) fn intended_us(&self, writer: u16, iteration: u64) -> Option<u64> {
+        let index = iteration * u64::from(self.writers) + u64::from(writer);
         let seconds = index as f64 * f64::from(self.tx_size) / self.events_per_second;
         let microseconds = (seconds * 1e6) as u64;
         (microseconds < self.length_us).then_some(microseconds)
@@ -42,7 +42,9 @@ mod tests {
         let schedule =
             Schedule { events_per_second: 1_000.0, tx_size: 10, writers: 2, length_us: 100_000 };
         let times = |writer| {
-            (0..).map_while(move |turn| schedule.intended_us(writer, turn)).collect::<Vec<_>>()
+            (0..)
+                .map_while(move |iteration| schedule.intended_us(writer, iteration))
+                .collect::<Vec<_>>()
         };
         assert_eq!(times(0), [0, 20_000, 40_000, 60_000, 80_000]);
         assert_eq!(times(1), [10_000, 30_000, 50_000, 70_000, 90_000]);

@@ -14,7 +14,7 @@ use crate::workload::batch::{Batch, RowHeaders};
 use crate::workload::event::Fate;
 use crate::workload::message;
 use crate::workload::outbox::{self, Outbox};
-use crate::workload::pg_array::Array;
+use crate::workload::pg_array::PgArray;
 
 /// What a transaction holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
@@ -31,7 +31,7 @@ pub(crate) enum Workload {
 pub(crate) enum Capture {
     /// As rows of the outbox.
     Table,
-    /// As logical messages in the log; no table is involved.
+    /// As logical messages in the WAL; no table is involved.
     Message,
 }
 
@@ -40,11 +40,11 @@ pub(crate) enum Capture {
 pub(crate) enum Target {
     /// A table.
     Table(Outbox),
-    /// The log.
-    Log,
+    /// The WAL.
+    Wal,
 }
 
-/// The business tables of the orders workload; they are this tool's own and made anew for each run.
+/// The business tables of the orders workload; they are this tool's own and created again for each run.
 const BUSINESS_TABLES: &str = "
     drop schema if exists postrider_load cascade;
     create schema postrider_load;
@@ -103,26 +103,26 @@ const EMIT: &str = "
     select count(pg_logical_emit_message(true, $1, m)) from unnest($2::bytea[]) as m";
 
 /// How a batch's events reach the server.
-enum Way {
+enum WritePath {
     Insert {
         statement: Statement,
         /// Whether it takes the events' ids.
         takes_ids: bool,
     },
     /// With the messages of the batch at hand, whose memory is used again.
-    Emit(Statement, Array),
+    Emit(Statement, PgArray),
 }
 
-impl Way {
+impl WritePath {
     async fn prepare(client: &Client, target: &Target, headers: &RowHeaders) -> Result<Self> {
         match target {
             Target::Table(table) => {
                 let statement = table.prepare_insert(client, headers).await?;
                 Ok(Self::Insert { statement, takes_ids: table.takes_ids() })
             }
-            Target::Log => {
+            Target::Wal => {
                 let emit = client.prepare(EMIT).await.context("messages cannot be written")?;
-                Ok(Self::Emit(emit, Array::of_bytes()))
+                Ok(Self::Emit(emit, PgArray::of_bytes()))
             }
         }
     }
@@ -138,7 +138,7 @@ struct Business {
 /// A connection that writes batches.
 pub(crate) struct Session {
     client: Client,
-    way: Way,
+    path: WritePath,
     headers: Option<String>,
     business: Option<Business>,
 }
@@ -156,7 +156,7 @@ impl Session {
         writers: u16,
     ) -> Result<Self> {
         let client = outbox::connect(database_url).await?;
-        let way = Way::prepare(&client, target, headers).await?;
+        let path = WritePath::prepare(&client, target, headers).await?;
         let business = match workload {
             Workload::Events => None,
             Workload::Orders => Some(Business {
@@ -166,7 +166,7 @@ impl Session {
                 writers: i64::from(writers),
             }),
         };
-        Ok(Self { client, way, headers: headers.json().cloned(), business })
+        Ok(Self { client, path, headers: headers.json().cloned(), business })
     }
 
     /// Writes one transaction and ends it as `fate` says.
@@ -198,8 +198,8 @@ impl Session {
 
     async fn write_events(&mut self, batch: &Batch) -> Result<()> {
         let headers = self.headers.as_ref();
-        let sent = match &mut self.way {
-            Way::Insert { statement, takes_ids } => {
+        let sent = match &mut self.path {
+            WritePath::Insert { statement, takes_ids } => {
                 let mut values: Vec<&(dyn ToSql + Sync)> = vec![&batch.keys, &batch.payloads];
                 if *takes_ids {
                     values.push(&batch.ids);
@@ -209,7 +209,7 @@ impl Session {
                 }
                 self.client.execute(&*statement, &values).await
             }
-            Way::Emit(emit, messages) => {
+            WritePath::Emit(emit, messages) => {
                 compose(batch, headers, messages)?;
                 self.client.execute(emit, &[&message::PREFIX, messages]).await
             }
@@ -219,7 +219,7 @@ impl Session {
 }
 
 /// Makes the messages of a batch, in its order.
-fn compose(batch: &Batch, headers: Option<&String>, messages: &mut Array) -> Result<()> {
+fn compose(batch: &Batch, headers: Option<&String>, messages: &mut PgArray) -> Result<()> {
     let now_us = clock::unix_us(std::time::SystemTime::now())?;
     messages.clear();
     let events = batch.keys.elements().zip(batch.payloads.elements());

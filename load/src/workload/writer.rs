@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::measure::clock;
 use crate::measure::latency::{Latencies, Stage};
-use crate::workload::batch::Pen;
+use crate::workload::batch::BatchBuilder;
 use crate::workload::commit_log::CommitLog;
 use crate::workload::event::Fate;
 use crate::workload::schedule::Schedule;
@@ -134,7 +134,7 @@ pub(crate) struct Writer {
     /// The schedule of all writers.
     pub(crate) schedule: Schedule,
     /// Its events.
-    pub(crate) pen: Pen,
+    pub(crate) builder: BatchBuilder,
     /// Its connection, which belongs to `runtime`.
     pub(crate) session: Session,
     /// A runtime for this thread alone: its connection is driven only while it waits for it.
@@ -142,22 +142,22 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Writes the schedule to its end; gives back the pen, which knows what was committed.
+    /// Writes the schedule to its end; gives back the builder, which knows what was committed.
     ///
     /// # Errors
     /// With the first error of the database.
-    pub(crate) fn write(mut self, epoch: Epoch, written: &Written) -> Result<Pen> {
-        let mut turn = 0;
-        while let Some(intended_us) = self.schedule.intended_us(self.number, turn) {
+    pub(crate) fn write(mut self, epoch: Epoch, written: &Written) -> Result<BatchBuilder> {
+        let mut iteration = 0;
+        while let Some(intended_us) = self.schedule.intended_us(self.number, iteration) {
             wait_until(epoch, intended_us);
             let begun_us = epoch.elapsed_us();
             if begun_us >= self.schedule.length_us || written.stop.load(Ordering::Relaxed) {
                 break;
             }
             self.write_one(epoch, intended_us, begun_us, written)?;
-            turn += 1;
+            iteration += 1;
         }
-        Ok(self.pen)
+        Ok(self.builder)
     }
 
     fn write_one(
@@ -167,9 +167,9 @@ impl Writer {
         begun_us: u64,
         written: &Written,
     ) -> Result<()> {
-        let fate = self.pen.next_fate();
+        let fate = self.builder.next_fate();
         let rows = self.schedule.tx_size;
-        let batch = self.pen.compose(rows, fate, epoch.unix_us(intended_us));
+        let batch = self.builder.compose(rows, fate, epoch.unix_us(intended_us));
         self.runtime
             .block_on(self.session.write(batch, fate))
             .with_context(|| format!("writer {} stopped", self.number))?;
@@ -179,7 +179,7 @@ impl Writer {
             written.rolled_back.fetch_add(events, Ordering::Relaxed);
             return Ok(());
         }
-        written.commits.note(self.number, self.pen.transaction(), done_us);
+        written.commits.note(self.number, self.builder.transaction(), done_us);
         written.committed.fetch_add(events, Ordering::Relaxed);
         let mut book = written.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.record(Stage::Schedule, intended_us, begun_us - intended_us, events);

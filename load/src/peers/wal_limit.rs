@@ -1,14 +1,14 @@
-//! The limit of everybody who reads the log: `pg_recvlogical` to the null device.
+//! The limit of everybody who reads the WAL: `pg_recvlogical` to the null device.
 //!
-//! Promises: the rows of the backlog, in binary `pgoutput`, by each way into the server, each way
-//! with a slot of its own over the same log. Must not: be counted when the server cannot decode its
-//! log or the program is not there; that is said. Fails: when the program does.
+//! Promises: the rows of the backlog, in binary `pgoutput`, at each endpoint of the server, each
+//! with a slot of its own over the same WAL. Must not: be counted when the server cannot decode its
+//! WAL or the program is not there; that is said. Fails: when the program does.
 
 use anyhow::Result;
 use tokio_postgres::Client;
 
 use super::cdc_table;
-use super::endpoints::Ways;
+use super::endpoints::Endpoints;
 use super::peer::RELAY;
 use super::plan::PeersPlan;
 use super::recvlogical::{self, Reading};
@@ -23,23 +23,23 @@ use crate::workload::session::Target;
 const SLOTS: [&str; 2] = ["postrider_load_tcp", "postrider_load_socket"];
 
 /// What is read, and from where.
-pub(crate) struct LogLimit<'a> {
+pub(crate) struct WalLimit<'a> {
     /// How much is written.
     pub(crate) plan: &'a PeersPlan,
     /// A connection.
     pub(crate) client: &'a Client,
-    /// The ways to read.
-    pub(crate) ways: &'a Ways,
+    /// The endpoints to read.
+    pub(crate) endpoints: &'a Endpoints,
 }
 
-impl LogLimit<'_> {
-    /// Writes the rows and reads their log by each way.
+impl WalLimit<'_> {
+    /// Writes the rows and reads their WAL at each endpoint.
     ///
     /// # Errors
     /// As the module says.
     pub(crate) async fn measure(&self) -> Result<Vec<Limit>> {
         if let Some(reason) = recvlogical::obstacle(self.client).await? {
-            output::talk(&format!("the log is not read: {reason}"));
+            output::talk(&format!("the WAL is not read: {reason}"));
             return Ok(Vec::new());
         }
         cdc_table::make(self.client, &SLOTS).await?;
@@ -51,15 +51,20 @@ impl LogLimit<'_> {
     async fn write_and_read(&self) -> Result<Vec<Limit>> {
         self.write().await?;
         let end = &recvlogical::end_of_log(self.client).await?;
-        let ways = [
-            ("limit: `pg_recvlogical` to nowhere, TCP", &self.ways.tcp_host, SLOTS[0]),
-            ("limit: `pg_recvlogical` to nowhere, unix socket", &self.ways.socket_folder, SLOTS[1]),
+        let endpoints = [
+            ("limit: `pg_recvlogical` to nowhere, TCP", &self.endpoints.tcp_host, SLOTS[0]),
+            (
+                "limit: `pg_recvlogical` to nowhere, unix socket",
+                &self.endpoints.socket_folder,
+                SLOTS[1],
+            ),
         ];
         let mut limits = Vec::new();
-        for (name, host, slot) in ways {
+        for (name, host, slot) in endpoints {
             if let Some(host) = host {
                 let read = Reading { slot, publications: cdc_table::PUBLICATION, end };
-                let took = tokio::task::block_in_place(|| read.to_nowhere(&self.ways.login, host))?;
+                let took =
+                    tokio::task::block_in_place(|| read.to_nowhere(&self.endpoints.login, host))?;
                 let per_second = self.plan.events as f64 / took.as_secs_f64();
                 limits.push(Limit { name, beside: RELAY, per_second });
             }
