@@ -42,9 +42,5 @@ pub mod backoff;
 pub mod legible;
 pub mod throttle;
 
-#[cfg(feature = "demo")]
-pub mod audit;
-#[cfg(feature = "demo")]
-pub mod embedded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

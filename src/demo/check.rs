@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::audit::{Auditor, Fate, Verdict};
 use crate::demo::ages::{Ages, Percentiles};
 use crate::event::EventId;
+use postrider_testkit::audit::{Auditor, Fate, Verdict};
 
 /// How many of the last records are kept to be shown.
 const SHOWN_RECORDS: usize = 5;
@@ -81,7 +81,7 @@ pub(super) struct Check(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    auditor: Auditor,
+    auditor: Auditor<EventId>,
     /// Events whose fate is known.
     known: HashSet<EventId>,
     /// Committed and not arrived: when the commit was sent.

@@ -5,9 +5,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::audit::Verdict;
 use crate::demo::ages::Percentiles;
 use crate::demo::check::{Findings, ShownRecord, Totals};
+use postrider_testkit::audit::Verdict;
 
 /// Rates are taken over this time.
 const WINDOW: Duration = Duration::from_secs(1);

@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 
 use crate::demo::arguments::{BrokerChoice, DemoArguments};
 use crate::demo::interrupt::Interrupt;
-use crate::embedded::{
+use crate::error::{Error, ErrorKind, Result};
+use postrider_testkit::servers::{
     Broker, EmbeddedError, Heap, JavaCompiler, KafkaOptions, MockKafka, MockOptions, Postgres,
     PostgresOptions,
 };
-use crate::error::{Error, ErrorKind, Result};
 
 /// Partitions of each topic.
 pub(super) const PARTITIONS: u16 = 8;
@@ -183,7 +183,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::embedded::Host;
+    use postrider_testkit::servers::Host;
 
     #[test]
     fn mock_stands_in_and_says_what_to_install() {

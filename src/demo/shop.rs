@@ -15,12 +15,12 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Statement};
 use uuid::Uuid;
 
-use crate::audit::Fate;
 use crate::demo::check::{Check, Ending, WrittenEvent};
 use crate::demo::schedule::{Customer, Intent, Job, Schedule, Work};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventId;
 use crate::postgres::classify;
+use postrider_testkit::audit::Fate;
 
 const SHOP: &str = include_str!("../../sql/demo/shop.sql");
 const CUSTOMER_REGISTER: &str = include_str!("../../sql/demo/customer_register.sql");

@@ -3,10 +3,10 @@
 //! Promises: the verdict in words, the figures behind it, and how to go on. Must not: judge anew.
 //! Fails: never; it only makes lines.
 
-use crate::audit::Verdict;
 use crate::demo::ages::Percentiles;
 use crate::demo::check::Totals;
 use crate::demo::words::{Course, after_rollback, conclusion, count, millis};
+use postrider_testkit::audit::Verdict;
 
 /// What the demo has found.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::audit::Verdict;
+use postrider_testkit::audit::Verdict;
 
 /// `1234567` as `1,234,567`.
 pub(super) fn count(number: u64) -> String {

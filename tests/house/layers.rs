@@ -12,8 +12,6 @@ use crate::sources::{Source, files, take_apart};
 enum Layer {
     /// What people start and touch.
     Process,
-    /// Servers that the demo and the tests start.
-    Embedded,
     /// Supervision.
     Relay,
     /// What flags mean.
@@ -32,15 +30,12 @@ enum Layer {
     Core,
 }
 
-use Layer::{
-    Access, Core, Embedded, KafkaEdge, PostgresEdge, Process, Relay, Settings, Shard, System,
-};
+use Layer::{Access, Core, KafkaEdge, PostgresEdge, Process, Relay, Settings, Shard, System};
 
 impl Layer {
     fn may_name(self) -> &'static [Layer] {
         match self {
-            Process => &[Process, Embedded, Relay, Settings, PostgresEdge, KafkaEdge, Access, Core],
-            Embedded => &[Core],
+            Process => &[Process, Relay, Settings, PostgresEdge, KafkaEdge, Access, Core],
             Relay => &[Settings, Shard, PostgresEdge, KafkaEdge, Access, Core],
             Settings => &[PostgresEdge, KafkaEdge, Access, System, Core],
             Shard => &[PostgresEdge, KafkaEdge, Core],
@@ -70,7 +65,6 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("metrics", Process, &[TOKIO]),
     ("logging", Process, &[]),
     ("fuzz", Process, &[]),
-    ("embedded", Embedded, &[KAFKA]),
     ("relay", Relay, &[TOKIO]),
     ("config", Settings, &[]),
     ("shard", Shard, &[TOKIO]),
@@ -88,7 +82,6 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("publish", KafkaEdge, &[TOKIO]),
     ("postgres", Access, &[TOKIO, POSTGRES]),
     ("secret", System, &[]),
-    ("audit", Core, &[]),
     ("backoff", Core, &[]),
     ("error", Core, &[]),
     ("event", Core, &[]),
@@ -246,7 +239,7 @@ fn a_broken_layer_is_found() {
         ),
         ("src/capture/table/claim.rs", "use tokio_postgres::Client;"),
         ("src/publish/kafka/clients.rs", "use rdkafka::config; use crate::record::encode;"),
-        ("src/cli/mod.rs", "use crate::{relay, config::Config, embedded};"),
+        ("src/cli/mod.rs", "use crate::{relay, config::Config, demo};"),
         ("src/main.rs", "use postrider::{cli, error};"),
     ] {
         assert_eq!(found(path, text), 0, "{path}: {text}");

@@ -56,7 +56,11 @@ fn every_mutation_fits_the_code() {
 fn every_killer_exists() {
     for mutant in list::read(root()) {
         for Killer { target, filter } in &mutant.killers {
-            let folder = if target == "lib" { "src".to_owned() } else { format!("tests/{target}") };
+            let folder = match target.as_str() {
+                "lib" => "src".to_owned(),
+                "testkit" => "testkit/src".to_owned(),
+                target => format!("tests/{target}"),
+            };
             let path = filter.trim_end_matches("::").replace("::", "/");
             let (module, function) = path.rsplit_once('/').unwrap_or(("main", path.as_str()));
             let is_module = |path: &str| {

@@ -115,6 +115,7 @@ impl Tree {
             .args(["test", "--offline"]);
         match target {
             "lib" => command.arg("--lib"),
+            "testkit" => command.args(["--package", "postrider-testkit", "--lib"]),
             target => command.args(["--test", target]),
         };
         command.arg("--").args(filters).output().expect(OK)

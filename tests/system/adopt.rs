@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use postrider::audit::Fate;
+use postrider_testkit::audit::Fate;
 use tokio_postgres::Client;
 
 use crate::support::writer::insert_event;

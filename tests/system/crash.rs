@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use postrider::audit::Fate;
-use postrider::embedded::{KafkaOptions, StopMode};
+use postrider_testkit::audit::Fate;
+use postrider_testkit::servers::{KafkaOptions, StopMode};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use uuid::Uuid;

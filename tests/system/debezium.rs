@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use postrider::embedded::{Connect, ConnectOptions, Connector, Postgres};
+use postrider_testkit::servers::{Connect, ConnectOptions, Connector, Postgres};
 use uuid::Uuid;
 
 use crate::support::consumer::{create_topic, list_topics};

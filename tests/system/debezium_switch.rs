@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use postrider::embedded::{Connect, ConnectOptions, Connector, Postgres};
+use postrider_testkit::servers::{Connect, ConnectOptions, Connector, Postgres};
 use uuid::Uuid;
 
 use crate::support::consumer::create_topic;

@@ -6,8 +6,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use postrider::embedded::Postgres;
 use postrider::postgres::{DatabaseConfig, connect, connect_walsender};
+use postrider_testkit::servers::Postgres;
 
 use crate::support::fixture::connect as connect_openly;
 use crate::support::{Patience, start_postgres};

@@ -7,11 +7,11 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use postrider::embedded::{Postgres, StopMode};
 use postrider::error::{Error, ErrorKind, Result};
 use postrider::postgres::{
     DatabaseConfig, Everything, Frame, LogStream, Walsender, connect_walsender,
 };
+use postrider_testkit::servers::{Postgres, StopMode};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::fixture::connect;

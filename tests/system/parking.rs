@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use postrider::embedded::{KafkaOptions, TopicCreation};
+use postrider_testkit::servers::{KafkaOptions, TopicCreation};
 use serde_json::Value;
 use tokio_postgres::Client;
 

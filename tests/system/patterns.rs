@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use postrider::audit::Fate;
+use postrider_testkit::audit::Fate;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error};
 use uuid::Uuid;
@@ -101,7 +101,7 @@ async fn verdict_is_as_documented(pattern: Pattern, name: &str) {
     let verdict = history.audit(&fixture);
     assert!(verdict.committed >= u64::from(SESSIONS), "{verdict}");
     assert_eq!(verdict.out_of_order == 0, pattern.keeps_order(), "{pattern:?}: {verdict}");
-    let others = postrider::audit::Verdict { out_of_order: 0, ..verdict };
+    let others = postrider_testkit::audit::Verdict { out_of_order: 0, ..verdict };
     assert!(others.holds_without_repeats(), "{verdict}");
 }
 

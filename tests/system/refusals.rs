@@ -3,7 +3,7 @@
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use postrider::embedded::{KafkaOptions, Postgres, PostgresOptions, TopicCreation};
+use postrider_testkit::servers::{KafkaOptions, Postgres, PostgresOptions, TopicCreation};
 
 use crate::support::fixture::connect;
 use crate::support::servers::servers;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use postrider::audit::Fate;
+use postrider_testkit::audit::Fate;
 use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage};
 
 use crate::support::fixture::{Options, connect};

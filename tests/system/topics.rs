@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use postrider::embedded::{KafkaOptions, TopicCreation};
+use postrider_testkit::servers::{KafkaOptions, TopicCreation};
 use tokio_postgres::Client;
 
 use crate::holds::{UNPUBLISHED, wait_for_count};

@@ -1,6 +1,6 @@
 //! Topics that are there, and cannot be written to.
 
-use postrider::embedded::KafkaOptions;
+use postrider_testkit::servers::KafkaOptions;
 
 use crate::parking::{first_seen, insert, numbers, wait_for_the_rest, wait_until_parked};
 use crate::support::acl::{Access, authorizer, release, restrict};

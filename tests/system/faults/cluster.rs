@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use postrider::embedded::{Heap, Kafka, KafkaCluster, KafkaOptions};
+use postrider_testkit::servers::{Heap, Kafka, KafkaCluster, KafkaOptions};
 use tokio_postgres::Client;
 
 use crate::backlog::MEMORY_KILOBYTES_MAX;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use postrider::embedded::KafkaOptions;
+use postrider_testkit::servers::KafkaOptions;
 use rdkafka::types::RDKafkaRespErr;
 use tokio_postgres::Client;
 

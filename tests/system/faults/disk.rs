@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use postrider::embedded::{Host, Postgres, PostgresOptions};
+use postrider_testkit::servers::{Host, Postgres, PostgresOptions};
 
 use crate::support::servers::servers;
 use crate::support::{Fixture, History, Load, Patience, RelayProcess, Traffic};

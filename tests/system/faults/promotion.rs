@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use postrider::audit::Fate;
-use postrider::embedded::{Postgres, PostgresOptions};
+use postrider_testkit::audit::Fate;
+use postrider_testkit::servers::{Postgres, PostgresOptions};
 use tokio_postgres::Client;
 use uuid::Uuid;
 

@@ -10,8 +10,8 @@
 
 use std::time::{Duration, Instant};
 
-use postrider::audit::Fate;
-use postrider::embedded::{Kafka, KafkaOptions, Postgres, StopMode};
+use postrider_testkit::audit::Fate;
+use postrider_testkit::servers::{Kafka, KafkaOptions, Postgres, StopMode};
 use tokio_postgres::Client;
 
 use super::poison::Poison;

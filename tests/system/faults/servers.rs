@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider::embedded::KafkaOptions;
+use postrider_testkit::servers::KafkaOptions;
 
 use crate::backlog::MEMORY_KILOBYTES_MAX;
 use crate::support::{

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use postrider::audit::Fate;
+use postrider_testkit::audit::Fate;
 
 use super::start_relay;
 use crate::support::servers::servers;

@@ -1,6 +1,6 @@
 //! One large transaction in the log.
 
-use postrider::audit::Fate;
+use postrider_testkit::audit::Fate;
 use tokio_postgres::GenericClient;
 use uuid::Uuid;
 

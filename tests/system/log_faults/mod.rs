@@ -4,7 +4,7 @@
 //! every way of reading is shown for each. Must not: repeat what `log` and `switching` show.
 //! Fails: with the auditor's verdict, or with what did not go on.
 
-use postrider::embedded::Postgres;
+use postrider_testkit::servers::Postgres;
 
 use crate::support::{
     Capture, Consumed, Fixture, History, Load, Proxy, RelayProcess, Traffic, read_topic,

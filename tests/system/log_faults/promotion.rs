@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider::audit::Fate;
+use postrider_testkit::audit::Fate;
 
 use super::start_relay;
 use crate::faults::promotion::{Pair, assert_tail_was, assert_tail_was_all};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postrider::embedded::{Kafka, KafkaOptions, Postgres};
+use postrider_testkit::servers::{Kafka, KafkaOptions, Postgres};
 
 use super::{ALL, LOG, Trial, outlets, start_relay};
 use crate::faults::network::FAULTS;

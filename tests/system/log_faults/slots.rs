@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use postrider::audit::Fate;
-use postrider::embedded::Postgres;
+use postrider_testkit::audit::Fate;
+use postrider_testkit::servers::Postgres;
 use tokio_postgres::Client;
 
 use super::{LOG, Trial, outlets, start_relay};

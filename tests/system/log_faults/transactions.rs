@@ -1,6 +1,6 @@
 //! Transactions that end in two phases, and those of many savepoints.
 
-use postrider::audit::Fate;
+use postrider_testkit::audit::Fate;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 

@@ -1,6 +1,6 @@
 //! Many events at once, that the auditor knows.
 
-use postrider::audit::Fate;
+use postrider_testkit::audit::Fate;
 use uuid::Uuid;
 
 use super::writer::{AGGREGATE_TYPE, Inserted};

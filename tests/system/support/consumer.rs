@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use postrider::audit::Auditor;
 use postrider::event::EventId;
+use postrider_testkit::audit::Auditor;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
     TopicReplication,
@@ -165,7 +165,7 @@ pub(crate) fn make_offsets_topic(brokers: &str, topic: &str) {
 }
 
 /// Shows everything that the topic holds to the auditor.
-pub(crate) fn audit_topic(auditor: &mut Auditor, brokers: &str, topic: &str) {
+pub(crate) fn audit_topic(auditor: &mut Auditor<EventId>, brokers: &str, topic: &str) {
     for record in read_topic(brokers, topic) {
         auditor.saw(record.id(), record.key_text(), record.partition);
     }

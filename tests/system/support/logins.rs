@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use postrider::embedded::{KafkaOptions, Listener};
+use postrider_testkit::servers::{KafkaOptions, Listener};
 
 /// Who comes in by SCRAM.
 pub(crate) const USER: &str = "relay";

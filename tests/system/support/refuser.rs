@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use postrider::embedded::{Kafka, KafkaOptions};
+use postrider_testkit::servers::{Kafka, KafkaOptions};
 
 use super::start_kafka;
 

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use postrider::embedded::{Kafka, KafkaOptions, Postgres, PostgresOptions, PostgresSource};
+use postrider_testkit::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, PostgresSource};
 
 use super::{Proxy, logins};
 

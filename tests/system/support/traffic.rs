@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use postrider::audit::Verdict;
+use postrider_testkit::audit::Verdict;
 use tokio::task::JoinSet;
 
 use super::writer::Flaw;

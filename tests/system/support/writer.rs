@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use postrider::audit::{Auditor, Fate, Verdict};
 use postrider::event::EventId;
+use postrider_testkit::audit::{Auditor, Fate, Verdict};
 use tokio_postgres::{Client, Error, GenericClient};
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 //! program runs itself again as that program.
 
 use crate::{holds_within, lives, progress};
-use postrider::embedded::{Kafka, KafkaOptions, Postgres, PostgresOptions};
+use postrider_testkit::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -6,8 +6,8 @@
 //! Must not: end a process that it was not told of, or one that got the number of a dead one.
 //! Fails: when `/bin/sh` cannot be started, or was killed by somebody: then no server is started.
 
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::server::Signal;
+use crate::servers::error::EmbeddedError;
+use crate::servers::server::Signal;
 use std::io;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;

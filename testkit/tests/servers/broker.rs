@@ -1,7 +1,7 @@
 //! Kafka: start, stop, crash, freeze; and the mock.
 
 use crate::{holds_within, lives, own_folder, progress};
-use postrider::embedded::{
+use postrider_testkit::servers::{
     Broker, EmbeddedError, Host, Kafka, KafkaOptions, MockKafka, MockOptions,
 };
 use rdkafka::ClientConfig;

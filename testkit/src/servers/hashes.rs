@@ -3,7 +3,7 @@
 //! Promises: a file counts only if its SHA-256 stands in a list of ours, and all of the list is there. Must not:
 //! run or unpack anything. Fails: `Archive`, with the file and what was wrong with it.
 
-use crate::embedded::error::EmbeddedError;
+use crate::servers::error::EmbeddedError;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -3,7 +3,7 @@
 //! Promises: root never runs a server; whoever else runs it as himself. Must not: change the user of
 //! this process. Fails: when root has no unprivileged user to switch to.
 
-use crate::embedded::error::EmbeddedError;
+use crate::servers::error::EmbeddedError;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};

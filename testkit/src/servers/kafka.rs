@@ -5,15 +5,15 @@
 //! `kill` and `start_again`, and are removed with the handle. Must not: listen beyond 127.0.0.1.
 //! Fails: when Java or Kafka's jars are missing, or with the last lines of the broker's log.
 
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::folder;
-use crate::embedded::host::Host;
-use crate::embedded::java::Java;
-use crate::embedded::kafka_files;
-pub use crate::embedded::kafka_files::Listener;
-use crate::embedded::kafka_files::{OWN_PROPERTIES, Place, VERSION};
-use crate::embedded::port::free_port;
-use crate::embedded::server::{Launch, Server, Signal, Workspace};
+use crate::servers::error::EmbeddedError;
+use crate::servers::folder;
+use crate::servers::host::Host;
+use crate::servers::java::Java;
+use crate::servers::kafka_files;
+pub use crate::servers::kafka_files::Listener;
+use crate::servers::kafka_files::{OWN_PROPERTIES, Place, VERSION};
+use crate::servers::port::free_port;
+use crate::servers::server::{Launch, Server, Signal, Workspace};
 use rdkafka::ClientConfig;
 use rdkafka::metadata::{MetadataBroker, MetadataPartition};
 use rdkafka::producer::{BaseProducer, Producer as _};

@@ -3,8 +3,8 @@
 //! Promises: read once from the environment, then passed along, so that a test can describe another
 //! machine. Must not: start anything. Fails: never; what is missing shows when it is looked for.
 
-use crate::embedded::account::{RunAs, are_root, is_beyond_others};
-use crate::embedded::error::EmbeddedError;
+use crate::servers::account::{RunAs, are_root, is_beyond_others};
+use crate::servers::error::EmbeddedError;
 use std::env;
 use std::ffi::OsStr;
 use std::fs;

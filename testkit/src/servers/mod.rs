@@ -32,14 +32,12 @@ mod process_table;
 mod server;
 mod standby;
 
-pub use crate::embedded::broker::Broker;
-pub use crate::embedded::cluster::KafkaCluster;
-pub use crate::embedded::connect::{Connect, ConnectOptions, Connector};
-pub use crate::embedded::error::EmbeddedError;
-pub use crate::embedded::host::Host;
-pub use crate::embedded::kafka::{
-    Heap, JavaCompiler, Kafka, KafkaOptions, Listener, TopicCreation,
-};
-pub use crate::embedded::mock::{MockKafka, MockOptions};
-pub use crate::embedded::postgres::{Postgres, PostgresOptions, StopMode};
-pub use crate::embedded::postgres_binaries::PostgresSource;
+pub use crate::servers::broker::Broker;
+pub use crate::servers::cluster::KafkaCluster;
+pub use crate::servers::connect::{Connect, ConnectOptions, Connector};
+pub use crate::servers::error::EmbeddedError;
+pub use crate::servers::host::Host;
+pub use crate::servers::kafka::{Heap, JavaCompiler, Kafka, KafkaOptions, Listener, TopicCreation};
+pub use crate::servers::mock::{MockKafka, MockOptions};
+pub use crate::servers::postgres::{Postgres, PostgresOptions, StopMode};
+pub use crate::servers::postgres_binaries::PostgresSource;

@@ -4,12 +4,12 @@
 //! 127.0.0.1 and on a unix socket; its data survives `stop`, `kill` and `start_again`, and is removed
 //! with the handle. Must not: listen elsewhere. Fails: with the last lines of the server's log.
 
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::folder;
-use crate::embedded::host::Host;
-use crate::embedded::port::free_port;
-use crate::embedded::postgres_binaries::{Binaries, PostgresSource};
-use crate::embedded::server::{Launch, Server, Signal, Workspace};
+use crate::servers::error::EmbeddedError;
+use crate::servers::folder;
+use crate::servers::host::Host;
+use crate::servers::port::free_port;
+use crate::servers::postgres_binaries::{Binaries, PostgresSource};
+use crate::servers::server::{Launch, Server, Signal, Workspace};
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;

@@ -3,12 +3,12 @@
 //! Promises: version 14 or later; the system's own programs first. Must not: fetch when only the
 //! system's are asked for. Fails: `ProgramMissing`, `PostgresTooOld`, `NoBinaries`, or as a fetch.
 
-use crate::embedded::archive;
-use crate::embedded::cache;
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::hashes::Hashes;
-use crate::embedded::host::{Host, is_trusted};
-use crate::embedded::maven::Maven;
+use crate::servers::archive;
+use crate::servers::cache;
+use crate::servers::error::EmbeddedError;
+use crate::servers::hashes::Hashes;
+use crate::servers::host::{Host, is_trusted};
+use crate::servers::maven::Maven;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -3,7 +3,7 @@
 //! Promises: links and modes are kept. Must not: write outside the target (`tar` refuses such
 //! names). Fails: `Archive` when the file is not what it should be.
 
-use crate::embedded::error::EmbeddedError;
+use crate::servers::error::EmbeddedError;
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read as _};
 use std::path::Path;

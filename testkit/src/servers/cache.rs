@@ -5,11 +5,11 @@
 //! each use. Must not: trust a part with a file missing or cut short.
 //! Fails: when the folder cannot be written, or with the error of the one who fetches.
 
-use crate::embedded::account::RunAs;
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::folder;
-use crate::embedded::host::Host;
-use crate::embedded::server::Workspace;
+use crate::servers::account::RunAs;
+use crate::servers::error::EmbeddedError;
+use crate::servers::folder;
+use crate::servers::host::Host;
+use crate::servers::server::Workspace;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;

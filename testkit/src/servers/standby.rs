@@ -3,9 +3,9 @@
 //! Promises: it accepts read-only connections when `standby_of` returns, and writes after `promote`.
 //! Must not: change the primary. Fails: when `pg_basebackup` is missing or the primary refuses.
 
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::postgres::{Postgres, PostgresOptions, check_settings, data_folder, tool};
-use crate::embedded::server::Workspace;
+use crate::servers::error::EmbeddedError;
+use crate::servers::postgres::{Postgres, PostgresOptions, check_settings, data_folder, tool};
+use crate::servers::server::Workspace;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 

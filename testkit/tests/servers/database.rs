@@ -1,7 +1,7 @@
 //! PostgreSQL: start, stop, crash, standby.
 
 use crate::{holds_within, lives, own_folder, progress};
-use postrider::embedded::{
+use postrider_testkit::servers::{
     EmbeddedError, Host, Postgres, PostgresOptions, PostgresSource, StopMode,
 };
 use std::time::Duration;

@@ -6,13 +6,13 @@
 //! Fails: `ProgramMissing` without Maven or Java, `Fetch` with Maven's last lines, `Archive` with the
 //! file that is not the one that was listed.
 
-use crate::embedded::account::RunAs;
-use crate::embedded::error::{EmbeddedError, last_lines};
-use crate::embedded::folder;
-use crate::embedded::hashes::Hashes;
-use crate::embedded::host::Host;
-use crate::embedded::java::Java;
-use crate::embedded::server::{Launch, Signal, Workspace};
+use crate::servers::account::RunAs;
+use crate::servers::error::{EmbeddedError, last_lines};
+use crate::servers::folder;
+use crate::servers::hashes::Hashes;
+use crate::servers::host::Host;
+use crate::servers::java::Java;
+use crate::servers::server::{Launch, Signal, Workspace};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

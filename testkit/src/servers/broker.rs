@@ -3,9 +3,9 @@
 //! Promises: the mock only when a part is not installed or cannot be fetched; a Kafka that is there
 //! and fails is an error. Must not: hide which one it is. Fails: as Kafka does.
 
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::kafka::{Kafka, KafkaOptions};
-use crate::embedded::mock::{MockKafka, MockOptions};
+use crate::servers::error::EmbeddedError;
+use crate::servers::kafka::{Kafka, KafkaOptions};
+use crate::servers::mock::{MockKafka, MockOptions};
 
 /// A broker for the demo.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 //! Promises: the program answered `-version` with 17 or later. Must not: choose an older one
 //! silently. Fails: `ProgramMissing`, `JavaTooOld` or `JavaUnusable`.
 
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::host::Host;
+use crate::servers::error::EmbeddedError;
+use crate::servers::host::Host;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -3,7 +3,7 @@
 //! Promises: living processes with their parent and start time; zombies are left out. Must not: send
 //! signals. Fails: when neither `/proc` nor `ps` answers.
 
-use crate::embedded::error::EmbeddedError;
+use crate::servers::error::EmbeddedError;
 use std::fs;
 use std::path::Path;
 use std::process::Command;

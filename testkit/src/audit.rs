@@ -6,10 +6,9 @@
 //! load generator has an auditor of its own that needs a few bytes per aggregate.
 
 use std::fmt;
+use std::hash::Hash;
 
 use hashbrown::HashMap;
-
-use crate::event::EventId;
 
 /// How the transaction of an event ended, as far as its writer knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,15 +88,28 @@ impl fmt::Display for Verdict {
 }
 
 /// Both histories, compared as they come.
-#[derive(Debug, Default)]
-pub struct Auditor {
-    written: HashMap<EventId, Written>,
+///
+/// `Id` is what tells events apart.
+#[derive(Debug)]
+pub struct Auditor<Id> {
+    written: HashMap<Id, Written>,
     names: HashMap<String, usize>,
     aggregates: Vec<Aggregate>,
     seen: Verdict,
 }
 
-impl Auditor {
+impl<Id> Default for Auditor<Id> {
+    fn default() -> Self {
+        Self {
+            written: HashMap::new(),
+            names: HashMap::new(),
+            aggregates: Vec::new(),
+            seen: Verdict::default(),
+        }
+    }
+}
+
+impl<Id: Copy + Eq + Hash + fmt::Debug> Auditor<Id> {
     /// An auditor that knows of nothing yet.
     pub fn new() -> Self {
         Self::default()
@@ -107,15 +119,15 @@ impl Auditor {
     ///
     /// # Panics
     /// When the id was written before.
-    pub fn wrote(&mut self, id: EventId, aggregate_id: &str, number: u64, fate: Fate) {
+    pub fn wrote(&mut self, id: Id, aggregate_id: &str, number: u64, fate: Fate) {
         let aggregate = self.aggregate(aggregate_id);
         let written = Written { aggregate, number, fate, seen: false };
         let before = self.written.insert(id, written);
-        assert!(before.is_none(), "an event's id is its own: {id}");
+        assert!(before.is_none(), "an event's id is its own: {id:?}");
     }
 
     /// A record was consumed, in the order of its partition.
-    pub fn saw(&mut self, id: EventId, key: &str, partition: i32) {
+    pub fn saw(&mut self, id: Id, key: &str, partition: i32) {
         let Some(written) = self.written.get_mut(&id) else {
             self.seen.invented += 1;
             return;
@@ -163,24 +175,20 @@ impl Auditor {
 mod tests {
     use super::*;
 
-    fn id(number: u8) -> EventId {
-        EventId([number; 16])
-    }
-
-    fn written() -> Auditor {
+    fn written() -> Auditor<u8> {
         let mut auditor = Auditor::new();
         for number in 1..=3 {
-            auditor.wrote(id(number), "a", u64::from(number), Fate::Committed);
+            auditor.wrote(number, "a", u64::from(number), Fate::Committed);
         }
-        auditor.wrote(id(4), "b", 1, Fate::RolledBack);
-        auditor.wrote(id(5), "b", 2, Fate::Unknown);
+        auditor.wrote(4, "b", 1, Fate::RolledBack);
+        auditor.wrote(5, "b", 2, Fate::Unknown);
         auditor
     }
 
     fn seen(order: &[(u8, &str, i32)]) -> Verdict {
         let mut auditor = written();
         for (number, key, partition) in order {
-            auditor.saw(id(*number), key, *partition);
+            auditor.saw(*number, key, *partition);
         }
         auditor.verdict()
     }

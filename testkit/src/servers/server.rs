@@ -5,12 +5,12 @@
 //! folder. Must not: signal a number that it has already waited for.
 //! Fails: with `Failed`, `TooSlow`, or the operating system's answer.
 
-use crate::embedded::account::RunAs;
-use crate::embedded::error::{EmbeddedError, last_lines};
-use crate::embedded::folder;
-use crate::embedded::guardian::Guardian;
-use crate::embedded::host::Host;
-use crate::embedded::process_table;
+use crate::servers::account::RunAs;
+use crate::servers::error::{EmbeddedError, last_lines};
+use crate::servers::folder;
+use crate::servers::guardian::Guardian;
+use crate::servers::host::Host;
+use crate::servers::process_table;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;

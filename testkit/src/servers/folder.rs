@@ -5,9 +5,9 @@
 //! already is the file that the path names, and no link that this user has put there.
 //! Must not: reuse a folder that exists. Fails: when no temporary folder fits.
 
-use crate::embedded::account::RunAs;
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::host::{Host, list};
+use crate::servers::account::RunAs;
+use crate::servers::error::EmbeddedError;
+use crate::servers::host::{Host, list};
 use std::fs;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;

@@ -7,7 +7,7 @@
 //! a stopped server can then be given the server's own port and connect to itself, and the server
 //! could not start again.
 
-use crate::embedded::error::EmbeddedError;
+use crate::servers::error::EmbeddedError;
 use std::net::{Ipv4Addr, TcpListener};
 
 /// Clients get ports from 32768 (Linux) or 49152 (macOS, IANA).

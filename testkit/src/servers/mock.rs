@@ -4,7 +4,7 @@
 //! used for published figures: it keeps 5 MB per partition and knows no admin requests.
 //! Fails: when librdkafka cannot make it.
 
-use crate::embedded::error::EmbeddedError;
+use crate::servers::error::EmbeddedError;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::error::KafkaError;
 use rdkafka::mocking::MockCluster;

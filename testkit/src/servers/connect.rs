@@ -5,16 +5,16 @@
 //! Must not: listen beyond 127.0.0.1, or keep offsets outside its folder.
 //! Fails: when Java, Maven or the jars are missing, or with the last lines of the worker's log.
 
-use crate::embedded::cache;
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::folder;
-use crate::embedded::hashes::Hashes;
-use crate::embedded::host::Host;
-use crate::embedded::java::Java;
-use crate::embedded::kafka_files::{class_path, property};
-use crate::embedded::maven::Maven;
-use crate::embedded::port::free_port;
-use crate::embedded::server::{Launch, Server, Signal, Workspace};
+use crate::servers::cache;
+use crate::servers::error::EmbeddedError;
+use crate::servers::folder;
+use crate::servers::hashes::Hashes;
+use crate::servers::host::Host;
+use crate::servers::java::Java;
+use crate::servers::kafka_files::{class_path, property};
+use crate::servers::maven::Maven;
+use crate::servers::port::free_port;
+use crate::servers::server::{Launch, Server, Signal, Workspace};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;

@@ -4,9 +4,9 @@
 //! three brokers, and takes records while most of them are there. Must not: start a broker again by
 //! itself. Fails: as one broker does.
 
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::kafka::{Kafka, KafkaOptions, new_identity};
-use crate::embedded::port::free_port;
+use crate::servers::error::EmbeddedError;
+use crate::servers::kafka::{Kafka, KafkaOptions, new_identity};
+use crate::servers::port::free_port;
 
 /// Brokers of one cluster; dropped, all are gone.
 #[derive(Debug)]

@@ -3,11 +3,11 @@
 //! Promises: one pinned version, fetched once; properties in which the caller's come last.
 //! Must not: fetch when the cache has the jars. Fails: as the cache and Maven do.
 
-use crate::embedded::cache;
-use crate::embedded::error::EmbeddedError;
-use crate::embedded::hashes::Hashes;
-use crate::embedded::host::Host;
-use crate::embedded::maven::Maven;
+use crate::servers::cache;
+use crate::servers::error::EmbeddedError;
+use crate::servers::hashes::Hashes;
+use crate::servers::host::Host;
+use crate::servers::maven::Maven;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
