@@ -3,7 +3,7 @@
 //! Promises: stdout stays free for what a command answers; the error that ends a process has the log's form. Must not: be started twice. Fails: when
 //! the filter has no meaning.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing_subscriber::EnvFilter;
@@ -13,6 +13,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::config::settings::LogFormat;
 use crate::error::{Error, ErrorKind, Result};
+use crate::legible;
 
 /// Whether what goes to stderr is read by machines: who asked for JSON, or runs without a terminal, gets
 /// the last error as JSON, too.
@@ -52,7 +53,7 @@ pub fn last_line(error: &Error) -> String {
         "exit_code": error.kind().exit_code(),
         "target": "postrider",
     });
-    line.to_string()
+    legible::json(line.to_string())
 }
 
 /// Starts logging for the life of the process.
@@ -63,15 +64,34 @@ pub fn start(format: Option<LogFormat>, filter: &str) -> Result<()> {
     let filter = parse_filter(filter)?;
     let terminal = std::io::stderr().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
-    let started = match format {
-        Some(LogFormat::Json) => lines.json().flatten_event(true).try_init(),
-        None if !terminal => lines.json().flatten_event(true).try_init(),
-        Some(LogFormat::Text) | None => lines.with_ansi(colour).try_init(),
+    let lines = tracing_subscriber::fmt().with_env_filter(filter);
+    let is_json = format.map_or(!terminal, |format| format == LogFormat::Json);
+    let started = if is_json {
+        let lines = lines.with_writer(|| LegibleJson(std::io::stderr()));
+        lines.json().flatten_event(true).try_init()
+    } else {
+        lines.with_writer(std::io::stderr).with_ansi(colour).try_init()
     };
     started.map_err(|cause| {
         Error::new(ErrorKind::Internal, format!("logging is started once: {cause}"))
     })
+}
+
+/// Lines of JSON, in which nothing moves the terminal of whoever looks at them. Each comes whole, as one piece.
+struct LegibleJson<W>(W);
+
+impl<W: Write> Write for LegibleJson<W> {
+    fn write(&mut self, piece: &[u8]) -> std::io::Result<usize> {
+        match std::str::from_utf8(piece) {
+            Ok(line) => self.0.write_all(legible::json(line.to_owned()).as_bytes())?,
+            Err(_) => self.0.write_all(piece)?,
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// A level, or levels per module. A bare word that is no level would silence everything else.
@@ -105,5 +125,23 @@ mod tests {
         for bad in ["inof", "info,postrider", "postrider=loud", ""] {
             assert_eq!(parse_filter(bad).unwrap_err().kind(), ErrorKind::Config, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_line_of_json_moves_no_terminal_and_reads_the_same() {
+        let text = "b\u{9b}2J \u{202e}2\u{9d}title\u{9c} \u{7f} caf\u{e9}";
+        let said = serde_json::json!({ "aggregate": text }).to_string() + "\n";
+        let mut written = Vec::new();
+        LegibleJson(&mut written).write_all(said.as_bytes()).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        assert!(
+            !written.contains(['\u{9b}', '\u{202e}', '\u{9d}', '\u{9c}', '\u{7f}']),
+            "{written}"
+        );
+        assert!(written.contains("caf\u{e9}") && written.ends_with("}\n"), "{written}");
+        let read: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(read["aggregate"], text);
+        let error = Error::new(ErrorKind::Config, text);
+        assert!(!last_line(&error).contains('\u{9b}'));
     }
 }
