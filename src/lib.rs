@@ -7,6 +7,9 @@
 //! The feature `demo`, on by default, brings `postrider demo` and the servers that it and the tests start.
 //! What is deployed is built without it.
 //!
+//! The library is there for the binary, the tests and the benchmarks: what it exports may change with any version.
+//! What users may rely on stands in CHANGELOG.md: flags, metrics, SQL, the form of records, delivery.
+//!
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 // In the order in which an event passes, from below: what is pure, what PostgreSQL and Kafka are to us, who brings

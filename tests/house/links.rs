@@ -1,7 +1,7 @@
 //! Pages and the links between them.
 //!
-//! Promises: every relative link of a page leads to a file of the tree, and its anchor to a heading of it; every page
-//! of `docs/` is listed; the README stays a door. Must not: ask the network. Fails: with page, line and target.
+//! Promises: every relative link of a page leads to a file of the tree, and its anchor to a heading of it; a path that a
+//! page quotes is there; every page of `docs/` is listed; the README stays a door. Must not: ask the network. Fails: with page, line and target.
 
 use std::collections::HashMap;
 
@@ -10,6 +10,13 @@ use crate::sources::{Source, exists, files};
 
 /// The README is read before anything else: what does not fit belongs on a page of `docs/`.
 const README_BYTES_MAX: usize = 12_000;
+
+/// Folders by whose name a quoted path is known.
+const FOLDERS: &[&str] =
+    &["src/", "sql/", "tests/", "docs/", "load/", "benches/", "testkit/", "token/", "fuzz/"];
+
+/// Pages that tell of other days, whose files may be gone, or of the trees of others.
+const NOT_OF_THIS_TREE: &[&str] = &["load/runs/", "CHANGELOG.md", "THIRD-PARTY.md"];
 
 /// A link of a page: where it stands, and what it names.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +49,22 @@ fn links(text: &str) -> Vec<Link> {
         let targets = targets.map(|(target, _)| target.to_owned());
         let inner = targets.filter(|target| !target.contains("://"));
         inner.map(|target| Link { line: number, target }).collect::<Vec<_>>()
+    };
+    prose(text).flat_map(in_line).collect()
+}
+
+/// Paths of the tree that stand in a page as code.
+fn quoted_paths(text: &str) -> Vec<Link> {
+    let is_path = |quoted: &&str| {
+        FOLDERS.iter().any(|folder| quoted.starts_with(folder))
+            && quoted.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c))
+    };
+    let in_line = |(line, text): (usize, &str)| {
+        let quoted = text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        quoted
+            .into_iter()
+            .filter(|quoted| is_path(&quoted.as_str()))
+            .map(move |target| Link { line, target })
     };
     prose(text).flat_map(in_line).collect()
 }
@@ -113,6 +136,24 @@ fn links_lead_somewhere() {
     report(&findings.collect::<Vec<_>>());
 }
 
+fn path_findings(page: &Source, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+    let missing = quoted_paths(&page.text).into_iter().filter(|path| !is_there(&path.target));
+    let finding = |Link { line, target }| {
+        format!("{}:{line}: {target} is not there; name the one that does it now", page.path)
+    };
+    missing.map(finding).collect()
+}
+
+#[test]
+fn quoted_paths_are_there() {
+    let is_other =
+        |page: &&Source| NOT_OF_THIS_TREE.iter().any(|other| page.path.starts_with(other));
+    let pages = files("", &[".md"]);
+    let findings =
+        pages.iter().filter(|page| !is_other(page)).flat_map(|page| path_findings(page, exists));
+    report(&findings.collect::<Vec<_>>());
+}
+
 #[test]
 fn every_page_of_docs_is_listed() {
     let pages = files("docs", &[".md"]);
@@ -164,4 +205,6 @@ fn broken_links_are_found() {
         assert_eq!(findings("README.md", broken), 1, "{broken}");
     }
     assert_eq!(findings("docs/b.md", "[a](a.md#twice) [c](../docs/c.md) [r](../README.md)"), 2);
+    let quoting = "see `src/a.rs`, `src/b.rs` and `tests/a b`\n```\n`src/b.rs`\n```\n";
+    assert_eq!(path_findings(&page("A.md", quoting), |path| path == "src/a.rs").len(), 1);
 }
