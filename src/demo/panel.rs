@@ -262,7 +262,7 @@ mod tests {
         }
         assert!(shown.contains("✔ holds so far") && shown.contains("OrderPlaced"), "{shown}");
         picture.verdict.misplaced = 1;
-        assert!(text(&lines(&picture, 110, 40)).contains("BROKEN  1 in another partition"));
+        assert!(text(&lines(&picture, 110, 40)).contains("BROKEN  1 misplaced"));
     }
 
     #[test]

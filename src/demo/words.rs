@@ -31,9 +31,9 @@ pub(super) fn millis(duration: Duration) -> String {
 pub(super) fn faults(verdict: &Verdict) -> Vec<String> {
     [
         (verdict.rolled_back, "rolled back but published"),
-        (verdict.invented, "written by nobody"),
+        (verdict.invented, "invented (nobody wrote them)"),
         (verdict.out_of_order, "out of order"),
-        (verdict.misplaced, "in another partition than their aggregate"),
+        (verdict.misplaced, "misplaced (in another partition than their aggregate)"),
     ]
     .iter()
     .filter(|(number, _)| *number > 0)
@@ -62,7 +62,7 @@ pub(super) enum Course {
 pub(super) fn conclusion(verdict: &Verdict, course: Course) -> String {
     let mut faults = faults(verdict);
     if verdict.missing > 0 && course == Course::Finished {
-        faults.insert(0, format!("{} committed but not delivered", count(verdict.missing)));
+        faults.insert(0, format!("{} missing (committed, not delivered)", count(verdict.missing)));
     }
     if !faults.is_empty() {
         return format!("BROKEN: {}", faults.join(", "));
@@ -104,7 +104,7 @@ mod tests {
         assert!(is_proven(&clean, Course::Finished));
         let broken = Verdict { missing: 1, rolled_back: 2, out_of_order: 3, ..clean };
         let text = conclusion(&broken, Course::Finished);
-        for part in ["BROKEN", "1 committed but not", "2 rolled back but", "3 out of order"] {
+        for part in ["BROKEN", "1 missing", "2 rolled back but", "3 out of order"] {
             assert!(text.contains(part), "{text}");
         }
         assert!(!is_proven(&broken, Course::Finished));
@@ -118,6 +118,6 @@ mod tests {
         let open = Verdict { delivered: 4, missing: 1, ..clean };
         assert!(conclusion(&open, Course::BrokenOff).starts_with("not finished: 1 "));
         let broken = Verdict { invented: 1, ..open };
-        assert!(conclusion(&broken, Course::BrokenOff).starts_with("BROKEN: 1 written by nobody"));
+        assert!(conclusion(&broken, Course::BrokenOff).starts_with("BROKEN: 1 invented"));
     }
 }
