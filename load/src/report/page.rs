@@ -66,11 +66,11 @@ padding:12px 12px 4px}figcaption{display:flex;flex-wrap:wrap;gap:2px 8px;align-i
 margin:0 4px 6px}.legend{margin-left:auto;font-size:13px;color:var(--soft)}.legend span{margin-left:12px;\
 white-space:nowrap}.legend i{display:inline-block;width:16px;border-top:3px solid;margin-right:5px;\
 vertical-align:middle}.legend i.dashed{border-top-style:dashed}svg{display:block;width:100%;height:auto}\
-.grid{stroke:var(--edge)}.tick{fill:var(--soft);font-size:11.5px}.shade{fill:var(--shade)}\
-.line{fill:none;stroke-width:1.8;stroke-linejoin:round}.line.dashed{stroke-dasharray:5 4}\
-.bar{stroke:none;fill-opacity:.8}.bar:hover{fill-opacity:1}.bar.c1{fill-opacity:.55}\
-.c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}\
-.bar.c0{fill:var(--c0)}.bar.c1{fill:var(--c1)}.k0{color:var(--c0)}.k1{color:var(--c1)}\
+svg [stroke='#E2E6EC']{stroke:var(--edge)}svg [fill='#5D6878']{fill:var(--soft)}\
+svg [fill='#EEF1F5']{fill:var(--shade)}svg [stroke='#2563C9']{stroke:var(--c0)}\
+svg [stroke='#D9730D']{stroke:var(--c1)}svg [stroke='#128A72']{stroke:var(--c2)}\
+svg [stroke='#8250C4']{stroke:var(--c3)}svg [fill='#2563C9']{fill:var(--c0)}\
+svg [fill='#D9730D']{fill:var(--c1)}.k0{color:var(--c0)}.k1{color:var(--c1)}\
 .k2{color:var(--c2)}.k3{color:var(--c3)}.none{color:var(--soft);padding:30px 8px}\
 .wide{overflow-x:auto;background:var(--card);border:1px solid var(--edge);border-radius:10px}\
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
