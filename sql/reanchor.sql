@@ -10,11 +10,14 @@
 
 do $reanchor$
 declare
+    former_search_path constant pg_catalog.text := pg_catalog.current_setting('search_path');
     settings postrider.outbox;
-    root text;
-    sequence regclass;
-    highest bigint;
+    root pg_catalog.text;
+    sequence pg_catalog.regclass;
+    highest pg_catalog.int8;
 begin
+    -- What others have put into a schema of the search path does not run as whoever runs this.
+    perform pg_catalog.set_config('search_path', 'pg_catalog', true);
     select * into strict settings from postrider.outbox;
     root := format('%I.%I', settings.schema_name, settings.table_name);
     sequence := pg_get_serial_sequence(root, 'seq')::regclass;
@@ -52,5 +55,6 @@ begin
     where (select mode from postrider.capture) = 'wal';
     -- Of adopted tables all rows that are pending come again.
     update postrider.adopted set passed = null;
+    perform set_config('search_path', former_search_path, true);
 end
 $reanchor$;

@@ -6,26 +6,36 @@
 --          To read the log (capture wal or message) the login role itself must have an attribute that
 --          no group can hand on, and that a superuser gives:
 --              alter role relay replication;
+--          Roles belong to all databases of a server: where several have an outbox, give each its own groups,
+--          or who may write in one may write in all:
+--              psql -c "set postrider.writer = 'shop_writer'" -c "set postrider.relay = 'shop_relay'" -f roles.sql
 -- Locks:   share locks on catalog rows only.
 -- Hazard:  a role that owns the tables needs no grant, and can do much more than these. Run by a superuser, it
 --          takes the right to write messages into the log from everybody else: in capture message, who may do
---          that writes events.
+--          that writes events. It names what is PostgreSQL's own: what others have put into a schema of the
+--          search path would else run as whoever runs this. Groups of other names keep what they were given.
 
 do $roles$
 declare
+    writer pg_catalog.text;
+    relay pg_catalog.text;
+    former_search_path constant pg_catalog.text := pg_catalog.current_setting('search_path');
     settings postrider.outbox;
-    root text;
-    role_name text;
-    part regclass;
-    part_of_interface regprocedure;
-    writes_messages regprocedure;
+    root pg_catalog.text;
+    role_name pg_catalog.text;
+    part pg_catalog.regclass;
+    part_of_interface pg_catalog.regprocedure;
+    writes_messages pg_catalog.regprocedure;
 begin
+    perform pg_catalog.set_config('search_path', 'pg_catalog', true);
+    writer := coalesce(nullif(current_setting('postrider.writer', true), ''), 'postrider_writer');
+    relay := coalesce(nullif(current_setting('postrider.relay', true), ''), 'postrider_relay');
     select * into strict settings from postrider.outbox;
     root := format('%I.%I', settings.schema_name, settings.table_name);
 
-    foreach role_name in array array['postrider_writer', 'postrider_relay'] loop
+    foreach role_name in array array[writer, relay] loop
         begin
-            if to_regrole(role_name) is null then
+            if not exists (select from pg_roles where rolname = role_name) then
                 execute format('create role %I nologin', role_name);
             end if;
         exception
@@ -38,31 +48,30 @@ begin
     -- A writer needs no right on the sequence or on the partitions, and none on the columns by which the
     -- relay goes: txid, seq, created_at, generation are for their defaults alone. What emit reads of the
     -- control tables everybody may read (0006_log.sql).
-    execute format('revoke insert on %s from postrider_writer', root);
+    execute format('revoke insert on %s from %I', root, writer);
     execute format(
-        'grant insert (id, aggregatetype, aggregateid, type, payload, headers) on %s to postrider_writer',
-        root);
+        'grant insert (id, aggregatetype, aggregateid, type, payload, headers) on %s to %I', root, writer);
 
     -- An insert may return the id that it has given, as mappers of objects ask for.
-    execute format('grant select (id) on %s to postrider_writer', root);
+    execute format('grant select (id) on %s to %I', root, writer);
     -- The relay reads the partitions by their own names, and the sequence's last value. It empties
     -- the leaves of past generations.
-    execute format('grant select on sequence %s to postrider_relay', pg_get_serial_sequence(root, 'seq'));
+    execute format('grant select on sequence %s to %I', pg_get_serial_sequence(root, 'seq'), relay);
     for part in select relid from pg_partition_tree(root) loop
-        execute format('grant select on %s to postrider_relay', part);
+        execute format('grant select on %s to %I', part, relay);
     end loop;
     for part in select relid from pg_partition_tree(root) where isleaf loop
-        execute format('grant truncate on %s to postrider_relay', part);
+        execute format('grant truncate on %s to %I', part, relay);
     end loop;
-    grant select on postrider.migration, postrider.outbox, postrider.events to postrider_relay;
-    grant select, update on postrider.cursor to postrider_relay;
-    grant select, insert, update, delete on postrider.instance to postrider_relay;
-    grant select, insert, update, delete on postrider.parked to postrider_relay;
-    grant select, insert, delete on postrider.parked_request to postrider_relay;
-    grant select, update on postrider.capture, postrider.capture_slot to postrider_relay;
-    grant select, insert, delete on postrider.past_tick to postrider_relay;
-    grant update on postrider.log_reader to postrider_relay;
-    grant select, update, delete, truncate on postrider.emitting to postrider_relay;
+    execute format('grant select on postrider.migration, postrider.outbox, postrider.events to %I', relay);
+    execute format('grant select, update on postrider.cursor to %I', relay);
+    execute format('grant select, insert, update, delete on postrider.instance to %I', relay);
+    execute format('grant select, insert, update, delete on postrider.parked to %I', relay);
+    execute format('grant select, insert, delete on postrider.parked_request to %I', relay);
+    execute format('grant select, update on postrider.capture, postrider.capture_slot to %I', relay);
+    execute format('grant select, insert, delete on postrider.past_tick to %I', relay);
+    execute format('grant update on postrider.log_reader to %I', relay);
+    execute format('grant select, update, delete, truncate on postrider.emitting to %I', relay);
     -- Where default privileges were hardened nobody may call what others made.
     for part_of_interface in
         select oid::regprocedure from pg_proc
@@ -70,11 +79,11 @@ begin
             and proname in ('emit', 'event_message', 'refuse_incomplete_event')
     loop
         execute format(
-            'grant execute on function %s to postrider_writer, postrider_relay', part_of_interface);
+            'grant execute on function %s to %I, %I', part_of_interface, writer, relay);
     end loop;
     -- What is too large to be read gathers in a temporary table. The database may be another's: `check` tells then.
     begin
-        execute format('grant temporary on database %I to postrider_relay', current_database());
+        execute format('grant temporary on database %I to %I', current_database(), relay);
     exception
         when insufficient_privilege then null;
     end;
@@ -87,13 +96,14 @@ begin
         loop
             execute format('revoke execute on function %s from public', writes_messages);
             execute format(
-                'grant execute on function %s to postrider_writer, postrider_relay, %s', writes_messages,
+                'grant execute on function %s to %I, %I, %s', writes_messages, writer, relay,
                 (select relowner::regrole from pg_class where oid = root::regclass));
         end loop;
     end if;
-    -- Adopted tables are granted one by one: grant select on <table> to postrider_relay. Of what is known
+    -- Adopted tables are granted one by one: grant select on <table> to the relay's group. Of what is known
     -- of them the relay changes two columns: others hold SQL that an administrator's session runs.
-    revoke update on postrider.adopted from postrider_relay;
-    grant select, update (passed, streamed) on postrider.adopted to postrider_relay;
+    execute format('revoke update on postrider.adopted from %I', relay);
+    execute format('grant select, update (passed, streamed) on postrider.adopted to %I', relay);
+    perform set_config('search_path', former_search_path, true);
 end
 $roles$;

@@ -1,6 +1,6 @@
 -- Purpose: which roles that are to read an adopted table may not, and why. $1 its schema, $2 the table;
---          $3 whether this session's role is to read it, $4 the roles of the running instances, $5 the group
---          of sql/roles.sql.
+--          $3 whether this session's role is to read it, $4 the roles of the running instances, $5 the groups
+--          that sql/roles.sql has made for relays, whatever their names.
 -- Locks:   none.
 -- Plan:    one lookup per role.
 -- Hazard:  an instance is known by its session's name, which anybody may give to his; therefore it counts only
@@ -18,7 +18,14 @@ from pg_class as class
     ) as rights
 where namespace.nspname = $1::text and class.relname = $2::text
     and ($3 and role.rolname = current_user
-        or $5 and role.rolname = 'postrider_relay'
+        or $5 and not role.rolcanlogin
+            and exists (
+                select from pg_class as instance
+                    cross join lateral aclexplode(instance.relacl) as granted
+                where instance.oid = 'postrider.instance'::regclass
+                    and granted.privilege_type = 'INSERT'
+                    and granted.grantee = role.oid
+                    and granted.grantee <> instance.relowner)
         or $4
             and has_table_privilege(role.oid, 'postrider.instance', 'insert, update')
             and exists (

@@ -1,19 +1,23 @@
 -- Purpose: the settings of every session; run once, right after the connection is made.
 -- Locks:   none.
--- Plan:    reads the list of settings twice. The last answer is the mark that the connection carried as a
+-- Plan:    reads the list of settings twice, in memory. The last answer is the mark that the connection carried as a
 --          startup option.
 -- Hazard:  nothing of a role's, a database's or a server's defaults may end a session, or change what the
 --          relay sees, when it is durable, what a text means, or which objects a name means. The first
---          statement takes away whatever ends a session, a statement or a transaction after a time, also
+--          query takes away whatever ends a session, a statement or a transaction after a time, also
 --          what later servers add; ways of planning come back to the server's own. It counts, as its rows
 --          could be taken for the mark. A mark that did not arrive was swallowed by a connection pooler;
 --          there these settings would belong to somebody else. What is not pinned, and why, stands in the
 --          test of the server's own list.
-select count(set_config(name, case when name like 'enable\_%' then boot_val else '0' end, false))
+-- The list itself needs more memory than a role may have been given, and may have no room on disk.
+set work_mem = '4MB';
+select count(set_config(name, case when name ~ '_timeout$' then '0' else boot_val end, false))
 from pg_settings
 where context = 'user'
     and (name ~ '^[a-z_]*(statement|lock|transaction|session)_timeout$'
-        or name like 'enable\_%' and vartype = 'bool' and setting <> boot_val);
+        or name like 'enable\_%' and vartype = 'bool' and setting <> boot_val
+        -- Where it is known, it may forbid postrider's own views.
+        or name = 'restrict_nonsystem_relation_kind' and setting <> boot_val);
 set quote_all_identifiers = off;
 set default_transaction_isolation = 'read committed';
 set default_transaction_read_only = off;
@@ -27,7 +31,8 @@ set synchronous_commit = on;
 set search_path = pg_catalog;
 set plan_cache_mode = force_generic_plan;
 set default_table_access_method = heap;
-set constraint_exclusion = partition;
+-- The planner would run what the owner of an adopted table has written into its constraints.
+set constraint_exclusion = off;
 set standard_conforming_strings = on;
 set backslash_quote = safe_encoding;
 set transform_null_equals = off;

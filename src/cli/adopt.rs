@@ -13,7 +13,7 @@ use tokio_postgres::{IsolationLevel, Transaction};
 use crate::capture::adopted::mapping::{
     Adopted, ColumnMap, Form, Mapping, Origin, Part, TableColumn,
 };
-use crate::capture::adopted::registry::{adopted_tables, table_columns, unpublished};
+use crate::capture::adopted::registry::{adopted_tables, owner_below, table_columns, unpublished};
 use crate::capture::mode::{Mode, read_state};
 use crate::capture::slot::SlotKeeper;
 use crate::capture::slot::requirements::{AdoptedReaders, missing_rights};
@@ -133,6 +133,7 @@ async fn adopt(
         passed: arguments.since.clone(),
         streamed: None,
     };
+    say_as_whom(connection, table).await?;
     let waiting = count_pending(connection, &adopted).await?;
     output::answer(&description(&adopted, waiting))?;
     say_what_moves(connection, &adopted).await?;
@@ -161,6 +162,17 @@ async fn say_missing_rights(connection: &Connection, table: &OutboxName) -> Resu
     for missing in missing_rights(connection, table, whose).await? {
         output::answer(&format!("{}; {}", missing.cause, missing.remedy))?;
     }
+    Ok(())
+}
+
+/// A table's owner may have PostgreSQL run functions as whoever reads it.
+async fn say_as_whom(connection: &Connection, table: &OutboxName) -> Result<()> {
+    let Some(owner) = owner_below(connection, table).await? else { return Ok(()) };
+    tracing::warn!(
+        "functions of {}, who owns {table} or a part of it, may run as you, a superuser, when it is read; call this \
+         as the table's owner, or as the role that owns postrider's tables",
+        legible::name(&owner)
+    );
     Ok(())
 }
 
@@ -290,6 +302,7 @@ async fn end(
         return Err(Error::new(ErrorKind::Config, cause)
             .with_remedy("Stop them; they save how far they have come"));
     }
+    say_as_whom(connection, table).await?;
     if arguments.mark.is_some() {
         say_what_runs(connection, &adopted).await?;
     }

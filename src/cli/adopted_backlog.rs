@@ -1,7 +1,7 @@
 //! What waits in the adopted tables, seen from outside the relay.
 //!
 //! Promises: a bounded time for each table; one that cannot be looked at is unknown, with the reason, and ends
-//! nothing. Must not: change anything. Fails: as the connection.
+//! nothing; a superuser's session does not read what others own. Must not: change anything. Fails: as the connection.
 
 use postgres_protocol::escape::escape_identifier;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{IsolationLevel, Transaction};
 
 use crate::capture::adopted::mapping::{Adopted, Origin, Part};
-use crate::capture::adopted::registry::{adopted_tables, unpublished};
+use crate::capture::adopted::registry::{adopted_tables, owner_below, unpublished};
 use crate::cli::waiting::{Look, Waiting};
 use crate::error::{ErrorKind, Result};
 use crate::legible;
@@ -49,6 +49,14 @@ impl AdoptedWaiting {
 pub(super) async fn look(connection: &mut Connection) -> Result<Vec<AdoptedWaiting>> {
     let mut found = Vec::new();
     for adopted in adopted_tables(connection).await? {
+        if let Some(owner) = owner_below(connection, &adopted.name).await? {
+            let trouble = format!(
+                "not looked at: run it as the relay's role; functions of {owner} would run as a superuser"
+            );
+            let (table, waiting) = (adopted.name.to_string(), Waiting::unknown());
+            found.push(AdoptedWaiting { table, waiting, trouble: Some(trouble) });
+            continue;
+        }
         let (waiting, trouble) = match count(connection, &adopted).await {
             Ok(Some(waiting)) => (waiting, None),
             Ok(None) => (Waiting::unknown(), Some("it took too long to count its rows".to_owned())),

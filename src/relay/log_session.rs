@@ -291,10 +291,19 @@ impl ReaderTask {
                 let cursors = self.store.load(&self.buckets).await?;
                 let (adopted, tables) = match self.adoption.take() {
                     None => (AdoptedCourse::default(), AdoptedTables::default()),
-                    Some(adoption) => adoption
-                        .course(&self.keeper, &state, self.event_bytes_max)
-                        .await
-                        .map_err(unusable)?,
+                    Some(adoption) => {
+                        let store = Arc::clone(&adoption.store);
+                        let course = adoption.course(&self.keeper, &state, self.event_bytes_max);
+                        let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+                        tokio::select! {
+                            course = course => course.map_err(unusable)?,
+                            // The count of a table's rows may take as long as its owner likes.
+                            () = stopped => {
+                                store.end_reading().await?;
+                                return Ok(Ended::Shard);
+                            }
+                        }
+                    }
                 };
                 let near = self.keeper.near().await?;
                 let course = TableCourse { cursors, near, ticks, nudge, adopted };

@@ -213,3 +213,36 @@ async fn times_in_the_future_keep_no_leaf() {
     assert!(!relay.said().contains("not published"), "{}", relay.said());
     assert!(relay.stop().await.success());
 }
+
+/// SQL that people are handed runs as whoever runs it: what a stranger has put into the search path does not. Each
+/// database may have groups of its own, as roles belong to all of a server's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sql_that_people_run_calls_nothing_of_a_stranger_and_names_its_groups() {
+    let fixture = Fixture::new("strangers_handed_sql").await;
+    let client = fixture.client().await;
+    for arguments in ["text, text", "text, regclass", "text, name", "text, text, text"] {
+        let trap = format!(
+            "create function public.format({arguments}) returns text language plpgsql
+            as $$ begin raise exception 'a stranger''s function ran'; end $$"
+        );
+        execute(&client, &trap).await;
+    }
+    let names = "set search_path = public, pg_catalog; set postrider.writer = 'Handed Writer';
+        set postrider.relay = 'handed_relay'";
+    execute(&client, names).await;
+    for handed in [include_str!("../../sql/roles.sql"), include_str!("../../sql/reanchor.sql")] {
+        execute(&client, handed).await;
+        let path = client.query_one("show search_path", &[]).await.expect("it answers");
+        assert_eq!(path.get::<_, &str>(0), "public, pg_catalog", "it is given back");
+    }
+    let rights = "select has_column_privilege('Handed Writer', 'outbox', 'id', 'insert'),
+        has_table_privilege('handed_relay', 'postrider.cursor', 'update'),
+        not exists (select from pg_roles where rolname in ('postrider_writer', 'postrider_relay')
+            and has_any_column_privilege(rolname, 'outbox', 'insert, select'))";
+    let row = client.query_one(rights, &[]).await.expect("it answers");
+    for column in 0..3 {
+        assert!(row.get::<_, bool>(column), "right {column}");
+    }
+    execute(&client, "set role \"Handed Writer\"; select postrider.emit('order', '1', 'T', '{}')")
+        .await;
+}

@@ -302,3 +302,68 @@ async fn topics_that_cannot_be_are_told_why() {
     assert!(said[1][1].contains("Kafka keeps it for itself"), "{said:?}");
     relay.stop_well().await;
 }
+
+/// What a table's owner has written runs as whoever plans to read the table: a superuser looks elsewhere, or is warned.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_superuser_does_not_run_what_an_owner_has_written() {
+    let fixture = Fixture::new("told_owner").await;
+    let client = legacy_outbox(&fixture).await;
+    let relays = as_relay(&fixture, &client).await;
+    write(&client, 3).await;
+    let trap = "create role told_owner_own;
+        grant usage, create on schema legacy to told_owner_own;
+        grant usage on schema legacy to told_owner_relay;
+        alter table legacy.outbox owner to told_owner_own;
+        set role told_owner_own;
+        grant select on legacy.outbox to told_owner_relay;
+        create function legacy.trap(integer) returns integer immutable language plpgsql as $$ begin
+            if (select rolsuper from pg_catalog.pg_roles where rolname = current_user) then
+                raise exception 'a stranger''s function ran';
+            end if;
+            return 1;
+        end $$;
+        create index on legacy.outbox (legacy.trap(1));
+        reset role;
+        insert into postrider.adopted (schema_name, table_name, columns, copy_order)
+        values ('legacy', 'outbox', '{id=id,aggregatetype=aggregatetype,aggregateid=aggregateid,type=type}', 'id')";
+    execute(&client, trap).await;
+    let found = status(&fixture);
+    assert_eq!(found["waits"], "unknown", "{found}");
+    assert!(!found.to_string().contains("function ran"), "{found}");
+    assert_says(
+        &fixture,
+        &["status"],
+        0,
+        &["not looked at: run it as the relay's role", "told_owner_own"],
+    );
+    assert_says(&fixture, &["check"], 0, &["functions of told_owner_own would run as a superuser"]);
+    let (_, said) = run(&fixture, &["adopt", "legacy.outbox", "--end", "--dry-run"]);
+    assert!(said.contains("functions of told_owner_own"), "{said}");
+    assert_eq!(status(&relays)["unpublished"], 53);
+}
+
+/// A function of a table's owner may take as long as it likes: people are told what waits, and a stop is a stop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adopted_table_that_gives_no_row_is_told_and_a_stop_ends_it() {
+    let fixture = Fixture::new("told_hang").await;
+    let client = legacy_outbox(&fixture).await;
+    write(&client, 1).await;
+    adopt(&fixture, ADOPT);
+    let slow = "create function legacy.slow() returns boolean language plpgsql as $$ begin
+            perform pg_sleep(3600); return true;
+        end $$;
+        update postrider.adopted set pending = 'legacy.slow()'";
+    execute(&client, slow).await;
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    relay.wait_until_it_says("an adopted table gives no row").await;
+    assert!(relay.said().contains("legacy.outbox"), "{}", relay.said());
+    let begin = std::time::Instant::now();
+    relay.stop_well().await;
+    assert!(begin.elapsed() < std::time::Duration::from_secs(15), "{:?}", begin.elapsed());
+    let busy = "select count(*) from pg_stat_activity where datname = current_database()
+        and backend_type = 'walsender'";
+    let patience = Patience::until("its session has ended");
+    while client.query_one(busy, &[]).await.expect("it answers").get::<_, i64>(0) > 0 {
+        patience.pause().await;
+    }
+}

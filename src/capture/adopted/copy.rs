@@ -8,9 +8,12 @@
 //! The copy runs in the transaction that made the slot, on the replication session itself: its snapshot
 //! is exactly where the stream begins.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use postgres_protocol::escape::escape_identifier;
+use tokio::time::Instant;
 
 use crate::capture::adopted::mapping::{Adopted, ColumnMap};
 use crate::capture::adopted::query::{Copied, CopiedRow, CopyQuery};
@@ -29,6 +32,10 @@ use crate::record::large::LargeRow;
 const NEAR: &str = include_str!("../../../sql/queries/adopted_near.sql");
 const COUNT: &str = include_str!("../../../sql/queries/adopted_count.sql");
 
+const BACKEND: &str = include_str!("../../../sql/queries/backend.sql");
+/// After so long without a row people are told that events wait.
+const SLOW: Duration = Duration::from_secs(10);
+const SLOW_AGAIN: Duration = Duration::from_secs(60);
 /// Numbers of copied rows lie above the places of all streamed ones.
 const COPIED_BASE: i64 = (1 << 62) + (1 << 61);
 
@@ -64,13 +71,17 @@ impl SlotSession {
         store: Arc<AdoptionStore>,
         event_bytes_max: usize,
     ) -> Result<AdoptedCopy> {
+        let backend = cell(self.session.query(BACKEND).await?)?;
+        store.note_reader(backend.parse().map_err(|_| no_answer())?);
         let near = cell(self.session.query(NEAR).await?)?;
         let near_id = near.parse().map_err(|_| no_answer())?;
         let mut sources = Vec::new();
         let mut rows = 0_i64;
         for table in tables {
             let source = CopySource::new(table, &near, store.connection(), event_bytes_max).await?;
-            let counted = self.session.query(&source.count).await;
+            let mut patience = Patience::begin();
+            let counting = self.session.query(&source.count);
+            let counted = patience.over(&source.name, counting).await;
             let counted = cell(counted.map_err(|error| source.unread(error))?)?;
             rows += counted.parse::<i64>().unwrap_or(i64::MAX);
             sources.push(source);
@@ -82,8 +93,18 @@ impl SlotSession {
         // No record of the log begins inside another: nothing of the stream arrives there.
         let arrival = Arrival { commit_lsn: begins.0 - 1, index: 0 };
         let ids = CopiedIds { near: near_id, from: snapshot.xmin(), found: Vec::new() };
-        let (is_open, large) = (false, None);
-        Ok(AdoptedCopy { session, snapshot, sources, is_open, large, place, arrival, ids, store })
+        Ok(AdoptedCopy {
+            session,
+            snapshot,
+            sources,
+            is_open: false,
+            large: None,
+            patience: None,
+            place,
+            arrival,
+            ids,
+            store,
+        })
     }
 }
 
@@ -113,6 +134,40 @@ impl CopySource {
     }
 }
 
+/// How long a table has been read without an answer.
+#[derive(Debug)]
+struct Patience {
+    began: Instant,
+    warn_at: Instant,
+}
+
+impl Patience {
+    fn begin() -> Self {
+        let began = Instant::now();
+        Self { began, warn_at: began + SLOW }
+    }
+
+    /// Waits for the work, and says what waits for it, and for how long.
+    async fn over<T>(&mut self, table: &OutboxName, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = tokio::time::sleep_until(self.warn_at) => {}
+            }
+            tracing::warn!(
+                %table,
+                seconds = self.began.elapsed().as_secs(),
+                remedy = "look at pg_stat_activity for what its session waits for: a lock, a sort (an index on \
+                          --order-by spares it), or a function of the table's owner",
+                "an adopted table gives no row; all events of the outbox and of other adopted tables wait for it"
+            );
+            self.warn_at = Instant::now() + SLOW_AGAIN;
+        }
+    }
+}
+
 /// The rows that the stream does not bring.
 #[derive(Debug)]
 pub struct AdoptedCopy {
@@ -123,6 +178,8 @@ pub struct AdoptedCopy {
     is_open: bool,
     /// A row that comes in parts, and how many of them are still to come.
     large: Option<(Box<LargeRow>, u64)>,
+    /// With the row that is waited for.
+    patience: Option<Patience>,
     /// The number of the next row: unlike that of any other row.
     place: i64,
     /// Behind all that any stream brought before, and before all that the one to come brings.
@@ -169,7 +226,10 @@ impl AdoptedCopy {
             if !std::mem::replace(&mut self.is_open, true) {
                 self.session.ask_rows(source.query.sql())?;
             }
-            if let Some(row) = self.session.next_row().await? {
+            let patience = self.patience.get_or_insert_with(Patience::begin);
+            let row = patience.over(&source.name, self.session.next_row()).await?;
+            self.patience = None;
+            if let Some(row) = row {
                 let row = source.query.read(row, self.place)?;
                 let arrival = self.arrival;
                 return Ok(Some((self.item(row), arrival)));
@@ -209,6 +269,14 @@ impl AdoptedCopy {
     fn go_on(&mut self) {
         self.place += 1;
         self.arrival.index = self.arrival.index.saturating_add(1);
+    }
+
+    /// Gives the copy up, also where the server is busy with a function of a table's owner.
+    ///
+    /// # Errors
+    /// As [`AdoptionStore::end_reading`].
+    pub async fn give_up(self) -> Result<()> {
+        self.store.end_reading().await
     }
 
     /// What had committed where the stream begins.

@@ -3,6 +3,8 @@
 //! Promises: what is noted is on disk before anybody learns of it. Must not: read a row, or write into an adopted table.
 //! Fails: with the connection's error; with [`ErrorKind::Schema`] for a table that does not fit.
 
+use std::sync::atomic::{AtomicI32, Ordering};
+
 use hashbrown::HashMap;
 use postgres_protocol::escape::escape_literal;
 use tokio_postgres::types::ToSql;
@@ -22,6 +24,8 @@ const ROWS: &str = include_str!("../../../sql/queries/adopted_rows.sql");
 const KNOWN: &str = include_str!("../../../sql/queries/adopted_known.sql");
 const ATTACHED: &str = include_str!("../../../sql/queries/adopted_attached.sql");
 const CHILDREN: &str = include_str!("../../../sql/queries/adopted_children.sql");
+const END_READING: &str = include_str!("../../../sql/queries/adopted_end_reading.sql");
+const OWNER: &str = include_str!("../../../sql/queries/adopted_owner.sql");
 const NUMBER: &str = include_str!("../../../sql/queries/adopted_number.sql");
 
 /// The adopted tables, in the order of their numbers.
@@ -120,16 +124,47 @@ pub async fn table_columns(connection: &Connection, name: &OutboxName) -> Result
     Ok(rows.iter().map(column).collect())
 }
 
+/// The owner of a table whose functions would run as a superuser if this session read it, or only planned to.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn owner_below(connection: &Connection, name: &OutboxName) -> Result<Option<String>> {
+    let row = connection.client().query_opt(OWNER, &[&name.schema, &name.table]).await;
+    let row = row.map_err(|cause| classify("look who owns the table", cause))?;
+    Ok(row.map(|row| row.get("owner")))
+}
+
 /// Keeps what is published of the adopted tables.
 #[derive(Debug)]
 pub struct AdoptionStore {
     connection: Connection,
+    /// The backend that copies rows; 0 where none does.
+    reader: AtomicI32,
 }
 
 impl AdoptionStore {
     /// On a session of its own.
     pub fn new(connection: Connection) -> Self {
-        Self { connection }
+        Self { connection, reader: AtomicI32::new(0) }
+    }
+
+    /// Notes which backend copies rows from here on.
+    pub(super) fn note_reader(&self, backend: i32) {
+        self.reader.store(backend, Ordering::Relaxed);
+    }
+
+    /// Ends the session that copies rows, whatever it waits for: its client alone would not be missed by a server
+    /// that is busy with a function.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn end_reading(&self) -> Result<()> {
+        let backend = self.reader.swap(0, Ordering::Relaxed);
+        if backend == 0 {
+            return Ok(());
+        }
+        let ended = self.connection.client().execute(END_READING, &[&backend]).await;
+        ended.map(drop).map_err(|cause| classify("end the reading of adopted tables", cause))
     }
 
     /// Its session, to look at the tables.

@@ -3,6 +3,7 @@
 //! Promises: what would stop a reader of the log is a finding. Must not: change anything.
 //! Fails: with the first of them.
 
+use crate::capture::adopted::registry::owner_below;
 use crate::capture::mode::Mode;
 use crate::capture::mode_change::{Loss, check_change, loss, messages_lost};
 use crate::capture::slot::SlotKeeper;
@@ -14,6 +15,7 @@ use crate::cli::check::findings::Findings;
 use crate::cli::output::count;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::legible;
 use crate::postgres::connect;
 
 const NAME: &str = "capture";
@@ -88,6 +90,12 @@ async fn look_at_adopted(findings: &mut Findings, config: &Config, asked: Mode) 
     let whose = AdoptedReaders { this_role: true, instances: false, group: false };
     let mut may_read_all = true;
     for table in keeper.adopted() {
+        if let Some(owner) = owner_below(keeper.connection(), &table.name).await? {
+            let owner = legible::name(&owner);
+            let found =
+                format!("{}: functions of {owner} would run as a superuser, this role", table.name);
+            findings.warned(ADOPTED, found, "let a role relay that is no superuser");
+        }
         for MissingRight { cause, remedy } in keeper.missing_rights(table, whose).await? {
             let error = Error::new(ErrorKind::PostgresRefused, cause).with_remedy(remedy);
             findings.failed(ADOPTED, &error);

@@ -25,6 +25,7 @@ impl Reader {
         loop {
             let row = self.next_copied(&mut copy).await?;
             if self.is_told_to_end() {
+                copy.give_up().await?;
                 return Ok(Copied::Not);
             }
             let Some((item, arrival)) = row else { break };
