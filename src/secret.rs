@@ -1,11 +1,16 @@
-//! Secrets that a program writes: passwords and tokens.
+//! Secrets that a program writes or a file holds: passwords and tokens; and small files at all.
 //!
-//! Promises: the program runs without a shell and ends within `PATIENCE`; what it wrote is handed on and
+//! Promises: the program runs without a shell and ends within `PATIENCE`, with all that it has started; a file is
+//! read up to `FILE_MAX`, and what is no plain file is waited for no longer either. What was read is handed on and
 //! forgotten. Must not: keep, log or show what was written, nor the program's arguments, which may hold
 //! secrets too. Fails: with [`ErrorKind::Config`], naming the setting's program and what it did.
 
+use std::fs::File;
+use std::io;
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -15,6 +20,44 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 /// No password or token is longer; what is, is something else.
 const OUTPUT_MAX: u64 = 64 * 1024;
+/// No configuration and no file with a secret is larger; what is, is something else.
+const FILE_MAX: u64 = 4 * 1024 * 1024;
+
+/// The text of a small file. A pipe or a device, which may never end or never begin, is read for as long as a
+/// program may run.
+///
+/// # Errors
+/// As [`std::fs::read_to_string`]; when it is too large, or gives nothing in time.
+pub fn read_file(path: &Path) -> io::Result<String> {
+    read_within(path, PATIENCE)
+}
+
+fn read_within(path: &Path, patience: Duration) -> io::Result<String> {
+    if std::fs::metadata(path)?.is_file() {
+        return read_bounded(path);
+    }
+    let (sender, receiver) = mpsc::channel();
+    let owned = path.to_owned();
+    std::thread::spawn(move || {
+        if sender.send(read_bounded(&owned)).is_err() {
+            tracing::debug!("a file was read too late");
+        }
+    });
+    receiver.recv_timeout(patience).unwrap_or_else(|_| {
+        let cause = format!("it is no plain file, and did not end within {patience:?}");
+        Err(io::Error::new(io::ErrorKind::TimedOut, cause))
+    })
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let length = File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+    if length as u64 > FILE_MAX {
+        let cause = format!("it is larger than {} MiB", FILE_MAX >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, cause));
+    }
+    Ok(text)
+}
 
 /// Which setting names a program, and what is expected of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +126,7 @@ impl SecretCommand {
             std::thread::sleep(POLL);
         }
         if !reader.is_finished() {
+            end_group(&child);
             return Err(self.failed("left its output open"));
         }
         let text = reader.join().map_err(|_| self.failed("could not be read"))?;
@@ -93,6 +137,9 @@ impl SecretCommand {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        // With all that it starts it is a group of its own, which can be ended as a whole.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.spawn().map_err(|cause| self.failed(&format!("cannot run: {cause}")))
     }
 
@@ -103,6 +150,7 @@ impl SecretCommand {
                 Some(status) => return Ok(status),
                 None if begin.elapsed() < PATIENCE => std::thread::sleep(POLL),
                 None => {
+                    end_group(child);
                     let killed = child.kill().and_then(|()| child.wait());
                     let cause = killed.map_or_else(
                         |cause| format!(", nor could it be ended: {cause}"),
@@ -112,5 +160,77 @@ impl SecretCommand {
                 }
             }
         }
+    }
+}
+
+/// Ends what a program has started and left behind. A signal to a group takes a call of C, or a shell: where there
+/// is none, no program of several processes was started either.
+#[cfg(unix)]
+fn end_group(child: &Child) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "kill -s KILL -- \"-$1\"", "sh", &child.id().to_string()]);
+    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if !shell.status().is_ok_and(|ended| ended.success()) {
+        tracing::debug!(group = child.id(), "nobody of a command's group could be ended");
+    }
+}
+
+#[cfg(not(unix))]
+fn end_group(_: &Child) {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    const PURPOSE: Purpose = Purpose { flag: "--test", name: "test command", writes: "a word" };
+
+    /// What a command has left behind, by a word in its arguments that no other has.
+    fn is_left(word: &str) -> bool {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes
+            .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+            .any(|line| String::from_utf8_lossy(&line).starts_with(&format!("sleep\0{word}")))
+    }
+
+    #[test]
+    fn a_command_that_hangs_or_leaves_its_output_open_leaves_nobody_behind() {
+        let (hangs, leaves) = ("86431.25", "86432.25");
+        let trials = [
+            (format!("sh -c 'sleep {hangs} & sleep {hangs}'"), hangs, "did not end"),
+            (format!("sh -c 'sleep {leaves} & echo word'"), leaves, "left its output open"),
+        ];
+        let trials = trials.map(|(typed, word, cause)| {
+            std::thread::spawn(move || {
+                let error = SecretCommand::parse(PURPOSE, &typed).unwrap().run().unwrap_err();
+                assert!(error.message().contains(cause), "{error}");
+                let deadline = Instant::now() + PATIENCE;
+                while is_left(word) {
+                    assert!(Instant::now() < deadline, "{typed} left a process behind");
+                    std::thread::sleep(POLL);
+                }
+            })
+        });
+        for trial in trials {
+            trial.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_never_ends_or_never_begins_is_no_file_to_read() {
+        let cause = read_file(Path::new("/dev/zero")).unwrap_err();
+        assert!(cause.to_string().contains("larger"), "{cause}");
+        let pipe = std::env::temp_dir().join(format!("postrider-pipe-{}", std::process::id()));
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let cause = read_within(&pipe, Duration::from_millis(50)).unwrap_err();
+        assert!(cause.to_string().contains("no plain file"), "{cause}");
+        // A shell's `<(…)` is read.
+        let writer = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::write(pipe, "word\n")
+        });
+        assert_eq!(read_file(&pipe).unwrap(), "word\n");
+        writer.join().unwrap().unwrap();
+        std::fs::remove_file(&pipe).unwrap();
+        assert!(read_file(&std::env::temp_dir()).is_err());
     }
 }

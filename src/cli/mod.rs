@@ -68,7 +68,10 @@ enum Command {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    let matched = CommandLine::try_parse().unwrap_or_else(|error| without_secrets(error).exit());
+    let matched = CommandLine::try_parse().unwrap_or_else(|error| {
+        let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        without_secrets(error, &typed.collect::<Vec<_>>()).exit()
+    });
     let ended = match matched.command {
         Command::Run(arguments) => run::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Migrate(arguments) => migrate::run(arguments),
@@ -84,13 +87,17 @@ pub fn main() -> ExitCode {
     ended.unwrap_or_else(|error| output::report(&error))
 }
 
-/// What was typed in the wrong place is not shown where it may hold a password.
-fn without_secrets(mut error: clap::Error) -> clap::Error {
+/// What was typed in the wrong place is not shown where it may hold a password: also a word behind a property
+/// whose = was forgotten.
+fn without_secrets(mut error: clap::Error, typed: &[String]) -> clap::Error {
+    let names_property =
+        typed.iter().any(|word| word.starts_with("-X") || word.starts_with("--property"));
     for place in [ContextKind::InvalidArg, ContextKind::InvalidValue] {
         let is_doubtful = match error.get(place) {
             Some(ContextValue::String(text)) => {
                 let text = text.to_ascii_lowercase();
-                ["://", "@", "pass", "secret"].iter().any(|part| text.contains(part))
+                names_property && !text.starts_with('-')
+                    || ["://", "@", "pass", "secret"].iter().any(|part| text.contains(part))
             }
             _ => false,
         };
@@ -154,6 +161,21 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_word_that_strayed_behind_a_property_is_not_shown() {
+        for (typed, is_shown) in [
+            (vec!["postrider", "run", "-X", "sasl.password", "hunter2"], false),
+            (vec!["postrider", "run", "-X", "linger.ms=1", "hunter2"], false),
+            (vec!["postrider", "run", "-Xsasl.password=", "hunter2"], false),
+            (vec!["postrider", "run", "hunter2"], true),
+        ] {
+            let error = CommandLine::try_parse_from(&typed).unwrap_err();
+            let words: Vec<String> = typed.iter().map(|word| (*word).to_owned()).collect();
+            let said = without_secrets(error, &words).to_string();
+            assert_eq!(said.contains("hunter2"), is_shown, "{typed:?}: {said}");
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct EnvironmentProperties {
 /// The properties among the variables; a variable without a value says nothing.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] when a value is not text.
+/// [`ErrorKind::Config`] when a value is not text, or a property is given in both ways.
 pub fn properties(
     variables: impl Iterator<Item = (OsString, OsString)>,
 ) -> Result<EnvironmentProperties> {
@@ -60,6 +60,14 @@ pub fn properties(
         let file = name.strip_suffix(FILE).filter(|_| !name.starts_with(FILES_OF_LIBRDKAFKA));
         let into = if file.is_some() { &mut found.files } else { &mut found.values };
         into.push(Property::new(property_name(file.unwrap_or(name)), value));
+    }
+    let twice =
+        found.values.iter().find(|one| found.files.iter().any(|file| file.name() == one.name()));
+    if let Some(property) = twice {
+        let variable =
+            format!("{PROPERTY}{}", property.name().to_ascii_uppercase().replace('.', "_"));
+        let cause = format!("{variable} and {variable}{FILE} are both given");
+        return Err(Error::new(ErrorKind::Config, cause).with_remedy("give one of them"));
     }
     Ok(found)
 }
@@ -128,6 +136,16 @@ mod tests {
             files: vec![Property::new("ssl.key.password", "/run/key")],
         };
         assert_eq!(found.unwrap(), expected);
+    }
+
+    #[test]
+    fn a_value_and_the_file_of_one_contradict_each_other() {
+        let both =
+            [("POSTRIDER_X_SASL_PASSWORD", "hush"), ("POSTRIDER_X_SASL_PASSWORD_FILE", "/f")];
+        let error = properties(variables(&both)).unwrap_err();
+        let expected =
+            "POSTRIDER_X_SASL_PASSWORD and POSTRIDER_X_SASL_PASSWORD_FILE are both given";
+        assert_eq!(error.message(), expected);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::config::settings::{CommonSettings, Property, RelaySettings};
 use crate::error::{Error, ErrorKind};
+use crate::secret;
 
 /// Read when it is there and no other file was named.
 pub const DEFAULT_FILE: &str = "postrider.toml";
@@ -44,7 +45,7 @@ pub fn read(named: Option<&Path>) -> crate::error::Result<FileSettings> {
     if named.is_none() {
         refuse_of_others(path)?;
     }
-    let text = match std::fs::read_to_string(path) {
+    let text = match secret::read_file(path) {
         Ok(text) => text,
         Err(cause) if named.is_none() && cause.kind() == std::io::ErrorKind::NotFound => {
             return Ok(FileSettings::default());
@@ -69,10 +70,12 @@ fn refuse_of_others(path: &Path) -> crate::error::Result<()> {
     let Ok(file) = std::fs::metadata(path) else { return Ok(()) };
     let account = std::fs::metadata("/proc/self").map(|process| process.uid());
     let is_ours = file.uid() == 0 || account.is_ok_and(|account| account == file.uid());
-    if let Some(reason) = distrust(is_ours, file.mode()) {
+    let group = std::fs::metadata("/proc/self").map(|process| process.gid());
+    let is_our_group = file.gid() == 0 || group.is_ok_and(|group| group == file.gid());
+    if let Some(reason) = distrust(is_ours, is_our_group, file.mode()) {
         let cause = format!("the configuration file {} {reason}", path.display());
         return Err(Error::new(ErrorKind::Config, cause).with_remedy(
-            "name it by --config if it is to be believed, or give it to this user and chmod o-w",
+            "name it by --config if it is to be believed, or give it to this user and chmod go-w",
         ));
     }
     Ok(())
@@ -84,12 +87,14 @@ fn refuse_of_others(_: &Path) -> crate::error::Result<()> {
 }
 
 /// Why a file that nobody named is not believed.
-fn distrust(is_ours: bool, mode: u32) -> Option<&'static str> {
+fn distrust(is_ours: bool, is_our_group: bool, mode: u32) -> Option<&'static str> {
+    const GROUP_WRITES: u32 = 0o020;
     const OTHERS_WRITE: u32 = 0o002;
-    match (is_ours, mode & OTHERS_WRITE != 0) {
-        (false, _) => Some("belongs to another user"),
-        (true, true) => Some("can be written by others"),
-        (true, false) => None,
+    match (is_ours, mode & OTHERS_WRITE != 0, mode & GROUP_WRITES != 0 && !is_our_group) {
+        (false, ..) => Some("belongs to another user"),
+        (true, true, _) => Some("can be written by others"),
+        (true, false, true) => Some("can be written by a group that is not this user's"),
+        (true, false, false) => None,
     }
 }
 
@@ -299,10 +304,12 @@ mod tests {
 
     #[test]
     fn a_file_of_others_is_not_believed() {
-        assert_eq!(distrust(true, 0o100_644), None);
-        assert_eq!(distrust(true, 0o100_664), None);
-        assert!(distrust(true, 0o100_646).unwrap().contains("written"));
-        assert!(distrust(false, 0o100_600).unwrap().contains("another user"));
+        assert_eq!(distrust(true, false, 0o100_644), None);
+        assert_eq!(distrust(true, true, 0o100_664), None);
+        assert!(distrust(true, false, 0o100_664).unwrap().contains("group"));
+        assert!(distrust(true, false, 0o100_620).unwrap().contains("group"));
+        assert!(distrust(true, true, 0o100_646).unwrap().contains("written by others"));
+        assert!(distrust(false, true, 0o100_600).unwrap().contains("another user"));
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! two layers that name the same setting the nearer one wins: flag, environment `POSTRIDER_...`,
 //! TOML file, default. Must not: connect. Fails: with [`ErrorKind::Config`], naming the setting.
 
+use std::env::VarError;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::capture::mode::Mode;
@@ -20,6 +22,7 @@ use crate::publish::kafka::producer::RecordTimestamp;
 use crate::publish::kafka::tokens;
 use crate::record::encode::CreatedAtHeader;
 use crate::record::topic::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
+use crate::secret;
 use crate::secret::SecretCommand;
 
 pub mod environment;
@@ -222,6 +225,10 @@ pub fn database(common: &CommonSettings) -> Result<DatabaseConfig> {
         Some(url) => DatabaseConfig::parse(&url)?,
         None => match std::env::var(DATABASE_URL) {
             Ok(url) if !url.trim().is_empty() => DatabaseConfig::parse(&url)?,
+            Err(VarError::NotUnicode(_)) => {
+                return Err(Error::new(ErrorKind::Config, format!("{DATABASE_URL} is not UTF-8"))
+                    .with_remedy("correct or unset it, or give --database-url"));
+            }
             _ => DatabaseConfig::from_environment()?,
         },
     };
@@ -243,7 +250,7 @@ fn database_url(common: &CommonSettings) -> Result<Option<String>> {
         (Some(_), Some(_)) => Err(one_of("--database-url", "--database-url-file")),
         (Some(url), None) => Ok(Some(url.expose().to_owned())),
         (None, None) => Ok(None),
-        (None, Some(file)) => std::fs::read_to_string(file).map(Some).map_err(|cause| {
+        (None, Some(file)) => secret::read_file(file).map(Some).map_err(|cause| {
             let cause = format!("the file {} cannot be read: {cause}", file.display());
             Error::new(ErrorKind::Config, cause)
                 .with_remedy("check --database-url-file and the file's permissions")
@@ -332,6 +339,13 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
         return Err(Error::new(ErrorKind::Config, "--brokers is empty")
             .with_remedy("give host:port, or several separated by commas"));
     }
+    if brokers.contains('@') {
+        // Not shown: what stands before it is a password, mostly.
+        return Err(Error::new(ErrorKind::Config, "--brokers holds an @, which no address has")
+            .with_remedy(
+                "give host:port alone; the login goes into -X sasl.username and sasl.password (POSTRIDER_X_…_FILE)",
+            ));
+    }
     let add = relay.add_headers.as_deref().unwrap_or_default();
     let mut properties: Vec<(String, String)> =
         relay.properties.iter().map(|property| property.clone().into_pair()).collect();
@@ -363,12 +377,18 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
 
 /// A property whose value stands in a file, without the line's end.
 fn value_of_file((name, path): (String, String)) -> Result<(String, String)> {
-    let text = std::fs::read_to_string(&path).map_err(|cause| {
+    let text = secret::read_file(Path::new(&path)).map_err(|cause| {
         let cause = format!("the file {path} for the property {name} cannot be read: {cause}");
         Error::new(ErrorKind::Config, cause)
             .with_remedy("check [librdkafka-files], POSTRIDER_X_…_FILE and the file's permissions")
     })?;
-    Ok((name, text.trim_end_matches(['\r', '\n']).to_owned()))
+    let value = text.trim_end_matches(['\r', '\n']);
+    if value.is_empty() {
+        let cause = format!("the file {path} for the property {name} is empty");
+        return Err(Error::new(ErrorKind::Config, cause)
+            .with_remedy("write the value into it, or take the file's setting away"));
+    }
+    Ok((name, value.to_owned()))
 }
 
 fn on_poison(relay: &RelaySettings) -> Result<OnPoison> {

@@ -22,6 +22,11 @@ impl Property {
         Self { name: name.into(), value: value.into() }
     }
 
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its name and its value.
     pub fn into_pair(self) -> (String, String) {
         (self.name, self.value)

@@ -73,6 +73,11 @@ fn refuses_bad_names() {
     assert!(error.message().starts_with("--topic"), "{error}");
     let error = refused(&RelaySettings { brokers: Some(" ".to_owned()), ..relay() });
     assert!(error.message().starts_with("--brokers"), "{error}");
+    for brokers in ["user:hunter2@kafka:9092", "SASL_SSL://u:hunter2@a:1,b:2", "a:1,hunter2@b:2"] {
+        let error = refused(&RelaySettings { brokers: Some(brokers.to_owned()), ..relay() });
+        assert!(error.message().contains('@'), "{error}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
 }
 
 #[test]

@@ -39,6 +39,30 @@ const REFUSED_VARIABLES: &[&str] = &[
     "PGSSLMAXPROTOCOLVERSION",
 ];
 
+/// Those that say what a connection string may say.
+const VARIABLES: &[&str] = &[
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGUSER",
+    "PGDATABASE",
+    "PGPASSWORD",
+    "PGPASSFILE",
+    "PGOPTIONS",
+    "PGTARGETSESSIONATTRS",
+    "PGCHANNELBINDING",
+    "PGLOADBALANCEHOSTS",
+    "PGCONNECT_TIMEOUT",
+    "PGGSSENCMODE",
+    "PGREQUIREAUTH",
+    "PGREQUIRESSL",
+    "PGSSLMODE",
+    "PGSSLNEGOTIATION",
+    "PGSSLROOTCERT",
+    "PGSSLCERT",
+    "PGSSLKEY",
+];
+
 /// What could end a session before it has its settings, taken away at its start.
 const UNHURRIED: &str = "-c statement_timeout=0 -c idle_session_timeout=0";
 
@@ -179,6 +203,11 @@ impl Resolver<'_> {
         if let Some(variable) = REFUSED_VARIABLES.iter().find(|name| self.is_set(name)) {
             return Err(Error::new(ErrorKind::Config, format!("{variable} is not supported"))
                 .with_remedy(format!("Unset {variable} and give --database-url")));
+        }
+        if let Some(variable) = VARIABLES.iter().find(|name| self.environment.is_no_text(name)) {
+            let cause = format!("the environment variable {variable} is not UTF-8");
+            return Err(Error::new(ErrorKind::Config, cause)
+                .with_remedy(format!("Correct or unset {variable}")));
         }
         let given = ConnectionString::split(text)?;
         let mut driver = tokio_postgres::Config::new();
@@ -377,7 +406,11 @@ impl Resolver<'_> {
             (Some(mode), _) => Some(mode.parse()?),
             (None, Some("true")) => Some("require".parse()?),
             (None, Some(_)) => return Err(invalid("ssl can only be true")),
-            (None, None) => None,
+            // libpq's way before sslmode.
+            (None, None) => match self.environment.get("PGREQUIRESSL") {
+                Some(required) if required.starts_with('1') => Some("require".parse()?),
+                _ => None,
+            },
         };
         let roots = match self.value(given, "sslrootcert", "PGSSLROOTCERT") {
             Some(system) if system == "system" => Some(Roots::System),

@@ -52,6 +52,41 @@ fn the_environment_fills_what_is_open() {
 }
 
 #[test]
+fn what_required_tls_before_sslmode_still_does() {
+    let attempts = |text: &str, variables: &[(&'static str, &str)]| {
+        format!("{:?}", resolve(text, variables).unwrap().tls.attempts())
+    };
+    let (old, require) = ([("PGREQUIRESSL", "1")], attempts("sslmode=require", &[]));
+    assert_eq!(attempts("host=h", &old), require);
+    assert_eq!(attempts("host=h requiressl=1", &[]), require);
+    assert_eq!(attempts("postgres://h/?requiressl=1", &[]), require);
+    assert_eq!(attempts("host=h", &[("PGREQUIRESSL", "0")]), attempts("host=h", &[]));
+    let both = [old[0], ("PGSSLMODE", "prefer")];
+    assert_eq!(attempts("host=h", &both), attempts("host=h", &[]), "the newer one wins");
+}
+
+struct NoText(&'static str);
+
+impl Environment for NoText {
+    fn get(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn is_no_text(&self, name: &str) -> bool {
+        self.0 == name
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_refused_by_its_name() {
+    for name in ["PGPASSWORD", "PGHOST", "PGSSLROOTCERT"] {
+        let error = Resolver { environment: &NoText(name) }.resolve("host=h").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().contains(name) && error.message().contains("UTF-8"), "{error}");
+    }
+}
+
+#[test]
 fn waits_ten_seconds_unless_told_otherwise() {
     let timeout = |text: &str| {
         resolve(&format!("postgres://u@h/d{text}"), &[])

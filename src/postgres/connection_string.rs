@@ -193,6 +193,12 @@ impl ConnectionString {
 
     /// Notes a parameter that somebody typed; a doubtful name may be a part of a password.
     fn keep(&mut self, key: String, value: String, is_doubtful: bool) -> Result<()> {
+        if key == "requiressl" {
+            // What it was called before sslmode; libpq translates it, too.
+            let mode = if value.starts_with('1') { "require" } else { "prefer" };
+            self.put("sslmode", mode.to_owned());
+            return Ok(());
+        }
         if REFUSED.contains(&key.as_str()) {
             return Err(invalid(&format!("postrider cannot honour the parameter {key}")));
         }
@@ -323,6 +329,8 @@ mod tests {
                     ("application_name", "relay@host1"),
                 ],
             ),
+            ("postgres://h/?requiressl=1", &[("host", "h"), ("sslmode", "require")]),
+            ("postgres://h/?requiressl=0", &[("host", "h"), ("sslmode", "prefer")]),
             ("postgres://h/?user=a@b", &[("host", "h"), ("user", "a@b")]),
             ("postgres:///?user=a@b", &[("user", "a@b")]),
             ("postgres://h/d@b", &[("host", "h"), ("dbname", "d@b")]),

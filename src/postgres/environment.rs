@@ -8,10 +8,17 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::secret;
+
 /// Where variables come from: the process, or a test's list.
 pub(super) trait Environment {
     /// A variable that is set and not empty.
     fn get(&self, name: &str) -> Option<String>;
+
+    /// Whether a variable is set to what is no text.
+    fn is_no_text(&self, _name: &str) -> bool {
+        false
+    }
 
     /// A path below the user's home folder.
     fn home(&self, path: &str) -> Option<PathBuf> {
@@ -25,6 +32,10 @@ pub(super) struct Process;
 impl Environment for Process {
     fn get(&self, name: &str) -> Option<String> {
         std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+
+    fn is_no_text(&self, name: &str) -> bool {
+        matches!(std::env::var(name), Err(std::env::VarError::NotUnicode(_)))
     }
 }
 
@@ -42,7 +53,7 @@ pub(super) fn password(file: &Path, server: &Server<'_>) -> Option<String> {
         tracing::warn!(file = %file.display(), "password file ignored: others can read it");
         return None;
     }
-    match std::fs::read_to_string(file) {
+    match secret::read_file(file) {
         Ok(text) => find(&text, server),
         Err(cause) => {
             tracing::warn!(file = %file.display(), %cause, "password file ignored");

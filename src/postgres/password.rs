@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::connection_string::ConnectionString;
 use crate::postgres::environment;
 use crate::postgres::environment::Server;
+use crate::secret;
 use crate::secret::{Purpose, SecretCommand};
 
 /// A password is changed in two places; the second follows within this, as a rule.
@@ -88,7 +89,7 @@ impl ServerName {
 }
 
 fn password_of_connection_string(file: &Path) -> Result<Option<String>> {
-    let text = std::fs::read_to_string(file).map_err(|cause| {
+    let text = secret::read_file(file).map_err(|cause| {
         let cause = format!("the file {} cannot be read: {cause}", file.display());
         Error::new(ErrorKind::Config, cause)
             .with_remedy("check --database-url-file and the file's permissions")
@@ -97,7 +98,7 @@ fn password_of_connection_string(file: &Path) -> Result<Option<String>> {
 }
 
 fn first_line_of_file(file: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(file).map_err(|cause| {
+    let text = secret::read_file(file).map_err(|cause| {
         let cause = format!("the password file {} cannot be read: {cause}", file.display());
         Error::new(ErrorKind::Config, cause)
             .with_remedy("check --database-password-file and the file's permissions")

@@ -42,6 +42,7 @@ impl std::fmt::Debug for Token<'_> {
 /// Why librdkafka does not take it.
 pub fn set_token<C: ClientContext>(client: &Client<C>, token: &Token<'_>) -> Result<(), String> {
     let text = |text: &str| CString::new(text).map_err(|_| "it holds a zero byte".to_owned());
+    check_extensions(token.extensions)?;
     let (value, principal) = (text(token.value)?, text(token.principal)?);
     let extensions = token.extensions.iter().flat_map(|(name, value)| [name, value]);
     let extensions: Vec<CString> = extensions.map(|part| text(part)).collect::<Result<_, _>>()?;
@@ -67,12 +68,40 @@ pub fn set_token<C: ClientContext>(client: &Client<C>, token: &Token<'_>) -> Res
     }
     let said: Vec<u8> = said.iter().map(|character| character.to_ne_bytes()[0]).collect();
     let said = CStr::from_bytes_until_nul(&said).unwrap_or_default();
-    Err(without_value(&said.to_string_lossy(), token.value))
+    let values = token.extensions.iter().map(|(_, value)| value.as_str());
+    let values = [token.value, token.principal].into_iter().chain(values);
+    Err(values.fold(said.to_string_lossy().into_owned(), |said, value| without_value(&said, value)))
 }
 
 /// What librdkafka says quotes no token as far as known; this makes sure.
 fn without_value(said: &str, value: &str) -> String {
     if value.is_empty() { said.to_owned() } else { said.replace(value, "***") }
+}
+
+/// As RFC 7628 has them. librdkafka would quote what it refuses.
+fn check_extensions(extensions: &[(String, String)]) -> Result<(), String> {
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let is_value = |value: &str| {
+        !value.is_empty()
+            && value.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n'))
+    };
+    for (number, (name, value)) in (1..).zip(extensions) {
+        if name == "auth" {
+            return Err("an extension has the name auth, which is reserved".to_owned());
+        }
+        if !is_name(name) {
+            return Err(format!(
+                "the name of extension {number} has other characters than letters"
+            ));
+        }
+        if !is_value(value) {
+            return Err(format!(
+                "the value of extension {number} is empty or has a character that SASL does not take"
+            ));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -118,14 +147,18 @@ mod tests {
     fn what_is_refused_is_told_without_the_token() {
         let producer = client("OAUTHBEARER");
         let old = Token { expires_at_millis: 1, ..token("hush-hush", &[]) };
-        let wrong = extension("not a name", "x");
-        let reserved = extension("auth", "x");
+        let wrong = extension("hush a name", "x");
+        let reserved = extension("auth", "hush");
+        let control = extension("ab", "hush\u{1}");
+        let empty = extension("ab", "");
         for (token, word) in [
             (old, "unexpired"),
             (token("hush\u{1}hush", &[]), "character"),
             (token("hush\0hush", &[]), "zero byte"),
             (token("hush", &wrong), "extension"),
             (token("hush", &reserved), "auth"),
+            (token("other", &control), "value of extension 1"),
+            (token("other", &empty), "value of extension 1"),
         ] {
             let said = set_token(producer.client(), &token).expect_err("it is refused");
             assert!(said.contains(word) && !said.contains("hush"), "{said}");
