@@ -322,7 +322,6 @@ impl ReaderTask {
             fence: self.fence,
             begins,
             publishers,
-            wake,
             store: self.store,
             parked: self.parked,
             warnings: self.kafka.warnings,

@@ -7,84 +7,74 @@
 //! starts the shard again starts from the saved cursors.
 //!
 //! ```text
-//!          ┌──────── next_claim: a cohort with an unfinished range, in turn
-//!          │            none: merge equal cohorts, enter the latest tick, or wait
-//!          ▼
-//!     claim_page ── rows ──► batches ──► publisher        (waits while the ledger has no room)
-//!          │
-//!       settle ◄── reports: acknowledge, park, finished pages ──► cursor store
-//!
-//!     once nothing is in flight: begin with new buckets, try parked events again (`parking`)
+//!            ┌─ a cohort has an unfinished range, and there is room ─► claim its page, send it ─┐
+//!   settle ──┼─ nothing to claim, or no room ─► wait: a tick, a report, an order ───────────────┤
+//!      ▲     ├─ something waits for quiet, something is in flight ─► wait, claim nothing ───────┤
+//!      │     └─ the same, nothing is in flight ─► begin with new buckets, try parked again ─────┤
+//!      └────────────────────────────────────────────────────────────────────────────────────────┘
+//!   the word to stop ─► nothing more is claimed ─► what is in flight lands ─► done
 //! ```
+//!
+//! How rows go out and reports come back is in `outlet`, the same for this loop and that of the log.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
 use crate::capture::table::claim::Poller;
 use crate::control::cursors::CursorStore;
-use crate::control::parked::{Parked, Piece};
-use crate::error::{Error, ErrorKind, Result};
+use crate::control::parked::Parked;
+use crate::error::Result;
 use crate::event::Bucket;
 use crate::metrics::counters::ShardGauge;
 use crate::order::cursor::{Cohort, CohortCursor, Cursor};
 use crate::order::ledger::{Ledger, Limit};
 use crate::order::tick::Tick;
+use crate::publish::Publisher;
 use crate::publish::kafka::producer::Warnings;
-use crate::publish::{Batch, Publisher};
 
 pub mod assignment;
 mod batch;
 mod cohorts;
 mod laggard;
 pub mod log_loop;
+mod outlet;
 mod page;
 mod parking;
 mod probes;
-mod settling;
 
 use crate::shard::assignment::Holdings;
-use crate::shard::batch::Outgoing;
 pub use crate::shard::batch::OutgoingRow;
-use crate::shard::laggard::Laggard;
-use crate::shard::page::{CAREFUL_ROWS_MIN, FIRST_PAGE_ROWS, PAGE_BYTES};
-use crate::shard::parking::Parking;
+use crate::shard::outlet::{Outlet, OutletWiring, sleep_until};
+pub use crate::shard::page::ShardLimits;
+use crate::shard::page::{PageReader, SavedCursors};
 
 /// Batches between claim and acknowledgement.
 pub const BATCHES_MAX: usize = 1_024;
-/// Limits of one shard.
-#[derive(Clone, Copy, Debug)]
-pub struct ShardLimits {
-    /// Rows of one page, at most.
-    pub page_rows: u32,
-    /// Bytes between claim and acknowledgement, at most (one batch more may be on its way).
-    pub in_flight_bytes: usize,
-    /// Larger events are parked without being read.
-    pub event_bytes_max: u64,
-}
 
 /// Everything that a shard works with.
 #[derive(Debug)]
 pub struct Shard {
-    poller: Poller,
-    publisher: Publisher<OutgoingRow>,
-    store: Arc<CursorStore>,
-    parking: Parking,
+    pages: PageReader,
+    outlet: Outlet<SavedCursors>,
     ticks: watch::Receiver<Arc<Tick>>,
     nudge: Arc<Notify>,
     stop: watch::Receiver<bool>,
     holdings: Holdings,
-    gauge: Arc<ShardGauge>,
-    ledger: Ledger<CohortCursor>,
-    laggard: Laggard,
     cohorts: Vec<CohortCursor>,
+    /// The cohort whose turn it is.
     turn: usize,
-    page_rows: u32,
-    row_bytes: u64,
-    /// How many rows the next careful page has.
-    careful_rows: u32,
-    event_bytes_max: u64,
+}
+
+/// What a shard does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Claims the next page of this cohort.
+    Claim(usize),
+    /// Does what waits for a moment at which nothing is in flight: this is one.
+    UseQuiet,
+    /// Waits, for quiet or for something to do.
+    Wait,
 }
 
 /// What a shard is connected to.
@@ -115,37 +105,20 @@ pub struct Wiring {
 impl Shard {
     /// A shard that has no bucket in hand yet.
     pub fn new(wiring: Wiring, limits: ShardLimits) -> Self {
-        let Wiring {
-            poller,
-            publisher,
-            store,
-            parked,
-            warnings,
-            ticks,
-            nudge,
-            stop,
-            holdings,
-            gauge,
-        } = wiring;
+        let Wiring { poller, publisher, store, parked, warnings, ticks, .. } = wiring;
+        let (publishers, source) = (vec![publisher], SavedCursors(Arc::clone(&store)));
+        let outlet = OutletWiring { publishers, store, parked, warnings, gauge: wiring.gauge };
         let limit = Limit { bytes: limits.in_flight_bytes, batches: BATCHES_MAX };
+        let ledger = Ledger::merging(limit, CohortCursor::is_covered_by);
         Self {
-            poller,
-            publisher,
-            store,
-            parking: Parking::new(parked, warnings),
+            pages: PageReader::new(poller, wiring.stop.clone(), limits),
+            outlet: Outlet::new(outlet, ledger, source),
             ticks,
-            nudge,
-            stop,
-            holdings,
-            gauge,
-            ledger: Ledger::merging(limit, CohortCursor::is_covered_by),
-            laggard: Laggard::default(),
+            nudge: wiring.nudge,
+            stop: wiring.stop,
+            holdings: wiring.holdings,
             cohorts: Vec::new(),
             turn: 0,
-            page_rows: limits.page_rows,
-            row_bytes: PAGE_BYTES / FIRST_PAGE_ROWS,
-            careful_rows: CAREFUL_ROWS_MIN,
-            event_bytes_max: limits.event_bytes_max,
         }
     }
 
@@ -155,51 +128,51 @@ impl Shard {
     /// The first error of PostgreSQL's or Kafka's side.
     pub async fn run(mut self) -> Result<()> {
         let ended = self.work().await;
-        // A publisher's end waits for its threads.
-        let publisher = self.publisher;
-        match tokio::task::spawn_blocking(move || drop(publisher)).await {
-            Ok(()) => ended,
-            Err(cause) => Err(Error::new(ErrorKind::Internal, cause.to_string())),
-        }
+        // Buckets are in hand until nothing can be sent any more.
+        let closed = self.outlet.close().await;
+        ended.and(closed.map(drop))
     }
 
     async fn work(&mut self) -> Result<()> {
         while !*self.stop.borrow() {
-            self.settle().await?;
+            self.outlet.settle().await?;
             self.follow_holdings();
-            self.look_for_requests().await?;
-            let is_full = self.parking.is_full(self.publisher.held());
-            if self.holdings.wants_more() || self.parking.wants_quiet() || is_full {
-                if self.ledger.is_empty() {
+            if self.outlet.is_time_to_look() {
+                self.outlet.parking.look(&self.claimed_buckets()).await?;
+            }
+            match self.next_step() {
+                Step::Claim(index) => {
+                    self.pages.claim(&mut self.cohorts[index], &mut self.outlet).await?;
+                }
+                Step::UseQuiet => {
                     self.begin_joined().await?;
                     self.lighten().await?;
                     self.retry().await?;
-                } else {
-                    self.wait().await;
                 }
-                continue;
-            }
-            match self.next_claim() {
-                Some(index) if self.ledger.has_room() && self.ledger.has_page_room() => {
-                    self.claim_page(index).await?;
-                }
-                Some(_) | None => self.wait().await,
+                Step::Wait => self.wait().await,
             }
         }
-        self.settle().await?;
-        while !self.ledger.is_empty() {
-            self.publisher.reported().await;
-            self.settle().await?;
-        }
+        self.outlet.wait_until_landed().await?;
+        assert!(self.outlet.ledger.is_empty(), "no page is open, and none is left");
         Ok(())
+    }
+
+    fn next_step(&mut self) -> Step {
+        let is_full = self.outlet.is_full();
+        if is_full || self.holdings.wants_more() || self.outlet.parking.wants_quiet() {
+            return if self.outlet.ledger.is_empty() { Step::UseQuiet } else { Step::Wait };
+        }
+        let claim = self.next_claim();
+        let has_room = self.outlet.ledger.has_room() && self.outlet.ledger.has_page_room();
+        claim.filter(|_| has_room).map_or(Step::Wait, Step::Claim)
     }
 
     /// Claims no more for buckets that are to be given up, and lets those go whose last page is done.
     fn follow_holdings(&mut self) {
-        if !self.holdings.settle(self.ledger.pages_finished()) {
+        if !self.holdings.settle(self.outlet.ledger.pages_finished()) {
             return;
         }
-        let leaving = self.holdings.leave(self.ledger.pages_opened());
+        let leaving = self.holdings.leave(self.outlet.ledger.pages_opened());
         if !leaving.is_empty() {
             self.cohorts = cohorts::without(std::mem::take(&mut self.cohorts), &leaving);
         }
@@ -213,34 +186,22 @@ impl Shard {
             return Ok(());
         }
         // One that was ours a moment ago may have a cursor that is not saved yet.
-        self.store.save_all().await?;
-        let cursors = self.store.load(&joining).await?;
+        self.outlet.store.save_all().await?;
+        let cursors = self.outlet.store.load(&joining).await?;
         let tick = Arc::clone(&self.ticks.borrow());
         if cursors.iter().any(|(_, cursor)| cursor.awaits_more_than(&tick)) {
             self.nudge.notify_one();
         }
         self.cohorts.extend(cohorts::group(cursors));
-        self.load_holds().await
-    }
-
-    async fn load_holds(&mut self) -> Result<()> {
-        let waiting = self.parking.load(&self.claimed_buckets()).await?;
-        let holds = waiting.holds.unwrap_or_default();
-        self.publisher.renew(holds.into_iter().collect(), waiting.topics);
-        Ok(())
+        self.outlet.load_holds(&self.claimed_buckets()).await
     }
 
     /// Begins anew with what is held, if more of it lies in memory than may. Nothing is in flight.
     async fn lighten(&mut self) -> Result<()> {
-        if self.parking.is_full(self.publisher.held()) { self.load_holds().await } else { Ok(()) }
-    }
-
-    async fn look_for_requests(&mut self) -> Result<()> {
-        let back = self.publisher.topics_back();
-        if back.is_empty() && self.parking.next_look().is_none() {
-            return Ok(());
+        if self.outlet.is_full() {
+            self.outlet.load_holds(&self.claimed_buckets()).await?;
         }
-        self.parking.look(back, &self.claimed_buckets()).await
+        Ok(())
     }
 
     /// Those that are not to be given up.
@@ -248,71 +209,16 @@ impl Shard {
         self.cohorts.iter().flat_map(|at| at.cohort.iter().copied()).collect()
     }
 
-    /// Sends parked events that were asked for. Nothing is in flight, and nothing is claimed before
-    /// all of them are on their way.
+    /// Tries parked events again that were asked for. Nothing is in flight.
     async fn retry(&mut self) -> Result<()> {
-        if !self.parking.wants_quiet() {
+        if !self.outlet.parking.wants_quiet() {
             return Ok(());
         }
-        let buckets = self.claimed_buckets();
-        let (topics, Piece { requests, events, rest, .. }) =
-            self.parking.begin_retry(&buckets).await?;
-        self.publisher.resume(topics, requests.into_iter().map(|(_, key)| key).collect());
-        self.ledger.open_page();
-        let mut outgoing = Outgoing::default();
-        for event in events {
-            if outgoing.push(OutgoingRow::Parked(Box::new(event))) {
-                self.send_parked(&mut outgoing).await?;
-            }
-        }
-        self.send_parked(&mut outgoing).await?;
-        if !rest.is_empty() {
-            self.publisher.hold(rest);
-        }
+        self.outlet.ledger.open_page();
+        self.outlet.retry(&self.claimed_buckets()).await?;
         // It leads no cursor anywhere.
-        self.ledger
-            .close_page(CohortCursor { cohort: Cohort::from([]), cursor: Cursor::initial() });
-        let (owned, saves_wait) = (self.store.owned(), self.store.pause_saves().await);
-        self.parking.all_sent(&owned).await?;
-        drop(saves_wait);
-        while self.parking.looks_up() && !self.ledger.is_empty() {
-            // What is tried again is not to be found where the others are looked up.
-            self.settle().await?;
-            if !self.ledger.is_empty() {
-                self.publisher.reported().await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn send_parked(&mut self, outgoing: &mut Outgoing) -> Result<()> {
-        if outgoing.rows.is_empty() {
-            return Ok(());
-        }
-        while !self.ledger.has_room() {
-            self.publisher.reported().await;
-            self.settle().await?;
-        }
-        let (rows, bytes) = outgoing.take();
-        let number = self.ledger.add_batch(rows.len() as u64, bytes);
-        self.parking.retries(number, &rows);
-        self.publisher.send(Batch { number, rows });
-        Ok(())
-    }
-
-    /// Takes the reports that are there, parks what was set aside, and hands on the cursors that this
-    /// frees.
-    async fn settle(&mut self) -> Result<()> {
-        let publishers = std::slice::from_ref(&self.publisher);
-        let (ledger, parking) = (&mut self.ledger, &mut self.parking);
-        settling::take_reports(publishers, ledger, parking, &self.store).await?;
-        while let Some(finished) = settling::next_finished(ledger, &self.gauge) {
-            self.store.note(&finished);
-        }
-        settling::show(publishers, ledger, &self.parking, &self.gauge);
-        if self.laggard.is_too_slow(ledger.oldest(), Instant::now()) {
-            self.publisher.doubt();
-        }
+        let nowhere = CohortCursor { cohort: Cohort::from([]), cursor: Cursor::initial() };
+        self.outlet.ledger.close_page(nowhere);
         Ok(())
     }
 
@@ -331,7 +237,8 @@ impl Shard {
     fn enter_latest_tick(&mut self) {
         let tick = Arc::clone(&self.ticks.borrow_and_update());
         let is_due = |cursor: &Cursor| cursor.is_finished() && tick.is_later_than(cursor.upto());
-        if !self.cohorts.iter().any(|at| is_due(&at.cursor)) || !self.ledger.has_page_room() {
+        if !self.cohorts.iter().any(|at| is_due(&at.cursor)) || !self.outlet.ledger.has_page_room()
+        {
             return;
         }
         self.cohorts = cohorts::merge(std::mem::take(&mut self.cohorts));
@@ -339,8 +246,8 @@ impl Shard {
             if is_due(&at.cursor) {
                 at.cursor.enter(&tick);
                 if at.cursor.is_finished() {
-                    self.ledger.open_page();
-                    self.ledger.close_page(at.clone());
+                    self.outlet.ledger.open_page();
+                    self.outlet.ledger.close_page(at.clone());
                 }
             }
         }
@@ -349,13 +256,14 @@ impl Shard {
     /// Waits until there is a tick, a report, or the word to stop.
     async fn wait(&mut self) {
         // An empty page that was just closed is finished already.
-        if self.ledger.is_front_finished() || self.holdings.is_due(self.ledger.pages_finished()) {
+        let ledger = &self.outlet.ledger;
+        if ledger.is_front_finished() || self.holdings.is_due(ledger.pages_finished()) {
             return;
         }
-        let look = self.parking.next_look();
+        let look = self.outlet.parking.next_look();
         let ended = tokio::select! {
             changed = self.ticks.changed() => changed.is_err(),
-            () = self.publisher.reported() => false,
+            () = self.outlet.reported() => false,
             () = sleep_until(look) => false,
             changed = self.stop.changed() => changed.is_err(),
             changed = self.holdings.changed() => changed.is_err(),
@@ -364,12 +272,5 @@ impl Shard {
             // The relay has let go of the session; it ends this shard too.
             std::future::pending::<()>().await;
         }
-    }
-}
-
-async fn sleep_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment.into()).await,
-        None => std::future::pending().await,
     }
 }

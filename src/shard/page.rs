@@ -2,43 +2,108 @@
 //!
 //! Promises: the cursor is led no further than what was sent, and never between rows of one `seq`; a page that
 //! a value ends is read again value by value, a few rows at first. Must not: choose which cohort is next.
-//! Fails: with the connection's error.
+//! Fails: with the connection's error, and as the outlet.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use tokio::sync::watch;
 
-use crate::capture::table::claim::{ClaimedRow, Page, PageError, Reading};
+use crate::capture::table::claim::{ClaimedRow, Page, PageError, Poller, Reading};
+use crate::control::cursors::CursorStore;
 use crate::error::{Error, Result};
-use crate::order::cursor::{CohortCursor, Cursor};
-use crate::publish::Batch;
-use crate::shard::Shard;
+use crate::order::cursor::CohortCursor;
+use crate::order::ledger::Finished;
 use crate::shard::batch::{Outgoing, OutgoingRow};
+use crate::shard::outlet::{Outlet, Source};
 
 /// A page is claimed for about this many bytes, judged by the pages before it.
-pub(super) const PAGE_BYTES: u64 = 4 * 1024 * 1024;
+const PAGE_BYTES: u64 = 4 * 1024 * 1024;
 /// A page that has waited for room this long is let go, and its rest claimed again when there is room:
 /// while it is read, PostgreSQL keeps its snapshot, and vacuum cannot clean up anywhere.
 const PAGE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// The first page, before the size of any row was seen. What is read of a page lies in memory while it waits
 /// for room, and so does what the driver reads ahead: large rows are claimed one by one.
-pub(super) const FIRST_PAGE_ROWS: u64 = 4;
+const FIRST_PAGE_ROWS: u64 = 4;
 /// The smallest page that is read value by value.
-pub(super) const CAREFUL_ROWS_MIN: u32 = 64;
+const CAREFUL_ROWS_MIN: u32 = 64;
+/// A shard that polls has one.
+const ONLY_PUBLISHER: usize = 0;
 
-impl Shard {
-    /// Claims the next page of a cohort. Where one value ends it, what follows is read carefully, some rows
-    /// more each time.
-    pub(super) async fn claim_page(&mut self, index: usize) -> Result<()> {
+/// Limits of one shard.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardLimits {
+    /// Rows of one page, at most.
+    pub page_rows: u32,
+    /// Bytes between claim and acknowledgement, at most (one batch more may be on its way).
+    pub in_flight_bytes: usize,
+    /// Larger events are parked without being read.
+    pub event_bytes_max: u64,
+}
+
+/// Where finished pages lead: to the cursors that are saved next.
+#[derive(Debug)]
+pub(super) struct SavedCursors(pub(super) Arc<CursorStore>);
+
+impl Source for SavedCursors {
+    type Place = CohortCursor;
+
+    fn hand_on(&mut self, finished: impl Iterator<Item = Finished<CohortCursor>>) {
+        finished.for_each(|finished| self.0.note(&finished));
+    }
+
+    fn heartbeat_at(&self) -> Option<Instant> {
+        None
+    }
+
+    async fn heartbeat(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Reads pages, each as large as the rows before it let expect.
+#[derive(Debug)]
+pub(super) struct PageReader {
+    poller: Poller,
+    /// Becomes true when no more is to be claimed.
+    stop: watch::Receiver<bool>,
+    page_rows: u32,
+    /// How large a row was in the page before.
+    row_bytes: u64,
+    /// How many rows the next careful page has.
+    careful_rows: u32,
+    event_bytes_max: u64,
+}
+
+impl PageReader {
+    pub(super) fn new(poller: Poller, stop: watch::Receiver<bool>, limits: ShardLimits) -> Self {
+        Self {
+            poller,
+            stop,
+            page_rows: limits.page_rows,
+            row_bytes: PAGE_BYTES / FIRST_PAGE_ROWS,
+            careful_rows: CAREFUL_ROWS_MIN,
+            event_bytes_max: limits.event_bytes_max,
+        }
+    }
+
+    /// Claims the next page of a cohort, sends it, and leads the cursor behind it. Where one value ends it,
+    /// what follows is read carefully, some rows more each time.
+    pub(super) async fn claim(
+        &mut self,
+        at: &mut CohortCursor,
+        outlet: &mut Outlet<SavedCursors>,
+    ) -> Result<()> {
         let rows_max = self.rows_max();
-        let Some(cause) = self.read_page(index, rows_max, Reading::Plain).await? else {
+        let Some(cause) = self.read(at, outlet, rows_max, Reading::Plain).await? else {
             self.careful_rows = CAREFUL_ROWS_MIN;
             return Ok(());
         };
         tracing::debug!(cause = cause.message(), "a page is read value by value");
         let rows_max = self.careful_rows.min(self.page_rows);
         self.careful_rows = self.careful_rows.saturating_mul(2).min(self.page_rows);
-        match self.read_page(index, rows_max, Reading::Careful).await? {
+        match self.read(at, outlet, rows_max, Reading::Careful).await? {
             None => Ok(()),
             // It is no value that ended the page.
             Some(cause) => Err(cause),
@@ -46,18 +111,19 @@ impl Shard {
     }
 
     /// Reads a page, and leads the cursor as far as it came. What PostgreSQL says of a value, if one ended it.
-    async fn read_page(
+    async fn read(
         &mut self,
-        index: usize,
+        at: &mut CohortCursor,
+        outlet: &mut Outlet<SavedCursors>,
         rows_max: u32,
         reading: Reading,
     ) -> Result<Option<Error>> {
-        let CohortCursor { cohort, mut cursor } = self.cohorts[index].clone();
-        let mut page = self.poller.claim(&cohort, &cursor, rows_max, reading).await?;
-        self.ledger.open_page();
+        let mut cursor = at.cursor.clone();
+        let mut page = self.poller.claim(&at.cohort, &cursor, rows_max, reading).await?;
+        outlet.ledger.open_page();
         let mut seen = Seen::default();
         let mut broken = None;
-        match self.pass_on(&mut page, &mut seen).await? {
+        match self.pass_on(&mut page, &mut seen, outlet).await? {
             // Rows share a `seq` where somebody wrote it himself: some of this one may have been sent.
             PageEnd::CutShort { unsent } => cursor.advance(unsent - 1),
             PageEnd::Complete => {
@@ -78,12 +144,19 @@ impl Shard {
         if let Some(row_bytes) = seen.bytes.checked_div(seen.rows.into()) {
             self.row_bytes = row_bytes.max(1);
         }
-        self.close_page(index, cursor).await?;
+        at.cursor = cursor;
+        outlet.ledger.close_page(at.clone());
+        outlet.settle().await?;
         Ok(broken)
     }
 
     /// Sends a page's rows as they come.
-    async fn pass_on(&mut self, page: &mut Page, seen: &mut Seen) -> Result<PageEnd> {
+    async fn pass_on(
+        &mut self,
+        page: &mut Page,
+        seen: &mut Seen,
+        outlet: &mut Outlet<SavedCursors>,
+    ) -> Result<PageEnd> {
         let mut outgoing = Outgoing::default();
         let mut end = PageEnd::Complete;
         while let Some(row) = page.next().await {
@@ -103,21 +176,15 @@ impl Shard {
                 None => OutgoingRow::Claimed(row),
             };
             if outgoing.push(row)
-                && let Sent::CutShort { unsent } = self.send(&mut outgoing).await?
+                && let Sent::CutShort { unsent } = self.send(&mut outgoing, outlet).await?
             {
                 return Ok(PageEnd::CutShort { unsent });
             }
         }
-        Ok(match self.send(&mut outgoing).await? {
+        Ok(match self.send(&mut outgoing, outlet).await? {
             Sent::CutShort { unsent } => PageEnd::CutShort { unsent },
             Sent::Done => end,
         })
-    }
-
-    async fn close_page(&mut self, index: usize, cursor: Cursor) -> Result<()> {
-        self.cohorts[index].cursor = cursor;
-        self.ledger.close_page(self.cohorts[index].clone());
-        self.settle().await
     }
 
     /// Large events make small pages: a page holds a snapshot open in PostgreSQL while it is read.
@@ -127,26 +194,24 @@ impl Shard {
     }
 
     /// Sends what has gathered, once the ledger has room.
-    async fn send(&mut self, outgoing: &mut Outgoing) -> Result<Sent> {
+    async fn send(
+        &mut self,
+        outgoing: &mut Outgoing,
+        outlet: &mut Outlet<SavedCursors>,
+    ) -> Result<Sent> {
         let Some(unsent) = outgoing.rows.first().map(OutgoingRow::seq) else {
             return Ok(Sent::Done);
         };
-        self.settle().await?;
+        outlet.settle().await?;
         let patience = tokio::time::Instant::now() + PAGE_WAIT_MAX;
-        while !self.ledger.has_room() {
+        while !outlet.ledger.has_room() {
             tokio::select! {
-                () = self.publisher.reported() => self.settle().await?,
+                () = outlet.reported() => outlet.settle().await?,
                 _ = self.stop.changed() => return Ok(Sent::CutShort { unsent }),
                 () = tokio::time::sleep_until(patience) => return Ok(Sent::CutShort { unsent }),
             }
         }
-        let held = self.parking.held_among(&outgoing.rows).await?;
-        if !held.is_empty() {
-            self.publisher.hold(held);
-        }
-        let (rows, bytes) = outgoing.take();
-        let number = self.ledger.add_batch(rows.len() as u64, bytes);
-        self.publisher.send(Batch { number, rows });
+        outlet.send(ONLY_PUBLISHER, outgoing).await?;
         Ok(Sent::Done)
     }
 }

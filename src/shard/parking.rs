@@ -365,17 +365,14 @@ impl Parking {
         self.next_look.filter(|_| self.retry.is_none() && !self.is_requested)
     }
 
-    /// Looks for requests when it is time.
-    pub(super) async fn look(
-        &mut self,
-        topics_back: Vec<String>,
-        buckets: &[Bucket],
-    ) -> Result<()> {
-        self.probes.seem_back(topics_back);
+    /// The brokers say that these topics can be used.
+    pub(super) fn seem_back(&mut self, topics: Vec<String>) {
+        self.probes.seem_back(topics);
+    }
+
+    /// Looks for requests. It is time, as [`Parking::next_look`] says.
+    pub(super) async fn look(&mut self, buckets: &[Bucket]) -> Result<()> {
         let now = Instant::now();
-        if self.next_look().is_none_or(|due| now < due) {
-            return Ok(());
-        }
         let seen = self.parked.look(buckets).await?;
         self.is_requested = seen.is_requested;
         if !seen.is_any_parked {

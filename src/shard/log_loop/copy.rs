@@ -6,72 +6,90 @@
 use crate::capture::adopted::copy::{AdoptedCopy, CopyItem};
 use crate::error::Result;
 use crate::event::{Arrival, Standing};
-use crate::shard::log_loop::{Reader, SETTLE_ITEMS, gone, sleep_until};
+use crate::shard::log_loop::SETTLE_ITEMS;
+use crate::shard::log_loop::large::Large;
+use crate::shard::log_loop::log_pages::LogPages;
+use crate::shard::log_loop::orders::Orders;
+use crate::shard::outlet::{Source, sleep_until};
 
-/// Whether there is nothing left to copy.
+/// How the copy ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Copied {
+    /// There is nothing left to copy.
     All,
-    /// The word to stop came before.
+    /// The word to end came before.
     Not,
 }
 
-impl Reader {
-    pub(super) async fn copy(&mut self) -> Result<Copied> {
-        let Some(mut copy) = self.table.as_mut().and_then(|table| table.adopted.copy.take()) else {
-            return Ok(Copied::All);
-        };
-        self.wait_until_durable(self.begins).await?;
-        loop {
-            let row = self.next_copied(&mut copy).await?;
-            if self.is_told_to_end() {
-                copy.give_up().await?;
-                return Ok(Copied::Not);
-            }
-            let Some((item, arrival)) = row else { break };
-            match item {
-                CopyItem::Event(event) => self.gather(event, Standing::Committed(arrival)).await?,
-                CopyItem::Part(part) => self.take_part(part, Some(arrival)).await?,
-            }
-            self.items += 1;
-            if self.items >= SETTLE_ITEMS {
-                self.settle().await?;
-            }
-            self.feed_back_when_due().await?;
+/// Publishes all rows that come before the stream, if there are any.
+pub(super) async fn publish_copy(pages: &mut LogPages, orders: &mut Orders) -> Result<Copied> {
+    let table = pages.source().progress.table();
+    let Some(mut copy) = table.and_then(|table| table.adopted.copy.take()) else {
+        return Ok(Copied::All);
+    };
+    let begins = pages.source().begins;
+    pages.wait_until_durable(begins).await?;
+    let mut large = Large::default();
+    let mut items = 0;
+    loop {
+        let row = next_copied(&mut copy, pages, orders).await?;
+        if orders.are_to_end() {
+            copy.give_up().await?;
+            return Ok(Copied::Not);
         }
-        self.end_page(None).await?;
-        self.wait_until_landed().await?;
-        let proven = match &mut self.table {
-            Some(table) => {
-                table.proven.add(copy.take_ids());
-                table.proven.land(0, copy.snapshot())
+        let Some((item, arrival)) = row else { break };
+        match item {
+            CopyItem::Event(event) => pages.gather(event, Standing::Committed(arrival)).await?,
+            CopyItem::Part(part) => {
+                if large.is_nothing() {
+                    large.begin(arrival, pages).await?;
+                }
+                large.take(part, pages).await?;
             }
-            None => Vec::new(),
-        };
-        let passed = copy.finish(&proven, self.store.epoch_of_all()?).await?;
-        if let Some(table) = &mut self.table {
-            table.adopted.passed.iter_mut().for_each(|before| *before = passed.clone());
         }
-        Ok(Copied::All)
+        items += 1;
+        if items >= SETTLE_ITEMS {
+            items = 0;
+            pages.outlet.settle().await?;
+        }
+        pages.source().feed_back_when_due().await?;
     }
+    finish(copy, pages).await?;
+    Ok(Copied::All)
+}
 
-    /// The next row of the copy, or none at its end or when the word to stop comes. The first row may take
-    /// hours, while the server sorts: it hears from us on the stream meanwhile.
-    async fn next_copied(&mut self, copy: &mut AdoptedCopy) -> Result<Option<(CopyItem, Arrival)>> {
-        loop {
-            let send_at = self.send_at;
-            tokio::select! {
-                biased;
-                row = copy.next() => return row,
-                () = self.wake.notified() => self.settle().await?,
-                () = sleep_until(send_at) => self.send_all().await?,
-                () = tokio::time::sleep_until(self.feedback_at.into()) => self.feed_back().await?,
-                changed = self.stop.changed() => changed.map_err(|_| gone())?,
-                changed = self.holdings.changed() => changed.map_err(|_| gone())?,
-            }
-            if self.is_told_to_end() {
-                return Ok(None);
-            }
+/// Notes what was copied, once all of it has landed.
+async fn finish(mut copy: AdoptedCopy, pages: &mut LogPages) -> Result<()> {
+    pages.end_page(None).await?;
+    pages.outlet.wait_until_landed().await?;
+    let epoch = pages.outlet.store.epoch_of_all()?;
+    let table = pages.source().progress.table().expect("what is copied is of tables");
+    table.proven.add(copy.take_ids());
+    let proven = table.proven.land(0, copy.snapshot());
+    let passed = copy.finish(&proven, epoch).await?;
+    table.adopted.passed.iter_mut().for_each(|before| *before = passed.clone());
+    Ok(())
+}
+
+/// The next row of the copy, or none at its end or when the word to end comes. The first row may take
+/// hours, while the server sorts: it hears from us on the stream meanwhile.
+async fn next_copied(
+    copy: &mut AdoptedCopy,
+    pages: &mut LogPages,
+    orders: &mut Orders,
+) -> Result<Option<(CopyItem, Arrival)>> {
+    loop {
+        let (send_at, feedback_at) = (pages.send_at(), pages.source().heartbeat_at());
+        tokio::select! {
+            biased;
+            row = copy.next() => return row,
+            () = pages.outlet.reported() => pages.outlet.settle().await?,
+            () = sleep_until(send_at) => pages.send_all().await?,
+            () = sleep_until(feedback_at) => pages.source().feed_back().await?,
+            changed = orders.changed() => changed?,
+        }
+        if orders.are_to_end() {
+            return Ok(None);
         }
     }
 }

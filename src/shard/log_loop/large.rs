@@ -2,7 +2,12 @@
 //!
 //! Promises: such an event is parked inside the server, part by part as it comes, behind all that came before
 //! it; from there on its aggregate is held. Must not: gather more of it than the limit of an event.
-//! Fails: as [`Reader::run`]; what was taken up then is gone, and comes again.
+//! Fails: with the connection's error, and as the outlet; what was taken up then is gone, and comes again.
+//!
+//! ```text
+//!   Nothing ── begin, once all before it has landed ──► TakenUp ── last part: parked ──► Nothing
+//!           └─ pass, what was published before ───────► Passed ─── last part ──────────┘
+//! ```
 //!
 //! A message is nowhere but in the log, and a row of an adopted table may be gone from there. So it is not a part of
 //! any batch: what was sent before lands first, then it is taken up in a transaction of its own. An event that cannot
@@ -19,12 +24,15 @@ use crate::error::Result;
 use crate::event::{Arrival, EventId, Standing};
 use crate::order::holds::{AggregateKey, HeldFrom, Hold, IdHead, Reason, Refusal};
 use crate::record::large::LargeRow;
-use crate::shard::log_loop::Reader;
+use crate::shard::log_loop::log_pages::LogPages;
 
-/// The event at hand.
-#[derive(Debug)]
+/// The large event at hand.
+#[derive(Debug, Default)]
 pub(super) enum Large {
-    /// It was delivered before this stream began.
+    /// There is none.
+    #[default]
+    Nothing,
+    /// It was published before this stream began.
     Passed,
     /// Its parts are taken up.
     TakenUp(Parts),
@@ -87,108 +95,98 @@ fn names(head: &Head) -> (usize, usize) {
     (border, border.saturating_add(id))
 }
 
-impl Reader {
-    /// Takes the next part of an event; one that the stream does not bring has its own arrival.
-    pub(super) async fn take_part(
-        &mut self,
-        part: LargePart,
-        copied: Option<Arrival>,
-    ) -> Result<()> {
-        let mut large = match self.large.take() {
-            Some(large) => large,
-            None => self.begin_large(part.origin, copied).await?,
-        };
-        if let Large::TakenUp(parts) = &mut large {
-            self.parking.parked().take_up(parts.count, part.value, &part.bytes).await?;
-            parts.note(&part.bytes, part.origin);
-        }
-        match (part.end, large) {
-            (None, large) => self.large = Some(large),
-            (Some(_), Large::Passed) => {}
-            (Some(LargeEnd::Message { place, committed_at_micros }), Large::TakenUp(parts)) => {
-                self.end_large(parts, place, committed_at_micros).await?;
-            }
-            (Some(LargeEnd::Row(row)), Large::TakenUp(parts)) => {
-                self.end_large_row(&parts, &row).await?;
-            }
-        }
-        self.feed_back_when_due().await
+impl Large {
+    /// Whether the next part is the first of its event, for [`Large::begin`] or [`Large::pass`].
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
     }
 
-    async fn begin_large(&mut self, origin: Origin, copied: Option<Arrival>) -> Result<Large> {
-        let arrival = match copied {
-            Some(arrival) => arrival,
-            None => {
-                let arrival = self.transaction.next_arrival();
-                if self.is_passed(origin) || self.transaction.is_delivered {
-                    return Ok(Large::Passed);
-                }
-                self.wait_until_durable(self.transaction.commit).await?;
-                arrival
-            }
-        };
-        self.send_all().await?;
-        self.wait_until_landed().await?;
-        let parked = self.parking.parked();
+    /// An event begins that was published before.
+    pub(super) fn pass(&mut self) {
+        assert!(self.is_nothing(), "one event comes at a time");
+        *self = Self::Passed;
+    }
+
+    /// An event begins. What came before it lands first.
+    pub(super) async fn begin(&mut self, arrival: Arrival, pages: &mut LogPages) -> Result<()> {
+        assert!(self.is_nothing(), "one event comes at a time");
+        pages.land_all().await?;
+        let parked = pages.outlet.parking.parked();
         parked.begin_large().await?;
         let names_bytes_max = parked.event_bytes_max();
-        Ok(Large::TakenUp(Parts {
-            arrival,
-            count: 0,
-            bytes: 0,
-            beginning: Vec::new(),
-            names_bytes_max,
-        }))
+        let beginning = Vec::new();
+        *self = Self::TakenUp(Parts { arrival, count: 0, bytes: 0, beginning, names_bytes_max });
+        Ok(())
     }
 
-    async fn end_large_row(&mut self, parts: &Parts, row: &LargeRow) -> Result<()> {
+    /// Takes the next part of an event that has begun; with the last one it is parked.
+    pub(super) async fn take(&mut self, part: LargePart, pages: &mut LogPages) -> Result<()> {
+        assert!(!self.is_nothing(), "a part is of an event that has begun");
+        if let Self::TakenUp(parts) = self {
+            let parked = pages.outlet.parking.parked();
+            parked.take_up(parts.count, part.value, &part.bytes).await?;
+            parts.note(&part.bytes, part.origin);
+        }
+        let Some(end) = part.end else { return Ok(()) };
+        match (std::mem::take(self), end) {
+            (Self::Nothing | Self::Passed, _) => Ok(()),
+            (Self::TakenUp(parts), LargeEnd::Message { place, committed_at_micros }) => {
+                parts.end_message(place, committed_at_micros, pages).await
+            }
+            (Self::TakenUp(parts), LargeEnd::Row(row)) => parts.end_row(&row, pages).await,
+        }
+    }
+}
+
+impl Parts {
+    async fn end_row(&self, row: &LargeRow, pages: &mut LogPages) -> Result<()> {
         let event_bytes = i64::try_from(row.event_bytes).unwrap_or(i64::MAX);
-        let most = i64::try_from(parts.names_bytes_max).unwrap_or(i64::MAX);
+        let most = i64::try_from(self.names_bytes_max).unwrap_or(i64::MAX);
         let refusal = match &row.fault {
             None => Refusal::not_read(event_bytes, most),
             Some(fault) => Refusal::unreadable(fault),
         };
-        let (owned, saves_wait) = (self.store.owned(), self.store.pause_saves().await);
-        let parked = self.parking.parked();
-        let done = parked.park_large_row(&owned, row, parts.arrival, &refusal).await?;
+        let outlet = &mut pages.outlet;
+        let (owned, saves_wait) = (outlet.store.owned(), outlet.store.pause_saves().await);
+        let parked = outlet.parking.parked();
+        let done = parked.park_large_row(&owned, row, self.arrival, &refusal).await?;
         drop(saves_wait);
         if let TakenUp::NoEvent(detail) = done {
-            return self.park_bytes(parts, row.place, row.created_at_micros, detail).await;
+            return self.park_bytes(row.place, row.created_at_micros, detail, pages).await;
         }
-        self.say_parked(row.id, &refusal);
+        say_parked(row.id, &refusal, pages);
         // Whoever bears a name that was handed on is too large to be sent, too.
         if let Some((aggregate_type, aggregate_id)) = row.aggregate() {
-            self.hold_from((aggregate_type, aggregate_id), row.place, parts.arrival);
+            self.hold_from((aggregate_type, aggregate_id), row.place, pages);
         }
         Ok(())
     }
 
     fn hold_from(
-        &mut self,
+        &self,
         (aggregate_type, aggregate_id): (&str, &str),
         place: i64,
-        arrival: Arrival,
+        pages: &LogPages,
     ) {
-        let shard = self.shard_of(aggregate_id.as_bytes());
-        self.publishers[shard].hold(vec![Hold {
+        pages.outlet.hold(Hold {
             key: AggregateKey::named(aggregate_type, aggregate_id),
             head: IdHead::of(aggregate_id),
-            from: HeldFrom::new(place, Standing::Committed(arrival)),
-        }]);
+            from: HeldFrom::new(place, Standing::Committed(self.arrival)),
+        });
     }
 
-    async fn end_large(&mut self, parts: Parts, place: i64, micros: i64) -> Result<()> {
-        let detail = match parts.head() {
-            Ok(head) => match self.park_event(&parts, &head, place).await? {
+    async fn end_message(&self, place: i64, micros: i64, pages: &mut LogPages) -> Result<()> {
+        let detail = match self.head() {
+            Ok(head) => match self.park_event(&head, place, pages).await? {
                 TakenUp::Parked => return Ok(()),
                 TakenUp::NoEvent(detail) => detail,
             },
             Err(detail) => detail,
         };
-        self.park_bytes(&parts, place, micros, detail).await
+        self.park_bytes(place, micros, detail, pages).await
     }
 
-    async fn park_event(&mut self, parts: &Parts, head: &Head, place: i64) -> Result<TakenUp> {
+    async fn park_event(&self, head: &Head, place: i64, pages: &mut LogPages) -> Result<TakenUp> {
         let length = |length: u32| i32::try_from(length).expect("it fits into a message");
         let content = Content::Event {
             texts: length(HEAD_BYTES as u32),
@@ -197,50 +195,50 @@ impl Reader {
             has_payload: head.has_payload(),
         };
         let (id, created_at_micros) = (head.id, head.created_at_micros);
-        let arrival = parts.arrival;
+        let arrival = self.arrival;
         let message = LargeMessage { seq: place, id, created_at_micros, arrival, content };
-        let detail = format!("the message has {} bytes, more than are read at once", parts.bytes);
+        let detail = format!("the message has {} bytes, more than are read at once", self.bytes);
         let refusal = Refusal { reason: Reason::TooLarge, detail, topic: None };
-        let done = self.park_large(message, &refusal).await?;
+        let done = park_message(message, &refusal, pages).await?;
         if done == TakenUp::Parked {
-            let (aggregate_type, aggregate_id) = parts.aggregate(head);
-            self.hold_from((&aggregate_type, &aggregate_id), place, arrival);
+            let (aggregate_type, aggregate_id) = self.aggregate(head);
+            self.hold_from((&aggregate_type, &aggregate_id), place, pages);
         }
         Ok(done)
     }
 
     /// What is no event is kept as it came.
     async fn park_bytes(
-        &mut self,
-        parts: &Parts,
+        &self,
         place: i64,
         created_at_micros: i64,
         detail: String,
+        pages: &mut LogPages,
     ) -> Result<()> {
         let content = Content::Bytes(UNREADABLE_TYPE);
-        let (id, arrival) = (id_at(place), parts.arrival);
+        let (id, arrival) = (id_at(place), self.arrival);
         let message = LargeMessage { seq: place, id, created_at_micros, arrival, content };
         let refusal = Refusal { reason: Reason::Unreadable, detail, topic: None };
-        self.park_large(message, &refusal).await.map(drop)
+        park_message(message, &refusal, pages).await.map(drop)
     }
+}
 
-    async fn park_large(
-        &mut self,
-        message: LargeMessage<'_>,
-        refusal: &Refusal,
-    ) -> Result<TakenUp> {
-        let (owned, saves_wait) = (self.store.owned(), self.store.pause_saves().await);
-        let done = self.parking.parked().park_large(&owned, message, refusal).await?;
-        drop(saves_wait);
-        if done == TakenUp::Parked {
-            self.say_parked(message.id, refusal);
-        }
-        Ok(done)
+async fn park_message(
+    message: LargeMessage<'_>,
+    refusal: &Refusal,
+    pages: &mut LogPages,
+) -> Result<TakenUp> {
+    let (id, outlet) = (message.id, &mut pages.outlet);
+    let (owned, saves_wait) = (outlet.store.owned(), outlet.store.pause_saves().await);
+    let done = outlet.parking.parked().park_large(&owned, message, refusal).await?;
+    drop(saves_wait);
+    if done == TakenUp::Parked {
+        say_parked(id, refusal, pages);
     }
+    Ok(done)
+}
 
-    fn say_parked(&mut self, id: EventId, refusal: &Refusal) {
-        // The page is to end behind it.
-        self.page_events += 1;
-        self.parking.say_large(&id, refusal);
-    }
+fn say_parked(id: EventId, refusal: &Refusal, pages: &mut LogPages) {
+    pages.count_parked();
+    pages.outlet.parking.say_large(&id, refusal);
 }

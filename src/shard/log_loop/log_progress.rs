@@ -1,7 +1,13 @@
 //! How far the stream has led, and what of it can be saved.
 //!
-//! Promises: a place is handed on with the cursor that says the same. Must not: read the stream, or save.
-//! Fails: never.
+//! Promises: a place is handed on with the cursor that says the same; the log says which transaction a row is
+//! of, whatever the row says. Must not: read the stream, or save. Fails: never.
+//!
+//! ```text
+//!   Places   a page has landed ─► its place
+//!   Ticks    a page has landed ─► it ended at a tick, of which our ticker tells, too ─► place and cursor
+//!                              └► at another one, or at none ─► nothing: a later tick covers it
+//! ```
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,12 +17,14 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::capture::adopted::copy::AdoptedCopy;
 use crate::capture::log::decode::Lsn;
+use crate::capture::log::flawed::Origin;
 use crate::event::Bucket;
 use crate::order::cursor::Cursor;
 use crate::order::log_cursor::{Streamed, widen};
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::order::tick::Tick;
 use crate::shard::log_loop::proven::Proven;
+use crate::shard::log_loop::transaction::{Claims, Kind, Transaction};
 
 /// An id takes at least four bytes of the log: so much of it is a sixteenth of a round at most.
 const NEAR_BYTES: u64 = 1 << 30;
@@ -32,6 +40,13 @@ pub struct Landing {
     pub cursor: Option<Cursor>,
     /// Of adopted tables: transactions of which the cursor alone does not prove that they are published.
     pub proven: Vec<TransactionId>,
+}
+
+impl Landing {
+    /// One without a cursor.
+    pub(super) fn at(place: Lsn) -> Self {
+        Self { place, cursor: None, proven: Vec::new() }
+    }
 }
 
 /// The line between the reader and whoever saves and confirms.
@@ -70,31 +85,145 @@ pub struct AdoptedCourse {
     pub copy: Option<AdoptedCopy>,
 }
 
+/// Where a page ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogPlace {
+    pub(super) end: Lsn,
+    /// The tick whose commit this is.
+    pub(super) tick: Option<u64>,
+}
+
+impl LogPlace {
+    /// Where there are ticks, only theirs are needed.
+    pub(super) fn is_covered_by(&self, later: &Self) -> bool {
+        later.tick.is_some() || self.tick.is_none()
+    }
+}
+
+/// What the stream has led to.
+#[derive(Debug)]
+pub(super) enum LogProgress {
+    /// Of messages: each place can be saved as it is.
+    Places,
+    /// Of a table: a place is saved with the cursor that says the same, and so only those of ticks are.
+    Ticks(Box<TableProgress>),
+}
+
+impl LogProgress {
+    pub(super) fn new(course: Option<TableCourse>, begins: Lsn) -> Self {
+        match course {
+            None => Self::Places,
+            Some(course) => Self::Ticks(Box::new(TableProgress::new(course, begins))),
+        }
+    }
+
+    /// The table's, if it is one.
+    pub(super) fn table(&mut self) -> Option<&mut TableProgress> {
+        match self {
+            Self::Places => None,
+            Self::Ticks(table) => Some(table),
+        }
+    }
+
+    /// Whether a page may end wherever no transaction is open.
+    pub(super) fn ends_anywhere(&self) -> bool {
+        matches!(self, Self::Places)
+    }
+
+    /// Whether an event's transaction was published before this stream began. `seq` is its row's.
+    pub(super) fn has_passed(
+        &mut self,
+        transaction: &mut Transaction,
+        origin: Origin,
+        seq: i64,
+    ) -> bool {
+        let Self::Ticks(table) = self else { return false };
+        match origin {
+            Origin::Row(bucket, claimed) => {
+                let txid = table.whole(transaction.xid);
+                transaction.txid = Some(txid);
+                table.claims.note(claimed, txid, seq);
+                table.has_passed(bucket, txid, seq)
+            }
+            Origin::Adopted(number) => {
+                let txid = table.whole(transaction.xid);
+                transaction.txid = Some(txid);
+                table.proven.bring(txid);
+                table.has_passed_adopted(number, txid)
+            }
+            Origin::Message | Origin::Copy => false,
+        }
+    }
+
+    /// Takes note of a transaction's commit; which tick it is, if it is one.
+    pub(super) fn commit(&mut self, transaction: &Transaction, end: Lsn) -> Option<TransactionId> {
+        let table = self.table()?;
+        if let Some(txid) = transaction.txid {
+            table.streamed.bring(txid);
+        }
+        (transaction.kind == Kind::Tick).then(|| table.mark(transaction.xid, end))
+    }
+
+    /// A page has landed: what can be saved of it at once.
+    pub(super) fn land(&mut self, page: LogPlace) -> Option<Landing> {
+        match (self, page.tick) {
+            (Self::Places, _) => Some(Landing::at(page.end)),
+            (Self::Ticks(table), Some(tick)) => {
+                table.landed.push_back((tick, page.end));
+                None
+            }
+            (Self::Ticks(_), None) => None,
+        }
+    }
+
+    /// What can be saved of the pages before it.
+    pub(super) fn next_landing(&mut self) -> Option<Landing> {
+        self.table()?.next_landing()
+    }
+
+    /// Whether everything that has landed was handed on, and nothing came since the last tick.
+    pub(super) fn is_at_rest(&self) -> bool {
+        match self {
+            Self::Places => true,
+            Self::Ticks(table) => table.landed.is_empty() && !table.streamed.has_recent(),
+        }
+    }
+
+    /// Whether something that has landed waits for its tick to be told.
+    pub(super) fn awaits_ticks(&self) -> bool {
+        match self {
+            Self::Places => false,
+            Self::Ticks(table) => !table.landed.is_empty(),
+        }
+    }
+}
+
 /// What the stream has led to, where it is a table's.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct TableProgress {
     passed: HashMap<Bucket, Cursor>,
     /// Transactions from here on were passed by no cursor.
     horizon: u64,
-    pub(super) streamed: Streamed,
+    streamed: Streamed,
     ticks: mpsc::Receiver<Arc<Tick>>,
     waiting: VecDeque<Arc<Tick>>,
     /// Places of ticks that are not there yet.
-    pub(super) landed: VecDeque<(u64, Lsn)>,
+    landed: VecDeque<(u64, Lsn)>,
     /// The last tick, or what was the present when the stream began.
     near: TransactionId,
     /// Where in the log that was.
     near_at: Lsn,
     pub(super) adopted: AdoptedCourse,
     pub(super) proven: Proven,
+    claims: Claims,
     /// The last tick that was handed on.
     handed: Option<u64>,
     nudge: Arc<Notify>,
     is_asked: bool,
 }
 
-impl Table {
-    pub(super) fn new(course: TableCourse, begins: Lsn) -> Self {
+impl TableProgress {
+    fn new(course: TableCourse, begins: Lsn) -> Self {
         let TableCourse { cursors, near, ticks, nudge, mut adopted } = course;
         let streamed = Streamed::new(cursors.iter().map(|(_, cursor)| cursor));
         let horizon = |cursor: &Cursor| cursor.from().xmax().max(cursor.upto().snapshot.xmax());
@@ -110,6 +239,7 @@ impl Table {
             near_at: begins,
             proven: Proven::new(std::mem::take(&mut adopted.proven)),
             adopted,
+            claims: Claims::default(),
             handed: None,
             nudge,
             is_asked: false,
@@ -117,12 +247,12 @@ impl Table {
     }
 
     /// The whole id of a transaction that the stream begins.
-    pub(super) fn whole(&self, xid: u32) -> TransactionId {
+    fn whole(&self, xid: u32) -> TransactionId {
         widen(xid, self.near)
     }
 
     /// The commit of a tick: the transactions to come are close to it.
-    pub(super) fn mark(&mut self, xid: u32, end: Lsn) -> TransactionId {
+    fn mark(&mut self, xid: u32, end: Lsn) -> TransactionId {
         (self.near, self.near_at) = (self.whole(xid), end);
         self.streamed.mark(self.near);
         self.proven.mark(self.near);
@@ -134,18 +264,13 @@ impl Table {
         self.near
     }
 
-    pub(super) fn has_passed(&self, bucket: Bucket, txid: u64, seq: i64) -> bool {
+    fn has_passed(&self, bucket: Bucket, txid: u64, seq: i64) -> bool {
         txid < self.horizon
             && self.passed.get(&bucket).is_some_and(|cursor| cursor.has_passed(txid, seq))
     }
 
-    pub(super) fn has_passed_adopted(&self, table: usize, txid: u64) -> bool {
+    fn has_passed_adopted(&self, table: usize, txid: u64) -> bool {
         self.adopted.passed[table].sees(txid)
-    }
-
-    /// Whether nothing was streamed since the last tick, and that one is handed on.
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.landed.is_empty() && !self.streamed.has_recent()
     }
 
     /// Asks once.
@@ -185,7 +310,7 @@ impl Table {
 
     /// The next tick whose page is done and which is known. Ticks of a session before this one are in
     /// the stream, too; nobody tells of them again.
-    pub(super) fn next_landing(&mut self) -> Option<Landing> {
+    fn next_landing(&mut self) -> Option<Landing> {
         while let Some((number, place)) = self.landed.front().copied() {
             self.take_ticks();
             while self.waiting.front().is_some_and(|tick| tick.next < number) {
