@@ -151,6 +151,7 @@ impl Cursor {
         }
         // Behind a row that nobody drew there may have been others.
         self.through = if self.position > self.drawn { UNBOUNDED } else { self.drawn };
+        debug_assert!(self.position <= self.through, "a cursor only goes on");
         self.position = self.through;
     }
 

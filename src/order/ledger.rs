@@ -129,6 +129,7 @@ impl<P> Ledger<P> {
     pub fn add_batch(&mut self, events: u64, bytes: usize) -> BatchNumber {
         let page = self.pages.back_mut().expect("a batch belongs to an open page");
         assert!(page.place.is_none(), "a closed page takes no batch");
+        assert!(events > 0, "a batch without events is never reported");
         page.batches_open += 1;
         page.events += events;
         let number = BatchNumber(self.next_batch);
@@ -156,9 +157,18 @@ impl<P> Ledger<P> {
     /// Takes a batch out of flight of which some events were parked and the others acknowledged.
     pub fn acknowledge_but(&mut self, number: BatchNumber, parked: u64) {
         let batch = self.batches.remove(&number).expect("only what is in flight is acknowledged");
-        self.bytes -= batch.bytes;
+        self.bytes = self.bytes.checked_sub(batch.bytes).expect("it was counted when it was sent");
+        debug_assert!(
+            self.bytes == 0 || !self.batches.is_empty(),
+            "nothing in flight has no bytes"
+        );
         let index = self.pages.partition_point(|page| page.number < batch.page);
         let page = &mut self.pages[index];
+        assert_eq!(
+            page.number, batch.page,
+            "a page with a batch in flight is not merged into another"
+        );
+        assert!(page.batches_open > 0, "a batch is counted in its page");
         page.batches_open -= 1;
         page.parked += parked;
         assert!(page.parked <= page.events, "only what was sent can be parked");
@@ -181,6 +191,7 @@ impl<P> Ledger<P> {
     fn merge_into_next(&mut self, index: usize) -> bool {
         let (earlier, later) = (&self.pages[index], &self.pages[index + 1]);
         let (Some(place), Some(next)) = (&earlier.place, &later.place) else { return false };
+        debug_assert!(earlier.number < later.number, "pages lie in the order of their opening");
         let are_done = earlier.is_finished() && later.is_finished();
         if index == 0 || !are_done || !(self.is_covered)(place, next) {
             return false;
@@ -203,7 +214,12 @@ impl<P> Ledger<P> {
             return None;
         }
         let page = self.pages.pop_front()?;
+        assert!(page.number >= self.finished, "pages come out in the order of their opening");
         self.finished = page.number + 1;
+        debug_assert!(
+            self.finished < self.opened || self.batches.is_empty(),
+            "the last page takes the last batch with it"
+        );
         Some(Finished { place: page.place?, events: page.events, parked: page.parked })
     }
 
@@ -359,5 +375,22 @@ mod tests {
     #[should_panic(expected = "in flight")]
     fn an_unknown_acknowledgement_is_a_broken_invariant() {
         ledger().acknowledge(BatchNumber(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "without events")]
+    fn a_batch_without_events_is_a_broken_invariant() {
+        let mut ledger = ledger();
+        ledger.open_page();
+        ledger.add_batch(0, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "closed once")]
+    fn a_page_that_is_closed_twice_is_a_broken_invariant() {
+        let mut ledger = ledger();
+        ledger.open_page();
+        ledger.close_page(1);
+        ledger.close_page(2);
     }
 }
