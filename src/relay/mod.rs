@@ -5,45 +5,89 @@
 //! Fails: at the start with any error; later only with errors whose disposition is to stop.
 //!
 //! ```text
-//!  run ─► session ─┬─► ticker ──────────────────────┐
-//!          ▲       ├─► steward: lease, which buckets ├─► shards (each started again by itself after
-//!          │       ├─► saver, every --save-interval  │   trouble with Kafka)
-//!          │       └─► retention
+//!  run ─► session ─► plan ─┬─► poll session ─┬─► ticker ─────────────────────────┐
+//!          ▲               │                 ├─► assigner: lease, which buckets ─┼─► shards (each started again
+//!          │               │                 ├─► saver, every --save-interval    │   by itself after trouble
+//!          │               │                 └─► retention, the mode's watch     │   with Kafka)
+//!          │               └─► log session: the same, with one reader in place of the shards
 //!          └── a pause after trouble with PostgreSQL, a new session, cursors read again
 //! ```
+//!
+//! # Who owns what, and when
+//!
+//! Any number of instances run side by side, and none is the leader. What may be done by one of them alone is owned,
+//! and the owner is written down in the database, where all can see it. There are three such things.
+//!
+//! **A bucket** is the unit of order: its events are claimed and sent by one shard of one instance. Who owns it, and
+//! under which *epoch*, stands in its row of `postrider.cursor`. To take it adds one to the epoch, and is done only
+//! under the epoch under which it was seen to be free: of two takers, one gets it. A cursor is saved only under the
+//! epoch of its owner, so a former owner that has overlooked its end moves nothing any more.
+//!
+//! **A lease** keeps all buckets of an instance at once. The instance renews it and stops by its own clock, well before
+//! others may take what it owned ([`crate::control::lease`] has the moments). There is no handshake: nobody asks the
+//! dead.
+//!
+//! **The lock of the log's reader** belongs to one session with PostgreSQL, where events are read from the log. It
+//! decides who may begin, make a slot, or close a gap. It does not decide who may save: that takes all buckets, as
+//! anywhere else. So a reader that is frozen and comes back has lost, whether it knows or not.
+//!
+//! ```text
+//!  a bucket, polled:
+//!
+//!   instance A  ══ owns under epoch 7 ══╗ gives up: claims no more, lets pages land, saves, releases
+//!   database    ─ A,7 ──────────────────╨── nobody,7 ──╥── B,8 ──────────────────────────────►
+//!   instance B       planned to have it                 ╚══ takes under 7, reads the cursor, goes on
+//!
+//!   If A dies instead, its lease runs out at "nobody"; B begins at the saved cursor, and what was in flight comes
+//!   twice, in order.
+//!
+//!  the log:
+//!
+//!   instance A  ══ lock, all buckets, slot ══╳ its session ends, or is ended when it is silent
+//!   instance B  ── tries the lock ───────────╚═ lock ═► looks at the slot ─┬─ a gap: polls until cursors cover it
+//!                                                                          └─ none: takes all buckets, and streams
+//! ```
+//!
+//! A bucket passes from hand to hand inside an instance in the same way: a shard has it in hand until its last page
+//! has landed, and the assigner releases, or hands to another shard, only what no shard has in hand.
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
 use crate::publish::kafka::ask;
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
-use crate::publish::kafka::learned_limits::Lessons;
-use crate::publish::kafka::producer::{WARNING_PAUSE, Warnings};
-use crate::relay::slot_recovery::HeldSession;
-use crate::relay::stuck::Stuck;
+use crate::relay::instance::Instance;
+use crate::relay::stages::{Progress, Stage};
+use crate::relay::tasks::TROUBLE;
 
 mod adopted_tables;
+mod agreement;
 mod assigner;
+mod held;
+mod instance;
+mod log_saver;
 mod log_session;
-pub(crate) mod mode_watch;
+mod log_task;
+mod mode_watch;
+mod plan;
 mod poll_session;
+mod publishers;
+mod session;
 mod shard_supervisor;
 mod slot_monitor;
 mod slot_recovery;
+mod stages;
 mod stand_by;
 mod stuck;
-
-/// The pauses after trouble, of a session as of a shard.
-const TROUBLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+mod tasks;
 
 /// Relays until `shutdown` is ready, then lets what is in flight land.
 ///
@@ -56,26 +100,15 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let (stop_sender, stop) = watch::channel(false);
-    let warnings = Arc::new(Warnings::new(WARNING_PAUSE));
-    let lessons = Arc::new(Lessons::new(&config.kafka.properties));
-    let relay = Relay {
-        config,
-        name: instance_name(),
-        monitor,
-        warnings,
-        lessons,
-        stop,
-        held: HeldSession::default(),
-        stuck: Mutex::default(),
-    };
-    let mut work = pin!(relay.run());
+    let instance = Instance::new(config, monitor, stop);
+    let mut work = pin!(instance.run());
     tokio::select! {
         ended = &mut work => return ended,
         () = shutdown => {}
     }
     tracing::info!("stopping: no more is claimed, what is in flight lands first");
     stop_sender.send_replace(true);
-    let timeout = relay.config.shutdown_timeout;
+    let timeout = instance.config.shutdown_timeout;
     tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
         Err(Error::new(
             ErrorKind::ShutdownTimeout,
@@ -85,39 +118,28 @@ pub async fn run(
     })
 }
 
-struct Relay {
-    config: Config,
-    /// Names this instance in the tier, for the life of the process.
-    name: String,
-    monitor: Arc<Monitor>,
-    warnings: Arc<Warnings>,
-    lessons: Arc<Lessons>,
-    stop: watch::Receiver<bool>,
-    held: HeldSession,
-    /// Where streams of the log have ended.
-    stuck: Mutex<Stuck>,
-}
-
-impl Relay {
+impl Instance {
     async fn run(&self) -> Result<()> {
         let producer_config = self.producer_config()?;
         self.check_kafka(&producer_config).await?;
         let mut backoff = TROUBLE;
-        let mut started = false;
+        let mut progress = Progress::Starting;
         while !*self.stop.borrow() {
-            let mut session_started = false;
-            let ended = self.session(&producer_config, started, &mut session_started).await;
+            let mut stage = Stage::Opening;
+            let ended = self.session(&producer_config, progress, &mut stage).await;
             self.monitor.set_working(false);
             self.monitor.set_slot(None);
-            if session_started {
-                started = true;
+            if stage.has_worked() {
+                progress = Progress::Working;
                 backoff.reset();
             }
             match ended {
                 // Told to stop, or the way of reading was changed.
                 Ok(()) => {}
-                Err(error) if !started || is_final(&error) => return Err(error),
-                Err(error) => self.pause(&error, backoff.take()).await,
+                Err(error) if progress == Progress::Starting || is_final(&error) => {
+                    return Err(error);
+                }
+                Err(error) => self.pause(&error, stage, backoff.take()).await,
             }
         }
         Ok(())
@@ -139,11 +161,12 @@ impl Relay {
             .map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))?
     }
 
-    async fn pause(&self, error: &Error, pause: Duration) {
+    async fn pause(&self, error: &Error, stage: Stage, pause: Duration) {
         if let Some(unsaid) = self.warnings.note(error.message(), Instant::now()) {
             tracing::warn!(
                 cause = error.message(),
                 remedy = error.remedy(),
+                stage = stage.words(),
                 pause_ms = pause.as_millis() as u64,
                 unsaid,
                 "the session ended; going back to the saved cursors after a pause"
@@ -163,13 +186,4 @@ fn is_final(error: &Error) -> bool {
         Disposition::Retry | Disposition::StepDown => false,
         Disposition::Park | Disposition::Stop => true,
     }
-}
-
-/// Names this instance among all others: host, process, and a part that no later process shares.
-fn instance_name() -> String {
-    let host = std::env::var("HOSTNAME")
-        .or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"))
-        .unwrap_or_else(|_| "localhost".to_owned());
-    let random = uuid::Uuid::new_v4().simple().to_string();
-    format!("{}:{}:{}", host.trim(), std::process::id(), &random[..6])
 }

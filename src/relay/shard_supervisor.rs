@@ -6,33 +6,27 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
 use crate::capture::table::claim::Poller;
-use crate::config::{Config, KafkaConfig};
+use crate::config::Config;
 use crate::control::cursors::CursorStore;
 use crate::control::parked::Parked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::counters::ShardGauge;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
-use crate::publish::Publisher;
-use crate::publish::kafka::config::ProducerConfig;
-use crate::publish::kafka::learned_limits::Lessons;
-use crate::publish::kafka::producer::{KafkaProducer, Warnings};
-use crate::publish::send_deadline::Permit;
-use crate::record::encode::Encoder;
-use crate::relay::TROUBLE;
-use crate::relay::assigner::ShardBerth;
-use crate::relay::poll_session::Ended;
-use crate::shard::{BATCHES_MAX, OutgoingRow, Shard, ShardLimits, Wiring};
+use crate::relay::assigner::shard_lines::Assignment;
+use crate::relay::publishers::Publishers;
+use crate::relay::tasks::{Ended, TROUBLE};
+use crate::shard::{Shard, ShardLimits, Wiring};
 
 /// Everything that a shard needs to be started again.
 pub(super) struct ShardContext {
     pub(super) config: Config,
-    pub(super) kafka: Kafka,
+    pub(super) publishers: Publishers,
     pub(super) outbox: Outbox,
     pub(super) shards: usize,
     pub(super) store: Arc<CursorStore>,
@@ -47,13 +41,13 @@ pub(super) struct ShardContext {
 pub(super) async fn supervise(
     context: Arc<ShardContext>,
     index: usize,
-    berth: ShardBerth,
+    assignment: Assignment,
     gauge: Arc<ShardGauge>,
 ) -> Result<Ended> {
     let mut backoff = TROUBLE;
     loop {
         let before = gauge.published.load(Ordering::Relaxed);
-        let error = match context.start_shard(index, &berth, Arc::clone(&gauge)).await {
+        let error = match context.start_shard(index, &assignment, Arc::clone(&gauge)).await {
             Ok(()) => return Ok(Ended::Shard),
             Err(error) if concerns_one_shard(&error) => error,
             Err(error) => return Err(error),
@@ -65,17 +59,7 @@ pub(super) async fn supervise(
             backoff.reset();
         }
         let pause = backoff.take();
-        // All shards share what was said: what one met is the others' trouble, too.
-        if let Some(unsaid) = context.kafka.warnings.note(error.message(), Instant::now()) {
-            tracing::warn!(
-                shard = index,
-                cause = error.message(),
-                remedy = error.remedy(),
-                pause_ms = pause.as_millis() as u64,
-                unsaid,
-                "the producer is replaced; the shard goes back to its saved cursors"
-            );
-        }
+        context.tell(index, &error, pause);
         let mut stop = context.stop.clone();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -85,17 +69,31 @@ pub(super) async fn supervise(
 }
 
 impl ShardContext {
+    /// All shards share what was said: what one met is the others' trouble, too.
+    fn tell(&self, index: usize, error: &Error, pause: Duration) {
+        if let Some(unsaid) = self.publishers.warnings.note(error.message(), Instant::now()) {
+            tracing::warn!(
+                shard = index,
+                cause = error.message(),
+                remedy = error.remedy(),
+                pause_ms = pause.as_millis() as u64,
+                unsaid,
+                "the producer is replaced; the shard goes back to its saved cursors"
+            );
+        }
+    }
+
     async fn start_shard(
         &self,
         index: usize,
-        berth: &ShardBerth,
+        assignment: &Assignment,
         gauge: Arc<ShardGauge>,
     ) -> Result<()> {
         let name = index.to_string();
         let event_bytes_max = self.config.max_event_bytes;
         let poller =
             Poller::connect(&self.config.database, &self.outbox, &name, event_bytes_max).await?;
-        let publisher = self.kafka.publisher(&name, &Arc::default())?;
+        let publisher = self.publishers.start(&name, &Arc::default())?;
         let limits = ShardLimits {
             page_rows: self.config.page_rows,
             in_flight_bytes: (self.config.max_in_flight_bytes / self.shards).max(1),
@@ -106,47 +104,14 @@ impl ShardContext {
             publisher,
             store: Arc::clone(&self.store),
             parked: Arc::clone(&self.parked),
-            warnings: Arc::clone(&self.kafka.warnings),
+            warnings: Arc::clone(&self.publishers.warnings),
             ticks: self.ticks.clone(),
             nudge: Arc::clone(&self.nudge),
             stop: self.stop.clone(),
-            holdings: berth.holdings(),
+            holdings: assignment.holdings(),
             gauge,
         };
         Shard::new(wiring, limits).run().await
-    }
-}
-
-/// Everything that a publisher needs to be started.
-pub(super) struct Kafka {
-    pub(super) config: KafkaConfig,
-    pub(super) producer: ProducerConfig,
-    pub(super) permit: Arc<Permit>,
-    pub(super) warnings: Arc<Warnings>,
-    pub(super) lessons: Arc<Lessons>,
-}
-
-impl Kafka {
-    /// Starts a publisher with a producer of its own.
-    ///
-    /// # Errors
-    /// As [`Publisher::start`].
-    pub(super) fn publisher(
-        &self,
-        name: &str,
-        wake: &Arc<Notify>,
-    ) -> Result<Publisher<OutgoingRow>> {
-        let encoder =
-            Encoder::new(self.config.topic.clone()).with_created_at(self.config.created_at_header);
-        let on_poison = self.config.on_poison.clone();
-        let make = |reports| {
-            let config = self.lessons.apply(&self.producer);
-            let timestamp = self.config.record_timestamp;
-            let (warnings, lessons) = (Arc::clone(&self.warnings), Arc::clone(&self.lessons));
-            KafkaProducer::new(name, &config, timestamp, reports, warnings, lessons)
-        };
-        let (permit, wake) = (Arc::clone(&self.permit), Arc::clone(wake));
-        Publisher::start(name, BATCHES_MAX, encoder, on_poison, permit, wake, make)
     }
 }
 

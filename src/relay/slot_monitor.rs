@@ -12,7 +12,7 @@ use crate::capture::slot::{Gap, SlotKeeper, SlotSight};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::counters::{Monitor, SlotFigures};
 use crate::postgres::Lsn;
-use crate::relay::poll_session::Ended;
+use crate::relay::tasks::Ended;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// So many looks pass between two at what a promotion would bring.

@@ -8,20 +8,20 @@
 //! comparison of log positions would not do: a transaction becomes visible after its commit is in the
 //! log, and in another order.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
 use crate::backoff::Backoff;
-use crate::capture::adopted::copy::SlotSession;
 use crate::capture::mode::KnownSlot;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::control::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::cursor::Cursor;
 use crate::order::snapshot::Snapshot;
-use crate::relay::poll_session::Ended;
+use crate::relay::held::HeldSession;
+use crate::relay::tasks::Ended;
 
 /// How often the cursors are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const REFUSAL: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
 
 /// What is in the way of the stream, and who can clear it.
-pub(super) struct Healing {
+pub(super) struct Recovery {
     pub(super) keeper: SlotKeeper,
     /// None when nothing would be missing, but the server lets no reader in.
     pub(super) gap: Option<Gap>,
@@ -38,19 +38,16 @@ pub(super) struct Healing {
     pub(super) held: HeldSession,
 }
 
-/// The session that made the slot, from then on until rows of adopted tables are copied by it.
-pub(super) type HeldSession = Arc<Mutex<Option<SlotSession>>>;
-
 /// Makes a slot where the one that is there is of no use, waits until the cursors cover it, and ends the
 /// session.
-pub(super) async fn heal(
-    healing: Healing,
+pub(super) async fn recover(
+    recovery: Recovery,
     store: Arc<CursorStore>,
     nudge: Arc<Notify>,
     end: Arc<watch::Sender<bool>>,
 ) -> Result<Ended> {
-    let known = patiently(&healing).await?;
-    let keeper = healing.keeper;
+    let known = patiently(&recovery).await?;
+    let keeper = recovery.keeper;
     loop {
         store.save_all().await?;
         let cursors = store.all().await?;
@@ -67,17 +64,17 @@ pub(super) async fn heal(
     );
     keeper.cover().await?;
     end.send_replace(true);
-    Ok(Ended::Aide)
+    Ok(Ended::Helper)
 }
 
 /// The slot that the stream can begin with. What the server refuses, it may allow later: events are
 /// published meanwhile, as the table is polled.
-async fn patiently(healing: &Healing) -> Result<KnownSlot> {
+async fn patiently(recovery: &Recovery) -> Result<KnownSlot> {
     let (mut refusals, mut backoff) = (0_u64, REFUSAL);
     loop {
-        let refusal = match attempt(healing).await {
+        let refusal = match attempt(recovery).await {
             Ok(known) => return Ok(known),
-            Err(error) if may_pass(&error) && healing.keeper.is_connected() => error,
+            Err(error) if may_pass(&error) && recovery.keeper.is_connected() => error,
             Err(error) => return Err(error),
         };
         refusals += 1;
@@ -93,8 +90,8 @@ async fn patiently(healing: &Healing) -> Result<KnownSlot> {
     }
 }
 
-async fn attempt(healing: &Healing) -> Result<KnownSlot> {
-    let Healing { keeper, gap, known, held } = healing;
+async fn attempt(recovery: &Recovery) -> Result<KnownSlot> {
+    let Recovery { keeper, gap, known, held } = recovery;
     if let (None | Some(Gap::Uncovered), Some(known)) = (gap, known) {
         keeper.knock().await?;
         return Ok(known.clone());
@@ -103,8 +100,7 @@ async fn attempt(healing: &Healing) -> Result<KnownSlot> {
     tracing::info!(slot = keeper.name(), reason, "polling, while a slot is made");
     keeper.free().await?;
     let (known, session) = keeper.make().await?;
-    *held.lock().unwrap_or_else(PoisonError::into_inner) =
-        Some(session).filter(|_| !keeper.adopted().is_empty());
+    held.put(Some(session).filter(|_| !keeper.adopted().is_empty()));
     Ok(known)
 }
 

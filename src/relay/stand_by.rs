@@ -4,66 +4,86 @@
 //! session that keeps them waiting and is no instance is named. Must not: know what an event says.
 //! Fails: when PostgreSQL gives no answer for a lease; with the connection's error.
 
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::capture::mode::{Mode, read_state};
 use crate::capture::slot::reader_lock::{Stranger, stranger, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::Connection;
-use crate::relay::Relay;
-use crate::relay::log_session::STAND_BY_INTERVAL;
-use crate::relay::poll_session::Opened;
+use crate::relay::instance::Instance;
+use crate::relay::tasks::{Opened, STAND_BY_INTERVAL};
 
 /// Who stands by for so long is not between two sessions of its own: another instance reads. A snapshot that
 /// is kept for a copy holds back the vacuum of the whole database.
 const HELD_PATIENCE: Duration = Duration::from_secs(3);
 
-impl Relay {
-    /// Waits for its turn; false when the session is to end before. It has no lease that would end a
-    /// session that gets no answer.
-    pub(super) async fn become_reader(&self, opened: &Opened, mode: Mode) -> Result<bool> {
-        let (mut stop, mut said, since) = (self.stop.clone(), false, Instant::now());
-        let mut told = None;
-        let patience = Duration::from_secs(self.config.lease_seconds.into());
+/// How standing by ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is this instance's turn: the lock of the log's reader is ours.
+    Ours,
+    /// The session is over before: the process is to stop, or the way of reading was changed.
+    Over,
+}
+
+/// What people were told of the one that has the lock.
+#[derive(Debug, PartialEq)]
+enum Told {
+    /// Nothing yet.
+    Nothing,
+    /// That another instance reads the log.
+    Instance,
+    /// That this session keeps the lock, and is no instance.
+    Stranger(Stranger),
+}
+
+impl Instance {
+    /// Waits for its turn. It has no lease that would end a session that gets no answer.
+    pub(super) async fn stand_by(&self, opened: &Opened) -> Result<Turn> {
+        let (mut stop, since, mut told) = (self.stop.clone(), Instant::now(), Told::Nothing);
+        let (mode, patience) =
+            (opened.way.mode, Duration::from_secs(self.config.lease_seconds.into()));
         loop {
             let looked = tokio::select! {
                 looked = tokio::time::timeout(patience, look_for_turn(opened, mode, patience)) => {
                     looked.map_err(|_| no_answer(patience))??
                 }
-                _ = stop.changed() => return Ok(false),
+                _ = stop.changed() => return Ok(Turn::Over),
             };
             match looked {
-                Looked::Reader => return Ok(true),
-                Looked::OtherMode => return Ok(false),
-                Looked::StandsBy if std::mem::replace(&mut said, true) => {
-                    if since.elapsed() > HELD_PATIENCE {
-                        self.give_up_held();
-                    }
-                    if since.elapsed() > patience {
-                        self.look_for_a_stranger(&opened.control, &mut told).await?;
-                    }
-                }
-                Looked::StandsBy => {
-                    tracing::info!("another instance reads the log; standing by");
-                }
+                Looked::Reader => return Ok(Turn::Ours),
+                Looked::OtherMode => return Ok(Turn::Over),
+                Looked::StandsBy => told = self.wait_for(opened, since, told).await?,
             }
             tokio::select! {
                 () = tokio::time::sleep(STAND_BY_INTERVAL) => {}
-                _ = stop.changed() => return Ok(false),
+                _ = stop.changed() => return Ok(Turn::Over),
             }
         }
     }
 
+    /// What is to be said and done while another one has the lock.
+    async fn wait_for(&self, opened: &Opened, since: Instant, told: Told) -> Result<Told> {
+        if told == Told::Nothing {
+            tracing::info!("another instance reads the log; standing by");
+            return Ok(Told::Instance);
+        }
+        if since.elapsed() > HELD_PATIENCE {
+            self.held.give_up();
+        }
+        if since.elapsed() > Duration::from_secs(self.config.lease_seconds.into()) {
+            return self.look_for_a_stranger(opened, told).await;
+        }
+        Ok(told)
+    }
+
     /// Who keeps the lock for longer than a lease, and has none, is no instance: nothing is published.
-    async fn look_for_a_stranger(
-        &self,
-        control: &Connection,
-        told: &mut Option<Stranger>,
-    ) -> Result<()> {
-        let found = stranger(control, &self.name).await?;
+    async fn look_for_a_stranger(&self, opened: &Opened, told: Told) -> Result<Told> {
+        let found = stranger(&opened.control, &self.name).await?;
         self.monitor.set_working(found.is_none());
-        if let Some(stranger) = found.as_ref().filter(|_| *told != found) {
+        let found = found.map_or(Told::Instance, Told::Stranger);
+        if let Told::Stranger(stranger) = &found
+            && found != told
+        {
             tracing::warn!(
                 pid = stranger.pid,
                 role = stranger.role,
@@ -73,16 +93,7 @@ impl Relay {
                 "a session that is no instance keeps the lock of the log's reader: nothing is published"
             );
         }
-        *told = found;
-        Ok(())
-    }
-
-    /// Ends the session that has made a slot and waits for this instance to copy by it.
-    pub(super) fn give_up_held(&self) {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if held.is_some() {
-            tracing::info!("another instance goes on: the snapshot for a copy is given up");
-        }
+        Ok(found)
     }
 }
 

@@ -9,7 +9,7 @@
 //!  wanted - b ─► leave: claimed no more ─► its last page is done ─► no more in hand
 //! ```
 //!
-//! The steward takes a bucket out of `wanted`, then looks whether it is in hand; the shard puts it in
+//! The assigner takes a bucket out of `wanted`, then looks whether it is in hand; the shard puts it in
 //! hand, then looks whether it is still wanted. One of the two sees the other.
 
 use std::collections::{BTreeSet, VecDeque};

@@ -79,7 +79,14 @@ impl Source {
         if self.is_test_module() {
             return "";
         }
-        self.text.find("#[cfg(test)]\nmod ").map_or(&self.text, |start| &self.text[..start])
+        let is_whole = |rest: &str| {
+            let line = rest.lines().nth(1).unwrap_or_default();
+            let (scope, name) = line.split_once("mod ").unwrap_or((line, ""));
+            (scope.is_empty() || scope.starts_with("pub")) && name.contains('{')
+        };
+        let mut starts = self.text.match_indices("#[cfg(test)]\n").map(|(start, _)| start);
+        let start = starts.find(|start| is_whole(&self.text[*start..]));
+        start.map_or(&self.text, |start| &self.text[..start])
     }
 }
 

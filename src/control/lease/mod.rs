@@ -24,7 +24,7 @@
 //!
 //! An instance that dies leaves a session that the server ends with it, and with the session the
 //! lock under the instance's name. Others then need not wait for the lease: silence for a fifth of
-//! `--lease-seconds` is enough.
+//! `--lease-seconds` is enough. What else is owned, and by whom, is told at the head of `src/relay/mod.rs`.
 
 pub mod plan;
 
@@ -148,6 +148,16 @@ impl Lease {
         };
         lease.renew().await?;
         Ok(lease)
+    }
+
+    /// The name of its owner.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Between two renewals, and two looks at the tier.
+    pub fn interval(&self) -> Duration {
+        self.terms.interval
     }
 
     /// The moment at which everything that rests on the lease has to have stopped.

@@ -1,6 +1,6 @@
 //! One instance: its steward, its shard, its saver and its producer, step by step.
 //!
-//! Promises: the steps are those of `src/relay/assigner.rs`, `src/shard` and `src/control/cursors.rs`, each
+//! Promises: the steps are those of `src/relay/assigner`, `src/shard` and `src/control/cursors.rs`, each
 //! statement apart from its answer; planning, dealing, cursors, ticks, ledger and the permit are the
 //! real ones. Must not: take two steps at once. Fails: with a violation that it commits.
 

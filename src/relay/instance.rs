@@ -1,0 +1,90 @@
+//! One instance of the relay: what it keeps from session to session.
+//!
+//! Promises: its name is no other instance's, and stays for the life of the process. Must not: talk to a server.
+//! Fails: with [`ErrorKind::Config`] when more shards are asked for than there are buckets.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::counters::Monitor;
+use crate::outbox::Outbox;
+use crate::postgres::Lsn;
+use crate::publish::kafka::learned_limits::Lessons;
+use crate::publish::kafka::producer::{WARNING_PAUSE, Warnings};
+use crate::relay::held::HeldSession;
+use crate::relay::stuck::Stuck;
+
+/// What all sessions of a process share.
+pub(super) struct Instance {
+    pub(super) config: Config,
+    /// Names this instance in the tier.
+    pub(super) name: String,
+    pub(super) monitor: Arc<Monitor>,
+    pub(super) warnings: Arc<Warnings>,
+    pub(super) lessons: Arc<Lessons>,
+    /// Becomes true when the process is to stop.
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) held: HeldSession,
+    /// Where streams of the log have ended.
+    stuck: Mutex<Stuck>,
+}
+
+impl Instance {
+    pub(super) fn new(config: Config, monitor: Arc<Monitor>, stop: watch::Receiver<bool>) -> Self {
+        let lessons = Arc::new(Lessons::new(&config.kafka.properties));
+        Self {
+            config,
+            name: instance_name(),
+            monitor,
+            warnings: Arc::new(Warnings::new(WARNING_PAUSE)),
+            lessons,
+            stop,
+            held: HeldSession::default(),
+            stuck: Mutex::default(),
+        }
+    }
+
+    /// Takes note of how a stream ended that had begun at this place.
+    pub(super) fn note_end_of_stream(&self, begins: Option<Lsn>, error: &Error) {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).note(begins, error);
+    }
+
+    /// Whether a stream that begins there would end there.
+    pub(super) fn is_stuck(&self, place: Option<Lsn>) -> bool {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).is_at(place)
+    }
+
+    /// As asked for, or one: it keeps up with a stream, and more of them only wake more threads.
+    pub(super) fn publisher_count(&self, outbox: &Outbox) -> Result<usize> {
+        if self.config.shards.is_some() { self.shard_count(outbox) } else { Ok(1) }
+    }
+
+    /// As asked for, or one per core and at most one per bucket.
+    pub(super) fn shard_count(&self, outbox: &Outbox) -> Result<usize> {
+        let buckets = usize::from(outbox.buckets);
+        let Some(asked) = self.config.shards.map(|shards| usize::from(shards.get())) else {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            return Ok(cores.min(buckets));
+        };
+        if asked <= buckets {
+            return Ok(asked);
+        }
+        Err(Error::new(
+            ErrorKind::Config,
+            format!("{asked} shards cannot share the {buckets} buckets of this outbox"),
+        )
+        .with_remedy(format!("set --shards to {buckets} at most, or leave it out")))
+    }
+}
+
+/// Names this instance among all others: host, process, and a part that no later process shares.
+fn instance_name() -> String {
+    let host = std::env::var("HOSTNAME")
+        .or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"))
+        .unwrap_or_else(|_| "localhost".to_owned());
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}:{}:{}", host.trim(), std::process::id(), &random[..6])
+}

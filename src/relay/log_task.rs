@@ -1,0 +1,168 @@
+//! The task that reads the log, once all buckets are its own.
+//!
+//! Promises: the stream begins where the one before it ended, and only when whoever had the buckets can move nothing
+//! any more. Must not: know what an event says. Fails: with the first error of either side; with
+//! [`ErrorKind::SlotUnusable`] for a gap.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::capture::adopted::mapping::ValueForm;
+use crate::capture::log::decode::{AdoptedTables, LogCapture, Reading, Source, unusable};
+use crate::capture::log::durability::Fence;
+use crate::capture::log::texts::learn;
+use crate::capture::mode::CaptureState;
+use crate::capture::slot::{Gap, SlotKeeper};
+use crate::config::Config;
+use crate::control::cursors::CursorStore;
+use crate::control::parked::Parked;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::Bucket;
+use crate::metrics::counters::ShardGauge;
+use crate::order::tick::Tick;
+use crate::outbox::Outbox;
+use crate::postgres::{Lsn, connect_walsender};
+use crate::relay::adopted_tables::Adoption;
+use crate::relay::assigner::shard_lines::Assignment;
+use crate::relay::publishers::Publishers;
+use crate::relay::tasks::Ended;
+use crate::shard::assignment::Holdings;
+use crate::shard::log_loop::{AdoptedCourse, Course, Reader, ReaderWiring, TableCourse};
+
+/// The ticks of this session.
+pub(super) struct LogTicks {
+    pub(super) ticks: mpsc::Receiver<Arc<Tick>>,
+    /// Asks for a tick at once.
+    pub(super) nudge: Arc<Notify>,
+}
+
+/// Everything that a reader needs once all buckets are its own.
+pub(super) struct LogTask {
+    pub(super) config: Config,
+    pub(super) outbox: Outbox,
+    pub(super) adoption: Option<Adoption>,
+    pub(super) shards: usize,
+    pub(super) keeper: Arc<SlotKeeper>,
+    pub(super) fence: Fence,
+    pub(super) store: Arc<CursorStore>,
+    pub(super) parked: Arc<Parked>,
+    pub(super) gauge: Arc<ShardGauge>,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) buckets: Vec<Bucket>,
+    pub(super) assignment: Assignment,
+    pub(super) publishers: Publishers,
+}
+
+impl LogTask {
+    pub(super) async fn run(mut self, course: Course, ticks: Option<LogTicks>) -> Result<Ended> {
+        let Some(holdings) = self.take_all_buckets().await? else { return Ok(Ended::Shard) };
+        // Whoever had the buckets before can move nothing from here on.
+        let (state, begins) = self.beginning().await?;
+        let (table, source) = match ticks {
+            None => (None, Source::Messages),
+            Some(ticks) => {
+                let found = self.table_course(&state, ticks).await?;
+                let Some((table, tables)) = found else { return Ok(Ended::Shard) };
+                (Some(table), Source::Table(self.outbox.clone(), tables))
+            }
+        };
+        self.keeper.free().await?;
+        let capture = self.start_stream(begins, source).await?;
+        tracing::info!(slot = self.keeper.name(), shards = self.shards, "reading the log");
+        let wake = Arc::new(Notify::new());
+        let publishers = (0..self.shards)
+            .map(|shard| self.publishers.start(&shard.to_string(), &wake))
+            .collect::<Result<Vec<_>>>()?;
+        let wiring = ReaderWiring {
+            capture,
+            fence: self.fence,
+            begins,
+            publishers,
+            wake,
+            store: self.store,
+            parked: self.parked,
+            warnings: self.publishers.warnings,
+            holdings,
+            buckets: self.buckets,
+            stop: self.stop,
+            course,
+            table,
+            gauge: self.gauge,
+        };
+        let reader = Reader::new(wiring, self.config.max_in_flight_bytes);
+        reader.run().await.map(|()| Ended::Shard)
+    }
+
+    /// All buckets, in hand; none when the session ends before.
+    async fn take_all_buckets(&mut self) -> Result<Option<Holdings>> {
+        let mut holdings = self.assignment.holdings();
+        let all: BTreeSet<Bucket> = self.buckets.iter().copied().collect();
+        tokio::select! {
+            taken = holdings.take_all(&all) => taken.map_err(|_| {
+                Error::new(ErrorKind::Internal, "who assigns buckets to the log's reader has ended")
+            })?,
+            _ = self.stop.wait_for(|stop| *stop) => return Ok(None),
+        }
+        Ok(Some(holdings))
+    }
+
+    /// Where the stream begins.
+    async fn beginning(&self) -> Result<(CaptureState, Lsn)> {
+        let state = self.keeper.state().await?;
+        let unusable = |gap: Gap| Error::new(ErrorKind::SlotUnusable, gap.words());
+        if let Some(gap) = self.keeper.gap(&state).await? {
+            return Err(unusable(gap));
+        }
+        let begins = state.delivered.ok_or_else(|| unusable(Gap::Uncovered))?;
+        Ok((state, begins))
+    }
+
+    /// Where the outbox's table and the adopted ones stand; none when the session ends before.
+    async fn table_course(
+        &mut self,
+        state: &CaptureState,
+        ticks: LogTicks,
+    ) -> Result<Option<(TableCourse, AdoptedTables)>> {
+        let cursors = self.store.load(&self.buckets).await?;
+        let (adopted, tables) = match self.adoption.take() {
+            None => (AdoptedCourse::default(), AdoptedTables::default()),
+            Some(adoption) => {
+                let event_bytes_max = self.event_bytes_max();
+                let (store, mut stop) = (Arc::clone(&adoption.store), self.stop.clone());
+                tokio::select! {
+                    course = adoption.course(&self.keeper, state, event_bytes_max) => {
+                        course.map_err(unusable)?
+                    }
+                    // The count of a table's rows may take as long as its owner likes.
+                    _ = stop.wait_for(|stop| *stop) => {
+                        store.end_reading().await?;
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        let near = self.keeper.near().await?;
+        let LogTicks { ticks, nudge } = ticks;
+        Ok(Some((TableCourse { cursors, near, ticks, nudge, adopted }, tables)))
+    }
+
+    /// A larger row is parked without being read.
+    fn event_bytes_max(&self) -> usize {
+        usize::try_from(self.config.max_event_bytes).unwrap_or(usize::MAX)
+    }
+
+    async fn start_stream(&self, begins: Lsn, source: Source) -> Result<LogCapture> {
+        let mut session = connect_walsender(&self.config.database, "reader").await?;
+        let form = match &source {
+            Source::Table(_, adopted) => adopted.form,
+            Source::Messages => ValueForm::Binary,
+        };
+        let encoding = learn(&mut session).await?;
+        let start = self.keeper.start_command(begins, form);
+        let stream = session.stream(&start).await.map_err(unusable)?;
+        let reading = Reading { encoding, event_bytes_max: self.event_bytes_max() };
+        Ok(LogCapture::new(stream, source, reading))
+    }
+}

@@ -1,0 +1,151 @@
+//! What a session is to do, by what it has found.
+//!
+//! Promises: the stream is chosen only where nothing is missing before it; a gap is closed from the table first,
+//! where there is one. Must not: change anything. Fails: with the connection's error. Messages whose slot is
+//! lost are lost, and are said to be.
+//!
+//! ```text
+//!  poll ──────────────────────────────────────────────────► Poll
+//!  wal, message ─► StandBy ─► the lock is ours ─┬─ a gap ──► PollWhileRecovering, then the next session
+//!                                               └─ none ──► Stream
+//! ```
+
+use crate::capture::adopted::copy::SlotSession;
+use crate::capture::mode::{CaptureState, Mode};
+use crate::capture::mode_change::messages_lost;
+use crate::capture::slot::{Gap, SlotKeeper};
+use crate::error::Result;
+use crate::postgres::{connect, patiently};
+use crate::relay::adopted_tables::can_copy;
+use crate::relay::instance::Instance;
+use crate::relay::slot_recovery::{Recovery, may_pass};
+use crate::relay::tasks::Opened;
+
+/// What a session does next.
+pub(super) enum Plan {
+    /// The table is polled, as that is how events are read.
+    Poll(Opened),
+    /// The table is polled until the log can take over: there is no slot, or it does not bring everything, or
+    /// nobody is let in. The lock of the log's reader is ours.
+    PollWhileRecovering(Opened, Box<Recovery>),
+    /// The log is read. The lock is ours.
+    Stream(Opened, Box<Stream>),
+    /// Events are read from the log, by one instance: wait for the lock.
+    StandBy(Opened),
+    /// The way of reading was changed meanwhile: the next session goes by that.
+    End,
+}
+
+/// The lock that one instance has, which reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReaderLock {
+    /// Another instance may have it.
+    Unknown,
+    /// This one has it.
+    Ours,
+}
+
+/// What the log is read by.
+pub(super) struct Stream {
+    pub(super) keeper: SlotKeeper,
+    /// By which rows of adopted tables are copied that no stream brings.
+    pub(super) held: Option<SlotSession>,
+    pub(super) beginning: Beginning,
+    pub(super) copies: Copies,
+}
+
+/// What comes before the stream of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// Nothing: it goes on where it ended.
+    GoOn,
+    /// A slot is made: there was none yet.
+    MakeSlot,
+    /// The slot that was just made is taken as the place where all begins.
+    Cover,
+}
+
+/// Where events are that the log brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copies {
+    /// In the outbox's table, too: what the server cannot hand on is read from there.
+    InTable,
+    /// Nowhere else, or they may be gone from their table: nothing is given up for one event.
+    InLogAlone,
+}
+
+/// What is found of the slot.
+struct Found {
+    state: CaptureState,
+    held: Option<SlotSession>,
+    gap: Option<Gap>,
+}
+
+impl Instance {
+    /// What to do with what was opened.
+    pub(super) async fn plan(&self, opened: Opened, lock: ReaderLock) -> Result<Plan> {
+        match (opened.way.mode, lock) {
+            (Mode::Poll, _) => Ok(Plan::Poll(opened)),
+            (Mode::Wal | Mode::Message, ReaderLock::Unknown) => Ok(Plan::StandBy(opened)),
+            // It is too large to lie in this one.
+            (Mode::Wal | Mode::Message, ReaderLock::Ours) => {
+                Box::pin(self.plan_to_read(opened)).await
+            }
+        }
+    }
+
+    async fn plan_to_read(&self, opened: Opened) -> Result<Plan> {
+        let mode = opened.way.mode;
+        let connection = connect(&self.config.database, "slot").await?;
+        let name = self.config.outbox.clone();
+        let keeper = SlotKeeper::open(connection, &self.config.database, name, mode).await?;
+        let Found { state, held, gap } = self.look_at_slot(&keeper).await?;
+        if state.way() != opened.way {
+            // Changed before the lock was ours: from here on it might make a slot in place of another's.
+            return Ok(Plan::End);
+        }
+        let opened = Opened { state, ..opened };
+        let copies = match mode {
+            Mode::Poll | Mode::Wal if keeper.adopted().is_empty() => Copies::InTable,
+            Mode::Poll | Mode::Wal | Mode::Message => Copies::InLogAlone,
+        };
+        let is_stuck = copies == Copies::InTable && self.is_stuck(opened.state.delivered);
+        let gap = gap.or_else(|| is_stuck.then_some(Gap::Stuck));
+        let beginning = match (gap, mode) {
+            (None, Mode::Message) => Beginning::GoOn,
+            (Some(Gap::New), Mode::Message) => Beginning::MakeSlot,
+            (Some(Gap::Uncovered), Mode::Message) => Beginning::Cover,
+            (Some(gap), Mode::Message) => return Err(messages_lost(gap, mode)),
+            (None, Mode::Wal | Mode::Poll) if is_let_in(&keeper).await? => Beginning::GoOn,
+            (gap, Mode::Wal | Mode::Poll) => {
+                let (known, held) = (opened.state.slot.clone(), self.held.clone());
+                let recovery = Recovery { keeper, gap, known, held };
+                return Ok(Plan::PollWhileRecovering(opened, Box::new(recovery)));
+            }
+        };
+        Ok(Plan::Stream(opened, Box::new(Stream { keeper, held, beginning, copies })))
+    }
+
+    async fn look_at_slot(&self, keeper: &SlotKeeper) -> Result<Found> {
+        let held = self.held.take();
+        patiently(&self.config.database, "look at the slot", async {
+            let state = keeper.state().await?;
+            let held = held.filter(|held| state.slot.as_ref().is_some_and(|slot| held.made(slot)));
+            let gap = match can_copy(keeper.adopted(), &state, &held) {
+                false => Some(Gap::Uncopied),
+                true => keeper.gap(&state).await?,
+            };
+            Ok(Found { state, held, gap })
+        })
+        .await
+    }
+}
+
+/// Whether the server lets a reader in now.
+async fn is_let_in(keeper: &SlotKeeper) -> Result<bool> {
+    match keeper.knock().await {
+        Ok(()) => Ok(true),
+        Err(error) if may_pass(&error) && keeper.is_connected() => Ok(false),
+        Err(error) => Err(error),
+    }
+}

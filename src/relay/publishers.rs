@@ -1,0 +1,63 @@
+//! How the publishers of a session are started.
+//!
+//! Promises: all that one producer has learnt holds for the next; all stop sending when the lease ends.
+//! Must not: know which events they are to send. Fails: when a producer cannot be made.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::config::KafkaConfig;
+use crate::error::Result;
+use crate::publish::Publisher;
+use crate::publish::kafka::config::{Arrival, ProducerConfig, lingering};
+use crate::publish::kafka::learned_limits::Lessons;
+use crate::publish::kafka::producer::{KafkaProducer, Warnings};
+use crate::publish::send_deadline::Permit;
+use crate::record::encode::Encoder;
+use crate::relay::instance::Instance;
+use crate::shard::{BATCHES_MAX, OutgoingRow};
+
+/// Everything that a publisher needs to be started.
+pub(super) struct Publishers {
+    config: KafkaConfig,
+    producer: ProducerConfig,
+    permit: Arc<Permit>,
+    pub(super) warnings: Arc<Warnings>,
+    lessons: Arc<Lessons>,
+}
+
+impl Publishers {
+    pub(super) fn new(
+        instance: &Instance,
+        producer: &ProducerConfig,
+        arrival: Arrival,
+        permit: &Arc<Permit>,
+    ) -> Self {
+        Self {
+            config: instance.config.kafka.clone(),
+            producer: lingering(producer, arrival),
+            permit: Arc::clone(permit),
+            warnings: Arc::clone(&instance.warnings),
+            lessons: Arc::clone(&instance.lessons),
+        }
+    }
+
+    /// Starts a publisher with a producer of its own.
+    ///
+    /// # Errors
+    /// As [`Publisher::start`].
+    pub(super) fn start(&self, name: &str, wake: &Arc<Notify>) -> Result<Publisher<OutgoingRow>> {
+        let encoder =
+            Encoder::new(self.config.topic.clone()).with_created_at(self.config.created_at_header);
+        let on_poison = self.config.on_poison.clone();
+        let make = |reports| {
+            let config = self.lessons.apply(&self.producer);
+            let timestamp = self.config.record_timestamp;
+            let (warnings, lessons) = (Arc::clone(&self.warnings), Arc::clone(&self.lessons));
+            KafkaProducer::new(name, &config, timestamp, reports, warnings, lessons)
+        };
+        let (permit, wake) = (Arc::clone(&self.permit), Arc::clone(wake));
+        Publisher::start(name, BATCHES_MAX, encoder, on_poison, permit, wake, make)
+    }
+}

@@ -1,0 +1,76 @@
+//! One session: everything between two troubles with PostgreSQL, or two changes of the capture.
+//!
+//! Promises: all parts of a session end before the next begins; it does what its plan says, and nothing of another.
+//! Must not: know what an event says, or who owns what. Fails: with the first error that concerns all shards.
+
+use std::sync::Arc;
+
+use crate::capture::mode::read_state;
+use crate::control::cursors::CursorStore;
+use crate::control::migrate;
+use crate::error::Result;
+use crate::postgres::{connect, patiently};
+use crate::publish::kafka::config::ProducerConfig;
+use crate::relay::agreement::agree;
+use crate::relay::instance::Instance;
+use crate::relay::plan::{Plan, ReaderLock};
+use crate::relay::stages::{Progress, Stage};
+use crate::relay::stand_by::Turn;
+use crate::relay::tasks::{Opened, stay};
+
+impl Instance {
+    /// One session: from the look at the outbox to the first error that concerns all shards.
+    pub(super) async fn session(
+        &self,
+        producer: &ProducerConfig,
+        progress: Progress,
+        stage: &mut Stage,
+    ) -> Result<()> {
+        let mut opened = self.open().await?;
+        let database = &self.config.database;
+        let agreed = agree(&opened, database, self.config.capture, progress);
+        opened.state = stay(&opened.control, database, Box::pin(agreed)).await?;
+        opened.way = opened.state.way();
+        let mut plan = self.plan(opened, ReaderLock::Unknown).await?;
+        loop {
+            // The sessions are too large to lie in this one.
+            plan = match plan {
+                Plan::StandBy(opened) => {
+                    *stage = Stage::StandingBy;
+                    self.monitor.set_working(true);
+                    match self.stand_by(&opened).await? {
+                        Turn::Ours => self.plan(opened, ReaderLock::Ours).await?,
+                        Turn::Over => Plan::End,
+                    }
+                }
+                Plan::Poll(opened) => {
+                    return Box::pin(self.poll_session(opened, producer, None, stage)).await;
+                }
+                Plan::PollWhileRecovering(opened, recovery) => {
+                    let recovery = Some(*recovery);
+                    return Box::pin(self.poll_session(opened, producer, recovery, stage)).await;
+                }
+                Plan::Stream(opened, stream) => {
+                    *stage = Stage::Streaming;
+                    return Box::pin(self.log_session(opened, *stream, producer)).await;
+                }
+                Plan::End => return Ok(()),
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Opened> {
+        let database = &self.config.database;
+        let connection = connect(database, "cursors").await?;
+        let control = connect(database, "capture").await?;
+        patiently(database, "look at the outbox", async {
+            let outbox = migrate::load(connection.client(), &self.config.outbox).await?;
+            let store = Arc::new(CursorStore::open(connection, self.config.on_promotion).await?);
+            let latest = store.latest_tick().await?;
+            let state = read_state(&control).await?;
+            let way = state.way();
+            Ok(Opened { outbox, store, latest, state, way, control })
+        })
+        .await
+    }
+}
