@@ -169,6 +169,9 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// How many generations each bucket has, in a ring.
+    pub const GENERATIONS: u16 = 3;
+
     /// Its name.
     pub fn name(&self) -> OutboxName {
         OutboxName { schema: self.schema.clone(), table: self.table.clone() }

@@ -4,7 +4,7 @@
 -- Locks:   access exclusive on the leaf, nowait, for the check, the truncation and its commit; access
 --          share on the leaf and on postrider.cursor for the look before it.
 -- Plan:    the newest row from the end of the index on seq; rows not passed by the same index above
---          the floor. The look without the lock comes first: it finds most leaves not due, and warms
+--          the floor; rows whose seq nobody drew among the leaf's last blocks (below_arm.sql). The look without the lock comes first: it finds most leaves not due, and warms
 --          what the check under the lock reads again.
 -- Hazard:  the check under the lock must be a statement of its own in READ COMMITTED: its snapshot
 --          is then younger than the lock, and sees every row that was written before. All of it is
@@ -38,6 +38,9 @@ declare
     -- was set back since, it may lie anywhere (src/order/tick.rs); a little below, as setval leaves no trace.
     read_cursor constant text := $cursor$
         select from_snapshot, upto_snapshot, "position",
+            -- What lies below it and is not seen by this was not looked for yet (src/order/cursor.rs).
+            coalesce(case when window_of = upto_next then window_since end, upto_snapshot) as looked,
+            case when window_of = upto_next then window_bound end as bound,
             case when upto_sequence is distinct from pg_relation_filenode($1)::bigint
                     or coalesce(pg_sequence_last_value($1), 0) < upto_floor
                 then -4611686018427387904
@@ -65,7 +68,16 @@ declare
                 from only %1$s
                 where seq > $1
                     and not pg_visible_in_snapshot(txid, $2)
-                    and not (seq <= $3 and pg_visible_in_snapshot(txid, $4))) as waits
+                    and not (seq <= $3 and pg_visible_in_snapshot(txid, $4)))
+                or exists (
+                    select
+                    from only %1$s
+                    where ctid >= coalesce((
+                            select format('(%%s,0)', greatest((min(ctid)::text::point)[0]::bigint - 64, 0))::tid
+                            from (select ctid from only %1$s order by seq desc limit 16) as last
+                        ), '(0,0)')
+                        and (seq <= coalesce($6, $1)) is true
+                        and not pg_visible_in_snapshot(txid, $5)) as waits
         $leaf$, leaf);
     saved record;
     seen record;
@@ -88,7 +100,8 @@ begin
                 exit;
             end if;
             execute read_leaf into seen
-                using saved.floor, saved.from_snapshot, saved."position", saved.upto_snapshot;
+                using saved.floor, saved.from_snapshot, saved."position", saved.upto_snapshot,
+                    saved.looked, saved.bound;
             if seen.waits then
                 outcome := 'waiting';
                 exit;

@@ -14,7 +14,7 @@ use tokio_postgres::{Row, Statement};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
-use crate::order::cursor::{CohortCursor, Cursor};
+use crate::order::cursor::{CohortCursor, Cursor, Window};
 use crate::order::ledger::Finished;
 use crate::order::tick::{ANYWHERE, Carry, Lineage, Tick};
 use crate::postgres::{Connection, Lsn, PgSnapshot, Xid8, classify};
@@ -345,11 +345,15 @@ impl CursorStore {
         }
         let buckets: Vec<i16> = cursors.iter().map(|(bucket, _)| bucket_number(*bucket)).collect();
         let epochs = self.epochs_of(cursors);
-        let from = column(cursors, |cursor| PgSnapshot(cursor.from().clone()));
+        let from = column(cursors, |cursor| PgSnapshot(cursor.range_from().clone()));
         let upto = column(cursors, |cursor| PgSnapshot(cursor.upto().snapshot.clone()));
         let next = column(cursors, |cursor| Xid8(cursor.upto().next));
         let floor = column(cursors, |cursor| cursor.upto().floor);
-        let ceiling = column(cursors, Cursor::through);
+        let ceiling = column(cursors, Cursor::end);
+        let since = column(cursors, |cursor| {
+            cursor.window().map(|window| PgSnapshot(window.since.clone()))
+        });
+        let bound = column(cursors, |cursor| cursor.window().map(|window| window.bound));
         let carry = column(cursors, |cursor| carry_text(&cursor.upto().carry));
         let position = column(cursors, Cursor::position);
         let storage = column(cursors, |cursor| cursor.upto().lineage.storage);
@@ -372,6 +376,8 @@ impl CursorStore {
                     &self.history.timeline,
                     &storage,
                     &began,
+                    &since,
+                    &bound,
                 ],
             )
             .await
@@ -415,7 +421,16 @@ fn restore(row: &Row) -> Cursor {
         carry: carry.chunks_exact(3).map(carry_of).collect(),
         lineage,
     };
-    Cursor::restore(from.0, tick, row.get("position"), row.get("upto_ceiling"))
+    let window = window(row, next);
+    Cursor::restore(from.0, tick, row.get("position"), row.get("upto_ceiling"), window)
+}
+
+/// An earlier version leaves the window of former ranges in its place.
+fn window(row: &Row, next: Xid8) -> Option<Window> {
+    let of: Option<Xid8> = row.get("window_of");
+    let since: Option<PgSnapshot> = row.get("window_since");
+    let (since, bound) = (since?.0, row.get::<_, Option<i64>>("window_bound")?);
+    of.is_some_and(|of| of.0 == next.0).then_some(Window { since, bound })
 }
 
 fn carry_of(triple: &[i64]) -> Carry {

@@ -1,8 +1,12 @@
 //! How far a bucket is published: a snapshot, not a number.
 //!
-//! Promises: a cursor that is led from tick to tick, page by page, passes every row exactly once.
-//! Must not: know a driver, a clock, or who publishes. Fails: leading it past what was claimed is a
-//! broken invariant and panics.
+//! Promises: a cursor that is led from tick to tick, page by page, passes every row exactly once, whatever its
+//! `seq`, if it is told of those that lie below its ranges. Must not: know a driver, a clock, or who publishes.
+//! Fails: leading it past what was claimed is a broken invariant and panics.
+//!
+//! **Windows.** No range is read below its bound: no number was drawn there for its rows. Whoever owns the table
+//! can write one all the same. So a few ranges, one after the other, begin at the same bound: they are a window. It
+//! is closed by a look for rows below the bound, and where there are any, the cursor goes back to them.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -24,6 +28,23 @@
 //! assert!(!cursor.is_finished());
 //! cursor.finish();
 //! assert!(cursor.is_finished());
+//!
+//! let seen = Observation {
+//!     floor: 9_009,
+//!     snapshot: "15:15:".parse()?,
+//!     next: 15,
+//!     ceiling: 9_009,
+//!     storage: 1,
+//! };
+//! let later = Arc::new(Tick::follow(cursor.upto(), seen)?);
+//! cursor.close_window();
+//! cursor.enter(&later);
+//! cursor.finish();
+//! let bound = cursor.open_window().expect("there may be rows below the range").bound;
+//! cursor.go_back(-3);
+//! assert_eq!((cursor.position(), cursor.through()), (-4, bound));
+//! cursor.finish();
+//! assert!(cursor.is_finished() && cursor.open_window().is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -31,7 +52,11 @@ use std::sync::Arc;
 
 use crate::event::Bucket;
 use crate::order::snapshot::{Snapshot, TransactionId};
-use crate::order::tick::{Tick, UNBOUNDED};
+use crate::order::tick::{ANYWHERE, Tick, UNBOUNDED};
+
+/// Ranges are of one window as long as their own bounds lie so little above its bound: these rows are skipped by
+/// each of them, at 0.1 us a row.
+const WINDOW_ROWS_MAX: i64 = 1_024;
 
 /// Buckets that are claimed together because their cursors are the same.
 pub type Cohort = Arc<[Bucket]>;
@@ -61,30 +86,59 @@ pub struct Cursor {
     through: i64,
     /// No row of the range has a `seq` above this that the sequence gave out.
     drawn: i64,
+    /// None where nothing lies below the ranges, or was looked for already. While the cursor goes back the position
+    /// lies below the window's bound.
+    window: Option<Window>,
+}
+
+/// Ranges that were read down to the same bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The first of them begins behind this.
+    pub since: Snapshot,
+    /// No row with a `seq` at or below it was read.
+    pub bound: i64,
 }
 
 impl Cursor {
     /// The cursor of a bucket of which nothing was published yet.
     pub fn initial() -> Self {
         let first = Arc::new(Tick::first());
-        Self { from: Arc::clone(&first), upto: first, position: 0, through: 0, drawn: 0 }
+        let (from, upto) = (Arc::clone(&first), first);
+        Self { from, upto, position: 0, through: 0, drawn: 0, window: None }
     }
 
     /// A cursor as it was saved. Of `from` only the snapshot matters any more.
-    pub fn restore(from: Snapshot, upto: Tick, position: i64, through: i64) -> Self {
+    pub fn restore(
+        from: Snapshot,
+        upto: Tick,
+        position: i64,
+        end: i64,
+        window: Option<Window>,
+    ) -> Self {
         let from = Tick { snapshot: from, ..Tick::first() };
-        Self { from: Arc::new(from), upto: Arc::new(upto), position, through, drawn: through }
+        let (from, upto) = (Arc::new(from), Arc::new(upto));
+        Self { from, upto, position, through: end, drawn: end, window }
     }
 
     /// A cursor that has passed exactly what the tick's snapshot sees.
     pub fn passed(tick: Tick) -> Self {
         let upto = Arc::new(tick);
         let through = upto.ceiling;
-        Self { from: Arc::clone(&upto), upto, position: through, through, drawn: through }
+        let (from, position) = (Arc::clone(&upto), through);
+        Self { from, upto, position, through, drawn: through, window: None }
     }
 
     /// Everything visible in this snapshot is done.
     pub fn from(&self) -> &Snapshot {
+        match &self.window {
+            Some(window) if self.is_back() => &window.since,
+            Some(_) | None => &self.from.snapshot,
+        }
+    }
+
+    /// Where the range at hand began, also while the cursor is back below its window.
+    pub fn range_from(&self) -> &Snapshot {
         &self.from.snapshot
     }
 
@@ -98,10 +152,39 @@ impl Cursor {
         self.position
     }
 
-    /// No row of the range has a `seq` above this. While the range is not finished that is the highest number
-    /// there is: a row may have one that the sequence did not give out.
+    /// No row that is still to be read has a `seq` above this. While the range is not finished that is the highest
+    /// number there is: a row may have one that the sequence did not give out.
     pub fn through(&self) -> i64 {
+        match &self.window {
+            Some(window) if self.is_back() => window.bound,
+            Some(_) | None => self.through,
+        }
+    }
+
+    /// Where the position will be when all is done.
+    pub fn end(&self) -> i64 {
         self.through
+    }
+
+    /// The ranges below whose bound nobody has looked yet, or is reading.
+    pub fn window(&self) -> Option<&Window> {
+        self.window.as_ref()
+    }
+
+    /// The window, if it can be closed: its ranges are read.
+    pub fn open_window(&self) -> Option<&Window> {
+        self.window.as_ref().filter(|_| self.is_finished())
+    }
+
+    /// Whether the window has to be closed before the range is entered that ends at `tick`.
+    pub fn leaves_window(&self, tick: &Tick) -> bool {
+        let bound = self.bound_of(tick);
+        self.window.as_ref().is_some_and(|window| !window.takes(bound))
+    }
+
+    /// Whether the rows below the window are being read.
+    fn is_back(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| self.position < window.bound)
     }
 
     /// Whether the range is done, so that the next one can be entered.
@@ -119,15 +202,46 @@ impl Cursor {
     /// Enters the range that ends at `tick`.
     ///
     /// # Panics
-    /// When the present range is not finished, or `tick` is not later than its end.
+    /// When the present range is not finished, `tick` is not later than its end, or the range is none of the open
+    /// window's.
     pub fn enter(&mut self, tick: &Arc<Tick>) {
         assert!(self.is_finished(), "a range is left only when it is finished");
         assert!(tick.is_later_than(&self.upto), "a cursor goes from a tick to a later one");
-        let margin = self.upto.margin(tick);
-        self.position = self.upto.lower_bound(tick).saturating_sub(margin);
+        assert!(!self.leaves_window(tick), "a window is closed before another one is opened");
+        let own = self.bound_of(tick);
+        let window = self.window.take().unwrap_or_else(|| {
+            let since = self.upto.snapshot.clone();
+            Window { since, bound: own }
+        });
+        self.position = window.bound;
+        // No number lies below.
+        self.window = (window.bound > ANYWHERE).then_some(window);
         self.through = UNBOUNDED;
         self.drawn = self.upto.upper_bound(tick);
         self.from = std::mem::replace(&mut self.upto, Arc::clone(tick));
+    }
+
+    fn bound_of(&self, tick: &Tick) -> i64 {
+        self.upto.lower_bound(tick).saturating_sub(self.upto.margin(tick))
+    }
+
+    /// Closes the window: nothing lies below its ranges.
+    ///
+    /// # Panics
+    /// When its ranges are not read.
+    pub fn close_window(&mut self) {
+        assert!(self.is_finished(), "a window is closed when its ranges are read");
+        self.window = None;
+    }
+
+    /// Goes back to what lies below the window, of which this is the lowest `seq`.
+    ///
+    /// # Panics
+    /// When its ranges are not read, or the `seq` lies in them.
+    pub fn go_back(&mut self, lowest: i64) {
+        let window = self.open_window().expect("the ranges of the window are read");
+        assert!(lowest <= window.bound, "seq {lowest} lies above {}", window.bound);
+        self.position = lowest.saturating_sub(1);
     }
 
     /// Marks all rows of the range with a `seq` at or below `seq` as done.
@@ -141,13 +255,26 @@ impl Cursor {
             self.position,
             self.through()
         );
+        let is_at_the_end = self.is_back() && seq == self.through();
         self.position = seq;
+        if is_at_the_end {
+            self.come_forth();
+        }
+    }
+
+    /// All below the window is read.
+    fn come_forth(&mut self) {
+        self.position = self.through;
+        self.window = None;
     }
 
     /// Marks the whole range as done: no row of it is left, whatever its `seq`.
     pub fn finish(&mut self) {
         if self.is_finished() {
             return;
+        }
+        if self.is_back() {
+            return self.come_forth();
         }
         // Behind a row that nobody drew there may have been others.
         self.through = if self.position > self.drawn { UNBOUNDED } else { self.drawn };
@@ -157,6 +284,82 @@ impl Cursor {
 
     /// Whether a row is published: what the view `postrider.events` computes.
     pub fn has_passed(&self, xid: TransactionId, seq: i64) -> bool {
-        self.from.snapshot.sees(xid) || (seq <= self.position && self.upto.snapshot.sees(xid))
+        let is_in = |seq_max| seq <= seq_max && self.upto.snapshot.sees(xid);
+        match &self.window {
+            Some(window) if seq <= window.bound => {
+                window.since.sees(xid) || (self.is_back() && is_in(self.position))
+            }
+            Some(_) if self.is_back() => self.upto.snapshot.sees(xid),
+            Some(_) | None => self.from.snapshot.sees(xid) || is_in(self.position),
+        }
+    }
+}
+
+impl Window {
+    /// Whether a range with this bound can be one of the window's.
+    fn takes(&self, bound: i64) -> bool {
+        (self.bound..=self.bound.saturating_add(WINDOW_ROWS_MAX)).contains(&bound)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::tick::Observation;
+
+    /// The tick at which so many numbers were drawn; each has an id of its own, and nobody else writes.
+    fn after(previous: &Tick, drawn: i64) -> Arc<Tick> {
+        let next = previous.next + 2;
+        let snapshot = format!("{next}:{next}:").parse().unwrap();
+        let seen = Observation { floor: drawn, snapshot, next, ceiling: drawn, storage: 1 };
+        Arc::new(Tick::follow(previous, seen).unwrap())
+    }
+
+    fn at(drawn: i64) -> Cursor {
+        let mut cursor = Cursor::initial();
+        cursor.enter(&after(&Tick::first(), drawn));
+        cursor.finish();
+        assert_eq!(cursor.window(), None, "all was read");
+        cursor
+    }
+
+    #[test]
+    fn ranges_of_a_window_begin_at_its_bound() {
+        let mut cursor = at(10_000);
+        let (tick, since) = (after(cursor.upto(), 10_600), cursor.upto().snapshot.clone());
+        cursor.enter(&tick);
+        let bound = cursor.window().unwrap().bound;
+        assert_eq!((cursor.position(), cursor.open_window()), (bound, None), "it is being read");
+        cursor.finish();
+        let tick = after(cursor.upto(), 10_700);
+        assert!(!cursor.leaves_window(&tick));
+        cursor.enter(&tick);
+        assert_eq!((cursor.position(), &cursor.window().unwrap().since), (bound, &since));
+        cursor.finish();
+        let far = after(cursor.upto(), 10_800);
+        assert!(cursor.leaves_window(&far), "too much would be skipped again and again");
+        cursor.close_window();
+        cursor.enter(&far);
+        assert!(cursor.position() > bound);
+    }
+
+    #[test]
+    fn what_lies_below_a_window_is_read_after_its_ranges() {
+        let mut cursor = at(10_000);
+        cursor.enter(&after(cursor.upto(), 10_600));
+        cursor.finish();
+        let (end, bound) = (cursor.end(), cursor.window().unwrap().bound);
+        let of_the_range = cursor.from().clone();
+        for last in [3, bound] {
+            let mut back = cursor.clone();
+            back.go_back(3);
+            assert_eq!((back.position(), back.through(), back.end()), (2, bound, end));
+            assert_eq!(back.from(), &of_the_range, "there is one range");
+            assert!(!back.is_finished() && !back.has_passed(6, 3) && back.has_passed(6, end));
+            back.advance(last);
+            back.finish();
+            assert!(back.is_finished() && back.window().is_none());
+            assert_eq!(back.position(), end, "last {last}");
+        }
     }
 }

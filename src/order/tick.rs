@@ -248,6 +248,12 @@ impl Tick {
             })
     }
 
+    /// Whether any transaction but the tick's own has ended since, whatever it wrote.
+    pub fn is_behind(&self, snapshot: &Snapshot) -> bool {
+        snapshot.xmax() > self.next + 1
+            || self.carry.iter().any(|open| snapshot.sees_any(open.first, open.last))
+    }
+
     /// How far below its bound a range begins, so that rows are found although the sequence was set back
     /// by `setval` and has passed the bound again before anybody looked. What is drawn between two looks
     /// is about what was drawn between the last two.

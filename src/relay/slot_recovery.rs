@@ -116,6 +116,9 @@ pub(super) fn may_pass(error: &Error) -> bool {
 }
 
 fn covers(cursor: &Cursor, snapshot: &Snapshot) -> bool {
-    cursor.from().covers(snapshot)
-        || (cursor.is_finished() && cursor.upto().snapshot.covers(snapshot))
+    // What lies below an open window was not looked for yet.
+    let is_looked_at = cursor.window().is_none_or(|window| window.since.covers(snapshot));
+    let is_read = cursor.range_from().covers(snapshot)
+        || (cursor.is_finished() && cursor.upto().snapshot.covers(snapshot));
+    is_looked_at && is_read
 }

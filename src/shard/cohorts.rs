@@ -41,7 +41,10 @@ fn merge_where(cohorts: Vec<CohortCursor>, may: impl Fn(&Cursor) -> bool) -> Vec
     for CohortCursor { cohort, cursor } in cohorts {
         let same = |other: &Cursor| {
             *other == cursor
-                || (other.is_finished() && cursor.is_finished() && other.upto() == cursor.upto())
+                || (other.is_finished()
+                    && cursor.is_finished()
+                    && other.upto() == cursor.upto()
+                    && other.window() == cursor.window())
         };
         match merged.iter_mut().find(|(_, other)| may(&cursor) && same(other)) {
             Some((buckets, _)) => buckets.extend(cohort.iter()),

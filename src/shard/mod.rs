@@ -140,7 +140,7 @@ impl Shard {
             if self.outlet.is_time_to_look() {
                 self.outlet.parking.look(&self.claimed_buckets()).await?;
             }
-            match self.next_step() {
+            match self.next_step().await? {
                 Step::Claim(index) => {
                     self.pages.claim(&mut self.cohorts[index], &mut self.outlet).await?;
                 }
@@ -157,14 +157,29 @@ impl Shard {
         Ok(())
     }
 
-    fn next_step(&mut self) -> Step {
+    async fn next_step(&mut self) -> Result<Step> {
         let is_full = self.outlet.is_full();
         if is_full || self.holdings.wants_more() || self.outlet.parking.wants_quiet() {
-            return if self.outlet.ledger.is_empty() { Step::UseQuiet } else { Step::Wait };
+            let is_quiet = self.outlet.ledger.is_empty();
+            return Ok(if is_quiet { Step::UseQuiet } else { Step::Wait });
         }
+        self.close_windows().await?;
         let claim = self.next_claim();
         let has_room = self.outlet.ledger.has_room() && self.outlet.ledger.has_page_room();
-        claim.filter(|_| has_room).map_or(Step::Wait, Step::Claim)
+        Ok(claim.filter(|_| has_room).map_or(Step::Wait, Step::Claim))
+    }
+
+    /// Closes the windows that have to be closed, or are old enough to be.
+    async fn close_windows(&mut self) -> Result<()> {
+        let tick = Arc::clone(&self.ticks.borrow());
+        // Cohorts become one when they stand alike.
+        let are_alike = self.cohorts.len() <= 1;
+        for at in &mut self.cohorts {
+            if !are_alike || self.pages.is_window_due(at, &tick) {
+                self.pages.close_window(at, &self.outlet).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Claims no more for buckets that are to be given up, and lets those go whose last page is done.

@@ -15,6 +15,7 @@ use crate::control::cursors::CursorStore;
 use crate::error::{Error, Result};
 use crate::order::cursor::CohortCursor;
 use crate::order::ledger::Finished;
+use crate::order::tick::Tick;
 use crate::shard::batch::{Outgoing, OutgoingRow};
 use crate::shard::outlet::{Outlet, Source};
 
@@ -148,6 +149,34 @@ impl PageReader {
         outlet.ledger.close_page(at.clone());
         outlet.settle().await?;
         Ok(broken)
+    }
+
+    /// Whether the window of a cohort has to be closed, or is old enough to be.
+    pub(super) fn is_window_due(&self, at: &CohortCursor, tick: &Tick) -> bool {
+        let CohortCursor { cohort, cursor } = at;
+        let is_left = tick.is_later_than(cursor.upto()) && cursor.leaves_window(tick);
+        is_left || self.poller.is_look_due(cohort)
+    }
+
+    /// Closes a cohort's window, if its ranges are read: looks for rows below them, and goes back where there
+    /// are any.
+    pub(super) async fn close_window(
+        &mut self,
+        at: &mut CohortCursor,
+        outlet: &Outlet<SavedCursors>,
+    ) -> Result<()> {
+        let CohortCursor { cohort, cursor } = at;
+        let Some(window) = cursor.open_window() else { return Ok(()) };
+        let upto = &cursor.upto().snapshot;
+        match self.poller.lowest_below(cohort, window, upto).await? {
+            None => cursor.close_window(),
+            Some(lowest) => {
+                self.poller.note_whole(cohort, window, upto).await?;
+                outlet.parking.say_below(lowest);
+                cursor.go_back(lowest);
+            }
+        }
+        Ok(())
     }
 
     /// Sends a page's rows as they come.

@@ -346,6 +346,18 @@ impl Parking {
         }
     }
 
+    /// Says once in a while that rows are published whose numbers were not drawn when they were written.
+    pub(super) fn say_below(&self, lowest: i64) {
+        let cause = "rows were written with a seq that was not drawn for them";
+        if let Some(unsaid) = self.warnings.note(cause, Instant::now()) {
+            tracing::warn!(
+                lowest,
+                unsaid,
+                "{cause}; they are published now, after what was written with higher ones"
+            );
+        }
+    }
+
     /// The same of a message that was parked without its values.
     pub(super) fn say_large(&self, event: &EventId, refusal: &Refusal) {
         let cause = format!("parked large: {}", refusal.reason);

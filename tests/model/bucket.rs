@@ -8,6 +8,17 @@ use postrider::order::cursor::Cursor;
 use crate::database::{Fate, Row};
 use crate::relay::{ClaimRule, Policy, Violation};
 
+/// How a window is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WindowRule {
+    /// With a look for rows below its ranges.
+    LookedBelow,
+    /// Mutant: without.
+    Unseen,
+    /// Mutant: with a look at its last range alone.
+    LastRangeOnly,
+}
+
 /// A bucket: its cursor, and what was delivered by way of it since it was first taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
@@ -50,6 +61,24 @@ impl Bucket {
             self.cursor.finish();
         }
         Ok(())
+    }
+
+    /// As the shard does before a range is entered.
+    pub(crate) fn close_window(&mut self, policy: Policy, rows: &[&Row]) {
+        let Some(window) = self.cursor.open_window() else { return };
+        let since = match policy.window {
+            WindowRule::LookedBelow => &window.since,
+            WindowRule::LastRangeOnly => self.cursor.range_from(),
+            WindowRule::Unseen => return self.cursor.close_window(),
+        };
+        let upto = &self.cursor.upto().snapshot;
+        let is_below = |row: &&&Row| {
+            is_visible(row) && row.seq <= window.bound && !since.sees(row.xid) && upto.sees(row.xid)
+        };
+        match rows.iter().filter(is_below).map(|row| row.seq).min() {
+            Some(lowest) => self.cursor.go_back(lowest),
+            None => self.cursor.close_window(),
+        }
     }
 
     pub(crate) fn claim_after_last_seq(

@@ -23,6 +23,17 @@ const BEGINNING: i64 = BACK << 10;
 /// No script draws so far.
 const FORGED: i64 = BEGINNING << 1;
 
+/// A number that nobody drew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Forged {
+    /// Far above all that the sequence gives out.
+    AboveAll,
+    /// Far below.
+    BelowAll,
+    /// A little below what it gives out.
+    Behind,
+}
+
 /// A row of the outbox, whatever became of its transaction.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -185,15 +196,22 @@ impl Database {
         self.rows.push(Row { seq, xid, aggregate, fate: Fate::Open, set_back });
     }
 
-    /// The table's owner writes a row with a number that nobody drew, far above all that the sequence gives out,
-    /// and for an aggregate of its own: of its place in an order nothing is promised.
-    pub(crate) fn forge(&mut self, writer: usize) {
+    /// The table's owner writes a row with a number that nobody drew, for an aggregate of its own: of its place in
+    /// an order nothing is promised.
+    pub(crate) fn forge(&mut self, writer: usize, number: Forged) {
         self.begin(writer);
         let Some(Transaction { xid, .. }) = self.writers[writer] else { unreachable!("begun") };
         // Whoever forges alone is found by the next draw of anybody: this is it.
         self.drawn += STRIDE;
-        let number = self.rows.len();
-        let (seq, aggregate) = (FORGED + number as i64, self.locks.len() + number);
+        let place = self.rows.len();
+        let aggregate = self.locks.len() + place;
+        let seq = place as i64
+            + match number {
+                Forged::AboveAll => FORGED,
+                Forged::BelowAll => -FORGED,
+                // Between two that were drawn.
+                Forged::Behind => self.drawn - 3 * STRIDE - STRIDE / 2,
+            };
         let set_back = self.set_back;
         self.rows.push(Row { seq, xid, aggregate, fate: Fate::Open, set_back });
     }

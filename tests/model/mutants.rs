@@ -7,6 +7,7 @@
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
+use crate::bucket::WindowRule;
 use crate::relay::{
     CarryRule, ClaimRule, EnterRule, IdleRule, LineageRule, Policy, TickOrder, UndrawnRule,
     Violation,
@@ -41,40 +42,50 @@ fn convict_by(
     panic!("{mutant:?} survived {SCRIPTS} scripts");
 }
 
+/// A look below the ranges finds what a wrong bound has left out, too late for the order: here nobody looks.
+const UNSEEN: Policy = Policy { window: WindowRule::Unseen, ..Policy::SOUND };
+
 fn loses(violation: Violation) -> bool {
     matches!(violation, Violation::Lost { .. } | Violation::Hidden { .. })
 }
 
 #[test]
 fn a_lower_bound_without_the_carry_loses_rows() {
-    convict(Policy { carry: CarryRule::None, ..Policy::SOUND }, loses);
+    convict(Policy { carry: CarryRule::None, ..UNSEEN }, loses);
 }
 
 #[test]
 fn xmax_taken_for_the_next_id_loses_rows() {
-    convict(Policy { carry: CarryRule::BelowXmax, ..Policy::SOUND }, loses);
+    convict(Policy { carry: CarryRule::BelowXmax, ..UNSEEN }, loses);
 }
 
 #[test]
 fn a_floor_read_after_the_ticks_own_id_loses_rows() {
-    convict(Policy { tick_order: TickOrder::FloorLast, ..Policy::SOUND }, loses);
+    convict(Policy { tick_order: TickOrder::FloorLast, ..UNSEEN }, loses);
 }
 
 #[test]
 fn bounds_do_not_hold_across_a_sequence_that_was_set_back() {
     for lineage in [LineageRule::Ignored, LineageRule::ByStorage, LineageRule::BelowTheLast] {
-        convict_by(script::set_back_script(), Policy { lineage, ..Policy::SOUND }, loses);
+        convict_by(script::set_back_script(), Policy { lineage, ..UNSEEN }, loses);
+    }
+}
+
+#[test]
+fn what_lies_below_a_window_is_lost_without_a_look() {
+    for window in [WindowRule::Unseen, WindowRule::LastRangeOnly] {
+        convict_by(script::forged_script(), Policy { window, ..Policy::SOUND }, loses);
     }
 }
 
 #[test]
 fn who_had_drawn_nothing_before_the_floor_was_read_may_have_by_then() {
-    convict(Policy { undrawn: UndrawnRule::BeforeTheFloor, ..Policy::SOUND }, loses);
+    convict(Policy { undrawn: UndrawnRule::BeforeTheFloor, ..UNSEEN }, loses);
 }
 
 #[test]
 fn who_holds_no_lock_may_have_ended() {
-    convict(Policy { undrawn: UndrawnRule::WhoHoldsNoLock, ..Policy::SOUND }, loses);
+    convict(Policy { undrawn: UndrawnRule::WhoHoldsNoLock, ..UNSEEN }, loses);
 }
 
 #[test]

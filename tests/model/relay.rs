@@ -11,7 +11,7 @@ use postrider::order::cursor::Cursor;
 use postrider::order::snapshot::{Snapshot, TransactionId};
 use postrider::order::tick::{Lineage, Observation, Probe, Tick};
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, WindowRule};
 use crate::database::{BACK, Database, Fate, Row};
 
 /// More than any range of a script holds.
@@ -29,6 +29,7 @@ pub(crate) struct Policy {
     pub(crate) idle: IdleRule,
     pub(crate) lineage: LineageRule,
     pub(crate) undrawn: UndrawnRule,
+    pub(crate) window: WindowRule,
 }
 
 impl Policy {
@@ -41,6 +42,7 @@ impl Policy {
         idle: IdleRule::IsStale,
         lineage: LineageRule::Followed,
         undrawn: UndrawnRule::NotAsked,
+        window: WindowRule::LookedBelow,
     };
 
     fn reads(self) -> Vec<Read> {
@@ -295,7 +297,13 @@ impl Relay {
             return bucket.claim_after_last_seq(&rows, page_rows);
         }
         if bucket.cursor.is_finished() && may_enter(self.policy, &bucket.cursor, latest) {
-            bucket.cursor.enter(latest);
+            // As if the last look were long ago, now and then.
+            if page_rows % 2 == 0 || bucket.cursor.leaves_window(latest) {
+                bucket.close_window(self.policy, &rows);
+            }
+            if bucket.cursor.is_finished() {
+                bucket.cursor.enter(latest);
+            }
         }
         bucket.claim(self.policy, &rows, page_rows)?;
         bucket.check_passed(&rows)
@@ -310,9 +318,11 @@ impl Relay {
     pub(crate) fn restore(&mut self, bucket: usize, back: usize) {
         let saved = &self.saved[bucket];
         let mut kept = saved[saved.len().saturating_sub(1 + back)].clone();
-        let from = kept.cursor.from().to_string().parse().expect("it was written by us");
+        let from = kept.cursor.range_from().to_string().parse().expect("it was written by us");
         let upto = Tick::clone(kept.cursor.upto());
-        kept.cursor = Cursor::restore(from, upto, kept.cursor.position(), kept.cursor.through());
+        let Bucket { cursor, .. } = &kept;
+        kept.cursor =
+            Cursor::restore(from, upto, cursor.position(), cursor.end(), cursor.window().cloned());
         self.buckets[bucket] = kept;
     }
 
@@ -374,6 +384,14 @@ impl Relay {
     /// Reads a bucket to the end of the first chain's latest tick, from wherever it is.
     fn drain(&mut self, database: &Database, bucket: usize) -> Result<(), Violation> {
         self.claim(database, bucket, 0, PAGE_ROWS_MAX)?;
+        self.claim(database, bucket, 0, PAGE_ROWS_MAX)?;
+        let buckets = self.buckets.len();
+        let in_bucket = |row: &&Row| row.aggregate % buckets == bucket;
+        let rows: Vec<&Row> = database.rows().iter().filter(in_bucket).collect();
+        self.buckets[bucket].close_window(self.policy, &rows);
+        if self.buckets[bucket].cursor.is_finished() {
+            return Ok(());
+        }
         self.claim(database, bucket, 0, PAGE_ROWS_MAX)
     }
 

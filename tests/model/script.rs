@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 
-use crate::database::Database;
+use crate::database::{Database, Forged};
 use crate::relay::{Policy, Relay, Violation};
 
 const WRITERS: usize = 5;
@@ -41,6 +41,7 @@ pub(crate) enum Step {
     /// A row with a number that nobody drew.
     Forge {
         writer: usize,
+        number: Forged,
     },
     /// Somebody sets the sequence back, in place or by making it anew.
     SetBack {
@@ -109,7 +110,9 @@ pub(crate) fn set_back_script() -> impl Strategy<Value = Vec<Step>> {
 
 /// Any interleaving, with rows whose numbers nobody drew.
 pub(crate) fn forged_script() -> impl Strategy<Value = Vec<Step>> {
-    let forge = (0..WRITERS).prop_map(|writer| Step::Forge { writer });
+    let numbers = [Forged::AboveAll, Forged::BelowAll, Forged::Behind];
+    let forge = (0..WRITERS, prop::sample::select(numbers.to_vec()))
+        .prop_map(|(writer, number)| Step::Forge { writer, number });
     prop::collection::vec(prop_oneof![15 => step(), 1 => forge], 1..120)
 }
 
@@ -136,7 +139,7 @@ fn play(step: &Step, database: &mut Database, relay: &mut Relay) -> Result<(), V
         Step::RollbackToSavepoint { writer } => database.rollback_to_savepoint(writer),
         Step::Commit { writer } => database.commit(writer),
         Step::RollBack { writer } => database.roll_back(writer),
-        Step::Forge { writer } => database.forge(writer),
+        Step::Forge { writer, number } => database.forge(writer, number),
         Step::SetBack { in_place: true } => database.set_back(),
         Step::SetBack { in_place: false } => database.restart_sequence(),
         Step::Look { chain } => relay.look(database, chain)?,

@@ -37,6 +37,7 @@ mod logins;
 mod message;
 mod migrate;
 mod migrations;
+mod numbers;
 mod open_transactions;
 mod order;
 mod parked_store;

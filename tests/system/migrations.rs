@@ -18,4 +18,5 @@ pub(crate) const TITLES: &[&str] = &[
     "0013 printed",
     "0014 past_tick",
     "0015 strangers",
+    "0016 window",
 ];

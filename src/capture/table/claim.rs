@@ -24,6 +24,7 @@ use hashbrown::HashMap;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, RowStream, Statement};
 
+use super::below::Look;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, Event, EventId, LendEvent, Whereabouts};
 use crate::order::cursor::{Cohort, Cursor};
@@ -51,10 +52,11 @@ pub enum Reading {
 /// One session that claims pages.
 #[derive(Debug)]
 pub struct Poller {
-    connection: Connection,
-    outbox: Outbox,
+    pub(super) connection: Connection,
+    pub(super) outbox: Outbox,
     event_bytes_max: u64,
     statements: HashMap<(Cohort, Reading), Statement>,
+    pub(super) looks: HashMap<Cohort, Look>,
 }
 
 impl Poller {
@@ -74,7 +76,8 @@ impl Poller {
             .batch_execute(CLAIM_SESSION)
             .await
             .map_err(|cause| classify("prepare the claiming session", cause))?;
-        Ok(Self { connection, outbox: outbox.clone(), event_bytes_max, statements: HashMap::new() })
+        let (statements, looks) = (HashMap::new(), HashMap::new());
+        Ok(Self { connection, outbox: outbox.clone(), event_bytes_max, statements, looks })
     }
 
     /// Claims up to `rows_max` rows of the range behind the cursor's position, and those that share the

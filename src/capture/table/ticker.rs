@@ -2,7 +2,7 @@
 //!
 //! Promises: a tick is handed on only after its commit has returned, so that what its snapshot sees
 //! is as durable as the server makes commits, and only after the law was looked at on which it rests: that
-//! the sequence gives out one value at a time, upwards; an outbox at rest gets no ticks, only probes.
+//! the sequence gives out one value at a time, upwards; an outbox at rest gets few ticks, else only probes.
 //! Must not: know what the shards do with a tick. Fails: with the connection's error, with
 //! [`ErrorKind::Schema`] for a sequence that breaks the law, or when the database went back behind the
 //! last tick.
@@ -36,6 +36,9 @@ const UNDRAWN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How seldom it is looked, while nothing is drawn, whether rows were written whose numbers nobody drew.
 const NEWEST_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How seldom a tick is made although nothing is drawn, as others write: a row may have a number of long ago.
+const REST_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long the pauses between two looks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,7 +252,7 @@ impl Ticker {
         // While events come, a look of its own whether a tick is due would only cost time.
         let mut is_due = false;
         while !audience.has_gone() {
-            if is_due || self.is_due().await? {
+            if is_due || self.is_due(&audience).await? {
                 let tick = Arc::new(self.observe().await?);
                 is_due = tick.ceiling != self.last.ceiling;
                 self.adapt(&tick);
@@ -268,7 +271,7 @@ impl Ticker {
         Ok(())
     }
 
-    async fn is_due(&self) -> Result<bool> {
+    async fn is_due(&self, audience: &Audience) -> Result<bool> {
         let row = self
             .connection
             .client()
@@ -277,6 +280,12 @@ impl Ticker {
             .map_err(|cause| classify("look at the outbox", cause))?;
         let snapshot: PgSnapshot = row.get("snapshot");
         let drawn = drawn(&row, &self.sequence)?;
+        // Of the log each row comes by itself.
+        let looks = matches!(audience, Audience::Latest(_));
+        let has_rested = looks && self.last_at.elapsed() >= REST_INTERVAL;
+        if has_rested && self.last.is_behind(&snapshot.0) {
+            return Ok(true);
+        }
         Ok(self.last.is_stale(&Probe { drawn, snapshot: snapshot.0 }))
     }
 

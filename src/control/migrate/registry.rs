@@ -101,6 +101,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "strangers",
         sql: include_str!("../../../sql/migrations/0015_strangers.sql"),
     },
+    Migration {
+        version: 16,
+        name: "window",
+        sql: include_str!("../../../sql/migrations/0016_window.sql"),
+    },
 ];
 
 impl Migration {

@@ -111,6 +111,8 @@ impl Session {
         let bucket = buckets[usize::try_from(place).expect("it is below a length")];
         let mut cursor = self.cursors[&bucket].clone();
         if cursor.is_finished() && tick.is_later_than(cursor.upto()) {
+            // Nobody forges numbers here.
+            cursor.close_window();
             cursor.enter(&tick);
         }
         if cursor.is_finished() || !self.ledger.has_room() {

@@ -1,0 +1,22 @@
+-- Purpose: one leaf's arm of below.sql: one generation of a bucket.
+-- Locks:   as below.sql.
+-- Plan:    16 rows from the end of the index; then the blocks from the first of these on. `seq + 0` and `is true`
+--          keep the planner from the index, by which it would read all retained rows.
+-- Hazard:  each of the last rows below the bound was drawn before the range began, and most were then written;
+--          not all 16 are of sessions that drew and waited. An emptied leaf has none of them: all of it is new.
+select min(seq + 0) as seq
+from {bucket_table}
+where generation = {generation}
+    and ctid >= coalesce((
+        select format('(%s,0)', greatest((min(ctid)::text::point)[0]::bigint - $4::bigint, 0))::tid
+        from (
+            select ctid from {bucket_table}
+            where generation = {generation} and seq <= $1::bigint
+            order by seq desc
+            limit 16
+        ) as last
+    ), '(0,0)')
+    and (seq <= $1::bigint) is true
+    and not pg_visible_in_snapshot(txid, $2::pg_snapshot)
+    and pg_visible_in_snapshot(txid, $3::pg_snapshot)
+    and seq + 0 > -9223372036854775808

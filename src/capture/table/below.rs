@@ -1,0 +1,151 @@
+//! Rows below the ranges of a cursor: their numbers were not drawn when they were written.
+//!
+//! Promises: finds each that was appended to its leaf; costs about what its blocks take to be read. Must not: read
+//! what was written before the range, but for a bounded part. Fails: with the connection's error.
+//!
+//! Whoever owns the table can write any `seq`, with `overriding system value` or by `copy`. No claim meets a row
+//! below its range, and by the index all retained rows would have to be read to find it. But a new row lies where new rows
+//! lie: in the blocks behind those of the last rows that were drawn before the range began. So these are looked
+//! at, and some before them, as a small row may have been put into a gap: the longer ago the last look is, the
+//! more of them, so that the looks take a small share of the time.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+
+use super::claim::Poller;
+use crate::error::{ErrorKind, Result};
+use crate::event::Bucket;
+use crate::order::cursor::{Cohort, Window};
+use crate::order::snapshot::Snapshot;
+use crate::outbox::Outbox;
+use crate::postgres::{PgSnapshot, classify, is_about_a_value, without_head};
+
+const LOOK: &str = include_str!("../../../sql/queries/below.sql");
+const ARM: &str = include_str!("../../../sql/queries/below_arm.sql");
+const NOTE: &str = include_str!("../../../sql/queries/whole_range_note.sql");
+
+/// Windows are closed that often at least, while ticks come.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Blocks of 8 KiB with some 35 rows each: about 0.4 % of a core.
+const GAP_BLOCKS_PER_SECOND: f64 = 2_000.0;
+/// For how long a cohort's looks may save up.
+const GAP_TIME_MAX: Duration = Duration::from_secs(6);
+
+/// How a cohort was looked at last.
+#[derive(Debug)]
+pub(super) struct Look {
+    statement: Statement,
+    at: Instant,
+}
+
+impl Poller {
+    /// Whether the last look at the cohort is some time ago.
+    pub fn is_look_due(&self, cohort: &Cohort) -> bool {
+        self.looks.get(cohort).is_none_or(|look| look.at.elapsed() >= LOOK_INTERVAL)
+    }
+
+    /// The lowest `seq` among the rows of a window that lie below its ranges, if there are any. The last range ends
+    /// at `upto`.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn lowest_below(
+        &mut self,
+        cohort: &Cohort,
+        window: &Window,
+        upto: &Snapshot,
+    ) -> Result<Option<i64>> {
+        let client = self.connection.client();
+        let (statement, rested) = match self.looks.get(cohort) {
+            Some(look) => (look.statement.clone(), look.at.elapsed()),
+            None => {
+                let statement = client.prepare(&look_sql(&self.outbox, cohort)).await;
+                let failed = |cause| classify("prepare to look below the ranges", cause);
+                (statement.map_err(failed)?, GAP_TIME_MAX)
+            }
+        };
+        let (since, upto) = (PgSnapshot(window.since.clone()), PgSnapshot(upto.clone()));
+        let blocks = gap_blocks(rested, cohort);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&window.bound, &since, &upto, &blocks];
+        let row = client.query_one(&statement, &parameters).await;
+        self.looks.insert(Cohort::clone(cohort), Look { statement, at: Instant::now() });
+        match row {
+            Ok(row) => Ok(row.get("lowest")),
+            // A block of long ago that cannot be read any more; claims do not come by it.
+            Err(cause) if is_about_a_value(&cause) => {
+                tracing::warn!(
+                    cause = classify("look below the ranges", cause).message(),
+                    "rows with numbers that were not drawn may be missed; see `postrider check`"
+                );
+                Ok(None)
+            }
+            Err(cause) => Err(classify("look below the ranges", cause)),
+        }
+    }
+
+    /// Notes that what lies below a window is read. A role that may not write it down reads it all the same: then
+    /// `postrider check` names the rows once more.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn note_whole(
+        &self,
+        cohort: &Cohort,
+        window: &Window,
+        upto: &Snapshot,
+    ) -> Result<()> {
+        let number =
+            |bucket: &Bucket| i16::try_from(bucket.0).expect("there are at most 64 buckets");
+        let buckets: Vec<i16> = cohort.iter().map(number).collect();
+        let (since, upto) = (PgSnapshot(window.since.clone()), PgSnapshot(upto.clone()));
+        let parameters: [&(dyn ToSql + Sync); 3] = [&buckets, &since, &upto];
+        let noted = self.connection.client().execute(NOTE, &parameters).await;
+        match noted.map_err(|cause| classify("note what was read below the ranges", cause)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::PostgresRefused => {
+                tracing::warn!(
+                    cause = error.message(),
+                    remedy = "run sql/roles.sql again, as the role that migrates",
+                    "rows with numbers that were not drawn are published, but `postrider check` will name them"
+                );
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// How many blocks before its end are looked at again in each leaf.
+fn gap_blocks(since_the_last: Duration, cohort: &Cohort) -> i64 {
+    let leaves = (cohort.len() * usize::from(Outbox::GENERATIONS)).max(1);
+    let blocks = since_the_last.min(GAP_TIME_MAX).as_secs_f64() * GAP_BLOCKS_PER_SECOND;
+    (blocks / leaves as f64) as i64
+}
+
+fn look_sql(outbox: &Outbox, cohort: &Cohort) -> String {
+    let arm = |bucket: &Bucket, generation: u16| {
+        without_head(ARM)
+            .replace("{bucket_table}", &outbox.bucket_table(*bucket))
+            .replace("{generation}", &generation.to_string())
+    };
+    let arms: Vec<String> = cohort
+        .iter()
+        .flat_map(|bucket| (0..Outbox::GENERATIONS).map(|generation| arm(bucket, generation)))
+        .collect();
+    LOOK.replace("{leaf_arms}", &arms.join("union all\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seldom_looks_go_further_back() {
+        let cohort = Cohort::from((0..4).map(Bucket).collect::<Vec<_>>());
+        assert_eq!(gap_blocks(Duration::from_millis(1), &cohort), 0);
+        assert_eq!(gap_blocks(Duration::from_secs(3), &cohort), 500);
+        assert_eq!(gap_blocks(Duration::from_secs(600), &cohort), 1_000);
+    }
+}
