@@ -82,6 +82,20 @@ impl<'a> Record<'a> {
         text + overhead <= bytes_max || size_bytes(self) <= bytes_max
     }
 
+    /// The row's time as Kafka has it: milliseconds since 1970, of which 0 would be the time of sending, and
+    /// less than that no time. None for a record that bears the time of its sending anyway.
+    ///
+    /// # Errors
+    /// [`Unpublishable::TimestampOutOfRange`] when it lies earlier, or never.
+    pub fn created_at_millis(&self) -> Result<Option<i64>, Unpublishable> {
+        let Some(micros) = self.created_at_micros else { return Ok(None) };
+        let millis = micros.div_euclid(1_000);
+        if millis < 1 || micros == i64::MAX {
+            return Err(Unpublishable::TimestampOutOfRange { micros });
+        }
+        Ok(Some(millis))
+    }
+
     /// How many headers there are.
     pub fn header_count(&self) -> usize {
         self.headers.spans.len()
@@ -477,6 +491,15 @@ pub enum Unpublishable {
         /// Microseconds since 1970-01-01 UTC.
         micros: i64,
     },
+    /// `created_at` is no time of Kafka's, and records were to bear it.
+    #[error(
+        "created_at ({}) cannot be the record's time: Kafka counts milliseconds after 1970-01-01",
+        RowTime(*micros)
+    )]
+    TimestampOutOfRange {
+        /// Microseconds since 1970-01-01 UTC.
+        micros: i64,
+    },
 }
 
 impl From<Unpublishable> for Refusal {
@@ -487,7 +510,8 @@ impl From<Unpublishable> for Refusal {
             | Unpublishable::HeadersMalformed { .. }
             | Unpublishable::HeaderNameEmpty
             | Unpublishable::HeaderNameWithNul { .. } => Reason::BadHeaders,
-            Unpublishable::CreatedAtOutOfRange { .. } => Reason::BadTime,
+            Unpublishable::CreatedAtOutOfRange { .. }
+            | Unpublishable::TimestampOutOfRange { .. } => Reason::BadTime,
         };
         Self { reason, detail: cause.to_string(), topic: None }
     }
@@ -624,6 +648,24 @@ mod tests {
             let refused = encoder.encode(&row).unwrap_err();
             assert_eq!(refused, Unpublishable::CreatedAtOutOfRange { micros });
         }
+    }
+
+    #[test]
+    fn a_record_bears_no_time_that_kafka_does_not_have() {
+        let mut encoder = encoder();
+        let mut millis = |micros| {
+            let row = Event { created_at_micros: micros, ..event(None) };
+            encoder.encode(&row).unwrap().created_at_millis()
+        };
+        for (micros, expected) in [(1_000, 1), (1_999, 1), (i64::MAX - 1, i64::MAX / 1_000)] {
+            assert_eq!(millis(micros), Ok(Some(expected)));
+        }
+        for micros in [i64::MAX, 999, 0, -1, -62_135_596_800_000_000, i64::MIN] {
+            assert_eq!(millis(micros), Err(Unpublishable::TimestampOutOfRange { micros }));
+        }
+        let refusal = Refusal::from(millis(i64::MIN).unwrap_err());
+        assert_eq!(refusal.reason, Reason::BadTime);
+        assert!(refusal.detail.contains("created_at (-infinity) "), "{refusal:?}");
     }
 
     #[test]

@@ -311,6 +311,42 @@ async fn dead_letters_bear_the_time_of_sending_whatever_the_rows_say() {
     assert!(detail.contains("after 294247-01-10"), "{detail}");
 }
 
+/// Without a header, too: the broker would take them, and remove them at once, or never.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_time_that_kafka_does_not_have_is_no_records_time() {
+    let fixture = Fixture::new("park_timestamp").await;
+    let topic = fixture.topic("t");
+    let any_time = [("message.timestamp.after.max.ms", "9223372036854775807")];
+    create_topic_with(&fixture.brokers, &topic, &any_time).await;
+    let client = fixture.client().await;
+    let write = "insert into outbox (aggregatetype, aggregateid, type, payload, created_at)
+                 values ('t', $1, $1, '{}', $2::text::timestamptz)";
+    let rows = [
+        ("1", "-infinity"),
+        ("2", "infinity"),
+        ("3", "4713-01-01 BC"),
+        ("4", "1969-12-31 23:59:59+00"),
+        ("5", "1970-01-01 00:00:00+00"),
+        ("6", "294276-12-31"),
+        ("7", "1970-01-01 00:00:00.001+00"),
+        ("8", "9999-12-31 00:00:00+00"),
+    ];
+    for (kind, at) in rows {
+        client.execute(write, &[&kind, &at]).await.expect("an insert never fails");
+    }
+    let relay = RelayProcess::start(&fixture, &["--record-timestamp", "created"]);
+    wait_for_the_rest(&fixture).await;
+    relay.stop_well().await;
+    let mut found = parked(&client).await;
+    found.sort();
+    let expected = ["1", "2", "3", "4", "5", "6"].map(|kind| (kind.into(), "bad-time".into()));
+    assert_eq!(found, expected);
+    let mut times: Vec<Option<i64>> =
+        read_topic(&fixture.brokers, &topic).iter().map(|record| record.timestamp_millis).collect();
+    times.sort();
+    assert_eq!(times, [Some(1), Some(253_402_214_400_000)]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_relay_that_is_to_stop_names_the_event() {
     let fixture = Fixture::new("park_stop").await;
