@@ -2,7 +2,8 @@
 //!
 //! Promises: what goes to a topic that is suspected, or is too large to be sure that its topic takes it, is
 //! sent apart, behind everything that was sent before it; a topic that refuses record after record is in
-//! trouble itself. Must not: know events. Fails: as sending apart does.
+//! trouble itself. A topic with fewer copies than it asks for is tried so, too: older brokers refuse what goes
+//! there, newer ones (seen with 4.4) take it. Must not: know events. Fails: as sending apart does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::event::EventId;
 use crate::order::holds::{Reason, Refusal};
 use crate::publish::kafka::apart::{Apart, Fate, Gathered};
 use crate::publish::kafka::clients::ProducerConfig;
-use crate::publish::kafka::errors::refused_topic;
+use crate::publish::kafka::errors::{refused_topic, too_few_copies};
 use crate::publish::kafka::producer::KafkaProducer;
 use crate::publish::kafka::verdict::Verdict;
 use crate::publish::{Answer, Ground, InFlightBatch, Proof, Suspect};
@@ -27,11 +28,22 @@ const DENIED_MAX: u32 = 2;
 /// A Kafka that has taken nothing for longer may be in trouble as a whole. Shorter than a standstill.
 const RECENTLY: Duration = Duration::from_secs(20);
 
+/// How many copies a topic has, and how many of them it wants to be in step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Copies {
+    there: usize,
+    needed: usize,
+}
+
 /// What a producer doubts.
 pub(super) struct Doubt {
     apart: Apart,
     /// The topics whose records are sent apart, as this producer knows them.
     suspects: HashSet<String>,
+    /// Topics with fewer copies than they ask for, of which nobody knows yet whether they take anything.
+    lacking: HashMap<String, Copies>,
+    /// Those of them that did take something.
+    enough: HashSet<String>,
     /// Whether all was acknowledged that was sent to them as usual.
     is_settled: bool,
     /// How often a topic was refused to a record alone, since one went through.
@@ -40,8 +52,14 @@ pub(super) struct Doubt {
 
 impl Doubt {
     pub(super) fn new(config: &ProducerConfig) -> Self {
-        let (suspects, denied) = (HashSet::new(), HashMap::new());
-        Self { apart: Apart::new(config), suspects, is_settled: false, denied }
+        Self {
+            apart: Apart::new(config),
+            suspects: HashSet::new(),
+            lacking: HashMap::new(),
+            enough: HashSet::new(),
+            is_settled: false,
+            denied: HashMap::new(),
+        }
     }
 
     /// Takes over which topics are suspected now.
@@ -58,9 +76,34 @@ impl Doubt {
         self.suspects = suspects.into_iter().collect();
     }
 
+    /// Takes note of the copies that a topic has, and of those that it asks for.
+    pub(super) fn note_copies(&mut self, topic: &str, there: usize, needed: Option<usize>) {
+        let Some(needed) = needed.filter(|needed| there < *needed) else {
+            self.lacking.remove(topic);
+            self.enough.remove(topic);
+            return;
+        };
+        if self.enough.contains(topic) {
+            return;
+        }
+        if self.lacking.insert(topic.to_owned(), Copies { there, needed }).is_none() {
+            // It may have had enough until now, and records in flight.
+            self.is_settled = false;
+        }
+    }
+
+    /// A record went through.
+    fn taken(&mut self, topic: &str) {
+        self.denied.remove(topic);
+        if self.lacking.remove(topic).is_some() {
+            self.enough.insert(topic.to_owned());
+        }
+    }
+
     /// Whether what goes to this topic is sent apart.
     pub(super) fn suspects(&self, topic: &str) -> bool {
-        !self.suspects.is_empty() && self.suspects.contains(topic)
+        let is_among = !self.suspects.is_empty() && self.suspects.contains(topic);
+        is_among || (!self.lacking.is_empty() && self.lacking.contains_key(topic))
     }
 }
 
@@ -103,7 +146,7 @@ impl KafkaProducer {
     }
 
     fn appended(&mut self, one: &Gathered) {
-        self.doubt.denied.remove(&one.topic);
+        self.doubt.taken(&one.topic);
         self.context().lessons.note_taken();
         if self.doubt.suspects(&one.topic) {
             self.context().lessons.went_through(&one.topic);
@@ -132,6 +175,10 @@ impl KafkaProducer {
             }
             Verdict::Topic if is_alone && self.is_denied(topic) => {
                 self.hold_refused(topic, words)?;
+                Answer::Refused(self.refuse_topic(topic), Proof::Alone { tries: 1 })
+            }
+            Verdict::TooFew if self.doubt.lacking.contains_key(topic) => {
+                self.hold_lacking(topic)?;
                 Answer::Refused(self.refuse_topic(topic), Proof::Alone { tries: 1 })
             }
             Verdict::Topic | Verdict::Away | Verdict::Cut | Verdict::TooFew | Verdict::Course => {
@@ -217,10 +264,47 @@ impl KafkaProducer {
         self.hold_topic(topic, &error)
     }
 
+    /// Holds a topic that has too few copies for the brokers, as they said of a record.
+    fn hold_lacking(&mut self, topic: &str) -> Result<()> {
+        let Copies { there, needed } = self.doubt.lacking[topic];
+        let error = too_few_copies(topic, there, needed);
+        self.context().lessons.refused_topic(topic, error.message(), Instant::now());
+        self.hold_topic(topic, &error)
+    }
+
     /// Nothing can be found out: what goes to these topics is sent as usual.
     pub(super) fn trust_suspects(&self) {
         for topic in &self.doubt.suspects {
             self.context().lessons.trust(topic, Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::config::ClientConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_topic_that_lacks_copies_is_tried_until_it_takes_one() {
+        let mut doubt = Doubt::new(&ClientConfig::new().into());
+        doubt.note_copies("t", 1, Some(1));
+        doubt.note_copies("untold", 1, None);
+        assert!(!doubt.suspects("t") && !doubt.suspects("untold"));
+        doubt.is_settled = true;
+        doubt.note_copies("t", 1, Some(2));
+        assert!(doubt.suspects("t") && !doubt.is_settled, "others may be in flight");
+        doubt.is_settled = true;
+        doubt.note_copies("t", 1, Some(2));
+        assert!(doubt.is_settled, "that was known");
+        doubt.taken("t");
+        doubt.note_copies("t", 1, Some(2));
+        assert!(!doubt.suspects("t"), "it takes what goes there all the same");
+        doubt.note_copies("t", 2, Some(2));
+        doubt.note_copies("t", 2, Some(3));
+        assert!(doubt.suspects("t"), "things have changed");
+        doubt.note_copies("t", 3, Some(3));
+        assert!(!doubt.suspects("t"));
     }
 }

@@ -84,12 +84,14 @@ pub(super) fn copies_of(found: &MetadataTopic) -> usize {
     partitions.map(|partition| partition.replicas().len()).min().unwrap_or_default()
 }
 
-/// Records are refused for as long as that is so, each of them with an error that is worth a retry.
+/// The brokers refuse records for as long as that is so, each of them with an error that is worth a retry.
 pub(super) fn too_few_copies(topic: &str, copies: usize, needed: usize) -> Error {
     let counted = if copies == 1 { "1 copy".to_owned() } else { format!("{copies} copies") };
     Error::new(
         ErrorKind::TopicUnavailable,
-        format!("topic {topic} has {counted}, and min.insync.replicas={needed}"),
+        format!(
+            "topic {topic} has {counted}, and min.insync.replicas={needed}: the brokers refuse what goes there"
+        ),
     )
     .with_remedy(format!("give topic {topic} more copies, or lower its min.insync.replicas"))
 }

@@ -31,7 +31,7 @@ use crate::publish::kafka::callbacks::Context;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::config::{BATCH_BYTES, MESSAGE_BYTES_MAX};
 use crate::publish::kafka::doubt::Doubt;
-use crate::publish::kafka::errors::{refused, replaced, too_few_copies};
+use crate::publish::kafka::errors::{refused, replaced};
 use crate::publish::kafka::in_flight::OnWay;
 use crate::publish::kafka::learned_limits::Lessons;
 use crate::publish::kafka::meeting::Meetings;
@@ -206,11 +206,7 @@ impl KafkaProducer {
     pub(super) fn learn(&mut self, topic: &str, found: Found) -> Result<Known> {
         let Found { partitions, copies, told } = found;
         let before = self.topics.last_known(topic);
-        if let Some(needed) = told.copies_needed.filter(|needed| copies < *needed) {
-            let error = too_few_copies(topic, copies, needed);
-            self.context().lessons.refused_topic(topic, error.message(), Instant::now());
-            return Err(error);
-        }
+        self.doubt.note_copies(topic, copies, told.copies_needed);
         if let Some(before) = before.filter(|before| *before != partitions) {
             // Keys move to other partitions: what is in flight must land before what follows.
             self.settle()?;
@@ -356,10 +352,10 @@ impl KafkaProducer {
             headers = headers.insert(Header { key, value });
         }
         let mut base = base.partition(partition).key(record.key).headers(headers);
-        if let (RecordTimestamp::Created, Some(micros)) =
-            (self.record_timestamp, record.created_at_micros)
+        if self.record_timestamp == RecordTimestamp::Created
+            && let Ok(Some(millis)) = record.created_at_millis()
         {
-            base = base.timestamp(micros / 1_000);
+            base = base.timestamp(millis);
         }
         if let Some(value) = record.value {
             base = base.payload(value);
@@ -400,6 +396,11 @@ impl Produce for KafkaProducer {
     }
 
     fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer> {
+        if self.record_timestamp == RecordTimestamp::Created
+            && let Err(cause) = record.created_at_millis()
+        {
+            return Ok(Offer::Refused(cause.into()));
+        }
         let Some(mut known) = self.known(record.topic)? else {
             return Ok(Offer::Refused(self.refuse_topic(record.topic)));
         };

@@ -117,10 +117,7 @@ impl TopicLook {
         if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
             return Sight::Unusable(Error::new(ErrorKind::TopicUnavailable, detail));
         }
-        match found.told.copies_needed.filter(|needed| found.copies < *needed) {
-            Some(needed) => Sight::Unusable(errors::too_few_copies(topic, found.copies, needed)),
-            None => Sight::Usable(found),
-        }
+        Sight::Usable(found)
     }
 }
 
