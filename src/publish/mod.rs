@@ -26,13 +26,14 @@ use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventId, LendEvent};
-use crate::order::holds::{AggregateKey, Hold, Holds, Refusal, SetAside};
+use crate::order::holds::{AggregateKey, Hold, Holds, Reason, Refusal, SetAside};
 use crate::order::ledger::BatchNumber;
 pub use crate::publish::answer::{Answer, Ground, Proof, Suspect};
 use crate::publish::dispatch::Desk;
 pub use crate::publish::dispatch::OnPoison;
 use crate::publish::send_deadline::Permit;
 use crate::publish::signals::{Countdown, Letterbox, Turn};
+use crate::publish::suspense::Suspense;
 use crate::record::encode::{Encoder, Record};
 
 mod answer;
@@ -45,6 +46,7 @@ pub mod send_deadline;
 mod send_deadline_tests;
 mod sift;
 mod signals;
+mod suspense;
 
 /// Orders besides batches that may be on their way; the shard sends a few of them per second at most.
 const ORDERS_MAX: usize = 64;
@@ -109,6 +111,7 @@ pub struct Reports {
     topics_back: Arc<Letterbox<String>>,
     /// Somebody doubts that all that is in flight can arrive.
     doubted: Arc<AtomicBool>,
+    suspense: Arc<Suspense>,
 }
 
 impl Reports {
@@ -120,6 +123,7 @@ impl Reports {
             failed: Arc::new(Turn::new()),
             topics_back: Arc::new(Letterbox::new()),
             doubted: Arc::default(),
+            suspense: Arc::default(),
         }
     }
 
@@ -156,6 +160,11 @@ impl Reports {
     /// Whether it is to be seen if all that is in flight can arrive; once for each time that it was asked.
     pub fn take_doubt(&self) -> bool {
         self.doubted.swap(false, Ordering::Relaxed)
+    }
+
+    /// What was set aside is the trouble of its topics. Whoever waits for that may go on.
+    fn end_suspense(&self) {
+        self.wake.notify_one();
     }
 
     /// Whether a failure was reported, or the shard has gone.
@@ -237,6 +246,15 @@ pub trait Produce: Send + 'static {
         Ok(refusal)
     }
 
+    /// The same, where nobody knows whether it is the topic or Kafka. Nothing that is set aside is parked before
+    /// something was taken elsewhere, see [`Publisher::is_in_suspense`].
+    ///
+    /// # Errors
+    /// When the topic cannot be looked at.
+    fn doubt_topic(&mut self, refusal: Refusal) -> Result<Refusal> {
+        Ok(Refusal { reason: Reason::TopicUnavailable, ..refusal })
+    }
+
     /// Nothing that is sent apart gets through, and nobody knows why: it is sent as usual again.
     fn trust_topics(&mut self) {}
 
@@ -262,6 +280,7 @@ pub struct Publisher<R> {
     failed: Arc<Turn>,
     topics_back: Arc<Letterbox<String>>,
     doubted: Arc<AtomicBool>,
+    suspense: Arc<Suspense>,
     held: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
@@ -286,6 +305,7 @@ impl<R: LendEvent> Publisher<R> {
         let (aside, set_aside) = crossbeam_channel::bounded(batches_max);
         let back = Reports::new(sender, Arc::clone(&wake));
         let (failed, doubted) = (Arc::clone(&back.failed), Arc::clone(&back.doubted));
+        let suspense = Arc::clone(&back.suspense);
         let (topics_back, held) = (Arc::clone(&back.topics_back), Arc::new(AtomicUsize::new(0)));
         let producer = make(back.clone())?;
         let desk = Desk::new(encoder, on_poison, producer, Arc::clone(&held), Arc::clone(&permit));
@@ -296,7 +316,18 @@ impl<R: LendEvent> Publisher<R> {
                 Error::new(ErrorKind::Internal, format!("no thread to publish: {cause}"))
             })?;
         let (orders, thread) = (Some(orders), Some(thread));
-        Ok(Self { orders, reports, set_aside, wake, failed, topics_back, doubted, held, thread })
+        Ok(Self {
+            orders,
+            reports,
+            set_aside,
+            wake,
+            failed,
+            topics_back,
+            doubted,
+            suspense,
+            held,
+            thread,
+        })
     }
 
     /// Sends a batch. The ledger has made sure that there is room.
@@ -347,7 +378,19 @@ impl<R: LendEvent> Publisher<R> {
 
     /// Held topics that can be used again.
     pub fn topics_back(&self) -> Vec<String> {
-        self.topics_back.take()
+        // To try one of them would take a moment at which nothing is in flight.
+        if self.is_in_suspense() { Vec::new() } else { self.topics_back.take() }
+    }
+
+    /// Whether nobody knows if it is a topic's trouble or Kafka's for which events were set aside: they are not
+    /// to be parked yet. It ends with a word that something was taken, or with a failure.
+    pub fn is_in_suspense(&self) -> bool {
+        self.suspense.since().is_some()
+    }
+
+    /// There is no room to go on as long as it is so.
+    pub fn press(&self) {
+        self.suspense.press();
     }
 
     /// How many aggregates are held, as far as they lie in memory.

@@ -3,7 +3,8 @@
 //! Promises: what was refused together is tried again in halves until a record is refused alone; only that
 //! one is given up. One that was refused for a reason that need not be its own is tried several times, and
 //! given up if another one went through to the same place meanwhile. Where none does, it is the topic that is
-//! given up until it is back, so that nobody else waits: with the next try others come along. No event of an
+//! given up until it is back, so that nobody else waits: with the next try others come along. Where it may as
+//! well be Kafka, the topic is in doubt until something is taken elsewhere. No event of an
 //! aggregate is sent before the fate of an earlier one is known. Must not: take a Kafka that is away for a
 //! bad event. Fails: when no leader answers for a while; the topics are then sent to as usual.
 
@@ -21,6 +22,8 @@ use crate::publish::{Answer, Ground, InFlightBatch, Produce, Proof, Suspect};
 
 /// So long nothing may go through until it is given up to find out more.
 const NOTHING_FOR: Duration = Duration::from_secs(60);
+/// A partition that changes its leader refuses everybody for a while: for so long it is nobody's fault.
+const MOOD: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 20 });
 /// Between two tries of a record that was refused for a reason that need not be its own.
 const TRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_000 });
 /// So many events are refused alone, and none goes through to their topic: it is not the events.
@@ -107,8 +110,8 @@ enum Finding {
     OfTopic,
     /// Unknown: it is to be tried again.
     Open,
-    /// Unknown, and Kafka may be away.
-    Nothing,
+    /// One of those to whose topic nothing goes through, but Kafka may be away.
+    InDoubt,
 }
 
 impl Trial {
@@ -139,9 +142,11 @@ impl Trial {
         }
         match suspect {
             Suspect::Record if self.tries >= needed => Finding::Culprit(Ground::Cut),
+            // More tries would tell no more; what others meet will.
+            Suspect::Kafka if self.tries >= needed && !has_witness => Finding::InDoubt,
             _ if self.tries < 2 * needed => Finding::Open,
             Suspect::Topic | Suspect::Record => Finding::OfTopic,
-            Suspect::Kafka => Finding::Nothing,
+            Suspect::Kafka => Finding::InDoubt,
         }
     }
 }
@@ -152,6 +157,7 @@ struct Sifting<R> {
     /// What was refused alone, and is tried again when there is nothing else to try: one that goes through
     /// meanwhile tells whether it is the record.
     again: VecDeque<Group<R>>,
+    began: Instant,
     /// When one went through, or a leader answered that did not take one.
     heard: Instant,
     /// How many events were refused alone for each topic to which none went through.
@@ -164,7 +170,7 @@ impl<R: LendEvent> Sifting<R> {
     fn new(now: Instant) -> Self {
         let (groups, again) = (VecDeque::new(), VecDeque::new());
         let (alone, taken) = (HashMap::new(), HashSet::new());
-        Self { groups, again, heard: now, alone, taken }
+        Self { groups, again, began: now, heard: now, alone, taken }
     }
 
     fn next(&mut self) -> Option<Group<R>> {
@@ -181,11 +187,12 @@ impl<R: LendEvent> Sifting<R> {
     /// the topic, as no event goes through to it.
     fn is_topic(&mut self, topic: &str, tries: u32, suspect: Suspect) -> bool {
         let most = match suspect {
-            Suspect::Kafka => return false,
-            Suspect::Topic => ALONE_MAX,
+            Suspect::Kafka | Suspect::Topic => ALONE_MAX,
             Suspect::Record => CUT_MAX,
         };
-        self.heard = Instant::now();
+        if suspect > Suspect::Kafka {
+            self.heard = Instant::now();
+        }
         if tries > 1 || self.taken.contains(topic) {
             return false;
         }
@@ -311,12 +318,19 @@ impl<P: Produce> Desk<P> {
         if let (Finding::Open, Some(suspect)) = (finding, trial.suspect)
             && sifting.is_topic(refusal.topic.as_deref().unwrap_or_default(), trial.tries, suspect)
         {
-            finding = Finding::OfTopic;
+            finding = match suspect {
+                Suspect::Kafka => Finding::InDoubt,
+                Suspect::Topic | Suspect::Record => Finding::OfTopic,
+            };
+        }
+        if matches!(finding, Finding::OfTopic | Finding::InDoubt) && sifting.began.elapsed() < MOOD
+        {
+            finding = Finding::Open;
         }
         let refusal = match finding {
             Finding::Culprit(ground) => self.producer.give_up(refusal, ground)?,
             Finding::OfTopic => self.producer.blame_topic(refusal, row.1.event().id)?,
-            Finding::Nothing => return Err(self.nothing_goes_through()),
+            Finding::InDoubt => self.producer.doubt_topic(refusal)?,
             Finding::Open => {
                 let (candidates, not_before) =
                     (vec![Candidate { row, trial }], Some(Instant::now() + TRY_PAUSE));

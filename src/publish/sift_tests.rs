@@ -36,6 +36,7 @@ struct Refusing {
     appended: u64,
     seen: Arc<Seen>,
     is_topic_blamed: bool,
+    is_topic_in_doubt: bool,
 }
 
 /// What a test asks of a producer afterwards.
@@ -49,7 +50,7 @@ struct Seen {
 
 impl Produce for Refusing {
     fn produce(&mut self, record: &Record<'_>, _: &Arc<InFlightBatch>) -> Result<Offer> {
-        if self.is_topic_blamed {
+        if self.is_topic_blamed || self.is_topic_in_doubt {
             return Ok(Offer::Refused(topic_unavailable()));
         }
         let (_, kind) = record.headers().nth(1).expect("it has a type");
@@ -84,6 +85,11 @@ impl Produce for Refusing {
         self.is_topic_blamed = true;
         Ok(topic_unavailable())
     }
+
+    fn doubt_topic(&mut self, _: Refusal) -> Result<Refusal> {
+        self.is_topic_in_doubt = true;
+        Ok(topic_unavailable())
+    }
 }
 
 fn topic_unavailable() -> Refusal {
@@ -114,6 +120,7 @@ fn desk(cause: Cause) -> (Desk<Refusing>, Sent, Arc<Seen>) {
         appended: 0,
         seen: Arc::clone(&seen),
         is_topic_blamed: false,
+        is_topic_in_doubt: false,
     };
     let encoder = Encoder::new("t".parse().expect("a topic"));
     let permit = Arc::new(Permit::endless());
@@ -194,7 +201,7 @@ fn findings(proofs: &[(u64, Suspect)], company: Option<u64>) -> Vec<Finding> {
 
 #[test]
 fn one_that_goes_through_meanwhile_tells_that_it_is_the_record() {
-    use Finding::{Culprit, Nothing, OfTopic, Open};
+    use Finding::{Culprit, InDoubt, OfTopic, Open};
     use Suspect::{Kafka, Record, Topic};
     let told = findings(&[(4, Topic), (5, Topic), (5, Topic)], None);
     assert_eq!(told, [Open, Open, Culprit(Ground::Others)]);
@@ -205,9 +212,9 @@ fn one_that_goes_through_meanwhile_tells_that_it_is_the_record() {
     assert_eq!(findings(&[(4, Record); 3], Some(4)), [Open, Open, Culprit(Ground::Cut)]);
     let mixed = [(4, Record), (4, Topic), (4, Record)];
     assert_eq!(findings(&mixed, Some(4)), [Open; 3], "once it was told something else");
-    let mut silent = [(4, Record); 6];
+    let mut silent = [(4, Record); 3];
     silent[1].1 = Kafka;
-    assert_eq!(findings(&silent, None)[5], Nothing, "the leader was away itself");
+    assert_eq!(findings(&silent, None)[2], InDoubt, "the leader was away itself");
     assert_eq!(findings(&[(0, Kafka), (7, Topic), (7, Topic)], None), [Open; 3], "no one since");
 }
 
@@ -230,8 +237,18 @@ fn alone_it_is_given_up_where_its_connection_ends_each_time_or_with_its_topic() 
     assert_eq!(found, [("1".to_owned(), Reason::TopicUnavailable)]);
 
     let (mut away, _, _) = desk(Cause::Unsure(Suspect::Kafka));
-    let error = publish(&mut away, vec![event(1, 1, true)]).expect_err("nobody knows why");
-    assert_eq!(error.kind(), ErrorKind::DeliveryUncertain, "{error}");
+    let found = publish(&mut away, vec![event(1, 1, true)]).expect("others may tell");
+    assert_eq!(found, [("1".to_owned(), Reason::TopicUnavailable)]);
+    assert!(away.producer.is_topic_in_doubt && !away.producer.is_topic_blamed);
+}
+
+#[test]
+fn a_topic_may_be_in_doubt_after_a_few_that_are_refused_alone() {
+    let (mut desk, _, seen) = desk(Cause::Unsure(Suspect::Kafka));
+    let events = (0..100).map(|number| event(number, number, true)).collect();
+    let found = publish(&mut desk, events).expect("others may tell");
+    assert!(found.len() == 100 && desk.producer.is_topic_in_doubt);
+    assert_eq!(seen.confirms.load(Relaxed), 4, "all, one, a half, one, and nobody else");
 }
 
 #[test]

@@ -134,7 +134,7 @@ impl<S: Source> Outlet<S> {
     pub(super) async fn settle(&mut self) -> Result<()> {
         self.take_reports()?;
         if self.parking.has_open() {
-            self.land().await?;
+            self.land_or_press().await?;
         }
         let (ledger, gauge) = (&mut self.ledger, &self.gauge);
         self.source.hand_on(std::iter::from_fn(|| next_finished(ledger, gauge)));
@@ -159,6 +159,18 @@ impl<S: Source> Outlet<S> {
                     self.ledger.acknowledge(number);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Nothing is parked while it may be Kafka as a whole that takes nothing; without room that is to be found out
+    /// soon.
+    async fn land_or_press(&mut self) -> Result<()> {
+        if !self.publishers.iter().any(Publisher::is_in_suspense) {
+            return self.land().await;
+        }
+        if !self.ledger.has_room() || !self.ledger.has_page_room() {
+            self.publishers.iter().for_each(Publisher::press);
         }
         Ok(())
     }

@@ -12,17 +12,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
-use rdkafka::metadata::MetadataTopic;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::metadata::{MetadataBroker, MetadataTopic};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::clients::ProducerConfig;
-use crate::publish::kafka::config::MESSAGE_BYTES_MAX;
+use crate::publish::kafka::config::{BROKERS, MESSAGE_BYTES_MAX};
+use crate::publish::kafka::poll_thread;
 use crate::publish::kafka::sizes::LARGEST_MESSAGE_BYTES;
 use crate::publish::kafka::verdict::{Verdict, unknown, words};
 
@@ -39,6 +40,8 @@ const PROPERTIES: &[(&str, &str)] = &[
     // Only librdkafka's log tells what a broker answered to a request that was tried again.
     ("debug", "msg"),
 ];
+/// A broker that refuses a record so many times, for a reason after which librdkafka tries again, goes on so.
+const REFUSALS_MAX: u32 = 3;
 /// Waiting for answers goes in steps.
 const STEP: Duration = Duration::from_millis(20);
 /// One question to the leader of a partition.
@@ -124,6 +127,10 @@ impl Apart {
         };
         while client.flush(STEP).is_err() {
             check_alive()?;
+            if client.context().are_all_refused(&gathered) {
+                // What is on the wire is waited for.
+                client.purge(PurgeConfig::default().queue());
+            }
         }
         let Some(mut fates) = client.context().take() else {
             return Err(Error::new(
@@ -168,17 +175,30 @@ impl Apart {
         client.is_some_and(|client| client.fetch_watermarks(topic, partition, ASK_TIMEOUT).is_ok())
     }
 
-    /// Whether all copies of the partition are in step: no broker is away that it needs.
-    pub(super) fn is_whole(&self, topic: &str, partition: i32) -> bool {
+    /// Whether no broker is away that the topic needs: all its copies are in step, and each broker that has
+    /// one answers by itself. What one of them says of the others may be old.
+    pub(super) fn is_whole(&self, topic: &str) -> bool {
         let Some(client) = self.client.as_ref().map(|client| client.client()) else {
             return false;
         };
         client.fetch_metadata(Some(topic), ASK_TIMEOUT).is_ok_and(|metadata| {
             let topics = metadata.topics().iter().filter(|found| found.name() == topic);
-            let mut partitions = topics.flat_map(MetadataTopic::partitions);
-            let found = partitions.find(|found| found.id() == partition);
-            found.is_some_and(|found| found.isr().len() == found.replicas().len())
+            let partitions: Vec<_> = topics.flat_map(MetadataTopic::partitions).collect();
+            let ids = partitions.iter().flat_map(|found| found.replicas().iter().copied());
+            let needed: HashSet<i32> = ids.collect();
+            let broker = |id: &i32| metadata.brokers().iter().find(|broker| broker.id() == *id);
+            !needed.is_empty()
+                && partitions.iter().all(|found| found.isr().len() == found.replicas().len())
+                && needed.iter().all(|id| broker(id).is_some_and(|one| self.answers(one)))
         })
+    }
+
+    fn answers(&self, broker: &MetadataBroker) -> bool {
+        let host = broker.host();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let mut config = self.config.clone();
+        config.set(BROKERS, format!("{host}:{}", broker.port()));
+        poll_thread::others_have_brokers(&config)
     }
 
     /// Nothing is to be sent apart for now.
@@ -194,6 +214,8 @@ struct Answers {
     fates: Mutex<Vec<Option<Fate>>>,
     /// What a broker answered last, as the log has it.
     told: Mutex<Option<String>>,
+    /// How often a broker said no, by partition, and gave a reason after which librdkafka tries again.
+    refusals: Mutex<HashMap<(String, i32), u32>>,
 }
 
 impl Answers {
@@ -216,7 +238,18 @@ impl Answers {
         self.fates()[number] = Some(fate);
     }
 
+    /// Whether brokers have refused all that has no fate yet again and again: more tries tell nothing new.
+    fn are_all_refused(&self, gathered: &[Gathered]) -> bool {
+        let (fates, refusals) = (self.fates(), lock(&self.refusals));
+        let mut open = fates.iter().zip(gathered).filter(|(fate, _)| fate.is_none()).peekable();
+        let refusals_of = |one: &Gathered| {
+            refusals.get(&(one.topic.clone(), one.partition)).copied().unwrap_or_default()
+        };
+        open.peek().is_some() && open.all(|(_, one)| refusals_of(one) >= REFUSALS_MAX)
+    }
+
     fn take_told(&self) -> Option<String> {
+        lock(&self.refusals).clear();
         lock(&self.told).take()
     }
 
@@ -238,6 +271,11 @@ fn explained(words: &str, verdict: Verdict, told: &str) -> (String, Verdict) {
             let verdict = if told == TOO_FEW { Verdict::TooFew } else { verdict };
             (format!("{words}; the last answer was: {told}"), verdict)
         }
+        // It was given up here, as the same answer came again and again.
+        (None, Verdict::Course) if !told.starts_with(OWN) => {
+            let verdict = if told == TOO_FEW { Verdict::TooFew } else { Verdict::Away };
+            (format!("each time the answer was: {told}"), verdict)
+        }
         (None, _) => (words.to_owned(), verdict),
     }
 }
@@ -252,9 +290,20 @@ fn answer_in(line: &str) -> Option<&str> {
     rest.split_once(" (actions ").map(|(words, _)| words)
 }
 
+/// To which partition such a line belongs.
+fn partition_in(line: &str) -> Option<(String, i32)> {
+    let (head, _) = line.split_once(": MessageSet with ")?;
+    let (_, name) = head.rsplit_once(": ")?;
+    let (topic, number) = name.rsplit_once(" [")?;
+    Some((topic.to_owned(), number.strip_suffix(']')?.parse().ok()?))
+}
+
 impl ClientContext for Answers {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         if let Some(words) = answer_in(message) {
+            if let (false, Some(partition)) = (words.starts_with(OWN), partition_in(message)) {
+                *lock(&self.refusals).entry(partition).or_default() += 1;
+            }
             *lock(&self.told) = Some(words.to_owned());
             tracing::debug!(target: "librdkafka", facility, message);
         }
@@ -293,5 +342,29 @@ mod tests {
         let (words, verdict) = explained("timed out", Verdict::Away, "Local: Timed out");
         assert_eq!((verdict, words.as_str()), (Verdict::Away, "timed out"), "nobody answered");
         assert_eq!(answer_in("[thrd:b:1/1]: b:1/1: Connected"), None);
+        assert_eq!(partition_in(line), Some(("t".to_owned(), 0)));
+        let (words, verdict) = explained("purged", Verdict::Course, "Broker: Not leader");
+        assert_eq!((verdict, words.contains("Not leader")), (Verdict::Away, true), "{words}");
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_is_not_waited_for_where_nothing_else_is() {
+        let one = |topic: &str| Gathered { topic: topic.to_owned(), partition: 0, bytes: 9 };
+        let (gathered, answers) = ([one("t"), one("u")], Answers::default());
+        let refuse = |topic: &str| {
+            let line = format!(
+                "[thrd:b]: b/1: {topic} [0]: MessageSet with 1 message(s) (MsgId 0, BaseSeq -1) \
+                 encountered error: Broker: Not leader (actions Refresh,Retry)"
+            );
+            answers.log(RDKafkaLogLevel::Debug, "MSGSET", &line);
+        };
+        assert!(!answers.are_all_refused(&gathered), "nothing was sent");
+        gathered.iter().for_each(|_| answers.expect_one_more());
+        (0..REFUSALS_MAX).for_each(|_| refuse("t"));
+        assert!(!answers.are_all_refused(&gathered), "the other one may be answered yet");
+        answers.answer(1, None);
+        assert!(answers.are_all_refused(&gathered));
+        answers.take_told();
+        assert!(!answers.are_all_refused(&gathered));
     }
 }

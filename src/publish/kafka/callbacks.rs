@@ -35,6 +35,10 @@ pub(super) struct Context {
     pub(super) reports: Reports,
     /// What librdkafka said last.
     pub(super) trouble: Mutex<Option<Trouble>>,
+    /// Why the producer is of no more use, until that is reported.
+    pub(super) failure: Mutex<Option<Error>>,
+    /// The one before it failed as well, a moment ago.
+    pub(super) has_failed_again: AtomicBool,
     pub(super) warnings: Arc<Warnings>,
     pub(super) lessons: Arc<Lessons>,
     /// A record's fate was told since this was last looked at.
@@ -59,6 +63,9 @@ impl Context {
         match Verdict::of(code) {
             // No record of it was refused, but one of them may be why nothing was answered.
             Verdict::Course if self.on_way.is_given_up(batch) => {}
+            // Topic after topic refuses what was sent together, and a producer hears of a few only: no other one is
+            // to fail for the rest.
+            Verdict::Course if self.has_failed_again.load(Ordering::Relaxed) => {}
             Verdict::Course => return,
             Verdict::Away if !Verdict::is_told(code) => return,
             Verdict::Size => {
@@ -72,6 +79,20 @@ impl Context {
             }
         }
         self.lessons.suspect(topic, now);
+    }
+
+    /// Nothing more is sent from here on. Why, is reported by the thread that polls, once it has heard what
+    /// became of all that is in flight: others may be refused, too.
+    fn fail(&self, error: Error) {
+        if self.reports.begin_failure() {
+            let is_again = self.lessons.failed(Instant::now());
+            self.has_failed_again.store(is_again, Ordering::Relaxed);
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    }
+
+    pub(super) fn take_failure(&self) -> Option<Error> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn check_alive(&self) -> Result<()> {
@@ -151,7 +172,7 @@ impl ClientContext for Context {
             self.lessons.suspect(topic, Instant::now());
         }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            self.reports.failed(Error::new(
+            self.fail(Error::new(
                 ErrorKind::DeliveryUncertain,
                 format!("the producer failed: {reason}"),
             ));
@@ -173,7 +194,7 @@ impl ProducerContext for Context {
             }
             Err((cause, message)) => {
                 self.learn(cause, message.topic(), &batch);
-                self.reports.failed(refused(cause, message.topic()));
+                self.fail(refused(cause, message.topic()));
             }
         }
         if self.waiting_for_space.load(Ordering::Relaxed) && self.space.try_send(()).is_err() {

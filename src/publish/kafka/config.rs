@@ -21,6 +21,9 @@ pub(super) const BATCH_BYTES: (&str, usize) = ("batch.size", 900_000);
 /// topic's limit alone decides; what the operator sets here is a limit of its own.
 pub(super) const MESSAGE_BYTES_MAX: (&str, usize) = ("message.max.bytes", 1_048_588);
 
+/// Whom a client asks first.
+pub(super) const BROKERS: &str = "bootstrap.servers";
+
 /// Properties that every producer has, before the operator's own.
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "postrider"),
@@ -99,7 +102,7 @@ pub fn producer_config(
     for (name, value, _) in FIXED {
         config.set(*name, *value);
     }
-    config.set("bootstrap.servers", brokers);
+    config.set(BROKERS, brokers);
     login::settle(&mut config, token_command)?;
     // What librdkafka does not take is said before anything is asked of a broker.
     config.create_native_config().map_err(invalid)?;

@@ -208,8 +208,6 @@ impl KafkaProducer {
             // Where nothing is taken at all, something may stand between that lets no record pass.
             Verdict::Cut | Verdict::Topic => Suspect::Topic,
             _ if is_working => Suspect::Topic,
-            // With all copies in step no broker's absence is why it is refused.
-            Verdict::TooFew if self.doubt.apart.is_whole(topic, *partition) => Suspect::Topic,
             _ => Suspect::Kafka,
         };
         let others = self.doubt.apart.appended(topic, *partition);
@@ -261,6 +259,7 @@ impl KafkaProducer {
         self.context().lessons.refused_topic(topic, error.message(), now);
         // When it is tried again, a refusal is not to end the producer.
         self.context().lessons.suspect(topic, now);
+        self.context().lessons.renew(self.doubt.suspects.iter(), now);
         self.hold_topic(topic, &error)
     }
 
@@ -270,6 +269,21 @@ impl KafkaProducer {
         let error = too_few_copies(topic, there, needed);
         self.context().lessons.refused_topic(topic, error.message(), Instant::now());
         self.hold_topic(topic, &error)
+    }
+
+    /// Holds the topic of an event that gets no answer where nobody knows whether it is the topic or Kafka. What
+    /// was set aside is parked when something is taken elsewhere.
+    pub(super) fn suspend(&mut self, refusal: Refusal) -> Result<Refusal> {
+        let Some(topic) = &refusal.topic else { return Ok(refusal) };
+        let is_whole = self.doubt.apart.is_whole(topic);
+        let (now, error) = (Instant::now(), refused_topic(topic, &refusal.detail));
+        self.context().lessons.doubt(topic, now);
+        self.context().lessons.renew(self.doubt.suspects.iter(), now);
+        // What was taken until now is no sign.
+        self.context().lessons.last_taken(now);
+        self.context().reports.suspense.begin(now, is_whole);
+        self.watch_topic(topic, error.message())?;
+        Ok(self.refuse_topic(topic))
     }
 
     /// Nothing can be found out: what goes to these topics is sent as usual.

@@ -26,6 +26,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The pauses before a topic that cannot be used is tried again.
 pub(super) const UNUSABLE: Backoff = Backoff::new(Duration::from_secs(1), PAUSE_MAX);
 
+/// Producers that fail within so long of each other fail for what was sent together.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// What is known.
 #[derive(Debug)]
 pub struct Lessons {
@@ -44,6 +47,8 @@ struct Learnt {
     patience: Patience,
     /// When Kafka took a record last, as far as it was looked.
     last_taken: Option<Instant>,
+    /// When a producer failed last for the sake of a record.
+    last_failed: Option<Instant>,
 }
 
 /// A topic to which a record was refused.
@@ -73,6 +78,7 @@ impl Lessons {
                 refused_topics: HashMap::new(),
                 patience: Patience::default(),
                 last_taken: None,
+                last_failed: None,
             }),
         }
     }
@@ -103,6 +109,12 @@ impl Lessons {
         Some(now)
     }
 
+    /// A producer fails for the sake of a record; whether another one did so a moment ago.
+    pub(super) fn failed(&self, now: Instant) -> bool {
+        let before = self.learnt().last_failed.replace(now);
+        before.is_some_and(|before| now.saturating_duration_since(before) < AGAIN)
+    }
+
     /// What is known of sizes.
     pub(super) fn with_sizes<T>(&self, ask: impl FnOnce(&mut Sizes) -> T) -> T {
         ask(&mut self.learnt().sizes)
@@ -112,6 +124,22 @@ impl Lessons {
     pub(super) fn suspect(&self, topic: &str, now: Instant) {
         let mut learnt = self.learnt();
         learnt.suspicions.suspect(topic, now);
+        self.suspects.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing goes through to this topic, and nobody knows why: what goes there is sent apart until others who
+    /// take nothing have been found out, too.
+    pub(super) fn doubt(&self, topic: &str, now: Instant) {
+        let mut learnt = self.learnt();
+        // If anything stood still, this may be why.
+        learnt.patience = Patience::default();
+        learnt.suspicions.doubt(topic, now);
+        self.suspects.store(true, Ordering::Relaxed);
+    }
+
+    /// These are suspected for as long as if they had been refused now.
+    pub(super) fn renew<'a>(&self, topics: impl Iterator<Item = &'a String>, now: Instant) {
+        self.learnt().suspicions.renew(topics, now);
         self.suspects.store(true, Ordering::Relaxed);
     }
 
@@ -157,6 +185,8 @@ impl Lessons {
     /// A record for this topic was refused, whatever its size.
     pub(super) fn refused_topic(&self, topic: &str, detail: &str, now: Instant) {
         let mut learnt = self.learnt();
+        // If anything stood still, this is why.
+        learnt.patience = Patience::default();
         let before = learnt.refused_topics.get(topic);
         let backoff = match before {
             Some(before) if now < before.until => return,
@@ -207,6 +237,14 @@ mod tests {
         let config = lessons.apply(&ClientConfig::new().into());
         assert_eq!(config.get("batch.size"), Some("14000"));
         assert_eq!(config.get("message.max.bytes"), Some("5000000"));
+    }
+
+    #[test]
+    fn failures_that_are_close_to_each_other_belong_together() {
+        let (lessons, now) = (Lessons::new(&[]), Instant::now());
+        assert!(!lessons.failed(now));
+        assert!(lessons.failed(now + AGAIN / 2));
+        assert!(!lessons.failed(now + 2 * AGAIN));
     }
 
     #[test]

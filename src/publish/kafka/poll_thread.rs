@@ -1,6 +1,7 @@
 //! The thread that serves librdkafka's callbacks, and sees when none come any more.
 //!
-//! Promises: a producer that hears nothing, though the brokers answer another client, is reported as
+//! Promises: when a record is refused, what became of the others in flight is heard before that is reported: each
+//! topic that refuses is known to whoever comes next. A producer that hears nothing, though the brokers answer another client, is reported as
 //! failed, and so is one whose oldest batch gets no answer, though others do; what goes to the topics of such
 //! batches is sent apart from then on, by whoever comes next. Must not: do that while Kafka is away:
 //! everything waits then. Fails: when it cannot be started.
@@ -21,6 +22,10 @@ use crate::publish::kafka::stall::{CONNECTED_FACTOR, PATIENCE_MIN, Silence, Stan
 /// The thread looks this often whether it should end. Each time it is busy for the last millisecond
 /// of the timeout: librdkafka counts in whole ones, and the client polls on until the time is over.
 const POLL_TIMEOUT: Duration = Duration::from_secs(1);
+/// What is in flight when a record is refused is answered within this, as a rule.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// A topic is in doubt for so much longer than a producer may hear nothing.
+const SUSPENSE_MORE: Duration = Duration::from_secs(15);
 /// What a producer that ends has still to hear: what was purged.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 /// The same, while nobody takes its place before all is heard; in steps.
@@ -63,7 +68,17 @@ impl Poller {
         while !self.ended.load(Ordering::Acquire) {
             self.producer.poll(POLL_TIMEOUT);
             let reports = &self.producer.context().reports;
+            if let Some(cause) = self.producer.context().take_failure() {
+                self.hear_out(REFUSAL_TIMEOUT);
+                reports.end_failure(cause);
+            }
             if reports.has_failed() {
+                continue;
+            }
+            if self.waits_in_vain() {
+                reports.failed(replaced(
+                    "a topic takes nothing, nor does any other: Kafka may be away".to_owned(),
+                ));
                 continue;
             }
             if reports.take_doubt()
@@ -91,11 +106,33 @@ impl Poller {
             return;
         }
         self.producer.purge(PurgeConfig::default().queue().inflight());
+        self.hear_out(LESSON_TIMEOUT);
+        context.reports.end_failure(replaced(cause.to_owned()));
+    }
+
+    /// Until the fate of all that is in flight is known, or for so long.
+    fn hear_out(&self, timeout: Duration) {
         let begin = Instant::now();
-        while self.producer.in_flight_count() > 0 && begin.elapsed() < LESSON_TIMEOUT {
+        while self.producer.in_flight_count() > 0 && begin.elapsed() < timeout {
             self.producer.poll(LESSON_STEP);
         }
-        context.reports.end_failure(replaced(cause.to_owned()));
+    }
+
+    /// Whether a topic is in doubt, and nothing was taken from anybody for so long that whoever else takes nothing
+    /// would have been found out.
+    fn waits_in_vain(&self) -> bool {
+        let (context, now) = (self.producer.context(), Instant::now());
+        let suspense = &context.reports.suspense;
+        let Some(since) = suspense.since() else { return false };
+        let patience = context.lessons.patience(now) * CONNECTED_FACTOR + SUSPENSE_MORE;
+        let is_long = now.saturating_duration_since(since) > patience;
+        let taken = context.lessons.last_taken(now);
+        let is_over = taken.is_some_and(|taken| suspense.is_ended_by(taken))
+            || (is_long && self.producer.in_flight_count() == 0 && suspense.is_ended_by_silence());
+        if is_over {
+            context.reports.end_suspense();
+        }
+        is_long && !is_over
     }
 
     /// Whether the oldest batch has waited for so long that others were acknowledged meanwhile. Without

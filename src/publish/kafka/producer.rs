@@ -145,6 +145,8 @@ impl KafkaProducer {
         let context = Context {
             reports,
             trouble: Mutex::default(),
+            failure: Mutex::default(),
+            has_failed_again: AtomicBool::new(false),
             warnings,
             lessons,
             has_heard: AtomicBool::new(false),
@@ -266,7 +268,7 @@ impl KafkaProducer {
         self.watch_topic(topic, cause.message())
     }
 
-    fn watch_topic(&mut self, topic: &str, detail: &str) -> Result<()> {
+    pub(super) fn watch_topic(&mut self, topic: &str, detail: &str) -> Result<()> {
         if self.held.contains_key(topic) {
             return Ok(());
         }
@@ -437,6 +439,10 @@ impl Produce for KafkaProducer {
 
     fn blame_topic(&mut self, refusal: Refusal, event: EventId) -> Result<Refusal> {
         self.blame(refusal, event)
+    }
+
+    fn doubt_topic(&mut self, refusal: Refusal) -> Result<Refusal> {
+        self.suspend(refusal)
     }
 
     fn trust_topics(&mut self) {

@@ -14,6 +14,8 @@ use crate::event::EventId;
 const CALM_MIN: Duration = Duration::from_secs(30);
 /// The longest; after so long without a refusal all is as it was at first.
 const CALM_MAX: Duration = Duration::from_secs(600);
+/// So long one is suspected that takes nothing for an unknown reason: a few standstills.
+const DOUBT: Duration = Duration::from_secs(180);
 /// More topics are not suspected at once.
 const TOPICS_MAX: usize = 1_024;
 /// So many records in a row are refused alone, and none goes through: it is not the records.
@@ -53,7 +55,7 @@ impl Suspicions {
             } else if now >= known.until {
                 known.calm = (known.calm * 2).min(CALM_MAX);
             }
-            known.until = now + known.calm;
+            known.until = known.until.max(now + known.calm);
             return;
         }
         if self.topics.len() >= TOPICS_MAX {
@@ -62,6 +64,23 @@ impl Suspicions {
         let suspicion =
             Suspicion { until: now + CALM_MIN, calm: CALM_MIN, alone: 0, blamed: VecDeque::new() };
         self.topics.insert(topic.to_owned(), suspicion);
+    }
+
+    /// The same of one that may be to blame for a standstill, as may others that will stand still next.
+    pub(super) fn doubt(&mut self, topic: &str, now: Instant) {
+        self.suspect(topic, now);
+        if let Some(known) = self.topics.get_mut(topic) {
+            known.until = known.until.max(now + DOUBT);
+        }
+    }
+
+    /// Nothing could be found out of these for a while, as another one took all the time.
+    pub(super) fn renew<'a>(&mut self, topics: impl Iterator<Item = &'a String>, now: Instant) {
+        for topic in topics {
+            if let Some(known) = self.topics.get_mut(topic) {
+                known.until = known.until.max(now + known.calm);
+            }
+        }
     }
 
     /// The one that would be trusted first.
@@ -139,6 +158,18 @@ mod tests {
         let later = again + 2 * CALM_MIN + CALM_MAX;
         suspicions.suspect("t", later);
         assert!(suspicions.names(later + CALM_MIN).is_empty(), "that was long ago");
+    }
+
+    #[test]
+    fn one_in_doubt_is_suspected_while_others_stand_still() {
+        let (mut suspicions, now) = (Suspicions::default(), Instant::now());
+        suspicions.doubt("t", now);
+        assert_eq!(suspicions.names(now + CALM_MIN), ["t"]);
+        suspicions.suspect("t", now);
+        assert_eq!(suspicions.names(now + CALM_MIN), ["t"], "no sooner than it was");
+        assert!(suspicions.names(now + DOUBT).is_empty());
+        suspicions.renew(["t".to_owned(), "u".to_owned()].iter(), now + DOUBT);
+        assert_eq!(suspicions.names(now + DOUBT), ["t"]);
     }
 
     #[test]

@@ -92,6 +92,8 @@ impl Scene {
             begin.elapsed()
         );
         assert!(waiting > 90_000, "{waiting} events waited");
+        let parked = "select count(*) from postrider.parked";
+        assert_eq!(one::<i64>(&self.client, parked).await, 0, "Kafka was away, and no topic");
         assert!(peak < MEMORY_KILOBYTES_MAX, "{peak} kB");
     }
 

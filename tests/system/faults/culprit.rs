@@ -10,8 +10,10 @@ use tokio_postgres::Client;
 
 use crate::parking::{ask, first_seen, insert, insert_with, numbers, wait_for_the_rest};
 use crate::support::acl::{Access, authorizer, restrict};
-use crate::support::consumer::{create_topic, create_topic_with, make_offsets_topic};
-use crate::support::refuser::{Fault, MARKER, Refuser, marked};
+use crate::support::consumer::{
+    create_topic, create_topic_with, create_topics, make_offsets_topic,
+};
+use crate::support::refuser::{Fault, MARKER, Refuser, SILENCE, marked};
 use crate::support::{Capture, Fixture, Random, RelayProcess, read_topic, start_kafka};
 
 /// A neighbour of a culprit may come again when the shard goes back to its cursor, and no more.
@@ -141,6 +143,38 @@ async fn many_culprits_among_many_events_are_found_in_time() {
     relay.stop_well().await;
 }
 
+/// What one refusal of many teaches costs all that is in flight another try: they are learnt together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_topics_that_refuse_in_one_page_cost_their_neighbours_little() {
+    const TOPICS: u32 = 24;
+    let fixture = Fixture::new("culprit_page").await;
+    let names: Vec<String> = (1..=TOPICS).map(|n| fixture.topic(&n.to_string())).collect();
+    create_topics(&fixture.brokers, &names).await;
+    let client = fixture.client().await;
+    let sql = format!(
+        "insert into outbox (aggregatetype, aggregateid, type, payload, created_at)
+         select ((n % {TOPICS}) + 1)::text, n::text, n::text, '{{}}',
+                now() + case when n / {TOPICS} = 3 then interval '2 hours' else interval '0' end
+         from generate_series(0, {TOPICS} * 10 - 1) n"
+    );
+    client.batch_execute(&sql).await.expect("an insert never fails");
+    let relay = RelayProcess::start(&fixture, &["--record-timestamp", "created", "--shards", "1"]);
+    wait_for_the_rest(&fixture).await;
+    let parked = wait_until_parked_are(&client, TOPICS as usize).await;
+    assert!(parked.values().all(|(reason, _)| reason == "refused"), "{parked:?}");
+    let mut all = BTreeMap::new();
+    names.iter().for_each(|topic| all.extend(times(&fixture, topic)));
+    assert_eq!(all.len(), TOPICS as usize * 9);
+    let most = all.values().max().copied().unwrap_or_default();
+    println!(
+        "of {} neighbours {} came more than once, one {most} times",
+        all.len(),
+        all.values().filter(|times| **times > 1).count()
+    );
+    assert!(most <= TIMES_MAX, "one came {most} times");
+    relay.stop_well().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_is_made_of_what_the_broker_refuses() {
     let fixture = Fixture::new("culprit_letter").await;
@@ -230,7 +264,7 @@ async fn a_record_that_is_never_answered_is_found_like_one_that_is_refused() {
     fixture.brokers = kafka.brokers().to_owned();
     let proxied = fixture.with_brokers(refuser.brokers());
     let relay = RelayProcess::start(&proxied, &["--shards", "1", "-X", "compression.type=none"]);
-    meet(&refuser, &fixture, "again", Fault::Answer(2)).await;
+    meet(&refuser, &fixture, "again", Fault::Answer(SILENCE)).await;
     relay.stop_well().await;
 }
 
@@ -276,10 +310,42 @@ async fn alone_it_is_found(refuser: &Refuser, fixture: &Fixture) {
     assert_eq!(first_seen(fixture, &fixture.topic("sole"), "1"), ["1"]);
 }
 
-/// Answers after which librdkafka tries again by itself, without an end: no leader, no copies, no time.
-const TRANSIENT: &[i16] = &[2, 3, 5, 6, 7, 8, 9, 13, 14, 15, 16, 19, 20, 56, 74, 75, 89];
-/// The topic's, as far as can be told.
-const DENIED: i16 = 29;
+/// What becomes of a record for which alone a broker answers with a code, for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Refused,
+    TooLarge,
+    /// It may be the topic's trouble, as far as can be told.
+    RefusedOrTopic,
+    /// librdkafka tries again by itself, without an end: no leader, no copies, no time. The record is found as one
+    /// that is not taken again and again, while others are.
+    RefusedInTheEnd,
+}
+
+impl Fate {
+    fn of(code: i16) -> Self {
+        match code {
+            2 | 3 | 5..=9 | 13..=16 | 19 | 20 | 56 | 74 | 75 | 89 => Self::RefusedInTheEnd,
+            4 | 10 | 18 => Self::TooLarge,
+            29 => Self::RefusedOrTopic,
+            _ => Self::Refused,
+        }
+    }
+
+    fn reasons(self) -> &'static [&'static str] {
+        match self {
+            Self::Refused | Self::RefusedInTheEnd => &["refused"],
+            Self::TooLarge => &["too-large"],
+            Self::RefusedOrTopic => &["refused", "topic-unavailable"],
+        }
+    }
+}
+
+/// Every code that librdkafka has a name for.
+fn known_codes() -> impl Iterator<Item = i16> {
+    let is_known = |code: &i16| RDKafkaRespErr::try_from(i32::from(*code)).is_ok();
+    (-1..=130).filter(move |code| *code != 0 && is_known(code))
+}
 
 /// Every code at once, each for one record among many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -293,8 +359,7 @@ async fn every_code_that_a_broker_can_answer_ends_with_its_record() {
     for topic in &topics {
         create_topic(&fixture.brokers, topic, 2).await;
     }
-    let known = (-1..=130).filter(|code| RDKafkaRespErr::try_from(i32::from(*code)).is_ok());
-    let codes = known.filter(|code| *code != 0 && !TRANSIENT.contains(code));
+    let codes = known_codes().filter(|code| Fate::of(*code) != Fate::RefusedInTheEnd);
     let codes: Vec<i16> = codes.chain([98, 120, 131, 999, i16::MAX]).collect();
     let mut random = Random::new(0x5eed);
     let client = fixture.client().await;
@@ -317,12 +382,7 @@ async fn every_code_that_a_broker_can_answer_ends_with_its_record() {
     let parked = wait_until_parked_are(&client, codes.len()).await;
     for (number, code) in &culprits {
         let (reason, detail) = &parked[number];
-        let expected: &[&str] = match *code {
-            DENIED => &["refused", "topic-unavailable"],
-            4 | 10 | 18 => &["too-large"],
-            _ => &["refused"],
-        };
-        assert!(expected.contains(&reason.as_str()), "{code}: {reason} {detail}");
+        assert!(Fate::of(*code).reasons().contains(&reason.as_str()), "{code}: {reason} {detail}");
         assert!(detail.contains("culprit_any."), "{code}: {detail}");
     }
     let mut all = BTreeMap::new();

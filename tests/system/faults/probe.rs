@@ -4,12 +4,16 @@ use std::time::{Duration, Instant};
 
 use crate::parking::insert;
 use crate::support::consumer::create_topic;
-use crate::support::refuser::{Fault, Refuser, marked};
+use crate::support::refuser::{Fault, Refuser, SILENCE, marked};
 use crate::support::{Fixture, RelayProcess, read_topic};
 
 const WAITING: i64 = 60;
 /// Too few copies are in step.
 const NOT_ENOUGH_REPLICAS: i16 = 19;
+/// It took the leader too long.
+const REQUEST_TIMED_OUT: i16 = 7;
+/// Events that fill more than a batch.
+const MANY: i64 = 700;
 
 /// When it begins to refuse what it took before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,4 +87,101 @@ async fn try_one_aggregate(name: &str, begin: Begin) {
     assert_eq!(distinct(&strict), (all, all), "each once");
     assert_eq!(distinct(&good).1, (written + before) as usize, "the rest went on");
     relay.stop_well().await;
+}
+
+/// Nothing was taken from anybody yet, and the first events all go where nothing is: others behind them tell
+/// that it is not Kafka.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_that_take_nothing_from_the_first_on_stop_nobody_whatever_they_say() {
+    let (refuser, kafka) = Refuser::start();
+    let mut fixture = Fixture::new("probe_all").await;
+    fixture.brokers = kafka.brokers().to_owned();
+    for topic in ["silent", "late", "good"] {
+        create_topic(&fixture.brokers, &fixture.topic(topic), 2).await;
+    }
+    let client = fixture.client().await;
+    for (topic, code) in [("silent", SILENCE), ("late", REQUEST_TIMED_OUT)] {
+        let many = format!(
+            "insert into outbox (aggregatetype, aggregateid, type, payload)
+             select '{topic}', n::text, '1', '\"{}\"' from generate_series(1, {MANY}) n",
+            marked(code)
+        );
+        client.batch_execute(&many).await.expect("an insert never fails");
+    }
+    insert(&client, ("good", "k"), 1, 10).await;
+    refuser.set(Fault::AnswerAsMarked);
+    let begin = Instant::now();
+    let proxied = fixture.with_brokers(refuser.brokers());
+    let relay = RelayProcess::start(&proxied, &["--shards", "1", "-X", "compression.type=none"]);
+    let waits = "select count(*) from postrider.parked where reason = 'topic-unavailable'";
+    wait_until(&client, waits, 2 * MANY, Duration::from_secs(240)).await;
+    println!("all others went on after {:?}", begin.elapsed());
+    let others =
+        "select count(*) from postrider.events where aggregatetype = 'good' and not published";
+    wait_until(&client, others, 0, Duration::from_secs(20)).await;
+
+    refuser.set(Fault::None);
+    wait_until(&client, "select count(*) from postrider.parked", 0, Duration::from_secs(240)).await;
+    fixture.wait_published().await;
+    for topic in ["silent", "late"] {
+        let keys: std::collections::HashSet<_> =
+            read_topic(&fixture.brokers, &fixture.topic(topic))
+                .iter()
+                .map(|record| record.key_text().to_owned())
+                .collect();
+        assert_eq!(keys.len(), MANY as usize, "{topic}");
+    }
+    relay.stop_well().await;
+}
+
+/// Whatever is written is refused for longer than it takes to suspect a topic: that is Kafka, and nothing is
+/// parked for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kafka_that_takes_nothing_from_anybody_parks_nothing() {
+    let (refuser, kafka) = Refuser::start();
+    let mut fixture = Fixture::new("probe_none").await;
+    fixture.brokers = kafka.brokers().to_owned();
+    let client = fixture.client().await;
+    let topics = ["a", "b", "c"];
+    for topic in topics {
+        create_topic(&fixture.brokers, &fixture.topic(topic), 2).await;
+    }
+    let proxied = fixture.with_brokers(refuser.brokers());
+    let relay = RelayProcess::start(&proxied, &["--shards", "1", "-X", "compression.type=none"]);
+    relay.wait_until_it_says("relaying").await;
+    refuser.set(Fault::AnswerAll(REQUEST_TIMED_OUT));
+    let (begin, mut written) = (Instant::now(), 0);
+    while begin.elapsed() < Duration::from_secs(130) {
+        written += 1;
+        for topic in topics {
+            insert(&client, (topic, &(written % 7).to_string()), written, 10).await;
+        }
+        let parked = "select count(*) from postrider.parked";
+        let parked: i64 = client.query_one(parked, &[]).await.expect("it counts").get(0);
+        assert_eq!(parked, 0, "after {:?}; it said:\n{}", begin.elapsed(), relay.said());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(relay.said().contains("the producer is replaced"), "{}", relay.said());
+    refuser.set(Fault::None);
+    fixture.wait_published().await;
+    for topic in topics {
+        let ids: std::collections::HashSet<_> = read_topic(&fixture.brokers, &fixture.topic(topic))
+            .iter()
+            .map(|record| record.id().0)
+            .collect();
+        assert_eq!(ids.len(), written as usize, "{topic}");
+    }
+    relay.stop_well().await;
+}
+
+async fn wait_until(client: &tokio_postgres::Client, sql: &str, count: i64, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    loop {
+        let found: i64 = client.query_one(sql, &[]).await.expect("it counts").get(0);
+        if found == count {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{found}, not {count}: {sql}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }

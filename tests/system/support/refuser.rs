@@ -17,6 +17,9 @@ use super::start_kafka;
 /// A request is marked that has this in it. Batches must not be compressed.
 pub(crate) const MARKER: &str = "a-record-that-no-broker-takes";
 
+/// The code of a record that is never answered.
+pub(crate) const SILENCE: i16 = i16::MIN;
+
 /// A mark that names the code of its answer.
 pub(crate) fn marked(code: i16) -> String {
     format!("{MARKER}:{code};")
@@ -33,10 +36,12 @@ pub(crate) enum Fault {
     None,
     /// It is answered with this code.
     Answer(i16),
-    /// It is answered with the code of [`marked`].
+    /// It is answered with the code of [`marked`], or not at all.
     AnswerAsMarked,
     /// Its connection ends.
     Cut,
+    /// Whatever is to be written is answered with this code.
+    AnswerAll(i16),
 }
 
 #[derive(Clone)]
@@ -120,15 +125,19 @@ fn forward(
         let is_marked = mark.is_some();
         let is_produce = frame.starts_with(&PRODUCE.to_be_bytes());
         match fault {
+            Fault::Answer(SILENCE) if is_marked && is_produce => {}
             Fault::Answer(code) if is_marked && is_produce => {
                 write_frame(answers, &refuse(&frame, code)?)?;
             }
             Fault::AnswerAsMarked if is_marked && is_produce => {
                 let code = mark.and_then(|mark| code_after(&frame[mark + MARKER.len()..]));
                 let code = code.ok_or_else(|| io::Error::other("a mark without a code"))?;
-                write_frame(answers, &refuse(&frame, code)?)?;
+                if code != SILENCE {
+                    write_frame(answers, &refuse(&frame, code)?)?;
+                }
             }
             Fault::Cut if is_marked && is_produce => return Ok(()),
+            Fault::AnswerAll(code) if is_produce => write_frame(answers, &refuse(&frame, code)?)?,
             _ => {
                 server.write_all(&(frame.len() as u32).to_be_bytes())?;
                 server.write_all(&frame)?;
