@@ -65,7 +65,8 @@ pub(super) struct AdoptArguments {
     #[arg(long = "column", value_name = "PART=COLUMN")]
     columns: Vec<Mapping>,
 
-    /// Publishes of the rows that are there those for which this holds [default: all].
+    /// Publishes of the rows that are there those for which this holds [default: all]. With --end: ends only
+    /// if this is the condition that is recorded, and runs no other.
     #[arg(long, value_name = "SQL")]
     pending: Option<String>,
 
@@ -78,7 +79,7 @@ pub(super) struct AdoptArguments {
     order_by: Option<String>,
 
     /// Gives the table back; no instance may run.
-    #[arg(long, conflicts_with_all = ["columns", "pending", "since", "order_by"])]
+    #[arg(long, conflicts_with_all = ["columns", "since", "order_by"])]
     end: bool,
 
     /// With --end: changes the rows that are published, so that another publisher goes on with the rest.
@@ -189,14 +190,35 @@ async fn say_what_moves(connection: &Connection, adopted: &Adopted) -> Result<()
     ))
 }
 
-/// What runs with the caller's rights when a table is given back.
-async fn say_what_runs(connection: &Connection, adopted: &Adopted) -> Result<()> {
-    if let Some(pending) = &adopted.pending {
-        output::answer(&format!(
-            "runs with your rights, from postrider.adopted.pending: {}",
-            legible::shown(pending, 4_000)
-        ))?;
+/// Refuses to run another condition than the caller expects.
+fn expect_pending(adopted: &Adopted, expected: Option<&String>) -> Result<()> {
+    let recorded = adopted.pending.as_ref();
+    if expected.is_none() || expected == recorded {
+        return Ok(());
     }
+    let shown = recorded.map_or_else(|| "none".to_owned(), |pending| whole(pending));
+    let cause = format!("another --pending is recorded for {}: {shown}", adopted.name);
+    Err(Error::new(ErrorKind::Config, cause).with_remedy(
+        "Find out who wrote it into postrider.adopted; to run it all the same, give it as it stands there",
+    ))
+}
+
+/// SQL that will run is shown to its last letter: what is cut off may be what matters.
+fn whole(sql: &str) -> String {
+    legible::shown(sql, usize::MAX)
+}
+
+/// The recorded condition, before it runs with the caller's rights.
+fn say_condition(adopted: &Adopted) -> Result<()> {
+    let Some(pending) = &adopted.pending else { return Ok(()) };
+    output::answer(&format!(
+        "runs with your rights, from postrider.adopted.pending: {}",
+        whole(pending)
+    ))
+}
+
+/// What else runs with the caller's rights when rows are marked.
+async fn say_triggers(connection: &Connection, adopted: &Adopted) -> Result<()> {
     let triggers = connection.client().query(TRIGGERS, &[&adopted.name.quoted()]).await;
     for row in triggers.map_err(|cause| classify("look at the table's triggers", cause))? {
         let name: String = row.get("name");
@@ -302,9 +324,11 @@ async fn end(
         return Err(Error::new(ErrorKind::Config, cause)
             .with_remedy("Stop them; they save how far they have come"));
     }
+    expect_pending(&adopted, arguments.pending.as_ref())?;
+    say_condition(&adopted)?;
     say_as_whom(connection, table).await?;
     if arguments.mark.is_some() {
-        say_what_runs(connection, &adopted).await?;
+        say_triggers(connection, &adopted).await?;
     }
     let failed = |cause| classify("give the table back", cause);
     let (transaction, near) = one_snapshot(connection).await?;
@@ -339,6 +363,8 @@ async fn end(
 pub(super) struct ShownAdopted {
     table: String,
     columns: Vec<String>,
+    /// Which of the rows that were there were to be published; it runs with the rights of whoever gives the table back.
+    pending: Option<String>,
     /// Since the table's statistics were reset; neither is published.
     ignored_updates: i64,
     /// As above.
@@ -347,12 +373,15 @@ pub(super) struct ShownAdopted {
 
 impl ShownAdopted {
     pub(super) fn text(&self) -> String {
+        let pending =
+            self.pending.as_deref().map(|pending| format!("; pending: {}", whole(pending)));
         format!(
-            "adopted     {}: {}; {} updates and {} deletes ignored",
+            "adopted     {}: {}; {} updates and {} deletes ignored{}",
             self.table,
             self.columns.join(", "),
             self.ignored_updates,
-            self.ignored_deletes
+            self.ignored_deletes,
+            pending.unwrap_or_default()
         )
     }
 }
@@ -367,6 +396,7 @@ pub(super) async fn shown(connection: &Connection) -> Result<Vec<ShownAdopted>> 
         shown.push(ShownAdopted {
             table: adopted.name.to_string(),
             columns: adopted.columns.mappings().iter().map(ToString::to_string).collect(),
+            pending: adopted.pending,
             ignored_updates: row.get("updates"),
             ignored_deletes: row.get("deletes"),
         });

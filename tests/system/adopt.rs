@@ -356,3 +356,35 @@ async fn nobody_polls_while_a_table_is_adopted() {
     let switch = fixture.command().args(["capture", "switch", "poll"]).output().expect("it runs");
     assert!(switch.status.success(), "{}", String::from_utf8_lossy(&switch.stderr));
 }
+
+/// Whoever gives a table back runs the recorded condition with his own rights: he sees it before, and need not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_condition_is_shown_before_it_runs_for_its_caller() {
+    let fixture = Fixture::new("adopt_condition").await;
+    let client = legacy_outbox(&fixture).await;
+    adopt(&fixture, ADOPT);
+    let padding = " ".repeat(5_000);
+    let other = format!("not published{padding} or nextval('public.trap') < 0");
+    client.batch_execute("create sequence public.trap").await.expect("it is new");
+    let change = "update postrider.adopted set pending = $1";
+    client.execute(change, &[&other]).await.expect("it is changed");
+    for expected in ["not published", "published", ""] {
+        let (code, said) = refused(&fixture, &[END, &["--pending", expected]].concat());
+        assert!(code == Some(3) && said.contains("or nextval('public.trap') < 0"), "{said}");
+    }
+    assert_eq!(number(&client, "select count(*) from public.trap where is_called").await, 0);
+    let shown = fixture.command().args(["capture", "show", "--json"]).output().expect("it runs");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("or nextval('public.trap') < 0"), "{shown}");
+    for more in [&["--dry-run"][..], &["--pending", &other]] {
+        let said = adopt(&fixture, &[&["legacy.outbox", "--end"][..], more].concat());
+        let (runs, rest) = said.split_once('\n').expect("two lines");
+        assert!(runs.starts_with("runs with your rights") && runs.contains("trap"), "{said}");
+        assert!(rest.contains("0 rows"), "{said}");
+    }
+    // Where none is recorded none is to run.
+    adopt(&fixture, &["legacy.outbox", "--order-by", "n"]);
+    let (code, said) = refused(&fixture, &["legacy.outbox", "--end", "--pending", "true"]);
+    assert!(code == Some(3) && said.contains("legacy.outbox: none"), "{said}");
+    assert!(!adopt(&fixture, &["legacy.outbox", "--end"]).contains("runs with"));
+}
