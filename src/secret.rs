@@ -6,8 +6,7 @@
 //! secrets too. Fails: with [`ErrorKind::Config`], naming the setting's program and what it did.
 
 use std::fs::File;
-use std::io;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -57,6 +56,15 @@ fn read_bounded(path: &Path) -> io::Result<String> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, cause));
     }
     Ok(text)
+}
+
+/// The value that a file holds: its text without the line's end.
+///
+/// # Errors
+/// As [`read_file`].
+pub fn read_value(path: &Path) -> io::Result<String> {
+    let text = read_file(path)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Which setting names a program, and what is expected of it.

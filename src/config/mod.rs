@@ -18,12 +18,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{DatabaseConfig, PasswordSource, is_near};
 use crate::publish::OnPoison;
+use crate::publish::kafka::passwords::LoginFiles;
 use crate::publish::kafka::producer::RecordTimestamp;
 use crate::publish::kafka::tokens;
 use crate::record::encode::CreatedAtHeader;
 use crate::record::topic::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
-use crate::secret;
-use crate::secret::SecretCommand;
+use crate::secret::{self, SecretCommand};
 
 pub mod environment;
 pub mod file;
@@ -96,6 +96,8 @@ pub struct KafkaConfig {
     pub on_poison: OnPoison,
     /// librdkafka's properties, in the order in which they are set; a later one wins.
     pub properties: Vec<(String, String)>,
+    /// Which of them are read again while the relay runs, and from where.
+    pub login_files: LoginFiles,
     /// What writes the tokens for OAUTHBEARER.
     pub token_command: Option<SecretCommand>,
 }
@@ -159,6 +161,7 @@ impl fmt::Debug for KafkaConfig {
             .field("created_at_header", &self.created_at_header)
             .field("on_poison", &self.on_poison)
             .field("properties", &names)
+            .field("login_files", &self.login_files)
             .field("token_command", &self.token_command)
             .finish()
     }
@@ -349,10 +352,17 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
     let add = relay.add_headers.as_deref().unwrap_or_default();
     let mut properties: Vec<(String, String)> =
         relay.properties.iter().map(|property| property.clone().into_pair()).collect();
+    let mut login_files = LoginFiles::default();
     for property in &relay.property_files {
-        properties.push(value_of_file(property.clone().into_pair())?);
+        let (name, path) = property.clone().into_pair();
+        login_files.note(&name, Some(Path::new(&path)));
+        properties.push(value_of_file((name, path))?);
     }
-    properties.extend(relay.property.iter().map(|property| property.clone().into_pair()));
+    for property in &relay.property {
+        let (name, value) = property.clone().into_pair();
+        login_files.note(&name, None);
+        properties.push((name, value));
+    }
     Ok(KafkaConfig {
         brokers: brokers.to_owned(),
         topic: topic(relay)?,
@@ -367,6 +377,7 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
         },
         on_poison: on_poison(relay)?,
         properties,
+        login_files,
         token_command: relay
             .kafka_token_command
             .as_deref()
@@ -375,20 +386,19 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
     })
 }
 
-/// A property whose value stands in a file, without the line's end.
+/// A property whose value stands in a file.
 fn value_of_file((name, path): (String, String)) -> Result<(String, String)> {
-    let text = secret::read_file(Path::new(&path)).map_err(|cause| {
+    let value = secret::read_value(Path::new(&path)).map_err(|cause| {
         let cause = format!("the file {path} for the property {name} cannot be read: {cause}");
         Error::new(ErrorKind::Config, cause)
             .with_remedy("check [librdkafka-files], POSTRIDER_X_…_FILE and the file's permissions")
     })?;
-    let value = text.trim_end_matches(['\r', '\n']);
     if value.is_empty() {
         let cause = format!("the file {path} for the property {name} is empty");
         return Err(Error::new(ErrorKind::Config, cause)
             .with_remedy("write the value into it, or take the file's setting away"));
     }
-    Ok((name, value.to_owned()))
+    Ok((name, value))
 }
 
 fn on_poison(relay: &RelaySettings) -> Result<OnPoison> {

@@ -105,6 +105,27 @@ fn the_nearer_layer_wins() {
 }
 
 #[test]
+fn what_logs_in_is_read_again_where_a_file_says_it_last() {
+    let file = std::env::temp_dir().join(format!("postrider-word-{}", std::process::id()));
+    std::fs::write(&file, "hush\r\n").unwrap();
+    let place = file.to_str().unwrap();
+    let followed = |property: &str, flag: &[&str]| {
+        let settings = RelaySettings {
+            property_files: vec![Property::new(property, place)],
+            property: flag.iter().map(|flag| flag.parse().unwrap()).collect(),
+            ..relay()
+        };
+        let kafka = resolved(&settings).kafka;
+        assert_eq!(kafka.properties[0], (property.to_owned(), "hush".to_owned()));
+        kafka.login_files != LoginFiles::default()
+    };
+    assert!(followed("sasl.password", &[]) && followed("sasl.username", &["sasl.password=x"]));
+    assert!(!followed("sasl.password", &["sasl.password=x"]), "the flag is fixed");
+    assert!(!followed("ssl.key.password", &[]), "librdkafka takes it at the start alone");
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
 fn properties_need_a_name() {
     assert!("linger.ms".parse::<Property>().is_err());
     assert!("=3".parse::<Property>().is_err());

@@ -20,6 +20,7 @@ use crate::metrics::counters::Monitor;
 use crate::outbox::OutboxName;
 use crate::postgres::DatabaseConfig;
 use crate::publish::OnPoison;
+use crate::publish::kafka::passwords::LoginFiles;
 use crate::publish::kafka::producer::RecordTimestamp;
 use crate::record::encode::CreatedAtHeader;
 use crate::record::topic::DEFAULT_TOPIC_TEMPLATE;
@@ -100,6 +101,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
             on_poison: OnPoison::Park,
             token_command: None,
             properties: Vec::new(),
+            login_files: LoginFiles::default(),
         },
     })
 }

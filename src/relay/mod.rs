@@ -147,7 +147,12 @@ impl Instance {
 
     fn producer_config(&self) -> Result<ProducerConfig> {
         let kafka = &self.config.kafka;
-        config::producer_config(&kafka.brokers, &kafka.properties, kafka.token_command.as_ref())
+        config::producer_config(
+            &kafka.brokers,
+            &kafka.properties,
+            kafka.token_command.as_ref(),
+            &kafka.login_files,
+        )
     }
 
     /// A broker must answer at the start; a topic that is the same for all events must be there.

@@ -10,6 +10,7 @@ use tokio_postgres::Client;
 
 use crate::connection::with_user;
 use crate::support::consumer::read_topic;
+use crate::support::logins::set_scram_password;
 use crate::support::servers::servers;
 use crate::support::{Fixture, RelayProcess};
 
@@ -137,4 +138,46 @@ async fn a_password_that_was_just_replaced_is_taken_at_once() {
     std::fs::write(&old, "").unwrap();
     connect_walsender(&database, "test").await.unwrap();
     assert!(!old.exists());
+}
+
+/// Kafka's password stands in a file. Whoever changes it changes one of both first; the other follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_of_kafka_changes_under_a_running_relay() {
+    let fixture = Fixture::new("a_password_of_kafka_changes").await;
+    let (client, user) = (fixture.client().await, "rotating");
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("kafka.word");
+    let write = |password: &str| std::fs::write(&file, format!("{password}\n")).unwrap();
+    let change = |password: &str| set_scram_password(&fixture.brokers, user, password);
+    change("first");
+    write("first");
+    let theirs = fixture.with_brokers(servers().kafka.brokers_at("SASL").unwrap());
+    let settings = file.with_extension("toml");
+    let text = format!(
+        "[librdkafka]
+'security.protocol' = 'sasl_plaintext'
+'sasl.mechanisms' = 'SCRAM-SHA-256'
+         'sasl.username' = '{user}'
+[librdkafka-files]
+'sasl.password' = '{}'
+",
+        file.display()
+    );
+    std::fs::write(&settings, text).unwrap();
+    let arguments = ["--config", settings.to_str().unwrap(), "--shards", "1"];
+    let relay = RelayProcess::start(&theirs, &arguments);
+    let relays = async |expected: usize| {
+        client.batch_execute(INSERT).await.unwrap();
+        let published = fixture.wait_published();
+        let published = tokio::time::timeout(Duration::from_secs(60), published).await;
+        assert!(published.is_ok(), "not published; it said:\n{}", relay.said());
+        let events = read_topic(&fixture.brokers, &fixture.topic("order"));
+        assert!(events.len() >= expected, "{} of {expected}", events.len());
+    };
+    relays(10).await;
+    change("second");
+    relay.wait_until_it_says("SASL authentication error").await;
+    write("second");
+    relays(20).await;
+    assert!(relay.said().contains("has changed"), "{}", relay.said());
+    relay.stop_well().await;
 }

@@ -1,15 +1,19 @@
-//! Gives a client of librdkafka its OAUTHBEARER token.
+//! Gives a client of librdkafka what it logs in with: an OAUTHBEARER token, or a user and a password.
 //!
 //! The safe wrapper asks for a token only where a client is polled, passes no extensions on, and never polls
-//! a client for administration: such a client could not log in. This crate is the one place with unsafe code.
+//! a client for administration: such a client could not log in. A password it knows as a setting alone, which
+//! holds for a client's life. This crate is the one place with unsafe code.
 //!
-//! Promises: the client has the token, or says why not; what is said never quotes the token. Must not: keep
+//! Promises: the client has the credential, or says why not; what is said never quotes it. Must not: keep
 //! one. Fails: when the token is not in the form that SASL asks for, or the client logs in in another way.
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 
-use rdkafka::bindings::{rd_kafka_oauthbearer_set_token, rd_kafka_resp_err_t};
+use rdkafka::bindings::{
+    rd_kafka_error_destroy, rd_kafka_error_string, rd_kafka_oauthbearer_set_token,
+    rd_kafka_resp_err_t, rd_kafka_sasl_set_credentials,
+};
 use rdkafka::client::{Client, ClientContext};
 
 /// What a client shows to the brokers.
@@ -71,6 +75,52 @@ pub fn set_token<C: ClientContext>(client: &Client<C>, token: &Token<'_>) -> Res
     let values = token.extensions.iter().map(|(_, value)| value.as_str());
     let values = [token.value, token.principal].into_iter().chain(values);
     Err(values.fold(said.to_string_lossy().into_owned(), |said, value| without_value(&said, value)))
+}
+
+/// A user and a password, for PLAIN and SCRAM.
+#[derive(Clone, Copy)]
+pub struct Password<'a> {
+    /// Who logs in.
+    pub username: &'a str,
+    /// What proves it.
+    pub password: &'a str,
+}
+
+impl std::fmt::Debug for Password<'_> {
+    /// Without either.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Password").finish_non_exhaustive()
+    }
+}
+
+/// Gives the client a user and a password, in place of those that it has. Connections that are open stay open;
+/// one that could not log in is tried again at once.
+///
+/// # Errors
+/// Why librdkafka does not take them.
+pub fn set_password<C: ClientContext>(
+    client: &Client<C>,
+    login: &Password<'_>,
+) -> Result<(), String> {
+    let text = |text: &str| CString::new(text).map_err(|_| "it holds a zero byte".to_owned());
+    let (username, password) = (text(login.username)?, text(login.password)?);
+    // SAFETY: the client outlives the call, both strings end in zero and outlive it. librdkafka copies them, under a
+    // lock of its own: any thread may call this. What it returns is null or an error that is ours to destroy.
+    #[allow(unsafe_code, reason = "a function of C")]
+    let said = unsafe {
+        let error = rd_kafka_sasl_set_credentials(
+            client.native_ptr(),
+            username.as_ptr(),
+            password.as_ptr(),
+        );
+        if error.is_null() {
+            return Ok(());
+        }
+        let said = CStr::from_ptr(rd_kafka_error_string(error)).to_string_lossy().into_owned();
+        rd_kafka_error_destroy(error);
+        said
+    };
+    Err(without_value(&said, login.password))
 }
 
 /// What librdkafka says quotes no token as far as known; this makes sure.
@@ -141,6 +191,17 @@ mod tests {
         assert_eq!(set_token(producer.client(), &token("a.b.c", &[])), Ok(()));
         let more = extension("logicalCluster", "lkc-1");
         assert_eq!(set_token(producer.client(), &token("a.b.d", &more)), Ok(()));
+    }
+
+    #[test]
+    fn a_password_is_taken_and_never_shown() {
+        let producer = client("SCRAM-SHA-256");
+        let login = |password| Password { username: "us", password };
+        assert_eq!(set_password(producer.client(), &login("hush")), Ok(()));
+        assert_eq!(set_password(producer.client(), &login("")), Ok(()));
+        let said = set_password(producer.client(), &login("hush\0")).expect_err("it is refused");
+        assert!(said.contains("zero byte") && !said.contains("hush"), "{said}");
+        assert!(!format!("{:?}", login("hush")).contains("hush"));
     }
 
     #[test]

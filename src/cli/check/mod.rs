@@ -75,7 +75,8 @@ fn settle(
     let config = Config::resolve(&common, &relay)?;
     let kafka = &config.kafka;
     let command = kafka.token_command.as_ref();
-    let producer = config::producer_config(&kafka.brokers, &kafka.properties, command)?;
+    let producer =
+        config::producer_config(&kafka.brokers, &kafka.properties, command, &kafka.login_files)?;
     Ok((config, producer, file))
 }
 

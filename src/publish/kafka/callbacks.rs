@@ -17,12 +17,12 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::publish::kafka::clients::Login;
 use crate::publish::kafka::errors::{Trouble, refused};
 use crate::publish::kafka::in_flight::OnWay;
 use crate::publish::kafka::learned_limits::Lessons;
 use crate::publish::kafka::producer::Warnings;
 use crate::publish::kafka::quota::Throttle;
-use crate::publish::kafka::tokens::Tokens;
 use crate::publish::kafka::topic_survey::Listing;
 use crate::publish::kafka::verdict::{Verdict, refused_by_unknown};
 use crate::publish::{InFlightBatch, Reports};
@@ -51,7 +51,7 @@ pub(super) struct Context {
     pub(super) batch_bytes: usize,
     pub(super) on_way: OnWay,
     pub(super) throttle: Throttle,
-    pub(super) tokens: Option<Arc<Tokens>>,
+    pub(super) login: Option<Login>,
     /// The producer is done with: what it still held is purged, and that is no trouble.
     pub(super) ended: Arc<AtomicBool>,
 }
@@ -163,10 +163,10 @@ impl ClientContext for Context {
             tracing::debug!(target: "librdkafka", %error, reason);
             return;
         }
-        if let (Some(RDKafkaErrorCode::Authentication), Some(tokens)) =
-            (error.rdkafka_error_code(), &self.tokens)
+        if let (Some(RDKafkaErrorCode::Authentication), Some(login)) =
+            (error.rdkafka_error_code(), &self.login)
         {
-            tokens.doubt();
+            login.doubt();
         }
         if let Some(topic) = refused_by_unknown(reason) {
             self.lessons.suspect(topic, Instant::now());

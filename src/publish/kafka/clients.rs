@@ -13,19 +13,38 @@ use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
 use crate::error::Result;
 use crate::publish::kafka::errors::invalid;
-use crate::publish::kafka::tokens::{LogsIn, Tokens};
+use crate::publish::kafka::passwords::{LoginFiles, Passwords};
+use crate::publish::kafka::roll::LogsIn;
+use crate::publish::kafka::tokens::Tokens;
 use crate::secret::SecretCommand;
 
 /// What a client is made from; only this folder looks inside.
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
     properties: ClientConfig,
-    tokens: Option<Arc<Tokens>>,
+    login: Option<Login>,
+}
+
+/// Who gives all clients what they log in with, where that changes.
+#[derive(Clone, Debug)]
+pub(super) enum Login {
+    Tokens(Arc<Tokens>),
+    Passwords(Arc<Passwords>),
+}
+
+impl Login {
+    /// A broker refused what was shown.
+    pub(super) fn doubt(&self) {
+        match self {
+            Self::Tokens(tokens) => tokens.doubt(),
+            Self::Passwords(passwords) => passwords.doubt(),
+        }
+    }
 }
 
 impl From<ClientConfig> for ProducerConfig {
     fn from(properties: ClientConfig) -> Self {
-        Self { properties, tokens: None }
+        Self { properties, login: None }
     }
 }
 
@@ -33,7 +52,13 @@ impl ProducerConfig {
     /// The same for clients that log in with tokens from this program; all that are made from clones of it share
     /// one token.
     pub(super) fn with_tokens(self, command: SecretCommand) -> Self {
-        Self { tokens: Some(Arc::new(Tokens::new(command))), ..self }
+        Self { login: Some(Login::Tokens(Arc::new(Tokens::new(command)))), ..self }
+    }
+
+    /// The same for clients that log in with what these files say at the moment.
+    pub(super) fn with_login_of(self, files: LoginFiles) -> Self {
+        let passwords = Arc::new(Passwords::new(files, &self.properties));
+        Self { login: Some(Login::Passwords(passwords)), ..self }
     }
 
     /// A property that was set.
@@ -55,9 +80,9 @@ impl ProducerConfig {
         self.properties.log_level
     }
 
-    /// Who renews the token, where there is one.
-    pub(super) fn tokens(&self) -> Option<Arc<Tokens>> {
-        self.tokens.clone()
+    /// Who renews what clients log in with, where that changes.
+    pub(super) fn login(&self) -> Option<Login> {
+        self.login.clone()
     }
 
     /// A producer.
@@ -65,7 +90,7 @@ impl ProducerConfig {
     where
         C: ProducerContext + 'static,
     {
-        self.attend(self.properties.create_with_context(context).map_err(invalid)?)
+        self.attend(|properties| properties.create_with_context(context).map_err(invalid))
     }
 
     /// A producer that is only asked whether brokers answer.
@@ -75,15 +100,22 @@ impl ProducerConfig {
 
     /// A client for administration.
     pub(super) fn admin(&self) -> Result<Arc<AdminClient<Aside>>> {
-        self.attend(self.properties.create_with_context(Aside).map_err(invalid)?)
+        self.attend(|properties| properties.create_with_context(Aside).map_err(invalid))
     }
 
-    fn attend<T: LogsIn + 'static>(&self, client: T) -> Result<Arc<T>> {
-        let client = Arc::new(client);
-        if let Some(tokens) = &self.tokens {
-            tokens.attend(&client)?;
+    fn attend<T: LogsIn + 'static>(
+        &self,
+        make: impl FnOnce(&ClientConfig) -> Result<T>,
+    ) -> Result<Arc<T>> {
+        match &self.login {
+            None => make(&self.properties).map(Arc::new),
+            Some(Login::Passwords(passwords)) => passwords.attend(&self.properties, make),
+            Some(Login::Tokens(tokens)) => {
+                let client = Arc::new(make(&self.properties)?);
+                tokens.attend(&client)?;
+                Ok(client)
+            }
         }
-        Ok(client)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::errors::invalid;
 use crate::publish::kafka::login;
+use crate::publish::kafka::passwords::LoginFiles;
 use crate::secret::SecretCommand;
 
 /// Below the broker's default limit of 1,048,588 bytes per batch: one large event must not take its
@@ -84,6 +85,7 @@ pub fn producer_config(
     brokers: &str,
     properties: &[(String, String)],
     token_command: Option<&SecretCommand>,
+    login_files: &LoginFiles,
 ) -> Result<ProducerConfig> {
     let mut config = ClientConfig::new();
     // What librdkafka is asked to tell by `debug` would be kept back by a lower level.
@@ -109,7 +111,8 @@ pub fn producer_config(
     let config = ProducerConfig::from(config);
     Ok(match token_command {
         Some(command) => config.with_tokens(command.clone()),
-        None => config,
+        None if login_files.is_empty() => config,
+        None => config.with_login_of(login_files.clone()),
     })
 }
 
@@ -161,7 +164,7 @@ mod tests {
     use super::*;
 
     fn made(brokers: &str, properties: &[(String, String)]) -> Result<ProducerConfig> {
-        producer_config(brokers, properties, None)
+        producer_config(brokers, properties, None, &LoginFiles::default())
     }
 
     fn property(name: &str, value: &str) -> Vec<(String, String)> {

@@ -156,7 +156,7 @@ impl KafkaProducer {
             batch_bytes: number(config, BATCH_BYTES),
             on_way: OnWay::default(),
             throttle: Throttle::default(),
-            tokens: config.tokens(),
+            login: config.login(),
             ended: Arc::clone(&ended),
         };
         let producer = quota::with_statistics(config).producer(context)?;

@@ -5,17 +5,14 @@
 //! token is used as long as it holds. Must not: keep a token that was replaced; show one.
 //! Fails: with [`ErrorKind::Config`] when no first token is had; later with [`ErrorKind::KafkaUnavailable`].
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use postrider_token::set_token;
-use rdkafka::ClientContext;
-use rdkafka::admin::AdminClient;
-use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::producer::WARNING_PAUSE;
+use crate::publish::kafka::roll::{Credential, LogsIn, Roll};
 use crate::secret::{Purpose, SecretCommand};
 use crate::throttle::Repeats;
 
@@ -82,13 +79,13 @@ impl Token {
         Duration::from_millis(u64::try_from(self.expires_at_millis - now_millis).unwrap_or(0))
     }
 
-    fn lend(&self) -> postrider_token::Token<'_> {
-        postrider_token::Token {
+    fn lend(&self) -> Credential<'_> {
+        Credential::Token(postrider_token::Token {
             value: &self.value,
             expires_at_millis: self.expires_at_millis,
             principal: &self.principal,
             extensions: &self.extensions,
-        }
+        })
     }
 }
 
@@ -104,30 +101,11 @@ fn extensions(said: &serde_json::Value) -> std::result::Result<Vec<(String, Stri
     }
 }
 
-/// A client that can be given a token.
-pub(super) trait LogsIn: Send + Sync {
-    /// # Errors
-    /// Why librdkafka does not take it.
-    fn log_in(&self, token: &postrider_token::Token<'_>) -> std::result::Result<(), String>;
-}
-
-impl<C: ProducerContext + 'static> LogsIn for BaseProducer<C> {
-    fn log_in(&self, token: &postrider_token::Token<'_>) -> std::result::Result<(), String> {
-        set_token(self.client(), token)
-    }
-}
-
-impl<C: ClientContext + 'static> LogsIn for AdminClient<C> {
-    fn log_in(&self, token: &postrider_token::Token<'_>) -> std::result::Result<(), String> {
-        set_token(self.inner(), token)
-    }
-}
-
 /// The token of the moment, and who has it.
 #[derive(Default)]
 struct State {
     token: Option<Token>,
-    clients: Vec<Weak<dyn LogsIn>>,
+    clients: Roll,
     /// Why the last run gave none.
     trouble: Option<String>,
 }
@@ -167,12 +145,10 @@ impl Tokens {
             self.start()?;
         }
         let token = state.token.as_ref().expect("it is there now");
-        if let Err(cause) = client.log_in(&token.lend()) {
+        if let Err(cause) = client.log_in(token.lend()) {
             return Err(self.shared.refused(&cause, state.trouble.as_deref()));
         }
-        state.clients.retain(|client| client.strong_count() > 0);
-        let client: Weak<T> = Arc::downgrade(client);
-        state.clients.push(client);
+        state.clients.note(client);
         Ok(())
     }
 
@@ -259,10 +235,10 @@ impl Shared {
         let clients: Vec<Arc<dyn LogsIn>> = {
             let mut state = self.state();
             (state.token, state.trouble) = (Some(token.clone()), None);
-            state.clients.iter().filter_map(Weak::upgrade).collect()
+            state.clients.present()
         };
         for client in clients {
-            if let Err(cause) = client.log_in(&token.lend()) {
+            if let Err(cause) = client.log_in(token.lend()) {
                 self.warn(&format!("librdkafka does not take the new token: {cause}"));
             }
         }
@@ -347,7 +323,8 @@ mod tests {
     }
 
     impl LogsIn for Book {
-        fn log_in(&self, token: &postrider_token::Token<'_>) -> std::result::Result<(), String> {
+        fn log_in(&self, credential: Credential<'_>) -> std::result::Result<(), String> {
+            let Credential::Token(token) = credential else { return Err("a password".to_owned()) };
             if token.expires_at_millis <= now_millis() {
                 return Err("an unexpired one".to_owned());
             }

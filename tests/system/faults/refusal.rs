@@ -7,6 +7,7 @@ use postrider::event::{EventId, OwnedEvent};
 use postrider::order::ledger::{Ledger, Limit};
 use postrider::publish::kafka::config::producer_config;
 use postrider::publish::kafka::learned_limits::Lessons;
+use postrider::publish::kafka::passwords::LoginFiles;
 use postrider::publish::kafka::producer::{
     KafkaProducer, RecordTimestamp, WARNING_PAUSE, Warnings,
 };
@@ -26,7 +27,8 @@ const ANSWERS: Duration = Duration::from_secs(2);
 fn publisher(brokers: &str, topic: &str) -> Publisher<OwnedEvent> {
     let properties = [("linger.ms", "0"), ("batch.size", "5000"), ("compression.type", "none")];
     let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let config = producer_config(brokers, &properties, None).expect("these can be set");
+    let config = producer_config(brokers, &properties, None, &LoginFiles::default())
+        .expect("these can be set");
     let encoder = Encoder::new(topic.parse().expect("a topic's name"));
     let (permit, wake) = (Arc::new(Permit::endless()), Arc::new(Notify::new()));
     let make = |reports| {

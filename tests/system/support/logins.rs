@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use postrider_testkit::servers::{KafkaOptions, Listener};
+use sha2::{Digest as _, Sha256};
+
+use super::acl;
 
 /// Who comes in by SCRAM.
 pub(crate) const USER: &str = "relay";
@@ -43,6 +46,9 @@ pub(crate) fn kafka_options() -> KafkaOptions {
         properties.extend(SASL.map(|(name, value)| (named(name), value.to_owned())));
         let renewal = "oauthbearer.connections.max.reauth.ms";
         properties.push((named(renewal), "60000".to_owned()));
+        // Whoever came in by a password must show it again soon: a change is met without a restart.
+        let again = "scram-sha-256.connections.max.reauth.ms";
+        properties.push((named(again), "2000".to_owned()));
     }
     KafkaOptions {
         listeners: listeners.to_vec(),
@@ -50,6 +56,32 @@ pub(crate) fn kafka_options() -> KafkaOptions {
         properties,
         ..KafkaOptions::default()
     }
+}
+
+/// Gives a user of SCRAM-SHA-256 this password; makes him first, where he is not there.
+pub(crate) fn set_scram_password(broker: &str, user: &str, password: &str) {
+    const ITERATIONS: u32 = 4_096;
+    let salt = b"of a test alone.";
+    let salted = derived_key(password.as_bytes(), salt, ITERATIONS);
+    acl::upsert_scram_sha_256(broker, user, ITERATIONS, salt, &salted);
+}
+
+/// PBKDF2 by HMAC-SHA-256, one block. Source: RFC 8018, section 5.2, and RFC 2104.
+fn derived_key(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
+    let mut key = [0; 64];
+    key[..password.len()].copy_from_slice(password);
+    let keyed = |pad: u8, message: &[u8]| -> [u8; 32] {
+        let padded = key.map(|byte| byte ^ pad);
+        Sha256::new().chain_update(padded).chain_update(message).finalize().into()
+    };
+    let authenticate = |message: &[u8]| keyed(0x5c, &keyed(0x36, message));
+    let mut block = authenticate(&[salt, &[0, 0, 0, 1]].concat());
+    let mut derived = block;
+    for _ in 1..iterations {
+        block = authenticate(&block);
+        derived.iter_mut().zip(block).for_each(|(sum, byte)| *sum ^= byte);
+    }
+    derived
 }
 
 /// The certificate that the broker shows: it names localhost, and is its own authority.
