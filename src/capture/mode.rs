@@ -48,7 +48,8 @@ impl Mode {
             })
     }
 
-    pub(super) fn publication(self) -> &'static str {
+    /// The publication by which it reads.
+    pub fn publication(self) -> &'static str {
         if self == Self::Message { MESSAGE_PUBLICATION } else { TABLE_PUBLICATION }
     }
 }

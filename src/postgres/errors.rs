@@ -1,6 +1,6 @@
 //! What an error of PostgreSQL means: the one place that knows SQLSTATEs.
 //! A state with several causes is told apart by the routine that raised it, never by words: a server may
-//! speak any language.
+//! speak any language. Refusals of the driver's own are told apart in `driver`.
 //!
 //! Promises: one line of cause, one line of what to do, for everything an operator can meet; the
 //! server's message and its SQLSTATE for everything else.
@@ -15,6 +15,7 @@ use std::io;
 use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, ErrorKind};
+use crate::postgres::driver::{DriverFault, is_lookup, is_read_only};
 use crate::postgres::require_auth::Refused;
 
 /// Turns an error of the driver into one of ours. `operation` completes "cannot …".
@@ -44,8 +45,16 @@ fn explain(error: &tokio_postgres::Error) -> Explanation {
             session: Session::Statements,
         });
     }
-    if is_tls(error) {
-        return explain_tls(error);
+    let fault = DriverFault::of(error);
+    match fault {
+        DriverFault::TlsNotOffered => return explain_missing_tls(),
+        DriverFault::Handshake => return explain_handshake(with_sources(error), find_io(error)),
+        // Its source may be an error of input, which no network has caused.
+        DriverFault::Authentication => return explain_authentication(with_sources(error)),
+        DriverFault::Settings
+        | DriverFault::Protocol
+        | DriverFault::Silence
+        | DriverFault::Other => {}
     }
     if error.is_closed() {
         return explain_end();
@@ -56,7 +65,7 @@ fn explain(error: &tokio_postgres::Error) -> Explanation {
             None => explain_io(cause),
         };
     }
-    explain_driver(error)
+    explain_driver(fault, with_sources(error))
 }
 
 /// The server, or something before it, has hung up.
@@ -83,29 +92,26 @@ pub(super) fn explain_protocol(cause: String) -> Explanation {
     (ErrorKind::PostgresRefused, cause, Some(remedy))
 }
 
-/// The driver's own refusals have no public kind; their text is their kind.
-fn explain_driver(error: &tokio_postgres::Error) -> Explanation {
-    let cause = with_sources(error);
-    match error.to_string().as_str() {
-        "authentication error" => explain_authentication(cause),
-        "invalid configuration" | "invalid connection string" => {
-            (ErrorKind::Config, cause, Some("Correct --database-url"))
-        }
-        "unexpected message from server" | "error parsing response from server" => {
-            explain_protocol(cause)
-        }
-        "timeout waiting for server" => (
+/// A refusal of the driver's own that came from no network.
+fn explain_driver(fault: DriverFault, cause: String) -> Explanation {
+    match fault {
+        DriverFault::Settings => (ErrorKind::Config, cause, Some("Correct --database-url")),
+        DriverFault::Protocol => explain_protocol(cause),
+        DriverFault::Silence => (
             ErrorKind::PostgresUnavailable,
             cause,
             Some("Check that the server is up and the network lets you through"),
         ),
-        _ => (ErrorKind::Internal, cause, None),
+        DriverFault::Authentication
+        | DriverFault::TlsNotOffered
+        | DriverFault::Handshake
+        | DriverFault::Other => (ErrorKind::Internal, cause, None),
     }
 }
 
-/// Whether encryption is what failed. The driver tells it by its text only.
-pub(super) fn is_tls(error: &tokio_postgres::Error) -> bool {
-    error.to_string() == "error performing TLS handshake"
+/// Whether encryption is what failed.
+pub(super) fn is_about_encryption(error: &tokio_postgres::Error) -> bool {
+    matches!(DriverFault::of(error), DriverFault::TlsNotOffered | DriverFault::Handshake)
 }
 
 /// Whether the server's `pg_hba.conf` has no line for this user, host and encryption.
@@ -116,14 +122,6 @@ pub(super) fn is_host_refusal(error: &tokio_postgres::Error) -> bool {
 /// Whether the password is not, or not yet, or no more the right one.
 pub(super) fn is_password_refusal(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INVALID_PASSWORD)
-}
-
-fn explain_tls(error: &tokio_postgres::Error) -> Explanation {
-    let cause = with_sources(error);
-    if cause.contains("does not support TLS") {
-        return explain_missing_tls();
-    }
-    explain_handshake(cause, find_io(error))
 }
 
 /// The server said no when it was asked for encryption.
@@ -161,11 +159,11 @@ pub(super) fn explain_io(error: &io::Error) -> Explanation {
             "there is no such socket".to_owned(),
             "Check the socket folder in host, and that PostgreSQL is running",
         ),
-        io::ErrorKind::PermissionDenied if error.to_string().contains("allow writes") => {
+        _ if is_read_only(error) => {
             let remedy = "Connect to the primary; list all servers in the URL to find it";
             return (ErrorKind::Standby, error.to_string(), Some(remedy));
         }
-        _ if error.to_string().contains("lookup") => {
+        _ if is_lookup(error) => {
             (format!("the host's name is not known ({error})"), "Check the host in the URL and DNS")
         }
         _ => (error.to_string(), "Check the network and the server's log"),

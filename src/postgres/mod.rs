@@ -8,6 +8,7 @@
 mod certificate;
 mod config;
 mod connection_string;
+mod driver;
 mod environment;
 mod errors;
 #[cfg(any(test, fuzzing))]
@@ -35,7 +36,7 @@ pub use crate::postgres::config::{DatabaseConfig, is_near};
 pub use crate::postgres::errors::{classify, is_about_a_value};
 pub use crate::postgres::password::PasswordSource;
 pub use crate::postgres::replication::{
-    Everything, Frame, LogStream, ReplyWanted, Sieve, Walsender, connect_walsender,
+    Everything, Frame, LogStream, ReplyWanted, Sieve, Walsender, connect_walsender, may_copy_server,
 };
 pub use crate::postgres::sql::{fill, without_head};
 pub use crate::postgres::types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
@@ -132,7 +133,9 @@ async fn open_as(
     for attempt in first {
         match open_once(database, &mut driver, *attempt).await? {
             Ok(connection) => return Ok(connection),
-            Err(error) if errors::is_tls(&error) || errors::is_host_refusal(&error) => {
+            Err(error)
+                if errors::is_about_encryption(&error) || errors::is_host_refusal(&error) =>
+            {
                 tracing::debug!(?attempt, %error, "trying with other encryption");
             }
             Err(error) => return Err(failed(error)),
@@ -182,7 +185,8 @@ async fn open_once(
             Ok(spawn(&driver, WatchedOpen(required.clone())).await)
         }
         (Attempt::EncryptedIfOffered | Attempt::Encrypted, is_any) => {
-            let tls = MakeRustlsConnect::new(database.tls.client_config()?);
+            let tls =
+                MakeRustlsConnect::new(database.tls.client_config(driver.get_ssl_negotiation())?);
             if is_any {
                 return Ok(spawn(driver, tls).await);
             }

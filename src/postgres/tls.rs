@@ -26,9 +26,13 @@ use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
+use tokio_postgres::config::SslNegotiation;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::certificate::Certificate;
+
+/// How TLS without a request names the protocol (PostgreSQL 17).
+pub(super) const PROTOCOL_NAME: &[u8] = b"postgresql";
 
 /// How much encryption, and how much proof of who the server is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +164,15 @@ impl TlsSettings {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when a file cannot be read or does not hold what it should.
-    pub(super) fn client_config(&self) -> Result<ClientConfig> {
+    pub(super) fn client_config(&self, negotiation: SslNegotiation) -> Result<ClientConfig> {
+        let mut config = self.proving_config()?;
+        if negotiation == SslNegotiation::Direct {
+            config.alpn_protocols = vec![PROTOCOL_NAME.to_vec()];
+        }
+        Ok(config)
+    }
+
+    fn proving_config(&self) -> Result<ClientConfig> {
         let provider = Arc::clone(&PROVIDER);
         let verifier = Arc::new(Verifier::new(self.proof(), self.roots.as_ref(), &provider)?);
         let builder = ClientConfig::builder_with_provider(provider)

@@ -58,7 +58,7 @@ fn a_missing_or_empty_file_is_named() {
     for (path, word) in [("/nowhere/root.crt", "/nowhere/root.crt"), ("/dev/null", "no cert")] {
         let roots = Some(Roots::File(path.into()));
         let settings = TlsSettings::new(Some(SslMode::VerifyFull), roots, None).unwrap();
-        let error = settings.client_config().unwrap_err();
+        let error = settings.client_config(SslNegotiation::Postgres).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.message().contains(word), "{error}");
     }

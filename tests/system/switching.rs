@@ -59,6 +59,7 @@ async fn switches_in_full_flight_neither_lose_nor_repeat() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let said = switch(&fixture, &["poll"]);
         assert!(said.contains("the slot is dropped"), "{said}");
+        assert!(said.contains("the publication postrider stays"), "{said}");
         assert_eq!(slots(&client).await, 0, "{said}");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

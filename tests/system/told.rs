@@ -383,3 +383,20 @@ async fn an_adopted_table_that_gives_no_row_is_told_and_a_stop_ends_it() {
         patience.pause().await;
     }
 }
+
+/// A line for `replication` is more than the relay needs, and there by default: whoever checks is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_may_copy_the_server_is_told() {
+    let fixture = Fixture::new("told_copy").await;
+    let client = fixture.client().await;
+    let relay = as_relay(&fixture, &client).await;
+    let words = "lets told_copy_relay copy the whole server";
+    let (_, said) = run(&relay, &["check"]);
+    assert!(said.contains(words) && said.contains("reject"), "{said}");
+    execute(&client, "alter role told_copy_relay noreplication").await;
+    let (_, said) = run(&relay, &["check"]);
+    assert!(!said.contains("copy the whole server"), "{said}");
+    // A superuser may do so in any case.
+    let (_, said) = run(&fixture, &["check"]);
+    assert!(!said.contains("copy the whole server"), "{said}");
+}

@@ -65,6 +65,9 @@ pub(super) async fn switch(place: &mut Place, arguments: &SwitchArguments) -> Re
         }
         _ => change(place, from, to).await?,
     }
+    if to == Mode::Poll {
+        say_what_stays(place, from).await?;
+    }
     match keeper {
         _ if arguments.no_wait => Ok(ExitCode::SUCCESS),
         Some(keeper) => wait_for_reader(place, &keeper).await,
@@ -81,6 +84,18 @@ async fn say_what_the_group_lacks(keeper: &SlotKeeper) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The publication outlives the way of reading: others may read by it, and who may go back to the log need not own
+/// the table.
+async fn say_what_stays(place: &Place, from: Mode) -> Result<()> {
+    if place.keeper(from).await?.publication().await?.is_none() {
+        return Ok(());
+    }
+    let name = from.publication();
+    output::answer(&format!(
+        "the publication {name} stays, and costs nothing; if nobody reads by it: drop publication {name}"
+    ))
 }
 
 /// Nothing is to be changed; but a slot for messages that is lost can be made anew.

@@ -17,7 +17,7 @@ use crate::control::migrate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::outbox::Outbox;
-use crate::postgres::{Connection, classify, connect};
+use crate::postgres::{Connection, classify, connect, may_copy_server};
 
 const SERVER: &str = include_str!("../../../sql/queries/server.sql");
 const MISSING_RIGHTS: &str = include_str!("../../../sql/queries/missing_rights.sql");
@@ -72,6 +72,13 @@ async fn describe_server(
     let place = config.database.display_name();
     findings.passed("postgres", format!("{place} as {role}, {tls}, round trip {millis:.1} ms"));
     check_version(findings, &row, &version);
+    if row.get::<_, bool>("may_replicate") && may_copy_server(&config.database).await? {
+        findings.warned(
+            "replication",
+            format!("pg_hba.conf has a line for replication that lets {role} copy the whole server"),
+            "reads of the log need no such line: let an earlier one refuse this login (host replication … reject)",
+        );
+    }
     if !row.get::<_, bool>("durable") {
         findings.warned(
             "durability",

@@ -24,6 +24,25 @@ use crate::postgres::{application_name, attempts};
 
 const READ_ONLY: &str = include_str!("../../../sql/queries/read_only.sql");
 
+/// What a replication session is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The log of one database, and its statements.
+    Database,
+    /// Every byte of the server.
+    Server,
+}
+
+impl Scope {
+    /// As the server is asked for it.
+    fn parameter(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Server => "true",
+        }
+    }
+}
+
 /// One server that was named.
 struct Server<'a> {
     /// Where its socket is.
@@ -39,22 +58,27 @@ enum Place {
 }
 
 /// A session that is ready for statements.
-pub(super) async fn open(database: &DatabaseConfig, purpose: &str) -> Result<Wire, Fault> {
+pub(super) async fn open(
+    database: &DatabaseConfig,
+    purpose: &str,
+    scope: Scope,
+) -> Result<Wire, Fault> {
     let (last, first) = attempts(database).split_last().expect("every mode knows a way");
     for attempt in first {
-        match open_any(database, purpose, *attempt).await {
+        match open_any(database, purpose, scope, *attempt).await {
             Err(fault) if fault.asks_for_other_encryption() => {
                 tracing::debug!(?attempt, ?fault, "trying with other encryption");
             }
             done => return done,
         }
     }
-    open_any(database, purpose, *last).await
+    open_any(database, purpose, scope, *last).await
 }
 
 async fn open_any(
     database: &DatabaseConfig,
     purpose: &str,
+    scope: Scope,
     attempt: Attempt,
 ) -> Result<Wire, Fault> {
     let driver = &database.driver;
@@ -67,7 +91,7 @@ async fn open_any(
     }
     let mut last = None;
     for server in servers(driver)? {
-        match open_server(database, purpose, attempt, &server).await {
+        match open_server(database, purpose, scope, attempt, &server).await {
             Ok(wire) => return Ok(wire),
             Err(fault) => last = Some(fault),
         }
@@ -120,6 +144,7 @@ fn shuffle<T>(driver: &Config, items: &mut Vec<T>) {
 async fn open_server(
     database: &DatabaseConfig,
     purpose: &str,
+    scope: Scope,
     attempt: Attempt,
     server: &Server<'_>,
 ) -> Result<Wire, Fault> {
@@ -131,7 +156,7 @@ async fn open_server(
             let transport = Transport::unix(folder, server.port, timeout).await?;
             let transport =
                 transport.encrypt(attempt, driver.get_ssl_negotiation(), "", &database.tls).await?;
-            return begin(database, purpose, transport).await;
+            return begin(database, purpose, scope, transport).await;
         }
     };
     let mut addresses = look_up(host, server.port).await?;
@@ -144,7 +169,7 @@ async fn open_server(
             let transport = transport
                 .encrypt(attempt, driver.get_ssl_negotiation(), name, &database.tls)
                 .await?;
-            begin(database, purpose, transport).await
+            begin(database, purpose, scope, transport).await
         };
         match opened.await {
             Ok(wire) => return Ok(wire),
@@ -158,6 +183,7 @@ async fn open_server(
 async fn begin(
     database: &DatabaseConfig,
     purpose: &str,
+    scope: Scope,
     transport: Transport,
 ) -> Result<Wire, Fault> {
     let driver = &database.driver;
@@ -174,7 +200,7 @@ async fn begin(
         driver.get_dbname().map(|database| ("database", database)),
         Some(("options", options)).filter(|_| !options.is_empty()),
         Some(("application_name", name.as_str())),
-        Some(("replication", "database")),
+        Some(("replication", scope.parameter())),
     ];
     wire.put(|out| frontend::startup_message(parameters.into_iter().flatten(), out))?;
     authenticate(&mut wire, database, &user).await?;

@@ -29,6 +29,7 @@ pub use crate::postgres::replication::stream::{Everything, Frame, LogStream, Rep
 use crate::error::Result;
 use crate::postgres::password::Unopened;
 use crate::postgres::replication::authentication::unexpected;
+use crate::postgres::replication::connect::Scope;
 use crate::postgres::replication::fault::Fault;
 use crate::postgres::replication::wire::Wire;
 use crate::postgres::{DatabaseConfig, SESSION, errors, patiently, without_head};
@@ -64,12 +65,28 @@ pub async fn connect_walsender(database: &DatabaseConfig, purpose: &str) -> Resu
     Box::pin(patiently(database, &action, opening)).await
 }
 
+/// Whether this login gets a session in which it could copy the whole server: `pg_hba.conf` has a line for
+/// `replication` that lets it in. The session is ended at once.
+///
+/// # Errors
+/// When none can be tried, as no password is had.
+pub async fn may_copy_server(database: &DatabaseConfig) -> Result<bool> {
+    let now = database.now().await?;
+    match connect::open(&now, "check", Scope::Server).await {
+        Ok(_) => Ok(true),
+        Err(fault) => {
+            tracing::debug!(?fault, "no session for copying the server");
+            Ok(false)
+        }
+    }
+}
+
 async fn open_as(
     database: DatabaseConfig,
     purpose: &str,
     action: &str,
 ) -> std::result::Result<Wire, Unopened> {
-    connect::open(&database, purpose).await.map_err(|fault| {
+    connect::open(&database, purpose, Scope::Database).await.map_err(|fault| {
         let is_password = fault.is_password_refusal();
         let error = fault.during(action);
         if is_password { Unopened::Password(error) } else { Unopened::Otherwise(error) }

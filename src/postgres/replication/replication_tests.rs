@@ -1,9 +1,19 @@
 //! Servers that are not there, do not speak, or speak something else.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_rustls::TlsAcceptor;
 
 use crate::error::{Error, ErrorKind};
+use crate::postgres::connect;
 use crate::postgres::replication::*;
 
 /// A server that takes connections, reads a little of each, answers with `answer`, and waits.
@@ -109,4 +119,50 @@ fn a_files_head_is_left_out() {
     assert_eq!(without_head("-- a\n-- b\nselect 1; -- c"), "select 1; -- c");
     assert_eq!(without_head("select 1"), "select 1");
     assert_eq!(without_head("-- a"), "");
+}
+
+/// A server that is encrypted from the first byte, names these protocols, and hangs up once it is spoken to;
+/// and which protocol each client and it agreed upon.
+async fn encrypted_server(protocols: &[&[u8]]) -> (u16, UnboundedReceiver<Option<Vec<u8>>>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
+    let chain = CertificateDer::pem_file_iter(folder.join("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let mut config = config.with_single_cert(chain.map(|one| one.unwrap()).collect(), key).unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (sender, agreed) = unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut stream = acceptor.accept(socket).await.unwrap();
+            sender.send(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec)).unwrap();
+            // The client may hang up first.
+            stream.read(&mut [0; 64]).await.unwrap_or_default();
+        }
+    });
+    (port, agreed)
+}
+
+/// What answers to another protocol is not taken for PostgreSQL, though its certificate may be good.
+#[tokio::test]
+async fn without_a_request_the_protocol_is_named_by_both_sides() {
+    let url = |port: u16| {
+        format!("postgres://u@127.0.0.1:{port}/d?sslmode=require&sslnegotiation=direct")
+    };
+    let (port, mut agreed) = encrypted_server(&[]).await;
+    let error = refusal(&url(port)).await;
+    assert!(error.message().contains("ALPN"), "{error}");
+    assert_eq!(agreed.recv().await, Some(None));
+    let (port, mut agreed) = encrypted_server(&[b"postgresql"]).await;
+    let error = refusal(&url(port)).await;
+    assert!(!error.message().contains("ALPN"), "{error}");
+    let database = DatabaseConfig::parse(&url(port)).unwrap();
+    connect(&database, "test").await.expect_err("it hangs up");
+    for _ in 0..2 {
+        assert_eq!(agreed.recv().await, Some(Some(b"postgresql".to_vec())));
+    }
 }

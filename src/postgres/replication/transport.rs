@@ -27,10 +27,7 @@ use tokio_rustls::client::TlsStream;
 use crate::postgres::replication::authentication::end_point;
 use crate::postgres::replication::fault::Fault;
 use crate::postgres::replication::paced_socket::PacedTcp;
-use crate::postgres::tls::{Attempt, TlsSettings};
-
-/// How TLS without a request names the protocol (PostgreSQL 17).
-const PROTOCOL_NAME: &[u8] = b"postgresql";
+use crate::postgres::tls::{Attempt, PROTOCOL_NAME, TlsSettings};
 
 /// What bytes go through.
 #[derive(Debug)]
@@ -88,14 +85,17 @@ impl Transport {
                 _ => Err(Fault::TlsNotOffered),
             };
         }
-        let mut config = settings.client_config().map_err(Fault::Ours)?;
-        if negotiation == SslNegotiation::Direct {
-            config.alpn_protocols = vec![PROTOCOL_NAME.to_vec()];
-        }
+        let config = settings.client_config(negotiation).map_err(Fault::Ours)?;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|cause| Fault::Tls(io::Error::new(io::ErrorKind::InvalidInput, cause)))?;
         let handshake = Box::pin(TlsConnector::from(Arc::new(config)).connect(name, stream));
-        Ok(Self::Tls(Box::new(handshake.await.map_err(Fault::Tls)?)))
+        let stream = handshake.await.map_err(Fault::Tls)?;
+        let named = stream.get_ref().1.alpn_protocol();
+        if negotiation == SslNegotiation::Direct && named != Some(PROTOCOL_NAME) {
+            let cause = "the server did not name PostgreSQL's protocol (ALPN)";
+            return Err(Fault::Tls(io::Error::new(io::ErrorKind::InvalidData, cause)));
+        }
+        Ok(Self::Tls(Box::new(stream)))
     }
 
     /// From here on lets bytes gather before they are read. Not in a socket in the file system: that

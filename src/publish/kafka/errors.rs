@@ -103,6 +103,10 @@ pub(super) struct Trouble {
     pub(super) reason: String,
 }
 
+/// librdkafka has one code for every connection that ends, and says in words alone that it ended where a broker
+/// expects TLS or SASL.
+const WANTS_ANOTHER_PROTOCOL: &str = "security.protocol";
+
 /// What opens the way that is shut for this reason; none when there is no way at all.
 fn key_to(trouble: &Trouble) -> Option<&'static str> {
     match trouble.code {
@@ -113,8 +117,7 @@ fn key_to(trouble: &Trouble) -> Option<&'static str> {
             "check security.protocol, and ssl.ca.location: a file with the authority that signed the \
              broker's certificate, which must name the host in --brokers",
         ),
-        // A broker that hangs up at once wants TLS or SASL, says librdkafka.
-        _ if trouble.reason.contains("security.protocol") => Some(
+        _ if trouble.reason.contains(WANTS_ANOTHER_PROTOCOL) => Some(
             "check security.protocol (set by -X name=value): PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL",
         ),
         _ => None,
