@@ -80,7 +80,6 @@ impl LogTask {
             fence: self.fence,
             begins,
             publishers,
-            wake,
             store: self.store,
             parked: self.parked,
             warnings: self.publishers.warnings,
@@ -131,12 +130,13 @@ impl LogTask {
             Some(adoption) => {
                 let event_bytes_max = self.event_bytes_max();
                 let (store, mut stop) = (Arc::clone(&adoption.store), self.stop.clone());
+                let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
                 tokio::select! {
                     course = adoption.course(&self.keeper, state, event_bytes_max) => {
                         course.map_err(unusable)?
                     }
                     // The count of a table's rows may take as long as its owner likes.
-                    _ = stop.wait_for(|stop| *stop) => {
+                    () = stopped => {
                         store.end_reading().await?;
                         return Ok(None);
                     }
