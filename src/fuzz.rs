@@ -11,8 +11,9 @@ use crate::capture::log::message;
 use crate::capture::log::pgoutput;
 use crate::capture::log::pgoutput::{Message, Value};
 use crate::event::{Event, EventId};
-use crate::record::encode::{Encoder, Unpublishable};
+use crate::record::encode::Encoder;
 use crate::record::topic::TopicTemplate;
+use crate::record::unpublishable::Unpublishable;
 
 pub use crate::postgres::fuzz::{connection_string, inbox};
 

@@ -231,14 +231,18 @@ mod tests {
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let cause = read_within(&pipe, Duration::from_millis(50)).unwrap_err();
         assert!(cause.to_string().contains("no plain file"), "{cause}");
-        // A shell's `<(…)` is read.
+        // A shell's `<(…)` is read. The first pipe is left to the reader that still waits for it.
+        let pipe = pipe.with_extension("read");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let writer = std::thread::spawn({
             let pipe = pipe.clone();
             move || std::fs::write(pipe, "word\n")
         });
         assert_eq!(read_file(&pipe).unwrap(), "word\n");
         writer.join().unwrap().unwrap();
-        std::fs::remove_file(&pipe).unwrap();
+        for pipe in [pipe.with_extension(""), pipe] {
+            std::fs::remove_file(&pipe).unwrap();
+        }
         assert!(read_file(&std::env::temp_dir()).is_err());
     }
 }

@@ -10,8 +10,8 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use postrider::cursor::Cursor;
-//! use postrider::tick::{Observation, Tick};
+//! use postrider::order::cursor::Cursor;
+//! use postrider::order::tick::{Observation, Tick};
 //!
 //! let seen = Observation {
 //!     floor: 7,

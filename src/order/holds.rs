@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use postrider::event::{Arrival, Event, EventId, Standing};
-//! use postrider::hold::{AggregateKey, HeldFrom, Holds};
+//! use postrider::order::holds::{AggregateKey, HeldFrom, Holds};
 //!
 //! let event = |seq, aggregate_id| Event {
 //!     seq,

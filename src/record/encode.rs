@@ -7,7 +7,7 @@
 //! Fails: an event that can never become a record is refused as [`Unpublishable`], with the reason.
 //!
 //! ```
-//! use postrider::encode::Encoder;
+//! use postrider::record::encode::Encoder;
 //! use postrider::event::{Event, EventId};
 //!
 //! let mut encoder = Encoder::new("outbox.event.{aggregatetype}".parse()?);
@@ -27,16 +27,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fmt;
-use std::fmt::Write as _;
-use std::ops::{Range, RangeInclusive};
-
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
 use crate::event::{Event, EventId};
-use crate::order::holds::{Reason, Refusal};
+use crate::order::holds::Refusal;
+use crate::record::headers::{HeaderBuffer, HeaderSpan, push_created_at, push_members};
+use crate::record::size::size_bytes;
 use crate::record::topic::{IllegalTopic, TopicTemplate};
+use crate::record::unpublishable::{RowTime, Unpublishable};
 
 /// The header that carries the event's id: consumers drop repeats by it.
 pub const ID_HEADER: &str = "id";
@@ -44,10 +40,6 @@ pub const ID_HEADER: &str = "id";
 pub const TYPE_HEADER: &str = "type";
 /// The header that carries the row's time, where it is asked for.
 pub const CREATED_AT_HEADER: &str = "created_at";
-
-/// From the year 0001, the first of RFC 3339, until 9999-12-30 22:00, where jiff's times end; in
-/// microseconds since 1970.
-const CREATED_AT_MICROS: RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_207_199_999_999;
 
 /// An event as Kafka sees it, lent by the event and by the [`Encoder`].
 #[derive(Clone, Copy, Debug)]
@@ -100,45 +92,6 @@ impl<'a> Record<'a> {
     pub fn header_count(&self) -> usize {
         self.headers.spans.len()
     }
-}
-
-/// The most that a batch with only this record takes, without compression: what a topic's
-/// `max.message.bytes` is compared with.
-///
-/// Source: Kafka's record format v2; the same bound as the Java client's
-/// `AbstractRecords.estimateSizeInBytesUpperBound`.
-pub fn size_bytes(record: &Record<'_>) -> usize {
-    let headers = record.headers().map(|(name, value)| (name.len(), value.map(<[u8]>::len)));
-    size_bytes_of(record.key.len(), record.value.map(<[u8]>::len), headers)
-}
-
-/// The same, by the lengths of key, value and of each header's name and value.
-pub fn size_bytes_of(
-    key: usize,
-    value: Option<usize>,
-    headers: impl Iterator<Item = (usize, Option<usize>)>,
-) -> usize {
-    const BATCH_OVERHEAD_BYTES: usize = 61;
-    // Length 5, attributes 1, timestamp 10, offset 5: the longest forms.
-    const RECORD_OVERHEAD_BYTES: usize = 21;
-
-    let (mut count, mut bytes) = (0, BATCH_OVERHEAD_BYTES + RECORD_OVERHEAD_BYTES);
-    for (name, value) in headers {
-        count += 1;
-        bytes += prefixed_bytes(name) + value.map_or(1, prefixed_bytes);
-    }
-    bytes + prefixed_bytes(key) + value.map_or(1, prefixed_bytes) + varint_bytes(count)
-}
-
-/// A length in its zig-zag form, and as many bytes.
-fn prefixed_bytes(length: usize) -> usize {
-    varint_bytes(length) + length
-}
-
-/// Bytes of a length as a zig-zag varint: seven bits in each.
-fn varint_bytes(length: usize) -> usize {
-    let bits = usize::BITS - (length << 1).leading_zeros();
-    bits.div_ceil(7).max(1) as usize
 }
 
 /// Makes records of events; one per pipeline, as its buffers hold one record at a time.
@@ -273,257 +226,15 @@ impl Encoder {
     }
 }
 
-/// The headers of one record: all text in one place, and where each name and value lies in it.
-#[derive(Clone, Debug, Default)]
-struct HeaderBuffer {
-    text: String,
-    spans: Vec<HeaderSpan>,
-}
-
-#[derive(Clone, Debug)]
-struct HeaderSpan {
-    name: Range<usize>,
-    value: Option<Range<usize>>,
-}
-
-impl HeaderBuffer {
-    fn clear(&mut self) {
-        self.text.clear();
-        self.spans.clear();
-    }
-
-    fn push(&mut self, name: &str, value: &str) {
-        let name = self.append(name);
-        let value = Some(self.append(value));
-        self.spans.push(HeaderSpan { name, value });
-    }
-
-    fn append(&mut self, text: &str) -> Range<usize> {
-        let start = self.text.len();
-        self.text.push_str(text);
-        start..self.text.len()
-    }
-
-    /// Whether one of the first `own` headers has the name that lies at `name`.
-    fn is_among(&self, own: usize, name: &Range<usize>) -> bool {
-        let name = &self.text[name.clone()];
-        self.spans[..own].iter().any(|span| &self.text[span.name.clone()] == name)
-    }
-}
-
-/// A row's time as text.
-struct RowTime(i64);
-
-impl RowTime {
-    /// The time, if RFC 3339 has it.
-    fn in_years_of_four_digits(&self) -> Option<jiff::Timestamp> {
-        let micros = Some(self.0).filter(|micros| CREATED_AT_MICROS.contains(micros))?;
-        jiff::Timestamp::from_microsecond(micros).ok()
-    }
-}
-
-impl fmt::Display for RowTime {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.in_years_of_four_digits(), self.0) {
-            (Some(time), _) => write!(formatter, "{time:.6}"),
-            (None, i64::MIN) => formatter.write_str("-infinity"),
-            // PostgreSQL's times end later than 64 bits of microseconds since 1970.
-            (None, i64::MAX) => formatter.write_str("infinity, or after 294247-01-10"),
-            (None, micros) => write!(formatter, "{micros} microseconds since 1970"),
-        }
-    }
-}
-
-fn push_created_at(headers: &mut HeaderBuffer, micros: i64) -> Result<(), Unpublishable> {
-    let outside = Unpublishable::CreatedAtOutOfRange { micros };
-    let time = RowTime(micros).in_years_of_four_digits().ok_or(outside)?;
-    let name = headers.append(CREATED_AT_HEADER);
-    let start = headers.text.len();
-    write!(headers.text, "{time:.6}").expect("writing to a string does not fail");
-    headers.spans.push(HeaderSpan { name, value: Some(start..headers.text.len()) });
-    Ok(())
-}
-
-/// Appends the members of a JSON object.
-fn push_members(headers: &mut HeaderBuffer, text: &str) -> Result<(), Unpublishable> {
-    let text = text.trim_matches([' ', '\t', '\n', '\r']);
-    let found = match text.as_bytes().first() {
-        Some(b'{') => "an object",
-        Some(b'[') => "an array",
-        Some(b'"') => "a string",
-        Some(b't' | b'f') => "a boolean",
-        Some(b'-' | b'0'..=b'9') => "a number",
-        _ if text == "null" => return Ok(()),
-        _ => "no JSON",
-    };
-    if found != "an object" {
-        return Err(Unpublishable::HeadersNotAnObject { found });
-    }
-    let own = headers.spans.len();
-    let mut source = serde_json::Deserializer::from_str(text);
-    Members { headers, own }
-        .deserialize(&mut source)
-        .and_then(|()| source.end())
-        .map_err(|error| Unpublishable::HeadersMalformed { reason: error.to_string() })?;
-    headers.spans[own..].iter().try_for_each(|span| check_name(&headers.text[span.name.clone()]))
-}
-
-/// Refuses the names that no client library can send.
-fn check_name(name: &str) -> Result<(), Unpublishable> {
-    if name.is_empty() {
-        return Err(Unpublishable::HeaderNameEmpty);
-    }
-    if name.contains('\0') {
-        return Err(Unpublishable::HeaderNameWithNul { name: name.chars().take(80).collect() });
-    }
-    Ok(())
-}
-
-/// Reads an object's members into the buffer, but those named as one of the first `own` headers.
-struct Members<'b> {
-    headers: &'b mut HeaderBuffer,
-    own: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for Members<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Members<'_> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object of headers")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let Self { headers, own } = self;
-        while let Some(name) = members.next_key_seed(AppendText(headers))? {
-            let value = members.next_value::<&RawValue>()?.get();
-            if headers.is_among(own, &name) {
-                headers.text.truncate(name.start);
-                continue;
-            }
-            let value = append_value(headers, value).map_err(A::Error::custom)?;
-            headers.spans.push(HeaderSpan { name, value });
-        }
-        Ok(())
-    }
-}
-
-/// A string's text, nothing for null, and the JSON as it stands for all else.
-fn append_value(
-    headers: &mut HeaderBuffer,
-    json: &str,
-) -> Result<Option<Range<usize>>, serde_json::Error> {
-    if json == "null" {
-        return Ok(None);
-    }
-    let Some(quoted) = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')) else {
-        return Ok(Some(headers.append(json)));
-    };
-    if !quoted.contains('\\') {
-        return Ok(Some(headers.append(quoted)));
-    }
-    AppendText(headers).deserialize(&mut serde_json::Deserializer::from_str(json)).map(Some)
-}
-
-/// Unescapes a JSON string straight into the buffer.
-struct AppendText<'b>(&'b mut HeaderBuffer);
-
-impl<'de> DeserializeSeed<'de> for AppendText<'_> {
-    type Value = Range<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for AppendText<'_> {
-    type Value = Range<usize>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a string")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(self.0.append(text))
-    }
-}
-
-/// Why an event can never become a record.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unpublishable {
-    /// The topic's name is not one that Kafka accepts.
-    #[error(transparent)]
-    IllegalTopic(#[from] IllegalTopic),
-    /// The row's `headers` is JSON, but not an object.
-    #[error("headers must be a JSON object, but is {found}")]
-    HeadersNotAnObject {
-        /// What it is, with its article.
-        found: &'static str,
-    },
-    /// The row's `headers` begins as an object and is not well-formed.
-    #[error("headers is not a well-formed JSON object: {reason}")]
-    HeadersMalformed {
-        /// What the JSON reader says.
-        reason: String,
-    },
-    /// A member of `headers` has no name.
-    #[error("headers has a member whose name is empty; a record header needs a name")]
-    HeaderNameEmpty,
-    /// A member's name holds a NUL character, which ends a name in Kafka's C clients.
-    #[error("the header name {name:?} contains a NUL character")]
-    HeaderNameWithNul {
-        /// The name; only its beginning when it is long.
-        name: String,
-    },
-    /// `created_at` has no RFC 3339 text, and the header was asked for.
-    #[error(
-        "created_at ({}) cannot be a header: it is not within 0001-01-01 and 9999-12-30",
-        RowTime(*micros)
-    )]
-    CreatedAtOutOfRange {
-        /// Microseconds since 1970-01-01 UTC.
-        micros: i64,
-    },
-    /// `created_at` is no time of Kafka's, and records were to bear it.
-    #[error(
-        "created_at ({}) cannot be the record's time: Kafka counts milliseconds after 1970-01-01",
-        RowTime(*micros)
-    )]
-    TimestampOutOfRange {
-        /// Microseconds since 1970-01-01 UTC.
-        micros: i64,
-    },
-}
-
-impl From<Unpublishable> for Refusal {
-    fn from(cause: Unpublishable) -> Self {
-        let reason = match &cause {
-            Unpublishable::IllegalTopic(_) => Reason::IllegalTopic,
-            Unpublishable::HeadersNotAnObject { .. }
-            | Unpublishable::HeadersMalformed { .. }
-            | Unpublishable::HeaderNameEmpty
-            | Unpublishable::HeaderNameWithNul { .. } => Reason::BadHeaders,
-            Unpublishable::CreatedAtOutOfRange { .. }
-            | Unpublishable::TimestampOutOfRange { .. } => Reason::BadTime,
-        };
-        Self { reason, detail: cause.to_string(), topic: None }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
+    use crate::order::holds::Reason;
     use crate::record::topic::DEFAULT_TOPIC_TEMPLATE;
+    use crate::record::unpublishable::CREATED_AT_MICROS;
 
     #[test]
     fn what_a_large_event_needed_is_given_back() {

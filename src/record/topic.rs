@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use std::num::NonZeroU32;
-//! use postrider::route::{TopicTemplate, partition};
+//! use postrider::record::topic::{TopicTemplate, partition};
 //!
 //! let template: TopicTemplate = "shop.{aggregatetype}".parse()?;
 //! assert!(!template.is_fixed());

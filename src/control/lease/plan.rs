@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use postrider::event::Bucket;
-//! use postrider::lease::plan::{Holding, Tier};
+//! use postrider::control::lease::plan::{Holding, Tier};
 //!
 //! let held = |bucket, owner: &str| Holding { bucket: Bucket(bucket), epoch: 1, owner: Some(owner.into()) };
 //! let tier = Tier {

@@ -20,8 +20,8 @@ use crate::publish::kafka::errors::{refused_topic, too_few_copies};
 use crate::publish::kafka::producer::KafkaProducer;
 use crate::publish::kafka::verdict::Verdict;
 use crate::publish::{Answer, Ground, InFlightBatch, Proof, Suspect};
-use crate::record::encode;
 use crate::record::encode::Record;
+use crate::record::size::size_bytes;
 
 /// So many records are refused alone for their topic's sake, and none goes through: it is the topic.
 const DENIED_MAX: u32 = 2;
@@ -116,7 +116,7 @@ impl KafkaProducer {
             self.settle()?;
         }
         self.doubt.is_settled |= is_suspect;
-        let (topic, bytes) = (record.topic.to_owned(), encode::size_bytes(record));
+        let (topic, bytes) = (record.topic.to_owned(), size_bytes(record));
         let one = Gathered { topic, partition, bytes };
         let base = BaseRecord::with_opaque_to(record.topic, self.doubt.apart.count());
         let base = self.fill(base, record, partition);

@@ -44,8 +44,8 @@ use crate::publish::kafka::topic_config::Limits;
 use crate::publish::kafka::topic_survey::{Found, Refreshed, SharedLimits, TopicLook};
 use crate::publish::kafka::topic_watcher::{Scout, Tray};
 use crate::publish::{Answer, Ground, InFlightBatch, Offer, Produce, Reports};
-use crate::record::encode;
 use crate::record::encode::Record;
+use crate::record::size::size_bytes;
 use crate::record::topic;
 use crate::throttle::Repeats;
 
@@ -304,7 +304,7 @@ impl KafkaProducer {
         };
         let limit = known.limit_bytes;
         if !record.fits(limit) {
-            let size = encode::size_bytes(record);
+            let size = size_bytes(record);
             let detail = format!("it takes {size} bytes, and topic {topic} takes {limit} at most");
             let topic = Some(topic.to_owned());
             return Ok(Size::TooLarge(Refusal { reason: Reason::TooLarge, detail, topic }));
