@@ -185,7 +185,11 @@ impl Instance {
     }
 }
 
-/// Whether the process ends for it.
+/// Whether the process ends for it. A server of PostgreSQL that refuses us is final: it was asked anew with the
+/// password of the moment until the lease was over, and without a session there is neither lease nor cursor. A Kafka
+/// that refuses us is final at the start alone. Later librdkafka logs in by itself, to each broker, with the token of
+/// the moment; one of them may refuse while others take records, as where an authority is changed broker by broker.
+/// That is an outage: everything waits, the log says what opens the way, and the next token is a new try.
 fn is_final(error: &Error) -> bool {
     match error.kind().disposition() {
         Disposition::Retry | Disposition::StepDown => false,
