@@ -74,7 +74,7 @@ mod tests {
         let answer = answer.to_vec();
         let server = tokio::spawn(async move {
             let mut first = [0; 4_096];
-            far.read(&mut first).await.unwrap();
+            assert!(far.read(&mut first).await.unwrap() > 0, "it speaks first");
             far.write_all(&answer).await.unwrap();
             far.shutdown().await.unwrap();
             // The rest of what is said is heard, so that only the answer decides.

@@ -3,7 +3,7 @@
 //! Promises: every relative link of a page leads to a file of the tree, and its anchor to a heading of it; a path that a
 //! page quotes is there; every page of `docs/` is listed; the README stays a door. Must not: ask the network. Fails: with page, line and target.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use crate::report;
 use crate::sources::{Source, exists, files};
@@ -71,7 +71,7 @@ fn quoted_paths(text: &str) -> Vec<Link> {
 
 /// The anchors that a forge makes of a page's headings.
 fn anchors(text: &str) -> Vec<String> {
-    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let heading = |(_, line): (usize, &str)| {
         let title = line.trim_start_matches('#');
         let anchor =

@@ -298,7 +298,7 @@ impl Relay {
         }
         if bucket.cursor.is_finished() && may_enter(self.policy, &bucket.cursor, latest) {
             // As if the last look were long ago, now and then.
-            if page_rows % 2 == 0 || bucket.cursor.leaves_window(latest) {
+            if page_rows.is_multiple_of(2) || bucket.cursor.leaves_window(latest) {
                 bucket.close_window(self.policy, &rows);
             }
             if bucket.cursor.is_finished() {

@@ -194,19 +194,23 @@ async fn rows_that_no_cursor_reaches_are_named() {
     assert_eq!(sent.iter().map(Consumed::key_text).filter(|key| *key == "forged").count(), 4);
     let (code, said) = reach(&fixture);
     assert_eq!(code, Some(0), "{said}");
+    foreign_ids_are_named(&fixture, &client).await;
+    relay.stop_well().await;
+}
+
+async fn foreign_ids_are_named(fixture: &Fixture, client: &Client) {
     for txid in ["'4'", "(pg_current_xact_id()::text::bigint + 1000000)::text::xid8"] {
         let foreign = format!(
             "set session_replication_role = replica;
              insert into outbox (txid, aggregatetype, aggregateid, type)
              values ({txid}, 'thing', 'foreign', 'T'); reset session_replication_role"
         );
-        execute(&client, &foreign).await;
-        let (code, said) = reach(&fixture);
+        execute(client, &foreign).await;
+        let (code, said) = reach(fixture);
         assert_eq!(code, Some(1), "{said}");
         assert!(said.contains("their txid is not that of the transaction"), "{said}");
-        execute(&client, "delete from outbox where aggregateid = 'foreign'").await;
+        execute(client, "delete from outbox where aggregateid = 'foreign'").await;
     }
-    relay.stop_well().await;
 }
 
 /// A type, an id, a kind, a payload and headers that would paint a line of ours, set a title, turn letters.

@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, channel};
 use tokio_rustls::TlsAcceptor;
 
 use crate::error::{Error, ErrorKind};
@@ -123,7 +123,7 @@ fn a_files_head_is_left_out() {
 
 /// A server that is encrypted from the first byte, names these protocols, and hangs up once it is spoken to;
 /// and which protocol each client and it agreed upon.
-async fn encrypted_server(protocols: &[&[u8]]) -> (u16, UnboundedReceiver<Option<Vec<u8>>>) {
+async fn encrypted_server(protocols: &[&[u8]]) -> (u16, Receiver<Option<Vec<u8>>>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
     let chain = CertificateDer::pem_file_iter(folder.join("server.pem")).unwrap();
     let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
@@ -134,12 +134,13 @@ async fn encrypted_server(protocols: &[&[u8]]) -> (u16, UnboundedReceiver<Option
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (sender, agreed) = unbounded_channel();
+    let (sender, agreed) = channel(16);
     tokio::spawn(async move {
         loop {
             let (socket, _) = listener.accept().await.unwrap();
             let mut stream = acceptor.accept(socket).await.unwrap();
-            sender.send(stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec)).unwrap();
+            let named = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+            sender.send(named).await.unwrap();
             // The client may hang up first.
             stream.read(&mut [0; 64]).await.unwrap_or_default();
         }
