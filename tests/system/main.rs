@@ -57,4 +57,5 @@ mod switching;
 mod tier;
 mod told;
 mod topics;
+mod upgrade;
 mod wired;

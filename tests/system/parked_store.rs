@@ -101,7 +101,7 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
     let piece = store.piece(&all).await.expect("it is there");
     let as_parked = |SetAside { row, .. }: &SetAside<Read>, turn| ParkedEvent {
         turn,
-        withheld: None,
+        flaw: None,
         event: row.event.clone(),
         arrival: row.arrival,
     };

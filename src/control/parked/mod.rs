@@ -96,7 +96,7 @@ pub struct ParkedEvent {
     /// Its own key: its place among all that is parked.
     pub turn: i64,
     /// Why it is not here whole, but for its aggregate.
-    pub withheld: Option<Refusal>,
+    pub flaw: Option<Refusal>,
     /// The event.
     pub event: OwnedEvent,
     /// Where the log brought it; none for one that was read from a table.
@@ -117,7 +117,7 @@ impl LendEvent for ParkedEvent {
     }
 
     fn flaw(&self) -> Option<&Refusal> {
-        self.withheld.as_ref()
+        self.flaw.as_ref()
     }
 }
 
@@ -296,14 +296,14 @@ impl Parked {
     fn event(&self, row: &Row) -> ParkedEvent {
         let fault: Option<&str> = row.get("fault");
         let event_bytes: i64 = row.get("event_bytes");
-        let withheld = match fault {
+        let flaw = match fault {
             Some(fault) => Some(Refusal::unreadable(fault)),
             None if event_bytes > self.event_bytes_max => {
                 Some(Refusal::not_read(event_bytes, self.event_bytes_max))
             }
             None => None,
         };
-        ParkedEvent { turn: row.get("turn"), withheld, event: event(row), arrival: arrival(row) }
+        ParkedEvent { turn: row.get("turn"), flaw, event: event(row), arrival: arrival(row) }
     }
 }
 

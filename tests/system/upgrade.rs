@@ -1,0 +1,130 @@
+//! From the schema of an earlier version to this one's, while its relay still runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use crate::support::consumer::create_topic;
+use crate::support::fixture::create_database;
+use crate::support::servers::servers;
+use crate::support::{Capture, Fixture, Patience, RelayProcess, read_topic};
+
+/// What a database has whose version knew twelve migrations after the first.
+const FORMER_STEPS: usize = 13;
+const STEP_END: &str = "$postrider_step$;";
+
+/// How the earlier version saves its cursors; what it knows of the sequence is of migration 9.
+const FORMER_SAVE: &str = "
+    update postrider.cursor
+    set from_snapshot = pg_current_snapshot(), upto_snapshot = pg_current_snapshot(),
+        upto_next = pg_current_xact_id(), upto_floor = drawn.value, upto_ceiling = drawn.value, carry = '{}',
+        upto_sequence = pg_relation_filenode('outbox_seq_seq')::bigint, upto_began = pg_current_xact_id(),
+        \"position\" = drawn.value, lsn = pg_current_wal_insert_lsn(), saved_at = clock_timestamp()
+    from (select pg_sequence_last_value('outbox_seq_seq') as value) as drawn
+    where owner = 'former'";
+
+/// How it comes, and takes all buckets.
+const FORMER_LEASE: &str = "
+    insert into postrider.instance (name, shards, renewed_at, lease_until)
+        values ('former', 1, clock_timestamp(), clock_timestamp() + interval '1 hour');
+    update postrider.cursor set owner = 'former', epoch = epoch + 1,
+        system_identifier = (select system_identifier from pg_control_system()),
+        timeline = ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer,
+        lsn = pg_current_wal_insert_lsn()";
+
+async fn execute(client: &Client, sql: &str) {
+    client.batch_execute(sql).await.expect("the statement is sound");
+}
+
+/// Events whose types are these numbers.
+async fn write(client: &Client, numbers: std::ops::RangeInclusive<u32>) {
+    let sql = format!(
+        "insert into outbox (aggregatetype, aggregateid, type, payload)
+         select 'thing', (n % 3)::text, n::text, '{{}}' from generate_series({}, {}) as n",
+        numbers.start(),
+        numbers.end()
+    );
+    execute(client, &sql).await;
+}
+
+async fn at_the_former_schema(name: &str) -> (Fixture, Client) {
+    let servers = servers();
+    create_database(&servers.postgres.url("postgres"), name).await;
+    let fixture = Fixture {
+        database_url: servers.postgres.url(name),
+        brokers: servers.kafka.brokers().to_owned(),
+        name: name.to_owned(),
+        capture: Capture::default(),
+    };
+    create_topic(&fixture.brokers, &fixture.topic("thing"), 2).await;
+    let print = ["migrate", "print", "--buckets", "4"];
+    let printed = fixture.command().args(print).output().expect("the binary runs");
+    let printed = String::from_utf8(printed.stdout).expect("it is text");
+    let steps: Vec<&str> = printed.split_inclusive(STEP_END).take(FORMER_STEPS).collect();
+    let client = fixture.client().await;
+    execute(&client, &steps.concat()).await;
+    let last = "select max(version) from postrider.migration";
+    let last: i32 = client.query_one(last, &[]).await.expect("it answers").get(0);
+    assert_eq!(last, 12);
+    (fixture, client)
+}
+
+/// Rows wait, rows are parked, and a relay of the former version claims all the while.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_under_the_former_relay_loses_nothing() {
+    let (fixture, client) = at_the_former_schema("upgrade").await;
+    write(&client, 1..=5).await;
+    let former = fixture.client().await;
+    execute(&former, FORMER_LEASE).await;
+    execute(&former, FORMER_SAVE).await;
+    write(&client, 6..=9).await;
+    let park = "insert into postrider.parked (seq, bucket, id, aggregatetype, aggregateid, type, payload, created_at,
+            reason, detail, attempts)
+        select n, 0, gen_random_uuid(), 'thing', 'parked', n::text, '{}', now(), 'topic-unavailable', '', 1
+        from generate_series(101, 102) as n";
+    execute(&client, park).await;
+    let (claims, is_over) = (fixture.client().await, Arc::new(AtomicBool::new(false)));
+    let over = Arc::clone(&is_over);
+    let claiming = tokio::spawn(async move {
+        while !over.load(Ordering::Relaxed) {
+            execute(&claims, "select count(*) from outbox_b00; select epoch from postrider.cursor").await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let up = fixture.command().args(["migrate", "up"]).output().expect("the binary runs");
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    is_over.store(true, Ordering::Relaxed);
+    claiming.await.expect("no claim fails");
+    write(&client, 10..=12).await;
+    execute(&former, FORMER_SAVE).await;
+    write(&client, 13..=20).await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    // The new one takes its share when the former one is gone.
+    execute(
+        &former,
+        "update postrider.cursor set owner = null; delete from postrider.instance where name = 'former'",
+    )
+    .await;
+    let low = "insert into outbox (seq, aggregatetype, aggregateid, type, payload) overriding system value
+        values (1, 'thing', 'low', '21', '{}')";
+    execute(&client, low).await;
+    let retry = ["parked", "retry", "--all"];
+    assert!(fixture.command().args(retry).status().expect("the binary runs").success());
+    // What the former one had passed it had published.
+    let expected: BTreeSet<u32> = (13..=21).chain(101..=102).collect();
+    let patience = Patience::until("all is published");
+    loop {
+        let records = read_topic(&fixture.brokers, &fixture.topic("thing"));
+        let kind = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|kind| kind.parse().ok());
+        let kinds = records.iter().filter_map(|record| record.header("type").and_then(kind));
+        if kinds.collect::<BTreeSet<u32>>() == expected {
+            break;
+        }
+        patience.pause().await;
+    }
+    fixture.wait_published().await;
+    relay.stop_well().await;
+}
