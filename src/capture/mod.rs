@@ -8,5 +8,6 @@ pub mod adopted;
 pub mod log;
 pub mod mode;
 pub mod mode_change;
+pub mod mode_switch;
 pub mod slot;
 pub mod table;

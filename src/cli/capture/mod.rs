@@ -5,29 +5,23 @@
 //! be lost by it.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 
-use crate::capture::mode::Mode;
-use crate::capture::slot::SlotKeeper;
-use crate::capture::slot::reader_lock::try_lock;
+use crate::capture::mode_switch::CaptureSession;
+use crate::cli::capture::switch::Asked;
 use crate::cli::{block_on, output, prepare};
 use crate::config;
 use crate::config::settings::{Capture, CommonSettings, RelaySettings};
 use crate::control::migrate;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, DatabaseConfig, connect};
+use crate::postgres::{DatabaseConfig, connect};
 
 mod show;
 mod switch;
 
 pub(super) use crate::cli::capture::show::Shown;
-
-/// How long another session may make or drop the slot.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Shows how events are read, or changes it while everything runs.
 #[derive(Args, Debug)]
@@ -84,59 +78,28 @@ struct SwitchArguments {
     common: CommonSettings,
 }
 
-/// A session on the outbox's database.
-struct Place {
-    connection: Connection,
-    database: DatabaseConfig,
-    outbox: OutboxName,
-}
-
 /// How events are read, and the state of the slot, for other commands.
 ///
 /// # Errors
 /// When PostgreSQL cannot be read, or the outbox is not there.
 pub(super) async fn shown(database: &DatabaseConfig, outbox: &OutboxName) -> Result<Shown> {
     let connection = connect(database, "capture").await?;
-    let place = Place { connection, database: database.clone(), outbox: outbox.clone() };
-    show::look(&place).await
+    let session = CaptureSession { connection, database: database.clone(), outbox: outbox.clone() };
+    show::look(&session).await
 }
 
-impl Place {
-    async fn open(common: &CommonSettings) -> Result<Self> {
-        let (database, outbox) = (config::database(common)?, config::outbox(common)?);
-        let connection = connect(&database, "capture").await?;
-        migrate::load(connection.client(), &outbox).await?;
-        Ok(Self { connection, database, outbox })
-    }
-
-    async fn keeper(&self, mode: Mode) -> Result<SlotKeeper> {
-        let connection = connect(&self.database, "slot").await?;
-        SlotKeeper::open(connection, &self.database, self.outbox.clone(), mode).await
-    }
-
-    /// Keeps everybody else from making or dropping the slot, as long as the session is held.
-    async fn lock(&self) -> Result<Connection> {
-        let connection = connect(&self.database, "capture").await?;
-        let deadline = Instant::now() + LOCK_PATIENCE;
-        while !try_lock(&connection).await? {
-            if Instant::now() > deadline {
-                return Err(Error::new(
-                    ErrorKind::Config,
-                    "the slot is read or made by another session",
-                )
-                .with_remedy("look at `postrider capture show`"));
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-        Ok(connection)
-    }
+async fn open(common: &CommonSettings) -> Result<CaptureSession> {
+    let (database, outbox) = (config::database(common)?, config::outbox(common)?);
+    let connection = connect(&database, "capture").await?;
+    migrate::load(connection.client(), &outbox).await?;
+    Ok(CaptureSession { connection, database, outbox })
 }
 
 pub(super) fn run(arguments: CaptureArguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Show { common, json } => {
             let (common, ..) = prepare(common, RelaySettings::default(), "warn")?;
-            let shown = block_on(async { show::look(&Place::open(&common).await?).await })?;
+            let shown = block_on(async { show::look(&open(&common).await?).await })?;
             if json {
                 output::answer_json(&shown)?
             } else {
@@ -145,8 +108,10 @@ pub(super) fn run(arguments: CaptureArguments) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Switch(arguments) => {
-            let (common, ..) = prepare(arguments.common.clone(), RelaySettings::default(), "warn")?;
-            block_on(async { switch::switch(&mut Place::open(&common).await?, &arguments).await })
+            let SwitchArguments { to, dry_run, no_wait, accept_loss, common } = arguments;
+            let asked = Asked { to, dry_run, no_wait, accept_loss };
+            let (common, ..) = prepare(common, RelaySettings::default(), "warn")?;
+            block_on(async { switch::switch(&mut open(&common).await?, asked).await })
         }
     }
 }

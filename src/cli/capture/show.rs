@@ -6,11 +6,11 @@
 use serde::Serialize;
 
 use crate::capture::mode::{Mode, read_state};
+use crate::capture::mode_switch::CaptureSession;
 use crate::capture::slot::failover::Failover;
 use crate::capture::slot::{Gap, Slot};
 use crate::cli::adopt;
 use crate::cli::adopt::ShownAdopted;
-use crate::cli::capture::Place;
 use crate::cli::status::show_age;
 use crate::config::units::show_bytes;
 use crate::control::lease::live_instances;
@@ -65,27 +65,27 @@ pub(in crate::cli) struct ShownSlot {
     remedy: Option<String>,
 }
 
-pub(super) async fn look(place: &Place) -> Result<Shown> {
-    let row = place.connection.client().query_one(SHOW, &[]).await;
+pub(super) async fn look(session: &CaptureSession) -> Result<Shown> {
+    let row = session.connection.client().query_one(SHOW, &[]).await;
     let row = row.map_err(|cause| classify("read how events are captured", cause))?;
-    let state = read_state(&place.connection).await?;
+    let state = read_state(&session.connection).await?;
     let slot = match (&state.slot_name, state.mode) {
         (None, Mode::Poll) => None,
-        (Some(_), Mode::Poll) => Some(show_slot(place, Mode::Wal).await?),
-        (_, mode) => Some(show_slot(place, mode).await?),
+        (Some(_), Mode::Poll) => Some(show_slot(session, Mode::Wal).await?),
+        (_, mode) => Some(show_slot(session, mode).await?),
     };
     Ok(Shown {
         mode: state.mode.name(),
         changed_at: row.get("changed_at"),
         changed_by: row.get("changed_by"),
-        instances: live_instances(&place.connection).await?,
+        instances: live_instances(&session.connection).await?,
         slot,
-        adopted: adopt::shown(&place.connection).await?,
+        adopted: adopt::shown(&session.connection).await?,
     })
 }
 
-async fn show_slot(place: &Place, mode: Mode) -> Result<ShownSlot> {
-    let keeper = place.keeper(mode).await?;
+async fn show_slot(session: &CaptureSession, mode: Mode) -> Result<ShownSlot> {
+    let keeper = session.keeper(mode).await?;
     let state = keeper.state().await?;
     let gap = keeper.gap(&state).await?.map(Gap::words);
     let mut shown = ShownSlot {
