@@ -7,8 +7,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use postrider::event::{Event, EventId};
+use postrider::record::encode::size_bytes;
 use postrider::record::encode::{CreatedAtHeader, Encoder};
-use postrider::record::size::size_bytes;
 use postrider::record::topic::DEFAULT_TOPIC_TEMPLATE;
 
 fn event<'a>(payload: &'a [u8], headers: Option<&'a str>) -> Event<'a> {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::order::holds::Refusal;
+use crate::order::refusal::Refusal;
 
 /// A hash partition of the outbox: the unit of ownership, with one cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

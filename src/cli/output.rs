@@ -74,3 +74,29 @@ pub(super) fn count(number: i64, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
 }
+
+/// An age as people read it; a clock that was set back makes none below zero.
+pub(super) fn show_age(seconds: Option<f64>) -> String {
+    match seconds.map(|seconds| seconds.max(0.0)) {
+        None => "-".to_owned(),
+        Some(seconds) if seconds < 60.0 => format!("{seconds:.1}s"),
+        Some(seconds) if seconds < 3_600.0 => format!("{:.1}min", seconds / 60.0),
+        Some(seconds) if seconds < 172_800.0 => format!("{:.1}h", seconds / 3_600.0),
+        Some(seconds) => format!("{:.1}d", seconds / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_readable() {
+        assert_eq!(show_age(None), "-");
+        assert_eq!(show_age(Some(-0.5)), "0.0s");
+        assert_eq!(show_age(Some(59.9)), "59.9s");
+        assert_eq!(show_age(Some(90.0)), "1.5min");
+        assert_eq!(show_age(Some(7_200.0)), "2.0h");
+        assert_eq!(show_age(Some(864_000.0)), "10.0d");
+    }
+}

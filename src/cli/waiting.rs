@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::cli::status::show_age;
+use crate::cli::output::show_age;
 
 /// Whether anything waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -4,5 +4,6 @@ pub mod cursor;
 pub mod holds;
 pub mod ledger;
 pub mod log_cursor;
+pub mod refusal;
 pub mod snapshot;
 pub mod tick;

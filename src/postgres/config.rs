@@ -15,7 +15,7 @@ use tokio_postgres::config::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::connection_string::{ConnectionString, invalid};
+use crate::postgres::connection_string::{ConnectionString, invalid, shown};
 use crate::postgres::environment::{Environment, Process};
 use crate::postgres::password::{Credentials, PasswordSource};
 use crate::postgres::require_auth::RequiredAuth;
@@ -451,12 +451,6 @@ fn invalid_either(given: &ConnectionString, name: &str, variable: &str) -> Error
     } else {
         variable_error(variable)
     }
-}
-
-/// A value that is one plain word, as it may be shown; whatever else it is may hold a secret.
-pub(super) fn shown(value: &str) -> String {
-    let is_plain = value.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
-    if is_plain { format!("={value}") } else { String::new() }
 }
 
 /// A folder, an address or a name; nothing that holds what only another part of a string holds.

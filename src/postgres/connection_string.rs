@@ -279,6 +279,12 @@ fn percent_decoded(text: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| invalid("a parameter is not UTF-8"))
 }
 
+/// A value that is one plain word, as it may be shown; whatever else it is may hold a secret.
+pub(super) fn shown(value: &str) -> String {
+    let is_plain = value.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
+    if is_plain { format!("={value}") } else { String::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,7 @@ use tokio_postgres::config::SslNegotiation;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::certificate::Certificate;
+use crate::postgres::connection_string::shown;
 
 /// How TLS without a request names the protocol (PostgreSQL 17).
 pub(super) const PROTOCOL_NAME: &[u8] = b"postgresql";
@@ -57,7 +58,7 @@ impl FromStr for SslMode {
             "verify-ca" => Self::VerifyCa,
             "verify-full" => Self::VerifyFull,
             _ => {
-                let cause = format!("sslmode{} is not known", crate::postgres::config::shown(text));
+                let cause = format!("sslmode{} is not known", shown(text));
                 return Err(Error::new(ErrorKind::Config, cause)
                     .with_remedy("Use disable, allow, prefer, require, verify-ca or verify-full"));
             }

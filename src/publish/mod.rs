@@ -47,6 +47,7 @@ mod send_deadline_tests;
 mod sift;
 mod signals;
 mod suspense;
+pub mod warnings;
 
 /// Orders besides batches that may be on their way; the shard sends a few of them per second at most.
 const ORDERS_MAX: usize = 64;

@@ -29,8 +29,9 @@
 
 use crate::event::{Event, EventId};
 use crate::order::holds::Refusal;
+pub use crate::record::headers::CREATED_AT_HEADER;
 use crate::record::headers::{HeaderBuffer, HeaderSpan, push_created_at, push_members};
-use crate::record::size::size_bytes;
+use crate::record::size::size_bytes_of;
 use crate::record::topic::{IllegalTopic, TopicTemplate};
 use crate::record::unpublishable::{RowTime, Unpublishable};
 
@@ -38,8 +39,6 @@ use crate::record::unpublishable::{RowTime, Unpublishable};
 pub const ID_HEADER: &str = "id";
 /// The header that carries the event's type.
 pub const TYPE_HEADER: &str = "type";
-/// The header that carries the row's time, where it is asked for.
-pub const CREATED_AT_HEADER: &str = "created_at";
 
 /// An event as Kafka sees it, lent by the event and by the [`Encoder`].
 #[derive(Clone, Copy, Debug)]
@@ -224,6 +223,13 @@ impl Encoder {
             headers: &self.headers,
         }
     }
+}
+
+/// The most that a batch with only this record takes, without compression: what a topic's
+/// `max.message.bytes` is compared with.
+pub fn size_bytes(record: &Record<'_>) -> usize {
+    let headers = record.headers().map(|(name, value)| (name.len(), value.map(<[u8]>::len)));
+    size_bytes_of(record.key.len(), record.value.map(<[u8]>::len), headers)
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use std::ops::Range;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::record::encode::CREATED_AT_HEADER;
 use crate::record::unpublishable::{RowTime, Unpublishable};
+
+/// The header that carries the row's time, where it is asked for.
+pub const CREATED_AT_HEADER: &str = "created_at";
 
 /// The headers of one record: all text in one place, and where each name and value lies in it.
 #[derive(Clone, Debug, Default)]

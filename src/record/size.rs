@@ -3,19 +3,11 @@
 //! Promises: no record takes more in a batch of its own than is said here. Must not: count what compression saves.
 //! Fails: never.
 
-use crate::record::encode::Record;
-
-/// The most that a batch with only this record takes, without compression: what a topic's
-/// `max.message.bytes` is compared with.
+/// The most that a batch with only this record takes, without compression: what a topic's `max.message.bytes` is
+/// compared with. By the lengths of key, value and of each header's name and value.
 ///
 /// Source: Kafka's record format v2; the same bound as the Java client's
 /// `AbstractRecords.estimateSizeInBytesUpperBound`.
-pub fn size_bytes(record: &Record<'_>) -> usize {
-    let headers = record.headers().map(|(name, value)| (name.len(), value.map(<[u8]>::len)));
-    size_bytes_of(record.key.len(), record.value.map(<[u8]>::len), headers)
-}
-
-/// The same, by the lengths of key, value and of each header's name and value.
 pub fn size_bytes_of(
     key: usize,
     value: Option<usize>,

@@ -120,7 +120,11 @@ fn named_paths(code: &str, depth: usize) -> Vec<Vec<&str>> {
 }
 
 /// `a::b` is one path; `a::{b, c::{d, e}}` is three. What is left of the text behind them.
-fn collect_paths<'a>(text: &'a str, above: &[&'a str], paths: &mut Vec<Vec<&'a str>>) -> &'a str {
+pub(crate) fn collect_paths<'a>(
+    text: &'a str,
+    above: &[&'a str],
+    paths: &mut Vec<Vec<&'a str>>,
+) -> &'a str {
     let mut path = above.to_vec();
     let mut rest = text.trim_start();
     loop {

@@ -3,6 +3,7 @@
 //! Promises: each rule is data at the top of its file; a broken rule names file, line and remedy.
 //! Must not: need a service or a build. Fails: with all that is wrong at once, not with the first.
 
+mod circles;
 mod layers;
 mod links;
 mod sources;

@@ -16,9 +16,8 @@ use hashbrown::HashMap;
 use uuid::Uuid;
 
 use crate::capture::adopted::mapping::{Adopted, ColumnMap, Form, Origin, Part, ValueForm};
-use crate::capture::log::decode::LoggedEvent;
 use crate::capture::log::encoding::Encoding;
-use crate::capture::log::flawed::{Flawed, id_at};
+use crate::capture::log::flawed::{Flawed, ReadRow, id_at};
 use crate::capture::log::pgoutput::{Relation, Tuple, Value};
 use crate::capture::log::printed;
 use crate::capture::log::sieve::{Keep, Oversized};
@@ -138,7 +137,7 @@ impl AdoptedLeaf {
         encoding: &Encoding,
         log_position: i64,
         committed_at_micros: i64,
-    ) -> Result<LoggedEvent> {
+    ) -> Result<ReadRow<AdoptedRow>> {
         let found = self.find(row)?;
         let mut reading = Reading { encoding, fault: None };
         let mut names = String::new();
@@ -163,11 +162,11 @@ impl AdoptedLeaf {
             row_bytes: row.bytes().len(),
         };
         Ok(match reading.fault {
-            None => LoggedEvent::Adopted(event),
+            None => ReadRow::Whole(event),
             Some(fault) => {
                 let refusal = Refusal::unreadable(&fault);
                 let flawed = Flawed::of_adopted(event.event().to_owned(), refusal, self.table);
-                LoggedEvent::Flawed(Box::new(flawed))
+                ReadRow::Flawed(Box::new(flawed))
             }
         })
     }

@@ -7,7 +7,6 @@ use crate::capture::adopted::row::*;
 use crate::capture::log::flawed::Origin as FlawedOrigin;
 use crate::capture::log::pgoutput;
 use crate::capture::log::pgoutput::Message;
-use crate::event::LendEvent;
 use crate::order::holds::Reason;
 use crate::outbox::OutboxName;
 
@@ -100,8 +99,7 @@ fn every_part_is_read() {
         Some(&7_i64.to_be_bytes()),
     ];
     let row = row(&values);
-    let LoggedEvent::Adopted(read) =
-        leaf.read(&row, &Encoding::Utf8, 100, 1).expect("it is an event")
+    let ReadRow::Whole(read) = leaf.read(&row, &Encoding::Utf8, 100, 1).expect("it is an event")
     else {
         panic!("it is whole")
     };
@@ -122,6 +120,7 @@ fn every_part_is_read() {
 fn nulls_read_as_nothing() {
     let leaf = AdoptedLeaf::new(0, &adopted(), &relation(COLUMNS), &forms()).expect("it fits");
     let read = leaf.read(&row(&[None; 6]), &Encoding::Utf8, 100, 5).expect("it is an event");
+    let ReadRow::Whole(read) = read else { panic!("{read:?}") };
     let event = read.event();
     assert_eq!(event.id, id_of(""));
     assert_eq!((event.aggregate_id, event.kind), ("", ""));
@@ -172,7 +171,7 @@ fn a_value_that_cannot_be_read_is_named_and_the_rest_is_there() {
         ];
         values[broken] = Some(b"\x01\xff");
         let read = leaf.read(&row(&values), &Encoding::Unknown, 1, 9).expect("it comes");
-        let LoggedEvent::Flawed(flawed) = read else { panic!("{part}: {read:?}") };
+        let ReadRow::Flawed(flawed) = read else { panic!("{part}: {read:?}") };
         let event = flawed.event();
         assert_eq!(flawed.origin(), FlawedOrigin::Adopted(3));
         assert_eq!(flawed.refusal().reason, Reason::Unreadable);
@@ -195,7 +194,7 @@ fn what_is_no_part_of_an_event_is_not_read() {
     let mut values = [None; 7];
     values[6] = Some(&b"\xff"[..]);
     let read = leaf.read(&row(&values), &Encoding::Unknown, 1, 1).expect("it comes");
-    assert!(matches!(read, LoggedEvent::Adopted(_)), "{read:?}");
+    assert!(matches!(read, ReadRow::Whole(_)), "{read:?}");
     let keeps = leaf.keeps(7);
     assert_eq!(keeps[..6], [Keep::HandOn; 6]);
     assert_eq!(keeps[6], Keep::Nothing);
@@ -235,7 +234,7 @@ fn texts_of_another_encoding_become_utf_8() {
     let values: [Option<&[u8]>; 6] =
         [None, Some(b"caf\xe9 "), None, Some(b"\x01\"\xe9\""), Some(b"{\"h\":\"\xe9\"}"), None];
     let read = leaf.read(&row(&values), &encoding, 1, 1).expect("it comes");
-    assert!(matches!(read, LoggedEvent::Adopted(_)), "{read:?}");
+    let ReadRow::Whole(read) = read else { panic!("{read:?}") };
     let event = read.event();
     assert_eq!(event.kind, "caf\u{e9}");
     assert_eq!(event.payload, Some("\"\u{e9}\"".as_bytes()));

@@ -14,17 +14,17 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use crate::capture::adopted::mapping::{Adopted, ValueForm};
-use crate::capture::adopted::row::{AdoptedLeaf, AdoptedRow, Forms};
+use crate::capture::adopted::row::{AdoptedLeaf, Forms};
 use crate::capture::log::encoding::Encoding;
 use crate::capture::log::flawed::{Flawed, Origin};
+pub use crate::capture::log::logged_event::LoggedEvent;
 use crate::capture::log::message;
-use crate::capture::log::message::Envelope;
-use crate::capture::log::outbox_row::{Leaf, LoggedRow};
+use crate::capture::log::outbox_row::Leaf;
 use crate::capture::log::pgoutput;
 use crate::capture::log::pgoutput::{Message, Relation, Scope, Tuple};
 use crate::capture::log::sieve::{LongSieve, Rows, SievedPart};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Bucket, Event, LendEvent, OwnedEvent};
+use crate::event::Bucket;
 use crate::order::holds::{Reason, Refusal};
 use crate::outbox::Outbox;
 use crate::postgres::{Frame, LogStream, Timestamp};
@@ -294,9 +294,10 @@ impl Decoder {
                     ValueForm::Text => Cow::Owned(leaf.in_binary(row)?),
                 };
                 match oversized {
-                    None => leaf.read(&row, &self.encoding)?,
+                    None => leaf.read(&row, &self.encoding)?.into(),
                     Some(row_is) => {
-                        leaf.read_part(&row, &self.encoding, too_large(row_is.bytes, limit))?
+                        let refusal = too_large(row_is.bytes, limit);
+                        leaf.read_part(&row, &self.encoding, refusal)?.into()
                     }
                 }
             }
@@ -304,7 +305,8 @@ impl Decoder {
                 let (leaf, micros) = (Arc::clone(leaf), self.committed_at.0);
                 let place = self.place(start);
                 let Some(oversized) = oversized else {
-                    return leaf.read(row, &self.encoding, place, micros).map(LogItem::Event);
+                    let read = leaf.read(row, &self.encoding, place, micros)?;
+                    return Ok(LogItem::Event(read.into()));
                 };
                 let row = leaf.read_large(row, &oversized, &self.encoding, place, micros)?;
                 let end = LargeEnd::Row(Box::new(row));
@@ -404,86 +406,6 @@ fn bucket_of(outbox: &Outbox, relation: &Relation) -> Option<Bucket> {
     let (bucket, _generation) = leaf.split_once("_g")?;
     let bucket = Bucket(bucket.parse().ok()?);
     (relation.schema.as_str() == outbox.schema && bucket.0 < outbox.buckets).then_some(bucket)
-}
-
-/// An event of the stream, in the receive buffer.
-#[derive(Debug)]
-pub enum LoggedEvent {
-    /// A row of the outbox.
-    Row(LoggedRow),
-    /// A message, and its place in the order of writing.
-    Message(Envelope, i64),
-    /// A row of an adopted table.
-    Adopted(AdoptedRow),
-    /// A row of an adopted table that the stream does not bring.
-    Copied(Box<OwnedEvent>),
-    /// What cannot be sent as it is.
-    Flawed(Box<Flawed>),
-}
-
-impl LoggedEvent {
-    /// Its place in the order of writing.
-    pub fn seq(&self) -> i64 {
-        match self {
-            Self::Row(row) => row.seq(),
-            Self::Message(_, place) => *place,
-            Self::Adopted(row) => row.place(),
-            Self::Copied(event) => event.seq,
-            Self::Flawed(flawed) => flawed.seq(),
-        }
-    }
-
-    /// Where it comes from.
-    pub fn origin(&self) -> Origin {
-        match self {
-            Self::Row(row) => Origin::Row(row.bucket, row.txid),
-            Self::Adopted(row) => Origin::Adopted(row.table),
-            Self::Message(..) => Origin::Message,
-            Self::Copied(_) => Origin::Copy,
-            Self::Flawed(flawed) => flawed.origin(),
-        }
-    }
-
-    /// The bytes that it keeps in memory.
-    pub fn size_bytes(&self) -> usize {
-        match self {
-            Self::Row(row) => row.size_bytes(),
-            Self::Message(envelope, _) => envelope.size_bytes(),
-            Self::Adopted(row) => row.size_bytes(),
-            Self::Copied(event) => event.size_bytes(),
-            Self::Flawed(flawed) => flawed.size_bytes(),
-        }
-    }
-
-    /// What names the aggregate, to deal events to shards by it.
-    pub fn aggregate_id(&self) -> &[u8] {
-        match self {
-            Self::Row(row) => row.aggregate_id(),
-            Self::Message(envelope, _) => envelope.aggregate_id(),
-            Self::Adopted(row) => row.aggregate_id(),
-            Self::Copied(event) => event.aggregate_id.as_bytes(),
-            Self::Flawed(flawed) => flawed.aggregate_id(),
-        }
-    }
-}
-
-impl LendEvent for LoggedEvent {
-    fn event(&self) -> Event<'_> {
-        match self {
-            Self::Row(row) => row.event(),
-            Self::Message(envelope, place) => envelope.event(*place),
-            Self::Adopted(row) => row.event(),
-            Self::Copied(event) => event.event(),
-            Self::Flawed(flawed) => flawed.event(),
-        }
-    }
-
-    fn flaw(&self) -> Option<&Refusal> {
-        match self {
-            Self::Flawed(flawed) => Some(flawed.refusal()),
-            Self::Row(_) | Self::Message(..) | Self::Adopted(_) | Self::Copied(_) => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What counts as an event in the stream, message by message.
 
 use crate::capture::log::decode::*;
-use crate::event::EventId;
+use crate::event::{Event, EventId, LendEvent};
 
 /// A message of `pg_logical_emit_message`, as `pgoutput` sends it.
 fn logical(flags: u8, prefix: &str, content: &[u8]) -> Frame {

@@ -120,3 +120,12 @@ impl Flawed {
         self.event.event()
     }
 }
+
+/// A row that was read.
+#[derive(Debug)]
+pub enum ReadRow<T> {
+    /// It can be sent, as far as its form goes.
+    Whole(T),
+    /// It cannot be sent as it is.
+    Flawed(Box<Flawed>),
+}

@@ -4,6 +4,7 @@ pub mod decode;
 pub mod durability;
 pub mod encoding;
 pub mod flawed;
+pub mod logged_event;
 pub mod message;
 pub mod outbox_row;
 pub mod pgoutput;

@@ -9,9 +9,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::capture::log::decode::LoggedEvent;
 use crate::capture::log::encoding::Encoding;
-use crate::capture::log::flawed::Flawed;
+use crate::capture::log::flawed::{Flawed, ReadRow};
 use crate::capture::log::pgoutput::{Name, Relation, Tuple, Value};
 use crate::capture::log::printed;
 use crate::capture::log::printed::{
@@ -124,14 +123,14 @@ impl Leaf {
     ///
     /// # Errors
     /// [`ErrorKind::Schema`] when a value is missing or of another form.
-    pub fn read(&self, row: &Tuple, encoding: &Encoding) -> Result<LoggedEvent> {
+    pub fn read(&self, row: &Tuple, encoding: &Encoding) -> Result<ReadRow<LoggedRow>> {
         let mut row = self.locate(row)?;
         if *encoding == Encoding::Utf8 || row.texts(self.payload).all(|(_, text)| text.is_ascii()) {
-            return Ok(LoggedEvent::Row(row));
+            return Ok(ReadRow::Whole(row));
         }
         Ok(match row.recode(self.payload, encoding) {
-            Ok(()) => LoggedEvent::Row(row),
-            Err(detail) => LoggedEvent::Flawed(Box::new(row.into_unreadable(encoding, detail))),
+            Ok(()) => ReadRow::Whole(row),
+            Err(detail) => ReadRow::Flawed(Box::new(row.into_unreadable(encoding, detail))),
         })
     }
 
@@ -144,7 +143,7 @@ impl Leaf {
         row: &Tuple,
         encoding: &Encoding,
         refusal: Refusal,
-    ) -> Result<LoggedEvent> {
+    ) -> Result<ReadRow<LoggedRow>> {
         let row = self.locate(row)?;
         let (bucket, txid) = (row.bucket, row.txid);
         // A value of just this length may be whole: then the table has the same.
@@ -163,7 +162,7 @@ impl Leaf {
             Encoding::Bytes(_) | Encoding::Characters(_) => encoding.escape(bytes),
         });
         let flawed = Flawed::of_row(event, refusal, bucket, txid).in_table(bucket, cuts);
-        Ok(LoggedEvent::Flawed(Box::new(flawed)))
+        Ok(ReadRow::Flawed(Box::new(flawed)))
     }
 
     /// Finds the columns in a row.

@@ -11,7 +11,7 @@ use crate::capture::slot::failover::Failover;
 use crate::capture::slot::{Gap, Slot};
 use crate::cli::adopt;
 use crate::cli::adopt::ShownAdopted;
-use crate::cli::status::show_age;
+use crate::cli::output::show_age;
 use crate::config::units::show_bytes;
 use crate::control::lease::live_instances;
 use crate::error::Result;

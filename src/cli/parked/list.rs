@@ -9,8 +9,8 @@ use serde::Serialize;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::cli::output::show_age;
 use crate::cli::parked::{Chosen, Selection, count, open};
-use crate::cli::status::show_age;
 use crate::cli::{block_on, output};
 use crate::config::settings::CommonSettings;
 use crate::config::units::show_bytes;

@@ -16,11 +16,11 @@ use crate::error::{Error, ErrorKind};
 use crate::postgres::config::DEFAULT_PORT;
 use crate::postgres::replication::authentication::{answer, authenticate, unexpected};
 use crate::postgres::replication::fault::Fault;
+use crate::postgres::replication::session::{Walsender, is_on};
 use crate::postgres::replication::transport::{Transport, look_up};
 use crate::postgres::replication::wire::Wire;
-use crate::postgres::replication::{DatabaseConfig, Walsender, is_on};
 use crate::postgres::tls::Attempt;
-use crate::postgres::{application_name, attempts};
+use crate::postgres::{DatabaseConfig, application_name, attempts};
 
 const READ_ONLY: &str = include_str!("../../../sql/queries/read_only.sql");
 
@@ -219,7 +219,7 @@ async fn begin(
 
 /// The session, if its server takes writes.
 async fn writable(wire: Wire) -> Result<Wire, Fault> {
-    let mut walsender = Walsender { wire };
+    let mut walsender = Walsender::new(wire);
     let rows = walsender.ask(READ_ONLY).await?;
     if rows.iter().any(|row| row.first().is_some_and(is_on)) {
         let cause = "database does not allow writes";

@@ -24,7 +24,7 @@ use tokio_postgres::config::SslNegotiation;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::postgres::replication::authentication::end_point;
+use crate::postgres::replication::end_point::end_point;
 use crate::postgres::replication::fault::Fault;
 use crate::postgres::replication::paced_socket::PacedTcp;
 use crate::postgres::tls::{Attempt, PROTOCOL_NAME, TlsSettings};

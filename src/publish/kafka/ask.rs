@@ -13,9 +13,8 @@ use crate::publish::Reports;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::errors::unavailable;
 use crate::publish::kafka::learned_limits::Lessons;
-use crate::publish::kafka::producer::{
-    KafkaProducer, LEADER_DEADLINE, RecordTimestamp, WARNING_PAUSE, Warnings,
-};
+use crate::publish::kafka::meeting::LEADER_DEADLINE;
+use crate::publish::kafka::producer::{KafkaProducer, RecordTimestamp, WARNING_PAUSE, Warnings};
 
 /// Whether a broker answers; used once at the start.
 ///

@@ -23,7 +23,7 @@ use crate::publish::kafka::in_flight::OnWay;
 use crate::publish::kafka::learned_limits::Lessons;
 use crate::publish::kafka::producer::Warnings;
 use crate::publish::kafka::quota::Throttle;
-use crate::publish::kafka::topic_survey::Listing;
+use crate::publish::kafka::topic_list::Listing;
 use crate::publish::kafka::verdict::{Verdict, refused_by_unknown};
 use crate::publish::{InFlightBatch, Reports};
 

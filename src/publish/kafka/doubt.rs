@@ -21,7 +21,7 @@ use crate::publish::kafka::producer::KafkaProducer;
 use crate::publish::kafka::verdict::Verdict;
 use crate::publish::{Answer, Ground, InFlightBatch, Proof, Suspect};
 use crate::record::encode::Record;
-use crate::record::size::size_bytes;
+use crate::record::encode::size_bytes;
 
 /// So many records are refused alone for their topic's sake, and none goes through: it is the topic.
 const DENIED_MAX: u32 = 2;

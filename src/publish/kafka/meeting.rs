@@ -14,9 +14,15 @@ use rdkafka::producer::Producer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::errors::{colliding, collision, copies, ready_partitions, unavailable};
 use crate::publish::kafka::poll_thread;
-use crate::publish::kafka::producer::{KafkaProducer, LEADER_DEADLINE, METADATA_TIMEOUT};
+use crate::publish::kafka::producer::KafkaProducer;
 use crate::publish::kafka::topic_cache::Known;
-use crate::publish::kafka::topic_survey::{Found, Listing, Refreshed};
+use crate::publish::kafka::topic_list::Listing;
+use crate::publish::kafka::topic_survey::{Found, Refreshed};
+
+/// One request for metadata.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long no broker may answer at the start; later it is then looked whether they answer others.
+pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A broker that creates topics needs a moment until each partition has a leader. The publishing
 /// thread waits for no second topic as long as one is in trouble.

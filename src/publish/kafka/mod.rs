@@ -23,6 +23,7 @@ pub mod tokens;
 mod topic_cache;
 pub mod topic_check;
 mod topic_config;
+mod topic_list;
 mod topic_survey;
 mod topic_watcher;
 mod verdict;

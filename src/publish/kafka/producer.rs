@@ -43,30 +43,20 @@ use crate::publish::kafka::topic_cache::{Before, Known, Topics};
 use crate::publish::kafka::topic_config::Limits;
 use crate::publish::kafka::topic_survey::{Found, Refreshed, SharedLimits, TopicLook};
 use crate::publish::kafka::topic_watcher::{Scout, Tray};
+pub use crate::publish::warnings::{WARNING_PAUSE, Warnings};
 use crate::publish::{Answer, Ground, InFlightBatch, Offer, Produce, Reports};
 use crate::record::encode::Record;
-use crate::record::size::size_bytes;
+use crate::record::encode::size_bytes;
 use crate::record::topic;
-use crate::throttle::Repeats;
 
 /// How long one wait for room in librdkafka's queue lasts.
 const SPACE_TIMEOUT: Duration = Duration::from_millis(50);
-/// One request for metadata.
-pub(super) const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Waiting for acknowledgements goes in steps: a poll of the client takes all the time it is given.
 const SETTLE_STEP: Duration = Duration::from_millis(2);
-/// How long no broker may answer at the start; later it is then looked whether they answer others.
-pub(super) const LEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// Before an event is called too large, the topic's limit is asked for again if it is older than this.
 const LIMIT_AGE: Duration = Duration::from_secs(1);
 /// So many topics in trouble are told apart in the log; what is said of more is counted.
 const TOPICS_SAID: usize = 8;
-
-/// How often a warning is repeated while its cause goes on.
-pub const WARNING_PAUSE: Duration = Duration::from_secs(30);
-
-/// Which troubles with the brokers were said in the log; a producer's successor takes it over.
-pub type Warnings = Repeats<Instant, Duration>;
 
 /// Where the record's timestamp comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

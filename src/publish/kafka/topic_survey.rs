@@ -9,14 +9,13 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
-use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::producer::{BaseProducer, Producer};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::callbacks::Context;
 use crate::publish::kafka::errors;
 use crate::publish::kafka::topic_config::{Limits, Told};
+use crate::publish::kafka::topic_list::Listing;
 use crate::publish::kafka::topic_watcher::{Look, Sight, Tray};
 
 /// The scout's requests for metadata; a producer that ends waits for them.
@@ -54,22 +53,6 @@ impl SharedLimits {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Limits> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// All topics that the brokers list, by name.
-pub(super) struct Listing<'a>(HashMap<&'a str, &'a MetadataTopic>);
-
-impl<'a> Listing<'a> {
-    pub(super) fn of(metadata: &'a Metadata) -> Self {
-        Self(metadata.topics().iter().map(|topic| (topic.name(), topic)).collect())
-    }
-
-    /// Partitions and copies of a topic; none if it is not listed.
-    pub(super) fn get(&self, topic: &str) -> Option<Result<(NonZeroU32, usize)>> {
-        let found = *self.0.get(topic)?;
-        let partitions = errors::partitions_of(topic, Some(found));
-        Some(partitions.map(|partitions| (partitions, errors::copies_of(found))))
     }
 }
 

@@ -7,7 +7,7 @@
 //! Fails: when `/bin/sh` cannot be started, or was killed by somebody: then no server is started.
 
 use crate::servers::error::EmbeddedError;
-use crate::servers::server::Signal;
+use crate::servers::signal::Signal;
 use std::io;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;

@@ -30,6 +30,7 @@ mod postgres;
 mod postgres_binaries;
 mod process_table;
 mod server;
+mod signal;
 mod standby;
 
 pub use crate::servers::broker::Broker;

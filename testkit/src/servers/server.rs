@@ -11,6 +11,7 @@ use crate::servers::folder;
 use crate::servers::guardian::Guardian;
 use crate::servers::host::Host;
 use crate::servers::process_table;
+pub(super) use crate::servers::signal::Signal;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -26,31 +27,6 @@ const KILLED_DEADLINE: Duration = Duration::from_secs(20);
 /// The program begins only when a line comes, which is after the guardian knows of the process. When
 /// we die in between, the pipe ends and the program never begins.
 const GATE: &str = r#"read -r go || exit 1; exec "$@" </dev/null"#;
-
-/// The signals that servers understand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Signal {
-    Terminate,
-    Interrupt,
-    Quit,
-    Stop,
-    Continue,
-    Kill,
-}
-
-impl Signal {
-    /// The name that `kill -s` takes.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Terminate => "TERM",
-            Self::Interrupt => "INT",
-            Self::Quit => "QUIT",
-            Self::Stop => "STOP",
-            Self::Continue => "CONT",
-            Self::Kill => "KILL",
-        }
-    }
-}
 
 /// A program to run.
 #[derive(Clone, Debug)]
