@@ -18,6 +18,9 @@ declare
     applied text;
     earlier bigint := 0;
     stranger record;
+    there_before oid[];
+    is_first boolean;
+    given record;
 begin
     perform pg_catalog.set_config('search_path', 'pg_catalog', true);
     perform set_config('lock_timeout', '60s', true);
@@ -48,9 +51,47 @@ begin
     end if;
 {outbox}
     if applied is null then
+        is_first := to_regnamespace('postrider') is null;
+        there_before := array(select oid from pg_class where relnamespace = to_regnamespace('postrider'));
         execute $postrider_file$
 {file}
         $postrider_file$;
+        -- Default privileges have given rights on what is new here to whom they name. What was there before is left
+        -- alone: people may have granted it.
+        for given in
+            select case when class.relkind = 'S' then 'sequence' else 'table' end as kind,
+                class.oid::regclass::text as place, privilege.grantee,
+                string_agg(privilege.privilege_type, ', ') as privileges
+            from pg_class as class
+                cross join lateral aclexplode(class.relacl) as privilege
+            where class.relnamespace = 'postrider'::regnamespace
+                and class.relkind in ('r', 'v', 'p', 'm', 'S')
+                and class.oid <> all (there_before)
+                and privilege.grantee <> class.relowner
+                and exists (
+                    select
+                    from pg_default_acl as preset
+                        cross join lateral aclexplode(preset.defaclacl) as by_default
+                    where preset.defaclrole = class.relowner
+                        and preset.defaclnamespace in (0, class.relnamespace)
+                        and preset.defaclobjtype = case when class.relkind = 'S' then 'S' else 'r' end
+                        and by_default.grantee = privilege.grantee
+                        and by_default.privilege_type = privilege.privilege_type)
+                -- What this file itself has granted: how events are captured, everybody may read.
+                and not (privilege.grantee = 0 and class.relname = 'capture'
+                    and privilege.privilege_type = 'SELECT')
+            group by 1, 2, 3
+            union all
+            select 'schema', 'postrider', privilege.grantee, string_agg(privilege.privilege_type, ', ')
+            from pg_namespace as namespace
+                cross join lateral aclexplode(namespace.nspacl) as privilege
+            where is_first and namespace.nspname = 'postrider'
+                and privilege.grantee <> namespace.nspowner
+            group by privilege.grantee
+        loop
+            execute format('revoke %s on %s %s from %s', given.privileges, given.kind, given.place,
+                case when given.grantee = 0 then 'public' else quote_ident(pg_get_userbyid(given.grantee)) end);
+        end loop;
         insert into postrider.migration (version, name, checksum)
             values (step_version, step_name, step_checksum);
     end if;

@@ -15,6 +15,10 @@ const TABLE_WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
 const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
 const LEAF_SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
 
+/// What helps where rows were inserted that nobody reads.
+pub const ROWS_REMEDY: &str =
+    "write by `postrider.emit`; to publish these, run `postrider capture switch poll`";
+
 /// What becomes of messages that a lost slot had kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
@@ -42,10 +46,18 @@ pub async fn check_change(messages: &SlotKeeper, from: Mode, to: Mode, loss: Los
     }
 }
 
-async fn check_table(connection: &Connection) -> Result<()> {
+/// Whether rows of the outbox are not published.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn rows_wait(connection: &Connection) -> Result<bool> {
     let set = connection.client().batch_execute(LEAF_SESSION).await;
     set.map_err(|cause| classify("look for events that wait", cause))?;
-    if waits(connection, &fill(TABLE_WAITS, &[("{floor}", without_head(FLOOR))])).await? {
+    waits(connection, &fill(TABLE_WAITS, &[("{floor}", without_head(FLOOR))])).await
+}
+
+async fn check_table(connection: &Connection) -> Result<()> {
+    if rows_wait(connection).await? {
         return Err(still_waiting("rows of the table", Mode::Poll, Mode::Message));
     }
     Ok(())

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
+use tokio_postgres::error::SqlState;
 
 use crate::config::environment;
 use crate::config::file;
@@ -129,6 +130,16 @@ fn prepare(
         tracing::warn!("the environment variable {stranger}");
     }
     Ok((common, relay, below))
+}
+
+/// Whoever only looks may not be the relay, and needs no right to work as one.
+fn for_lookers(error: Error, remedy: &str) -> Error {
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
+    let code = cause.and_then(tokio_postgres::Error::code);
+    if code != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        return error;
+    }
+    Error::new(error.kind(), error.message().to_owned()).with_remedy(remedy)
 }
 
 /// Variables that look like ours and that nothing reads.

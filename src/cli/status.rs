@@ -9,7 +9,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use tokio_postgres::error::SqlState;
 
 use crate::cli::adopted_backlog;
 use crate::cli::adopted_backlog::AdoptedWaiting;
@@ -19,7 +18,7 @@ use crate::cli::capture::Shown;
 use crate::cli::output;
 use crate::cli::output::{count, show_age};
 use crate::cli::waiting::{Waiting, Waits};
-use crate::cli::{block_on, prepare};
+use crate::cli::{block_on, for_lookers, prepare};
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::config::units::show_bytes;
@@ -127,13 +126,8 @@ pub(super) fn run(arguments: StatusArguments) -> Result<ExitCode> {
 
 /// Whoever looks on may not be the relay, and needs no right to work as one.
 fn for_onlookers(error: Error) -> Error {
-    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
-    let code = cause.and_then(tokio_postgres::Error::code);
-    if code != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
-        return error;
-    }
     let remedy = "look as a role that may read the tables of postrider and the outbox: the relay's, or their owner";
-    Error::new(error.kind(), error.message().to_owned()).with_remedy(remedy)
+    for_lookers(error, remedy)
 }
 
 async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {

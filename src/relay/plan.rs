@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::postgres::{connect, patiently};
 use crate::relay::adopted_tables::can_copy;
 use crate::relay::instance::Instance;
-use crate::relay::slot_recovery::{Recovery, may_pass};
+use crate::relay::slot_recovery::{Access, Recovery, access, may_pass};
 use crate::relay::tasks::Opened;
 
 /// What a session does next.
@@ -79,6 +79,7 @@ struct Found {
     state: CaptureState,
     held: Option<SlotSession>,
     gap: Option<Gap>,
+    access: Access,
 }
 
 impl Instance {
@@ -99,7 +100,7 @@ impl Instance {
         let connection = connect(&self.config.database, "slot").await?;
         let name = self.config.outbox.clone();
         let keeper = SlotKeeper::open(connection, &self.config.database, name, mode).await?;
-        let Found { state, held, gap } = self.look_at_slot(&keeper).await?;
+        let Found { state, held, gap, access } = self.look_at_slot(&keeper).await?;
         if state.way() != opened.way {
             // Changed before the lock was ours: from here on it might make a slot in place of another's.
             return Ok(Plan::End);
@@ -116,7 +117,11 @@ impl Instance {
             (Some(Gap::New), Mode::Message) => Beginning::MakeSlot,
             (Some(Gap::Uncovered), Mode::Message) => Beginning::Cover,
             (Some(gap), Mode::Message) => return Err(messages_lost(gap, mode)),
-            (None, Mode::Wal | Mode::Poll) if is_let_in(&keeper).await? => Beginning::GoOn,
+            (None, Mode::Wal | Mode::Poll)
+                if access == Access::Given && is_let_in(&keeper).await? =>
+            {
+                Beginning::GoOn
+            }
             (gap, Mode::Wal | Mode::Poll) => {
                 let (known, held) = (opened.state.slot.clone(), self.held.clone());
                 let recovery = Recovery { keeper, gap, known, held };
@@ -131,11 +136,13 @@ impl Instance {
         patiently(&self.config.database, "look at the slot", async {
             let state = keeper.state().await?;
             let held = held.filter(|held| state.slot.as_ref().is_some_and(|slot| held.made(slot)));
-            let gap = match can_copy(keeper.adopted(), &state, &held) {
-                false => Some(Gap::Uncopied),
-                true => keeper.gap(&state).await?,
+            let access = access(keeper, &state).await?;
+            let gap = match (access, can_copy(keeper.adopted(), &state, &held)) {
+                (Access::Barred, _) => state.slot.is_none().then_some(Gap::New),
+                (Access::Given, false) => Some(Gap::Uncopied),
+                (Access::Given, true) => keeper.gap(&state).await?,
             };
-            Ok(Found { state, held, gap })
+            Ok(Found { state, held, gap, access })
         })
         .await
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::capture::mode::{KnownSlot, Mode};
+use crate::capture::mode_change::{ROWS_REMEDY, rows_wait};
 use crate::capture::slot::failover::Failover;
 use crate::capture::slot::{Gap, SlotKeeper, SlotSight};
 use crate::error::{Error, ErrorKind, Result};
@@ -43,10 +44,13 @@ pub(super) async fn watch_slot(
     monitor: Arc<Monitor>,
 ) -> Result<Ended> {
     let mut moved = Moved { confirmed: None, at: Instant::now() };
-    let (mut looks, mut said) = (0_u32, None);
+    let (mut looks, mut said, mut rows) = (0_u32, None, false);
     loop {
         if looks.is_multiple_of(LOOKS_PER_FAILOVER) {
             said = warn_of_failover(&keeper, said).await?;
+            if keeper.mode() == Mode::Message {
+                rows = warn_of_rows(&keeper, rows).await?;
+            }
         }
         looks = looks.wrapping_add(1);
         if !keeper.adopted().is_empty() {
@@ -57,6 +61,18 @@ pub(super) async fn watch_slot(
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// Says once that rows were inserted which nobody reads; gives whether there are any.
+async fn warn_of_rows(keeper: &SlotKeeper, were_said: bool) -> Result<bool> {
+    let waits = rows_wait(keeper.connection()).await?;
+    if waits && !were_said {
+        tracing::warn!(
+            remedy = ROWS_REMEDY,
+            "rows of the outbox wait: capture message reads messages alone, and publishes no row"
+        );
+    }
+    Ok(waits)
 }
 
 /// Says once what would go wrong if a standby were promoted; gives what was said.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 use crate::backoff::Backoff;
-use crate::capture::mode::KnownSlot;
+use crate::capture::mode::{CaptureState, KnownSlot};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::control::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
@@ -92,6 +92,8 @@ async fn patiently(recovery: &Recovery) -> Result<KnownSlot> {
 
 async fn attempt(recovery: &Recovery) -> Result<KnownSlot> {
     let Recovery { keeper, gap, known, held } = recovery;
+    let is_kept = matches!(gap, None | Some(Gap::Uncovered));
+    keeper.check_adopted(known.as_ref().filter(|_| is_kept)).await?;
     if let (None | Some(Gap::Uncovered), Some(known)) = (gap, known) {
         keeper.knock().await?;
         return Ok(known.clone());
@@ -102,6 +104,26 @@ async fn attempt(recovery: &Recovery) -> Result<KnownSlot> {
     let (known, session) = keeper.make().await?;
     held.put(Some(session).filter(|_| !keeper.adopted().is_empty()));
     Ok(known)
+}
+
+/// Whether adopted tables may be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Given,
+    /// A right is missing, and waited for where the table is polled.
+    Barred,
+}
+
+/// What the role may do with adopted tables.
+///
+/// # Errors
+/// When the connection fails.
+pub(super) async fn access(keeper: &SlotKeeper, state: &CaptureState) -> Result<Access> {
+    match keeper.check_adopted(state.slot.as_ref()).await {
+        Ok(()) => Ok(Access::Given),
+        Err(error) if may_pass(&error) && keeper.is_connected() => Ok(Access::Barred),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the server or whoever looks after it may think better of it.

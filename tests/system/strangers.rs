@@ -246,3 +246,55 @@ async fn sql_that_people_run_calls_nothing_of_a_stranger_and_names_its_groups() 
     execute(&client, "set role \"Handed Writer\"; select postrider.emit('order', '1', 'T', '{}')")
         .await;
 }
+
+/// Default privileges reach into the schema postrider only as far as somebody grants again by hand, and that is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn default_privileges_give_nothing_in_the_schema_postrider() {
+    let url = empty_database("strangers_defaults").await;
+    let client = connect(&url).await;
+    let presets = "create role strangers_defaults_app;
+        alter default privileges grant select, insert, update, delete on tables to strangers_defaults_app;
+        alter default privileges grant all on tables to public;
+        alter default privileges grant create, usage on schemas to public, strangers_defaults_app";
+    execute(&client, presets).await;
+    let fixture = Fixture {
+        database_url: url,
+        brokers: servers().kafka.brokers().to_owned(),
+        name: "strangers_defaults".to_owned(),
+        capture: Default::default(),
+    };
+    command(&fixture, &["migrate", "up", "--buckets", "2"]);
+    let held = "select string_agg(distinct class.relname || ': ' || granted.privilege_type, ', ')
+        from pg_class as class cross join lateral aclexplode(class.relacl) as granted
+        where class.relnamespace = 'postrider'::regnamespace and granted.grantee <> class.relowner";
+    let held: Option<String> = client.query_one(held, &[]).await.expect("it answers").get(0);
+    assert_eq!(held.as_deref(), Some("capture: SELECT"), "what emit reads, and no more");
+    let may = "select has_schema_privilege('strangers_defaults_app', 'postrider', 'create'),
+        has_schema_privilege('strangers_defaults_app', 'postrider', 'usage')";
+    let may = client.query_one(may, &[]).await.expect("it answers");
+    assert_eq!((may.get(0), may.get(1)), (false, true), "create, usage");
+    let check = || {
+        let output = fixture.command().arg("check").output().expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(!check().contains("neither a writer nor a relay needs"), "{}", check());
+    let by_hand = "grant update, trigger on postrider.cursor to strangers_defaults_app;
+        grant create on schema postrider to public";
+    execute(&client, by_hand).await;
+    command(&fixture, &["migrate", "up"]);
+    let said = check();
+    for taken_back in [
+        "revoke trigger, update on postrider.cursor from strangers_defaults_app",
+        "revoke create on schema postrider from PUBLIC",
+    ] {
+        assert!(said.contains(taken_back), "{taken_back}: {said}");
+        execute(&client, taken_back).await;
+    }
+    execute(&client, include_str!("../../sql/roles.sql")).await;
+    assert!(!check().contains("neither a writer nor a relay needs"), "{}", check());
+    let presets =
+        "alter default privileges revoke all on tables from public, strangers_defaults_app;
+        alter default privileges revoke all on schemas from public, strangers_defaults_app;
+        alter default privileges grant insert on tables to public";
+    execute(&client, presets).await;
+}

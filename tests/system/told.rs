@@ -404,3 +404,86 @@ async fn a_login_that_may_copy_the_server_is_told() {
     let (_, said) = run(&fixture, &["check"]);
     assert!(!said.contains("copy the whole server"), "{said}");
 }
+
+fn json_of(fixture: &Fixture, arguments: &[&str]) -> Value {
+    let output = fixture.command().args(arguments).output().expect("the binary runs");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+}
+
+/// What keeps the log from being read is named where people look, with what helps; the outbox goes on meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_keeps_a_slot_from_being_made_is_told() {
+    let fixture = Fixture::new("told_show").await;
+    let client = legacy_outbox(&fixture).await;
+    let relays = as_relay(&fixture, &client).await;
+    write(&client, 2).await;
+    adopt(&fixture, ADOPT);
+    let (code, said) = run(&fixture, &["capture", "switch", "wal", "--no-wait"]);
+    assert_eq!(code, Some(0), "{said}");
+    let relay = RelayProcess::start(&relays, &[]);
+    let grant = "grant usage on schema \"legacy\" to told_show_relay";
+    relay.wait_until_it_says("told_show_relay may not read the adopted table legacy.outbox").await;
+    assert!(!relay.said().contains("Grant the role the rights listed"), "{}", relay.said());
+    let insert = "insert into public.outbox (aggregatetype, aggregateid, type, payload) values ('order', '1', 'T', '{}')";
+    execute(&client, insert).await;
+    fixture.wait_published().await;
+    let (_, said) = run(&fixture, &["capture", "show"]);
+    assert!(said.contains(grant) && !said.contains("nothing needs to be done"), "{said}");
+    let older = fixture.client().await;
+    execute(&older, "begin; select pg_current_xact_id()").await;
+    execute(&client, &format!("{grant}; grant select on legacy.outbox to told_show_relay")).await;
+    let patience = Patience::until("the slot is being made");
+    while json_of(&fixture, &["capture", "show", "--json"])["slot"]["state"] != "being made" {
+        patience.pause().await;
+    }
+    let patience = Patience::until("it is said for whom it waits");
+    loop {
+        let (_, said) = run(&fixture, &["capture", "show"]);
+        assert!(!said.contains("nothing needs to be done") && !said.contains(": lost"), "{said}");
+        if said.contains("the slot waits for the end of") {
+            break;
+        }
+        patience.pause().await;
+    }
+    execute(&older, "rollback").await;
+    relay.wait_until_it_says("reading the log").await;
+    wait_published(&client).await;
+    relay.stop_well().await;
+}
+
+/// Limits on sessions, rows that capture message does not read, and roles that are not the relay's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_would_stop_a_relay_or_never_be_read_is_told_before() {
+    let fixture = Fixture::new("told_before").await;
+    let client = fixture.client().await;
+    let relays = as_relay(&fixture, &client).await;
+    execute(&client, "alter role told_before_relay connection limit 4").await;
+    let words = ["run opens 10 sessions with 4 shards by poll", "role told_before_relay allows 4"];
+    assert_says(&relays, &["check", "--shards", "4"], 4, &words);
+    execute(&client, "alter role told_before_relay connection limit 10").await;
+    assert_says(&relays, &["check", "--shards", "4"], 0, &["run opens up to 10"]);
+    let url = relays.database_url.replace("told_before_relay", "told_before_stranger");
+    let stranger = Fixture { database_url: url, ..fixture.clone() };
+    execute(&client, "create role told_before_stranger login password 'known'").await;
+    for group in ["", "grant postrider_writer to told_before_stranger"] {
+        execute(&client, group).await;
+        for command in [&["check"][..], &["parked", "list"]] {
+            let (code, said) = run(&stranger, command);
+            assert!(code == Some(4) && said.contains("relay's"), "{said}");
+            assert!(!said.contains("Grant the role"), "{said}");
+        }
+    }
+    assert_says(
+        &fixture,
+        &["capture", "switch", "message", "--no-wait"],
+        0,
+        &["the slot is there"],
+    );
+    let insert = "insert into outbox (aggregatetype, aggregateid, type, payload) values ('order', '1', 'T', '{}')";
+    execute(&client, insert).await;
+    let unread = "rows of the outbox wait";
+    assert_says(&fixture, &["check"], 0, &[unread, "postrider.emit"]);
+    let relay = RelayProcess::start(&fixture, &[]);
+    relay.wait_until_it_says(unread).await;
+    relay.stop_well().await;
+}

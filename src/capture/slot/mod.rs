@@ -58,6 +58,11 @@ pub enum Slot {
     Foreign,
     /// The server has thrown away what it would need.
     Lost,
+    /// It waits for older transactions before it can be used.
+    Making {
+        /// The backend that makes it.
+        maker: i32,
+    },
     /// It can be used.
     Ready {
         /// Up to where it has been confirmed.
@@ -157,7 +162,10 @@ impl SlotKeeper {
             Some(row) if row.get("is_lost") => Slot::Lost,
             Some(row) => match row.get::<_, Option<Lsn>>("confirmed_flush_lsn") {
                 Some(confirmed) => Slot::Ready { confirmed, reader: row.get("active_pid") },
-                None => Slot::Lost,
+                None => match row.get("active_pid") {
+                    Some(maker) => Slot::Making { maker },
+                    None => Slot::Lost,
+                },
             },
         })
     }
@@ -219,6 +227,7 @@ impl SlotKeeper {
         Ok(match slot {
             Slot::Missing | Slot::Foreign => Some(Gap::Missing),
             Slot::Lost => Some(Gap::Lost),
+            Slot::Making { .. } => Some(Gap::Making),
             Slot::Ready { confirmed, .. } if confirmed > begins => Some(Gap::Ahead),
             Slot::Ready { .. } if state.delivered.is_none() => Some(Gap::Uncovered),
             Slot::Ready { .. } => None,
@@ -386,6 +395,8 @@ pub enum Gap {
     Foreign,
     /// The server has thrown away what it needs.
     Lost,
+    /// It waits for older transactions before it can be used.
+    Making,
     /// It was confirmed further than we have delivered: advanced, or dropped and made again.
     Ahead,
     /// The publication was changed since.
@@ -410,6 +421,7 @@ impl Gap {
             Self::Lost => {
                 "the server has thrown away what the slot needs (max_slot_wal_keep_size, idle_replication_slot_timeout)"
             }
+            Self::Making => "the slot is being made",
             Self::Ahead => "the slot is ahead of what was published: advanced, or made anew",
             Self::Publication => "the publication is missing or was changed",
             Self::Attached => "a table with rows has become a part of an adopted table",

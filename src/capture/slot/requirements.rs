@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::capture::adopted::mapping::Adopted;
-use crate::capture::mode::Mode;
+use crate::capture::mode::{KnownSlot, Mode};
 use crate::capture::slot::{Slot, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
@@ -85,6 +85,8 @@ pub struct MissingRight {
     pub cause: String,
     /// What grants it.
     pub remedy: String,
+    /// Whether the table cannot even be looked up without it.
+    pub is_of_schema: bool,
 }
 
 impl SlotKeeper {
@@ -98,6 +100,24 @@ impl SlotKeeper {
         whose: AdoptedReaders,
     ) -> Result<Vec<MissingRight>> {
         missing_rights(self.connection(), &table.name, whose).await
+    }
+
+    /// What keeps this session's role from reading adopted tables. Where all their rows from before the slot are
+    /// published (`known`), they need only be looked up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PostgresRefused`] with the grant that is missing; the connection's error.
+    pub async fn check_adopted(&self, known: Option<&KnownSlot>) -> Result<()> {
+        let whose = AdoptedReaders { this_role: true, instances: false, group: false };
+        for table in self.adopted().iter().filter(|_| self.mode() == Mode::Wal) {
+            let is_read = known.is_some_and(|slot| table.covers(&slot.snapshot));
+            let missing = self.missing_rights(table, whose).await?;
+            let mut missing = missing.into_iter().filter(|right| right.is_of_schema || !is_read);
+            if let Some(MissingRight { cause, remedy, .. }) = missing.next() {
+                return Err(refused(cause, remedy));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -131,10 +151,12 @@ fn missing_right(row: &Row, table: &OutboxName) -> Vec<MissingRight> {
         .map(|(_, grant)| grant)
         .collect();
     let mut missing = Vec::new();
+    let is_of_schema = !row.get::<_, bool>("may_use");
     if !grants.is_empty() {
         missing.push(MissingRight {
             cause: format!("{role} may not read the adopted table {table}"),
             remedy: format!("run: {}", grants.join("; ")),
+            is_of_schema,
         });
     }
     if !row.get::<_, bool>("sees_all") {
@@ -144,6 +166,7 @@ fn missing_right(row: &Row, table: &OutboxName) -> Vec<MissingRight> {
                  refuses"
             ),
             remedy: format!("run: alter role {role} bypassrls"),
+            is_of_schema: false,
         });
     }
     missing

@@ -8,7 +8,8 @@ use serde::Serialize;
 use crate::capture::mode::{Mode, read_state};
 use crate::capture::mode_switch::CaptureSession;
 use crate::capture::slot::failover::Failover;
-use crate::capture::slot::{Gap, Slot};
+use crate::capture::slot::requirements::AdoptedReaders;
+use crate::capture::slot::{Gap, Slot, SlotKeeper};
 use crate::cli::adopt;
 use crate::cli::adopt::ShownAdopted;
 use crate::cli::output::show_age;
@@ -23,6 +24,9 @@ const LINE_CHARACTERS: usize = 4_000;
 /// A gap in the log of a table is no loss.
 const HEALS: &str =
     "nothing needs to be done: whoever reads next polls the table until a new slot is there";
+/// The relay's role need not own the tables.
+const PUBLISH: &str = "the table is polled meanwhile; if the relay's role does not own the tables, run \
+                       `postrider capture switch wal` as a role that does";
 const SHOW: &str = include_str!("../../../sql/queries/capture_show.sql");
 
 /// What `show` tells.
@@ -114,6 +118,10 @@ async fn show_slot(session: &CaptureSession, mode: Mode) -> Result<ShownSlot> {
             return Ok(shown);
         }
         Slot::Lost => shown.state = "lost",
+        Slot::Making { maker } => {
+            shown.state = "being made";
+            shown.reader_pid = Some(maker);
+        }
         Slot::Ready { confirmed, reader, .. } => {
             shown.state = if reader.is_some() { "read" } else { "waiting" };
             shown.reader_pid = reader;
@@ -121,7 +129,7 @@ async fn show_slot(session: &CaptureSession, mode: Mode) -> Result<ShownSlot> {
         }
     }
     if shown.gap.is_some() && mode == Mode::Wal {
-        shown.remedy = Some(HEALS.to_owned());
+        shown.remedy = Some(in_the_way(&keeper).await?.unwrap_or_else(|| HEALS.to_owned()));
     }
     if let Some(sight) = keeper.sight().await? {
         shown.retained_bytes = Some(sight.retained_bytes);
@@ -137,6 +145,29 @@ async fn show_slot(session: &CaptureSession, mode: Mode) -> Result<ShownSlot> {
         shown.invalidation_reason = sight.invalidation_reason;
     }
     Ok(shown)
+}
+
+/// What whoever reads next cannot mend, or not at once.
+async fn in_the_way(keeper: &SlotKeeper) -> Result<Option<String>> {
+    // Where instances run, theirs are the roles that count.
+    for (instances, group) in [(true, false), (false, true)] {
+        let whose = AdoptedReaders { this_role: false, instances, group };
+        for table in keeper.adopted() {
+            if let Some(missing) = keeper.missing_rights(table, whose).await?.into_iter().next() {
+                return Ok(Some(format!("{}; {}", missing.cause, missing.remedy)));
+            }
+        }
+        if live_instances(keeper.connection()).await? > 0 {
+            break;
+        }
+    }
+    if let Some(who) = keeper.waits_for().await? {
+        let who = legible::name(&who);
+        return Ok(Some(format!(
+            "the table is polled meanwhile; the slot waits for the end of {who}"
+        )));
+    }
+    Ok(keeper.publication().await?.is_none().then(|| PUBLISH.to_owned()))
 }
 
 impl Shown {

@@ -4,7 +4,7 @@
 //! (`crate::capture::mode_switch` does). Fails: as the change does.
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::capture::mode::Mode;
 use crate::capture::mode_change::Loss;
@@ -18,6 +18,9 @@ use crate::config::settings::Capture;
 use crate::control::lease::live_instances;
 use crate::error::Result;
 use crate::legible;
+
+/// So long an instance may be without a lease while it follows.
+const CHANGEOVER: Duration = Duration::from_secs(5);
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +120,7 @@ async fn say_what_stays(session: &CaptureSession, from: Mode) -> Result<()> {
 /// The first instance to follow makes the slot, polls until its cursors cover it, and reads on.
 async fn wait_for_reader(session: &CaptureSession, keeper: &SlotKeeper) -> Result<ExitCode> {
     let deadline = Instant::now() + PATIENCE;
-    let mut said = None;
+    let (mut said, mut seen_at) = (None, Instant::now());
     while Instant::now() < deadline {
         if let Slot::Ready { reader: Some(pid), .. } = keeper.look().await?
             && keeper.gap(&keeper.state().await?).await?.is_none()
@@ -126,14 +129,21 @@ async fn wait_for_reader(session: &CaptureSession, keeper: &SlotKeeper) -> Resul
             return Ok(ExitCode::SUCCESS);
         }
         let instances = live_instances(&session.connection).await?;
+        let is_made = matches!(keeper.look().await?, Slot::Making { .. });
+        if instances > 0 || is_made {
+            seen_at = Instant::now();
+        }
         let step = match keeper.waits_for().await? {
-            Some(who) => slot_waits(&who),
-            None if instances == 0 => {
-                "no instance has a lease now; the next one reads the log".to_owned()
+            Some(who) => Some(slot_waits(&who)),
+            None if is_made => Some("the slot is being made".to_owned()),
+            None if instances > 0 => {
+                Some("the table is polled until the slot can take over".to_owned())
             }
-            None => "the table is polled until the slot can take over".to_owned(),
+            // An instance that changes over has no lease for a moment.
+            None if seen_at.elapsed() < CHANGEOVER => None,
+            None => Some("no instance has a lease now; the next one reads the log".to_owned()),
         };
-        if said.as_ref() != Some(&step) {
+        if let Some(step) = step.filter(|step| said.as_ref() != Some(step)) {
             output::answer(&step)?;
             said = Some(step);
         }

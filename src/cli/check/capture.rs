@@ -96,7 +96,7 @@ async fn look_at_adopted(findings: &mut Findings, config: &Config, asked: Mode) 
                 format!("{}: functions of {owner} would run as a superuser, this role", table.name);
             findings.warned(ADOPTED, found, "let a role relay that is no superuser");
         }
-        for MissingRight { cause, remedy } in keeper.missing_rights(table, whose).await? {
+        for MissingRight { cause, remedy, .. } in keeper.missing_rights(table, whose).await? {
             let error = Error::new(ErrorKind::PostgresRefused, cause).with_remedy(remedy);
             findings.failed(ADOPTED, &error);
             may_read_all = false;

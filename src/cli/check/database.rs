@@ -8,9 +8,11 @@ use std::time::Instant;
 use tokio_postgres::Row;
 
 use crate::capture::mode::{Mode, read_state};
+use crate::capture::mode_change::ROWS_REMEDY;
 use crate::cli::backlog::{Onlooker, WaitingKinds};
 use crate::cli::check::findings::Findings;
-use crate::cli::check::{capture, reach};
+use crate::cli::check::{access, capture, reach};
+use crate::cli::for_lookers;
 use crate::config::Config;
 use crate::control::cursors::History;
 use crate::control::migrate;
@@ -38,22 +40,27 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
     }
     let loaded = migrate::load(connection.client(), &config.outbox).await;
     let outbox = noted(findings, "tables", loaded)?;
+    let connections = access::connections(findings, config, &connection, &outbox).await;
+    noted(findings, "connections", connections);
     findings.passed("tables", format!("{}, {} buckets", config.outbox, outbox.buckets));
     let rights = rights(findings, &connection, &outbox).await;
     noted(findings, "rights", rights)?;
     let row_security = row_security(findings, &connection, &outbox).await;
     noted(findings, "row security", row_security)?;
+    let needless = access::needless(findings, &connection).await;
+    noted(findings, "rights", needless);
     let capture = capture::look(findings, config).await;
     noted(findings, "capture", capture);
     let reached = reach::look(findings, &mut connection, &config.outbox).await;
     noted(findings, "events", reached);
-    let waiting = waiting(&connection).await;
+    let waiting = waiting(findings, &connection).await;
     noted(findings, "events", waiting)
 }
 
 /// The value, or `None` and the trouble among the findings.
 fn noted<T>(findings: &mut Findings, name: &'static str, result: Result<T>) -> Option<T> {
-    result.map_err(|error| findings.failed(name, &error)).ok()
+    let remedy = "run `check` as the relay's role; if this is that role, grant it the rights of sql/roles.sql";
+    result.map_err(|error| findings.failed(name, &for_lookers(error, remedy))).ok()
 }
 
 async fn describe_server(
@@ -156,8 +163,10 @@ async fn rights(findings: &mut Findings, connection: &Connection, outbox: &Outbo
     };
     let kind = if first.get("is_sequence") { "sequence " } else { "" };
     let message = format!("the role may not {privilege} {kind}{object}{more}");
-    let remedy =
-        format!("grant {privilege} on {kind}{object} to the role (sql/roles.sql has all grants)");
+    let remedy = format!(
+        "run `check` as the relay's role; if this is that role, grant {privilege} on {kind}{object} to it \
+                 (sql/roles.sql has all grants)"
+    );
     Err(Error::new(ErrorKind::PostgresRefused, message).with_remedy(remedy))
 }
 
@@ -184,9 +193,13 @@ async fn row_security(
     )))
 }
 
-async fn waiting(connection: &Connection) -> Result<WaitingKinds> {
+async fn waiting(findings: &mut Findings, connection: &Connection) -> Result<WaitingKinds> {
     let mut waiting = Onlooker::new(connection).await?.kinds().await?;
     let state = read_state(connection).await?;
+    if state.mode == Mode::Message && !waiting.kinds.is_empty() {
+        let found = "rows of the outbox wait, which capture message does not read";
+        findings.warned("events", found, ROWS_REMEDY);
+    }
     waiting.may_be_more |= state.mode == Mode::Message || state.adopted > 0;
     Ok(waiting)
 }

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
 
+mod access;
 mod broker;
 mod capture;
 mod database;

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use crate::cli::output::count;
-use crate::cli::prepare;
+use crate::cli::{for_lookers, prepare};
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::control::migrate;
@@ -52,6 +52,10 @@ pub(super) fn run(arguments: ParkedArguments) -> Result<ExitCode> {
         Command::Retry(arguments) => change::retry(arguments),
         Command::Discard(arguments) => change::discard(arguments),
     }
+    .map_err(|error| {
+        let remedy = "do it as a role that may read and change what is parked: the relay's, or the tables' owner";
+        for_lookers(error, remedy)
+    })
 }
 
 /// Which parked events are meant; several conditions all hold.

@@ -25,6 +25,7 @@ pub(super) fn create(host: &Host, run_as: &RunAs, kind: &str) -> Result<PathBuf,
     let fits = |parent: &&PathBuf| {
         parent.is_absolute()
             && parent.is_dir()
+            && is_plain(parent)
             && run_as.can_enter(parent)
             && parent.join(&name).as_os_str().len() <= LONGEST_PATH_BYTES
     };
@@ -38,6 +39,12 @@ pub(super) fn create(host: &Host, run_as: &RunAs, kind: &str) -> Result<PathBuf,
     let folder = parent.join(name);
     make(&folder, 0o711, run_as)?;
     Ok(folder)
+}
+
+/// Whether the servers' files of settings and their shells take the path for what it is, whatever the locale.
+fn is_plain(path: &Path) -> bool {
+    let is_odd = |byte: u8| !matches!(byte, b' '..=b'~') || b"'\"`$\\".contains(&byte);
+    !path.as_os_str().as_encoded_bytes().iter().any(|byte| is_odd(*byte))
 }
 
 /// Makes one folder with this mode and gives it to the servers' user.
@@ -137,6 +144,20 @@ mod tests {
         let error = create(&host, &run_as, "test").unwrap_err().to_string();
         assert!(error.contains("set TMPDIR to another place"), "{error}");
         remove(&long).unwrap();
+    }
+
+    #[test]
+    fn folders_whose_names_mean_something_to_a_server_are_passed_over() {
+        for odd in ["it's", "\"two\"", "$HOME", "caf\u{e9}", "a\\b", "`id`", "new\nline"] {
+            let parent = std::env::temp_dir().join(format!("{odd}-{}", std::process::id()));
+            fs::create_dir(&parent).unwrap();
+            let folders = vec![parent.clone(), "/tmp".into()];
+            let host = Host { temporary_folders: folders, ..Host::default() };
+            let folder = create(&host, &RunAs::current().unwrap(), "test").unwrap();
+            assert_eq!(folder.parent(), Some(Path::new("/tmp")), "{odd}");
+            remove(&folder).unwrap();
+            remove(&parent).unwrap();
+        }
     }
 
     #[test]
