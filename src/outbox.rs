@@ -68,7 +68,7 @@ impl FromStr for OutboxName {
         if table.len() > TABLE_NAME_BYTES || schema.len() > IDENTIFIER_BYTES {
             let cause = format!("the outbox's name {text} is too long");
             return Err(Error::new(ErrorKind::Config, cause).with_remedy(format!(
-                "Use at most {TABLE_NAME_BYTES} bytes for the table's name"
+                "use at most {TABLE_NAME_BYTES} bytes for the table's name"
             )));
         }
         Ok(Self { schema, table })
@@ -104,7 +104,7 @@ fn identifier<'a>(text: &'a str, whole: &str) -> Result<(String, &'a str)> {
 
 fn unreadable(text: &str) -> Error {
     Error::new(ErrorKind::Config, format!("{text:?} is not the name of a table"))
-        .with_remedy("Write it as schema.table; put odd names in double quotes: app.\"My Outbox\"")
+        .with_remedy("write it as schema.table; put odd names in double quotes: app.\"My Outbox\"")
 }
 
 /// The type of the column `payload`.
@@ -146,7 +146,7 @@ impl FromStr for PayloadType {
     fn from_str(text: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|payload| payload.name() == text).ok_or_else(|| {
             Error::new(ErrorKind::Config, format!("payload type \"{text}\" is not known"))
-                .with_remedy("Use json, jsonb, text or bytea")
+                .with_remedy("use json, jsonb, text or bytea")
         })
     }
 }

@@ -39,7 +39,7 @@ const TRIGGERS: &str = include_str!("../../sql/queries/adopted_triggers.sql");
 const PARTITION_KEYS: &str = include_str!("../../sql/queries/adopted_partition_keys.sql");
 const END_PUBLICATION: &str = include_str!("../../sql/queries/adopted_publication_end.sql");
 
-/// Publishes from the log the rows of a table that postrider did not make.
+/// Publishes an existing table's rows from the WAL.
 ///
 /// Rows are read by --capture wal, in the order of their commits. Rows that are there already and that
 /// nobody has published (--pending) are published first, in the order of --order-by. Updates and deletes
@@ -65,16 +65,17 @@ pub(super) struct AdoptArguments {
     #[arg(long = "column", value_name = "PART=COLUMN")]
     columns: Vec<Mapping>,
 
-    /// Publishes of the rows that are there those for which this holds [default: all]. With --end: ends only
-    /// if this is the condition that is recorded, and runs no other.
+    /// Publishes only existing rows that match this SQL condition [default: all]. With --end: ends only if this
+    /// is the recorded condition, and runs no other.
     #[arg(long, value_name = "SQL")]
     pending: Option<String>,
 
-    /// Takes the rows for published that this snapshot sees (pg_current_snapshot(), while nobody could write).
+    /// Treats rows visible to this snapshot as already published (pg_current_snapshot(), taken while nobody
+    /// could write).
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "pending")]
     since: Option<Snapshot>,
 
-    /// Publishes them in this order [default: by id if that is a number, else by created_at and id].
+    /// Publishes existing rows in this order [default: by id if that is a number, else by created_at and id].
     #[arg(long, value_name = "SQL")]
     order_by: Option<String>,
 
@@ -118,7 +119,7 @@ async fn adopt(
 ) -> Result<()> {
     if table == outbox {
         let cause = format!("{table} is postrider's own outbox");
-        return Err(Error::new(ErrorKind::Config, cause).with_remedy("It is published as it is"));
+        return Err(Error::new(ErrorKind::Config, cause).with_remedy("it is published as it is"));
     }
     let columns = table_columns(connection, table).await?;
     let map = ColumnMap::resolve(&arguments.columns, &columns)?;
@@ -144,7 +145,7 @@ async fn adopt(
     if !insert(connection, &adopted).await? {
         let cause = format!("{table} is adopted already");
         return Err(Error::new(ErrorKind::Config, cause)
-            .with_remedy(format!("Give it back first: postrider adopt {table} --end")));
+            .with_remedy(format!("give it back first: postrider adopt {table} --end")));
     }
     if let Err(error) = publish(database, outbox).await {
         delete(connection, table).await?;
@@ -199,7 +200,7 @@ fn expect_pending(adopted: &Adopted, expected: Option<&String>) -> Result<()> {
     let shown = recorded.map_or_else(|| "none".to_owned(), |pending| whole(pending));
     let cause = format!("another --pending is recorded for {}: {shown}", adopted.name);
     Err(Error::new(ErrorKind::Config, cause).with_remedy(
-        "Find out who wrote it into postrider.adopted; to run it all the same, give it as it stands there",
+        "find out who wrote it into postrider.adopted; to run it all the same, give it as it stands there",
     ))
 }
 
@@ -250,7 +251,7 @@ fn default_order(map: &ColumnMap, columns: &[TableColumn]) -> Result<String> {
             ErrorKind::Config,
             "the table does not tell in which order its rows were written",
         )
-        .with_remedy("Give --order-by, like --order-by written_at")),
+        .with_remedy("give --order-by, like --order-by written_at")),
     }
 }
 
@@ -316,13 +317,13 @@ async fn end(
     let Some(adopted) = tables.into_iter().find(|adopted| adopted.name == *table) else {
         let cause = format!("{table} is not adopted");
         return Err(Error::new(ErrorKind::Config, cause)
-            .with_remedy("See `postrider capture show` for the tables that are"));
+            .with_remedy("see `postrider capture show` for the tables that are"));
     };
     let running = live_instances(connection).await?;
     if running > 0 {
         let cause = format!("instances are running ({running}), and publish more of {table}");
         return Err(Error::new(ErrorKind::Config, cause)
-            .with_remedy("Stop them; they save how far they have come"));
+            .with_remedy("stop them; they save how far they have come"));
     }
     expect_pending(&adopted, arguments.pending.as_ref())?;
     say_condition(&adopted)?;

@@ -93,7 +93,7 @@ pub struct CommonSettings {
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct RelaySettings {
-    /// Reads events in this way: poll, wal or message [default: as the database says, poll at first].
+    /// How to read events: poll, wal or message [default: as the database says, poll at first].
     #[arg(
         long,
         env = "POSTRIDER_CAPTURE",
@@ -124,7 +124,7 @@ pub struct RelaySettings {
     )]
     pub topic: Option<String>,
 
-    /// Delivers in this way [default: at-least-once].
+    /// How often an event may arrive [default: at-least-once].
     #[arg(long, env = "POSTRIDER_DELIVERY", hide_env = true, help_heading = "Kafka")]
     pub delivery: Option<Delivery>,
 
@@ -144,7 +144,7 @@ pub struct RelaySettings {
     )]
     pub add_headers: Option<Vec<AddedHeader>>,
 
-    /// Does this with an event that cannot become a record [default: park].
+    /// What to do with an event that cannot be published [default: park].
     #[arg(long, env = "POSTRIDER_ON_POISON", hide_env = true, help_heading = "Kafka")]
     pub on_poison: Option<PoisonPolicy>,
 
@@ -192,13 +192,13 @@ pub struct RelaySettings {
     pub property_files: Vec<Property>,
 
     /// Runs this many claim loops [default: one per core, at most one per bucket], or, for the one
-    /// stream of the log, this many publishers [default: 1].
+    /// stream of the WAL, this many publishers [default: 1].
     #[arg(
         long,
         value_name = "COUNT",
         env = "POSTRIDER_SHARDS",
         hide_env = true,
-        help_heading = "Pace"
+        help_heading = "Tuning"
     )]
     pub shards: Option<NonZeroU16>,
 
@@ -209,12 +209,12 @@ pub struct RelaySettings {
         value_parser = clap::value_parser!(u32).range(1..=3600),
         env = "POSTRIDER_LEASE_SECONDS",
         hide_env = true,
-        help_heading = "Pace"
+        help_heading = "Tuning"
     )]
     pub lease_seconds: Option<u32>,
 
-    /// Goes on, or refuses, when the server was promoted since the cursors were saved [default: follow where
-    /// the URL names several servers, else refuse].
+    /// What to do when the server was promoted since the cursors were saved [default: follow where the URL
+    /// names several servers, else refuse].
     #[arg(long, env = "POSTRIDER_ON_PROMOTION", hide_env = true, help_heading = "Source")]
     pub on_promotion: Option<Promotion>,
 
@@ -224,7 +224,7 @@ pub struct RelaySettings {
         value_name = "TIME",
         env = "POSTRIDER_TICK_MIN",
         hide_env = true,
-        help_heading = "Pace"
+        help_heading = "Tuning"
     )]
     pub tick_min: Option<Span>,
 
@@ -234,7 +234,7 @@ pub struct RelaySettings {
         value_name = "TIME",
         env = "POSTRIDER_TICK_MAX",
         hide_env = true,
-        help_heading = "Pace"
+        help_heading = "Tuning"
     )]
     pub tick_max: Option<Span>,
 
@@ -244,7 +244,7 @@ pub struct RelaySettings {
         value_name = "ROWS",
         env = "POSTRIDER_PAGE_ROWS",
         hide_env = true,
-        help_heading = "Pace"
+        help_heading = "Tuning"
     )]
     pub page_rows: Option<NonZeroU32>,
 
@@ -254,7 +254,7 @@ pub struct RelaySettings {
         value_name = "SIZE",
         env = "POSTRIDER_MAX_IN_FLIGHT_BYTES",
         hide_env = true,
-        help_heading = "Pace"
+        help_heading = "Tuning"
     )]
     pub max_in_flight_bytes: Option<ByteSize>,
 
@@ -265,7 +265,7 @@ pub struct RelaySettings {
         value_name = "SIZE",
         env = "POSTRIDER_MAX_EVENT_BYTES",
         hide_env = true,
-        help_heading = "Pace"
+        help_heading = "Tuning"
     )]
     pub max_event_bytes: Option<ByteSize>,
 
@@ -276,7 +276,7 @@ pub struct RelaySettings {
         value_name = "TIME",
         env = "POSTRIDER_SAVE_INTERVAL",
         hide_env = true,
-        help_heading = "Pace"
+        help_heading = "Tuning"
     )]
     pub save_interval: Option<Span>,
 
@@ -297,7 +297,7 @@ pub struct RelaySettings {
         value_name = "HOST:PORT",
         env = "POSTRIDER_ADMIN_LISTEN",
         hide_env = true,
-        help_heading = "Watching"
+        help_heading = "Observability"
     )]
     pub admin_listen: Option<String>,
 
@@ -307,7 +307,7 @@ pub struct RelaySettings {
         value_name = "TIME",
         env = "POSTRIDER_SHUTDOWN_TIMEOUT",
         hide_env = true,
-        help_heading = "Pace"
+        help_heading = "Tuning"
     )]
     pub shutdown_timeout: Option<Span>,
 }

@@ -166,7 +166,7 @@ impl Retention {
             }
         }
         if truncated > 0 {
-            tracing::info!(leaves = truncated, "past generations were truncated");
+            tracing::info!(leaves = truncated, "truncated old partitions");
         }
         session.forget_emitting().await?;
         self.session = Some(session);

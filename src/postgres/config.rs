@@ -202,12 +202,12 @@ impl Resolver<'_> {
     fn resolve(&self, text: &str) -> Result<DatabaseConfig> {
         if let Some(variable) = REFUSED_VARIABLES.iter().find(|name| self.is_set(name)) {
             return Err(Error::new(ErrorKind::Config, format!("{variable} is not supported"))
-                .with_remedy(format!("Unset {variable} and give --database-url")));
+                .with_remedy(format!("unset {variable} and give --database-url")));
         }
         if let Some(variable) = VARIABLES.iter().find(|name| self.environment.is_no_text(name)) {
             let cause = format!("the environment variable {variable} is not UTF-8");
             return Err(Error::new(ErrorKind::Config, cause)
-                .with_remedy(format!("Correct or unset {variable}")));
+                .with_remedy(format!("correct or unset {variable}")));
         }
         let given = ConnectionString::split(text)?;
         let mut driver = tokio_postgres::Config::new();
@@ -298,7 +298,7 @@ impl Resolver<'_> {
                 let cause =
                     format!("target_session_attrs{} would not find the primary", shown(other));
                 return Err(Error::new(ErrorKind::Config, cause)
-                    .with_remedy("Use any, read-write or primary: a standby cannot be relayed"));
+                    .with_remedy("use any, read-write or primary: a standby cannot be relayed"));
             }
         }
         let word = |name: &str, variable: &str| self.value(given, name, variable);
@@ -332,7 +332,7 @@ impl Resolver<'_> {
         match word("gssencmode", "PGGSSENCMODE").as_deref() {
             Some("require") => {
                 Err(Error::new(ErrorKind::Config, "gssencmode=require is not supported")
-                    .with_remedy("Use sslmode=verify-full to encrypt the connection"))
+                    .with_remedy("use sslmode=verify-full to encrypt the connection"))
             }
             _ => Ok(()),
         }
@@ -428,7 +428,7 @@ impl Resolver<'_> {
             (None, _) => None,
             (Some(_), None) => {
                 return Err(Error::new(ErrorKind::Config, "there is an sslcert, but no sslkey")
-                    .with_remedy("Add sslkey=FILE with the certificate's key"));
+                    .with_remedy("add sslkey=FILE with the certificate's key"));
             }
         };
         TlsSettings::new(mode, roots, identity)
@@ -441,7 +441,7 @@ impl Resolver<'_> {
 
 fn variable_error(variable: &str) -> Error {
     Error::new(ErrorKind::Config, format!("the environment variable {variable} has no meaning"))
-        .with_remedy(format!("Correct or unset {variable}"))
+        .with_remedy(format!("correct or unset {variable}"))
 }
 
 /// The error for a value that came from the string, or else from a variable.

@@ -98,7 +98,7 @@ impl ConnectionString {
                 let (user, password) = url[..place].split_once(':').unwrap_or((&url[..place], ""));
                 if is_server_with_query(user, password) {
                     return Err(invalid("an @ in its query comes before any /")
-                        .with_remedy("Write a / before the ?, or %40 for the @ and %3F for a ?"));
+                        .with_remedy("write a / before the ?, or %40 for the @ and %3F for a ?"));
                 }
                 split.put("user", percent_decoded(user)?);
                 split.put("password", percent_decoded(password)?);
@@ -112,7 +112,7 @@ impl ConnectionString {
             || database.contains('@') && (login.is_some() || netloc.contains(':'))
         {
             return Err(invalid("it has an @ too many, or a / in its password").with_remedy(
-                "Write %40 for an @ in the user, the password or the database, and %2F for a /",
+                "write %40 for an @ in the user, the password or the database, and %2F for a /",
             ));
         }
         split.put_servers(netloc)?;
@@ -136,7 +136,7 @@ impl ConnectionString {
                 pair.split_once('=').ok_or_else(|| invalid("a parameter has no value"))?;
             if value.contains('=') {
                 return Err(invalid("a parameter has a second =")
-                    .with_remedy("Write %3D for an = in a value, and & between parameters"));
+                    .with_remedy("write %3D for an = in a value, and & between parameters"));
             }
             self.keep(percent_decoded(key)?, percent_decoded(value)?, is_doubtful)?;
         }
@@ -218,7 +218,7 @@ fn unknown(name: &str, may_hold_password: bool) -> Error {
         return invalid(&format!("the parameter {name} is not known"));
     }
     invalid("a parameter is not known, or a value before it is not quoted or encoded").with_remedy(
-        "Quote a value with spaces, as in password='my word'; in a URL write %40 for @, %26 for & \
+        "quote a value with spaces, as in password='my word'; in a URL write %40 for @, %26 for & \
          and %3F for ?",
     )
 }
@@ -240,7 +240,7 @@ fn is_word(text: &str) -> bool {
 /// The error for a connection string without meaning; never shows the string itself.
 pub(super) fn invalid(reason: &str) -> Error {
     Error::new(ErrorKind::Config, format!("the database URL has no meaning: {reason}"))
-        .with_remedy("Write it as postgres://user:password@host:5432/database?sslmode=verify-full")
+        .with_remedy("write it as postgres://user:password@host:5432/database?sslmode=verify-full")
 }
 
 /// The value at the start of `text` in libpq's quoting, and how many bytes it takes there.

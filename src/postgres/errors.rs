@@ -70,14 +70,14 @@ fn explain(error: &tokio_postgres::Error) -> Explanation {
 
 /// The server, or something before it, has hung up.
 pub(super) fn explain_end() -> Explanation {
-    let remedy = "See the server's log for the reason; it was stopped, or the network cut";
+    let remedy = "see the server's log for the reason; it was stopped, or the network cut";
     (ErrorKind::PostgresUnavailable, "the connection has ended".into(), Some(remedy))
 }
 
 /// We cannot prove who we are, or the server does not.
 pub(super) fn explain_authentication(cause: String) -> Explanation {
     let remedy =
-        "Set the password by --database-password-file, in the URL, in PGPASSWORD or in ~/.pgpass";
+        "set the password by --database-password-file, in the URL, in PGPASSWORD or in ~/.pgpass";
     (ErrorKind::PostgresRefused, cause, Some(remedy))
 }
 
@@ -88,19 +88,19 @@ pub(super) fn explain_method(refused: &Refused) -> Explanation {
 
 /// Something else than PostgreSQL's protocol was spoken.
 pub(super) fn explain_protocol(cause: String) -> Explanation {
-    let remedy = "Check that host and port are those of a PostgreSQL server, not of a proxy";
+    let remedy = "check that host and port are those of a PostgreSQL server, not of a proxy";
     (ErrorKind::PostgresRefused, cause, Some(remedy))
 }
 
 /// A refusal of the driver's own that came from no network.
 fn explain_driver(fault: DriverFault, cause: String) -> Explanation {
     match fault {
-        DriverFault::Settings => (ErrorKind::Config, cause, Some("Correct --database-url")),
+        DriverFault::Settings => (ErrorKind::Config, cause, Some("correct --database-url")),
         DriverFault::Protocol => explain_protocol(cause),
         DriverFault::Silence => (
             ErrorKind::PostgresUnavailable,
             cause,
-            Some("Check that the server is up and the network lets you through"),
+            Some("check that the server is up and the network lets you through"),
         ),
         DriverFault::Authentication
         | DriverFault::TlsNotOffered
@@ -126,7 +126,7 @@ pub(super) fn is_password_refusal(error: &tokio_postgres::Error) -> bool {
 
 /// The server said no when it was asked for encryption.
 pub(super) fn explain_missing_tls() -> Explanation {
-    let remedy = "Turn on ssl in the server, or accept an open connection with sslmode=prefer";
+    let remedy = "turn on ssl in the server, or accept an open connection with sslmode=prefer";
     (ErrorKind::PostgresRefused, "the server does not offer TLS".into(), Some(remedy))
 }
 
@@ -134,12 +134,12 @@ pub(super) fn explain_missing_tls() -> Explanation {
 pub(super) fn explain_handshake(cause: String, error: Option<&io::Error>) -> Explanation {
     match error {
         Some(io) if !io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
-            (ErrorKind::PostgresUnavailable, cause, Some("Check the network and the server's log"))
+            (ErrorKind::PostgresUnavailable, cause, Some("check the network and the server's log"))
         }
         _ => (
             ErrorKind::PostgresRefused,
             cause,
-            Some("Check sslmode, sslrootcert, sslcert and sslkey against the server's certificate"),
+            Some("check sslmode, sslrootcert, sslcert and sslkey against the server's certificate"),
         ),
     }
 }
@@ -149,24 +149,24 @@ pub(super) fn explain_io(error: &io::Error) -> Explanation {
     let (cause, remedy) = match error.kind() {
         io::ErrorKind::ConnectionRefused => (
             "connection refused".to_owned(),
-            "Check host and port, and that PostgreSQL is running and listens there",
+            "check host and port, and that PostgreSQL is running and listens there",
         ),
         io::ErrorKind::TimedOut => (
             "no answer in time".to_owned(),
-            "Check that the server is up and the network lets you through",
+            "check that the server is up and the network lets you through",
         ),
         io::ErrorKind::NotFound => (
             "there is no such socket".to_owned(),
-            "Check the socket folder in host, and that PostgreSQL is running",
+            "check the socket folder in host, and that PostgreSQL is running",
         ),
         _ if is_read_only(error) => {
-            let remedy = "Connect to the primary; list all servers in the URL to find it";
+            let remedy = "connect to the primary; list all servers in the URL to find it";
             return (ErrorKind::Standby, error.to_string(), Some(remedy));
         }
         _ if is_lookup(error) => {
-            (format!("the host's name is not known ({error})"), "Check the host in the URL and DNS")
+            (format!("the host's name is not known ({error})"), "check the host in the URL and DNS")
         }
-        _ => (error.to_string(), "Check the network and the server's log"),
+        _ => (error.to_string(), "check the network and the server's log"),
     };
     (ErrorKind::PostgresUnavailable, cause, Some(remedy))
 }
@@ -203,7 +203,7 @@ pub(super) fn explain_server(said: &ServerSaid<'_>) -> Explanation {
 }
 
 const POOLER: &str =
-    "Connect to PostgreSQL itself: a connection pooler shares sessions, the relay needs its own";
+    "connect to PostgreSQL itself: a connection pooler shares sessions, the relay needs its own";
 
 /// The table: SQLSTATE → kind and remedy; where a state has several causes, with the routine.
 fn judge(
@@ -215,49 +215,49 @@ fn judge(
     let (kind, remedy) = match (state, routine) {
         ("28P01", _) => (
             Refused,
-            "Set the right password: --database-password-file, the URL, PGPASSWORD or ~/.pgpass",
+            "set the right password: --database-password-file, the URL, PGPASSWORD or ~/.pgpass",
         ),
-        ("28000", _) => (Refused, "Check the user, and that pg_hba.conf lets this host in with it"),
-        ("3D000", _) => (Refused, "Create the database, or correct its name in --database-url"),
+        ("28000", _) => (Refused, "check the user, and that pg_hba.conf lets this host in with it"),
+        ("3D000", _) => (Refused, "create the database, or correct its name in --database-url"),
         ("42501", Some("check_enable_rls")) => {
-            (Refused, "Turn row security off for the outbox, or give the role BYPASSRLS")
+            (Refused, "turn row security off for the outbox, or give the role BYPASSRLS")
         }
         // `check_permissions` is that of PostgreSQL 14.
         ("42501", Some("InitPostgres" | "CheckSlotPermissions" | "check_permissions")) => {
-            (Refused, "Give the role the attribute: alter role … replication")
+            (Refused, "give the role the attribute: alter role … replication")
         }
-        ("42501", _) => (Refused, "Grant the role the rights listed in sql/roles.sql"),
-        ("42P01" | "3F000" | "42703", _) => (ErrorKind::Schema, "Run `postrider migrate up`"),
+        ("42501", _) => (Refused, "grant the role the rights listed in sql/roles.sql"),
+        ("42P01" | "3F000" | "42703", _) => (ErrorKind::Schema, "run `postrider migrate up`"),
         ("42P07", _) => {
-            (ErrorKind::Schema, "Choose another name with --outbox, or rename what is there")
+            (ErrorKind::Schema, "choose another name with --outbox, or rename what is there")
         }
         ("42704", Some("get_publication_oid" | "AlterPublication")) => {
-            (ErrorKind::Schema, "Run `postrider migrate up`")
+            (ErrorKind::Schema, "run `postrider migrate up`")
         }
         ("42704", Some("ReplicationSlotAcquire")) => {
-            (Unavailable, "Find out who dropped the replication slot; it is made again")
+            (Unavailable, "find out who dropped the replication slot; it is made again")
         }
         ("55000", Some("CheckLogicalDecodingRequirements")) => {
-            (Refused, "Set wal_level to logical, and start the server again")
+            (Refused, "set wal_level to logical, and start the server again")
         }
         ("53400", Some("ReplicationSlotCreate")) => {
-            (Unavailable, "Drop replication slots of no use, or raise max_replication_slots")
+            (Unavailable, "drop replication slots of no use, or raise max_replication_slots")
         }
         ("53300", Some("InitProcess" | "InitWalSenderSlot")) if session == Session::Replication => {
-            (Unavailable, "End replication connections of no use, or raise max_wal_senders")
+            (Unavailable, "end replication connections of no use, or raise max_wal_senders")
         }
         ("55P03", _) => {
             (Unavailable, "Another transaction holds a lock; end it, or try again later")
         }
-        ("57P03", _) => (Unavailable, "Wait until the server has started"),
+        ("57P03", _) => (Unavailable, "wait until the server has started"),
         ("57P01" | "57P02", _) => {
             (Unavailable, "The server was stopped, or the session ended by hand")
         }
         ("53300", _) => {
-            (Unavailable, "Free connections, or raise max_connections or the role's limit")
+            (Unavailable, "free connections, or raise max_connections or the role's limit")
         }
-        ("53100", _) => (Unavailable, "Free space on the server's disk"),
-        ("25006", _) => (ErrorKind::Standby, "Connect to the primary, and let it accept writes"),
+        ("53100", _) => (Unavailable, "free space on the server's disk"),
+        ("25006", _) => (ErrorKind::Standby, "connect to the primary, and let it accept writes"),
         ("26000" | "42P05", _) => (Refused, POOLER),
         // PostgreSQL's own errors always tell the routine.
         ("08P01", None) => (Refused, POOLER),
@@ -330,7 +330,7 @@ mod tests {
         let table = [
             ("28P01", "auth_failed", Refused, "password"),
             ("28000", "ClientAuthentication", Refused, "pg_hba.conf"),
-            ("3D000", "InitPostgres", Refused, "Create"),
+            ("3D000", "InitPostgres", Refused, "create"),
             ("42501", "aclcheck_error", Refused, "roles"),
             ("42501", "check_enable_rls", Refused, "BYPASSRLS"),
             ("42501", "InitPostgres", Refused, "attribute"),
@@ -371,7 +371,7 @@ mod tests {
                 session: Session::Replication,
             };
             let (kind, cause, remedy) = explain_server(&said);
-            assert_eq!((kind, remedy), (ErrorKind::Schema, Some("Run `postrider migrate up`")));
+            assert_eq!((kind, remedy), (ErrorKind::Schema, Some("run `postrider migrate up`")));
             assert_eq!(cause, format!("{message} (SQLSTATE 42704)"));
         }
     }

@@ -103,7 +103,7 @@ pub async fn patiently<T>(
     tokio::time::timeout(patience, work).await.map_err(|_| {
         Error::new(ErrorKind::PostgresUnavailable, format!("cannot {action}: no answer"))
             .with_remedy(
-                "Check that the server is up, the network lets you through, and nobody holds locks on \
+                "check that the server is up, the network lets you through, and nobody holds locks on \
                  postrider's tables",
             )
     })?

@@ -127,7 +127,7 @@ impl RequiredAuth {
 
 fn invalid(cause: &str) -> Error {
     Error::new(ErrorKind::Config, format!("require_auth: {cause}")).with_remedy(
-        "Give some of password, md5, scram-sha-256 and none, separated by commas; or those that are not to \
+        "give some of password, md5, scram-sha-256 and none, separated by commas; or those that are not to \
          be used, each with a ! before it",
     )
 }

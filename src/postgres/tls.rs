@@ -60,7 +60,7 @@ impl FromStr for SslMode {
             _ => {
                 let cause = format!("sslmode{} is not known", shown(text));
                 return Err(Error::new(ErrorKind::Config, cause)
-                    .with_remedy("Use disable, allow, prefer, require, verify-ca or verify-full"));
+                    .with_remedy("use disable, allow, prefer, require, verify-ca or verify-full"));
             }
         })
     }
@@ -121,12 +121,12 @@ impl TlsSettings {
         if system && mode != SslMode::VerifyFull {
             let cause = "sslrootcert=system proves little without the server's name";
             return Err(Error::new(ErrorKind::Config, cause)
-                .with_remedy("Use sslmode=verify-full with sslrootcert=system"));
+                .with_remedy("use sslmode=verify-full with sslrootcert=system"));
         }
         if roots.is_none() && matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull) {
             let cause = "sslmode=verify-ca and verify-full need a root certificate";
             return Err(Error::new(ErrorKind::Config, cause)
-                .with_remedy("Add sslrootcert=FILE, or sslrootcert=system with verify-full"));
+                .with_remedy("add sslrootcert=FILE, or sslrootcert=system with verify-full"));
         }
         Ok(Self { mode, roots, identity })
     }
@@ -188,7 +188,7 @@ impl TlsSettings {
             .map_err(|cause| unusable("sslkey", &identity.key, &cause))?;
         builder.with_client_auth_cert(chain, key).map_err(|cause| {
             let cause = format!("sslcert and sslkey do not fit together: {cause}");
-            Error::new(ErrorKind::Config, cause).with_remedy("Give a certificate and its own key")
+            Error::new(ErrorKind::Config, cause).with_remedy("give a certificate and its own key")
         })
     }
 }
@@ -224,7 +224,7 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 fn unusable(parameter: &str, file: &Path, cause: &dyn fmt::Display) -> Error {
     let cause = format!("{parameter}: cannot use {}: {cause}", file.display());
     Error::new(ErrorKind::Config, cause)
-        .with_remedy("Give a readable file in PEM form; a key must not need a passphrase")
+        .with_remedy("give a readable file in PEM form; a key must not need a passphrase")
 }
 
 fn certificates(parameter: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>> {
@@ -250,7 +250,7 @@ fn root_store(roots: &Roots) -> Result<RootCertStore> {
             if store.is_empty() {
                 let cause = "sslrootcert=system: the system has no root certificates";
                 return Err(Error::new(ErrorKind::Config, cause)
-                    .with_remedy("Install the ca-certificates package, or give sslrootcert=FILE"));
+                    .with_remedy("install the ca-certificates package, or give sslrootcert=FILE"));
             }
         }
     }

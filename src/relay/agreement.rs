@@ -85,7 +85,7 @@ async fn begin_messages(control: &Connection, messages: &SlotKeeper, now: Mode) 
 
 async fn change(keeper: &SlotKeeper, now: Mode, asked: Mode) -> Result<()> {
     change_mode(keeper.connection(), now, asked).await?;
-    tracing::info!(before = now.name(), now = asked.name(), "the way of reading was changed");
+    tracing::info!(before = now.name(), now = asked.name(), "capture mode changed");
     Ok(())
 }
 

@@ -134,7 +134,7 @@ impl Instance {
                 backoff.reset();
             }
             match ended {
-                // Told to stop, or the way of reading was changed.
+                // Told to stop, or the capture mode was changed.
                 Ok(()) => {}
                 Err(error) if progress == Progress::Starting || is_final(&error) => {
                     return Err(error);

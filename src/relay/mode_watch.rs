@@ -15,7 +15,7 @@ use crate::postgres::Connection;
 use crate::relay::instance::Instance;
 use crate::relay::tasks::{Crew, Ended};
 
-/// How often an instance looks whether the way of reading was changed.
+/// How often an instance looks whether the capture mode was changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What ends a session well.
@@ -38,7 +38,7 @@ enum LeftSlot {
     Refused,
 }
 
-/// Ends the session well when the process is to stop, or the way of reading was changed.
+/// Ends the session well when the process is to stop, or the capture mode was changed.
 pub(super) fn spawn_mode_watch(
     instance: &Instance,
     crew: &mut Crew,

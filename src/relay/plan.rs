@@ -32,7 +32,7 @@ pub(super) enum Plan {
     Stream(Opened, Box<Stream>),
     /// Events are read from the log, by one instance: wait for the lock.
     StandBy(Opened),
-    /// The way of reading was changed meanwhile: the next session goes by that.
+    /// The capture mode was changed meanwhile: the next session goes by that.
     End,
 }
 

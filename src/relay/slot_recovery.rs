@@ -58,10 +58,7 @@ pub(super) async fn recover(
         nudge.notify_one();
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
-    tracing::info!(
-        slot = keeper.name(),
-        "what the slot does not bring is published: the log is read from here on"
-    );
+    tracing::info!(slot = keeper.name(), "backlog published; streaming from the replication slot");
     keeper.cover().await?;
     end.send_replace(true);
     Ok(Ended::Helper)

@@ -21,7 +21,7 @@ const HELD_PATIENCE: Duration = Duration::from_secs(3);
 pub(super) enum Turn {
     /// It is this instance's turn: the lock of the log's reader is ours.
     Ours,
-    /// The session is over before: the process is to stop, or the way of reading was changed.
+    /// The session is over before: the process is to stop, or the capture mode was changed.
     Over,
 }
 
@@ -115,7 +115,7 @@ async fn look_for_turn(opened: &Opened, mode: Mode, silence: Duration) -> Result
         return Ok(Looked::Reader);
     }
     if unlock_the_silent(&opened.control, silence).await? {
-        tracing::warn!("the instance that read the log is silent; its session was ended");
+        tracing::warn!("the instance that read the WAL is silent; its session was ended");
     }
     Ok(Looked::StandsBy)
 }

@@ -66,7 +66,7 @@ pub(crate) async fn a_swallowed_mark_tells_a_pooler(url: &str) {
     let found: Option<String> = connection.client().query_one(mark, &[]).await.unwrap().get(0);
     assert_eq!(found.as_deref(), Some("on"));
     let error = refusal(&dropping_proxy(url).await).await;
-    assert_says(&error, ErrorKind::PostgresRefused, "pooler", "Connect to PostgreSQL itself");
+    assert_says(&error, ErrorKind::PostgresRefused, "pooler", "connect to PostgreSQL itself");
 }
 
 /// A proxy that overwrites the mark in the startup message, as a pooler would leave it out.

@@ -152,7 +152,7 @@ pub(crate) async fn the_session_is_ours_and_direct(url: &str) {
     let found: Vec<&str> = rows[0].iter().map(|value| value.as_deref().unwrap()).collect();
     assert_eq!(found, ["postrider test", "pg_catalog", "UTF8", "on", "walsender"]);
     let error = refusal(&crate::connection::dropping_proxy(url).await).await;
-    assert_says(&error, ErrorKind::PostgresRefused, "pooler", "Connect to PostgreSQL itself");
+    assert_says(&error, ErrorKind::PostgresRefused, "pooler", "connect to PostgreSQL itself");
 }
 
 pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
@@ -167,7 +167,7 @@ pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
     let bound = refusal(&format!("{url}?channel_binding=require")).await;
     assert_says(&bound, ErrorKind::PostgresRefused, "channel binding", "");
     let tls = refusal(&format!("{url}?sslmode=require")).await;
-    assert_says(&tls, ErrorKind::PostgresRefused, "does not offer TLS", "Turn on ssl");
+    assert_says(&tls, ErrorKind::PostgresRefused, "does not offer TLS", "turn on ssl");
 
     let role = format!("{slot}_role");
     let make = format!("create role {role} login password 'right'");

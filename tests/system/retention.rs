@@ -115,7 +115,7 @@ async fn an_open_transaction_keeps_its_leaf() {
     let after = observer.query_one(leaf_pages, &[]).await.expect("one leaf is written");
     assert_eq!(before.get::<_, String>(0), after.get::<_, String>(0));
     assert!(after.get::<_, bool>(1), "its row is gone");
-    relay.wait_until_it_says("past generations were truncated").await;
+    relay.wait_until_it_says("truncated old partitions").await;
     transaction.commit().await.expect("nothing is in the way of the commit");
     history.ended(held, Fate::Committed);
     wait_until_empty(&fixture, &relay).await;
@@ -133,7 +133,7 @@ async fn a_prepared_transaction_keeps_its_leaf() {
     let prepare = "prepare transaction 'retention'";
     writer.client.batch_execute(prepare).await.expect("two-phase commit is on");
     write_for(&mut Writer::new(&fixture, &history).await, LONGER_THAN_THE_RING).await;
-    relay.wait_until_it_says("past generations were truncated").await;
+    relay.wait_until_it_says("truncated old partitions").await;
     let commit = "commit prepared 'retention'";
     writer.client.batch_execute(commit).await.expect("it was prepared");
     history.ended(held, Fate::Committed);
@@ -152,7 +152,7 @@ async fn a_writer_older_than_the_ring_loses_nothing() {
     let transaction = repeatable.start().await.expect("the session lives");
     transaction.query_one("select count(*) from aggregate", &[]).await.expect("a snapshot");
     write_for(&mut Writer::new(&fixture, &history).await, LONGER_THAN_THE_RING).await;
-    relay.wait_until_it_says("past generations were truncated").await;
+    relay.wait_until_it_says("truncated old partitions").await;
     let late = insert_event(&transaction, "aggregate-1", 1).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     transaction.commit().await.expect("nobody else touched its aggregate");

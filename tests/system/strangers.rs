@@ -75,7 +75,7 @@ async fn a_session_that_is_no_instance_and_keeps_the_lock_is_told() {
     relay.wait_until_it_says("reading the log").await;
     let held = "select count(*) from pg_locks join pg_stat_activity using (pid)
         where relation = 'postrider.log_reader'::regclass and backend_xmin is null and backend_xid is null";
-    // It has a snapshot while it looks whether the way of reading was changed.
+    // It has a snapshot while it looks whether the capture mode was changed.
     let patience = Patience::until("its transaction has no number and no snapshot");
     while client.query_one(held, &[]).await.expect("it answers").get::<_, i64>(0) == 0 {
         patience.pause().await;

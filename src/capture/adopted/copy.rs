@@ -234,7 +234,7 @@ impl AdoptedCopy {
                 let arrival = self.arrival;
                 return Ok(Some((self.item(row), arrival)));
             }
-            tracing::info!(table = %source.name, "what the stream does not bring is read");
+            tracing::info!(table = %source.name, "copied existing rows");
             self.sources.pop();
             self.is_open = false;
         }

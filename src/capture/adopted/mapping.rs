@@ -168,7 +168,7 @@ impl FromStr for Mapping {
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |cause: String| {
             Err(Error::new(ErrorKind::Config, cause).with_remedy(
-                "Write it as part=column, like aggregateid=order_id, or as type='Placed' \
+                "write it as part=column, like aggregateid=order_id, or as type='Placed' \
                  (aggregatetype and type) where it is the same for all rows",
             ))
         };
@@ -236,7 +236,7 @@ impl ColumnMap {
             let origin = given.next().map(|mapping| mapping.origin.clone());
             if given.next().is_some() {
                 let cause = format!("the part {} is given twice", part.name());
-                return Err(Error::new(ErrorKind::Config, cause).with_remedy("Give it once"));
+                return Err(Error::new(ErrorKind::Config, cause).with_remedy("give it once"));
             }
             let is_asked = origin.is_some();
             let origin = origin.unwrap_or_else(|| Origin::Column(part.name().to_owned()));
@@ -284,9 +284,9 @@ fn check(part: Part, origin: &Origin, columns: &[TableColumn]) -> Result<()> {
         let cause = format!("the table has no column {name}, from which {part_name} would come");
         let constant =
             if part.may_be_constant() { ", or the same for all: type='…'" } else { "" };
-        return refuse(cause, format!("Give --column {part_name}=<column>{constant}"));
+        return refuse(cause, format!("give --column {part_name}=<column>{constant}"));
     };
-    let another = format!("Give --column {part_name}=<another column>");
+    let another = format!("give --column {part_name}=<another column>");
     match column.form {
         Some(form) if part.takes(form) => Ok(()),
         Some(_) => {

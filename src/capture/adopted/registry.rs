@@ -96,21 +96,21 @@ pub async fn table_columns(connection: &Connection, name: &OutboxName) -> Result
     let refuse =
         |cause: String, remedy: &str| Err(Error::new(ErrorKind::Schema, cause).with_remedy(remedy));
     let Some(first) = rows.first() else {
-        return refuse(format!("there is no table {name}"), "Write it as schema.table");
+        return refuse(format!("there is no table {name}"), "write it as schema.table");
     };
     if !matches!(first.get("kind"), "r" | "p") {
-        return refuse(format!("{name} is no table"), "Name the table behind it");
+        return refuse(format!("{name} is no table"), "name the table behind it");
     }
     if !first.get::<_, bool>("is_logged") {
         let remedy = format!("Run: alter table {} set logged", name.quoted());
         return refuse(format!("the rows of {name} are not in the log: it is unlogged"), &remedy);
     }
     if first.get("is_part") {
-        return refuse(format!("{name} is a part of another table"), "Adopt the whole table");
+        return refuse(format!("{name} is a part of another table"), "adopt the whole table");
     }
     if let Some(part) = first.get::<_, Option<String>>("unlogged_part") {
         let remedy =
-            format!("Make it a logged table (alter table {part} set logged), or detach it");
+            format!("make it a logged table (alter table {part} set logged), or detach it");
         return refuse(
             format!("the rows of {part}, a part of {name}, are not in the log"),
             &remedy,

@@ -16,8 +16,8 @@ use crate::postgres::classify;
 const OUTBOX_SHAPE: &str = include_str!("../../../sql/queries/outbox_shape.sql");
 const GENERATIONS: i64 = 3;
 
-const MIGRATE: &str = "Run `postrider migrate up`";
-const RESTORE: &str = "Restore the table as `postrider migrate print` shows it";
+const MIGRATE: &str = "run `postrider migrate up`";
+const RESTORE: &str = "restore the table as `postrider migrate print` shows it";
 
 /// Describes the outbox.
 ///
@@ -37,12 +37,12 @@ pub async fn load(client: &Client, name: &OutboxName) -> Result<Outbox> {
     }
     let settings = read_settings(client).await?.ok_or_else(|| {
         Error::new(ErrorKind::Schema, "the table postrider.outbox is empty")
-            .with_remedy("Restore its row from a backup: it says how the outbox was made")
+            .with_remedy("restore its row from a backup: it says how the outbox was made")
     })?;
     if settings.outbox != *name {
         let cause = format!("this database's outbox is {}, not {name}", settings.outbox);
         return Err(Error::new(ErrorKind::Schema, cause)
-            .with_remedy(format!("Give --outbox '{}'", settings.outbox)));
+            .with_remedy(format!("give --outbox '{}'", settings.outbox)));
     }
     let failed = |cause| classify("look at the outbox's columns", cause);
     let shape = client.query_opt(OUTBOX_SHAPE, &[&name.quoted()]).await.map_err(failed)?;

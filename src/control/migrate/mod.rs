@@ -94,12 +94,12 @@ impl Request {
             Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy))
         };
         if !(1..=MOST_BUCKETS).contains(&settings.buckets) {
-            let remedy = format!("Give --buckets between 1 and {MOST_BUCKETS}");
+            let remedy = format!("give --buckets between 1 and {MOST_BUCKETS}");
             return refuse(format!("{} buckets cannot be made", settings.buckets), remedy);
         }
         if !(1..=LONGEST_GENERATION_SECONDS).contains(&settings.generation_seconds) {
             let remedy =
-                format!("Give --generation-seconds from 1 to {LONGEST_GENERATION_SECONDS}");
+                format!("give --generation-seconds from 1 to {LONGEST_GENERATION_SECONDS}");
             let cause = format!("a generation cannot last {} s", settings.generation_seconds);
             return refuse(cause, remedy);
         }
@@ -121,7 +121,7 @@ fn same<T: PartialEq + fmt::Display>(what: &str, made: &T, asked: Option<&T>) ->
         Some(asked) if asked != made => {
             let cause = format!("the outbox's {what} is {made}, not {asked}");
             Err(Error::new(ErrorKind::Schema, cause)
-                .with_remedy(format!("Ask for {made}: this is fixed when the outbox is made")))
+                .with_remedy(format!("ask for {made}: this is fixed when the outbox is made")))
         }
         _ => Ok(()),
     }
@@ -200,7 +200,7 @@ async fn step(client: &mut Client, request: &Request) -> Result<Step> {
         (Some(migration), _) => apply(transaction, migration, request).await,
         (None, Some(settings)) => Ok(Step::Done(settings)),
         (None, None) => Err(Error::new(ErrorKind::Schema, "the table postrider.outbox is empty")
-            .with_remedy("Restore its row from a backup: it says how the outbox was made")),
+            .with_remedy("restore its row from a backup: it says how the outbox was made")),
     }
 }
 
@@ -240,7 +240,7 @@ async fn apply(
             return error;
         }
         error.with_remedy(
-            "Use a role that may create schemas here, and tables in the outbox's schema",
+            "use a role that may create schemas here, and tables in the outbox's schema",
         )
     })
 }
@@ -345,7 +345,7 @@ impl State {
                 ErrorKind::Standby,
                 "the server is a standby: nothing can be made",
             )
-            .with_remedy("Connect to the primary"));
+            .with_remedy("connect to the primary"));
         }
         Ok(())
     }
@@ -354,13 +354,13 @@ impl State {
     fn check_vacant(&self, outbox: &OutboxName) -> Result<()> {
         let (cause, remedy) = if self.has_control && !self.has_registry {
             let cause = "schema postrider has tables, but no list of migrations";
-            (cause.to_owned(), "Drop the schema postrider if nothing uses it".to_owned())
+            (cause.to_owned(), "drop the schema postrider if nothing uses it".to_owned())
         } else if !self.has_schema {
             let remedy = format!("Run: create schema {}", escape_identifier(&outbox.schema));
             (format!("the schema of {outbox} does not exist"), remedy)
         } else if self.has_table {
             let cause = format!("{outbox} exists already, and postrider did not make it");
-            (cause, "Choose another name with --outbox, or rename what is there".to_owned())
+            (cause, "choose another name with --outbox, or rename what is there".to_owned())
         } else {
             return Ok(());
         };
@@ -374,7 +374,7 @@ fn check_version(server_version: i32) -> Result<()> {
     }
     let (major, oldest) = (server_version / 10_000, OLDEST_SERVER_VERSION / 10_000);
     let cause = format!("the server is PostgreSQL {major}; postrider needs {oldest} or later");
-    Err(Error::new(ErrorKind::PostgresRefused, cause).with_remedy("Upgrade the server"))
+    Err(Error::new(ErrorKind::PostgresRefused, cause).with_remedy("upgrade the server"))
 }
 
 /// How the outbox was made; none before that was fixed.

@@ -164,17 +164,17 @@ fn verify(applied: &[Applied]) -> Result<()> {
         let Some(known) = MIGRATIONS.get(place) else {
             let cause = format!("the database has migration {title}, which this version knows not");
             return Err(Error::new(ErrorKind::Schema, cause)
-                .with_remedy("Use the version of postrider that applied it, or a later one"));
+                .with_remedy("use the version of postrider that applied it, or a later one"));
         };
         if known.version != row.version {
             let cause = format!("migration {} is missing below {title}", known.title());
             return Err(Error::new(ErrorKind::Schema, cause)
-                .with_remedy("Restore postrider.migration from a backup; do not edit it"));
+                .with_remedy("restore postrider.migration from a backup; do not edit it"));
         }
         if known.checksum() != row.checksum {
             let cause = format!("migration {title} was applied with another text than ours");
             return Err(Error::new(ErrorKind::Schema, cause).with_remedy(
-                "Use the version of postrider that applied it; `postrider migrate print` shows ours",
+                "use the version of postrider that applied it; `postrider migrate print` shows ours",
             ));
         }
     }

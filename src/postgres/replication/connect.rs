@@ -87,7 +87,7 @@ async fn open_any(
     {
         let cause = "sslnegotiation=direct leaves no way to go without encryption";
         let error = Error::new(ErrorKind::Config, cause);
-        return Err(Fault::Ours(error.with_remedy("Use sslmode=require or stronger with it")));
+        return Err(Fault::Ours(error.with_remedy("use sslmode=require or stronger with it")));
     }
     let mut last = None;
     for server in servers(driver)? {
@@ -108,7 +108,7 @@ fn servers(driver: &Config) -> Result<Vec<Server<'_>>, Fault> {
     if !fits(hosts.len()) || !fits(addresses.len()) || !(ports.len() == 1 || fits(ports.len())) {
         let cause = "host, hostaddr and port do not name the same number of servers";
         let error = Error::new(ErrorKind::Config, cause);
-        return Err(Fault::Ours(error.with_remedy("Correct --database-url")));
+        return Err(Fault::Ours(error.with_remedy("correct --database-url")));
     }
     let server = |index: usize| {
         let host = hosts.get(index);

@@ -131,7 +131,7 @@ impl LogStream {
             Err(_) => {
                 let cause = format!("cannot {operation}: no answer");
                 Err(Error::new(ErrorKind::PostgresUnavailable, cause)
-                    .with_remedy("Check the server; the slot is free when it notices our leaving"))
+                    .with_remedy("check the server; the slot is free when it notices our leaving"))
             }
         }
     }

@@ -196,7 +196,7 @@ pub(super) fn others_have_brokers(config: &ProducerConfig) -> bool {
     let other = match config.asker() {
         Ok(other) => other,
         Err(error) => {
-            tracing::warn!(cause = error.message(), "no client to look whether the brokers answer");
+            tracing::warn!(cause = error.message(), "cannot create a client to probe the brokers");
             return false;
         }
     };

@@ -32,7 +32,7 @@ impl Told {
                 tracing::info!(buckets, instances, shards, "relaying");
             }
             (Self::Relaying { .. }, Self::Relaying { .. }) => {
-                tracing::info!(buckets, instances, "the share has changed");
+                tracing::info!(buckets, instances, "bucket assignment changed");
             }
         }
         *self = now;

@@ -20,12 +20,12 @@ async fn generations_are_emptied_under_the_stream() {
     relay.wait_until_it_says("reading the log").await;
     let history = History::default();
     let traffic = Traffic::with(&fixture, &history, LIGHT).await;
-    relay.wait_until_it_says("past generations were truncated").await;
+    relay.wait_until_it_says("truncated old partitions").await;
     relay.kill();
     // Old leaves may not be emptied now; the next reader does it.
     traffic.commits_more(500).await;
     let relay = start();
-    relay.wait_until_it_says("past generations were truncated").await;
+    relay.wait_until_it_says("truncated old partitions").await;
     traffic.commits_more(500).await;
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
