@@ -90,7 +90,8 @@ async fn an_upgrade_under_the_former_relay_loses_nothing() {
     let over = Arc::clone(&is_over);
     let claiming = tokio::spawn(async move {
         while !over.load(Ordering::Relaxed) {
-            execute(&claims, "select count(*) from outbox_b00; select epoch from postrider.cursor").await;
+            execute(&claims, "select count(*) from outbox_b00; select epoch from postrider.cursor")
+                .await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
@@ -118,7 +119,8 @@ async fn an_upgrade_under_the_former_relay_loses_nothing() {
     let patience = Patience::until("all is published");
     loop {
         let records = read_topic(&fixture.brokers, &fixture.topic("thing"));
-        let kind = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|kind| kind.parse().ok());
+        let kind =
+            |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|kind| kind.parse().ok());
         let kinds = records.iter().filter_map(|record| record.header("type").and_then(kind));
         if kinds.collect::<BTreeSet<u32>>() == expected {
             break;

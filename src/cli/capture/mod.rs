@@ -111,7 +111,7 @@ pub(super) fn run(arguments: CaptureArguments) -> Result<ExitCode> {
             let SwitchArguments { to, dry_run, no_wait, accept_loss, common } = arguments;
             let asked = Asked { to, dry_run, no_wait, accept_loss };
             let (common, ..) = prepare(common, RelaySettings::default(), "warn")?;
-            block_on(async { switch::switch(&mut open(&common).await?, asked).await })
+            block_on(async { Box::pin(switch::switch(&mut open(&common).await?, asked)).await })
         }
     }
 }

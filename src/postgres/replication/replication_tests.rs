@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::error::{Error, ErrorKind};
 use crate::postgres::connect;
 use crate::postgres::replication::*;
+use crate::postgres::without_head;
 
 /// A server that takes connections, reads a little of each, answers with `answer`, and waits.
 async fn server(answer: &'static [u8]) -> u16 {

@@ -23,7 +23,7 @@ pub(super) type TextRow = Vec<Option<String>>;
 /// A replication session.
 #[derive(Debug)]
 pub struct Walsender {
-    wire: Wire,
+    pub(super) wire: Wire,
 }
 
 impl Walsender {
