@@ -4,7 +4,7 @@
 -- Locks:   access share on the cohort's leaves, for as long as it looks.
 -- Plan:    per leaf a TID range scan of what was appended since: where that begins tell the last rows below the
 --          bound (below_arm.sql). In the claims' session, in which no leaf is read from end to end.
--- Hazard:  sound for what was appended. A row may have been put into a gap that an earlier one left, further back
---          than $4 blocks: it is found once a neighbour is, and `postrider check` names it.
+-- Hazard:  sound for what was appended. In a leaf of more than 256 blocks a row may have been put into a gap that an
+--          earlier one left, further back than $4: it is found if another one is, and `postrider check` names it.
 select min(seq) as lowest
 from ({leaf_arms}) as below

@@ -1,20 +1,24 @@
 -- Purpose: one leaf's arm of below.sql: one generation of a bucket.
 -- Locks:   as below.sql.
--- Plan:    16 rows from the end of the index; then the blocks from the first of these on. `seq + 0` and `is true`
---          keep the planner from the index, by which it would read all retained rows.
+-- Plan:    16 rows from the end of the index; then the blocks from the first of these on, or all where they are
+--          few. `seq + 0` and `is true` keep the planner from the index, by which it would read all retained rows.
 -- Hazard:  each of the last rows below the bound was drawn before the range began, and most were then written;
 --          not all 16 are of sessions that drew and waited. An emptied leaf has none of them: all of it is new.
 select min(seq + 0) as seq
 from {bucket_table}
 where generation = {generation}
     and ctid >= coalesce((
-        select format('(%s,0)', greatest((min(ctid)::text::point)[0]::bigint - $4::bigint, 0))::tid
+        select format('(%s,0)', case when block > 256 then greatest(block - $4::bigint, 0) else 0 end)::tid
         from (
-            select ctid from {bucket_table}
-            where generation = {generation} and seq <= $1::bigint
-            order by seq desc
-            limit 16
-        ) as last
+            select (min(ctid)::text::point)[0]::bigint as block
+            from (
+                select ctid from {bucket_table}
+                where generation = {generation} and seq <= $1::bigint
+                order by seq desc
+                limit 16
+            ) as last
+        ) as first
+        where block is not null
     ), '(0,0)')
     and (seq <= $1::bigint) is true
     and not pg_visible_in_snapshot(txid, $2::pg_snapshot)

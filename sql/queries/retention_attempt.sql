@@ -73,7 +73,7 @@ declare
                     select
                     from only %1$s
                     where ctid >= coalesce((
-                            select format('(%%s,0)', greatest((min(ctid)::text::point)[0]::bigint - 64, 0))::tid
+                            select format('(%%s,0)', greatest((min(ctid)::text::point)[0]::bigint - 256, 0))::tid
                             from (select ctid from only %1$s order by seq desc limit 16) as last
                         ), '(0,0)')
                         and (seq <= coalesce($6, $1)) is true

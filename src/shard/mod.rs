@@ -163,19 +163,20 @@ impl Shard {
             let is_quiet = self.outlet.ledger.is_empty();
             return Ok(if is_quiet { Step::UseQuiet } else { Step::Wait });
         }
-        self.close_windows().await?;
-        let claim = self.next_claim();
+        // One and the same: a later one may leave a window that this one does not.
+        let tick = Arc::clone(&self.ticks.borrow_and_update());
+        self.close_windows(&tick).await?;
+        let claim = self.next_claim(&tick);
         let has_room = self.outlet.ledger.has_room() && self.outlet.ledger.has_page_room();
         Ok(claim.filter(|_| has_room).map_or(Step::Wait, Step::Claim))
     }
 
     /// Closes the windows that have to be closed, or are old enough to be.
-    async fn close_windows(&mut self) -> Result<()> {
-        let tick = Arc::clone(&self.ticks.borrow());
+    async fn close_windows(&mut self, tick: &Tick) -> Result<()> {
         // Cohorts become one when they stand alike.
         let are_alike = self.cohorts.len() <= 1;
         for at in &mut self.cohorts {
-            if !are_alike || self.pages.is_window_due(at, &tick) {
+            if !are_alike || self.pages.is_window_due(at, tick) {
                 self.pages.close_window(at, &self.outlet).await?;
             }
         }
@@ -238,8 +239,8 @@ impl Shard {
     }
 
     /// The next cohort with something to claim, in turn.
-    fn next_claim(&mut self) -> Option<usize> {
-        self.enter_latest_tick();
+    fn next_claim(&mut self, tick: &Arc<Tick>) -> Option<usize> {
+        self.enter_tick(tick);
         let count = self.cohorts.len();
         let index = (0..count)
             .map(|offset| (self.turn + offset) % count)
@@ -249,8 +250,7 @@ impl Shard {
     }
 
     /// Leads every cohort that has finished its range into the next one.
-    fn enter_latest_tick(&mut self) {
-        let tick = Arc::clone(&self.ticks.borrow_and_update());
+    fn enter_tick(&mut self, tick: &Arc<Tick>) {
         let is_due = |cursor: &Cursor| cursor.is_finished() && tick.is_later_than(cursor.upto());
         if !self.cohorts.iter().any(|at| is_due(&at.cursor)) || !self.outlet.ledger.has_page_room()
         {
@@ -259,7 +259,7 @@ impl Shard {
         self.cohorts = cohorts::merge(std::mem::take(&mut self.cohorts));
         for at in &mut self.cohorts {
             if is_due(&at.cursor) {
-                at.cursor.enter(&tick);
+                at.cursor.enter(tick);
                 if at.cursor.is_finished() {
                     self.outlet.ledger.open_page();
                     self.outlet.ledger.close_page(at.clone());

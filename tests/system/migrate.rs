@@ -202,12 +202,13 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
     let back = "drop view postrider.events, postrider.log_reader; drop table postrider.emitting cascade;
                 drop domain postrider.aggregate_type cascade;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
-                    postrider.capture, postrider.capture_slot, postrider.adopted, postrider.past_tick;
+                    postrider.capture, postrider.capture_slot, postrider.adopted, postrider.past_tick, postrider.whole_range;
                 drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event,
                     postrider.aggregate_digest, postrider.legible, postrider.legible_payload, postrider.event_bytes,
                     postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row, postrider.printed, postrider.in_utf8;
                 alter table public.outbox alter column txid type xid8; drop domain postrider.own_transaction;
-                alter table postrider.cursor drop upto_sequence, drop upto_began; delete from postrider.migration where version >= 3";
+                alter table postrider.cursor drop upto_sequence, drop upto_began, drop window_since, drop window_bound,
+                    drop window_of; delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
     let status = migrate::status(client).await.unwrap();
     assert!(status.is_pending());
@@ -438,7 +439,7 @@ async fn observed_tick(url: &str, outbox: &Outbox) -> Arc<Tick> {
 async fn save_nothing(relay: &mut Connection) {
     let (numbers, texts) = (Vec::<i64>::new(), Vec::<String>::new());
     let (snapshots, xids) = (Vec::<PgSnapshot>::new(), Vec::<Xid8>::new());
-    let parameters: [&(dyn ToSql + Sync); 13] = [
+    let parameters: [&(dyn ToSql + Sync); 15] = [
         &Vec::<i16>::new(),
         &numbers,
         &snapshots,
@@ -452,6 +453,8 @@ async fn save_nothing(relay: &mut Connection) {
         &1_i32,
         &numbers,
         &xids,
+        &snapshots,
+        &numbers,
     ];
     let saved = relay.client_mut().query(CURSOR_SAVE, &parameters).await.unwrap();
     assert!(saved.is_empty());
