@@ -27,7 +27,7 @@ with held as (
         ('parked', 'INSERT'), ('parked', 'UPDATE'), ('parked', 'DELETE'),
         ('parked_request', 'INSERT'), ('parked_request', 'DELETE'),
         ('capture', 'UPDATE'), ('capture_slot', 'UPDATE'),
-        ('past_tick', 'INSERT'), ('past_tick', 'DELETE'),
+        ('past_tick', 'INSERT'), ('past_tick', 'DELETE'), ('whole_range', 'INSERT'), ('whole_range', 'DELETE'),
         ('log_reader', 'UPDATE'),
         ('emitting', 'UPDATE'), ('emitting', 'DELETE'), ('emitting', 'TRUNCATE')
 ), relay (grantee) as (
