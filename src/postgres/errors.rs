@@ -337,7 +337,7 @@ mod tests {
             ("42501", "CheckSlotPermissions", Refused, "attribute"),
             ("42P01", "parserOpenTable", Schema, "migrate up"),
             ("3F000", "get_namespace_oid", Schema, "migrate up"),
-            ("57P03", "ProcessStartupPacket", Unavailable, "Wait"),
+            ("57P03", "ProcessStartupPacket", Unavailable, "wait"),
             ("57P01", "ProcessInterrupts", Unavailable, "stopped"),
             ("53300", "InitProcess", Unavailable, "max_connections"),
             ("53400", "ReplicationSlotCreate", Unavailable, "max_replication_slots"),

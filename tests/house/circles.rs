@@ -221,7 +221,7 @@ fn files_do_not_import_in_circles() {
         let files = of_crate(&files(folder, &[".rs"]), folder, name);
         for (paths, ties) in circles(&files) {
             let holds = |known: &&[&str]| known.iter().all(|file| paths.contains(file));
-            match KNOWN.iter().position(|known| holds(known)) {
+            match KNOWN.iter().position(holds) {
                 Some(known) => drop(met.insert(known)),
                 None => findings.push(format!(
                     "{} files import in a circle; move what ties them to where both can name it:\n{ties}",
