@@ -14,6 +14,18 @@ lint:
 test:
     cargo test --workspace --locked
 
+# The tests that need no server: less than a minute once all is built.
+unit:
+    cargo test --workspace --locked --lib --bins --test cli --test house --test loom --test model --test mutants --test vectors
+
+# The system tests, all or those of a module: just system [parking::].
+system filter='':
+    cargo test --locked --test system -- {{filter}}
+
+# One system test by its full name, with what it prints: just one parking::a_topic_that_is_missing.
+one name:
+    cargo test --locked --test system -- --exact --nocapture {{name}}
+
 # Break everything at random for some minutes, the same way for the same seed: just soak 15 [seed [capture [rate]]].
 soak minutes seed='' capture='' rate='':
     POSTRIDER_SOAK_SECONDS=$(({{minutes}} * 60)) POSTRIDER_SEED='{{seed}}' \

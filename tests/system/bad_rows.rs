@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::parking::{ask, first_seen, parked, wait_for_the_rest, wait_until_parked};
 use crate::support::fixture::{Options, connect};
-use crate::support::servers::servers;
+use crate::support::servers::both;
 use crate::support::{Capture, Fixture, RelayProcess, read_topic};
 
 /// The next rows get these numbers once more.
@@ -115,14 +115,14 @@ async fn no_row_is_skipped_behind_a_cut_between_rows_of_one_seq() {
 
 /// A database whose texts need not have a form in UTF-8.
 async fn in_encoding(name: &str, encoding: &str, payload: &str) -> Fixture {
-    let servers = servers();
-    let admin = connect(&servers.postgres.url("postgres")).await;
+    let (postgres, kafka) = both();
+    let admin = connect(&postgres.url("postgres")).await;
     let create =
         format!("create database {name} template template0 encoding '{encoding}' locale 'C'");
     admin.batch_execute(&create).await.expect("the name is free");
     let fixture = Fixture {
-        database_url: servers.postgres.url(name),
-        brokers: servers.kafka.brokers().to_owned(),
+        database_url: postgres.url(name),
+        brokers: kafka.brokers().to_owned(),
         name: name.to_owned(),
         capture: Capture::default(),
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use crate::support::consumer::create_topic;
-use crate::support::servers::servers;
+use crate::support::servers::kafka;
 use crate::support::{Fixture, Patience, RelayProcess, read_topic, start_postgres};
 
 /// What the command ends with, and all that it says.
@@ -198,7 +198,7 @@ async fn messages_that_are_lost_are_told_of() {
 async fn messages_whose_slot_was_invalidated_are_told_of() {
     let postgres = start_postgres(&[("max_slot_wal_keep_size", "1MB")]);
     let (admin, url) = (postgres.url("postgres"), postgres.url("capture_invalid"));
-    let brokers = servers().kafka.brokers();
+    let brokers = kafka().brokers();
     let fixture = Fixture::on("capture_invalid", &admin, url, brokers).await;
     let client = fixture.client().await;
     assert_says(&fixture, &["switch", "message", "--no-wait"], 0, &["the slot is there"]);
@@ -359,7 +359,7 @@ async fn a_server_without_room_for_a_slot_is_told_before() {
     let full = [("max_replication_slots", "1"), ("max_wal_senders", "1")];
     let postgres = start_postgres(&full);
     let (admin, url) = (postgres.url("postgres"), postgres.url("capture_full"));
-    let fixture = Fixture::on("capture_full", &admin, url, servers().kafka.brokers()).await;
+    let fixture = Fixture::on("capture_full", &admin, url, kafka().brokers()).await;
     let client = fixture.client().await;
     execute(&client, "select pg_create_physical_replication_slot('other')").await;
     let foreign = "select pg_create_physical_replication_slot('postrider_' || oid)
@@ -389,7 +389,7 @@ async fn a_server_without_room_for_a_slot_is_told_before() {
 async fn a_server_that_does_not_write_what_the_log_needs_is_told_before() {
     let postgres = start_postgres(&[("wal_level", "replica")]);
     let (admin, url) = (postgres.url("postgres"), postgres.url("capture_level"));
-    let fixture = Fixture::on("capture_level", &admin, url, servers().kafka.brokers()).await;
+    let fixture = Fixture::on("capture_level", &admin, url, kafka().brokers()).await;
     let needs = &["needs wal_level = logical; the server has replica", "restart the server"];
     assert_says(&fixture, &["switch", "wal"], 4, needs);
     let (ended, said) = run(&fixture, &["--capture", "wal"]);

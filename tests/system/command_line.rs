@@ -12,6 +12,8 @@ use postrider::postgres::{Connection, DatabaseConfig, connect};
 use serde_json::Value;
 
 use crate::support::consumer::{create_topic, list_topics};
+use crate::support::fixture::empty_database;
+use crate::support::servers::kafka;
 
 /// So many rows of a bucket are counted at most.
 const LOOK_AT_MAX: i64 = 20_000;
@@ -85,7 +87,9 @@ async fn wait_until_published(url: &str) {
 }
 
 /// Committed rows are counted, those of open transactions are not, and nothing is there before.
-pub(crate) async fn status_counts_what_waits(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_counts_what_waits() {
+    let url = &empty_database("status_counts_what_waits").await;
     let output = answer(url, &["status"]);
     assert_eq!(output.status.code(), Some(6), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("postrider migrate up"), "{output:?}");
@@ -107,7 +111,9 @@ pub(crate) async fn status_counts_what_waits(url: &str) {
 }
 
 /// A long backlog is not counted to its end, and the answer says so.
-pub(crate) async fn status_stops_counting_early(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_stops_counting_early() {
+    let url = &empty_database("status_stops_counting_early").await;
     migrate(url);
     write(&session(url).await, "order", LOOK_AT_MAX + 1).await;
     let found = status(url);
@@ -120,7 +126,9 @@ pub(crate) async fn status_stops_counting_early(url: &str) {
 
 /// A transaction that is open for long, of whatever database, hides nothing that waits, neither while it is
 /// open nor when it has ended; and what is too far back to be looked at is not said to be published.
-pub(crate) async fn status_sees_behind_a_long_transaction(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_sees_behind_a_long_transaction() {
+    let url = &empty_database("status_sees_behind_a_long_transaction").await;
     migrate(url);
     let (writer, long) = (session(url).await, session(url).await);
     execute(&long, "begin").await;
@@ -181,7 +189,9 @@ pub(crate) async fn status_sees_behind_a_long_transaction(url: &str) {
 }
 
 /// A row with a low `seq` that is committed after later ones were published is counted.
-pub(crate) async fn status_sees_a_late_commit(url: &str, brokers: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_sees_a_late_commit() {
+    let (url, brokers) = (&empty_database("status_sees_a_late_commit").await, kafka().brokers());
     migrate(url);
     let (late, writer) = (session(url).await, session(url).await);
     execute(&late, "begin").await;
@@ -202,7 +212,10 @@ pub(crate) async fn status_sees_a_late_commit(url: &str, brokers: &str) {
 }
 
 /// Either signal ends `run` with 0, when everything is acknowledged and saved.
-pub(crate) async fn run_ends_well_by_either_signal(url: &str, brokers: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn run_ends_well_by_either_signal() {
+    let (url, brokers) =
+        (&empty_database("run_ends_well_by_either_signal").await, kafka().brokers());
     migrate(url);
     let writer = session(url).await;
     for signal in ["-TERM", "-INT"] {
@@ -217,7 +230,10 @@ pub(crate) async fn run_ends_well_by_either_signal(url: &str, brokers: &str) {
 
 /// With everything in place `check` finds no problem; with an event that names no topic it does. It
 /// makes no topic, even where the broker would.
-pub(crate) async fn check_looks_at_waiting_events(url: &str, brokers: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_looks_at_waiting_events() {
+    let (url, brokers) =
+        (&empty_database("check_looks_at_waiting_events").await, kafka().brokers());
     let words = ["\u{2718} tables", "postrider migrate up", "\u{2714} kafka"];
     assert_check(url, brokers, 6, &words);
     migrate(url);
@@ -238,7 +254,10 @@ pub(crate) async fn check_looks_at_waiting_events(url: &str, brokers: &str) {
 }
 
 /// A right that is missing and a policy that hides rows are named, each with its remedy.
-pub(crate) async fn check_names_what_a_role_lacks(url: &str, brokers: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_names_what_a_role_lacks() {
+    let (url, brokers) =
+        (&empty_database("check_names_what_a_role_lacks").await, kafka().brokers());
     migrate(url);
     let admin = session(url).await;
     // Roles belong to the server, so this one is named after the database.

@@ -8,6 +8,7 @@ use postrider::error::{Error, ErrorKind};
 use postrider::postgres::{Connection, DatabaseConfig, classify, connect};
 
 use crate::support::Patience;
+use crate::support::fixture::empty_database;
 
 async fn session(url: &str) -> Connection {
     connect(&DatabaseConfig::parse(url).unwrap(), "test").await.unwrap()
@@ -30,7 +31,9 @@ pub(crate) fn with_user(url: &str, user: &str, password: &str) -> String {
 }
 
 /// What a database sets for its sessions does not reach ours.
-pub(crate) async fn our_settings_hold_against_all_defaults(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_settings_hold_against_all_defaults() {
+    let url = &empty_database("our_settings_hold_against_all_defaults").await;
     let defaults = "
         do $$ declare assignment text; begin
             foreach assignment in array array[
@@ -60,7 +63,9 @@ pub(crate) async fn our_settings_hold_against_all_defaults(url: &str) {
 }
 
 /// An intermediary that drops startup options is not PostgreSQL.
-pub(crate) async fn a_swallowed_mark_tells_a_pooler(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swallowed_mark_tells_a_pooler() {
+    let url = &empty_database("a_swallowed_mark_tells_a_pooler").await;
     let connection = session(url).await;
     let mark = "select current_setting('postrider.direct', true)";
     let found: Option<String> = connection.client().query_one(mark, &[]).await.unwrap().get(0);
@@ -96,7 +101,9 @@ pub(crate) async fn dropping_proxy(url: &str) -> String {
 }
 
 /// Wrong password, database, user, and too few connections.
-pub(crate) async fn refusals_say_what_to_do(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_say_what_to_do() {
+    let url = &empty_database("refusals_say_what_to_do").await;
     let refused = ErrorKind::PostgresRefused;
     let admin = session(url).await;
     let name: String =
@@ -126,7 +133,9 @@ pub(crate) async fn refusals_say_what_to_do(url: &str) {
 }
 
 /// A session that was ended by hand is told from an error that stays.
-pub(crate) async fn a_lost_session_is_told(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_session_is_told() {
+    let url = &empty_database("a_lost_session_is_told").await;
     let victim = session(url).await;
     let number: i32 =
         victim.client().query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
@@ -145,7 +154,9 @@ pub(crate) async fn a_lost_session_is_told(url: &str) {
 }
 
 /// Row security would hide rows: the session gets an error instead.
-pub(crate) async fn hidden_rows_are_an_error(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hidden_rows_are_an_error() {
+    let url = &empty_database("hidden_rows_are_an_error").await;
     let admin = session(url).await;
     let name: String =
         admin.client().query_one("select current_database()::text", &[]).await.unwrap().get(0);

@@ -8,7 +8,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use uuid::Uuid;
 
-use crate::support::servers::servers;
+use crate::support::servers::kafka;
 use crate::support::writer::{AGGREGATE_TYPE, Inserted, insert_event};
 use crate::support::{
     Fixture, History, Patience, RelayProcess, Traffic, start_kafka, start_postgres,
@@ -122,13 +122,9 @@ async fn kafka_killed_and_started_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_outage_of_postgresql_is_said_once() {
     let postgres = start_postgres(&[]);
-    let fixture = Fixture::on(
-        "outage",
-        &postgres.url("postgres"),
-        postgres.url("outage"),
-        servers().kafka.brokers(),
-    )
-    .await;
+    let fixture =
+        Fixture::on("outage", &postgres.url("postgres"), postgres.url("outage"), kafka().brokers())
+            .await;
     let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
     relay.wait_until_it_says("relaying").await;
     postgres.stop(StopMode::Immediate).expect("it stops");
@@ -177,7 +173,7 @@ async fn nothing_is_published_that_a_crash_of_postgresql_takes_back() {
         "phantoms",
         &postgres.url("postgres"),
         postgres.url("phantoms"),
-        servers().kafka.brokers(),
+        kafka().brokers(),
     )
     .await;
     let mut written: Vec<Inserted> = Vec::new();

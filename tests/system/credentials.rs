@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 use crate::connection::with_user;
 use crate::support::consumer::read_topic;
 use crate::support::logins::set_scram_password;
-use crate::support::servers::servers;
+use crate::support::servers::{kafka, postgres};
 use crate::support::{Fixture, RelayProcess};
 
 const INSERT: &str = "insert into outbox (aggregatetype, aggregateid, type, payload)
@@ -68,7 +68,7 @@ impl Login {
 
     /// As whoever may see everything.
     fn admin(&self) -> Fixture {
-        let database_url = servers().postgres.url(&self.fixture.name);
+        let database_url = postgres().url(&self.fixture.name);
         Fixture { database_url, ..self.fixture.clone() }
     }
 }
@@ -150,7 +150,7 @@ async fn a_password_of_kafka_changes_under_a_running_relay() {
     let change = |password: &str| set_scram_password(&fixture.brokers, user, password);
     change("first");
     write("first");
-    let theirs = fixture.with_brokers(servers().kafka.brokers_at("SASL").unwrap());
+    let theirs = fixture.with_brokers(kafka().brokers_at("SASL").unwrap());
     let settings = file.with_extension("toml");
     let text = format!(
         "[librdkafka]

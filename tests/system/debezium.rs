@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::support::consumer::{create_topic, list_topics};
 use crate::support::fixture::Options;
-use crate::support::servers::{servers, start_postgres};
+use crate::support::servers::{kafka, start_postgres};
 use crate::support::vectors::java_partitions;
 use crate::support::{Consumed, Fixture, RelayProcess, read_topic};
 
@@ -164,7 +164,7 @@ async fn a_consumer_of_debeziums_sees_no_difference() {
         create_topics(&fixtures[router.payload], &topic_beginning(router)).await;
     }
     let connectors = ROUTERS.iter().map(|router| connector(&postgres, router)).collect();
-    let brokers = servers().kafka.brokers();
+    let brokers = kafka().brokers();
     let options = ConnectOptions::new(brokers, connectors);
     let connect = Connect::start(&options, &|line| println!("{line}"))
         .unwrap_or_else(|missing| panic!("{missing}"));
@@ -201,7 +201,7 @@ async fn prepare(postgres: &Postgres, payload: &Payload) -> Fixture {
     let name = format!("debezium_{}", payload.name);
     let admin = postgres.url("postgres");
     let options = Options { payload: payload.name, ..Options::default() };
-    let brokers = servers().kafka.brokers();
+    let brokers = kafka().brokers();
     let fixture = Fixture::made(&name, &admin, postgres.url(&name), brokers, &options).await;
     create_topics(&fixture, &name).await;
     let client = fixture.client().await;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::support::consumer::create_topic;
 use crate::support::fixture::{connect, create_database};
-use crate::support::servers::{servers, start_postgres};
+use crate::support::servers::{kafka, start_postgres};
 use crate::support::{Capture, Fixture, RelayProcess, read_topic};
 
 const DATABASE: &str = "debezium_switch";
@@ -26,7 +26,7 @@ const INSERT: &str = "insert into outbox (id, aggregatetype, aggregateid, type, 
 async fn the_way_from_debezium_loses_and_repeats_nothing() {
     let postgres = start_postgres(&[]);
     create_database(&postgres.url("postgres"), DATABASE).await;
-    let brokers = servers().kafka.brokers().to_owned();
+    let brokers = kafka().brokers().to_owned();
     let fixture = Fixture {
         database_url: postgres.url(DATABASE),
         brokers,

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use crate::support::Patience;
+use crate::support::fixture::empty_database;
 use crate::support::fixture::{NO_PUBLICATION_VERSION, connect, server_version};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -100,7 +101,9 @@ async fn transaction(stream: &mut LogStream) -> (Vec<i64>, Lsn) {
     }
 }
 
-pub(crate) async fn committed_rows_come_and_confirmed_ones_do_not_come_again(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn committed_rows_come_and_confirmed_ones_do_not_come_again() {
+    let url = &empty_database("committed_rows_come_and_confirmed_ones_do_not_come_again").await;
     let (client, slot) = publish(url).await;
     let mut stream = start(url, &slot).await;
     insert(&client, 1, 3).await;
@@ -126,7 +129,9 @@ pub(crate) async fn committed_rows_come_and_confirmed_ones_do_not_come_again(url
     assert_eq!(confirmed(&client, &slot).await, second_end);
 }
 
-pub(crate) async fn statements_give_rows(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statements_give_rows() {
+    let url = &empty_database("statements_give_rows").await;
     let mut session = walsender(url).await;
     let rows = session.query("IDENTIFY_SYSTEM").await.unwrap();
     assert_eq!((rows.len(), rows[0].len()), (1, 4));
@@ -143,7 +148,9 @@ pub(crate) async fn statements_give_rows(url: &str) {
     assert_eq!(long[0][0].as_ref().unwrap().len(), 3_000_000);
 }
 
-pub(crate) async fn the_session_is_ours_and_direct(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_session_is_ours_and_direct() {
+    let url = &empty_database("the_session_is_ours_and_direct").await;
     let mut session = walsender(url).await;
     let settings = "select current_setting('application_name'), current_setting('search_path'), \
                     current_setting('client_encoding'), current_setting('postrider.direct'), \
@@ -155,7 +162,9 @@ pub(crate) async fn the_session_is_ours_and_direct(url: &str) {
     assert_says(&error, ErrorKind::PostgresRefused, "pooler", "connect to PostgreSQL itself");
 }
 
-pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_are_told_as_elsewhere() {
+    let url = &empty_database("refusals_are_told_as_elsewhere").await;
     let (client, slot) = publish(url).await;
     let wrong = crate::connection::with_user(url, "postgres", "wrong");
     assert_says(&refusal(&wrong).await, ErrorKind::PostgresRefused, "28P01", "PGPASSWORD");
@@ -211,7 +220,9 @@ pub(crate) async fn refusals_are_told_as_elsewhere(url: &str) {
 }
 
 /// With waits that are nearly always too short.
-pub(crate) async fn a_wait_can_be_given_up(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_can_be_given_up() {
+    let url = &empty_database("a_wait_can_be_given_up").await;
     const ROWS: i64 = 300;
     let (client, slot) = publish(url).await;
     let mut stream = start(url, &slot).await;
@@ -247,7 +258,9 @@ pub(crate) async fn a_wait_can_be_given_up(url: &str) {
 }
 
 /// The server is stuck in sending, as nobody reads: confirmations still return, again and again.
-pub(crate) async fn a_confirmation_does_not_wait_for_a_blocked_server(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_confirmation_does_not_wait_for_a_blocked_server() {
+    let url = &empty_database("a_confirmation_does_not_wait_for_a_blocked_server").await;
     const ROWS: i64 = 400_000;
     let (client, slot) = publish(url).await;
     let mut stream = start(url, &slot).await;
@@ -284,7 +297,9 @@ async fn confirmed(client: &Client, slot: &str) -> Lsn {
     Lsn(place.cast_unsigned())
 }
 
-pub(crate) async fn a_sign_of_life_is_asked_for_and_answered(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_of_life_is_asked_for_and_answered() {
+    let url = &empty_database("a_sign_of_life_is_asked_for_and_answered").await;
     let (client, slot) = publish(url).await;
     let short = format!("{url}?options=-c%20wal_sender_timeout%3D3000");
     let mut stream = start(&short, &slot).await;
@@ -308,7 +323,9 @@ pub(crate) async fn a_sign_of_life_is_asked_for_and_answered(url: &str) {
     drop(client);
 }
 
-pub(crate) async fn an_ended_session_is_told(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ended_session_is_told() {
+    let url = &empty_database("an_ended_session_is_told").await;
     let (client, slot) = publish(url).await;
     let mut stream = start(url, &slot).await;
     let end = "select pg_terminate_backend(active_pid) from pg_replication_slots

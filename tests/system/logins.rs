@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::support::logins::{PASSWORD, TokenProgram, USER, certificate};
-use crate::support::servers::servers;
+use crate::support::servers::kafka;
 use crate::support::{Fixture, RelayProcess, read_topic};
 
 const INSERT: &str = "insert into outbox (aggregatetype, aggregateid, type, payload)
@@ -31,7 +31,7 @@ impl Way {
     }
 
     fn fixture(&self, fixture: &Fixture) -> Fixture {
-        fixture.with_brokers(servers().kafka.brokers_at(self.listener).unwrap())
+        fixture.with_brokers(kafka().brokers_at(self.listener).unwrap())
     }
 
     /// What `check` says of Kafka.

@@ -58,4 +58,3 @@ mod tier;
 mod told;
 mod topics;
 mod upgrade;
-mod wired;

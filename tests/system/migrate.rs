@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio_postgres::types::ToSql;
 
 use crate::migrations::TITLES;
+use crate::support::fixture::empty_database;
 
 const CURSOR_SAVE: &str = include_str!("../../sql/queries/cursor_save.sql");
 const ROLES: &str = include_str!("../../sql/roles.sql");
@@ -51,7 +52,9 @@ fn named(outbox: &str) -> Request {
 }
 
 /// The second run does nothing, and what was made works.
-pub(crate) async fn up_is_idempotent(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_is_idempotent() {
+    let url = &empty_database("up_is_idempotent").await;
     let first = up(url, &Request::default()).await.unwrap();
     assert_eq!(first.applied, TITLES);
     let connection = session(url).await;
@@ -84,7 +87,9 @@ pub(crate) async fn up_is_idempotent(url: &str) {
 }
 
 /// Several shells at once: each migration is applied by one of them, and all end well.
-pub(crate) async fn many_at_once_end_well(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_end_well() {
+    let url = &empty_database("many_at_once_end_well").await;
     let tasks: Vec<_> = (0..6)
         .map(|_| {
             let url = url.to_owned();
@@ -100,7 +105,9 @@ pub(crate) async fn many_at_once_end_well(url: &str) {
 }
 
 /// Two shells at once that want different tables: one gets its own, the other is told.
-pub(crate) async fn of_two_wishes_one_is_refused(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_wishes_one_is_refused() {
+    let url = &empty_database("of_two_wishes_one_is_refused").await;
     let wish = |buckets| Request { buckets: Some(buckets), ..Request::default() };
     let (eight, four) = (wish(8), wish(4));
     let (one, other) = tokio::join!(up(url, &eight), up(url, &four));
@@ -116,7 +123,9 @@ pub(crate) async fn of_two_wishes_one_is_refused(url: &str) {
 }
 
 /// What is fixed when the outbox is made cannot be asked for otherwise.
-pub(crate) async fn other_settings_are_refused(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_settings_are_refused() {
+    let url = &empty_database("other_settings_are_refused").await;
     let made = Request {
         buckets: Some(3),
         payload: Some(PayloadType::Bytea),
@@ -140,7 +149,9 @@ pub(crate) async fn other_settings_are_refused(url: &str) {
 }
 
 /// A table, or control tables, of somebody else are left alone, and nothing is made.
-pub(crate) async fn what_others_made_is_left_alone(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_made_is_left_alone() {
+    let url = &empty_database("what_others_made_is_left_alone").await;
     let connection = session(url).await;
     let client = connection.client();
     client.batch_execute("create table public.outbox (id int)").await.unwrap();
@@ -162,7 +173,9 @@ pub(crate) async fn what_others_made_is_left_alone(url: &str) {
 }
 
 /// An edited migration, or one of a later version, stops every command.
-pub(crate) async fn another_history_is_refused(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_history_is_refused() {
+    let url = &empty_database("another_history_is_refused").await;
     up(url, &Request::default()).await.unwrap();
     let connection = session(url).await;
     for (change, undo, word) in [
@@ -188,7 +201,9 @@ pub(crate) async fn another_history_is_refused(url: &str) {
 }
 
 /// Pending migrations are shown, keep the relay from starting, and are applied alone.
-pub(crate) async fn pending_migrations_are_told(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pending_migrations_are_told() {
+    let url = &empty_database("pending_migrations_are_told").await;
     let connection = session(url).await;
     let client = connection.client();
     let status = migrate::status(client).await.unwrap();
@@ -223,7 +238,9 @@ pub(crate) async fn pending_migrations_are_told(url: &str) {
 const FINGERPRINT: &str = include_str!("support/fingerprint.sql");
 
 /// The printed SQL, run as another tool would, makes the same as `up`.
-pub(crate) async fn print_makes_the_same(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn print_makes_the_same() {
+    let url = &empty_database("print_makes_the_same").await;
     let connection = session(url).await;
     let client = connection.client();
     let request = Request {
@@ -253,7 +270,9 @@ pub(crate) async fn print_makes_the_same(url: &str) {
 }
 
 /// Names that need quotes work everywhere: partitions, emit, view, claim, roles.
-pub(crate) async fn odd_names_are_quoted(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_names_are_quoted() {
+    let url = &empty_database("odd_names_are_quoted").await;
     let name: OutboxName = "\"My Schema\".\"My $emit$ \"\"Out'box\\ %s\"".parse().unwrap();
     let connection = session(url).await;
     let client = connection.client();
@@ -276,7 +295,9 @@ pub(crate) async fn odd_names_are_quoted(url: &str) {
 }
 
 /// A table that was changed since is not relayed from.
-pub(crate) async fn a_changed_table_is_refused(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_table_is_refused() {
+    let url = &empty_database("a_changed_table_is_refused").await;
     up(url, &Request::default()).await.unwrap();
     let connection = session(url).await;
     let client = connection.client();
@@ -329,7 +350,9 @@ async fn assert_forbidden(connection: &Connection, statements: &[&str]) {
 }
 
 /// The writer's role can insert and emit, and nothing else.
-pub(crate) async fn a_writer_can_only_insert(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_can_only_insert() {
+    let url = &empty_database("a_writer_can_only_insert").await;
     up(url, &Request::default()).await.unwrap();
     let owner = session(url).await;
     owner.client().batch_execute(ROLES).await.unwrap();
@@ -362,7 +385,9 @@ pub(crate) async fn a_writer_can_only_insert(url: &str) {
 }
 
 /// The relay's role can do all that the relay does, and cannot touch an event.
-pub(crate) async fn the_relay_role_suffices(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_relay_role_suffices() {
+    let url = &empty_database("the_relay_role_suffices").await;
     let name = OutboxName::default();
     up(url, &Request { buckets: Some(2), ..Request::default() }).await.unwrap();
     let owner = session(url).await;

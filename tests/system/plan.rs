@@ -7,7 +7,7 @@ use postrider::event::Bucket;
 use postrider::order::cursor::Cohort;
 use tokio_postgres::GenericClient;
 
-use crate::support::servers::servers;
+use crate::support::servers::kafka;
 use crate::support::{Fixture, RelayProcess, start_postgres};
 
 const WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
@@ -132,7 +132,7 @@ async fn a_tick_reads_floor_then_snapshot_then_ceiling() {
     let settings = [("log_statement", "all"), ("log_line_prefix", "%a|")];
     let postgres = start_postgres(&settings);
     let url = postgres.url("tick_order");
-    let brokers = servers().kafka.brokers();
+    let brokers = kafka().brokers();
     let fixture = Fixture::on("tick_order", &postgres.url("postgres"), url, brokers).await;
     let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
     fill(&fixture.client().await, 10).await;

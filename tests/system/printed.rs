@@ -9,6 +9,7 @@ use postrider::control::migrate::{OutboxName, Request};
 use postrider::postgres::{Connection, DatabaseConfig, connect};
 
 use crate::migrations::TITLES;
+use crate::support::fixture::empty_database;
 
 const REGISTRY: &str = "
     select coalesce(string_agg(version || ' ' || name || ' ' || applied_at, ', ' order by version), '')
@@ -68,7 +69,9 @@ fn versions(registry: &str) -> Vec<&str> {
 }
 
 /// A migration that failed is not noted as applied; when the cause is gone, the same text goes on.
-pub(crate) async fn what_failed_is_not_noted(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_failed_is_not_noted() {
+    let url = &empty_database("what_failed_is_not_noted").await;
     let connection = session(url).await;
     let client = connection.client();
     let sql = migrate::print(&Request::default()).unwrap();
@@ -86,7 +89,9 @@ pub(crate) async fn what_failed_is_not_noted(url: &str) {
 }
 
 /// Run again it does nothing and says nothing; what it cannot do any more it says.
-pub(crate) async fn a_second_run_does_nothing(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_run_does_nothing() {
+    let url = &empty_database("a_second_run_does_nothing").await;
     let connection = session(url).await;
     let print = |buckets| {
         migrate::print(&Request { buckets: Some(buckets), ..Request::default() }).unwrap()
@@ -107,7 +112,9 @@ pub(crate) async fn a_second_run_does_nothing(url: &str) {
 }
 
 /// A table of somebody else is left alone, and another name may still be chosen.
-pub(crate) async fn an_occupied_name_can_be_changed(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_occupied_name_can_be_changed() {
+    let url = &empty_database("an_occupied_name_can_be_changed").await;
     let connection = session(url).await;
     let client = connection.client();
     client.batch_execute("create table public.outbox (id int)").await.unwrap();
@@ -120,7 +127,9 @@ pub(crate) async fn an_occupied_name_can_be_changed(url: &str) {
 }
 
 /// The session is left with the settings that it had.
-pub(crate) async fn the_settings_are_put_back(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_settings_are_put_back() {
+    let url = &empty_database("the_settings_are_put_back").await;
     let connection = session(url).await;
     let client = connection.client();
     let sql = migrate::print(&Request::default()).unwrap();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use postrider_testkit::servers::{KafkaOptions, Postgres, PostgresOptions, TopicCreation};
 
 use crate::support::fixture::connect;
-use crate::support::servers::servers;
+use crate::support::servers::{kafka, postgres};
 use crate::support::{Fixture, RelayProcess, start_kafka, start_postgres};
 
 const CONFIG: i32 = 3;
@@ -56,7 +56,7 @@ async fn an_unreachable_database() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_password() {
     let mut fixture = Fixture::new("refuse_password").await;
-    let postgres = &servers().postgres;
+    let postgres = postgres();
     fixture.database_url = format!(
         "postgresql://postgres:wrong@{}:{}/{}",
         postgres.host(),
@@ -69,7 +69,7 @@ async fn a_wrong_password() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_database() {
     let mut fixture = Fixture::new("refuse_database").await;
-    fixture.database_url = servers().postgres.url("no_such_database");
+    fixture.database_url = postgres().url("no_such_database");
     assert_refused(&run(&fixture, &[]).await, POSTGRES, &["no_such_database"]);
 }
 
@@ -98,7 +98,7 @@ async fn too_few_rights() {
     let mut fixture = Fixture::new("refuse_rights").await;
     let role = "create role refuse_rights login password 'known'";
     fixture.client().await.batch_execute(role).await.expect("the role is new");
-    let postgres = &servers().postgres;
+    let postgres = postgres();
     fixture.database_url = format!(
         "postgresql://refuse_rights:known@{}:{}/{}",
         postgres.host(),
@@ -117,7 +117,7 @@ async fn a_role_that_may_not_read_the_sequence() {
     let sql = "create role refuse_sequence login password 'known' in role postrider_relay;
         insert into outbox (aggregatetype, aggregateid, type, payload) values ('thing', 'k', 'Made', '{}')";
     client.batch_execute(sql).await.expect("the role is new");
-    let postgres = &servers().postgres;
+    let postgres = postgres();
     let (host, port) = (postgres.host(), postgres.port());
     let database_url = format!("postgresql://refuse_sequence:known@{host}:{port}/{}", fixture.name);
     let limited = Fixture { database_url, ..fixture.clone() };
@@ -154,7 +154,7 @@ async fn a_role_under_row_security() {
             client.batch_execute(&secure).await.expect("it is a table");
         }
     }
-    let postgres = &servers().postgres;
+    let postgres = postgres();
     fixture.database_url = format!(
         "postgresql://refuse_row_security:known@{}:{}/{}",
         postgres.host(),
@@ -226,7 +226,7 @@ async fn a_standby_and_then_the_timeline_of_its_promotion() {
         "refuse_standby",
         &primary.url("postgres"),
         primary.url("refuse_standby"),
-        servers().kafka.brokers(),
+        kafka().brokers(),
     )
     .await;
     let relay = RelayProcess::start(&fixture, &[]);

@@ -6,7 +6,7 @@ use postrider_testkit::audit::Fate;
 use tokio_postgres::{Client, IsolationLevel, SimpleQueryMessage};
 
 use crate::support::fixture::{Options, connect};
-use crate::support::servers::servers;
+use crate::support::servers::postgres;
 use crate::support::writer::{insert_event, write_events};
 use crate::support::{Fixture, History, RelayProcess, Writer};
 
@@ -253,7 +253,7 @@ async fn without_the_right_relaying_goes_on() {
         )
         .await
         .expect("the role is new");
-    let postgres = &servers().postgres;
+    let postgres = postgres();
     fixture.database_url = format!(
         "postgresql://retention_login:secret@{}:{}/{}",
         postgres.host(),
@@ -371,7 +371,7 @@ async fn only_passed_rows_are_removed() {
 async fn a_commit_during_an_attempt_is_kept() {
     let bench = Bench::new("retention_race").await;
     bench.pass_up_to(3).await;
-    let mut writer = connect(&servers().postgres.url("retention_race")).await;
+    let mut writer = connect(&postgres().url("retention_race")).await;
     for committed in 1..=20_i64 {
         let transaction = writer.transaction().await.expect("the session lives");
         let sql = "insert into outbox (aggregatetype, aggregateid, type, payload, generation) \
@@ -464,7 +464,7 @@ async fn young_current_locked_or_foreign_leaves_stay() {
     bench.generation = (past + 1) % 3;
     assert_eq!(bench.attempt().await, "current");
     bench.generation = past;
-    let other = connect(&servers().postgres.url("retention_reasons")).await;
+    let other = connect(&postgres().url("retention_reasons")).await;
     other.batch_execute("begin; lock table outbox in access share mode").await.expect("a lock");
     assert_eq!(bench.attempt().await, "locked");
     other.batch_execute("commit").await.expect("the session lives");

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 
 use crate::connection::with_user;
 use crate::support::logins::TokenProgram;
-use crate::support::servers::servers;
+use crate::support::servers::kafka;
 use crate::support::{Capture, Fixture, History, Load, RelayProcess, Traffic};
 
 const SECONDS_DEFAULT: u64 = 16;
@@ -84,7 +84,7 @@ impl Scene {
         let login = Login::new(&fixture).await;
         login.change("first").await;
         let tokens = TokenProgram::new(name, u32::try_from(period).unwrap());
-        let brokers = servers().kafka.brokers_at("SASL").unwrap();
+        let brokers = kafka().brokers_at("SASL").unwrap();
         // A password in the URL that never was the right one: the file's comes before it.
         let database_url = with_user(&fixture.database_url, &login.role, "never");
         let theirs = Fixture { database_url, ..fixture.with_brokers(brokers) };

@@ -12,6 +12,7 @@ use tokio_postgres::Client;
 
 use crate::connection::with_user;
 use crate::support::consumer::read_topic;
+use crate::support::fixture::empty_database;
 use crate::support::{Fixture, RelayProcess};
 
 /// Settings that reach our sessions, by the beginnings of their names, and why they cannot matter.
@@ -221,7 +222,9 @@ async fn values(url: &str) -> [BTreeMap<String, String>; 2] {
 }
 
 /// Whatever is not known to be harmless is set to another value for the database, all of it at once.
-pub(crate) async fn every_setting_is_pinned_or_known_to_be_harmless(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_setting_is_pinned_or_known_to_be_harmless() {
+    let url = &empty_database("every_setting_is_pinned_or_known_to_be_harmless").await;
     let before = values(url).await;
     let plain = crate::support::fixture::connect(url).await;
     let other_access = "create access method other_access type table handler heap_tableam_handler";
@@ -245,7 +248,9 @@ pub(crate) async fn every_setting_is_pinned_or_known_to_be_harmless(url: &str) {
 }
 
 /// Each time that ends something, as short as the server takes it, set before the session begins.
-pub(crate) async fn no_time_is_too_short_to_begin_a_session(url: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_time_is_too_short_to_begin_a_session() {
+    let url = &empty_database("no_time_is_too_short_to_begin_a_session").await;
     let plain = crate::support::fixture::connect(url).await;
     let set = "do $$ declare name text; begin
         for name in select pg_settings.name from pg_settings

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use crate::retention::{quick_ring, wait_until_empty};
 use crate::support::fixture::{connect, empty_database};
-use crate::support::servers::servers;
+use crate::support::servers::{kafka, postgres};
 use crate::support::{Fixture, Patience, RelayProcess};
 use crate::tier::wait_for_shares;
 
@@ -16,7 +16,7 @@ async fn execute(client: &Client, sql: &str) {
 
 /// A session of a new login that has no right but to connect.
 async fn stranger(name: &str) -> Client {
-    let postgres = &servers().postgres;
+    let postgres = postgres();
     let create = format!("create role {name} login password 'known'");
     execute(&connect(&postgres.url("postgres")).await, &create).await;
     let (host, port) = (postgres.host(), postgres.port());
@@ -41,7 +41,7 @@ async fn locks_of_a_login_without_rights_stop_nobody() {
     execute(&stranger, EVERY_FORMER_KEY).await;
     let fixture = Fixture {
         database_url: url,
-        brokers: servers().kafka.brokers().to_owned(),
+        brokers: kafka().brokers().to_owned(),
         name: name.to_owned(),
         capture: Default::default(),
     };
@@ -259,7 +259,7 @@ async fn default_privileges_give_nothing_in_the_schema_postrider() {
     execute(&client, presets).await;
     let fixture = Fixture {
         database_url: url,
-        brokers: servers().kafka.brokers().to_owned(),
+        brokers: kafka().brokers().to_owned(),
         name: "strangers_defaults".to_owned(),
         capture: Default::default(),
     };

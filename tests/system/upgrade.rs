@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use crate::support::consumer::create_topic;
 use crate::support::fixture::create_database;
-use crate::support::servers::servers;
+use crate::support::servers::both;
 use crate::support::{Capture, Fixture, Patience, RelayProcess, read_topic};
 
 /// What a database has whose version knew twelve migrations after the first.
@@ -51,11 +51,11 @@ async fn write(client: &Client, numbers: std::ops::RangeInclusive<u32>) {
 }
 
 async fn at_the_former_schema(name: &str) -> (Fixture, Client) {
-    let servers = servers();
-    create_database(&servers.postgres.url("postgres"), name).await;
+    let (postgres, kafka) = both();
+    create_database(&postgres.url("postgres"), name).await;
     let fixture = Fixture {
-        database_url: servers.postgres.url(name),
-        brokers: servers.kafka.brokers().to_owned(),
+        database_url: postgres.url(name),
+        brokers: kafka.brokers().to_owned(),
         name: name.to_owned(),
         capture: Capture::default(),
     };

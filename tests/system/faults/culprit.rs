@@ -147,6 +147,8 @@ async fn many_culprits_among_many_events_are_found_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_topics_that_refuse_in_one_page_cost_their_neighbours_little() {
     const TOPICS: u32 = 24;
+    // Two failures that are close teach enough; a busy machine may lead to a third.
+    const TIMES_MAX: usize = 4;
     let fixture = Fixture::new("culprit_page").await;
     let names: Vec<String> = (1..=TOPICS).map(|n| fixture.topic(&n.to_string())).collect();
     create_topics(&fixture.brokers, &names).await;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use postrider_testkit::servers::{Host, Postgres, PostgresOptions};
 
-use crate::support::servers::servers;
+use crate::support::servers::kafka;
 use crate::support::{Fixture, History, Load, Patience, RelayProcess, Traffic};
 
 /// A new cluster takes about 45 MB, its log some segments of 16 MB.
@@ -96,7 +96,7 @@ async fn a_full_disk_of_postgresql() {
     let postgres = Postgres::start(options, &|line| println!("{line}"))
         .unwrap_or_else(|missing| panic!("{missing}"));
     let url = postgres.url("disk_full");
-    let brokers = servers().kafka.brokers();
+    let brokers = kafka().brokers();
     let fixture = Fixture::on("disk_full", &postgres.url("postgres"), url, brokers).await;
     let history = History::default();
     let traffic = Traffic::with(&fixture, &history, Load { events: 5, ..Load::BROKEN }).await;

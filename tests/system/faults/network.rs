@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::servers::servers;
+use crate::support::servers::{kafka, postgres};
 use crate::support::writer::insert_event;
 use crate::support::{
     Capture, Ending, Fixture, History, Load, Mode, Patience, Proxy, RelayProcess, Traffic,
@@ -62,7 +62,7 @@ async fn a_broken_network_to_postgresql() {
     let fixture = Fixture::new("network_postgresql").await;
     let history = History::default();
     let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
-    let proxy = Proxy::before(servers().postgres.port());
+    let proxy = Proxy::before(postgres().port());
     let relay = RelayProcess::start(&fixture.through(&proxy), &["--shards", "2"]);
     relay.wait_until_it_says("relaying").await;
     break_in_every_way(&proxy, &fixture, &traffic).await;
@@ -76,12 +76,12 @@ async fn a_broken_network_to_kafka() {
     let fixture = Fixture::new("network_kafka").await;
     let history = History::default();
     let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
-    let proxied = fixture.with_brokers(servers().proxied_brokers());
+    let proxied = fixture.with_brokers(kafka().proxied_brokers());
     let relay = RelayProcess::start(&proxied, &["--shards", "2", "-X", "socket.timeout.ms=5000"]);
     relay.wait_until_it_says("relaying").await;
     // Whether librdkafka speaks of an interruption this short depends on when it meets it;
     // `crash::kafka_killed_and_started_again` makes sure that an outage is said.
-    break_in_every_way(&servers().kafka_proxy, &fixture, &traffic).await;
+    break_in_every_way(&kafka().proxy, &fixture, &traffic).await;
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }
@@ -98,7 +98,7 @@ async fn a_session_that_gets_no_answer_while_it_is_opened_is_given_up() {
         (Capture::Wal, "adopted"),
     ] {
         let fixture = Fixture::new(&format!("network_{table}")).await.captured_by(capture);
-        let proxy = Proxy::before(servers().postgres.port());
+        let proxy = Proxy::before(postgres().port());
         let mut relayed = fixture.through(&proxy);
         relayed.database_url += "?connect_timeout=3";
         let relay = RelayProcess::start(&relayed, &["--capture", capture.name()]);

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::support::fixture::connect;
-use crate::support::servers::servers;
+use crate::support::servers::kafka;
 use crate::support::writer::{Inserted, write_event};
 use crate::support::{Capture, Fixture, History, Patience, RelayProcess, start_postgres};
 
@@ -31,7 +31,7 @@ impl Pair {
     pub(crate) async fn new(name: &str, settings: &[(&str, &str)]) -> Self {
         let primary = start_postgres(settings);
         let url = primary.url(name);
-        let brokers = servers().kafka.brokers();
+        let brokers = kafka().brokers();
         let fixture = Fixture::on(name, &primary.url("postgres"), url, brokers).await;
         let standby =
             Postgres::standby_of(&primary, PostgresOptions::default(), &|line| println!("{line}"))

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::support::consumer::{create_topic_with, set_topic};
 use crate::support::read_topic;
-use crate::support::servers::servers;
+use crate::support::servers::kafka;
 
 /// Everything that the producer can do without an answer it has done by then.
 const ANSWERS: Duration = Duration::from_secs(2);
@@ -66,7 +66,7 @@ async fn next_report(publisher: &Publisher<OwnedEvent>) -> Report {
 /// The shard is slow to go back to its cursor: it is the producer that must let nothing pass.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_passes_what_the_broker_refused() {
-    let (brokers, topic) = (servers().kafka.brokers(), "refused_gap");
+    let (brokers, topic) = (kafka().brokers(), "refused_gap");
     create_topic_with(brokers, topic, &[("max.message.bytes", "100000")]).await;
     let publisher = publisher(brokers, topic);
     let mut ledger: Ledger<()> = Ledger::new(Limit { bytes: 1 << 20, batches: 8 });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use postrider_testkit::audit::Fate;
 
 use super::start_relay;
-use crate::support::servers::servers;
+use crate::support::servers::kafka;
 use crate::support::traffic::Load;
 use crate::support::writer::write_event;
 use crate::support::{Capture, Fixture, History, Patience, RelayProcess, Traffic, start_postgres};
@@ -80,7 +80,7 @@ async fn killed_switches_to_messages_can_be_made_again() {
     // A server of its own: making a slot waits for all transactions, also those of other tests.
     let (name, postgres) = ("log_switch_messages", start_postgres(&[]));
     let (admin, url) = (postgres.url("postgres"), postgres.url(name));
-    let fixture = Fixture::on(name, &admin, url, servers().kafka.brokers()).await;
+    let fixture = Fixture::on(name, &admin, url, kafka().brokers()).await;
     let (client, history) = (fixture.client().await, History::default());
     for (round, millis) in DELAYS_MILLIS.into_iter().enumerate().step_by(2) {
         switch_and_kill(&fixture, "message", Duration::from_millis(millis)).await;

@@ -5,7 +5,7 @@ use tokio_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::start_relay;
-use crate::support::servers::{servers, start_postgres};
+use crate::support::servers::{kafka, start_postgres};
 use crate::support::writer::{AGGREGATE_TYPE, Inserted, insert_event};
 use crate::support::{Capture, Fixture, History};
 
@@ -42,7 +42,7 @@ async fn a_large_transaction_is_streamed_in_bounded_memory() {
     // A server of its own: making a slot waits for the large transaction, whoever makes it.
     let postgres = start_postgres(&[]);
     let (admin, url) = (postgres.url("postgres"), postgres.url("log_large"));
-    let fixture = Fixture::on("log_large", &admin, url, servers().kafka.brokers()).await;
+    let fixture = Fixture::on("log_large", &admin, url, kafka().brokers()).await;
     let history = History::default();
     let relay = start_relay(&fixture, Capture::Wal).await;
     let (mut large, others) = (fixture.client().await, fixture.client().await);

@@ -6,7 +6,7 @@ use postrider_testkit::servers::{Kafka, KafkaOptions, Postgres};
 
 use super::{ALL, LOG, Trial, outlets, start_relay};
 use crate::faults::network::FAULTS;
-use crate::support::servers::servers;
+use crate::support::servers::{kafka, postgres};
 use crate::support::{
     Capture, Fixture, History, Load, Mode, Patience, Proxy, RelayProcess, Traffic, start_kafka,
     start_postgres,
@@ -128,7 +128,7 @@ async fn readers(trials: &[Trial]) -> Vec<i32> {
 async fn a_broken_network_to_the_log() {
     let postgres = start_postgres(&[WAL_SENDER_TIMEOUT]);
     let proxy = Proxy::before(postgres.port());
-    let brokers = servers().kafka.brokers();
+    let brokers = kafka().brokers();
     let trials =
         begin_all(outlets("log_network", &LOG, &postgres, brokers, Some(&proxy)).await).await;
     for fault in FAULTS {
@@ -148,8 +148,8 @@ async fn cut_streams(fixture: &Fixture) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_are_cut_again_and_again_go_on() {
-    let postgres = &servers().postgres;
-    let brokers = servers().kafka.brokers();
+    let postgres = postgres();
+    let brokers = kafka().brokers();
     let trials = begin_all(outlets("log_cut", &LOG, postgres, brokers, None).await).await;
     for trial in &trials {
         let (mut cuts, patience) = (0, Patience::until("the stream goes on"));
@@ -213,7 +213,7 @@ async fn an_instance_that_stands_by_without_an_answer_asks_anew() {
     let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
     let reader = RelayProcess::start(&fixture, &["--capture", "wal"]);
     reader.wait_until_it_says("reading the log").await;
-    let proxy = Proxy::before(servers().postgres.port());
+    let proxy = Proxy::before(postgres().port());
     let waiting = RelayProcess::start(&fixture.through(&proxy), &[]);
     waiting.wait_until_it_says("standing by").await;
     proxy.set(Mode::HalfOpen);

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::{LOG, Trial, outlets, start_relay};
 use crate::support::fixture::{NO_PUBLICATION_VERSION, server_version};
-use crate::support::servers::servers;
+use crate::support::servers::kafka;
 use crate::support::writer::{Inserted, write_event};
 use crate::support::{Capture, Fixture, History, Load, RelayProcess, start_postgres};
 
@@ -66,7 +66,7 @@ async fn refuses(fixture: &Fixture, why: &str) {
 async fn the_table_brings_what_a_lost_slot_had_kept() {
     let postgres = start_postgres(KEPT);
     let mut outlets =
-        outlets("log_lost", &[Capture::Wal], &postgres, servers().kafka.brokers(), None).await;
+        outlets("log_lost", &[Capture::Wal], &postgres, kafka().brokers(), None).await;
     let (fixture, relay) = outlets.remove(0);
     let (client, history) = (fixture.client().await, History::default());
     history.ended(write(&client, fixture.capture, 1).await, Fate::Committed);
@@ -94,7 +94,7 @@ async fn the_table_brings_what_a_lost_slot_had_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_a_lost_slot_are_said_to_be_lost() {
     let postgres = start_postgres(KEPT);
-    let brokers = servers().kafka.brokers();
+    let brokers = kafka().brokers();
     let captures = [Capture::Message];
     let mut outlets = outlets("log_lost", &captures, &postgres, brokers, None).await;
     let (fixture, relay) = outlets.remove(0);
@@ -232,7 +232,7 @@ async fn an_idle_outbox_in_a_busy_database_keeps_no_log_back() {
     const KEPT_BYTES_MAX: i64 = 4 * 1024 * 1024;
     const PIECES: u32 = 12;
     let postgres = start_postgres(&[]);
-    let brokers = servers().kafka.brokers();
+    let brokers = kafka().brokers();
     let outlets = outlets("log_idle", &LOG, &postgres, brokers, None).await;
     let histories: Vec<History> = outlets.iter().map(|_| History::default()).collect();
     for ((fixture, _), history) in outlets.iter().zip(&histories) {

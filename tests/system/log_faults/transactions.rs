@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 use super::{ALL, outlets, start_relay};
-use crate::support::servers::{servers, start_postgres};
+use crate::support::servers::{kafka, start_postgres};
 use crate::support::writer::{Inserted, write_event};
 use crate::support::{Capture, Fixture, History, RelayProcess};
 
@@ -42,7 +42,7 @@ impl<'a> Hand<'a> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prepared_transactions_come_when_they_are_committed() {
     let postgres = start_postgres(&[]);
-    let outlets = outlets("log_prepared", &ALL, &postgres, servers().kafka.brokers(), None).await;
+    let outlets = outlets("log_prepared", &ALL, &postgres, kafka().brokers(), None).await;
     let mut tests = JoinSet::new();
     outlets.into_iter().for_each(|outlet| {
         tests.spawn(prepare(outlet));
@@ -90,7 +90,7 @@ async fn prepare((fixture, relay): (Fixture, RelayProcess)) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rolled_back_savepoints_do_not_come_out() {
     let postgres = start_postgres(&[]);
-    let outlets = outlets("log_savepoints", &ALL, &postgres, servers().kafka.brokers(), None).await;
+    let outlets = outlets("log_savepoints", &ALL, &postgres, kafka().brokers(), None).await;
     let mut tests = JoinSet::new();
     outlets.into_iter().for_each(|outlet| {
         tests.spawn(savepoints(outlet));

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use tokio_postgres::{Client, NoTls};
 
-use super::servers::servers;
+use super::servers::{both, postgres};
 use super::{Capture, Proxy};
 
 /// How a test's outbox is made.
@@ -40,12 +40,12 @@ impl Fixture {
 
     /// On the shared servers, with a table made in another way.
     pub(crate) async fn with(name: &str, options: Options) -> Self {
-        let servers = servers();
-        let admin = servers.postgres.url("postgres");
+        let (postgres, kafka) = both();
+        let admin = postgres.url("postgres");
         create_database(&admin, name).await;
         let fixture = Self {
-            database_url: servers.postgres.url(name),
-            brokers: servers.kafka.brokers().to_owned(),
+            database_url: postgres.url(name),
+            brokers: kafka.brokers().to_owned(),
             name: name.to_owned(),
             capture: Capture::default(),
         };
@@ -80,15 +80,15 @@ impl Fixture {
 
     /// On the shared servers, in a database of another encoding.
     pub(crate) async fn encoded(name: &str, encoding: &str, options: Options) -> Self {
-        let servers = servers();
-        let admin = connect(&servers.postgres.url("postgres")).await;
+        let (postgres, kafka) = both();
+        let admin = connect(&postgres.url("postgres")).await;
         let create = format!(
             "create database \"{name}\" encoding '{encoding}' locale 'C' template template0"
         );
         admin.batch_execute(&create).await.expect("the name is free");
         let fixture = Self {
-            database_url: servers.postgres.url(name),
-            brokers: servers.kafka.brokers().to_owned(),
+            database_url: postgres.url(name),
+            brokers: kafka.brokers().to_owned(),
             name: name.to_owned(),
             capture: Capture::default(),
         };
@@ -227,7 +227,7 @@ pub(crate) async fn server_version(client: &Client) -> i32 {
 
 /// The address of a database with nothing in it, on the shared server.
 pub(crate) async fn empty_database(name: &str) -> String {
-    let postgres = &servers().postgres;
+    let postgres = postgres();
     create_database(&postgres.url("postgres"), name).await;
     postgres.url(name)
 }

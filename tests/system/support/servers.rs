@@ -6,32 +6,50 @@ use postrider_testkit::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions,
 
 use super::{Proxy, logins};
 
-pub(crate) struct Servers {
-    pub(crate) postgres: Postgres,
-    pub(crate) kafka: Kafka,
-    /// In front of Kafka's second port, for the one test that breaks its network.
-    pub(crate) kafka_proxy: Proxy,
+/// Kafka, with a proxy in front of its second port, for the one test that breaks its network.
+pub(crate) struct SharedKafka {
+    kafka: Kafka,
+    pub(crate) proxy: Proxy,
 }
 
-impl Servers {
+impl SharedKafka {
+    pub(crate) fn brokers(&self) -> &str {
+        self.kafka.brokers()
+    }
+
+    /// Another of its addresses.
+    pub(crate) fn brokers_at(&self, listener: &str) -> Option<String> {
+        self.kafka.brokers_at(listener)
+    }
+
     /// Kafka as it is reached through the proxy.
     pub(crate) fn proxied_brokers(&self) -> String {
-        format!("127.0.0.1:{}", self.kafka_proxy.port())
+        format!("127.0.0.1:{}", self.proxy.port())
     }
 }
 
-/// Both servers; the first caller waits until they are ready. They end with this process.
-pub(crate) fn servers() -> &'static Servers {
-    static SERVERS: OnceLock<Servers> = OnceLock::new();
-    SERVERS.get_or_init(|| {
-        std::thread::scope(|scope| {
-            let kafka = scope.spawn(|| start_proxied_kafka(logins::kafka_options()));
-            // Many a test leaves its slot to the end of the server.
-            let slots = [("max_replication_slots", "300"), ("max_wal_senders", "100")];
-            let postgres = start_postgres(&slots);
-            let (kafka, kafka_proxy) = kafka.join().expect("Kafka starts");
-            Servers { postgres, kafka, kafka_proxy }
-        })
+/// The PostgreSQL of all tests; the first caller waits until it is ready. It ends with this process.
+pub(crate) fn postgres() -> &'static Postgres {
+    static POSTGRES: OnceLock<Postgres> = OnceLock::new();
+    // Many a test leaves its slot to the end of the server.
+    let slots = [("max_replication_slots", "300"), ("max_wal_senders", "100")];
+    POSTGRES.get_or_init(|| start_postgres(&slots))
+}
+
+/// The Kafka of all tests; the first caller waits until it is ready. It ends with this process.
+pub(crate) fn kafka() -> &'static SharedKafka {
+    static KAFKA: OnceLock<SharedKafka> = OnceLock::new();
+    KAFKA.get_or_init(|| {
+        let (kafka, proxy) = start_proxied_kafka(logins::kafka_options());
+        SharedKafka { kafka, proxy }
+    })
+}
+
+/// Both, made ready beside each other.
+pub(crate) fn both() -> (&'static Postgres, &'static SharedKafka) {
+    std::thread::scope(|scope| {
+        let kafka = scope.spawn(kafka);
+        (postgres(), kafka.join().expect("Kafka starts"))
     })
 }
 
