@@ -54,9 +54,13 @@ use crate::event::Bucket;
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::order::tick::{ANYWHERE, Tick, UNBOUNDED};
 
-/// Ranges are of one window as long as their own bounds lie so little above its bound: these rows are skipped by
-/// each of them, at 0.1 us a row.
-const WINDOW_ROWS_MAX: i64 = 1_024;
+/// Ranges are of one window as long as their own bounds lie so little above its bound: each of them skips these rows,
+/// at 0.1 us a row, where a look takes the database some 60 us per leaf.
+const WINDOW_ROWS_MIN: i64 = 1_024;
+/// At most so many.
+const WINDOW_ROWS_MAX: i64 = 12_000;
+/// So many times what a range brings: then looks and skipped rows cost about the same.
+const WINDOW_RANGES: i64 = 4;
 
 /// Buckets that are claimed together because their cursors are the same.
 pub type Cohort = Arc<[Bucket]>;
@@ -178,8 +182,8 @@ impl Cursor {
 
     /// Whether the window has to be closed before the range is entered that ends at `tick`.
     pub fn leaves_window(&self, tick: &Tick) -> bool {
-        let bound = self.bound_of(tick);
-        self.window.as_ref().is_some_and(|window| !window.takes(bound))
+        let (bound, margin) = (self.bound_of(tick), self.upto.margin(tick));
+        self.window.as_ref().is_some_and(|window| !window.takes(bound, margin))
     }
 
     /// Whether the rows below the window are being read.
@@ -296,9 +300,10 @@ impl Cursor {
 }
 
 impl Window {
-    /// Whether a range with this bound can be one of the window's.
-    fn takes(&self, bound: i64) -> bool {
-        (self.bound..=self.bound.saturating_add(WINDOW_ROWS_MAX)).contains(&bound)
+    /// Whether a range with this bound, that brings about so many rows, can be one of the window's.
+    fn takes(&self, bound: i64, rows: i64) -> bool {
+        let rows_max = (WINDOW_RANGES * rows).clamp(WINDOW_ROWS_MIN, WINDOW_ROWS_MAX);
+        (self.bound..=self.bound.saturating_add(rows_max)).contains(&bound)
     }
 }
 
