@@ -176,7 +176,7 @@ async fn what_is_parked_holds_its_aggregate_after_a_reanchor() {
     ask(&fixture, &["migrate", "reanchor"]);
     let relay = RelayProcess::start(&fixture, &[]);
     ask(&fixture, &["capture", "switch", "wal"]);
-    relay.wait_until_it_says("the log is read from here on").await;
+    relay.wait_until_it_says("streaming from the replication slot").await;
     insert(&client, ("t", "a"), 2, 10).await;
     insert(&client, ("t", "b"), 3, 10).await;
     wait_for_the_rest(&fixture).await;
