@@ -117,7 +117,7 @@ async fn refusals_say_what_to_do() {
     let wrong = with_user(url, &role, "wrong");
     assert_says(&refusal(&wrong).await, refused, "28P01", "PGPASSWORD");
     let missing = url.replace(&format!("/{name}"), "/no_such_database");
-    assert_says(&refusal(&missing).await, refused, "3D000", "Create the database");
+    assert_says(&refusal(&missing).await, refused, "3D000", "create the database");
 
     let right = with_user(url, &role, "right");
     let only = session(&right).await;

@@ -172,7 +172,7 @@ async fn refusals_are_told_as_elsewhere() {
     let without = refusal(&format!("postgres://postgres@{server}?passfile=/nowhere")).await;
     assert_says(&without, ErrorKind::PostgresRefused, "password", "PGPASSWORD");
     let missing = url.replace(&format!("/{slot}"), "/no_such_database");
-    assert_says(&refusal(&missing).await, ErrorKind::PostgresRefused, "3D000", "Create");
+    assert_says(&refusal(&missing).await, ErrorKind::PostgresRefused, "3D000", "create");
     let bound = refusal(&format!("{url}?channel_binding=require")).await;
     assert_says(&bound, ErrorKind::PostgresRefused, "channel binding", "");
     let tls = refusal(&format!("{url}?sslmode=require")).await;
