@@ -41,8 +41,8 @@
 //! cursor.enter(&later);
 //! cursor.finish();
 //! let bound = cursor.open_window().expect("there may be rows below the range").bound;
-//! cursor.go_back(-3);
-//! assert_eq!((cursor.position(), cursor.through()), (-4, bound));
+//! cursor.go_back(-9_000);
+//! assert_eq!((cursor.position(), cursor.through()), (-9_001, bound));
 //! cursor.finish();
 //! assert!(cursor.is_finished() && cursor.open_window().is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
