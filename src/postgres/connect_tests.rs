@@ -4,20 +4,26 @@ use crate::postgres::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-/// A server that takes one connection, reads a little, and answers with `answer`.
-async fn server(answer: &'static [u8]) -> u16 {
+/// A server that takes connections, reads a little of each, answers with `answer`, and waits.
+pub(super) async fn server(answer: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        let mut request = [0; 8];
-        socket.read_exact(&mut request).await.unwrap();
-        socket.write_all(answer).await.unwrap();
-        let mut rest = Vec::new();
-        // The client hangs up when it has seen enough.
-        socket.read_to_end(&mut rest).await.unwrap_or_default();
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 8];
+            socket.read_exact(&mut request).await.unwrap();
+            socket.write_all(answer).await.unwrap();
+            let mut rest = Vec::new();
+            // The client hangs up when it has seen enough.
+            socket.read_to_end(&mut rest).await.unwrap_or_default();
+        }
     });
     port
+}
+
+pub(super) async fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
 async fn refusal(text: &str) -> Error {
@@ -26,9 +32,7 @@ async fn refusal(text: &str) -> Error {
 
 #[tokio::test]
 async fn a_closed_port_is_named() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let port = closed_port().await;
     let error = refusal(&format!("postgres://u:secret@127.0.0.1:{port}/d")).await;
     assert_eq!(error.kind(), ErrorKind::PostgresUnavailable);
     assert_eq!(

@@ -174,9 +174,9 @@ impl Shard {
     /// Closes the windows that have to be closed, or are old enough to be.
     async fn close_windows(&mut self, tick: &Tick) -> Result<()> {
         // Cohorts become one when they stand alike.
-        let are_alike = self.cohorts.len() <= 1;
+        let are_many = self.cohorts.len() > 1;
         for at in &mut self.cohorts {
-            if !are_alike || self.pages.is_window_due(at, tick) {
+            if are_many || self.pages.is_window_due(at, tick) {
                 self.pages.close_window(at, &self.outlet).await?;
             }
         }

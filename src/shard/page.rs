@@ -151,9 +151,12 @@ impl PageReader {
         Ok(broken)
     }
 
-    /// Whether the window of a cohort has to be closed, or is old enough to be.
+    /// Whether the open window of a cohort has to be closed, or is old enough to be.
     pub(super) fn is_window_due(&self, at: &CohortCursor, tick: &Tick) -> bool {
         let CohortCursor { cohort, cursor } = at;
+        if cursor.open_window().is_none() {
+            return false;
+        }
         let is_left = tick.is_later_than(cursor.upto()) && cursor.leaves_window(tick);
         is_left || self.poller.is_look_due(cohort)
     }

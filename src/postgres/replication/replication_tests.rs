@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_rustls::TlsAcceptor;
@@ -15,29 +15,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::error::{Error, ErrorKind};
 use crate::postgres::connect;
 use crate::postgres::replication::*;
+use crate::postgres::tests::{closed_port, server};
 use crate::postgres::without_head;
-
-/// A server that takes connections, reads a little of each, answers with `answer`, and waits.
-async fn server(answer: &'static [u8]) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        loop {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut request = [0; 8];
-            socket.read_exact(&mut request).await.unwrap();
-            socket.write_all(answer).await.unwrap();
-            let mut rest = Vec::new();
-            // The client hangs up when it has seen enough.
-            socket.read_to_end(&mut rest).await.unwrap_or_default();
-        }
-    });
-    port
-}
-
-async fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
-}
 
 async fn refusal(text: &str) -> Error {
     connect_walsender(&DatabaseConfig::parse(text).unwrap(), "test").await.unwrap_err()
