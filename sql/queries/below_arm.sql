@@ -1,13 +1,14 @@
 -- Purpose: one leaf's arm of below.sql: one generation of a bucket.
 -- Locks:   as below.sql.
 -- Plan:    16 rows from the end of the index; then the blocks from the first of these on, or all where they are
---          few. `seq + 0` and `is true` keep the planner from the index, by which it would read all retained rows.
+--          few. `seq + 0` and `is true` keep the planner from the index, by which it would read all retained rows. Few
+--          nodes: it takes longer to set up the arms than to read what was appended.
 -- Hazard:  each of the last rows below the bound was drawn before the range began, and most were then written;
 --          not all 16 are of sessions that drew and waited. An emptied leaf has none of them: all of it is new.
-select min(seq + 0) as seq
+select seq + 0 as seq
 from {bucket_table}
 where generation = {generation}
-    and ctid >= coalesce((
+    and ctid >= (
         select format('(%s,0)', case when block > 256 then greatest(block - $4::bigint, 0) else 0 end)::tid
         from (
             select (min(ctid)::text::point)[0]::bigint as block
@@ -18,8 +19,7 @@ where generation = {generation}
                 limit 16
             ) as last
         ) as first
-        where block is not null
-    ), '(0,0)')
+    )
     and (seq <= $1::bigint) is true
     and not pg_visible_in_snapshot(txid, $2::pg_snapshot)
     and pg_visible_in_snapshot(txid, $3::pg_snapshot)
