@@ -5,6 +5,7 @@
 //! shard then goes back to its saved cursor.
 
 pub mod adopted;
+pub mod barrier;
 pub mod log;
 pub mod mode;
 pub mod mode_change;

@@ -4,6 +4,11 @@
 //! Must not: touch a slot that anybody reads. Fails: with the connection's error;
 //! [`ErrorKind::Schema`] for a row of another version.
 
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_postgres::Row;
+
 use crate::capture::slot::reader_lock::{end_portal, try_lock_in};
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::Snapshot;
@@ -11,6 +16,8 @@ use crate::postgres::{Connection, Lsn, PgSnapshot, classify};
 
 const READ: &str = include_str!("../../sql/queries/capture_read.sql");
 const MODE: &str = include_str!("../../sql/queries/capture_mode.sql");
+const PAUSE: &str = include_str!("../../sql/queries/pause.sql");
+const RESUME: &str = include_str!("../../sql/queries/resume.sql");
 const LEAVE: &str = include_str!("../../sql/queries/slot_leave.sql");
 /// The publication of the outbox.
 const TABLE_PUBLICATION: &str = "postrider";
@@ -54,6 +61,15 @@ impl Mode {
     }
 }
 
+/// Whether anything is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Events are published.
+    Running,
+    /// Somebody has paused publishing.
+    Paused,
+}
+
 /// What a session goes by: when it is another one, the session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
@@ -61,6 +77,8 @@ pub struct Way {
     pub mode: Mode,
     /// How many tables are adopted.
     pub adopted: i64,
+    /// Whether they are read at all.
+    pub flow: Flow,
 }
 
 /// The row of `postrider.capture`.
@@ -76,12 +94,39 @@ pub struct CaptureState {
     pub delivered: Option<Lsn>,
     /// How many tables are adopted.
     pub adopted: i64,
+    /// Who has paused publishing, if somebody has.
+    pub pause: Option<Pause>,
 }
 
 impl CaptureState {
     /// What a session goes by that begins now.
     pub fn way(&self) -> Way {
-        Way { mode: self.mode, adopted: self.adopted }
+        let flow = if self.pause.is_some() { Flow::Paused } else { Flow::Running };
+        Way { mode: self.mode, adopted: self.adopted, flow }
+    }
+}
+
+/// A pause that has not ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pause {
+    /// Why.
+    pub reason: String,
+    /// By whom: a role of the database.
+    pub by: String,
+    /// For how long already.
+    pub for_seconds: f64,
+    /// None where only `postrider resume` ends it.
+    pub left_seconds: Option<f64>,
+}
+
+impl Pause {
+    fn read(row: &Row) -> Option<Self> {
+        row.get::<_, bool>("is_paused").then(|| Self {
+            reason: row.get::<_, Option<String>>("pause_reason").unwrap_or_default(),
+            by: row.get::<_, Option<String>>("paused_by").unwrap_or_default(),
+            for_seconds: row.get("paused_for_seconds"),
+            left_seconds: row.get("pause_left_seconds"),
+        })
     }
 }
 
@@ -119,7 +164,28 @@ pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
         }),
         delivered: row.get("delivered_lsn"),
         adopted: row.get("adopted"),
+        pause: Pause::read(&row),
     })
+}
+
+/// Pauses publishing, or gives the pause that is there another reason and end.
+///
+/// # Errors
+/// When the connection fails, or rights are missing.
+pub async fn pause(connection: &Connection, reason: &str, lasts: Option<Duration>) -> Result<()> {
+    let seconds = lasts.map(|lasts| lasts.as_secs_f64());
+    let paused = connection.client().execute(PAUSE, &[&reason, &seconds]).await;
+    paused.map(drop).map_err(|cause| classify("pause publishing", cause))
+}
+
+/// Ends a pause; false when there was none.
+///
+/// # Errors
+/// When the connection fails, or rights are missing.
+pub async fn resume(connection: &Connection) -> Result<bool> {
+    let resumed = connection.client().query_one(RESUME, &[]).await;
+    let resumed = resumed.map_err(|cause| classify("resume publishing", cause))?;
+    Ok(resumed.get("was_paused"))
 }
 
 /// Changes how events are read; false when somebody else has changed it meanwhile.

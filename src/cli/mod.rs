@@ -29,15 +29,18 @@ mod completions;
 mod migrate;
 mod output;
 mod parked;
+mod pause;
 mod run;
 mod status;
+mod wait;
 mod waiting;
 
 const AFTER_HELP: &str = "\
 Each long flag can also be set by the environment (--page-rows: POSTRIDER_PAGE_ROWS) and by
 postrider.toml (page-rows = 2000). A flag wins over the environment, that over the file.
 
-Exit codes: 0 ok, 1 failed at runtime, 2 usage, 3 configuration, 4 PostgreSQL, 5 Kafka, 6 schema.
+Exit codes: 0 ok, 1 failed at runtime, 2 usage, 3 configuration, 4 PostgreSQL, 5 Kafka, 6 schema,
+7 not published in time (wait), 8 parked (wait).
 
 Examples:
   postrider migrate up --database-url postgres://owner@localhost/shop
@@ -62,6 +65,9 @@ enum Command {
     Parked(parked::ParkedArguments),
     Capture(capture::CaptureArguments),
     Adopt(adopt::AdoptArguments),
+    Pause(pause::PauseArguments),
+    Resume(pause::ResumeArguments),
+    Wait(wait::WaitArguments),
     #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
     Completions(completions::CompletionsArguments),
@@ -81,6 +87,9 @@ pub fn main() -> ExitCode {
         Command::Parked(arguments) => parked::run(arguments),
         Command::Capture(arguments) => capture::run(arguments),
         Command::Adopt(arguments) => adopt::run(arguments),
+        Command::Pause(arguments) => pause::pause(arguments),
+        Command::Resume(arguments) => pause::resume(&arguments),
+        Command::Wait(arguments) => wait::run(arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),

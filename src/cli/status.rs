@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use crate::capture::mode::{Pause, read_state};
 use crate::cli::adopted_backlog;
 use crate::cli::adopted_backlog::AdoptedWaiting;
 use crate::cli::backlog::{BucketState, Onlooker};
@@ -17,6 +18,7 @@ use crate::cli::capture;
 use crate::cli::capture::Shown;
 use crate::cli::output;
 use crate::cli::output::{count, show_age};
+use crate::cli::pause::words;
 use crate::cli::waiting::{Waiting, Waits};
 use crate::cli::{block_on, for_lookers, prepare};
 use crate::config;
@@ -66,6 +68,8 @@ struct Status {
     instances: Vec<InstanceStatus>,
     parked: ParkedStatus,
     capture: Shown,
+    /// None while publishing goes on.
+    paused: Option<Pause>,
     adopted: Vec<AdoptedWaiting>,
     buckets: Vec<BucketStatus>,
 }
@@ -138,6 +142,7 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
     let parked = parked(&connection).await?;
     let adopted = adopted_backlog::look(&mut connection).await?;
     let capture = capture::shown(database, name).await?;
+    let paused = read_state(&connection).await?.pause;
     let onlooker = Onlooker::new(&connection).await?;
     let (mut buckets, mut unseen) = (Vec::new(), Vec::new());
     for state in onlooker.buckets().await? {
@@ -169,6 +174,7 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
         instances,
         parked,
         capture,
+        paused,
         adopted,
         buckets,
     })
@@ -284,9 +290,18 @@ impl Status {
             self.partitions,
         );
         text.extend(self.generations.iter().map(GenerationStatus::line));
-        text.push_str(if self.instances.is_empty() { "no instance runs\n" } else { "" });
+        text.push_str(match (self.instances.is_empty(), &self.paused) {
+            (true, None) => "no instance runs\n",
+            (true, Some(_)) => {
+                "no instance has a lease; those that run wait for the end of the pause\n"
+            }
+            (false, _) => "",
+        });
         text.extend(self.instances.iter().map(InstanceStatus::line));
         writeln!(text, "{}", self.capture.text()).expect("text takes text");
+        if let Some(pause) = &self.paused {
+            writeln!(text, "{}", words(pause)).expect("text takes text");
+        }
         text.push('\n');
         let heads = ["bucket", "epoch", "position", "saved", "unpublished", "oldest"];
         let [bucket, epoch, position, saved, unpublished, oldest] = heads;
@@ -351,12 +366,22 @@ mod tests {
             }],
             parked: ParkedStatus { events: 3, aggregates: 2, oldest_age_seconds: Some(90.0) },
             capture: Shown { mode: "wal", ..Shown::default() },
+            paused: Some(Pause {
+                reason: "moving".to_owned(),
+                by: "ops".to_owned(),
+                for_seconds: 90.0,
+                left_seconds: None,
+            }),
             adopted: Vec::new(),
             buckets: vec![BucketStatus::new(state, waiting)],
         };
         let table = status.table();
         assert!(table.contains("\u{2265}17"), "{table}");
         assert!(table.contains("capture     wal, since"), "{table}");
+        assert!(
+            table.contains("paused for 1.5min by ops, until `postrider resume`: moving"),
+            "{table}"
+        );
         assert!(table.contains("2.0 KiB"), "{table}");
         assert!(table.contains("waited for 2.0s"), "{table}");
         assert!(table.contains("4.0 KiB in 3 of 16 leaves, being filled"), "{table}");

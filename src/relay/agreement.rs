@@ -38,6 +38,9 @@ pub(super) async fn agree(
     let Some(asked) = asked.filter(|asked| *asked != now && may_change) else {
         return Ok(opened.state.clone());
     };
+    if opened.state.pause.is_some() {
+        return Err(refuse_while_paused(now, asked));
+    }
     refuse_beside_others(&opened.control, now, asked).await?;
     let messages = keeper(opened, database, Mode::Message).await?;
     if asked != Mode::Poll {
@@ -50,6 +53,16 @@ pub(super) async fn agree(
         Mode::Message => begin_messages(&opened.control, &messages, now).await?,
     }
     read_state(&opened.control).await
+}
+
+/// Instances that wait for the end of the pause have no lease, and cannot be seen.
+fn refuse_while_paused(now: Mode, asked: Mode) -> Error {
+    let (now, asked) = (now.name(), asked.name());
+    let cause = format!(
+        "--capture {asked} does not fit: events are read by {now}, and publishing is paused"
+    );
+    let remedy = format!("run `postrider capture switch {asked}`, or leave --capture out");
+    Error::new(ErrorKind::Config, cause).with_remedy(remedy)
 }
 
 /// Running instances would be taken along by a flag that they do not know.

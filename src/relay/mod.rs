@@ -77,6 +77,7 @@ mod log_saver;
 mod log_session;
 mod log_task;
 mod mode_watch;
+mod paused;
 mod plan;
 mod poll_session;
 mod publishers;

@@ -5,13 +5,14 @@
 //! lost are lost, and are said to be.
 //!
 //! ```text
+//!  paused ────────────────────────────────────────────────► Paused
 //!  poll ──────────────────────────────────────────────────► Poll
 //!  wal, message ─► StandBy ─► the lock is ours ─┬─ a gap ──► PollWhileRecovering, then the next session
 //!                                               └─ none ──► Stream
 //! ```
 
 use crate::capture::adopted::copy::SlotSession;
-use crate::capture::mode::{CaptureState, Mode};
+use crate::capture::mode::{CaptureState, Flow, Mode};
 use crate::capture::mode_change::messages_lost;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::error::Result;
@@ -23,6 +24,8 @@ use crate::relay::tasks::Opened;
 
 /// What a session does next.
 pub(super) enum Plan {
+    /// Publishing is paused: wait for the end of the pause.
+    Paused(Opened),
     /// The table is polled, as that is how events are read.
     Poll(Opened),
     /// The table is polled until the log can take over: there is no slot, or it does not bring everything, or
@@ -85,6 +88,9 @@ struct Found {
 impl Instance {
     /// What to do with what was opened.
     pub(super) async fn plan(&self, opened: Opened, lock: ReaderLock) -> Result<Plan> {
+        if opened.way.flow == Flow::Paused {
+            return Ok(Plan::Paused(opened));
+        }
         match (opened.way.mode, lock) {
             (Mode::Poll, _) => Ok(Plan::Poll(opened)),
             (Mode::Wal | Mode::Message, ReaderLock::Unknown) => Ok(Plan::StandBy(opened)),

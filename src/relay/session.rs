@@ -43,6 +43,11 @@ impl Instance {
                         Turn::Over => Plan::End,
                     }
                 }
+                Plan::Paused(opened) => {
+                    *stage = Stage::Paused;
+                    self.monitor.set_working(true);
+                    return self.wait_for_resume(opened).await;
+                }
                 Plan::Poll(opened) => {
                     return Box::pin(self.poll_session(opened, producer, None, stage)).await;
                 }

@@ -3,7 +3,8 @@
 //! Promises: names each state, and what holds in it. Must not: change one. Fails: never.
 //!
 //! ```text
-//!  Opening ─┬─────────────────────────────► Polling ───┐
+//!  Opening ─┬─────────────────────────────► Paused ────┐
+//!           ├─────────────────────────────► Polling ───┤
 //!           └─► StandingBy ─┬─► Recovering ────────────┼─► the session ends; the next one begins with Opening
 //!                           └─► Streaming ─────────────┘
 //! ```
@@ -23,6 +24,8 @@ pub(super) enum Progress {
 pub(super) enum Stage {
     /// It looks at the outbox, and at how events are read; nothing is its own yet.
     Opening,
+    /// Publishing is paused: it has neither a lease nor a lock, and waits for the end of the pause.
+    Paused,
     /// Events are read from the log, and another instance may be the one that does it.
     StandingBy,
     /// It has its share of the buckets, and claims their rows from the table.
@@ -43,6 +46,7 @@ impl Stage {
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::Opening => "opening",
+            Self::Paused => "paused",
             Self::StandingBy => "standing by",
             Self::Polling => "polling",
             Self::Recovering => "polling until the log can be read",

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::capture::mode::{Mode, read_state};
+use crate::capture::mode::{Way, read_state};
 use crate::capture::slot::reader_lock::{Stranger, stranger, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::relay::instance::Instance;
@@ -40,18 +40,17 @@ impl Instance {
     /// Waits for its turn. It has no lease that would end a session that gets no answer.
     pub(super) async fn stand_by(&self, opened: &Opened) -> Result<Turn> {
         let (mut stop, since, mut told) = (self.stop.clone(), Instant::now(), Told::Nothing);
-        let (mode, patience) =
-            (opened.way.mode, Duration::from_secs(self.config.lease_seconds.into()));
+        let (way, patience) = (opened.way, Duration::from_secs(self.config.lease_seconds.into()));
         loop {
             let looked = tokio::select! {
-                looked = tokio::time::timeout(patience, look_for_turn(opened, mode, patience)) => {
+                looked = tokio::time::timeout(patience, look_for_turn(opened, way, patience)) => {
                     looked.map_err(|_| no_answer(patience))??
                 }
                 _ = stop.changed() => return Ok(Turn::Over),
             };
             match looked {
                 Looked::Reader => return Ok(Turn::Ours),
-                Looked::OtherMode => return Ok(Turn::Over),
+                Looked::OtherWay => return Ok(Turn::Over),
                 Looked::StandsBy => told = self.wait_for(opened, since, told).await?,
             }
             tokio::select! {
@@ -103,13 +102,13 @@ enum Looked {
     Reader,
     /// Another one is.
     StandsBy,
-    /// Events are read in another way.
-    OtherMode,
+    /// Events are read in another way, or not at all.
+    OtherWay,
 }
 
-async fn look_for_turn(opened: &Opened, mode: Mode, silence: Duration) -> Result<Looked> {
-    if read_state(&opened.control).await?.mode != mode {
-        return Ok(Looked::OtherMode);
+async fn look_for_turn(opened: &Opened, way: Way, silence: Duration) -> Result<Looked> {
+    if read_state(&opened.control).await?.way() != way {
+        return Ok(Looked::OtherWay);
     }
     if try_lock(&opened.control).await? {
         return Ok(Looked::Reader);

@@ -43,6 +43,7 @@ mod order;
 mod parked_store;
 mod parking;
 mod patterns;
+mod pause;
 mod plan;
 mod printed;
 mod quota;

@@ -26,7 +26,7 @@ const LIST: &str = include_str!("../../../sql/queries/parked_list.sql");
 Examples:
   postrider parked list
   postrider parked list --aggregate order/4711 --json")]
-pub(super) struct ListArguments {
+pub(in crate::cli) struct ListArguments {
     #[command(flatten)]
     selection: Selection,
 
@@ -44,13 +44,13 @@ pub(super) struct ListArguments {
 
 /// A parked event without its payload.
 #[derive(Debug, Serialize)]
-pub(super) struct Listed {
-    pub(super) seq: i64,
-    pub(super) id: String,
-    pub(super) aggregatetype: String,
-    pub(super) aggregateid: String,
+pub(in crate::cli) struct Listed {
+    pub(in crate::cli) seq: i64,
+    pub(in crate::cli) id: String,
+    pub(in crate::cli) aggregatetype: String,
+    pub(in crate::cli) aggregateid: String,
     r#type: String,
-    pub(super) reason: String,
+    pub(in crate::cli) reason: String,
     detail: String,
     topic: Option<String>,
     attempts: i32,
@@ -61,13 +61,13 @@ pub(super) struct Listed {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct List {
+pub(in crate::cli) struct List {
     /// How many were chosen; those that are listed may be fewer.
-    pub(super) total: i64,
-    pub(super) events: Vec<Listed>,
+    pub(in crate::cli) total: i64,
+    pub(in crate::cli) events: Vec<Listed>,
 }
 
-pub(super) fn run(arguments: ListArguments) -> Result<ExitCode> {
+pub(in crate::cli) fn run(arguments: ListArguments) -> Result<ExitCode> {
     let list = block_on(async move {
         let connection = open(arguments.common).await?;
         read(&connection, &arguments.selection.into(), Some(arguments.limit.into())).await
@@ -80,7 +80,7 @@ pub(super) fn run(arguments: ListArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) async fn read(
+pub(in crate::cli) async fn read(
     connection: &Connection,
     chosen: &Chosen,
     limit: Option<i64>,
@@ -137,7 +137,7 @@ impl Listed {
 }
 
 impl List {
-    pub(super) fn table(&self) -> String {
+    pub(in crate::cli) fn table(&self) -> String {
         if self.events.is_empty() {
             return "nothing is parked\n".to_owned();
         }

@@ -20,7 +20,7 @@ use crate::order::holds::Reason;
 use crate::postgres::{Connection, connect};
 
 mod change;
-mod list;
+pub(super) mod list;
 mod show;
 
 /// Shows what is parked; tries it again, or discards it.
@@ -103,7 +103,8 @@ fn nothing_chosen(chosen: &Chosen) -> &'static str {
 }
 
 /// The selection as a statement's first parameters.
-struct Chosen {
+#[derive(Default)]
+pub(super) struct Chosen {
     aggregate_type: Option<String>,
     aggregate_id: Option<String>,
     event: Option<Uuid>,

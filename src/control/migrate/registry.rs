@@ -106,6 +106,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "window",
         sql: include_str!("../../../sql/migrations/0016_window.sql"),
     },
+    Migration {
+        version: 17,
+        name: "pause",
+        sql: include_str!("../../../sql/migrations/0017_pause.sql"),
+    },
 ];
 
 impl Migration {
