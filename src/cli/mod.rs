@@ -26,6 +26,8 @@ mod backlog;
 mod capture;
 mod check;
 mod completions;
+mod config;
+mod man;
 mod migrate;
 mod output;
 mod parked;
@@ -70,7 +72,9 @@ enum Command {
     Wait(wait::WaitArguments),
     #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
+    Config(config::ConfigArguments),
     Completions(completions::CompletionsArguments),
+    Man(man::ManArguments),
 }
 
 /// Does what the command line says.
@@ -92,7 +96,9 @@ pub fn main() -> ExitCode {
         Command::Wait(arguments) => wait::run(arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(arguments),
+        Command::Config(arguments) => config::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments),
     };
     ended.unwrap_or_else(|error| output::report(&error))
 }

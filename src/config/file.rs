@@ -7,20 +7,16 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 
+use crate::config::catalogue;
+use crate::config::catalogue::{PROPERTIES, PROPERTY_FILES};
 use crate::config::settings::{CommonSettings, Property, RelaySettings};
 use crate::error::{Error, ErrorKind};
 use crate::secret;
 
 /// Read when it is there and no other file was named.
 pub const DEFAULT_FILE: &str = "postrider.toml";
-
-/// The file's name for librdkafka's properties.
-const PROPERTIES: &str = "librdkafka";
-/// The file's name for the files that hold the values of such properties.
-const PROPERTY_FILES: &str = "librdkafka-files";
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -154,13 +150,37 @@ fn typed<T: DeserializeOwned>(text: &str) -> Result<T, Flaw> {
     toml::from_str(text).map_err(|cause| Flaw::of(&cause, text))
 }
 
-/// Every key that a file may have: the long flags but `config`, and the table of properties.
+/// Every key that a file may have: the long flags but `config`, and the tables of properties.
 fn keys() -> Vec<String> {
-    let command = RelaySettings::augment_args(CommonSettings::augment_args(Command::new("file")));
-    let flags = command.get_arguments().filter_map(clap::Arg::get_long);
-    let mut keys: Vec<String> = flags.filter(|flag| *flag != "config").map(str::to_owned).collect();
-    keys.extend([PROPERTIES, PROPERTY_FILES].map(str::to_owned));
-    keys
+    let flags = catalogue::settings().into_iter().map(|setting| setting.name);
+    flags.chain([PROPERTIES, PROPERTY_FILES].map(str::to_owned)).collect()
+}
+
+/// What a file that was read says, key by key, as it stands there.
+///
+/// # Errors
+/// As [`read`].
+pub fn values(settings: &FileSettings) -> crate::error::Result<toml::Table> {
+    let Some(path) = &settings.path else { return Ok(toml::Table::new()) };
+    let unreadable = |cause: std::io::Error| {
+        let cause = format!("the configuration file {} cannot be read: {cause}", path.display());
+        Error::new(ErrorKind::Config, cause)
+    };
+    let text = secret::read_file(path).map_err(unreadable)?;
+    typed(&text).map_err(|flaw| flaw.at(path))
+}
+
+/// The properties of a table of librdkafka's, each with its dotted name.
+///
+/// # Errors
+/// As [`read`].
+pub fn flat(table: toml::Table) -> crate::error::Result<Vec<Property>> {
+    let mut properties = Vec::new();
+    for (name, value) in table {
+        let refused = |cause| Error::new(ErrorKind::Config, cause);
+        flatten(name, value, &mut properties).map_err(refused)?;
+    }
+    Ok(properties)
 }
 
 fn unknown(key: &str, known: &[String], text: &str) -> Flaw {
@@ -270,6 +290,37 @@ mod tests {
         assert_eq!(keys, 5);
         assert!(relay.properties.contains(&Property::new("linger.ms", "20")));
         assert!(relay.properties.contains(&Property::new("compression.type", "zstd")));
+    }
+
+    /// What the template shows in comments is a file, once their marks are gone, but for empty texts.
+    #[test]
+    fn the_template_is_a_file() {
+        let template = catalogue::template();
+        let is_setting = |line: &&str| {
+            let line = line.trim_start_matches("# ");
+            line.starts_with('[')
+                || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '))
+        };
+        let lines: Vec<&str> = template
+            .lines()
+            .filter(is_setting)
+            .map(|line| line.trim_start_matches("# "))
+            .filter(|line| !line.ends_with("\"\""))
+            .collect();
+        let (_, relay, _) = parse(&lines.join("\n")).expect("it is one");
+        assert_eq!(relay.page_rows.map(u32::from), Some(5_000));
+        for key in keys() {
+            assert!(template.contains(&key), "{key}");
+        }
+        assert!(template.lines().all(|line| line.chars().count() <= 100), "{template}");
+    }
+
+    #[test]
+    fn the_schema_knows_every_key() {
+        let schema = catalogue::schema();
+        let known = schema["properties"].as_object().expect("it is a table");
+        let known: std::collections::BTreeSet<String> = known.keys().cloned().collect();
+        assert_eq!(known, keys().into_iter().collect());
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::record::encode::CreatedAtHeader;
 use crate::record::topic::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
 use crate::secret::{self, SecretCommand};
 
+pub mod catalogue;
 pub mod environment;
 pub mod file;
 mod property;

@@ -226,3 +226,70 @@ fn a_file_that_others_can_write_is_not_believed_unnamed() {
     let line = first_line(&run_with(&place, &[("PGUSER", "u")], &["--config", "postrider.toml"]));
     assert_eq!(line["brokers"], "file:1");
 }
+
+#[test]
+fn what_holds_is_shown_with_its_origin_and_without_secrets() {
+    let file = "shards = 3\ndatabase-password-command = 'vault read hush'\n\
+                [librdkafka]\nlinger.ms = 20\n'sasl.password' = 'hush'\n";
+    let place = Place::new().with_file("postrider.toml", file);
+    let mut command = place.postrider(&["config", "show", "--json", "-X", "ssl.key.pem=hush"]);
+    command.args(["--tick-max", "20ms"]).envs([
+        ("DATABASE_URL", "postgres://app:hush@db:5433/shop"),
+        ("POSTRIDER_BROKERS", "kafka:1"),
+        ("POSTRIDER_X_SASL_USERNAME", "shop"),
+    ]);
+    let answer = Answer::from(command.output().unwrap());
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    assert!(!answer.stdout.contains("hush"), "{}", answer.stdout);
+    let shown: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
+    for (name, value, origin, from) in [
+        ("tick-max", Some("20ms"), "flag", None),
+        ("brokers", Some("kafka:1"), "environment", Some("POSTRIDER_BROKERS")),
+        ("database-url", Some("db:5433/shop"), "environment", Some("DATABASE_URL")),
+        ("database-password-command", Some("vault …"), "file", Some("postrider.toml")),
+        ("shards", Some("3"), "file", Some("postrider.toml")),
+        ("page-rows", Some("5000"), "default", None),
+        ("librdkafka.linger.ms", Some("20"), "file", Some("postrider.toml")),
+        ("librdkafka.sasl.password", Some("***"), "file", Some("postrider.toml")),
+        ("librdkafka.sasl.username", Some("shop"), "environment", None),
+        ("librdkafka.ssl.key.pem", Some("***"), "flag", None),
+    ] {
+        let expected =
+            serde_json::json!({"name": name, "value": value, "origin": origin, "from": from});
+        let found = shown.as_array().unwrap().iter().filter(|one| one["name"] == name);
+        assert_eq!(found.collect::<Vec<_>>(), [&expected], "{name}");
+    }
+    let answer = place.run(&["config", "show", "--origin"]);
+    assert!(answer.stdout.contains("file (postrider.toml)"), "{}", answer.stdout);
+}
+
+#[test]
+fn settings_without_a_meaning_are_shown_and_refused() {
+    let place = Place::new();
+    let answer = place.run(&["config", "show", "--tick-min", "2s", "--tick-max", "1s"]);
+    assert_eq!(answer.code, Some(3), "{}", answer.stderr);
+    assert!(answer.stderr.contains("is longer than --tick-max"), "{}", answer.stderr);
+    assert!(answer.stdout.contains("tick-min = 2s"), "{}", answer.stdout);
+}
+
+#[test]
+fn a_file_to_begin_with_sets_nothing_and_is_taken() {
+    let place = Place::new();
+    let template = place.run(&["config", "init"]).stdout;
+    let place = place.with_file("postrider.toml", &template);
+    let answer = place.run(&["config", "show", "--origin"]);
+    assert_eq!(answer.code, Some(0), "{}", answer.stderr);
+    assert!(!answer.stdout.contains("file ("), "{}", answer.stdout);
+    let schema = place.run(&["config", "schema"]).stdout;
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    assert_eq!(schema["properties"]["shards"]["type"], "integer");
+}
+
+#[test]
+fn every_command_has_its_page() {
+    let place = Place::new();
+    let answer = place.run(&["man", "parked", "retry"]);
+    assert!(answer.stdout.contains("postrider-parked-retry"), "{}", answer.stdout);
+    assert!(answer.stdout.contains("dry\\-run"), "{}", answer.stdout);
+    place.run(&["man", "parker"]).failed(3, &["no command \"parker\""]);
+}
