@@ -17,7 +17,7 @@
 //! What a batch has set aside is there before the batch is reported as delivered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -110,8 +110,6 @@ pub struct Reports {
     failed: Arc<Turn>,
     /// Held topics that can be used again, as far as metadata tells.
     topics_back: Arc<Letterbox<String>>,
-    /// Somebody doubts that all that is in flight can arrive.
-    doubted: Arc<AtomicBool>,
     suspense: Arc<Suspense>,
 }
 
@@ -123,7 +121,6 @@ impl Reports {
             wake,
             failed: Arc::new(Turn::new()),
             topics_back: Arc::new(Letterbox::new()),
-            doubted: Arc::default(),
             suspense: Arc::default(),
         }
     }
@@ -156,11 +153,6 @@ impl Reports {
 
     fn end_failure(&self, error: Error) {
         self.send(Report::Failed(error));
-    }
-
-    /// Whether it is to be seen if all that is in flight can arrive; once for each time that it was asked.
-    pub fn take_doubt(&self) -> bool {
-        self.doubted.swap(false, Ordering::Relaxed)
     }
 
     /// What was set aside is the trouble of its topics. Whoever waits for that may go on.
@@ -280,7 +272,6 @@ pub struct Publisher<R> {
     wake: Arc<Notify>,
     failed: Arc<Turn>,
     topics_back: Arc<Letterbox<String>>,
-    doubted: Arc<AtomicBool>,
     suspense: Arc<Suspense>,
     held: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
@@ -305,8 +296,7 @@ impl<R: LendEvent> Publisher<R> {
         let (sender, reports) = crossbeam_channel::bounded(batches_max + 1);
         let (aside, set_aside) = crossbeam_channel::bounded(batches_max);
         let back = Reports::new(sender, Arc::clone(&wake));
-        let (failed, doubted) = (Arc::clone(&back.failed), Arc::clone(&back.doubted));
-        let suspense = Arc::clone(&back.suspense);
+        let (failed, suspense) = (Arc::clone(&back.failed), Arc::clone(&back.suspense));
         let (topics_back, held) = (Arc::clone(&back.topics_back), Arc::new(AtomicUsize::new(0)));
         let producer = make(back.clone())?;
         let desk = Desk::new(encoder, on_poison, producer, Arc::clone(&held), Arc::clone(&permit));
@@ -317,18 +307,7 @@ impl<R: LendEvent> Publisher<R> {
                 Error::new(ErrorKind::Internal, format!("no thread to publish: {cause}"))
             })?;
         let (orders, thread) = (Some(orders), Some(thread));
-        Ok(Self {
-            orders,
-            reports,
-            set_aside,
-            wake,
-            failed,
-            topics_back,
-            doubted,
-            suspense,
-            held,
-            thread,
-        })
+        Ok(Self { orders, reports, set_aside, wake, failed, topics_back, suspense, held, thread })
     }
 
     /// Sends a batch. The ledger has made sure that there is room.
@@ -355,11 +334,6 @@ impl<R: LendEvent> Publisher<R> {
     /// From here on these are held, too.
     pub fn hold(&self, holds: Vec<Hold>) {
         self.order(Order::Hold(holds));
-    }
-
-    /// Something has been in flight for very long: see whether it can arrive at all.
-    pub fn doubt(&self) {
-        self.doubted.store(true, Ordering::Relaxed);
     }
 
     fn order(&self, order: Order<R>) {

@@ -36,7 +36,6 @@ use crate::publish::kafka::producer::Warnings;
 pub mod assignment;
 mod batch;
 mod cohorts;
-mod laggard;
 pub mod log_loop;
 mod outlet;
 mod page;

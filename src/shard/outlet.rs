@@ -33,7 +33,6 @@ use crate::order::ledger::{Finished, Ledger};
 use crate::publish::kafka::producer::Warnings;
 use crate::publish::{Batch, Publisher, Report};
 use crate::shard::batch::{Outgoing, OutgoingRow};
-use crate::shard::laggard::Laggard;
 use crate::shard::parking::Parking;
 
 /// Where events come from, as far as the outlet has to do with it.
@@ -80,7 +79,6 @@ pub(super) struct Outlet<S: Source> {
     publishers: Vec<Publisher<OutgoingRow>>,
     /// Deals aggregates to publishers.
     hasher: DefaultHashBuilder,
-    laggard: Laggard,
     gauge: Arc<ShardGauge>,
 }
 
@@ -96,7 +94,6 @@ impl<S: Source> Outlet<S> {
             store,
             publishers,
             hasher: DefaultHashBuilder::default(),
-            laggard: Laggard::default(),
             gauge,
         }
     }
@@ -139,9 +136,6 @@ impl<S: Source> Outlet<S> {
         let (ledger, gauge) = (&mut self.ledger, &self.gauge);
         self.source.hand_on(std::iter::from_fn(|| next_finished(ledger, gauge)));
         self.show();
-        if self.laggard.is_too_slow(self.ledger.oldest(), Instant::now()) {
-            self.publishers.iter().for_each(Publisher::doubt);
-        }
         Ok(())
     }
 

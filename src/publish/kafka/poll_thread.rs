@@ -17,7 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::callbacks::Context;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::errors::replaced;
-use crate::publish::kafka::stall::{CONNECTED_FACTOR, PATIENCE_MIN, Silence, Standstill};
+use crate::publish::kafka::stall::{
+    CONNECTED_FACTOR, Laggard, Lateness, PATIENCE_MIN, Silence, Standstill,
+};
 
 /// The thread looks this often whether it should end. Each time it is busy for the last millisecond
 /// of the timeout: librdkafka counts in whole ones, and the client polls on until the time is over.
@@ -42,6 +44,7 @@ struct Poller {
     config: ProducerConfig,
     ended: Arc<AtomicBool>,
     standstill: Standstill,
+    laggard: Laggard,
     /// When the fate of any record was told.
     heard: Option<Instant>,
 }
@@ -54,8 +57,8 @@ pub(super) fn start(
     ended: Arc<AtomicBool>,
 ) -> Result<()> {
     let config = config.clone();
-    let standstill = Standstill::default();
-    let mut poller = Poller { producer, config, ended, standstill, heard: None };
+    let (standstill, laggard) = (Standstill::default(), Laggard::default());
+    let mut poller = Poller { producer, config, ended, standstill, laggard, heard: None };
     std::thread::Builder::new()
         .name(format!("poll-{name}"))
         .spawn(move || poller.run())
@@ -72,31 +75,31 @@ impl Poller {
                 self.hear_out(REFUSAL_TIMEOUT);
                 reports.end_failure(cause);
             }
-            if reports.has_failed() {
-                continue;
+            if !reports.has_failed() {
+                self.look();
             }
-            if self.waits_in_vain() {
-                reports.failed(replaced(
-                    "a topic takes nothing, nor does any other: Kafka may be away".to_owned(),
-                ));
-                continue;
-            }
-            if reports.take_doubt()
-                && let Some(cause) = self.lost_leader()
-            {
-                reports.failed(cause);
-                continue;
-            }
-            let cause = if self.stands_still() {
-                "nothing is acknowledged, though the brokers answer others"
-            } else if self.is_stuck() {
-                "a batch is not acknowledged, though others are"
-            } else {
-                continue;
-            };
-            self.fail(cause);
         }
         self.producer.poll(LAST_WORDS);
+    }
+
+    /// Looks whether all that is on its way can arrive, and ends the producer if it cannot.
+    fn look(&mut self) {
+        if self.waits_in_vain() {
+            let cause = "a topic takes nothing, nor does any other: Kafka may be away";
+            return self.producer.context().reports.failed(replaced(cause.to_owned()));
+        }
+        let lateness = self.look_at_oldest();
+        if lateness != Lateness::InTime
+            && let Some(cause) = self.lost_leader()
+        {
+            return self.producer.context().reports.failed(cause);
+        }
+        if self.stands_still() {
+            self.fail("nothing is acknowledged, though the brokers answer others");
+        } else if lateness == Lateness::TooLate {
+            self.give_up_oldest();
+            self.fail("a batch is not acknowledged, though others are");
+        }
     }
 
     /// Ends the producer. Which topics its successor has to be careful with is known before there is one.
@@ -135,20 +138,21 @@ impl Poller {
         is_long && !is_over
     }
 
-    /// Whether the oldest batch has waited for so long that others were acknowledged meanwhile. Without
+    /// How late the oldest batch is. Only where others were acknowledged meanwhile it is too late for it: without
     /// these, nothing is known of Kafka.
-    fn is_stuck(&mut self) -> bool {
+    fn look_at_oldest(&mut self) -> Lateness {
         let (context, now) = (self.producer.context(), Instant::now());
-        let Some(since) = context.on_way.oldest_since() else { return false };
-        let patience = context.lessons.patience(now) * CONNECTED_FACTOR;
-        let is_alone = self.heard.is_some_and(|heard| now.duration_since(heard) < PATIENCE_MIN);
-        let waits = self.waits(now);
-        if !waits || !is_alone || now.duration_since(since) < patience {
-            return false;
-        }
-        context.on_way.give_up(now.checked_sub(PATIENCE_MIN).unwrap_or(since));
+        let is_heard = self.heard.is_some_and(|heard| now.duration_since(heard) < PATIENCE_MIN);
+        let others_go_on = is_heard && self.waits(now);
+        let patience = context.lessons.patience(now);
+        self.laggard.look(context.on_way.oldest_since(), others_go_on, patience, now)
+    }
+
+    /// The oldest batch is why the producer ends, or one of those that were sent soon after it.
+    fn give_up_oldest(&self) {
+        let (context, now) = (self.producer.context(), Instant::now());
+        context.on_way.give_up(now.checked_sub(PATIENCE_MIN).unwrap_or(now));
         context.lessons.stood_still(now);
-        true
     }
 
     /// librdkafka waits for ever for a partition that has lost its leader, and no cursor moves past what it

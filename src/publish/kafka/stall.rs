@@ -1,7 +1,11 @@
-//! Notices a producer that hears nothing while the brokers answer others.
+//! Notices a producer that hears nothing while the brokers answer others, and a batch that waits while others do not.
 //!
 //! Promises: patience grows each time it was in vain, so that a broker that is only slow is not asked for
-//! everything again and again. Must not: ask anybody, or read a clock. Fails: never.
+//! everything again and again. A batch that waits for half a minute is noticed, then each half minute again, until it
+//! is given up because others are acknowledged. Must not: ask anybody, or read a clock. Fails: never.
+//!
+//! Why a batch: as long as others are acknowledged no producer stands still, but no cursor moves past the oldest
+//! batch: a crash would repeat all that was sent since, and nothing is cleaned up.
 //!
 //! Why: librdkafka keeps the brokers that the last metadata named. Named none, as happens for a moment
 //! when all of them are fenced, it has nobody left to ask, and waits for ever (seen with 2.12.1). A
@@ -20,6 +24,9 @@ const PATIENCE: Backoff = Backoff::new(PATIENCE_MIN, Duration::from_secs(320));
 const CALM: Duration = Duration::from_secs(600);
 /// A client whose brokers answer it gets so many times the patience.
 pub(super) const CONNECTED_FACTOR: u32 = 3;
+/// Whoever waits for so long is asked for, whatever became of others: longer than a change of leaders takes, and than
+/// a standstill.
+const LATE: Duration = Duration::from_secs(30);
 
 /// What the silence of one producer calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +83,49 @@ impl Standstill {
     }
 }
 
+/// How late the oldest batch of one producer is, and what that calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lateness {
+    /// Nothing: it is not late, or it was asked for a moment ago.
+    InTime,
+    /// To look whether what it waits for has a leader.
+    Late,
+    /// The same, and to give it up if it has: others are acknowledged meanwhile.
+    TooLate,
+}
+
+/// When the oldest batch of one producer was looked at, if it is late.
+#[derive(Debug, Default)]
+pub(super) struct Laggard {
+    next_look: Option<Instant>,
+}
+
+impl Laggard {
+    /// Looks at the oldest batch: since when it waits, whether others were acknowledged of late, and how patient
+    /// to be.
+    pub(super) fn look(
+        &mut self,
+        waits_since: Option<Instant>,
+        others_go_on: bool,
+        patience: Duration,
+        now: Instant,
+    ) -> Lateness {
+        let waited = waits_since.map(|since| now.saturating_duration_since(since));
+        let Some(waited) = waited.filter(|waited| *waited >= LATE) else {
+            self.next_look = None;
+            return Lateness::InTime;
+        };
+        if others_go_on && waited >= patience * CONNECTED_FACTOR {
+            return Lateness::TooLate;
+        }
+        if self.next_look.is_some_and(|next| now < next) {
+            return Lateness::InTime;
+        }
+        self.next_look = Some(now + LATE);
+        Lateness::Late
+    }
+}
+
 /// How long to wait for a word, learnt from the standstills before.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
@@ -126,6 +176,23 @@ mod tests {
         assert_eq!(look(false, false, 30), Silence::Short);
         assert_eq!(look(true, false, 31), Silence::Short);
         assert_eq!(look(true, false, 61), Silence::TooLong);
+    }
+
+    #[test]
+    fn the_oldest_batch_is_asked_for_each_half_minute_and_given_up_beside_others() {
+        let (mut laggard, start) = (Laggard::default(), Instant::now());
+        let mut look = |since: Option<u32>, others_go_on, second: u32| {
+            let since = since.map(|second| start + second * SECOND);
+            laggard.look(since, others_go_on, 20 * SECOND, start + second * SECOND)
+        };
+        assert_eq!(look(Some(0), true, 29), Lateness::InTime);
+        assert_eq!(look(Some(0), true, 30), Lateness::Late);
+        assert_eq!(look(Some(0), true, 31), Lateness::InTime, "it was asked for a moment ago");
+        assert_eq!(look(Some(0), false, 60), Lateness::Late, "the others wait as well");
+        assert_eq!(look(Some(0), true, 61), Lateness::TooLate);
+        assert_eq!(look(Some(40), true, 69), Lateness::InTime, "another is the oldest now");
+        assert_eq!(look(Some(40), true, 70), Lateness::Late, "it counts anew");
+        assert_eq!(look(None, true, 101), Lateness::InTime);
     }
 
     #[test]
