@@ -395,6 +395,54 @@ async fn every_code_that_a_broker_can_answer_ends_with_its_record() {
     relay.stop_well().await;
 }
 
+/// Those codes at once, each for one record of a topic of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_code_that_is_tried_again_without_an_end_ends_with_its_record() {
+    const NEIGHBOURS: u32 = 8;
+    let (refuser, kafka) = Refuser::start();
+    let mut fixture = Fixture::new("culprit_endless").await;
+    fixture.brokers = kafka.brokers().to_owned();
+    let codes = known_codes().filter(|code| Fate::of(*code) == Fate::RefusedInTheEnd);
+    let codes: Vec<i16> = codes.collect();
+    assert_eq!(codes.len(), 17, "{codes:?}");
+    let names: Vec<String> = codes.iter().map(|code| fixture.topic(&code.to_string())).collect();
+    create_topics(&fixture.brokers, &names).await;
+    let client = fixture.client().await;
+    for number in 0..=NEIGHBOURS {
+        for code in &codes {
+            let is_marked = number == NEIGHBOURS / 2;
+            let payload =
+                if is_marked { format!("\"{}\"", marked(*code)) } else { "{}".to_owned() };
+            let number = number * 1_000 + u32::from(code.cast_unsigned());
+            let aggregate = (code.to_string(), format!("k{number}"));
+            insert_with(&client, (&aggregate.0, &aggregate.1), number, &payload, None).await;
+        }
+    }
+    refuser.set(Fault::AnswerAsMarked);
+    let begin = Instant::now();
+    let proxied = fixture.with_brokers(refuser.brokers());
+    let relay = RelayProcess::start(&proxied, &["--shards", "1", "-X", "compression.type=none"]);
+    wait_for_all_others(&client).await;
+    let parked = loop {
+        let parked = wait_until_parked_are(&client, codes.len()).await;
+        if parked.values().all(|(reason, _)| reason == "refused") {
+            break parked;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{parked:?}; it said:\n{}", relay.said());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    println!("all were found in {:?}", begin.elapsed());
+    for (code, topic) in codes.iter().zip(&names) {
+        let number = NEIGHBOURS / 2 * 1_000 + u32::from(code.cast_unsigned());
+        let (_, detail) = &parked[&number.to_string()];
+        assert!(detail.contains(topic), "{code}: {detail}");
+        let times = times(&fixture, topic);
+        assert_eq!(times.len(), NEIGHBOURS as usize, "{code}: {times:?}");
+        assert!(times.values().all(|times| *times <= TIMES_MAX), "{code}: {times:?}");
+    }
+    relay.stop_well().await;
+}
+
 /// Nobody may ask how much a topic takes: the broker decides, and nothing that fits is parked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_that_nobody_tells_is_the_brokers_to_decide() {
