@@ -6,9 +6,9 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use postrider::event::{Event, EventId};
+use postrider::event::{Event, EventId, EventPlace};
 use postrider::record::encode::size_bytes;
-use postrider::record::encode::{CreatedAtHeader, Encoder};
+use postrider::record::encode::{AddedHeader, Encoder};
 use postrider::record::topic::DEFAULT_TOPIC_TEMPLATE;
 
 fn event<'a>(payload: &'a [u8], headers: Option<&'a str>) -> Event<'a> {
@@ -47,7 +47,9 @@ fn encode(criterion: &mut Criterion) {
             let id = BenchmarkId::new(format!("{payload_bytes}_bytes"), format!("{count}_headers"));
             group.bench_function(id, |bencher| {
                 bencher.iter(|| {
-                    let record = encoder.encode(black_box(&event)).expect("publishable");
+                    let record = encoder
+                        .encode(black_box(&event), EventPlace::default())
+                        .expect("publishable");
                     black_box(record).header_count()
                 });
             });
@@ -56,12 +58,20 @@ fn encode(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn created_at(criterion: &mut Criterion) {
+fn added(criterion: &mut Criterion) {
     let event = event(b"{}", None);
-    let mut encoder = encoder().with_created_at(CreatedAtHeader::Add);
-    criterion.bench_function("encode_with_created_at", |bencher| {
-        bencher.iter(|| encoder.encode(black_box(&event)).expect("publishable").header_count());
-    });
+    let place = EventPlace { seq: Some(48_000_000_000), position: Some(90_000_000_000 << 32 | 17) };
+    for (name, added) in [
+        ("encode_with_created_at", vec![AddedHeader::CreatedAt]),
+        ("encode_with_seq_and_position", vec![AddedHeader::Seq, AddedHeader::Position]),
+    ] {
+        let mut encoder = encoder().with_headers(added.into_iter().collect());
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                encoder.encode(black_box(&event), place).expect("publishable").header_count()
+            });
+        });
+    }
 }
 
 fn size(criterion: &mut Criterion) {
@@ -70,7 +80,7 @@ fn size(criterion: &mut Criterion) {
         let headers = headers(count);
         let event = event(b"{}", headers.as_deref());
         let mut encoder = encoder();
-        let record = encoder.encode(&event).expect("publishable");
+        let record = encoder.encode(&event, EventPlace::default()).expect("publishable");
         group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
             bencher.iter(|| size_bytes(black_box(&record)));
         });
@@ -78,5 +88,5 @@ fn size(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, encode, created_at, size);
+criterion_group!(benches, encode, added, size);
 criterion_main!(benches);

@@ -90,6 +90,51 @@ pub struct Arrival {
     pub index: u32,
 }
 
+/// Records of the log begin at multiples of so many bytes, and are longer.
+const RECORD_ALIGNMENT_BYTES: u64 = 8;
+
+impl Arrival {
+    /// The same as one number, which grows as arrivals do: the place of the commit in units of eight bytes, then
+    /// 32 bits for the index. None where no commit can lie (a copy of rows arrives there), and behind the last index.
+    pub fn position(self) -> Option<u128> {
+        let is_of_commit = self.commit_lsn.is_multiple_of(RECORD_ALIGNMENT_BYTES);
+        (is_of_commit && self.index < u32::MAX).then(|| {
+            u128::from(self.commit_lsn / RECORD_ALIGNMENT_BYTES) << u32::BITS
+                | u128::from(self.index)
+        })
+    }
+}
+
+/// What gave an event its `seq`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SeqSource {
+    /// The outbox's sequence: it is the row's own.
+    #[default]
+    Table,
+    /// The log, or nobody knows: it says something inside the relay alone.
+    Log,
+}
+
+/// The numbers by which a consumer knows an event's place among those of its aggregate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventPlace {
+    /// Its row's `seq`; none for what is no row of the outbox.
+    pub seq: Option<i64>,
+    /// Where the log brought it; none for what was read from a table.
+    pub position: Option<u128>,
+}
+
+impl EventPlace {
+    /// Of an event with this `seq`.
+    pub fn of(seq: i64, source: SeqSource, standing: Standing) -> Self {
+        let seq = match source {
+            SeqSource::Table => Some(seq),
+            SeqSource::Log => None,
+        };
+        Self { seq, position: standing.arrival().and_then(Arrival::position) }
+    }
+}
+
 /// By what an event is compared with others of its aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -100,6 +145,16 @@ pub enum Standing {
     /// It was set aside before, and is tried again behind those that were set aside earlier. Its arrival,
     /// if the log had brought it.
     Waiting(Option<Arrival>),
+}
+
+impl Standing {
+    /// Where the log brought the event, if it did.
+    pub fn arrival(self) -> Option<Arrival> {
+        match self {
+            Self::Written | Self::Waiting(None) => None,
+            Self::Committed(arrival) | Self::Waiting(Some(arrival)) => Some(arrival),
+        }
+    }
 }
 
 /// Where the whole of an event lies.
@@ -121,6 +176,11 @@ pub trait LendEvent: Send + 'static {
     /// By what it is compared with others.
     fn standing(&self) -> Standing {
         Standing::Written
+    }
+
+    /// What gave it its `seq`.
+    fn seq_source(&self) -> SeqSource {
+        SeqSource::Table
     }
 
     /// Where the whole of it lies.
@@ -177,6 +237,45 @@ impl LendEvent for OwnedEvent {
             payload: self.payload.as_deref(),
             headers: self.headers.as_deref(),
             created_at_micros: self.created_at_micros,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(commit_lsn: u64, index: u32) -> Option<u128> {
+        Arrival { commit_lsn, index }.position()
+    }
+
+    #[test]
+    fn positions_grow_as_arrivals_do() {
+        let arrivals = [(0, 0), (0, 1), (8, 0), (16, 0), (16, u32::MAX - 1), (24, 0), (!7, 0)];
+        let positions = arrivals.map(|(commit, index)| at(commit, index).expect("it has one"));
+        assert!(positions.is_sorted_by(|one, next| one < next), "{positions:?}");
+        assert_eq!(positions[4], (2 << 32) + 4_294_967_294);
+    }
+
+    #[test]
+    fn what_no_commit_brought_has_no_position() {
+        assert_eq!(at(8 * 7 - 1, 0), None, "a copy of rows");
+        assert_eq!(at(8, u32::MAX), None, "the count is full: more than one event may stand there");
+    }
+
+    #[test]
+    fn a_place_says_what_is_known() {
+        let arrival = Arrival { commit_lsn: 16, index: 3 };
+        let position = Some((2 << 32) + 3);
+        for (source, standing, seq, position) in [
+            (SeqSource::Table, Standing::Written, Some(7), None),
+            (SeqSource::Table, Standing::Committed(arrival), Some(7), position),
+            (SeqSource::Log, Standing::Committed(arrival), None, position),
+            (SeqSource::Log, Standing::Waiting(Some(arrival)), None, position),
+            (SeqSource::Log, Standing::Waiting(None), None, None),
+        ] {
+            let place = EventPlace::of(7, source, standing);
+            assert_eq!(place, EventPlace { seq, position }, "{source:?} {standing:?}");
         }
     }
 }

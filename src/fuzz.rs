@@ -10,7 +10,7 @@ use crate::capture::log::encoding::Encoding;
 use crate::capture::log::message;
 use crate::capture::log::pgoutput;
 use crate::capture::log::pgoutput::{Message, Value};
-use crate::event::{Event, EventId};
+use crate::event::{Event, EventId, EventPlace};
 use crate::record::encode::Encoder;
 use crate::record::topic::TopicTemplate;
 use crate::record::unpublishable::Unpublishable;
@@ -88,7 +88,7 @@ pub fn headers(input: &[u8]) {
         created_at_micros: 0,
     };
     let parsed: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_str(text);
-    match (encoder.encode(&event), parsed) {
+    match (encoder.encode(&event, EventPlace::default()), parsed) {
         (Ok(record), Ok(object)) => {
             assert_eq!(record.headers().len(), record.header_count());
             let known = |name: &str| ["id", "type"].contains(&name) || object.contains_key(name);

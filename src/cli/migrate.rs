@@ -51,6 +51,11 @@ enum MigrateCommand {
         #[command(flatten)]
         common: CommonSettings,
 
+        /// Gives later events a `seq` above this one: the highest that a consumer has seen. A restored
+        /// database gives numbers again, which consumers would take for repeats.
+        #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..=SEQ_ABOVE_MAX))]
+        seq_above: Option<i64>,
+
         /// Only says how many events would be published again.
         #[arg(long)]
         dry_run: bool,
@@ -61,6 +66,9 @@ enum MigrateCommand {
         common: CommonSettings,
     },
 }
+
+/// Half of what a sequence may give out before numbers of adopted tables begin.
+const SEQ_ABOVE_MAX: i64 = 1 << 61;
 
 /// How the table is made. Fixed for the life of the table.
 #[derive(Args, Debug)]
@@ -93,7 +101,9 @@ pub(super) fn run(arguments: MigrateArguments) -> Result<ExitCode> {
     match arguments.command {
         MigrateCommand::Up { common, table } => up(settled(common)?, &table),
         MigrateCommand::Print { common, table } => print(&settled(common)?, &table),
-        MigrateCommand::Reanchor { common, dry_run } => reanchor(settled(common)?, dry_run),
+        MigrateCommand::Reanchor { common, seq_above, dry_run } => {
+            reanchor(settled(common)?, seq_above, dry_run)
+        }
         MigrateCommand::Status { common } => status(settled(common)?),
     }
 }
@@ -118,12 +128,12 @@ fn print(common: &CommonSettings, table: &TableSettings) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn reanchor(common: CommonSettings, dry_run: bool) -> Result<ExitCode> {
+fn reanchor(common: CommonSettings, seq_above: Option<i64>, dry_run: bool) -> Result<ExitCode> {
     let (database, outbox) = (config::database(&common)?, config::outbox(&common)?);
     let retained = block_on(async move {
         let connection = connect(&database, "migrate").await?;
         let outbox = migrate::load(connection.client(), &outbox).await?;
-        migrate::reanchor(connection.client(), &outbox, dry_run).await
+        migrate::reanchor(connection.client(), &outbox, seq_above, dry_run).await
     })?;
     output::answer(&match dry_run {
         true => {

@@ -21,7 +21,7 @@ use crate::publish::OnPoison;
 use crate::publish::kafka::passwords::LoginFiles;
 use crate::publish::kafka::producer::RecordTimestamp;
 use crate::publish::kafka::tokens;
-use crate::record::encode::CreatedAtHeader;
+use crate::record::encode::AddedHeaders;
 use crate::record::topic::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
 use crate::secret::{self, SecretCommand};
 
@@ -33,7 +33,7 @@ pub mod settings;
 pub mod units;
 
 use crate::config::settings::{
-    AddedHeader, CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings, Timestamp,
+    CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings, Timestamp,
 };
 
 /// Everything that `run` works by.
@@ -92,7 +92,7 @@ pub struct KafkaConfig {
     /// Where a record's timestamp comes from.
     pub record_timestamp: RecordTimestamp,
     /// Whether records carry the row's time as a header.
-    pub created_at_header: CreatedAtHeader,
+    pub added_headers: AddedHeaders,
     /// What to do with an event that cannot become a record.
     pub on_poison: OnPoison,
     /// librdkafka's properties, in the order in which they are set; a later one wins.
@@ -159,7 +159,7 @@ impl fmt::Debug for KafkaConfig {
             .field("brokers", &self.brokers)
             .field("topic", &self.topic)
             .field("record_timestamp", &self.record_timestamp)
-            .field("created_at_header", &self.created_at_header)
+            .field("added_headers", &self.added_headers)
             .field("on_poison", &self.on_poison)
             .field("properties", &names)
             .field("login_files", &self.login_files)
@@ -371,11 +371,7 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
             None | Some(Timestamp::Send) => RecordTimestamp::Send,
             Some(Timestamp::Created) => RecordTimestamp::Created,
         },
-        created_at_header: if add.contains(&AddedHeader::CreatedAt) {
-            CreatedAtHeader::Add
-        } else {
-            CreatedAtHeader::Omit
-        },
+        added_headers: add.iter().copied().map(Into::into).collect(),
         on_poison: on_poison(relay)?,
         properties,
         login_files,

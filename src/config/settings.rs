@@ -14,6 +14,7 @@ use crate::capture::mode::Mode;
 pub use crate::config::property::Property;
 use crate::config::property::PropertyParser;
 use crate::config::units::{ByteSize, Secret, Span, SpanOrZero};
+use crate::record::encode;
 
 /// Settings of every command that talks to the database.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -133,7 +134,8 @@ pub struct RelaySettings {
     #[arg(long, env = "POSTRIDER_RECORD_TIMESTAMP", hide_env = true, help_heading = "Kafka")]
     pub record_timestamp: Option<Timestamp>,
 
-    /// Adds these headers to each record, separated by commas.
+    /// Adds these headers to each record that has such a value, separated by commas. By `seq` (of the
+    /// outbox's row) or `position` (in the log) a consumer drops repeats: both grow per aggregate.
     #[arg(
         long,
         value_name = "HEADER,...",
@@ -444,6 +446,25 @@ pub enum PoisonPolicy {
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum AddedHeader {
-    /// The row's `created_at`.
+    /// The row's `created_at`, as RFC 3339 text.
     CreatedAt,
+    /// The row's `seq`, in `poll` and `wal`.
+    Seq,
+    /// The event's place in the log, in `wal` and `message`.
+    Position,
+    /// The kind of aggregate, for topics that do not tell it.
+    #[serde(rename = "aggregatetype")]
+    #[value(name = "aggregatetype")]
+    AggregateType,
+}
+
+impl From<AddedHeader> for encode::AddedHeader {
+    fn from(header: AddedHeader) -> Self {
+        match header {
+            AddedHeader::CreatedAt => Self::CreatedAt,
+            AddedHeader::Seq => Self::Seq,
+            AddedHeader::Position => Self::Position,
+            AddedHeader::AggregateType => Self::AggregateType,
+        }
+    }
 }

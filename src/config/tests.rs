@@ -33,7 +33,7 @@ fn has_defaults() {
     assert_eq!(config.shutdown_timeout, Duration::from_secs(25));
     assert_eq!(config.kafka.brokers, "localhost:9092");
     assert_eq!(config.kafka.topic.to_string(), DEFAULT_TOPIC_TEMPLATE);
-    assert_eq!(config.kafka.created_at_header, CreatedAtHeader::Omit);
+    assert_eq!(config.kafka.added_headers, AddedHeaders::default());
     assert_eq!(config.shards, None);
     assert_eq!(config.replay_window, None, "one generation, which the outbox knows");
     let settings = RelaySettings { replay_window: Some("0s".parse().unwrap()), ..relay() };

@@ -22,7 +22,7 @@ use crate::postgres::DatabaseConfig;
 use crate::publish::OnPoison;
 use crate::publish::kafka::passwords::LoginFiles;
 use crate::publish::kafka::producer::RecordTimestamp;
-use crate::record::encode::CreatedAtHeader;
+use crate::record::encode::AddedHeaders;
 use crate::record::topic::DEFAULT_TOPIC_TEMPLATE;
 
 /// A running relay.
@@ -97,7 +97,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
             brokers: brokers.to_owned(),
             topic: DEFAULT_TOPIC_TEMPLATE.parse().map_err(|cause| invalid(format!("{cause}")))?,
             record_timestamp: RecordTimestamp::default(),
-            created_at_header: CreatedAtHeader::default(),
+            added_headers: AddedHeaders::default(),
             on_poison: OnPoison::Park,
             token_command: None,
             properties: Vec::new(),

@@ -12,7 +12,7 @@ use std::time::Instant;
 use hashbrown::HashSet;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, LendEvent, Standing, Whereabouts};
+use crate::event::{Event, EventPlace, LendEvent, SeqSource, Standing, Whereabouts};
 use crate::order::holds::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside};
 use crate::publish::send_deadline::Permit;
 use crate::publish::sift::Sieve;
@@ -90,7 +90,7 @@ impl<P: Produce> Desk<P> {
                 set_aside.push((place, SetAside { row, refusal }));
                 continue;
             }
-            match self.offer(&row.event(), row.standing(), batch)? {
+            match self.offer(&row.event(), (row.standing(), row.seq_source()), batch)? {
                 Course::Sent => {}
                 Course::Gathered => sieve.push((place, row)),
                 Course::Follows => {
@@ -141,13 +141,13 @@ impl<P: Produce> Desk<P> {
     pub(super) fn offer(
         &mut self,
         event: &Event<'_>,
-        standing: Standing,
+        (standing, source): (Standing, SeqSource),
         batch: &Arc<InFlightBatch>,
     ) -> Result<Course> {
         if !self.holds.is_empty() && self.holds.catch(event, standing) {
             return Ok(Course::Follows);
         }
-        let offer = match self.encoder.encode(event) {
+        let offer = match self.encoder.encode(event, EventPlace::of(event.seq, source, standing)) {
             Ok(record) => self.producer.produce(&record, batch)?,
             Err(cause) => Offer::Refused(cause.into()),
         };

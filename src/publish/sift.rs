@@ -241,7 +241,7 @@ impl<P: Produce> Desk<P> {
     ) -> Result<()> {
         let (mut gathered, mut refused) = (Vec::with_capacity(candidates.len()), Vec::new());
         for Candidate { row: (place, row), trial } in candidates {
-            match self.offer(&row.event(), row.standing(), batch)? {
+            match self.offer(&row.event(), (row.standing(), row.seq_source()), batch)? {
                 Course::Sent => {}
                 Course::Gathered => gathered.push(Candidate { row: (place, row), trial }),
                 Course::Follows => {

@@ -1,14 +1,14 @@
 //! An event becomes a record: topic, key, value and headers.
 //!
-//! Promises: payload and key pass byte for byte; the headers are `id` and `type`, then the members
-//! of the row's `headers` object in their order. Text lives in buffers that are used again, so that
+//! Promises: payload and key pass byte for byte; the headers are `id` and `type`, then those that were asked
+//! for, then the members of the row's `headers` object in their order. Text lives in buffers that are used again, so that
 //! encoding allocates only when an event needs more room than all before it, or when a header has
 //! escapes or nested values. Must not: know a producer, or whether the event was sent before.
 //! Fails: an event that can never become a record is refused as [`Unpublishable`], with the reason.
 //!
 //! ```
 //! use postrider::record::encode::Encoder;
-//! use postrider::event::{Event, EventId};
+//! use postrider::event::{Event, EventId, EventPlace};
 //!
 //! let mut encoder = Encoder::new("outbox.event.{aggregatetype}".parse()?);
 //! let record = encoder.encode(&Event {
@@ -20,17 +20,20 @@
 //!     payload: Some(b"{}"),
 //!     headers: Some(r#"{"trace": "abc"}"#),
 //!     created_at_micros: 0,
-//! })?;
+//! }, EventPlace::default())?;
 //! assert_eq!((record.topic, record.key), ("outbox.event.order", "42"));
 //! let names: Vec<&str> = record.headers().map(|(name, _)| name).collect();
 //! assert_eq!(names, ["id", "type", "trace"]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::event::{Event, EventId};
+use crate::event::{Event, EventId, EventPlace};
 use crate::order::holds::Refusal;
-pub use crate::record::headers::CREATED_AT_HEADER;
-use crate::record::headers::{HeaderBuffer, HeaderSpan, push_created_at, push_members};
+pub use crate::record::headers::{
+    AGGREGATE_TYPE_HEADER, AddedHeader, AddedHeaders, CREATED_AT_HEADER, POSITION_HEADER,
+    SEQ_HEADER,
+};
+use crate::record::headers::{HeaderBuffer, HeaderSpan, push_added, push_members};
 use crate::record::size::size_bytes_of;
 use crate::record::topic::{IllegalTopic, TopicTemplate};
 use crate::record::unpublishable::{RowTime, Unpublishable};
@@ -97,19 +100,9 @@ impl<'a> Record<'a> {
 #[derive(Clone, Debug)]
 pub struct Encoder {
     template: TopicTemplate,
-    created_at: CreatedAtHeader,
+    added: AddedHeaders,
     topic: String,
     headers: HeaderBuffer,
-}
-
-/// Whether records carry the row's time as a header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CreatedAtHeader {
-    /// No such header of ours; a member of that name in the row's `headers` stays.
-    #[default]
-    Omit,
-    /// RFC 3339 text in UTC with microseconds; a member of that name gives way.
-    Add,
 }
 
 impl Encoder {
@@ -117,16 +110,16 @@ impl Encoder {
     pub fn new(template: TopicTemplate) -> Self {
         Self {
             template,
-            created_at: CreatedAtHeader::Omit,
+            added: AddedHeaders::default(),
             topic: String::new(),
             headers: HeaderBuffer::default(),
         }
     }
 
-    /// Sets whether records carry the header `created_at`.
+    /// Sets which headers of ours records carry besides `id` and `type`.
     #[must_use]
-    pub fn with_created_at(mut self, created_at: CreatedAtHeader) -> Self {
-        self.created_at = created_at;
+    pub fn with_headers(mut self, added: AddedHeaders) -> Self {
+        self.added = added;
         self
     }
 
@@ -138,19 +131,21 @@ impl Encoder {
         self.template.render(event, &mut self.topic)
     }
 
-    /// The record of the event, lent until the next call.
+    /// The record of the event, which stands at this place, lent until the next call.
     ///
     /// # Errors
     /// [`Unpublishable`] when the event cannot become a record, today or later.
-    pub fn encode<'a>(&'a mut self, event: &Event<'a>) -> Result<Record<'a>, Unpublishable> {
+    pub fn encode<'a>(
+        &'a mut self,
+        event: &Event<'a>,
+        place: EventPlace,
+    ) -> Result<Record<'a>, Unpublishable> {
         let topic = self.template.render(event, &mut self.topic)?;
         self.headers.clear();
         let mut id = [0; EventId::TEXT_BYTES];
         self.headers.push(ID_HEADER, event.id.encode(&mut id));
         self.headers.push(TYPE_HEADER, event.kind);
-        if self.created_at == CreatedAtHeader::Add {
-            push_created_at(&mut self.headers, event.created_at_micros)?;
-        }
+        push_added(&mut self.headers, self.added, event, place)?;
         if let Some(object) = event.headers {
             push_members(&mut self.headers, object)?;
         }
@@ -248,9 +243,11 @@ mod tests {
         let members: Vec<String> =
             (0..200_000).map(|number| format!("\"header-{number}\": \"some text\"")).collect();
         let headers = format!("{{{}}}", members.join(","));
-        encoder.encode(&event(Some(&headers))).unwrap();
+        encoder.encode(&event(Some(&headers)), EventPlace::default()).unwrap();
         let name = "t".repeat(3 * BUFFER_BYTES);
-        encoder.encode(&Event { aggregate_type: &name, ..event(None) }).unwrap_err();
+        encoder
+            .encode(&Event { aggregate_type: &name, ..event(None) }, EventPlace::default())
+            .unwrap_err();
         let kept = |encoder: &Encoder| {
             let spans = encoder.headers.spans.capacity() * size_of::<HeaderSpan>();
             [encoder.topic.capacity(), encoder.headers.text.capacity(), spans]
@@ -286,7 +283,9 @@ mod tests {
 
     /// The headers that come from the row.
     fn members(object: &str) -> Result<Headers, Unpublishable> {
-        encoder().encode(&event(Some(object))).map(|record| owned(&record).split_off(2))
+        encoder()
+            .encode(&event(Some(object)), EventPlace::default())
+            .map(|record| owned(&record).split_off(2))
     }
 
     fn some(name: &str, value: &str) -> (String, Option<String>) {
@@ -297,7 +296,7 @@ mod tests {
     fn passes_key_and_payload_and_names_the_event() {
         let mut encoder = encoder();
         let row = event(None);
-        let record = encoder.encode(&row).unwrap();
+        let record = encoder.encode(&row, EventPlace::default()).unwrap();
         assert_eq!((record.topic, record.key), ("outbox.event.order", "42"));
         assert_eq!(record.value, Some(&b"\x00\xff{"[..]));
         assert_eq!(record.created_at_micros, Some(row.created_at_micros));
@@ -305,7 +304,7 @@ mod tests {
         assert_eq!(owned(&record), [id, some("type", "placed")]);
         assert_eq!(record.header_count(), 2);
         let tombstone = Event { payload: None, ..row };
-        assert_eq!(encoder.encode(&tombstone).unwrap().value, None);
+        assert_eq!(encoder.encode(&tombstone, EventPlace::default()).unwrap().value, None);
     }
 
     #[test]
@@ -341,15 +340,51 @@ mod tests {
     fn our_names_are_not_repeated() {
         let object = r#"{"id": "x", "i\u0064": 1, "type": null, "created_at": "y", "Id": "z"}"#;
         assert_eq!(members(object).unwrap(), [some("created_at", "y"), some("Id", "z")]);
-        let mut encoder = encoder().with_created_at(CreatedAtHeader::Add);
+        let mut encoder = encoder().with_headers(AddedHeaders::from_iter([AddedHeader::CreatedAt]));
         let row = event(Some(object));
-        let headers = owned(&encoder.encode(&row).unwrap()).split_off(2);
+        let headers = owned(&encoder.encode(&row, EventPlace::default()).unwrap()).split_off(2);
         assert_eq!(headers, [some("created_at", "2026-11-23T20:35:21.219663Z"), some("Id", "z")]);
     }
 
     #[test]
+    fn what_is_asked_for_is_there_where_the_event_has_it() {
+        let position = Some(5 << 32 | 7);
+        let all = [AddedHeader::Position, AddedHeader::Seq, AddedHeader::AggregateType];
+        let [at, seq, kind] = [
+            some("position", "21474836487"),
+            some("seq", "-9223372036854775808"),
+            some("aggregatetype", "order"),
+        ];
+        let min = Some(i64::MIN);
+        for (asked, place, expected) in [
+            (&all[..], EventPlace { seq: min, position }, vec![&seq, &at, &kind]),
+            (&all[..], EventPlace { seq: None, position }, vec![&at, &kind]),
+            (&all[..], EventPlace { seq: min, position: None }, vec![&seq, &kind]),
+            (&all[..1], EventPlace { seq: min, position }, vec![&at]),
+            (&all[1..2], EventPlace { seq: min, position }, vec![&seq]),
+            (&[], EventPlace { seq: min, position }, vec![]),
+        ] {
+            let mut encoder = encoder().with_headers(asked.iter().copied().collect());
+            let object = r#"{"seq": 1, "position": 2, "aggregatetype": 3, "z": 4}"#;
+            let mut headers = owned(&encoder.encode(&event(Some(object)), place).unwrap());
+            let ours = headers.drain(2..).take(expected.len()).collect::<Vec<_>>();
+            assert_eq!(ours.iter().collect::<Vec<_>>(), expected, "{asked:?} {place:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_does_not_forge_its_place() {
+        let asked = [AddedHeader::Seq, AddedHeader::Position];
+        let mut encoder = encoder().with_headers(asked.into_iter().collect());
+        let row = event(Some(r#"{"seq": 99, "position": 99, "z": 4}"#));
+        let place = EventPlace { seq: Some(3), position: Some(4) };
+        let headers = owned(&encoder.encode(&row, place).unwrap()).split_off(2);
+        assert_eq!(headers, [some("seq", "3"), some("position", "4"), some("z", "4")]);
+    }
+
+    #[test]
     fn times_are_written_with_microseconds() {
-        let mut encoder = encoder().with_created_at(CreatedAtHeader::Add);
+        let mut encoder = encoder().with_headers(AddedHeaders::from_iter([AddedHeader::CreatedAt]));
         for (micros, expected) in [
             (0, "1970-01-01T00:00:00.000000Z"),
             (-1, "1969-12-31T23:59:59.999999Z"),
@@ -358,11 +393,14 @@ mod tests {
             (*CREATED_AT_MICROS.end(), "9999-12-30T21:59:59.999999Z"),
         ] {
             let row = Event { created_at_micros: micros, ..event(None) };
-            assert_eq!(owned(&encoder.encode(&row).unwrap())[2], some("created_at", expected));
+            assert_eq!(
+                owned(&encoder.encode(&row, EventPlace::default()).unwrap())[2],
+                some("created_at", expected)
+            );
         }
         for micros in [CREATED_AT_MICROS.start() - 1, CREATED_AT_MICROS.end() + 1, i64::MAX] {
             let row = Event { created_at_micros: micros, ..event(None) };
-            let refused = encoder.encode(&row).unwrap_err();
+            let refused = encoder.encode(&row, EventPlace::default()).unwrap_err();
             assert_eq!(refused, Unpublishable::CreatedAtOutOfRange { micros });
         }
     }
@@ -372,7 +410,7 @@ mod tests {
         let mut encoder = encoder();
         let mut millis = |micros| {
             let row = Event { created_at_micros: micros, ..event(None) };
-            encoder.encode(&row).unwrap().created_at_millis()
+            encoder.encode(&row, EventPlace::default()).unwrap().created_at_millis()
         };
         for (micros, expected) in [(1_000, 1), (1_999, 1), (i64::MAX - 1, i64::MAX / 1_000)] {
             assert_eq!(millis(micros), Ok(Some(expected)));
@@ -428,15 +466,18 @@ mod tests {
     fn a_refused_event_leaves_nothing_behind() {
         let mut encoder = encoder();
         let refused = event(Some(r#"{"left": "over", "": 1}"#));
-        assert!(encoder.encode(&refused).is_err());
+        assert!(encoder.encode(&refused, EventPlace::default()).is_err());
         let illegal = Event { aggregate_type: "a b", ..event(None) };
-        assert!(matches!(encoder.encode(&illegal), Err(Unpublishable::IllegalTopic(_))));
-        assert_eq!(encoder.encode(&event(None)).unwrap().header_count(), 2);
+        assert!(matches!(
+            encoder.encode(&illegal, EventPlace::default()),
+            Err(Unpublishable::IllegalTopic(_))
+        ));
+        assert_eq!(encoder.encode(&event(None), EventPlace::default()).unwrap().header_count(), 2);
     }
 
     #[test]
     fn the_buffers_do_not_grow_once_warm() {
-        let mut encoder = encoder().with_created_at(CreatedAtHeader::Add);
+        let mut encoder = encoder().with_headers(AddedHeaders::from_iter([AddedHeader::CreatedAt]));
         let object = r#"{"a": "1", "b": 22, "c": "\n", "d": [[1]], "e": null}"#;
         let capacities = |encoder: &Encoder| {
             (
@@ -445,12 +486,12 @@ mod tests {
                 encoder.headers.spans.capacity(),
             )
         };
-        encoder.encode(&event(Some(object))).unwrap();
+        encoder.encode(&event(Some(object)), EventPlace::default()).unwrap();
         let warm = capacities(&encoder);
         let text = encoder.headers.text.as_ptr();
         for round in 0..1000 {
             let row = event((round % 3 != 0).then_some(object));
-            encoder.encode(&row).unwrap();
+            encoder.encode(&row, EventPlace::default()).unwrap();
         }
         assert_eq!(capacities(&encoder), warm);
         assert_eq!(encoder.headers.text.as_ptr(), text);
@@ -556,8 +597,8 @@ mod tests {
         #[test]
         fn the_size_counts_every_byte(payload in prop::collection::vec(any::<u8>(), 0..300)) {
             let mut encoder = encoder();
-            let small = size_bytes(&encoder.encode(&Event { payload: Some(&[]), ..event(None) }).unwrap());
-            let record = encoder.encode(&Event { payload: Some(&payload), ..event(None) }).unwrap();
+            let small = size_bytes(&encoder.encode(&Event { payload: Some(&[]), ..event(None) }, EventPlace::default()).unwrap());
+            let record = encoder.encode(&Event { payload: Some(&payload), ..event(None) }, EventPlace::default()).unwrap();
             let more = size_bytes(&record) - small;
             prop_assert!(more >= payload.len() && more <= payload.len() + 1);
             let size = size_bytes(&record);

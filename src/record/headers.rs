@@ -11,10 +11,48 @@ use std::ops::Range;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::event::{Event, EventPlace};
 use crate::record::unpublishable::{RowTime, Unpublishable};
 
 /// The header that carries the row's time, where it is asked for.
 pub const CREATED_AT_HEADER: &str = "created_at";
+/// The header that carries the row's `seq`, where it is asked for.
+pub const SEQ_HEADER: &str = "seq";
+/// The header that carries the event's place in the log, where it is asked for.
+pub const POSITION_HEADER: &str = "position";
+/// The header that carries the kind of aggregate, where it is asked for.
+pub const AGGREGATE_TYPE_HEADER: &str = "aggregatetype";
+
+/// A header of ours that records carry on request. A member of that name in the row's `headers` gives way to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddedHeader {
+    /// RFC 3339 text in UTC with microseconds.
+    CreatedAt,
+    /// The row's `seq`, a whole number; left out where the event is no row of the outbox.
+    Seq,
+    /// [`Arrival::position`](crate::event::Arrival::position), a whole number; left out where there is none.
+    Position,
+    /// The kind of aggregate, for topics that do not tell it.
+    AggregateType,
+}
+
+/// Which of them are asked for; none by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddedHeaders(u8);
+
+impl AddedHeaders {
+    /// Whether this one is asked for.
+    #[must_use]
+    pub fn has(self, header: AddedHeader) -> bool {
+        self.0 & (1 << header as u8) != 0
+    }
+}
+
+impl FromIterator<AddedHeader> for AddedHeaders {
+    fn from_iter<I: IntoIterator<Item = AddedHeader>>(headers: I) -> Self {
+        Self(headers.into_iter().fold(0, |bits, header| bits | 1 << header as u8))
+    }
+}
 
 /// The headers of one record: all text in one place, and where each name and value lies in it.
 #[derive(Clone, Debug, Default)]
@@ -54,16 +92,36 @@ impl HeaderBuffer {
     }
 }
 
-pub(super) fn push_created_at(
-    headers: &mut HeaderBuffer,
-    micros: i64,
-) -> Result<(), Unpublishable> {
+fn push_created_at(headers: &mut HeaderBuffer, micros: i64) -> Result<(), Unpublishable> {
     let outside = Unpublishable::CreatedAtOutOfRange { micros };
     let time = RowTime(micros).in_years_of_four_digits().ok_or(outside)?;
     let name = headers.append(CREATED_AT_HEADER);
     let start = headers.text.len();
     write!(headers.text, "{time:.6}").expect("writing to a string does not fail");
     headers.spans.push(HeaderSpan { name, value: Some(start..headers.text.len()) });
+    Ok(())
+}
+
+/// Appends those that are asked for and have a value.
+pub(super) fn push_added(
+    headers: &mut HeaderBuffer,
+    added: AddedHeaders,
+    event: &Event<'_>,
+    place: EventPlace,
+) -> Result<(), Unpublishable> {
+    let mut digits = itoa::Buffer::new();
+    if added.has(AddedHeader::CreatedAt) {
+        push_created_at(headers, event.created_at_micros)?;
+    }
+    if let Some(seq) = place.seq.filter(|_| added.has(AddedHeader::Seq)) {
+        headers.push(SEQ_HEADER, digits.format(seq));
+    }
+    if let Some(position) = place.position.filter(|_| added.has(AddedHeader::Position)) {
+        headers.push(POSITION_HEADER, digits.format(position));
+    }
+    if added.has(AddedHeader::AggregateType) {
+        headers.push(AGGREGATE_TYPE_HEADER, event.aggregate_type);
+    }
     Ok(())
 }
 

@@ -49,7 +49,7 @@ impl Publishers {
     /// As [`Publisher::start`].
     pub(super) fn start(&self, name: &str, wake: &Arc<Notify>) -> Result<Publisher<OutgoingRow>> {
         let encoder =
-            Encoder::new(self.config.topic.clone()).with_created_at(self.config.created_at_header);
+            Encoder::new(self.config.topic.clone()).with_headers(self.config.added_headers);
         let on_poison = self.config.on_poison.clone();
         let make = |reports| {
             let config = self.lessons.apply(&self.producer);

@@ -6,7 +6,7 @@
 use crate::capture::log::decode::LoggedEvent;
 use crate::capture::table::claim::{ClaimedRow, WithheldRow};
 use crate::control::parked::ParkedEvent;
-use crate::event::{Event, LendEvent, Standing, Whereabouts};
+use crate::event::{Event, LendEvent, SeqSource, Standing, Whereabouts};
 use crate::order::holds::Refusal;
 use crate::outbox::InTable;
 
@@ -83,6 +83,14 @@ impl LendEvent for OutgoingRow {
             Self::Withheld(row) => row.standing(),
             Self::Logged(_, standing) => *standing,
             Self::Parked(parked) => parked.standing(),
+        }
+    }
+
+    fn seq_source(&self) -> SeqSource {
+        match self {
+            Self::Claimed(_) | Self::Withheld(_) => SeqSource::Table,
+            Self::Logged(event, _) => event.seq_source(),
+            Self::Parked(parked) => parked.seq_source(),
         }
     }
 

@@ -26,6 +26,7 @@ mod debezium;
 mod debezium_switch;
 mod emit;
 mod encryption;
+mod event_places;
 mod faults;
 mod holds;
 mod law;

@@ -60,7 +60,7 @@ fn both() -> [SetAside<Read>; 2] {
         };
         SetAside { row: Read { event, arrival }, refusal: refusal.clone() }
     };
-    let last_of_all = Arrival { commit_lsn: u64::MAX, index: u32::MAX };
+    let last_of_all = Arrival { commit_lsn: u64::MAX - 7, index: u32::MAX };
     [event(2, "b", Some(last_of_all)), event(1, "a", None)]
 }
 
@@ -104,6 +104,7 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
         flaw: None,
         event: row.event.clone(),
         arrival: row.arrival,
+        seq_source: row.seq_source(),
     };
     let expected = [as_parked(&both[0], turns[0]), as_parked(&both[1], turns[1])];
     assert_eq!(piece.events, expected, "whole, as they were parked");

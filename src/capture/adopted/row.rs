@@ -29,7 +29,7 @@ use crate::record::large::{HandedForm, HandedOn, HandedTexts, LargeRow, LargeVal
 /// Ids that are neither UUIDs nor numbers are hashed into UUIDs under this name.
 const ID_NAMESPACE: Uuid = uuid::uuid!("a3a2d7a4-6f0e-4d0c-9f53-6b8a2f0c9d11");
 /// Places of adopted rows lie above every `seq` of an outbox.
-const PLACE_BASE: i64 = 1 << 62;
+pub const PLACE_BASE: i64 = 1 << 62;
 /// From 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 /// Before the text of a `jsonb`.

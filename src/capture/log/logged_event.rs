@@ -6,7 +6,7 @@ use crate::capture::adopted::row::AdoptedRow;
 use crate::capture::log::flawed::{Flawed, Origin, ReadRow};
 use crate::capture::log::message::Envelope;
 use crate::capture::log::outbox_row::LoggedRow;
-use crate::event::{Event, LendEvent, OwnedEvent};
+use crate::event::{Event, LendEvent, OwnedEvent, SeqSource};
 use crate::order::refusal::Refusal;
 
 /// An event of the stream, in the receive buffer.
@@ -96,6 +96,13 @@ impl LendEvent for LoggedEvent {
             Self::Adopted(row) => row.event(),
             Self::Copied(event) => event.event(),
             Self::Flawed(flawed) => flawed.event(),
+        }
+    }
+
+    fn seq_source(&self) -> SeqSource {
+        match self.origin() {
+            Origin::Row(..) => SeqSource::Table,
+            Origin::Adopted(_) | Origin::Message | Origin::Copy => SeqSource::Log,
         }
     }
 

@@ -11,18 +11,31 @@ use crate::outbox::{Outbox, OutboxName};
 use crate::postgres::classify;
 
 const REANCHOR: &str = include_str!("../../../sql/reanchor.sql");
+const LEAD: &str = include_str!("../../../sql/queries/lead_sequence.sql");
 const RETAINED: &str = include_str!("../../../sql/queries/retained.sql");
 
-/// Sets all cursors anew; how many events that publishes again. A dry run only counts.
+/// Sets all cursors anew; how many events that publishes again. A dry run only counts. New events get a `seq`
+/// above `seq_above`, which consumers may have seen.
 ///
 /// # Errors
 /// When the connection fails, or the role may not update the outbox.
-pub async fn reanchor(client: &Client, outbox: &Outbox, dry_run: bool) -> Result<i64> {
+pub async fn reanchor(
+    client: &Client,
+    outbox: &Outbox,
+    seq_above: Option<i64>,
+    dry_run: bool,
+) -> Result<i64> {
+    let name = OutboxName { schema: outbox.schema.clone(), table: outbox.table.clone() }.quoted();
     if !dry_run {
+        if let Some(number) = seq_above {
+            // Before the cursors: should these fail, numbers are passed over, and that is all.
+            let lead = LEAD.replace("{outbox}", &name.replace('\'', "''"));
+            let led = client.query_one(&lead, &[&number]).await;
+            led.map_err(|cause| classify("lead the sequence on", cause))?;
+        }
         let done = client.batch_execute(REANCHOR).await;
         done.map_err(|cause| classify("set the cursors anew", cause))?;
     }
-    let name = OutboxName { schema: outbox.schema.clone(), table: outbox.table.clone() };
-    let counted = client.query_one(&RETAINED.replace("{outbox}", &name.quoted()), &[]).await;
+    let counted = client.query_one(&RETAINED.replace("{outbox}", &name), &[]).await;
     Ok(counted.map_err(|cause| classify("count the retained events", cause))?.get(0))
 }

@@ -9,12 +9,13 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::{Owned, Parked, columns, number};
 use crate::error::{Error, Result};
-use crate::event::{Arrival, Event, Standing};
+use crate::event::{Event, SeqSource, Standing};
 use crate::order::holds::Refusal;
 use crate::outbox::{InTable, PayloadType};
-use crate::postgres::{Lsn, classify, fill, is_about_a_value};
+use crate::postgres::{classify, fill, is_about_a_value};
 
 const FROM_LOG: &str = include_str!("../../../sql/queries/parked_from_log.sql");
 /// A transaction is in the log before others see it.
@@ -80,9 +81,9 @@ impl Parked {
         let failed = |cause| classify("park a large event", cause);
         let (buckets, epochs) = columns(owned);
         let (bucket, event_id) = (number(whole.bucket), Uuid::from_bytes(event.id.0));
-        let arrival = arrival_of(standing);
-        let commit = arrival.map(|at| Lsn(at.commit_lsn));
-        let index = arrival.map(|at| i64::from(at.index));
+        // What lies in the table is a row of it.
+        let arrival = StoredArrival::new(standing.arrival(), SeqSource::Table);
+        let (commit, index) = (arrival.commit(), arrival.index());
         let (reason, detail) = (refusal.reason.name(), refusal.detail.as_str());
         let parameters: [&(dyn ToSql + Sync); 14] = [
             &buckets, &epochs, &bucket, &event.seq, &event_id, &kind, &id, &name, &headers,
@@ -118,13 +119,6 @@ impl Parked {
         };
         let table = self.table.bucket_table(whole.bucket);
         fill(FROM_LOG, &[("{payload}", payload), ("{bucket_table}", &table)])
-    }
-}
-
-fn arrival_of(standing: Standing) -> Option<Arrival> {
-    match standing {
-        Standing::Written | Standing::Waiting(None) => None,
-        Standing::Committed(arrival) | Standing::Waiting(Some(arrival)) => Some(arrival),
     }
 }
 

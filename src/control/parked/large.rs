@@ -7,12 +7,13 @@
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::from_log::is_of_the_row;
 use crate::control::parked::{Owned, Parked, columns};
 use crate::error::{Error, Result};
-use crate::event::{Arrival, EventId};
+use crate::event::{Arrival, EventId, SeqSource};
 use crate::order::holds::Refusal;
-use crate::postgres::{Lsn, Timestamp, classify};
+use crate::postgres::{Timestamp, classify};
 
 const BEGIN: &str = include_str!("../../../sql/queries/large_begin.sql");
 const PART: &str = include_str!("../../../sql/queries/large_part.sql");
@@ -109,7 +110,8 @@ impl Parked {
             Content::Bytes(kind) => (Some(kind), 0, None, false, true),
         };
         let (id, at) = (Uuid::from_bytes(message.id.0), Timestamp(message.created_at_micros));
-        let (commit, index) = (Lsn(message.arrival.commit_lsn), i64::from(message.arrival.index));
+        let arrival = StoredArrival::new(Some(message.arrival), SeqSource::Log);
+        let (commit, index) = (arrival.commit(), arrival.index());
         let reason = refusal.reason.name();
         let parameters: [&(dyn ToSql + Sync); 16] = [
             &buckets,

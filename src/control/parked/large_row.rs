@@ -6,13 +6,14 @@
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::escape::{escaped, is_marked};
 use crate::control::parked::large::{SAVEPOINT, TakenUp};
 use crate::control::parked::{Owned, Parked, columns};
 use crate::error::Result;
-use crate::event::Arrival;
+use crate::event::{Arrival, SeqSource};
 use crate::order::holds::Refusal;
-use crate::postgres::{Lsn, Timestamp};
+use crate::postgres::Timestamp;
 use crate::record::large::{HandedOn, HandedTexts, LargeRow};
 
 const PARK: &str = include_str!("../../../sql/queries/large_park_row.sql");
@@ -73,7 +74,8 @@ impl Parked {
         let is_escaped = texts == Texts::Escaped;
         let (reason, detail) = (refusal.reason.name(), refusal.detail.as_str());
         let fault = if is_escaped { Some(detail) } else { row.fault.as_deref() };
-        let (commit, index) = (Lsn(arrival.commit_lsn), i64::from(arrival.index));
+        let arrival = StoredArrival::new(Some(arrival), SeqSource::Log);
+        let (commit, index) = (arrival.commit(), arrival.index());
         let payload = row.payload.here();
         let parameters: [&(dyn ToSql + Sync); 18] = [
             &buckets,

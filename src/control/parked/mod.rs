@@ -13,6 +13,7 @@
 //! **In order.** A row's `turn` is drawn when it is written first: events are tried again in the order in
 //! which they were parked. `src/shard/parking.rs` says why that keeps the order.
 
+mod arrival;
 mod from_log;
 mod large;
 mod large_row;
@@ -22,12 +23,15 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
+use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::escape::unescaped;
 use crate::error::{Error, Result};
-use crate::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing, Whereabouts};
+use crate::event::{
+    Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, SeqSource, Standing, Whereabouts,
+};
 use crate::order::holds::{AggregateKey, HELD_MAX, HeldFrom, Hold, IdHead, Refusal};
 use crate::outbox::Outbox;
-use crate::postgres::{Connection, Lsn, Timestamp, classify};
+use crate::postgres::{Connection, Timestamp, classify};
 
 mod escape;
 mod write;
@@ -101,6 +105,8 @@ pub struct ParkedEvent {
     pub event: OwnedEvent,
     /// Where the log brought it; none for one that was read from a table.
     pub arrival: Option<Arrival>,
+    /// What gave it its `seq`.
+    pub seq_source: SeqSource,
 }
 
 impl LendEvent for ParkedEvent {
@@ -110,6 +116,10 @@ impl LendEvent for ParkedEvent {
 
     fn standing(&self) -> Standing {
         Standing::Waiting(self.arrival)
+    }
+
+    fn seq_source(&self) -> SeqSource {
+        self.seq_source
     }
 
     fn whereabouts(&self) -> Whereabouts {
@@ -303,7 +313,9 @@ impl Parked {
             }
             None => None,
         };
-        ParkedEvent { turn: row.get("turn"), flaw, event: event(row), arrival: arrival(row) }
+        let (event, stored) = (event(row), StoredArrival::read(row));
+        let seq_source = stored.seq_source(event.seq);
+        ParkedEvent { turn: row.get("turn"), flaw, event, arrival: stored.arrival(), seq_source }
     }
 }
 
@@ -319,16 +331,12 @@ fn known_key(row: &Row) -> Option<AggregateKey> {
     Some(AggregateKey::named(&unescaped(aggregate_type?), &unescaped(aggregate_id?)))
 }
 
-fn arrival(row: &Row) -> Option<Arrival> {
-    let (commit, index): (Option<Lsn>, Option<i64>) =
-        (row.get("commit_lsn"), row.get("commit_index"));
-    let index = u32::try_from(index?).expect("the table checks it");
-    Some(Arrival { commit_lsn: commit?.0, index })
-}
-
 fn hold(row: &Row) -> Hold {
-    let from =
-        HeldFrom { seq: row.get("seq"), written: row.get("written"), committed: arrival(row) };
+    let from = HeldFrom {
+        seq: row.get("seq"),
+        written: row.get("written"),
+        committed: StoredArrival::read(row).arrival(),
+    };
     let key = AggregateKey::from_bytes(row.get("aggregate")).expect("the table computes it");
     Hold { key, head: IdHead::of(&unescaped(row.get("head"))), from }
 }

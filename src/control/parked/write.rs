@@ -6,10 +6,11 @@
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::escape::{escaped, is_marked};
 use crate::control::parked::{Owned, Parked, columns, number, owned_all};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Arrival, Event, LendEvent, OwnedEvent, Standing, Whereabouts};
+use crate::event::{Event, LendEvent, OwnedEvent, SeqSource, Standing, Whereabouts};
 use crate::order::holds::{Reason, Refusal, SetAside};
 use crate::postgres::{Lsn, Timestamp, classify, is_about_a_value};
 
@@ -60,6 +61,7 @@ impl Parked {
     /// The event in texts that the database takes.
     async fn escape<R: LendEvent>(&self, event: &SetAside<R>) -> Result<SetAside<EscapedEvent>> {
         let (lent, standing) = (event.row.event(), event.row.standing());
+        let seq_source = event.row.seq_source();
         let headers = match lent.headers {
             Some(headers) => Some(self.fitting(headers).await?),
             None => None,
@@ -79,7 +81,7 @@ impl Parked {
             Some(flaw) => Some(self.fitting_refusal(flaw).await?),
             None => None,
         };
-        Ok(SetAside { row: EscapedEvent { event: owned, standing, flaw }, refusal })
+        Ok(SetAside { row: EscapedEvent { event: owned, standing, seq_source, flaw }, refusal })
     }
 
     async fn fitting_refusal(&self, refusal: &Refusal) -> Result<Refusal> {
@@ -125,11 +127,9 @@ impl Parked {
         let details = column(&lent, |_, refusal| refusal.detail.as_str());
         let topics = column(&lent, |_, refusal| refusal.topic.as_deref());
         let attempts = column(&lent, |_, refusal| attempts(refusal));
-        let arrivals: Vec<Option<Arrival>> = events.iter().map(arrival_of).collect();
-        let commits: Vec<Option<Lsn>> =
-            arrivals.iter().map(|arrival| arrival.map(|at| Lsn(at.commit_lsn))).collect();
-        let indexes: Vec<Option<i64>> =
-            arrivals.iter().map(|arrival| arrival.map(|at| at.index.into())).collect();
+        let arrivals: Vec<StoredArrival> = events.iter().map(arrival_of).collect();
+        let commits: Vec<Option<Lsn>> = arrivals.iter().map(StoredArrival::commit).collect();
+        let indexes: Vec<Option<i64>> = arrivals.iter().map(StoredArrival::index).collect();
         let faults: Vec<Option<&str>> = events.iter().map(fault_of).collect();
         let parameters: [&(dyn ToSql + Sync); 19] = [
             &buckets,
@@ -259,6 +259,7 @@ impl Refused {
 struct EscapedEvent {
     event: OwnedEvent,
     standing: Standing,
+    seq_source: SeqSource,
     flaw: Option<Refusal>,
 }
 
@@ -269,6 +270,10 @@ impl LendEvent for EscapedEvent {
 
     fn standing(&self) -> Standing {
         self.standing
+    }
+
+    fn seq_source(&self) -> SeqSource {
+        self.seq_source
     }
 
     fn flaw(&self) -> Option<&Refusal> {
@@ -313,10 +318,6 @@ fn fault_of<R: LendEvent>(event: &SetAside<R>) -> Option<&str> {
     event.row.flaw().map(|flaw| flaw.detail.as_str())
 }
 
-fn arrival_of<R: LendEvent>(event: &SetAside<R>) -> Option<Arrival> {
-    match event.row.standing() {
-        Standing::Written => None,
-        Standing::Committed(arrival) => Some(arrival),
-        Standing::Waiting(arrival) => arrival,
-    }
+fn arrival_of<R: LendEvent>(event: &SetAside<R>) -> StoredArrival {
+    StoredArrival::new(event.row.standing().arrival(), event.row.seq_source())
 }
