@@ -10,6 +10,7 @@
 
 mod bucket;
 mod database;
+mod exact;
 mod mutants;
 mod parking;
 mod relay;
