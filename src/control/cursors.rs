@@ -15,8 +15,10 @@ use tokio_postgres::{Row, Statement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::order::cursor::{CohortCursor, Cursor, Window};
+pub use crate::order::history::History;
 use crate::order::ledger::Finished;
-use crate::order::tick::{ANYWHERE, Carry, Lineage, Tick};
+use crate::order::saved_cursor::SavedCursor;
+use crate::order::tick::{Carry, Lineage, Tick};
 use crate::postgres::{Connection, Lsn, PgSnapshot, Xid8, classify};
 
 const HISTORY: &str = include_str!("../../sql/queries/history.sql");
@@ -32,10 +34,6 @@ const PAUSE_PER_SAVE: u32 = 10;
 /// At most so long: a server that was frozen during a save is no reason to stop saving.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// What is read of a saved cursor begins so far below its bounds. `setval` leaves no trace when the sequence
-/// passes its former value again, and nobody looked meanwhile.
-const START_MARGIN: i64 = 100_000;
-
 /// What to do on a server that was promoted since a cursor was saved.
 ///
 /// To go on is sound. The cursor was read from the promoted server, so it reached it by the log, and with
@@ -49,17 +47,6 @@ pub enum OnPromotion {
     Follow,
     /// Refuse, until an operator has said that this is the server.
     Refuse,
-}
-
-/// The state of one cluster along which snapshots can be compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct History {
-    /// `pg_control_system().system_identifier`.
-    pub system_identifier: i64,
-    /// Rises with every promotion.
-    pub timeline: i32,
-    /// Where the log ended.
-    pub lsn: u64,
 }
 
 impl History {
@@ -407,22 +394,23 @@ fn restore(row: &Row) -> Cursor {
     let from: PgSnapshot = row.get("from_snapshot");
     let upto: PgSnapshot = row.get("upto_snapshot");
     let next: Xid8 = row.get("upto_next");
-    let (carry, floor): (Vec<i64>, i64) = (row.get("carry"), row.get("upto_floor"));
+    let carry: Vec<i64> = row.get("carry");
     let began: Option<Xid8> = row.get("upto_began");
-    let lineage =
-        Lineage { storage: row.get("upto_sequence"), began: began.map_or(0, |began| began.0) };
-    let tick = Tick {
-        snapshot: upto.0,
+    let saved = SavedCursor {
+        from: from.0,
+        upto: upto.0,
         next: next.0,
-        floor: below(floor),
-        // After a crash the server may give out again what it had not logged. What was known to be logged
-        // tells whether the sequence was set back.
-        ceiling: floor,
+        floor: row.get("upto_floor"),
+        end: row.get("upto_ceiling"),
         carry: carry.chunks_exact(3).map(carry_of).collect(),
-        lineage,
+        lineage: Lineage {
+            storage: row.get("upto_sequence"),
+            began: began.map_or(0, |began| began.0),
+        },
+        position: row.get("position"),
+        window: window(row, next),
     };
-    let window = window(row, next);
-    Cursor::restore(from.0, tick, row.get("position"), row.get("upto_ceiling"), window)
+    saved.restore()
 }
 
 /// An earlier version leaves the window of former ranges in its place.
@@ -435,11 +423,7 @@ fn window(row: &Row, next: Xid8) -> Option<Window> {
 
 fn carry_of(triple: &[i64]) -> Carry {
     let (first, last) = (triple[0].cast_unsigned(), triple[1].cast_unsigned());
-    Carry { first, last, floor: below(triple[2]) }
-}
-
-fn below(bound: i64) -> i64 {
-    if bound == ANYWHERE { ANYWHERE } else { bound.saturating_sub(START_MARGIN) }
+    Carry { first, last, floor: triple[2] }
 }
 
 /// The carry as PostgreSQL's array text: arrays of different length cannot be one array of arrays.
