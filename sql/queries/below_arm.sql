@@ -23,4 +23,3 @@ where generation = {generation}
     and (seq <= $1::bigint) is true
     and not pg_visible_in_snapshot(txid, $2::pg_snapshot)
     and pg_visible_in_snapshot(txid, $3::pg_snapshot)
-    and seq + 0 > -9223372036854775808

@@ -1,5 +1,5 @@
 -- Purpose: one page of a cohort: the rows that $upto sees and $from does not, in the order of seq.
---          $1 position, $2 through, $3 from, $4 upto, $5 rows at most, and those that share the last one's
+--          $1 the lowest seq to read, $2 through, $3 from, $4 upto, $5 rows at most, and those that share the last one's
 --          seq. A row that takes more than {event_bytes_max} bytes ends it with an error.
 -- Locks:   access share on the cohort's leaves, for as long as the page is read.
 -- Plan:    merge append over one index scan on (seq) per leaf, without a sort; the conditions stand
@@ -11,7 +11,7 @@
 --          between rows of one seq would lose those behind it.
 select seq, id, aggregatetype, aggregateid, type, payload, headers, created_at
 from ({bucket_arms}) as cohort
-where seq > $1
+where seq >= $1
     and seq <= $2
     and not pg_visible_in_snapshot(txid, $3)
     and pg_visible_in_snapshot(txid, $4)

@@ -86,7 +86,8 @@ impl CohortCursor {
 pub struct Cursor {
     from: Arc<Tick>,
     upto: Arc<Tick>,
-    position: i64,
+    /// None where no row of the range is done, whatever its `seq`.
+    position: Option<i64>,
     through: i64,
     /// No row of the range has a `seq` above this that the sequence gave out.
     drawn: i64,
@@ -109,7 +110,7 @@ impl Cursor {
     pub fn initial() -> Self {
         let first = Arc::new(Tick::first());
         let (from, upto) = (Arc::clone(&first), first);
-        Self { from, upto, position: 0, through: 0, drawn: 0, window: None }
+        Self { from, upto, position: Some(0), through: 0, drawn: 0, window: None }
     }
 
     /// A cursor as it was saved. Of `from` only the snapshot matters any more.
@@ -122,14 +123,14 @@ impl Cursor {
     ) -> Self {
         let from = Tick { snapshot: from, ..Tick::first() };
         let (from, upto) = (Arc::new(from), Arc::new(upto));
-        Self { from, upto, position, through: end, drawn: end, window }
+        Self { from, upto, position: done(position), through: end, drawn: end, window }
     }
 
     /// A cursor that has passed exactly what the tick's snapshot sees.
     pub fn passed(tick: Tick) -> Self {
         let upto = Arc::new(tick);
         let through = upto.ceiling;
-        let (from, position) = (Arc::clone(&upto), through);
+        let (from, position) = (Arc::clone(&upto), done(through));
         Self { from, upto, position, through, drawn: through, window: None }
     }
 
@@ -153,7 +154,12 @@ impl Cursor {
 
     /// Of the range, everything with a `seq` at or below this is done.
     pub fn position(&self) -> i64 {
-        self.position
+        self.position.unwrap_or(i64::MIN)
+    }
+
+    /// No row that is still to be read has a `seq` below this.
+    pub fn first(&self) -> i64 {
+        self.position.map_or(i64::MIN, |position| position.saturating_add(1))
     }
 
     /// No row that is still to be read has a `seq` above this. While the range is not finished that is the highest
@@ -188,12 +194,12 @@ impl Cursor {
 
     /// Whether the rows below the window are being read.
     fn is_back(&self) -> bool {
-        self.window.as_ref().is_some_and(|window| self.position < window.bound)
+        self.window.as_ref().is_some_and(|window| self.position() < window.bound)
     }
 
     /// Whether the range is done, so that the next one can be entered.
     pub fn is_finished(&self) -> bool {
-        self.position >= self.through
+        self.position() >= self.through
     }
 
     /// Whether what lies behind the range can be entered only by a tick that is begun from now on: this one
@@ -217,9 +223,9 @@ impl Cursor {
             let since = self.upto.snapshot.clone();
             Window { since, bound: own }
         });
-        self.position = window.bound;
-        // No number lies below.
+        // Where rows lie anywhere, all of them are read, and nothing lies below.
         self.window = (window.bound > ANYWHERE).then_some(window);
+        self.position = self.window.as_ref().map(|window| window.bound);
         self.through = UNBOUNDED;
         self.drawn = self.upto.upper_bound(tick);
         self.from = std::mem::replace(&mut self.upto, Arc::clone(tick));
@@ -245,7 +251,7 @@ impl Cursor {
     pub fn go_back(&mut self, lowest: i64) {
         let window = self.open_window().expect("the ranges of the window are read");
         assert!(lowest <= window.bound, "seq {lowest} lies above {}", window.bound);
-        self.position = lowest.saturating_sub(1);
+        self.position = lowest.checked_sub(1);
     }
 
     /// Marks all rows of the range with a `seq` at or below `seq` as done.
@@ -254,21 +260,31 @@ impl Cursor {
     /// When `seq` lies before the position or beyond the range.
     pub fn advance(&mut self, seq: i64) {
         assert!(
-            (self.position..=self.through()).contains(&seq),
+            (self.position()..=self.through()).contains(&seq),
             "seq {seq} lies outside {}..={}",
-            self.position,
+            self.position(),
             self.through()
         );
         let is_at_the_end = self.is_back() && seq == self.through();
-        self.position = seq;
+        self.position = Some(seq);
         if is_at_the_end {
             self.come_forth();
         }
     }
 
+    /// Marks all rows of the range with a `seq` below this as done; there may be none.
+    ///
+    /// # Panics
+    /// As [`Cursor::advance`].
+    pub fn advance_before(&mut self, seq: i64) {
+        if let Some(before) = seq.checked_sub(1) {
+            self.advance(before);
+        }
+    }
+
     /// All below the window is read.
     fn come_forth(&mut self) {
-        self.position = self.through;
+        self.position = Some(self.through);
         self.window = None;
     }
 
@@ -281,9 +297,9 @@ impl Cursor {
             return self.come_forth();
         }
         // Behind a row that nobody drew there may have been others.
-        self.through = if self.position > self.drawn { UNBOUNDED } else { self.drawn };
-        debug_assert!(self.position <= self.through, "a cursor only goes on");
-        self.position = self.through;
+        self.through = if self.position() > self.drawn { UNBOUNDED } else { self.drawn };
+        debug_assert!(self.position() <= self.through, "a cursor only goes on");
+        self.position = Some(self.through);
     }
 
     /// Whether a row is published: what the view `postrider.events` computes.
@@ -291,12 +307,17 @@ impl Cursor {
         let is_in = |seq_max| seq <= seq_max && self.upto.snapshot.sees(xid);
         match &self.window {
             Some(window) if seq <= window.bound => {
-                window.since.sees(xid) || (self.is_back() && is_in(self.position))
+                window.since.sees(xid) || (self.is_back() && is_in(self.position()))
             }
             Some(_) if self.is_back() => self.upto.snapshot.sees(xid),
-            Some(_) | None => self.from.snapshot.sees(xid) || is_in(self.position),
+            Some(_) | None => self.from.snapshot.sees(xid) || is_in(self.position()),
         }
     }
+}
+
+/// A position as it was saved. Of the lowest number there is nobody knows whether its rows were read.
+fn done(position: i64) -> Option<i64> {
+    (position > i64::MIN).then_some(position)
 }
 
 impl Window {
@@ -346,6 +367,35 @@ mod tests {
         cursor.close_window();
         cursor.enter(&far);
         assert!(cursor.position() > bound);
+    }
+
+    #[test]
+    fn the_lowest_number_there_is_is_read_once() {
+        let mut cursor = Cursor::initial();
+        cursor.enter(&after(&Tick::first(), 1_000));
+        assert_eq!(cursor.first(), i64::MIN, "rows lie anywhere");
+        let mut below = at(10_000);
+        below.enter(&after(below.upto(), 10_600));
+        below.finish();
+        below.go_back(i64::MIN);
+        for mut cursor in [cursor, below] {
+            cursor.advance_before(i64::MIN);
+            assert_eq!(cursor.first(), i64::MIN, "nothing of it was sent");
+            let restored = Cursor::restore(
+                cursor.range_from().clone(),
+                Tick::clone(cursor.upto()),
+                cursor.position(),
+                cursor.end(),
+                cursor.window().cloned(),
+            );
+            assert_eq!(restored.first(), i64::MIN);
+            cursor.advance(i64::MIN);
+            assert_eq!(cursor.first(), i64::MIN + 1);
+            cursor.advance_before(i64::MIN + 2);
+            assert_eq!(cursor.first(), i64::MIN + 2);
+            cursor.finish();
+            assert!(cursor.is_finished());
+        }
     }
 
     #[test]

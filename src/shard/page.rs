@@ -126,7 +126,7 @@ impl PageReader {
         let mut broken = None;
         match self.pass_on(&mut page, &mut seen, outlet).await? {
             // Rows share a `seq` where somebody wrote it himself: some of this one may have been sent.
-            PageEnd::CutShort { unsent } => cursor.advance(unsent - 1),
+            PageEnd::CutShort { unsent } => cursor.advance_before(unsent),
             PageEnd::Complete => {
                 if seen.rows > 0 {
                     cursor.advance(seen.last);
@@ -137,7 +137,7 @@ impl PageReader {
             }
             PageEnd::Broken(cause) => {
                 if seen.rows > 0 {
-                    cursor.advance(seen.last - 1);
+                    cursor.advance_before(seen.last);
                 }
                 broken = Some(cause);
             }

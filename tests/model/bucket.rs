@@ -39,7 +39,7 @@ impl Bucket {
         let cursor = &self.cursor;
         let claimed = |row: &&&Row| {
             is_visible(row)
-                && row.seq > cursor.position()
+                && row.seq >= cursor.first()
                 && row.seq <= cursor.through()
                 && !cursor.from().sees(row.xid)
                 && cursor.upto().snapshot.sees(row.xid)

@@ -87,6 +87,11 @@ fn status(fixture: &Fixture) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_any_number_are_published_once() {
     let (fixture, client) = begin("numbers_any").await;
+    const LOWEST: [i64; 5] = [i64::MIN, i64::MIN, i64::MIN + 1, i64::MIN / 2 - 1, i64::MIN / 2];
+    // What was there before any relay.
+    for (number, seq) in LOWEST.into_iter().enumerate() {
+        forge(&client, &format!("before {number}"), &[seq]).await;
+    }
     let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
     fill(&client, 3_000).await;
     fixture.wait_published().await;
@@ -94,14 +99,18 @@ async fn rows_of_any_number_are_published_once() {
     let far =
         [1, 0, -1, -7, i64::MIN / 2 + 1, drawn - 255, drawn - 257, drawn - 1_200, drawn - 2_900];
     forge(&client, "far", &far).await;
-    wait_for(&fixture, far.len()).await;
+    for (number, seq) in LOWEST.into_iter().enumerate() {
+        forge(&client, &format!("since {number}"), &[seq]).await;
+    }
+    let count = far.len() + 2 * LOWEST.len();
+    wait_for(&fixture, count).await;
     // Each bucket has some of these.
     for number in 0..40 {
         forge(&client, &format!("each {number}"), &[2, 2_000 - number]).await;
     }
     forge(&client, "twins a", &[11]).await;
     forge(&client, "twins b", &[11]).await;
-    let count = far.len() + 80 + 2;
+    let count = count + 80 + 2;
     wait_for(&fixture, count).await;
     let copy = r#"copy outbox (seq, aggregatetype, aggregateid, type, payload) from program
         $$seq 500 1499 | awk '{ print $1 "\tthing\tcopied " $1 % 20 "\tcopied " $1 "\t{}" }'$$"#;

@@ -95,9 +95,8 @@ impl Poller {
         let statement = self.statement(cohort, reading).await?;
         let from = PgSnapshot(cursor.from().clone());
         let upto = PgSnapshot(cursor.upto().snapshot.clone());
-        let (position, through, rows_max) =
-            (cursor.position(), cursor.through(), i64::from(rows_max));
-        let parameters: [&(dyn ToSql + Sync); 5] = [&position, &through, &from, &upto, &rows_max];
+        let (first, through, rows_max) = (cursor.first(), cursor.through(), i64::from(rows_max));
+        let parameters: [&(dyn ToSql + Sync); 5] = [&first, &through, &from, &upto, &rows_max];
         let rows = self
             .connection
             .client()

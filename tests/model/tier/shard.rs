@@ -123,7 +123,7 @@ impl Session {
         let claimed = |row: &&crate::database::Row| {
             row.aggregate % count == index(bucket)
                 && matches!(row.fate, Fate::Committed(_))
-                && row.seq > cursor.position()
+                && row.seq >= cursor.first()
                 && row.seq <= cursor.through()
                 && !cursor.from().sees(row.xid)
                 && cursor.upto().snapshot.sees(row.xid)
