@@ -12,8 +12,8 @@ coalesce((
             when saved.upto_sequence is distinct from pg_relation_filenode(law.sequence)::bigint
                 or has_sequence_privilege(law.sequence, 'select, usage')
                     and coalesce(pg_sequence_last_value(law.sequence), 0) < saved.upto_floor
-                then -4611686018427387904
-            else least(saved."position", saved.upto_floor, (
+                then -9223372036854775808
+            else greatest(-9223372036854775552, least(saved."position", saved.upto_floor, (
                 select min(saved.carry[open + 2])
                 from generate_series(1, cardinality(saved.carry), 3) as open
                 where exists (
@@ -22,7 +22,7 @@ coalesce((
                         least(saved.carry[open + 1],
                             pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1)) as xid
                     where pg_visible_in_snapshot(xid::text::xid8, pg_current_snapshot())))
-            ) - 256
+            )) - 256
         end
     from (
         select objid::regclass as sequence
@@ -31,4 +31,4 @@ coalesce((
                 and refobjid = to_regclass(format('%I.%I', schema_name, table_name)) and deptype = 'i'
         where (select relkind = 'S' from pg_class where oid = objid)
     ) as law
-), -4611686018427387904)
+), -9223372036854775808)

@@ -34,27 +34,17 @@ declare
             and refobjid = pg_partition_root(leaf) and deptype = 'i'
             and (select relkind = 'S' from pg_class where oid = objid));
     -- The cursor as it was saved, if it is still ours and of this history. An unpassed row lies above
-    -- floor: src/control/retention.rs says why a transaction that is still open does not count. Where the sequence
-    -- was set back since, it may lie anywhere (src/order/tick.rs); a little below, as setval leaves no trace.
+    -- floor: src/control/retention.rs says why a transaction that is still open does not count. Who may not read
+    -- the sequence does not know whether it was set back.
     read_cursor constant text := $cursor$
         select from_snapshot, upto_snapshot, "position",
             -- What lies below it and is not seen by this was not looked for yet (src/order/cursor.rs).
             coalesce(case when window_of = upto_next then window_since end, upto_snapshot) as looked,
             case when window_of = upto_next then window_bound end as bound,
-            case when upto_sequence is distinct from pg_relation_filenode($1)::bigint
-                    or coalesce(pg_sequence_last_value($1), 0) < upto_floor
-                then -4611686018427387904
-            else least("position", upto_floor, (
-                select min(carry[open + 2])
-                from generate_series(1, cardinality(carry), 3) as open
-                where exists (
-                    select
-                    from generate_series(carry[open],
-                        least(carry[open + 1],
-                            pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1)) as xid
-                    where pg_visible_in_snapshot(xid::text::xid8, pg_current_snapshot())))
-            ) - 256 end as floor
-        from postrider.cursor
+            case when has_sequence_privilege($1, 'select, usage') then {floor}
+                else -9223372036854775808
+            end as floor
+        from postrider.cursor as saved
         where bucket = {bucket} and epoch = {epoch}
             and system_identifier = (select system_identifier from pg_control_system())
             and timeline =
@@ -66,7 +56,7 @@ declare
             exists (
                 select
                 from only %1$s
-                where seq > $1
+                where seq >= $1
                     and not pg_visible_in_snapshot(txid, $2)
                     and not (seq <= $3 and pg_visible_in_snapshot(txid, $4)))
                 or exists (

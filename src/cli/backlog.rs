@@ -13,6 +13,7 @@ use crate::postgres::{Connection, classify, fill, without_head};
 
 const STATE: &str = include_str!("../../sql/queries/bucket_state.sql");
 const BACKLOG: &str = include_str!("../../sql/queries/bucket_backlog.sql");
+const LOOKED_AT: &str = include_str!("../../sql/queries/bucket_looked_at.sql");
 const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
 const WAITING: &str = include_str!("../../sql/queries/bucket_waiting.sql");
 /// The claim's plan serves here too: by the index on seq, without a sort.
@@ -141,7 +142,8 @@ impl<'a> Onlooker<'a> {
 
 /// The bucket is a constant in the text, so that the view's other arms fold away.
 fn of_bucket(sql: &str, state: &BucketState) -> String {
-    sql.replace("{bucket}", &state.bucket.to_string())
+    sql.replace("{looked_at}", without_head(LOOKED_AT))
+        .replace("{bucket}", &state.bucket.to_string())
 }
 
 #[cfg(test)]

@@ -45,11 +45,12 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
-use crate::postgres::{Connection, DatabaseConfig, classify, connect};
+use crate::postgres::{Connection, DatabaseConfig, classify, connect, without_head};
 
 const SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
 const LEAVES: &str = include_str!("../../sql/queries/retention_leaves.sql");
 const ATTEMPT: &str = include_str!("../../sql/queries/retention_attempt.sql");
+const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
 const FORGET: &str = include_str!("../../sql/queries/emitting_forget.sql");
 
 /// The longest pause between two passes.
@@ -190,6 +191,7 @@ impl Retention {
 
     fn attempt_sql(&self, leaf: &Leaf, epoch: i64) -> String {
         ATTEMPT
+            .replace("{floor}", without_head(FLOOR))
             .replace("{leaf}", &leaf.oid.to_string())
             .replace("{generation_seconds}", &self.ring.generation_seconds.to_string())
             .replace("{generation}", &leaf.generation.to_string())

@@ -330,6 +330,7 @@ impl Bench {
     /// One attempt of retention.
     pub(crate) async fn attempt(&self) -> String {
         let sql = include_str!("../../sql/queries/retention_attempt.sql")
+            .replace("{floor}", include_str!("../../sql/queries/cursor_floor.sql"))
             .replace("{leaf}", &self.leaf.to_string())
             .replace("{generation_seconds}", "600")
             .replace("{generation}", &self.generation.to_string())

@@ -5,17 +5,16 @@
 
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use uuid::Uuid;
 
 use crate::control::parked::arrival::StoredArrival;
-use crate::control::parked::{Owned, Parked, columns, number};
-use crate::error::{Error, Result};
+use crate::control::parked::inside::{Inside, InsideEnd, whole_sql};
+use crate::control::parked::{Owned, Parked, number};
+use crate::error::Result;
 use crate::event::{Event, SeqSource, Standing};
 use crate::order::holds::Refusal;
 use crate::outbox::{InTable, PayloadType};
-use crate::postgres::{classify, fill, is_about_a_value};
+use crate::postgres::fill;
 
 const FROM_LOG: &str = include_str!("../../../sql/queries/parked_from_log.sql");
 /// A transaction is in the log before others see it.
@@ -78,52 +77,35 @@ impl Parked {
         refusal: &Refusal,
         (sql, [kind, id, name, headers], encoding): (&str, [Option<&str>; 4], Option<&str>),
     ) -> Result<Option<String>> {
-        let failed = |cause| classify("park a large event", cause);
-        let (buckets, epochs) = columns(owned);
-        let (bucket, event_id) = (number(whole.bucket), Uuid::from_bytes(event.id.0));
+        let fault = if encoding.is_none() { Some(refusal.detail.as_str()) } else { None };
         // What lies in the table is a row of it.
         let arrival = StoredArrival::new(standing.arrival(), SeqSource::Table);
-        let (commit, index) = (arrival.commit(), arrival.index());
-        let (reason, detail) = (refusal.reason.name(), refusal.detail.as_str());
-        let parameters: [&(dyn ToSql + Sync); 14] = [
-            &buckets, &epochs, &bucket, &event.seq, &event_id, &kind, &id, &name, &headers,
-            &encoding, &reason, &detail, &commit, &index,
-        ];
+        let one = Inside { seq: event.seq, id: event.id, refusal, fault, arrival };
+        let bucket = number(whole.bucket);
+        let own: [&(dyn ToSql + Sync); 6] = [&bucket, &kind, &id, &name, &headers, &encoding];
         let deadline = tokio::time::Instant::now() + SIGHT_PATIENCE;
         loop {
-            let row = match self.connection.client().query_one(sql, &parameters).await {
-                Ok(row) => row,
-                Err(cause) if is_of_the_row(&cause) => return Ok(Some(failed(cause).to_string())),
-                Err(cause) => return Err(failed(cause)),
-            };
-            if !row.get::<_, bool>("is_mine") {
-                return Err(Error::fenced());
+            match self.park_inside(sql, owned, one, &own, "park a large event").await? {
+                InsideEnd::Parked => return Ok(None),
+                InsideEnd::Refused(cause) => return Ok(Some(cause)),
+                InsideEnd::Missing if tokio::time::Instant::now() >= deadline => {
+                    return Ok(Some("the row is not in the table any more".to_owned()));
+                }
+                InsideEnd::Missing => tokio::time::sleep(SIGHT_INTERVAL).await,
             }
-            if row.get("is_there") {
-                return Ok(None);
-            }
-            if tokio::time::Instant::now() >= deadline {
-                return Ok(Some("the row is not in the table any more".to_owned()));
-            }
-            tokio::time::sleep(SIGHT_INTERVAL).await;
         }
     }
 
     fn sql_of(&self, whole: InTable) -> String {
-        // Each names the tenth parameter, as a statement must.
+        // Each names the last parameter, as a statement must.
         let payload = match self.table.payload {
-            PayloadType::Bytea => "case when $10::text is null then payload else payload end",
+            PayloadType::Bytea => "case when $17::text is null then payload else payload end",
             PayloadType::Json | PayloadType::Jsonb | PayloadType::Text => {
-                "convert_to(payload::text, coalesce($10::text, getdatabaseencoding())::name)"
+                "convert_to(payload::text, coalesce($17::text, getdatabaseencoding())::name)"
             }
         };
         let table = self.table.bucket_table(whole.bucket);
-        fill(FROM_LOG, &[("{payload}", payload), ("{bucket_table}", &table)])
+        let places = [("{payload}", payload), ("{bucket_table}", table.as_str())];
+        whole_sql(&fill(FROM_LOG, &places))
     }
-}
-
-/// Whether the server cannot do it with this row, whoever asks: it is about a value, or one takes more memory
-/// than the server gives.
-pub(super) fn is_of_the_row(cause: &tokio_postgres::Error) -> bool {
-    is_about_a_value(cause) || cause.code() == Some(&SqlState::OUT_OF_MEMORY)
 }

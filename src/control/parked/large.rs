@@ -5,12 +5,11 @@
 //! Must not: decide what is too large. Fails: as [`Parked::park`]; the session is of no more use then.
 
 use tokio_postgres::types::ToSql;
-use uuid::Uuid;
 
 use crate::control::parked::arrival::StoredArrival;
-use crate::control::parked::from_log::is_of_the_row;
-use crate::control::parked::{Owned, Parked, columns};
-use crate::error::{Error, Result};
+use crate::control::parked::inside::{Inside, InsideEnd, whole_sql};
+use crate::control::parked::{Owned, Parked};
+use crate::error::Result;
 use crate::event::{Arrival, EventId, SeqSource};
 use crate::order::holds::Refusal;
 use crate::postgres::{Timestamp, classify};
@@ -102,57 +101,35 @@ impl Parked {
         refusal: &Refusal,
     ) -> Result<TakenUp> {
         self.say_large(SAVEPOINT).await?;
-        let (buckets, epochs) = columns(owned);
         let (kind, texts, lengths, has_headers, has_payload) = match message.content {
             Content::Event { texts, lengths, has_headers, has_payload } => {
                 (None, texts, Some(lengths.to_vec()), has_headers, has_payload)
             }
             Content::Bytes(kind) => (Some(kind), 0, None, false, true),
         };
-        let (id, at) = (Uuid::from_bytes(message.id.0), Timestamp(message.created_at_micros));
-        let arrival = StoredArrival::new(Some(message.arrival), SeqSource::Log);
-        let (commit, index) = (arrival.commit(), arrival.index());
-        let reason = refusal.reason.name();
-        let parameters: [&(dyn ToSql + Sync); 16] = [
-            &buckets,
-            &epochs,
-            &self.outbox,
-            &self.buckets,
-            &message.seq,
-            &id,
-            &at,
-            &texts,
-            &lengths,
-            &kind,
-            &has_headers,
-            &has_payload,
-            &reason,
-            &refusal.detail,
-            &commit,
-            &index,
-        ];
-        self.park_taken_up(PARK, &parameters, "park a large message").await
+        let LargeMessage { seq, id, arrival, .. } = message;
+        let arrival = StoredArrival::new(Some(arrival), SeqSource::Log);
+        let one = Inside { seq, id, refusal, fault: None, arrival };
+        let at = Timestamp(message.created_at_micros);
+        let own: [&(dyn ToSql + Sync); 6] =
+            [&at, &texts, &lengths, &kind, &has_headers, &has_payload];
+        let sql = whole_sql(PARK);
+        let end = self.park_inside(&sql, owned, one, &own, "park a large message").await?;
+        self.end_large(end).await
     }
 
-    /// Parks what was taken up by this statement, and ends the transaction; goes back to where the parts are if
-    /// it is a text that cannot be kept.
-    pub(super) async fn park_taken_up(
-        &self,
-        sql: &str,
-        parameters: &[&(dyn ToSql + Sync)],
-        doing: &'static str,
-    ) -> Result<TakenUp> {
-        let failed = |cause| classify(doing, cause);
-        match self.connection.client().query_one(sql, parameters).await {
-            Ok(answer) if answer.get("is_mine") => {}
-            Ok(_) => return Err(Error::fenced()),
-            Err(cause) if is_of_the_row(&cause) => {
-                self.say_large(BACK).await?;
-                return Ok(TakenUp::NoEvent(failed(cause).to_string()));
+    /// Ends the transaction, or goes back to where the parts are if it is a text that cannot be kept.
+    pub(super) async fn end_large(&self, end: InsideEnd) -> Result<TakenUp> {
+        match end {
+            InsideEnd::Parked => {
+                self.say_large(END).await?;
+                Ok(TakenUp::Parked)
             }
-            Err(cause) => return Err(failed(cause)),
+            InsideEnd::Refused(cause) => {
+                self.say_large(BACK).await?;
+                Ok(TakenUp::NoEvent(cause))
+            }
+            InsideEnd::Missing => unreachable!("the statement makes one event of the parts"),
         }
-        self.say_large(END).await?;
-        Ok(TakenUp::Parked)
     }
 }

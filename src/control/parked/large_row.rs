@@ -4,12 +4,12 @@
 //! too large. Fails: as [`Parked::park`]; the session is of no more use then.
 
 use tokio_postgres::types::ToSql;
-use uuid::Uuid;
 
 use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::escape::{escaped, is_marked};
+use crate::control::parked::inside::{Inside, whole_sql};
 use crate::control::parked::large::{SAVEPOINT, TakenUp};
-use crate::control::parked::{Owned, Parked, columns};
+use crate::control::parked::{Owned, Parked};
 use crate::error::Result;
 use crate::event::{Arrival, SeqSource};
 use crate::order::holds::Refusal;
@@ -58,8 +58,7 @@ impl Parked {
         texts: Texts,
     ) -> Result<TakenUp> {
         self.say_large(SAVEPOINT).await?;
-        let (buckets, epochs) = columns(owned);
-        let (id, at) = (Uuid::from_bytes(row.id.0), Timestamp(row.created_at_micros));
+        let at = Timestamp(row.created_at_micros);
         let handed_on: Vec<Option<&HandedOn>> = row
             .texts()
             .into_iter()
@@ -72,31 +71,14 @@ impl Parked {
             handed_on.iter().map(|value| value.map(|value| value.form.name())).collect();
         let encoding = (row.texts == HandedTexts::Utf8).then_some("UTF8");
         let is_escaped = texts == Texts::Escaped;
-        let (reason, detail) = (refusal.reason.name(), refusal.detail.as_str());
-        let fault = if is_escaped { Some(detail) } else { row.fault.as_deref() };
+        let fault = if is_escaped { Some(refusal.detail.as_str()) } else { row.fault.as_deref() };
         let arrival = StoredArrival::new(Some(arrival), SeqSource::Log);
-        let (commit, index) = (arrival.commit(), arrival.index());
+        let one = Inside { seq: row.place, id: row.id, refusal, fault, arrival };
         let payload = row.payload.here();
-        let parameters: [&(dyn ToSql + Sync); 18] = [
-            &buckets,
-            &epochs,
-            &self.outbox,
-            &self.buckets,
-            &row.place,
-            &id,
-            &at,
-            &here,
-            &payload,
-            &numbers,
-            &forms,
-            &encoding,
-            &is_escaped,
-            &reason,
-            &detail,
-            &fault,
-            &commit,
-            &index,
-        ];
-        self.park_taken_up(PARK, &parameters, "park a large row").await
+        let own: [&(dyn ToSql + Sync); 7] =
+            [&at, &here, &payload, &numbers, &forms, &encoding, &is_escaped];
+        let sql = whole_sql(PARK);
+        let end = self.park_inside(&sql, owned, one, &own, "park a large row").await?;
+        self.end_large(end).await
     }
 }

@@ -15,6 +15,7 @@
 
 mod arrival;
 mod from_log;
+mod inside;
 mod large;
 mod large_row;
 
