@@ -166,7 +166,10 @@ impl CaptureSession {
     pub async fn carry_out(&mut self, change: &Change, tell: Tell<'_>) -> Result<()> {
         match change {
             Change::Nothing => Ok(()),
-            Change::Publication(keeper) => keeper.make_publication().await.map(|_| ()),
+            Change::Publication(keeper) => {
+                keeper.make_publication().await?;
+                tell(Step::Publication)
+            }
             Change::NewSlot(keeper, _) => self.make_anew(keeper, tell).await,
             Change::ToPoll(from) => self.change(*from, Mode::Poll, tell).await,
             Change::ToWal(from, keeper) => {

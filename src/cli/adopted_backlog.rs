@@ -8,8 +8,8 @@ use serde::Serialize;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{IsolationLevel, Transaction};
 
-use crate::capture::adopted::mapping::{Adopted, Origin, Part};
-use crate::capture::adopted::registry::{adopted_tables, owner_below, unpublished};
+use crate::capture::adopted::mapping::{Adopted, Form, Origin, Part, TableColumn};
+use crate::capture::adopted::registry::{adopted_tables, owner_below, table_columns, unpublished};
 use crate::cli::waiting::{Look, Waiting};
 use crate::error::{ErrorKind, Result};
 use crate::legible;
@@ -68,19 +68,23 @@ pub(super) async fn look(connection: &mut Connection) -> Result<Vec<AdoptedWaiti
     Ok(found)
 }
 
-/// The time of a row, as an expression; null where it has none.
-fn created_at(adopted: &Adopted) -> String {
+/// The time of a row, as an expression; null where it has none. A column that was given another type since has none
+/// either: a cast to a time might be one that the table's owner has made, and would run with our rights.
+fn created_at(adopted: &Adopted, columns: &[TableColumn]) -> String {
+    let is_time =
+        |name: &str| columns.iter().any(|one| one.name == name && one.form == Some(Form::Time));
     match adopted.columns.origin(Part::CreatedAt) {
-        Some(Origin::Column(name)) => {
+        Some(Origin::Column(name)) if is_time(name) => {
             format!("adopted_row.{}::timestamptz", escape_identifier(name))
         }
-        Some(Origin::Constant(_)) | None => "null::timestamptz".to_owned(),
+        Some(_) | None => "null::timestamptz".to_owned(),
     }
 }
 
 /// None when it took too long.
 async fn count(connection: &mut Connection, adopted: &Adopted) -> Result<Option<Waiting>> {
     let failed = |cause| classify("look for rows that wait", cause);
+    let columns = table_columns(connection, &adopted.name).await?;
     let transaction = connection
         .client_mut()
         .build_transaction()
@@ -89,7 +93,7 @@ async fn count(connection: &mut Connection, adopted: &Adopted) -> Result<Option<
         .start()
         .await
         .map_err(failed)?;
-    let counted = count_within(&transaction, adopted).await;
+    let counted = count_within(&transaction, adopted, &created_at(adopted, &columns)).await;
     transaction.rollback().await.map_err(failed)?;
     match counted {
         Ok(waiting) => Ok(Some(waiting)),
@@ -101,14 +105,14 @@ async fn count(connection: &mut Connection, adopted: &Adopted) -> Result<Option<
 async fn count_within(
     transaction: &Transaction<'_>,
     adopted: &Adopted,
+    created_at: &str,
 ) -> std::result::Result<Waiting, tokio_postgres::Error> {
     transaction.batch_execute(SESSION).await?;
     let near: i64 = transaction.query_one(NEAR, &[]).await?.get(0);
     let (table, condition) = (adopted.name.quoted(), unpublished(adopted, &near.to_string()));
-    let created_at = created_at(adopted);
     let places = [
-        ("{created_at}", created_at.as_str()),
-        ("{created_at}", created_at.as_str()),
+        ("{created_at}", created_at),
+        ("{created_at}", created_at),
         ("{table}", table.as_str()),
         ("{condition}", condition.as_str()),
     ];

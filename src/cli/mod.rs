@@ -79,10 +79,18 @@ enum Command {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
-    let matched = CommandLine::try_parse().unwrap_or_else(|error| {
-        let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-        without_secrets(error, &typed.collect::<Vec<_>>()).exit()
-    });
+    let matched = match CommandLine::try_parse() {
+        Ok(matched) => matched,
+        Err(error) => {
+            if error.kind() == clap::error::ErrorKind::InvalidUtf8
+                && let Some(error) = not_text()
+            {
+                return output::report(&error);
+            }
+            let typed = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+            without_secrets(error, &typed.collect::<Vec<_>>()).exit()
+        }
+    };
     let ended = match matched.command {
         Command::Run(arguments) => run::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Migrate(arguments) => migrate::run(arguments),
@@ -160,6 +168,19 @@ fn for_lookers(error: Error, remedy: &str) -> Error {
 /// Variables that look like ours and that nothing reads.
 fn strangers() -> Vec<String> {
     environment::strangers(std::env::vars_os(), &variables(&CommandLine::command()))
+}
+
+/// The flag's variable that is no text, where it is one of these.
+fn not_text() -> Option<Error> {
+    let known = variables(&CommandLine::command());
+    let name = known
+        .into_iter()
+        .find(|name| std::env::var_os(name).is_some_and(|value| value.into_string().is_err()))?;
+    let cause = format!("the environment variable {name} is not UTF-8");
+    Some(
+        Error::new(ErrorKind::Config, cause)
+            .with_remedy(format!("correct or unset {name}, or give the flag")),
+    )
 }
 
 /// The variables of all flags of a command and of those below it.

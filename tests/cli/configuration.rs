@@ -194,6 +194,30 @@ fn a_variable_that_means_nothing_is_told() {
     assert!(found["checks"][1]["detail"].as_str().unwrap().contains("POSTRIDER_PAGE_ROWS"));
 }
 
+/// Bytes that are no text are told with the variable's name, and neither shown nor a panic.
+#[test]
+fn a_variable_that_is_no_text_is_named() {
+    use std::os::unix::ffi::OsStringExt;
+    let place = Place::new();
+    let url = std::ffi::OsString::from_vec(b"postgres://u:hush\xff@127.0.0.1:1/d".to_vec());
+    for name in ["DATABASE_URL", "PGPASSWORD", "POSTRIDER_DATABASE_URL", "POSTRIDER_TOPIC"] {
+        for arguments in [&["run"][..], &["status"], &["migrate", "status"]] {
+            let is_of_another = name == "POSTRIDER_TOPIC" && arguments != ["run"];
+            if is_of_another {
+                continue;
+            }
+            let mut command = place.postrider(arguments);
+            let answer = Answer::from(command.env(name, &url).output().unwrap());
+            answer.failed(3, &[&format!("{name} is not UTF-8"), "correct or unset"]);
+            assert!(!answer.stderr.contains("hush"), "{answer:?}");
+            assert!(!answer.stderr.contains("panicked"), "{answer:?}");
+        }
+    }
+    let mut given = place.postrider(&["status", "--database-url", "postgres://u@127.0.0.1:1/d"]);
+    let answer = Answer::from(given.env("DATABASE_URL", &url).output().unwrap());
+    answer.failed(4, &["127.0.0.1:1/d"]);
+}
+
 /// Whoever reads the log as JSON reads its last line, too.
 #[test]
 fn the_last_error_has_the_form_of_the_log() {

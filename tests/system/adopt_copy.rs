@@ -8,6 +8,7 @@ use tokio_postgres::Client;
 use crate::adopt::{ADOPT, adopt, legacy_outbox, number};
 use crate::support::fixture::Options;
 use crate::support::{Consumed, Fixture, Patience, RelayProcess, read_topic};
+use crate::told::as_relay;
 
 fn records_now(fixture: &Fixture, kind: &str) -> Vec<Consumed> {
     read_topic(&fixture.brokers, &fixture.topic(kind))
@@ -287,6 +288,68 @@ async fn keys_of_every_type_are_printed_as_postgresql_does() {
         assert_eq!(pair[0].header("tenant"), Some(&b"a"[..]));
         assert!(pair[1].value.is_none());
     }
+    relay.stop_well().await;
+}
+
+/// The owner gives columns types of his own, with casts of his own, once the table is adopted.
+const OWNERS_TYPES: &str = "
+    create type own.moment as (at timestamptz);
+    create type own.name as (words text);
+    create function own.at(own.moment) returns timestamptz language plpgsql as $$
+        begin raise 'a cast of the owner''s ran as %', current_user; end $$;
+    create function own.words(own.name) returns text language plpgsql as $$
+        begin raise 'a cast of the owner''s ran as %', current_user; end $$;
+    create cast (own.moment as timestamptz) with function own.at(own.moment) as implicit;
+    create cast (own.name as text) with function own.words(own.name) as implicit;
+    alter table own.events alter written drop default,
+        alter written type own.moment using row(written)::own.moment,
+        alter aggregateid type own.name using row(aggregateid)::own.name";
+
+/// Whoever counts its rows, copies them or reads them on runs no cast of the owner's: a time of another type is none,
+/// a key of another type is printed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cast_of_the_owner_runs_as_nobody_else() {
+    let fixture = Fixture::new("adopt_casts").await;
+    let client = fixture.client().await;
+    let relays = as_relay(&fixture, &client).await;
+    let table = "create role adopt_casts_own;
+        create schema own authorization adopt_casts_own;
+        set role adopt_casts_own;
+        create table own.events (id uuid default gen_random_uuid(), aggregatetype text, aggregateid text,
+            type text, payload jsonb, written timestamptz default now(), n bigint generated always as identity);
+        grant usage on schema own to adopt_casts_relay;
+        grant select on own.events to adopt_casts_relay;
+        reset role";
+    client.batch_execute(table).await.expect("it is new");
+    let write = |id: &str| {
+        format!(
+            "insert into own.events (aggregatetype, aggregateid, type) values ('own', {id}, 'T')"
+        )
+    };
+    client.batch_execute(&write("'before'")).await.expect("a row is written");
+    adopt(&fixture, &["own.events", "--column", "created_at=written", "--order-by", "n"]);
+    let change = format!("set role adopt_casts_own; {OWNERS_TYPES}; reset role");
+    client.batch_execute(&change).await.expect("it is the owner's");
+    let status = relays.command().args(["status", "--json"]).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&[status.stdout, status.stderr].concat()).into_owned();
+    assert!(said.contains("\"unpublished\": 1"), "{said}");
+    let relay = RelayProcess::start(&relays, &["--capture", "wal"]);
+    let patience = Patience::until("the relay says what is wrong with the table");
+    while !relay.said().contains("has a type that created_at cannot have") {
+        assert!(!relay.said().contains("a cast of the owner"), "{}", relay.said());
+        patience.pause().await;
+    }
+    // Without the time the rows can be read.
+    let time = "set role adopt_casts_own; alter table own.events drop written; reset role;
+        update postrider.adopted set columns = array_remove(columns, 'created_at=written')";
+    client.batch_execute(time).await.expect("it is the owner's");
+    relay.wait_until_it_says("reading the log").await;
+    client.batch_execute(&write("row('after')")).await.expect("a row is written");
+    let all = records(&fixture, &relay, "own", 2).await;
+    let mut keys: Vec<&str> = all.iter().map(Consumed::key_text).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["(after)", "(before)"]);
+    assert!(!relay.said().contains("a cast of the owner"), "{}", relay.said());
     relay.stop_well().await;
 }
 

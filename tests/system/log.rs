@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use crate::support::{Bulk, Fixture, History, RelayProcess, Traffic};
+use crate::support::{Bulk, Fixture, History, Patience, RelayProcess, Traffic};
+use crate::told::as_relay;
 
 const WAL: &[&str] = &["--capture", "wal", "--shards", "3"];
 
@@ -134,4 +135,46 @@ async fn a_table_that_leaves_the_publication_under_the_reader_loses_nothing() {
     traffic.commits_more(200).await;
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
+}
+
+/// A publication that the relay may not make again is told where people look, with what helps; the table is polled
+/// meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_that_is_gone_is_told() {
+    let fixture = Fixture::new("log_no_publication").await;
+    let client = fixture.client().await;
+    let relays = as_relay(&fixture, &client).await;
+    let run = |arguments: &[&str]| {
+        let output = fixture.command().args(arguments).output().expect("the binary runs");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let insert = "insert into outbox (aggregatetype, aggregateid, type) values ('thing', 'a', 'T')";
+    let said = run(&["capture", "switch", "wal", "--no-wait"]);
+    assert!(said.contains("the publication is there"), "{said}");
+    let relay = RelayProcess::start(&relays, &[]);
+    relay.wait_until_it_says("reading the log").await;
+    let said = run(&["capture", "show"]);
+    assert!(!said.contains("gap "), "{said}");
+    client.batch_execute("drop publication postrider").await.expect("it is there");
+    client.batch_execute(insert).await.expect("an insert never fails");
+    let patience = Patience::until("the gap is told");
+    let said = loop {
+        let said = run(&["capture", "show"]);
+        if said.contains("gap ") {
+            break said;
+        }
+        patience.pause().await;
+    };
+    assert!(said.contains("run `postrider capture switch wal` as a role that does"), "{said}");
+    assert!(!said.contains("nothing needs to be done"), "{said}");
+    fixture.wait_published().await;
+    let said = run(&["capture", "switch", "wal"]);
+    assert!(said.contains("the publication is there"), "{said} {}", relay.said());
+    client.batch_execute(insert).await.expect("an insert never fails");
+    fixture.wait_published().await;
+    let patience = Patience::until("the log is read again");
+    while run(&["capture", "show"]).contains("gap ") {
+        patience.pause().await;
+    }
+    relay.stop_well().await;
 }

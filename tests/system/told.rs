@@ -32,7 +32,7 @@ async fn write(client: &Client, rows: i32) {
 }
 
 /// The fixture as a role sees it that may do what a relay has to, adopted tables aside.
-async fn as_relay(fixture: &Fixture, client: &Client) -> Fixture {
+pub(crate) async fn as_relay(fixture: &Fixture, client: &Client) -> Fixture {
     execute(client, include_str!("../../sql/roles.sql")).await;
     let role = format!("{}_relay", fixture.name);
     let make = format!(

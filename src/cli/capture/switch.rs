@@ -135,13 +135,7 @@ async fn wait_for_reader(session: &CaptureSession, keeper: &SlotKeeper) -> Resul
         }
         let step = match keeper.waits_for().await? {
             Some(who) => Some(slot_waits(&who)),
-            None if is_made => Some("the slot is being made".to_owned()),
-            None if instances > 0 => {
-                Some("the table is polled until the slot can take over".to_owned())
-            }
-            // An instance that changes over has no lease for a moment.
-            None if seen_at.elapsed() < CHANGEOVER => None,
-            None => Some("no instance has a lease now; the next one reads the log".to_owned()),
+            None => meanwhile(is_made, instances, seen_at.elapsed()).map(str::to_owned),
         };
         if let Some(step) = step.filter(|step| said.as_ref() != Some(step)) {
             output::answer(&step)?;
@@ -150,6 +144,20 @@ async fn wait_for_reader(session: &CaptureSession, keeper: &SlotKeeper) -> Resul
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     still("no instance reads the log yet")
+}
+
+/// What goes on while the slot waits for nobody; nothing is said of a moment without an instance, as one that changes
+/// over has no lease then.
+fn meanwhile(is_made: bool, instances: usize, unseen: Duration) -> Option<&'static str> {
+    if is_made {
+        Some("the slot is being made")
+    } else if instances > 0 {
+        Some("the table is polled until the slot can take over")
+    } else if unseen < CHANGEOVER {
+        None
+    } else {
+        Some("no instance has a lease now; the next one reads the log")
+    }
 }
 
 async fn wait_for_pollers(session: &mut CaptureSession) -> Result<ExitCode> {
@@ -165,4 +173,20 @@ fn still(what: &str) -> Result<ExitCode> {
         "{what}; the switch stands, instances follow when they can: see `postrider capture show`"
     ))?;
     Ok(ExitCode::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_changes_over_is_not_called_missing() {
+        let moment = CHANGEOVER.checked_sub(Duration::from_millis(1)).unwrap();
+        assert_eq!(meanwhile(false, 0, moment), None);
+        let missing = meanwhile(false, 0, CHANGEOVER).unwrap();
+        assert!(missing.contains("no instance"), "{missing}");
+        let polled = meanwhile(false, 1, Duration::ZERO).unwrap();
+        assert!(polled.contains("is polled"), "{polled}");
+        assert_eq!(meanwhile(true, 0, CHANGEOVER), Some("the slot is being made"));
+    }
 }
