@@ -102,9 +102,13 @@ impl Scene {
         let topic = self.fixture.topic("thin");
         // One copy of each partition, with one broker.
         create_topic_with(&self.fixture.brokers, &topic, &[("min.insync.replicas", "1")]).await;
+        self.client.batch_execute(&thin("before")).await.expect("an insert never fails");
+        self.fixture.wait_published_upto(self.fixture.drawn().await).await;
         let leader = leaders(&self.fixture.brokers, &topic)[0];
         let node = usize::try_from(leader - 1).expect("brokers count from 1");
         self.cluster.nodes()[node].kill().expect("it is ours to kill");
+        // These are on their way when nobody knows of it yet, and wait for ever.
+        self.client.batch_execute(&thin("on its way")).await.expect("an insert never fails");
         let deadline = Instant::now() + PATIENCE;
         while leaders(&self.fixture.brokers, &topic)[0] != -1 {
             assert!(Instant::now() < deadline, "the dead broker leads");
@@ -120,6 +124,8 @@ impl Scene {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         relay.wait_until_it_says("cluster.thin has a partition without a leader").await;
+        let said = relay.said();
+        assert!(said.contains("a record waits for very long, and topic"), "{said}");
         self.traffic.commits_more(100).await;
         let drawn = self.fixture.drawn().await;
         let others = format!(
@@ -172,6 +178,14 @@ impl Scene {
         println!("the one that went on appended {} repeats", verdict.repeats - without);
         assert_eq!(copies(&fixture.brokers, &fixture.topic(AGGREGATE_TYPE)), 3);
     }
+}
+
+/// Events of many aggregates of the topic with one copy.
+fn thin(kind: &str) -> String {
+    format!(
+        "insert into outbox (aggregatetype, aggregateid, type, payload)
+         select 'thin', '{kind} ' || n, '{kind}', '{{}}' from generate_series(1, 24) n"
+    )
 }
 
 async fn one<T>(client: &Client, query: &str) -> T
