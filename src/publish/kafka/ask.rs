@@ -13,8 +13,8 @@ use crate::publish::Reports;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::errors::unavailable;
 use crate::publish::kafka::learned_limits::Lessons;
-use crate::publish::kafka::meeting::LEADER_DEADLINE;
 use crate::publish::kafka::producer::{KafkaProducer, RecordTimestamp, WARNING_PAUSE, Warnings};
+use crate::publish::kafka::topic_meetings::LEADER_DEADLINE;
 
 /// Whether a broker answers; used once at the start.
 ///
@@ -22,7 +22,7 @@ use crate::publish::kafka::producer::{KafkaProducer, RecordTimestamp, WARNING_PA
 /// When no broker answers in time, or the topic (where one is named) is not there.
 pub fn check(config: &ProducerConfig, topic: Option<&str>) -> Result<()> {
     match topic {
-        Some(topic) => asking(config)?.look_up(topic, LEADER_DEADLINE, || true).map(|_| ()),
+        Some(topic) => asking(config)?.topics.look_up(topic, LEADER_DEADLINE, || true).map(|_| ()),
         None => fetch_all(config).map(|_| ()),
     }
 }

@@ -1,16 +1,15 @@
 //! Kafka: the one folder that knows librdkafka.
 
 mod apart;
+mod apart_answers;
 pub mod ask;
 mod callbacks;
 mod clients;
 pub mod config;
-mod doubt;
 mod errors;
 mod in_flight;
 pub mod learned_limits;
 mod login;
-mod meeting;
 pub mod passwords;
 mod poll_thread;
 pub mod producer;
@@ -23,7 +22,10 @@ pub mod tokens;
 mod topic_cache;
 pub mod topic_check;
 mod topic_config;
+mod topic_doubts;
 mod topic_list;
+mod topic_meetings;
+mod topic_registry;
 mod topic_survey;
 mod topic_watcher;
 mod verdict;

@@ -36,7 +36,7 @@ enum Priming {
 pub(super) enum Before {
     /// Send it.
     Nothing,
-    /// Wait until everything in flight is acknowledged, call [`Topics::settle`], ask again.
+    /// Wait until everything in flight is acknowledged, call [`TopicCache::settle`], ask again.
     Settle,
 }
 
@@ -61,13 +61,13 @@ struct Topic {
 
 /// The topics of one producer.
 #[derive(Debug)]
-pub(super) struct Topics {
+pub(super) struct TopicCache {
     known: HashMap<String, Topic>,
     /// Partitions whose first record is on its way.
     first: usize,
 }
 
-impl Topics {
+impl TopicCache {
     pub(super) fn new() -> Self {
         Self { known: HashMap::new(), first: 0 }
     }
@@ -77,7 +77,7 @@ impl Topics {
         self.get_within(topic, STALE_AFTER, now)
     }
 
-    /// Topics in use that are to be looked at again; each is named once until [`Topics::learn`].
+    /// TopicCache in use that are to be looked at again; each is named once until [`TopicCache::learn`].
     pub(super) fn take_due(&mut self, now: Instant) -> Vec<String> {
         let mut due = Vec::new();
         for (name, topic) in &mut self.known {
@@ -177,8 +177,8 @@ mod tests {
         Known { partitions: NonZeroU32::new(partitions).unwrap(), limit_bytes: 9 }
     }
 
-    fn topics(now: Instant) -> Topics {
-        let mut topics = Topics::new();
+    fn topics(now: Instant) -> TopicCache {
+        let mut topics = TopicCache::new();
         topics.learn("t", known(2), now);
         topics
     }

@@ -18,7 +18,7 @@ use crate::publish::kafka::topic_config::{Limits, Told};
 use crate::publish::kafka::topic_list::Listing;
 use crate::publish::kafka::topic_watcher::{Look, Sight, Tray};
 
-/// The scout's requests for metadata; a producer that ends waits for them.
+/// The watcher's requests for metadata; a producer that ends waits for them.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Up to so many topics are asked for by name; of more the list of all is read.
 const NAMES_MAX: usize = 2;
@@ -35,14 +35,14 @@ pub(super) struct Found {
     pub(super) told: Told,
 }
 
-/// What a scout has found out about a topic in use.
+/// What a watcher has found out about a topic in use.
 #[derive(Debug)]
 pub(super) struct Refreshed {
     pub(super) topic: String,
     pub(super) seen: Result<Found>,
 }
 
-/// Limits that the publishing thread and its scout ask for.
+/// Limits that the publishing thread and its watcher ask for.
 #[derive(Clone)]
 pub(super) struct SharedLimits(Arc<Mutex<Limits>>);
 

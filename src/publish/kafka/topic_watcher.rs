@@ -17,7 +17,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::learned_limits::UNUSABLE;
 
-/// How long a scout that watches nothing sleeps.
+/// How long a watcher that watches nothing sleeps.
 const IDLE: Duration = Duration::from_secs(3_600);
 /// Between two looks, so that topics whose time has come are looked at together.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
@@ -39,7 +39,7 @@ pub(super) enum Sight<T> {
     NotYet,
 }
 
-/// What a scout does with topics.
+/// What a watcher does with topics.
 pub(super) trait Look: Send + 'static {
     /// What is found out about a topic that can be used.
     type Found;
@@ -82,13 +82,13 @@ enum Task {
 
 /// A thread that looks at topics.
 #[derive(Debug)]
-pub(super) struct Scout {
+pub(super) struct TopicWatcher {
     tasks: Arc<Tray<Task>>,
     wake: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Scout {
+impl TopicWatcher {
     /// # Errors
     /// When the thread cannot be started.
     pub(super) fn start(name: &str, look: impl Look) -> Result<Self> {
@@ -96,8 +96,8 @@ impl Scout {
         let tasks = Tray::new();
         let inlet = Arc::clone(&tasks);
         let thread = std::thread::Builder::new()
-            .name(format!("scout-{name}"))
-            .spawn(move || scout(&inlet, &woken, look))
+            .name(format!("topics-{name}"))
+            .spawn(move || watch(&inlet, &woken, look))
             .map_err(|cause| {
                 Error::new(ErrorKind::Internal, format!("no thread to look at topics: {cause}"))
             })?;
@@ -122,7 +122,7 @@ impl Scout {
 
     fn hand_over(&self, task: Task) -> Result<()> {
         self.tasks.put(task);
-        match self.wake.as_ref().expect("the scout is there").try_send(()) {
+        match self.wake.as_ref().expect("the watcher is there").try_send(()) {
             // It is awake already, and will look.
             Ok(()) | Err(TrySendError::Full(())) => Ok(()),
             Err(TrySendError::Disconnected(())) => {
@@ -132,7 +132,7 @@ impl Scout {
     }
 }
 
-impl Drop for Scout {
+impl Drop for TopicWatcher {
     fn drop(&mut self) {
         drop(self.wake.take());
         if let Some(thread) = self.thread.take()
@@ -232,7 +232,7 @@ impl Watched {
     }
 }
 
-fn scout<L: Look>(tasks: &Tray<Task>, woken: &Receiver<()>, mut look: L) {
+fn watch<L: Look>(tasks: &Tray<Task>, woken: &Receiver<()>, mut look: L) {
     let (mut watched, mut looked) = (Watched::default(), None::<Instant>);
     loop {
         let now = Instant::now();

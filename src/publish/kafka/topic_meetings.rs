@@ -1,8 +1,8 @@
 //! How the publishing thread gets to know topics: several of a batch together, and not too many one by one.
 //!
 //! Promises: topics that are there cost a few requests per batch, however many are new; those that are not
-//! are asked for one by one only so often, then left to the scout; a topic that is known is never
-//! waited for: the scout looks at it again. Must not: send. Fails: as [`KafkaProducer`] does.
+//! are asked for one by one only so often, then left to the watcher; a topic that is known is never
+//! waited for: the watcher looks at it again. Must not: send. Fails: as [`TopicRegistry`] does.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use rdkafka::producer::Producer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::errors::{colliding, collision, copies, ready_partitions, unavailable};
 use crate::publish::kafka::poll_thread;
-use crate::publish::kafka::producer::KafkaProducer;
 use crate::publish::kafka::topic_cache::Known;
 use crate::publish::kafka::topic_list::Listing;
+use crate::publish::kafka::topic_registry::TopicRegistry;
 use crate::publish::kafka::topic_survey::{Found, Refreshed};
 
 /// One request for metadata.
@@ -59,7 +59,7 @@ impl Meetings {
     }
 
     /// Whether new topics are to be expected.
-    pub(super) fn are_likely(&self, now: Instant) -> bool {
+    fn are_likely(&self, now: Instant) -> bool {
         now < self.likely_until
     }
 
@@ -86,7 +86,7 @@ impl Meetings {
     }
 }
 
-impl KafkaProducer {
+impl TopicRegistry {
     /// Asks the brokers about a topic.
     pub(super) fn meet(&mut self, topic: &str) -> Result<Known> {
         if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
@@ -174,7 +174,7 @@ impl KafkaProducer {
     pub(super) fn meet_many(&mut self, mut topics: HashSet<String>) -> Result<()> {
         topics.retain(|topic| {
             let is_known =
-                self.held.contains_key(topic) || self.topics.get(topic, self.now).is_some();
+                self.held.contains_key(topic) || self.cache.get(topic, self.now).is_some();
             !is_known && self.context().lessons.is_refused(topic, self.now).is_none()
         });
         if topics.len() < 2 {
@@ -201,28 +201,32 @@ impl KafkaProducer {
     fn learn_or_hold(&mut self, topic: &str, found: Found) -> Result<()> {
         match self.learn(topic, found) {
             Ok(_) => Ok(()),
-            Err(cause) if cause.kind() == ErrorKind::TopicUnavailable => {
-                self.hold_topic(topic, &cause)
-            }
+            Err(cause) if cause.kind() == ErrorKind::TopicUnavailable => self.hold(topic, &cause),
             Err(cause) => Err(cause),
         }
     }
 
-    /// Takes what the scout has found out, and tells it what to look at next.
-    pub(super) fn follow_scout(&mut self) -> Result<()> {
+    /// Takes what the watcher has found out; whether it is worth while to tell the topics of a batch first.
+    pub(super) fn wants_more(&mut self) -> Result<bool> {
+        self.follow_watcher()?;
+        Ok(self.meetings.are_likely(self.now))
+    }
+
+    /// Takes what the watcher has found out, and tells it what to look at next.
+    fn follow_watcher(&mut self) -> Result<()> {
         for Refreshed { topic, seen } in self.refreshed.take_all() {
             match seen {
                 Ok(found) => self.learn_or_hold(&topic, found)?,
                 Err(cause) => {
-                    self.topics.doubt(&topic, self.now);
-                    self.hold_topic(&topic, &cause)?;
+                    self.cache.doubt(&topic, self.now);
+                    self.hold(&topic, &cause)?;
                 }
             }
         }
         if self.meetings.is_refresh_due(self.now) {
-            let due = self.topics.take_due(self.now);
+            let due = self.cache.take_due(self.now);
             if !due.is_empty() {
-                self.scout()?.refresh(due)?;
+                self.watcher()?.refresh(due)?;
             }
         }
         Ok(())
