@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventPlace, LendEvent, SeqSource, Standing, Whereabouts};
 use crate::order::holds::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside};
 use crate::publish::send_deadline::Permit;
-use crate::publish::sift::Sieve;
+use crate::publish::sieve::Sieve;
 use crate::publish::{Answer, InFlightBatch, Offer, Produce};
 use crate::record::encode::Encoder;
 

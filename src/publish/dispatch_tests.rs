@@ -9,7 +9,6 @@ use crate::event::{Bucket, EventId, OwnedEvent};
 use crate::order::holds::{IdHead, Reason};
 use crate::order::ledger::BatchNumber;
 use crate::publish::dispatch::*;
-use crate::publish::signals::Countdown;
 use crate::record::encode::Record;
 
 /// Topic, key and type of each record.
@@ -70,7 +69,7 @@ fn event(seq: i64, aggregate_id: &str, payload: &str) -> OwnedEvent {
 }
 
 fn batch() -> Arc<InFlightBatch> {
-    Arc::new(InFlightBatch { number: BatchNumber(0), waiting: Countdown::new(99) })
+    Arc::new(InFlightBatch::new(BatchNumber(0), 99))
 }
 
 fn publish(desk: &mut Desk<List>, events: &[OwnedEvent]) -> Vec<(i64, Reason)> {

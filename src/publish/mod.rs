@@ -21,29 +21,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use hashbrown::HashSet;
 use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{EventId, LendEvent};
-use crate::order::holds::{AggregateKey, Hold, Holds, Reason, Refusal, SetAside};
+use crate::event::LendEvent;
+use crate::order::holds::{AggregateKey, Hold, Holds, SetAside};
 use crate::order::ledger::BatchNumber;
 pub use crate::publish::answer::{Answer, Ground, Proof, Suspect};
 use crate::publish::dispatch::Desk;
 pub use crate::publish::dispatch::OnPoison;
+pub use crate::publish::produce::{Offer, Produce};
+pub use crate::publish::reports::{InFlightBatch, Report, Reports};
 use crate::publish::send_deadline::Permit;
-use crate::publish::signals::{Countdown, Letterbox, Turn};
+use crate::publish::signals::{Letterbox, Turn};
 use crate::publish::suspense::Suspense;
-use crate::record::encode::{Encoder, Record};
+use crate::record::encode::Encoder;
 
 mod answer;
 mod atomics;
 mod dispatch;
 pub mod kafka;
 pub mod null;
+mod produce;
+mod reports;
 pub mod send_deadline;
 #[cfg(test)]
 mod send_deadline_tests;
+mod sieve;
 mod sift;
 mod signals;
 mod suspense;
@@ -72,195 +76,6 @@ enum Order<R> {
     Resume { topics: Vec<String>, aggregates: Vec<AggregateKey> },
     /// Hold these, too.
     Hold(Vec<Hold>),
-}
-
-/// What comes back from the Kafka side.
-#[derive(Debug)]
-pub enum Report {
-    /// Each record of the batch was acknowledged, but for those that were set aside.
-    Delivered(BatchNumber),
-    /// A record was refused, or its fate is unknown. Nothing that follows it was sent.
-    Failed(Error),
-}
-
-/// A batch on its way: how many of its records wait for an acknowledgement.
-#[derive(Debug)]
-pub struct InFlightBatch {
-    number: BatchNumber,
-    waiting: Countdown,
-}
-
-impl InFlightBatch {
-    /// Takes note of one acknowledged record; true for the last one.
-    fn acknowledge(&self) -> bool {
-        self.waiting.count()
-    }
-
-    /// Whether nothing of it waits.
-    fn is_done(&self) -> bool {
-        self.waiting.is_over()
-    }
-}
-
-/// The way back: reports for the shard, and its wake-up.
-#[derive(Clone, Debug)]
-pub struct Reports {
-    sender: Sender<Report>,
-    wake: Arc<Notify>,
-    failed: Arc<Turn>,
-    /// Held topics that can be used again, as far as metadata tells.
-    topics_back: Arc<Letterbox<String>>,
-    suspense: Arc<Suspense>,
-}
-
-impl Reports {
-    /// Reports that go to `sender`, which must have room for one per batch in flight and one more.
-    fn new(sender: Sender<Report>, wake: Arc<Notify>) -> Self {
-        Self {
-            sender,
-            wake,
-            failed: Arc::new(Turn::new()),
-            topics_back: Arc::new(Letterbox::new()),
-            suspense: Arc::default(),
-        }
-    }
-
-    /// A held topic can be used again.
-    pub fn topic_is_back(&self, topic: String) {
-        self.topics_back.put(topic);
-        self.wake.notify_one();
-    }
-
-    /// One more record of the batch was acknowledged.
-    pub fn acknowledged(&self, batch: &InFlightBatch) {
-        if batch.acknowledge() {
-            self.send(Report::Delivered(batch.number));
-        }
-    }
-
-    /// The producer is of no more use. Only the first failure is reported.
-    pub fn failed(&self, error: Error) {
-        if self.begin_failure() {
-            self.send(Report::Failed(error));
-        }
-    }
-
-    /// From here on nothing more is sent; whether it is the caller who reports why, with
-    /// [`Reports::end_failure`]. Nobody replaces the producer before.
-    fn begin_failure(&self) -> bool {
-        self.failed.take()
-    }
-
-    fn end_failure(&self, error: Error) {
-        self.send(Report::Failed(error));
-    }
-
-    /// What was set aside is the trouble of its topics. Whoever waits for that may go on.
-    fn end_suspense(&self) {
-        self.wake.notify_one();
-    }
-
-    /// Whether a failure was reported, or the shard has gone.
-    pub fn has_failed(&self) -> bool {
-        self.failed.is_taken()
-    }
-
-    fn send(&self, report: Report) {
-        match self.sender.try_send(report) {
-            Ok(()) => self.wake.notify_one(),
-            // One report per batch in flight and one failure: the channel holds them all.
-            Err(TrySendError::Full(_)) => unreachable!("more reports than batches in flight"),
-            // The shard has gone back to its saved cursor; it will read these events again.
-            Err(TrySendError::Disconnected(_)) => self.failed.set(),
-        }
-    }
-}
-
-/// What a producer did with a record.
-#[derive(Debug)]
-pub enum Offer {
-    /// It is on its way: it will be acknowledged, or a failure reported.
-    Taken,
-    /// This record cannot be sent; others can.
-    Refused(Refusal),
-    /// It is sent, apart from all others, with [`Produce::confirm`].
-    Gathered,
-}
-
-/// A producer of records: Kafka, or nothing at all for benchmarks.
-pub trait Produce: Send + 'static {
-    /// A batch begins: the moment to look at the clock.
-    fn begin_batch(&mut self) {}
-
-    /// Whether it is worth while to tell it the topics of the batch at hand first, as some may be new.
-    ///
-    /// # Errors
-    /// When the producer is of no more use.
-    fn wants_topics(&mut self) -> Result<bool> {
-        Ok(false)
-    }
-
-    /// Records for these topics come next.
-    ///
-    /// # Errors
-    /// When the producer is of no more use.
-    fn meet_topics(&mut self, _topics: HashSet<String>) -> Result<()> {
-        Ok(())
-    }
-
-    /// Takes one record over, or says why it cannot be sent.
-    ///
-    /// # Errors
-    /// When the producer is of no more use.
-    fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer>;
-
-    /// Sends what was gathered, and waits: what became of each record, in their order.
-    ///
-    /// # Errors
-    /// When the producer is of no more use.
-    fn confirm(&mut self, _batch: &Arc<InFlightBatch>) -> Result<Vec<Answer>> {
-        Ok(Vec::new())
-    }
-
-    /// A record was refused alone, and is given up on this ground: what to say of it.
-    ///
-    /// # Errors
-    /// When its topic cannot be looked at.
-    fn give_up(&mut self, refusal: Refusal, _ground: Ground) -> Result<Refusal> {
-        Ok(refusal)
-    }
-
-    /// Nothing goes through to the topic of a refused event, and nobody knows which of them is at fault: it
-    /// is the topic, until more is known. What to say of the event.
-    ///
-    /// # Errors
-    /// When the topic cannot be looked at.
-    fn blame_topic(&mut self, refusal: Refusal, _event: EventId) -> Result<Refusal> {
-        Ok(refusal)
-    }
-
-    /// The same, where nobody knows whether it is the topic or Kafka. Nothing that is set aside is parked before
-    /// something was taken elsewhere, see [`Publisher::is_in_suspense`].
-    ///
-    /// # Errors
-    /// When the topic cannot be looked at.
-    fn doubt_topic(&mut self, refusal: Refusal) -> Result<Refusal> {
-        Ok(Refusal { reason: Reason::TopicUnavailable, ..refusal })
-    }
-
-    /// Nothing that is sent apart gets through, and nobody knows why: it is sent as usual again.
-    fn trust_topics(&mut self) {}
-
-    /// These topics are refused until they are back, see [`Reports::topic_is_back`].
-    ///
-    /// # Errors
-    /// When they cannot be looked at.
-    fn watch_topics(&mut self, _topics: Vec<String>) -> Result<()> {
-        Ok(())
-    }
-
-    /// These topics are to be tried again.
-    fn resume_topics(&mut self, _topics: &[String]) {}
 }
 
 /// One producer with its publishing thread, as the shard sees it.
@@ -455,7 +270,7 @@ fn publish_batch<R: LendEvent, P: Produce>(
 ) -> Result<()> {
     let waiting = u32::try_from(batch.rows.len()).expect("a batch has a bounded number of rows");
     let number = batch.number;
-    let in_flight = Arc::new(InFlightBatch { number, waiting: Countdown::new(waiting) });
+    let in_flight = Arc::new(InFlightBatch::new(number, waiting));
     let set_aside = desk.publish(batch.rows, &in_flight)?;
     let count = set_aside.len();
     if count == 0 {

@@ -16,8 +16,9 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
-use crate::order::holds::{AggregateKey, Refusal, SetAside};
+use crate::order::holds::{Refusal, SetAside};
 use crate::publish::dispatch::{Course, Desk};
+use crate::publish::sieve::{Aside, Placed, Sieve};
 use crate::publish::{Answer, Ground, InFlightBatch, Produce, Proof, Suspect};
 
 /// So long nothing may go through until it is given up to find out more.
@@ -30,45 +31,6 @@ const TRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_0
 const ALONE_MAX: usize = 2;
 /// The same where it seems to be the events.
 const CUT_MAX: usize = 10;
-
-/// An event with its place in its batch.
-pub(super) type Placed<R> = (usize, R);
-/// One that was set aside, with the same.
-pub(super) type Aside<R> = (usize, SetAside<R>);
-
-/// Events that were gathered: one of an aggregate at most.
-#[derive(Debug)]
-pub(super) struct Sieve<R> {
-    rows: Vec<Placed<R>>,
-    aggregates: HashSet<AggregateKey>,
-}
-
-impl<R> Default for Sieve<R> {
-    fn default() -> Self {
-        Self { rows: Vec::new(), aggregates: HashSet::new() }
-    }
-}
-
-impl<R: LendEvent> Sieve<R> {
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Whether an earlier event of the row's aggregate is in it.
-    pub(super) fn meets(&self, row: &R) -> bool {
-        !self.rows.is_empty() && self.aggregates.contains(&AggregateKey::of(&row.event()))
-    }
-
-    pub(super) fn push(&mut self, row: Placed<R>) {
-        self.aggregates.insert(AggregateKey::of(&row.1.event()));
-        self.rows.push(row);
-    }
-
-    fn take(&mut self) -> Vec<Placed<R>> {
-        self.aggregates.clear();
-        std::mem::take(&mut self.rows)
-    }
-}
 
 /// An event that is tried until its fate is known.
 struct Candidate<R> {

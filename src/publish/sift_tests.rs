@@ -12,7 +12,6 @@ use crate::order::holds::Reason;
 use crate::order::ledger::BatchNumber;
 use crate::publish::send_deadline::Permit;
 use crate::publish::sift::*;
-use crate::publish::signals::Countdown;
 use crate::publish::{Offer, OnPoison};
 use crate::record::encode::{Encoder, Record};
 
@@ -142,8 +141,7 @@ fn event(seq: usize, aggregate: usize, is_bad: bool) -> OwnedEvent {
 }
 
 fn publish(desk: &mut Desk<Refusing>, events: Vec<OwnedEvent>) -> Result<Vec<(String, Reason)>> {
-    let waiting = Countdown::new(u32::MAX);
-    let batch = Arc::new(InFlightBatch { number: BatchNumber(0), waiting });
+    let batch = Arc::new(InFlightBatch::new(BatchNumber(0), u32::MAX));
     let set_aside = desk.publish(events, &batch)?;
     Ok(set_aside.into_iter().map(|one| (one.row.kind, one.refusal.reason)).collect())
 }

@@ -83,14 +83,10 @@ mod tests {
 
     use super::*;
     use crate::order::ledger::BatchNumber;
-    use crate::publish::signals::Countdown;
 
     #[test]
     fn the_oldest_that_is_not_done_counts() {
-        let batch = |number, waiting| {
-            let (number, waiting) = (BatchNumber(number), Countdown::new(waiting));
-            Arc::new(InFlightBatch { number, waiting })
-        };
+        let batch = |number, waiting| Arc::new(InFlightBatch::new(BatchNumber(number), waiting));
         let (on_way, now) = (OnWay::default(), Instant::now());
         let (first, second) = (batch(1, 1), batch(2, 2));
         on_way.note(&first, now);

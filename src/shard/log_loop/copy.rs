@@ -6,9 +6,8 @@
 use crate::capture::adopted::copy::{AdoptedCopy, CopyItem};
 use crate::error::Result;
 use crate::event::{Arrival, Standing};
-use crate::shard::log_loop::SETTLE_ITEMS;
 use crate::shard::log_loop::large::Large;
-use crate::shard::log_loop::log_pages::LogPages;
+use crate::shard::log_loop::log_pages::{LogPages, SETTLE_ITEMS};
 use crate::shard::log_loop::orders::Orders;
 use crate::shard::outlet::{Source, sleep_until};
 

@@ -23,6 +23,8 @@ use crate::shard::outlet::{Outlet, Source, sleep_until};
 
 /// Events wait this long for others to travel with.
 pub(super) const GATHER: Duration = Duration::from_millis(2);
+/// Reports are looked for after so many items, at the latest.
+pub(super) const SETTLE_ITEMS: u32 = 256;
 /// A page ends with the first commit after so many events, if no tick ends it before.
 const PAGE_EVENTS: u64 = 5_000;
 

@@ -52,16 +52,13 @@ use crate::shard::assignment::Holdings;
 use crate::shard::batch::OutgoingRow;
 use crate::shard::log_loop::copy::{Copied, publish_copy};
 use crate::shard::log_loop::large::Large;
-use crate::shard::log_loop::log_pages::{GATHER, LogPages};
+use crate::shard::log_loop::log_pages::{GATHER, LogPages, SETTLE_ITEMS};
 pub use crate::shard::log_loop::log_progress::{AdoptedCourse, Course, Landing, TableCourse};
 use crate::shard::log_loop::log_progress::{LogPlace, LogProgress};
 use crate::shard::log_loop::log_source::LogSource;
 use crate::shard::log_loop::orders::{Orders, gone};
 use crate::shard::log_loop::transaction::{Kind, Stage, Transaction};
 use crate::shard::outlet::{Outlet, OutletWiring, Source, sleep_until};
-
-/// Reports are looked for after so many items, at the latest.
-const SETTLE_ITEMS: u32 = 256;
 
 /// What a reader is connected to.
 #[derive(Debug)]

@@ -1,0 +1,121 @@
+//! What is said on the way back from Kafka, and to whom.
+//!
+//! Promises: a batch is reported as delivered once, when each of its records was acknowledged or handed back;
+//! only the first failure is reported. Must not: block. Fails: never.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Sender, TrySendError};
+use tokio::sync::Notify;
+
+use crate::error::Error;
+use crate::order::ledger::BatchNumber;
+use crate::publish::signals::{Countdown, Letterbox, Turn};
+use crate::publish::suspense::Suspense;
+
+/// What comes back from the Kafka side.
+#[derive(Debug)]
+pub enum Report {
+    /// Each record of the batch was acknowledged, but for those that were set aside.
+    Delivered(BatchNumber),
+    /// A record was refused, or its fate is unknown. Nothing that follows it was sent.
+    Failed(Error),
+}
+
+/// A batch on its way: how many of its records wait for an acknowledgement.
+#[derive(Debug)]
+pub struct InFlightBatch {
+    pub(super) number: BatchNumber,
+    waiting: Countdown,
+}
+
+impl InFlightBatch {
+    /// So many of its records wait.
+    pub(super) fn new(number: BatchNumber, waiting: u32) -> Self {
+        Self { number, waiting: Countdown::new(waiting) }
+    }
+
+    /// Takes note of one acknowledged record; true for the last one.
+    pub(super) fn acknowledge(&self) -> bool {
+        self.waiting.count()
+    }
+
+    /// Whether nothing of it waits.
+    pub(super) fn is_done(&self) -> bool {
+        self.waiting.is_over()
+    }
+}
+
+/// The way back: reports for the shard, and its wake-up.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    sender: Sender<Report>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) failed: Arc<Turn>,
+    /// Held topics that can be used again, as far as metadata tells.
+    pub(super) topics_back: Arc<Letterbox<String>>,
+    pub(super) suspense: Arc<Suspense>,
+}
+
+impl Reports {
+    /// Reports that go to `sender`, which must have room for one per batch in flight and one more.
+    pub(super) fn new(sender: Sender<Report>, wake: Arc<Notify>) -> Self {
+        Self {
+            sender,
+            wake,
+            failed: Arc::new(Turn::new()),
+            topics_back: Arc::new(Letterbox::new()),
+            suspense: Arc::default(),
+        }
+    }
+
+    /// A held topic can be used again.
+    pub fn topic_is_back(&self, topic: String) {
+        self.topics_back.put(topic);
+        self.wake.notify_one();
+    }
+
+    /// One more record of the batch was acknowledged.
+    pub fn acknowledged(&self, batch: &InFlightBatch) {
+        if batch.acknowledge() {
+            self.send(Report::Delivered(batch.number));
+        }
+    }
+
+    /// The producer is of no more use. Only the first failure is reported.
+    pub fn failed(&self, error: Error) {
+        if self.begin_failure() {
+            self.send(Report::Failed(error));
+        }
+    }
+
+    /// From here on nothing more is sent; whether it is the caller who reports why, with
+    /// [`Reports::end_failure`]. Nobody replaces the producer before.
+    pub(super) fn begin_failure(&self) -> bool {
+        self.failed.take()
+    }
+
+    pub(super) fn end_failure(&self, error: Error) {
+        self.send(Report::Failed(error));
+    }
+
+    /// What was set aside is the trouble of its topics. Whoever waits for that may go on.
+    pub(super) fn end_suspense(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Whether a failure was reported, or the shard has gone.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_taken()
+    }
+
+    fn send(&self, report: Report) {
+        match self.sender.try_send(report) {
+            Ok(()) => self.wake.notify_one(),
+            // One report per batch in flight and one failure: the channel holds them all.
+            Err(TrySendError::Full(_)) => unreachable!("more reports than batches in flight"),
+            // The shard has gone back to its saved cursor; it will read these events again.
+            Err(TrySendError::Disconnected(_)) => self.failed.set(),
+        }
+    }
+}
