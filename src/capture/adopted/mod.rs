@@ -2,6 +2,7 @@
 
 mod attached;
 pub mod copy;
+pub mod handover;
 pub mod mapping;
 mod query;
 pub mod registry;
