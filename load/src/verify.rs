@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rdkafka::message::Message;
 
-use crate::audit::auditor::{Auditor, Sighting, Verdict};
+use crate::audit::auditor::{RunAuditor, Sighting};
 use crate::audit::manifest::Manifest;
 use crate::audit::topic::{Reader, Topic};
 use crate::failure::Broken;
 use crate::measure::clock::Stamp;
 use crate::output::{self, OutputFormat};
+use postrider_testkit::audit::Verdict;
 
 /// How long the topic may stand still before what is not there is missing.
 const LATE_LIMIT: Duration = Duration::from_secs(3);
@@ -57,10 +58,10 @@ pub(crate) fn verify(plan: &VerifyPlan, form: OutputFormat) -> Result<()> {
     if form == OutputFormat::Json {
         output::data(&serde_json::to_string_pretty(&verdict).context("no JSON")?);
     } else {
-        output::data(&verdict.summary());
+        output::data(&verdict.to_string());
     }
     if !verdict.holds() {
-        bail!(Broken(format!("the audit found a fault: {}", verdict.summary())));
+        bail!(Broken(format!("the audit found a fault: {}", verdict)));
     }
     Ok(())
 }
@@ -69,7 +70,7 @@ pub(crate) fn verify(plan: &VerifyPlan, form: OutputFormat) -> Result<()> {
 pub(crate) struct TopicAudit<'a> {
     topic: &'a Topic,
     reader: Reader,
-    auditor: Auditor,
+    auditor: RunAuditor,
     /// The first and the last stamp of what was delivered.
     pub(crate) stamps: Option<Stamps>,
 }
@@ -84,7 +85,7 @@ impl<'a> TopicAudit<'a> {
         Ok(Self {
             topic,
             reader: topic.reader(&manifest.from)?,
-            auditor: Auditor::new(manifest.run, aggregates, manifest.payload_bytes),
+            auditor: RunAuditor::new(manifest.run, aggregates, manifest.payload_bytes),
             stamps: None,
         })
     }

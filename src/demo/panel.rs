@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::demo::check::ShownRecord;
 use crate::demo::picture::{Phase, Picture, ShardFigures};
 use crate::demo::styled::{Line, Style, fit};
-use crate::demo::words::{after_rollback, count, faults, millis};
+use crate::demo::words::{after_rollback, faults, millis};
+use postrider_testkit::figures::grouped;
 
 /// Wider terminals leave the rest empty.
 const COLUMNS_MAX: usize = 120;
@@ -70,7 +71,7 @@ fn rates(picture: &Picture, columns: usize) -> Vec<Line> {
     let top = picture.history_in.iter().chain(&picture.history_out).copied().max().unwrap_or(0);
     let rate = |name, style, now, history: &[u64]| {
         label(name)
-            .and_until(LABEL + 10, Style::Strong, &format!("{}/s", count(now)))
+            .and_until(LABEL + 10, Style::Strong, &format!("{}/s", grouped(now)))
             .at(LABEL + FIGURE)
             .and(style, sparks(history, top, room))
     };
@@ -95,7 +96,7 @@ fn figures(picture: &Picture) -> Vec<Line> {
     let gone = after_rollback(&picture.verdict);
     let number = |name: &str, number: u64, words: &str| {
         label(name)
-            .and_until(LABEL + 10, Style::Strong, &count(number))
+            .and_until(LABEL + 10, Style::Strong, &grouped(number))
             .at(LABEL + FIGURE)
             .and(Style::Faint, words)
     };
@@ -109,7 +110,7 @@ fn figures(picture: &Picture) -> Vec<Line> {
         let words = format!(
             "{:.1} s behind {} events/s: this machine takes no more",
             picture.late.as_secs_f64(),
-            count(picture.target_rate)
+            grouped(picture.target_rate)
         );
         lines.push(label("the shop is").and(Style::Warning, words));
     }
@@ -126,12 +127,12 @@ fn verdict(picture: &Picture) -> Line {
         Style::Normal,
         format!(
             "  {} delivered, each order's events in order, none rolled back",
-            count(picture.verdict.delivered)
+            grouped(picture.verdict.delivered)
         ),
     );
     match picture.verdict.repeats {
         0 => line,
-        repeats => line.and(Style::Warning, format!(", {} repeats", count(repeats))),
+        repeats => line.and(Style::Warning, format!(", {} repeats", grouped(repeats))),
     }
 }
 
@@ -144,11 +145,11 @@ fn shards(shards: &[ShardFigures], columns: usize) -> Vec<Line> {
     let line = |(index, shard): (usize, &ShardFigures)| {
         let share = shard.per_second as f64 / top as f64;
         label(&format!("shard {index}"))
-            .and_until(LABEL + 10, Style::Strong, &format!("{}/s", count(shard.per_second)))
+            .and_until(LABEL + 10, Style::Strong, &format!("{}/s", grouped(shard.per_second)))
             .at(LABEL + FIGURE)
             .and(Style::Out, bar(share, room))
             .and(Style::Faint, rail(share, room))
-            .and(Style::Faint, format!("  {} in all", count(shard.published)))
+            .and(Style::Faint, format!("  {} in all", grouped(shard.published)))
     };
     shards.iter().enumerate().map(line).collect()
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::demo::output;
 use crate::demo::picture::{Phase, Picture};
-use crate::demo::words::{count, faults, millis};
+use crate::demo::words::{faults, millis};
+use postrider_testkit::figures::grouped;
 
 /// A shop that is further behind its schedule says so.
 const LATE: Duration = Duration::from_secs(1);
@@ -34,25 +35,25 @@ impl PlainView {
 fn line(picture: &Picture) -> String {
     let totals = &picture.totals;
     let shop = match picture.phase {
-        Phase::Writing => format!("in {:>6}/s", count(picture.rate_in)),
+        Phase::Writing => format!("in {:>6}/s", grouped(picture.rate_in)),
         Phase::Draining => "draining   ".to_owned(),
         Phase::Stopping => "stopping   ".to_owned(),
     };
     let mut parts = vec![
         format!("{:>3} s", picture.elapsed.as_secs()),
         shop,
-        format!("out {:>6}/s", count(picture.rate_out)),
+        format!("out {:>6}/s", grouped(picture.rate_out)),
         match picture.ages.count {
             0 => "no ages".to_owned(),
             _ => format!("p50 {}  p99 {}", millis(picture.ages.p50), millis(picture.ages.p99)),
         },
-        format!("backlog {}", count(totals.backlog_events)),
+        format!("backlog {}", grouped(totals.backlog_events)),
         judgement(picture),
     ];
     if picture.phase == Phase::Writing && picture.late > LATE {
         parts.push(format!("{} s late", picture.late.as_secs()));
     }
-    parts.push(format!("rolled back {}", count(totals.rolled_back_events)));
+    parts.push(format!("rolled back {}", grouped(totals.rolled_back_events)));
     joined(parts)
 }
 

@@ -20,8 +20,9 @@ use crate::demo::shop::{Shop, TOPICS};
 use crate::demo::summary::Findings;
 use crate::demo::tables;
 use crate::demo::warnings::Warnings;
-use crate::demo::words::{Course, count};
+use crate::demo::words::Course;
 use crate::error::{Error, ErrorKind, Result};
+use postrider_testkit::figures::grouped;
 
 /// Ages of the first seconds are left out: caches, producers and Java are cold.
 const WARM_UP: Duration = Duration::from_secs(2);
@@ -81,7 +82,7 @@ pub(super) async fn run(
     output::progress(&format!(
         "orders for {} s at {} events/s; one transaction in twenty is rolled back: never published",
         arguments.seconds,
-        count(u64::from(arguments.rate))
+        grouped(u64::from(arguments.rate))
     ));
     begin = Instant::now();
     let subjects = Subjects {

@@ -5,8 +5,9 @@
 
 use crate::demo::ages::Percentiles;
 use crate::demo::check::Totals;
-use crate::demo::words::{Course, after_rollback, conclusion, count, millis};
+use crate::demo::words::{Course, after_rollback, conclusion, millis};
 use postrider_testkit::audit::Verdict;
+use postrider_testkit::figures::grouped;
 
 /// What the demo has found.
 #[derive(Clone, Debug)]
@@ -33,25 +34,25 @@ pub(super) fn lines(findings: &Findings) -> Vec<String> {
     };
     let repeats = match verdict.repeats {
         0 => "no repeats".to_owned(),
-        repeats => format!("{} repeats (same id: consumers drop them)", count(repeats)),
+        repeats => format!("{} repeats (same id: consumers drop them)", grouped(repeats)),
     };
     vec![
         String::new(),
         format!("ran on       {}", findings.servers),
         format!(
             "committed    {} events in {} transactions",
-            count(totals.committed_events),
-            count(totals.committed_transactions)
+            grouped(totals.committed_events),
+            grouped(totals.committed_transactions)
         ),
         format!(
             "rolled back  {} events in {} transactions: {}",
-            count(totals.rolled_back_events),
-            count(totals.rolled_back_transactions),
+            grouped(totals.rolled_back_events),
+            grouped(totals.rolled_back_transactions),
             after_rollback(verdict)
         ),
-        format!("delivered    {} events, {repeats}", count(verdict.delivered)),
+        format!("delivered    {} events, {repeats}", grouped(verdict.delivered)),
         format!("the check    {}", conclusion(verdict, findings.course)),
-        format!("peak rate    {} events/s delivered", count(findings.peak_rate)),
+        format!("peak rate    {} events/s delivered", grouped(findings.peak_rate)),
         format!("age          {age}"),
         String::new(),
         "next: three commands for your own database".to_owned(),

@@ -5,47 +5,32 @@
 
 use std::time::Duration;
 
-use postrider_testkit::audit::Verdict;
-
-/// `1234567` as `1,234,567`.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
+use postrider_testkit::audit::{Fault, Verdict};
+use postrider_testkit::figures::grouped;
 
 /// Milliseconds, with a tenth below ten.
 pub(super) fn millis(duration: Duration) -> String {
     let millis = duration.as_secs_f64() * 1e3;
-    if millis < 10.0 { format!("{millis:.1} ms") } else { format!("{} ms", count(millis as u64)) }
+    if millis < 10.0 { format!("{millis:.1} ms") } else { format!("{} ms", grouped(millis as u64)) }
 }
 
 /// The faults that were found, in words; empty when there are none. Events that have not arrived
 /// are a fault only at the end.
 pub(super) fn faults(verdict: &Verdict) -> Vec<String> {
-    [
-        (verdict.rolled_back, "rolled back but published"),
-        (verdict.invented, "invented (nobody wrote them)"),
-        (verdict.out_of_order, "out of order"),
-        (verdict.misplaced, "misplaced (in another partition than their aggregate)"),
-    ]
-    .iter()
-    .filter(|(number, _)| *number > 0)
-    .map(|(number, what)| format!("{} {what}", count(*number)))
-    .collect()
+    let found = verdict.lasting_faults().into_iter().filter(|fault| fault.count > 0);
+    found.map(|fault| described(&fault)).collect()
+}
+
+fn described(fault: &Fault) -> String {
+    let meaning = fault.meaning.map(|meaning| format!(" ({meaning})")).unwrap_or_default();
+    format!("{} {}{meaning}", grouped(fault.count), fault.word)
 }
 
 /// What became of the events that were rolled back.
 pub(super) fn after_rollback(verdict: &Verdict) -> String {
     match verdict.rolled_back {
         0 => "never published".to_owned(),
-        published => format!("{} of them were published", count(published)),
+        published => format!("{} of them were published", grouped(published)),
     }
 }
 
@@ -62,13 +47,13 @@ pub(super) enum Course {
 pub(super) fn conclusion(verdict: &Verdict, course: Course) -> String {
     let mut faults = faults(verdict);
     if verdict.missing > 0 && course == Course::Finished {
-        faults.insert(0, format!("{} missing (committed, not delivered)", count(verdict.missing)));
+        faults.insert(0, described(&verdict.missing_fault()));
     }
     if !faults.is_empty() {
         return format!("BROKEN: {}", faults.join(", "));
     }
     if course == Course::BrokenOff {
-        let missing = count(verdict.missing);
+        let missing = grouped(verdict.missing);
         return format!(
             "not finished: {missing} committed events had not arrived when it broke off"
         );
@@ -90,9 +75,6 @@ mod tests {
 
     #[test]
     fn figures_are_readable() {
-        assert_eq!(count(0), "0");
-        assert_eq!(count(999), "999");
-        assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(millis(Duration::from_micros(1_240)), "1.2 ms");
         assert_eq!(millis(Duration::from_millis(1_234)), "1,234 ms");
     }

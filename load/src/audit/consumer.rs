@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rdkafka::message::{BorrowedMessage, Message};
 
-use crate::audit::auditor::{Auditor, Sighting};
+use crate::audit::auditor::{RunAuditor, Sighting};
 use crate::audit::topic::{Reader, Step, Topic};
 use crate::measure::clock::{RecordClock, Stamp};
 use crate::measure::latency::{Latencies, Stage};
@@ -34,7 +34,7 @@ const CLOCK_PERIOD: u32 = 32;
 #[derive(Debug)]
 pub(crate) struct Consumed {
     /// The audit so far.
-    pub(crate) auditor: Auditor,
+    pub(crate) auditor: RunAuditor,
     /// Latencies of delivered events.
     pub(crate) book: LatencyBook,
     /// Whose clock stamped the records.
@@ -47,7 +47,7 @@ pub(crate) struct Consumed {
 
 impl Consumed {
     /// Nothing was seen yet.
-    pub(crate) fn new(auditor: Auditor, measured_from_us: u64) -> Self {
+    pub(crate) fn new(auditor: RunAuditor, measured_from_us: u64) -> Self {
         Self {
             auditor,
             book: LatencyBook::new(measured_from_us),

@@ -18,18 +18,19 @@ use tokio_postgres::Client;
 use plan::{DrainPlan, RelayStart};
 use report::{DrainReport, DrainRun};
 
-use crate::audit::auditor::Verdict;
 use crate::audit::manifest::Manifest;
 use crate::audit::topic::Topic;
 use crate::measure::clock;
 use crate::measure::process::{self, ProcessTable, Relay};
 use crate::measure::slot;
-use crate::output::{self, OutputFormat, grouped};
+use crate::output::{self, OutputFormat};
 use crate::verify::{Stamps, TopicAudit};
 use crate::workload::backlog::Backlog;
 use crate::workload::batch::Shape;
 use crate::workload::outbox::{self, Outbox};
 use crate::workload::session::Target;
+use postrider_testkit::audit::Verdict;
+use postrider_testkit::figures::grouped;
 
 /// How often the ends of the topic are asked for.
 const WATCH_PERIOD: Duration = Duration::from_millis(100);

@@ -7,13 +7,14 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::plan::DrainPlan;
-use crate::audit::auditor::Verdict;
 use crate::failure::Broken;
 use crate::measure::clock::RecordClock;
 use crate::measure::process;
 use crate::measure::range::Range;
-use crate::output::{self, OutputFormat, grouped};
+use crate::output::{self, OutputFormat};
 use crate::workload::outbox::Ids;
+use postrider_testkit::audit::Verdict;
+use postrider_testkit::figures::grouped;
 
 /// One drained backlog.
 #[derive(Clone, Debug, Serialize)]
@@ -115,9 +116,7 @@ impl DrainReport {
         let faulty = self.runs.iter().filter_map(|run| run.audit.as_ref()).find(|v| !v.holds());
         match faulty {
             None => Ok(()),
-            Some(verdict) => {
-                Err(Broken(format!("the audit found a fault: {}", verdict.summary())).into())
-            }
+            Some(verdict) => Err(Broken(format!("the audit found a fault: {}", verdict)).into()),
         }
     }
 }
@@ -148,7 +147,7 @@ impl DrainRun {
             );
         }
         if let Some(verdict) = &self.audit {
-            output::data(&format!("  audit: {}", verdict.summary()));
+            output::data(&format!("  audit: {}", verdict));
         }
     }
 }

@@ -8,11 +8,12 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use postrider_testkit::servers::{Host, fetched_archive, newest_java};
 use tokio_postgres::Client;
 
+use super::cdc_table;
 use super::endpoints::Endpoints;
 use super::peer::Profile;
-use super::{cdc_table, java};
 use crate::audit::topic::EventSink;
 use crate::measure::process::command_line;
 
@@ -31,11 +32,6 @@ pub(crate) const WARM_UP_EVENTS: u64 = 300_000;
 const COMMON: &str = include_str!("../../peers/debezium/common.properties");
 const LAB: &str = include_str!("../../peers/debezium/lab.properties");
 const TUNED: &str = include_str!("../../peers/debezium/tuned.properties");
-
-/// Maven wants a project to run in.
-const POM: &str = "<project xmlns='http://maven.apache.org/POM/4.0.0'>\
-    <modelVersion>4.0.0</modelVersion><groupId>postrider</groupId>\
-    <artifactId>load-debezium</artifactId><version>1</version><packaging>pom</packaging></project>";
 
 impl Profile {
     const fn properties(self) -> &'static str {
@@ -59,9 +55,10 @@ impl Profile {
 /// # Errors
 /// When Java or Maven is missing, or Maven refuses.
 pub(crate) fn install() -> Result<Server> {
-    let java = java::find(LEAST_JAVA)?;
+    let host = Host::default();
+    let java = newest_java(&host, LEAST_JAVA)?;
     let coordinates = format!("io.debezium:debezium-server-dist:{VERSION}:tar.gz");
-    let home = java::archive(&format!("debezium-server-{VERSION}"), &coordinates, POM)?;
+    let home = fetched_archive(&host, &format!("debezium-server-{VERSION}"), &coordinates)?;
     Ok(Server { java: text(&java)?, home: text(&home)? })
 }
 

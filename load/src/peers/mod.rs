@@ -9,7 +9,6 @@ pub(crate) mod copy_baseline;
 mod debezium;
 mod endpoints;
 mod everybody;
-mod java;
 mod limits;
 pub(crate) mod peer;
 mod perf_test;
@@ -197,7 +196,7 @@ fn judge(standings: &[PeerResult]) -> Result<()> {
     for standing in standings {
         let audits = standing.runs.iter().filter_map(|run| run.audit.as_ref());
         if let Some(verdict) = audits.into_iter().find(|verdict| !verdict.holds()) {
-            bail!(Broken(format!("{}: {}", standing.name, verdict.summary())));
+            bail!(Broken(format!("{}: {}", standing.name, verdict)));
         }
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::java;
+use postrider_testkit::servers::{Host, fetched_jars, newest_java};
 
 /// Kafka's clients run from this Java on.
 const LEAST_JAVA: u32 = 17;
@@ -33,7 +33,10 @@ impl PerfTest {
     /// # Errors
     /// As the module says.
     pub(crate) fn install() -> Result<Self> {
-        Ok(Self { java: java::find(LEAST_JAVA)?, jars: java::jars("kafka-tools-4.4.0", POM)? })
+        let host = Host::default();
+        let (java, jars) =
+            (newest_java(&host, LEAST_JAVA)?, fetched_jars(&host, "kafka-tools-4.4.0", POM)?);
+        Ok(Self { java, jars })
     }
 
     /// Records per second after the warm-up, of payloads that are picked from the lines of a file.

@@ -4,7 +4,7 @@
 //! ratio of unlike runs says little. Must not: call one the better. Fails: never.
 
 use crate::measure::latency::Stage;
-use crate::output::grouped;
+use postrider_testkit::figures::grouped;
 
 use super::chart::{self, Chart, Line, Merge, Scale, short};
 use super::page::{self, escape, table};

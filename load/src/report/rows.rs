@@ -4,7 +4,7 @@
 
 use super::chart::Line;
 use super::summary::{Second, Summary};
-use crate::output::grouped;
+use postrider_testkit::figures::grouped;
 
 /// A row of the series that is shorter says nothing about a rate.
 const SHORTEST_SECONDS: f64 = 0.5;

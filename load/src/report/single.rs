@@ -7,7 +7,7 @@ use super::page::{self, escape, table};
 use super::rows::{delivered, environment_rows, line, plan_rows};
 use super::summary::{Phase, ProcessCost, Sample, Second, Summary};
 use crate::measure::latency::{Percentiles, Stage};
-use crate::output::grouped;
+use postrider_testkit::figures::grouped;
 
 /// The page of one run.
 pub(crate) fn page(summary: &Summary) -> String {

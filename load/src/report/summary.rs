@@ -5,12 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::auditor::Verdict;
 use crate::measure::clock::RecordClock;
 use crate::measure::environment::Environment;
 use crate::measure::latency::{Percentiles, Stage};
-use crate::output::grouped;
 use crate::workload::outbox::Ids;
+use postrider_testkit::audit::Verdict;
+use postrider_testkit::figures::grouped;
 
 /// The name of this layout.
 pub(crate) const SCHEMA: &str = "postrider-load/run/1";

@@ -25,7 +25,7 @@ use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::Client;
 
-use crate::audit::auditor::Auditor;
+use crate::audit::auditor::RunAuditor;
 use crate::audit::consumer::{self, Consumed};
 use crate::audit::manifest::Manifest;
 use crate::audit::topic::Topic;
@@ -198,7 +198,7 @@ impl<'a> RunContext<'a> {
         let measured_from_us = self.plan.warmup_seconds * 1_000_000;
         let written = Written::new(self.shape.writers, measured_from_us);
         let shape = &self.shape;
-        let auditor = Auditor::new(shape.run, shape.aggregates, shape.payload_bytes);
+        let auditor = RunAuditor::new(shape.run, shape.aggregates, shape.payload_bytes);
         let seen = Mutex::new(Consumed::new(auditor, measured_from_us));
         let reader = self.topic.reader(from)?;
         let stop_consumer = AtomicBool::new(false);

@@ -18,7 +18,7 @@ use crate::measure::clock;
 use crate::measure::clock::RecordClock;
 use crate::measure::environment::Environment;
 use crate::measure::latency::{Latencies, Percentiles, Stage};
-use crate::output::{self, OutputFormat, grouped};
+use crate::output::{self, OutputFormat};
 use crate::report::single;
 use crate::report::summary::{
     Cost, Judged, LatencyFigures, Plan, ProcessCost, SCHEMA, Second, Summary, Throughput,
@@ -26,6 +26,7 @@ use crate::report::summary::{
 use crate::report::threshold::{Metric, Threshold};
 use crate::run::outcome::Outcome;
 use crate::run::plan::RunPlan;
+use postrider_testkit::figures::grouped;
 
 /// Shows the result and judges it.
 ///
@@ -85,7 +86,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 fn verdict(plan: &RunPlan, summary: &Summary) -> Result<()> {
     if plan.verify && !summary.audit.holds() {
-        bail!(Broken(format!("the audit found a fault: {}", summary.audit.summary())));
+        bail!(Broken(format!("the audit found a fault: {}", summary.audit)));
     }
     match summary.thresholds.iter().find(|judged| !judged.held) {
         None => Ok(()),
@@ -239,7 +240,7 @@ fn show(summary: &Summary) {
     if let Some(megabytes) = summary.cost.kept_log_peak_megabytes {
         output::data(&format!("WAL kept for slots: at most {megabytes:.1} MB"));
     }
-    output::data(&format!("audit: {}", summary.audit.summary()));
+    output::data(&format!("audit: {}", summary.audit));
     for judged in &summary.thresholds {
         let word = if judged.held { "holds" } else { "DOES NOT HOLD" };
         output::data(&format!("threshold {} {word}: {:.3}", judged.threshold, judged.figure));

@@ -20,6 +20,7 @@ use crate::run::sampler::{Moment, Sampler};
 use crate::run::threads::WriterThreads;
 use crate::run::window::MeasurementWindow;
 use crate::workload::writer::{Epoch, Written};
+use postrider_testkit::figures::grouped;
 
 /// How often the end is looked for once the schedule is over.
 const SETTLE_PERIOD: Duration = Duration::from_millis(20);
@@ -163,11 +164,11 @@ fn progress_line(row: &Second) -> String {
         "{:>4.0} s  in {:>7}/s  out {:>7}/s  p50 {:.1} ms  p99 {:.1} ms  backlog {}  \
          insert late {:.1} ms{}",
         row.at,
-        output::grouped(row.in_per_second as u64),
-        output::grouped(row.out_per_second as u64),
+        grouped(row.in_per_second as u64),
+        grouped(row.out_per_second as u64),
         row.total.p50_ms,
         row.total.p99_ms,
-        output::grouped(row.backlog),
+        grouped(row.backlog),
         row.schedule.p99_ms,
         if row.faults > 0 { format!("  FAULTS {}", row.faults) } else { String::new() },
     )

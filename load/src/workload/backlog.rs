@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::measure::clock;
 use crate::workload::batch::{self, BatchBuilder, Shape};
-use crate::workload::event::Fate;
+use crate::workload::event::Intent;
 use crate::workload::key_distribution::KeyDistribution;
 use crate::workload::session::{Session, Target, Workload};
 
@@ -64,10 +64,10 @@ async fn write(
     let mut left = events;
     while left > 0 {
         let rows = left.min(u64::from(tx_size));
-        let fate = builder.next_fate();
+        let intent = builder.next_intent();
         let now = clock::unix_us(std::time::SystemTime::now())?;
-        session.write(builder.compose(rows as u32, fate, now), fate).await?;
-        left -= if fate == Fate::Commit { rows } else { 0 };
+        session.write(builder.compose(rows as u32, intent, now), intent).await?;
+        left -= if intent == Intent::Commit { rows } else { 0 };
     }
     Ok(builder)
 }

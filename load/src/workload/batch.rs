@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use crate::workload::event::{Fate, Mark};
+use crate::workload::event::{Intent, Mark};
 use crate::workload::key_distribution::{KeyDistribution, Rng};
 use crate::workload::pg_array::PgArray;
 
@@ -113,11 +113,11 @@ impl BatchBuilder {
     }
 
     /// Decides whether the next transaction commits.
-    pub(crate) fn next_fate(&mut self) -> Fate {
+    pub(crate) fn next_intent(&mut self) -> Intent {
         if self.rng.below(100) < self.shape.rollback_percent {
-            Fate::RollBack
+            Intent::RollBack
         } else {
-            Fate::Commit
+            Intent::Commit
         }
     }
 
@@ -126,15 +126,15 @@ impl BatchBuilder {
         self.transaction
     }
 
-    /// Composes the next transaction: `rows` events that will end as `fate` says. Its versions are
+    /// Composes the next transaction: `rows` events that will end as `intent` says. Its versions are
     /// used up when it commits, so what follows must be written, or the run must end.
-    pub(crate) fn compose(&mut self, rows: u32, fate: Fate, intended_unix_us: u64) -> &Batch {
+    pub(crate) fn compose(&mut self, rows: u32, intent: Intent, intended_unix_us: u64) -> &Batch {
         self.transaction += 1;
         self.batch.clear();
         for _ in 0..rows {
             let slot = self.keys.next(self.versions.len() as u32, &mut self.rng);
             let version = self.versions[slot as usize] + 1;
-            if fate == Fate::Commit {
+            if intent == Intent::Commit {
                 self.versions[slot as usize] = version;
             }
             let aggregate = slot * u32::from(self.shape.writers) + u32::from(self.writer);
@@ -146,7 +146,7 @@ impl BatchBuilder {
                 writer: self.writer,
                 transaction: self.transaction,
                 intended_unix_us,
-                fate,
+                intent,
             };
             let payload_bytes = self.shape.payload_bytes;
             self.batch.keys.push(|key| mark.write_key(key));
@@ -206,8 +206,8 @@ mod tests {
             .map(|writer| {
                 let mut builder =
                     BatchBuilder::new(&shape, writer, KeyDistribution::Walk { step: 0 }, 1);
-                builder.compose(30, Fate::Commit, 1);
-                builder.compose(30, Fate::RollBack, 1);
+                builder.compose(30, Intent::Commit, 1);
+                builder.compose(30, Intent::RollBack, 1);
                 builder
             })
             .collect();
@@ -223,7 +223,7 @@ mod tests {
             let mut builder =
                 BatchBuilder::new(&shape, writer, KeyDistribution::Walk { step: 0 }, 1);
             for _ in 0..2 {
-                let batch = builder.compose(100, Fate::RollBack, 1);
+                let batch = builder.compose(100, Intent::RollBack, 1);
                 for id in batch.ids.elements() {
                     let id = Uuid::from_slice(id).unwrap();
                     assert_eq!(id.get_version_num(), 4);

@@ -25,7 +25,7 @@ const PADDING_PIECE: [u8; 64] = [PADDING; 64];
 
 /// Whether the transaction of an event is meant to commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(crate) enum Intent {
     /// It commits; the event must appear.
     Commit,
     /// It is rolled back; the event must never appear.
@@ -48,7 +48,7 @@ pub(crate) struct Mark {
     /// When the schedule wanted the event sent.
     pub(crate) intended_unix_us: u64,
     /// What will become of its transaction.
-    pub(crate) fate: Fate,
+    pub(crate) intent: Intent,
 }
 
 /// What a payload turned out to be.
@@ -93,7 +93,7 @@ impl Mark {
     }
 
     fn write_fields(&self, payload: &mut Vec<u8>) {
-        let doomed = u32::from(self.fate == Fate::RollBack);
+        let doomed = u32::from(self.intent == Intent::RollBack);
         let mut field = |name: &[u8], number: u64| {
             payload.extend_from_slice(name);
             write_number(number, payload);
@@ -155,7 +155,7 @@ fn read_as_written(payload: &[u8]) -> Option<(Mark, &[u8])> {
         writer: writer.try_into().ok()?,
         transaction: transaction.try_into().ok()?,
         intended_unix_us,
-        fate: if doomed == 0 { Fate::Commit } else { Fate::RollBack },
+        intent: if doomed == 0 { Intent::Commit } else { Intent::RollBack },
     };
     Some((mark, padding))
 }
@@ -188,7 +188,7 @@ fn read_as_json(payload: &[u8], payload_bytes: u32) -> Reading {
         writer: wire.w,
         transaction: wire.t,
         intended_unix_us: wire.s,
-        fate: if wire.d == 0 { Fate::Commit } else { Fate::RollBack },
+        intent: if wire.d == 0 { Intent::Commit } else { Intent::RollBack },
     };
     let as_written = payload.len() == payload_bytes as usize;
     // `jsonb` reorders the fields and adds spaces, so the length of the whole says nothing there.
@@ -220,7 +220,7 @@ mod tests {
             writer: 3,
             transaction: 20_000,
             intended_unix_us: 1_764_000_000_000_000,
-            fate: Fate::Commit,
+            intent: Intent::Commit,
         }
     }
 
@@ -259,8 +259,8 @@ mod tests {
     #[test]
     fn both_ways_of_reading_agree() {
         for payload_bytes in [100, 163, 164, 10_000] {
-            for fate in [Fate::Commit, Fate::RollBack] {
-                let mark = Mark { fate, ..mark() };
+            for intent in [Intent::Commit, Intent::RollBack] {
+                let mark = Mark { intent, ..mark() };
                 let payload = payload_of(&mark, payload_bytes);
                 let (read, padding) = read_as_written(payload.as_bytes()).expect("as written");
                 assert!(is_padding(padding));
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn the_fate_is_in_the_payload() {
-        let doomed = Mark { fate: Fate::RollBack, ..mark() };
+        let doomed = Mark { intent: Intent::RollBack, ..mark() };
         let payload = payload_of(&doomed, 200);
         assert_eq!(decode(payload.as_bytes(), 200), Reading::Whole(doomed));
     }

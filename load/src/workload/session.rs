@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Statement};
 
 use crate::measure::clock;
 use crate::workload::batch::{Batch, RowHeaders};
-use crate::workload::event::Fate;
+use crate::workload::event::Intent;
 use crate::workload::message;
 use crate::workload::outbox::{self, Outbox};
 use crate::workload::pg_array::PgArray;
@@ -169,12 +169,12 @@ impl Session {
         Ok(Self { client, path, headers: headers.json().cloned(), business })
     }
 
-    /// Writes one transaction and ends it as `fate` says.
+    /// Writes one transaction and ends it as `intent` says.
     ///
     /// # Errors
     /// When the server refuses or the connection is lost.
-    pub(crate) async fn write(&mut self, batch: &Batch, fate: Fate) -> Result<()> {
-        if fate == Fate::Commit && self.business.is_none() {
+    pub(crate) async fn write(&mut self, batch: &Batch, intent: Intent) -> Result<()> {
+        if intent == Intent::Commit && self.business.is_none() {
             return self.write_events(batch).await;
         }
         self.client.batch_execute("begin").await.context("a transaction cannot be started")?;
@@ -182,7 +182,7 @@ impl Session {
             self.write_business(business, batch).await?;
         }
         self.write_events(batch).await?;
-        let end = if fate == Fate::Commit { "commit" } else { "rollback" };
+        let end = if intent == Intent::Commit { "commit" } else { "rollback" };
         self.client.batch_execute(end).await.context("a transaction cannot be ended")
     }
 

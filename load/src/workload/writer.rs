@@ -15,7 +15,7 @@ use crate::measure::clock;
 use crate::measure::latency::{Latencies, Stage};
 use crate::workload::batch::BatchBuilder;
 use crate::workload::commit_log::CommitLog;
-use crate::workload::event::Fate;
+use crate::workload::event::Intent;
 use crate::workload::schedule::Schedule;
 use crate::workload::session::Session;
 
@@ -167,15 +167,15 @@ impl Writer {
         begun_us: u64,
         written: &Written,
     ) -> Result<()> {
-        let fate = self.builder.next_fate();
+        let intent = self.builder.next_intent();
         let rows = self.schedule.tx_size;
-        let batch = self.builder.compose(rows, fate, epoch.unix_us(intended_us));
+        let batch = self.builder.compose(rows, intent, epoch.unix_us(intended_us));
         self.runtime
-            .block_on(self.session.write(batch, fate))
+            .block_on(self.session.write(batch, intent))
             .with_context(|| format!("writer {} stopped", self.number))?;
         let done_us = epoch.elapsed_us();
         let events = u64::from(rows);
-        if fate == Fate::RollBack {
+        if intent == Intent::RollBack {
             written.rolled_back.fetch_add(events, Ordering::Relaxed);
             return Ok(());
         }

@@ -35,6 +35,17 @@ pub enum EmbeddedError {
         /// The version that it gave.
         found: String,
     },
+    /// No Java is new enough for a program.
+    #[error(
+        "Java {least} is needed, and {}; install one or set JAVA_HOME",
+        .newest.map_or_else(|| "there is none".to_owned(), |version| format!("{version} is the newest"))
+    )]
+    NoJava {
+        /// The oldest that would do.
+        least: u32,
+        /// The newest that there is.
+        newest: Option<u32>,
+    },
     /// Java was found, but it does not run or does not tell its version.
     #[error(
         "{} does not tell its version ({answer}): Kafka needs Java 17 or later; install \
@@ -185,6 +196,7 @@ impl EmbeddedError {
             Self::ProgramMissing { .. }
                 | Self::JavaTooOld { .. }
                 | Self::JavaUnusable { .. }
+                | Self::NoJava { .. }
                 | Self::PostgresTooOld { .. }
                 | Self::NoBinaries { .. }
                 | Self::Fetch { .. }

@@ -38,6 +38,15 @@ impl Java {
         }))
     }
 
+    /// The newest of those that are new enough for Kafka.
+    pub(super) fn newest(host: &Host) -> Option<Self> {
+        let only =
+            |folder: &PathBuf| Host { program_folders: vec![folder.clone()], ..host.clone() };
+        let programs =
+            host.program_folders.iter().filter_map(|folder| only(folder).find_program("java"));
+        programs.filter_map(|program| Self::ask(&program).ok()).max_by_key(|java| java.version)
+    }
+
     /// The folder that Maven wants as `JAVA_HOME`.
     pub(super) fn home(&self) -> Option<PathBuf> {
         let program = self.program.canonicalize().ok()?;

@@ -1,7 +1,7 @@
 //! Fetches files through Maven.
 //!
 //! Promises: what a pinned `pom.xml` names lies in the folder afterwards, and nothing else: each file has
-//! the SHA-256 of our own list. Maven's plugins are as its repository's checksums say.
+//! the SHA-256 of our own list, where there is one. Maven's plugins are as its repository's checksums say.
 //! Must not: be called when the cache has the part.
 //! Fails: `ProgramMissing` without Maven or Java, `Fetch` with Maven's last lines, `Archive` with the
 //! file that is not the one that was listed.
@@ -21,6 +21,12 @@ use std::time::Duration;
 const DEADLINE: Duration = Duration::from_secs(900);
 /// Pinned, so that a fetch does the same thing everywhere.
 const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+/// Pinned: later ones read the parents of an archive's description, which need not be published.
+const COPY_ARCHIVE: &str = "org.apache.maven.plugins:maven-dependency-plugin:2.10:copy";
+/// Maven wants a project to run in.
+const NO_PROJECT: &str = "<project xmlns='http://maven.apache.org/POM/4.0.0'>\
+    <modelVersion>4.0.0</modelVersion><groupId>postrider</groupId>\
+    <artifactId>fetch</artifactId><version>1</version><packaging>pom</packaging></project>";
 
 /// Maven with the Java that it runs on.
 #[derive(Debug)]
@@ -50,6 +56,31 @@ impl Maven {
         hashes: Option<&Hashes<'_>>,
         target: &Path,
     ) -> Result<(), EmbeddedError> {
+        self.run(workspace, what, pom, &[COPY, "-DincludeScope=runtime"], target)?;
+        hashes.map_or(Ok(()), |hashes| hashes.verify(target))
+    }
+
+    /// Copies the archive `group:name:version:type`. Only Maven compares it.
+    pub(super) fn copy_archive(
+        &self,
+        workspace: &Workspace,
+        what: &str,
+        coordinates: &str,
+        target: &Path,
+    ) -> Result<(), EmbeddedError> {
+        let artifact = format!("-Dartifact={coordinates}");
+        self.run(workspace, what, NO_PROJECT, &[COPY_ARCHIVE, &artifact], target)
+    }
+
+    /// Runs a goal with `pom` as its project, which writes into `target`.
+    fn run(
+        &self,
+        workspace: &Workspace,
+        what: &str,
+        pom: &str,
+        goal: &[&str],
+        target: &Path,
+    ) -> Result<(), EmbeddedError> {
         let file = workspace.folder().join("pom.xml");
         folder::write(&file, pom, workspace.run_as())?;
         let log = workspace.folder().join("maven.log");
@@ -59,7 +90,9 @@ impl Maven {
             ["--batch-mode", "--quiet", "--strict-checksums", "-Dstyle.color=never", "--file"]
                 .map(Into::into)
                 .into();
-        arguments.extend([file.into(), COPY.into(), "-DincludeScope=runtime".into(), output]);
+        arguments.push(file.into());
+        arguments.extend(goal.iter().map(Into::into));
+        arguments.push(output);
         let launch = Launch {
             name: "Maven".to_owned(),
             program: self.program.clone(),
@@ -79,7 +112,6 @@ impl Maven {
                 EmbeddedError::Fetch { what: what.to_owned(), log: last_lines(&log) }
             }
             other => other,
-        })?;
-        hashes.map_or(Ok(()), |hashes| hashes.verify(target))
+        })
     }
 }

@@ -1,14 +1,14 @@
-//! The exact auditor: was every committed event delivered, none invented, each aggregate in order?
+//! The exact auditor: remembers every event.
 //!
 //! Promises: given what was written and what was consumed, every lost, invented, rolled back,
-//! disordered or misplaced event is counted; repeats are counted apart, for at-least-once allows
-//! them. Must not: know where either history comes from. Fails: never. It remembers every event; the
-//! load generator has an auditor of its own that needs a few bytes per aggregate.
+//! disordered or misplaced event is counted. Must not: know where either history comes from. Fails: never.
 
 use std::fmt;
 use std::hash::Hash;
 
 use hashbrown::HashMap;
+
+use crate::audit::verdict::Verdict;
 
 /// How the transaction of an event ended, as far as its writer knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,57 +34,6 @@ struct Aggregate {
     /// The highest number seen.
     last: Option<u64>,
     partition: Option<i32>,
-}
-
-/// What was found. All but `committed`, `delivered` and `repeats` must be zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Events whose transaction was committed.
-    pub committed: u64,
-    /// Of these, events that arrived.
-    pub delivered: u64,
-    /// Of these, events that did not arrive.
-    pub missing: u64,
-    /// Events that arrived though their transaction was rolled back.
-    pub rolled_back: u64,
-    /// Records whose id nobody wrote, or that carry another aggregate's key.
-    pub invented: u64,
-    /// Events that arrived first after a later event of their aggregate.
-    pub out_of_order: u64,
-    /// Events that are in another partition than their aggregate's earlier ones.
-    pub misplaced: u64,
-    /// Records whose event had arrived before.
-    pub repeats: u64,
-}
-
-impl Verdict {
-    /// Whether the promises were kept: everything there, in order, nothing else; repeats may be.
-    pub fn holds(&self) -> bool {
-        self.missing + self.rolled_back + self.invented + self.out_of_order + self.misplaced == 0
-    }
-
-    /// Whether, besides, nothing came twice.
-    pub fn holds_without_repeats(&self) -> bool {
-        self.holds() && self.repeats == 0
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{} of {} delivered, {} missing, {} rolled back but published, {} invented, \
-             {} out of order, {} misplaced, {} repeats",
-            self.delivered,
-            self.committed,
-            self.missing,
-            self.rolled_back,
-            self.invented,
-            self.out_of_order,
-            self.misplaced,
-            self.repeats
-        )
-    }
 }
 
 /// Both histories, compared as they come.
