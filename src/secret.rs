@@ -202,7 +202,9 @@ mod tests {
 
     #[test]
     fn a_command_that_hangs_or_leaves_its_output_open_leaves_nobody_behind() {
-        let (hangs, leaves) = ("86431.25", "86432.25");
+        // Nobody else sleeps for so long.
+        let own = std::process::id();
+        let (hangs, leaves) = (format!("86431.{own}1"), format!("86432.{own}1"));
         let trials = [
             (format!("sh -c 'sleep {hangs} & sleep {hangs}'"), hangs, "did not end"),
             (format!("sh -c 'sleep {leaves} & echo word'"), leaves, "left its output open"),
@@ -212,7 +214,7 @@ mod tests {
                 let error = SecretCommand::parse(PURPOSE, &typed).unwrap().run().unwrap_err();
                 assert!(error.message().contains(cause), "{error}");
                 let deadline = Instant::now() + PATIENCE;
-                while is_left(word) {
+                while is_left(&word) {
                     assert!(Instant::now() < deadline, "{typed} left a process behind");
                     std::thread::sleep(POLL);
                 }

@@ -118,7 +118,7 @@ async fn assert_plan(fixture: &Fixture, when: &str) {
     }
     let leaves = 3 * usize::from(outbox.buckets);
     assert_eq!(plan.matches("Index Scan using").count(), leaves, "{when}:\n{plan}");
-    assert_eq!(plan.matches("Index Cond: ((seq > ").count(), leaves, "{when}:\n{plan}");
+    assert_eq!(plan.matches("Index Cond: ((seq >= ").count(), leaves, "{when}:\n{plan}");
     assert!(plan.contains("Merge Append"), "{when}:\n{plan}");
     for wrong in ["Seq Scan", "Bitmap", "Sort Method", "->  Sort"] {
         assert!(!plan.contains(wrong), "{when}: {wrong}\n{plan}");
