@@ -5,10 +5,11 @@
 //! those who run it; what follows is the map for those who change it.
 //!
 //! The feature `demo`, on by default, brings `postrider demo` and the servers that it and the tests start.
-//! What is deployed is built without it.
+//! What is deployed is built without it. The feature `inbox`, also on by default, brings what a consumer written in Rust
+//! uses; nothing of the relay needs it.
 //!
 //! The library is there for the binary, the tests and the benchmarks: what it exports may change with any version.
-//! What users may rely on stands in CHANGELOG.md: flags, metrics, SQL, the form of records, delivery.
+//! What users may rely on stands in CHANGELOG.md: flags, metrics, SQL, the form of records, delivery, and `postrider::inbox`.
 //!
 #![doc = include_str!("../ARCHITECTURE.md")]
 
@@ -27,6 +28,9 @@ pub mod secret;
 pub mod capture;
 pub mod control;
 pub mod publish;
+
+#[cfg(feature = "inbox")]
+pub mod inbox;
 
 pub mod shard;
 

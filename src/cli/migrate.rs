@@ -22,7 +22,8 @@ use crate::postgres::connect;
 Examples:
   postrider migrate up --database-url postgres://owner@db/shop
   postrider migrate up --outbox app.events --buckets 32 --payload jsonb
-  postrider migrate print > postrider.sql")]
+  postrider migrate print > postrider.sql
+  postrider migrate inbox up --database-url postgres://owner@db/billing")]
 pub(super) struct MigrateArguments {
     #[command(subcommand)]
     command: MigrateCommand,
@@ -60,11 +61,27 @@ enum MigrateCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Makes the inbox of a consumer, in the consumer's own database: --database-url names that one.
+    Inbox {
+        #[command(subcommand)]
+        command: InboxCommand,
+    },
     /// Shows which migrations are applied; exits with 6 when some are pending.
     Status {
         #[command(flatten)]
         common: CommonSettings,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum InboxCommand {
+    /// Applies the migrations that are pending.
+    Up {
+        #[command(flatten)]
+        common: CommonSettings,
+    },
+    /// Prints the SQL for another migration tool; needs no database.
+    Print,
 }
 
 /// Half of what a sequence may give out before numbers of adopted tables begin.
@@ -104,6 +121,13 @@ pub(super) fn run(arguments: MigrateArguments) -> Result<ExitCode> {
         MigrateCommand::Reanchor { common, seq_above, dry_run } => {
             reanchor(settled(common)?, seq_above, dry_run)
         }
+        MigrateCommand::Inbox { command: InboxCommand::Up { common } } => {
+            inbox_up(&settled(common)?)
+        }
+        MigrateCommand::Inbox { command: InboxCommand::Print } => {
+            output::answer(&migrate::inbox::print())?;
+            Ok(ExitCode::SUCCESS)
+        }
         MigrateCommand::Status { common } => status(settled(common)?),
     }
 }
@@ -125,6 +149,17 @@ fn up(common: CommonSettings, table: &TableSettings) -> Result<ExitCode> {
 
 fn print(common: &CommonSettings, table: &TableSettings) -> Result<ExitCode> {
     output::answer(&migrate::print(&table.request(common)?)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn inbox_up(common: &CommonSettings) -> Result<ExitCode> {
+    let database = config::database(common)?;
+    let applied = block_on(async move {
+        let connection = connect(&database, "migrate").await?;
+        migrate::inbox::up(connection.client()).await
+    })?;
+    let lines: String = applied.iter().map(|title| format!("applied {title}\n")).collect();
+    output::answer(if lines.is_empty() { "nothing to do\n" } else { &lines })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -85,6 +85,8 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("backoff", Core, &[]),
     ("error", Core, &[]),
     ("event", Core, &[]),
+    ("inbox::record", Core, &[]),
+    ("inbox", PostgresEdge, &[POSTGRES]),
     ("legible", Core, &[]),
     ("order", Core, &[]),
     ("outbox", Core, &[]),

@@ -29,6 +29,7 @@ mod encryption;
 mod event_places;
 mod faults;
 mod holds;
+mod inbox;
 mod law;
 mod log;
 mod log_access;
