@@ -87,6 +87,38 @@ async fn bytes_of_no_encoding_are_taken_for_utf_8() {
     relay.stop_well().await;
 }
 
+/// The same, where the value is too large to be brought: it is parked from its table, and must be readable there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn giant_bytes_of_no_encoding_are_parked_so_that_they_can_be_read() {
+    let fixture = Fixture::encoded("log_ascii_giant", "SQL_ASCII", Options::default()).await;
+    let fixture = fixture.captured_by(Capture::Wal);
+    let relay = start_relay(&fixture, Capture::Wal).await;
+    let client = fixture.client().await;
+    let giant = "repeat(E'\\xff', 9000000)";
+    for values in [
+        format!("'t', {giant}, 'T', '{{}}', null"),
+        format!("'t', 'kind', {giant}, '{{}}', null"),
+        format!("{giant}, 'name', 'T', '{{}}', null"),
+        format!("'t', 'headers', 'T', '{{}}', ('{{\"h\": \"' || {giant} || '\"}}')::json"),
+    ] {
+        insert(&client, &values).await;
+    }
+    insert(&client, "'t', 'last', 'T', '{}', null").await;
+    wait_arrived(&fixture, "t", &["last"]).await;
+    relay.stop_well().await;
+    // Whoever begins reads what is held; whoever looks reads it, too.
+    let relay = start_relay(&fixture, Capture::Wal).await;
+    let list = fixture.command().args(["parked", "list", "--json"]).output().expect("it runs");
+    assert!(list.status.success(), "{}", String::from_utf8_lossy(&list.stderr));
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).expect("it is JSON");
+    assert_eq!(list["total"], 4, "{list}");
+    let retry = fixture.command().args(["parked", "retry", "--all"]).output().expect("it runs");
+    assert!(retry.status.success(), "{}", String::from_utf8_lossy(&retry.stderr));
+    insert(&client, "'t', 'after', 'T', '{}', null").await;
+    wait_arrived(&fixture, "t", &["after"]).await;
+    relay.stop_well().await;
+}
+
 /// `bytea` is no text, whatever its bytes; nor is the content of a message. A prefix is, and anybody's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_text_is_not_converted() {
