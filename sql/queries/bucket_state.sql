@@ -9,7 +9,7 @@ select bucket, epoch, owner,
     case when owner is not null then
         date_part('epoch', clock_timestamp() - saved_at)
     end as saved_age_seconds,
-    floor, greatest(floor, upto_floor - 256) as recent_floor,
+    floor, greatest(floor, greatest(upto_floor, -9223372036854775552) - 256) as recent_floor,
     system_identifier is null
         or (system_identifier = (select system_identifier from pg_control_system())
             and lsn <= case when pg_is_in_recovery() then pg_last_wal_replay_lsn()

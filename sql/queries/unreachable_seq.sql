@@ -9,7 +9,7 @@
 with law as (
     select next, upto, coalesce(lag(upto) over (order by next), -9223372036854775808) as above
     from (
-        select next, max(floor) over (order by next) - 256 as upto
+        select next, greatest(max(floor) over (order by next), -9223372036854775552) - 256 as upto
         from (
             select next, floor, storage, began from postrider.past_tick
             union

@@ -41,8 +41,8 @@
 //! cursor.enter(&later);
 //! cursor.finish();
 //! let bound = cursor.open_window().expect("there may be rows below the range").bound;
-//! cursor.go_back(-9_000);
-//! assert_eq!((cursor.position(), cursor.through()), (-9_001, bound));
+//! cursor.go_back();
+//! assert_eq!((cursor.first(), cursor.through()), (i64::MIN, bound));
 //! cursor.finish();
 //! assert!(cursor.is_finished() && cursor.open_window().is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -244,14 +244,14 @@ impl Cursor {
         self.window = None;
     }
 
-    /// Goes back to what lies below the window, of which this is the lowest `seq`.
+    /// Goes back to all that lies below the window: whoever has found one row there may have missed another, with a
+    /// lower number.
     ///
     /// # Panics
-    /// When its ranges are not read, or the `seq` lies in them.
-    pub fn go_back(&mut self, lowest: i64) {
-        let window = self.open_window().expect("the ranges of the window are read");
-        assert!(lowest <= window.bound, "seq {lowest} lies above {}", window.bound);
-        self.position = lowest.checked_sub(1);
+    /// When its ranges are not read.
+    pub fn go_back(&mut self) {
+        assert!(self.open_window().is_some(), "the ranges of the window are read");
+        self.position = None;
     }
 
     /// Marks all rows of the range with a `seq` at or below `seq` as done.
@@ -377,7 +377,7 @@ mod tests {
         let mut below = at(10_000);
         below.enter(&after(below.upto(), 10_600));
         below.finish();
-        below.go_back(i64::MIN);
+        below.go_back();
         for mut cursor in [cursor, below] {
             cursor.advance_before(i64::MIN);
             assert_eq!(cursor.first(), i64::MIN, "nothing of it was sent");
@@ -407,8 +407,8 @@ mod tests {
         let of_the_range = cursor.from().clone();
         for last in [3, bound] {
             let mut back = cursor.clone();
-            back.go_back(3);
-            assert_eq!((back.position(), back.through(), back.end()), (2, bound, end));
+            back.go_back();
+            assert_eq!((back.first(), back.through(), back.end()), (i64::MIN, bound, end));
             assert_eq!(back.from(), &of_the_range, "there is one range");
             assert!(!back.is_finished() && !back.has_passed(6, 3) && back.has_passed(6, end));
             back.advance(last);

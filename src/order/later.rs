@@ -128,7 +128,8 @@ mod tests {
             }
             Move::GoBack(depth) if cursor.open_window().is_some() => {
                 let bound = cursor.open_window().unwrap().bound;
-                cursor.go_back(bound - depth);
+                cursor.go_back();
+                cursor.advance(bound - depth);
                 true
             }
             Move::Advance(_) | Move::Finish | Move::CloseWindow | Move::GoBack(_) => false,

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use crate::capture::mode::{Mode, Way};
-use crate::capture::table::past_ticks::{Remembered, remember_tick};
+use crate::capture::table::past_ticks;
+use crate::capture::table::past_ticks::Remembered;
 use crate::capture::table::ticker::{Audience, ForeignRows, Ticker};
 use crate::control::cursors::{CursorStore, pause_after_save};
 use crate::error::Result;
@@ -99,7 +100,8 @@ impl Instance {
 
 /// What was saved before the absence, before it is overtaken. Of rows that the log brings it says nothing.
 async fn remember_first_tick(way: Way, control: &Connection) -> Result<()> {
-    if way.mode == Mode::Poll && remember_tick(control).await? == Remembered::Refused {
+    let is_polled = way.mode == Mode::Poll;
+    if is_polled && past_ticks::remember_first_tick(control).await? == Remembered::Refused {
         tracing::warn!(
             remedy = "run sql/roles.sql again, as the role that migrates",
             "the role may not write postrider.past_tick: `postrider check` finds fewer of the rows that no \

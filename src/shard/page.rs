@@ -176,7 +176,7 @@ impl PageReader {
             Some(lowest) => {
                 self.poller.note_whole(cohort, window, upto).await?;
                 outlet.parking.say_below(lowest);
-                cursor.go_back(lowest);
+                cursor.go_back();
             }
         }
         Ok(())

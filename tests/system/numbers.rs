@@ -209,6 +209,13 @@ async fn rows_of_any_number_across_a_switch() {
         assert!(Instant::now() < deadline, "{:?} {}", arrived(&fixture), relay.said());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    // What the log has brought is published, also where the table is polled again.
+    let switch = ["capture", "switch", "poll"];
+    assert!(fixture.command().args(switch).status().expect("the binary runs").success());
+    fixture.wait_published().await;
+    let check = fixture.command().arg("check").output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert!(said.contains("no row lies where no cursor looks"), "{said}");
     // A switch repeats no more than it always may: what was on its way.
     relay.stop_well().await;
 }

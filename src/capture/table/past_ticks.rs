@@ -7,6 +7,7 @@
 use crate::error::{ErrorKind, Result};
 use crate::postgres::{Connection, classify};
 
+const LOG_RANGE: &str = include_str!("../../../sql/queries/log_range_note.sql");
 const NOTE: &str = include_str!("../../../sql/queries/past_tick_note.sql");
 
 /// Whether the table could be written.
@@ -16,6 +17,19 @@ pub enum Remembered {
     Yes,
     /// The role may not.
     Refused,
+}
+
+/// Remembers the latest saved tick, as the first of a session; where the log was read before, its rows count as read.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn remember_first_tick(connection: &Connection) -> Result<Remembered> {
+    let noted = connection.client().batch_execute(LOG_RANGE).await;
+    match noted.map_err(|cause| classify("note what the log has brought", cause)) {
+        Ok(()) => remember_tick(connection).await,
+        Err(error) if error.kind() == ErrorKind::PostgresRefused => Ok(Remembered::Refused),
+        Err(error) => Err(error),
+    }
 }
 
 /// Remembers the latest saved tick.
