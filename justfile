@@ -26,6 +26,11 @@ system filter='':
 one name:
     cargo test --locked --test system -- --exact --nocapture {{name}}
 
+# Run the consumers and writers of clients/: needs Python, a JDK with Maven, Go, Node.js. What is missing fails.
+clients:
+    cargo clippy --locked --test clients -- -D warnings
+    cargo test --locked --test clients
+
 # Break everything at random for some minutes, the same way for the same seed: just soak 15 [seed [capture [rate]]].
 soak minutes seed='' capture='' rate='':
     POSTRIDER_SOAK_SECONDS=$(({{minutes}} * 60)) POSTRIDER_SEED='{{seed}}' \
