@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::StreamExt;
-use postrider::capture::table::claim::{Poller, Reading};
+use postrider::capture::table::claim::{PageReading, Poller};
 use postrider::event::{Bucket, LendEvent};
 use postrider::order::cursor::{Cohort, Cursor};
 use postrider::outbox::{Outbox, PayloadType};
@@ -171,7 +171,8 @@ fn outbox() -> Outbox {
 
 /// Claims the page and looks at every event.
 async fn claim(poller: &mut Poller, cohort: &Cohort, cursor: &Cursor) -> usize {
-    let mut page = poller.claim(cohort, cursor, ROWS as u32, Reading::Plain).await.expect("a page");
+    let mut page =
+        poller.claim(cohort, cursor, ROWS as u32, PageReading::Plain).await.expect("a page");
     let mut rows = 0;
     while let Some(row) = page.next().await {
         let row = row.expect("a row");

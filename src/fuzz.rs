@@ -18,10 +18,10 @@ use crate::record::unpublishable::Unpublishable;
 pub use crate::postgres::fuzz::{connection_string, inbox};
 
 /// What takes any bytes, and panics when a rule does not hold.
-pub type Target = fn(&[u8]);
+pub type FuzzTarget = fn(&[u8]);
 
 /// All targets by name: the folder of each is `fuzz/corpus/<name>`.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, FuzzTarget); 5] = [
     ("pgoutput", pgoutput),
     ("inbox", inbox),
     ("envelope", envelope),
@@ -175,7 +175,7 @@ mod tests {
         }
     }
 
-    fn hold(name: &str, target: Target, input: &[u8]) {
+    fn hold(name: &str, target: FuzzTarget, input: &[u8]) {
         let held = catch_unwind(AssertUnwindSafe(|| target(input)));
         assert!(held.is_ok(), "{name} fails with this input; keep it in its corpus: {:?}", {
             String::from_utf8_lossy(&input.escape_ascii().collect::<Vec<u8>>()).into_owned()

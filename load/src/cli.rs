@@ -18,7 +18,7 @@ use crate::{bench, drain, peers, report, run, verify};
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: LoadCommand,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 runtime, 2 usage, 4 PostgreSQL, 5 Kafka, \
@@ -26,7 +26,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 runtime, 2 usage, 4 PostgreSQL, 5 
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum LoadCommand {
     /// Fill a backlog while no relay runs, then measure how fast a relay drains it.
     #[command(
         after_help = "Example:\n  postrider-load drain --events 500000 --relay 'postrider run'"
@@ -75,7 +75,7 @@ const RUN_EXAMPLES: &str = "Examples:
   postrider-load run --rate 20000 --duration 60s --relay 'postrider run'
   postrider-load run --rate 100000 --tx-size 100 --duration 10m --threshold 'p99<100ms' --out runs/live";
 
-impl Command {
+impl LoadCommand {
     /// Does it.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 
 use crate::audit::auditor::{RunAuditor, Sighting};
 use crate::audit::manifest::Manifest;
-use crate::audit::topic::{Reader, Topic};
+use crate::audit::topic::{PartitionReader, Topic};
 use crate::failure::Broken;
 use crate::measure::clock::Stamp;
 use crate::output::{self, OutputFormat};
@@ -69,7 +69,7 @@ pub(crate) fn verify(plan: &VerifyPlan, form: OutputFormat) -> Result<()> {
 /// The audit of a run's part of a topic.
 pub(crate) struct TopicAudit<'a> {
     topic: &'a Topic,
-    reader: Reader,
+    reader: PartitionReader,
     auditor: RunAuditor,
     /// The first and the last stamp of what was delivered.
     pub(crate) stamps: Option<Stamps>,

@@ -65,11 +65,11 @@ async fn check_table(connection: &Connection) -> Result<()> {
 
 async fn check_messages(messages: &SlotKeeper, to: Mode, loss: Loss) -> Result<()> {
     match look(messages).await? {
-        Seen::Nothing => Ok(()),
-        Seen::Lost(_) if loss == Loss::Accepted => Ok(()),
-        Seen::Lost(gap) => Err(messages_lost(gap, to)),
-        Seen::Waiting => Err(still_waiting("messages in the log", Mode::Message, to)),
-        Seen::Read(pid) => {
+        SeenMessages::Nothing => Ok(()),
+        SeenMessages::Lost(_) if loss == Loss::Accepted => Ok(()),
+        SeenMessages::Lost(gap) => Err(messages_lost(gap, to)),
+        SeenMessages::Waiting => Err(still_waiting("messages in the log", Mode::Message, to)),
+        SeenMessages::Read(pid) => {
             let cause =
                 format!("backend {pid} reads the messages: nobody else can see whether any wait");
             Err(Error::new(ErrorKind::Config, cause)
@@ -84,13 +84,13 @@ async fn check_messages(messages: &SlotKeeper, to: Mode, loss: Loss) -> Result<(
 /// When the connection fails.
 pub async fn loss(messages: &SlotKeeper) -> Result<Option<Gap>> {
     Ok(match look(messages).await? {
-        Seen::Lost(gap) => Some(gap),
-        Seen::Nothing | Seen::Waiting | Seen::Read(_) => None,
+        SeenMessages::Lost(gap) => Some(gap),
+        SeenMessages::Nothing | SeenMessages::Waiting | SeenMessages::Read(_) => None,
     })
 }
 
 /// What is seen of messages that were not read.
-enum Seen {
+enum SeenMessages {
     Nothing,
     Waiting,
     /// Only this backend can see them.
@@ -98,21 +98,21 @@ enum Seen {
     Lost(Gap),
 }
 
-async fn look(messages: &SlotKeeper) -> Result<Seen> {
+async fn look(messages: &SlotKeeper) -> Result<SeenMessages> {
     match messages.gap(&messages.state().await?).await? {
         // What was written before there was a slot is never read.
-        Some(Gap::New) => return Ok(Seen::Nothing),
+        Some(Gap::New) => return Ok(SeenMessages::Nothing),
         None | Some(Gap::Uncovered) => {}
-        Some(gap) => return Ok(Seen::Lost(gap)),
+        Some(gap) => return Ok(SeenMessages::Lost(gap)),
     }
     if let Slot::Ready { reader: Some(pid), .. } = messages.look().await? {
-        return Ok(Seen::Read(pid));
+        return Ok(SeenMessages::Read(pid));
     }
     match waits(messages.connection(), MESSAGES_WAIT).await {
-        Ok(true) => Ok(Seen::Waiting),
-        Ok(false) => Ok(Seen::Nothing),
+        Ok(true) => Ok(SeenMessages::Waiting),
+        Ok(false) => Ok(SeenMessages::Nothing),
         // The server cannot decode past a place of the log without a publication.
-        Err(error) if error.kind() == ErrorKind::Schema => Ok(Seen::Lost(Gap::Publication)),
+        Err(error) if error.kind() == ErrorKind::Schema => Ok(SeenMessages::Lost(Gap::Publication)),
         Err(error) => Err(error),
     }
 }

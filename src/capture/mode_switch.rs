@@ -71,7 +71,7 @@ impl Change {
 
 /// A step that is done, or that takes long.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum SwitchStep {
     /// The publication is there.
     Publication,
     /// The slot cannot be made before these transactions have ended.
@@ -92,7 +92,7 @@ pub enum Step {
 }
 
 /// Who hears of steps.
-pub type Tell<'a> = &'a mut dyn FnMut(Step) -> Result<()>;
+pub type Tell<'a> = &'a mut dyn FnMut(SwitchStep) -> Result<()>;
 
 /// How waiting for the instances has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,19 +168,19 @@ impl CaptureSession {
             Change::Nothing => Ok(()),
             Change::Publication(keeper) => {
                 keeper.make_publication().await?;
-                tell(Step::Publication)
+                tell(SwitchStep::Publication)
             }
             Change::NewSlot(keeper, _) => self.make_anew(keeper, tell).await,
             Change::ToPoll(from) => self.change(*from, Mode::Poll, tell).await,
             Change::ToWal(from, keeper) => {
                 // The relay's role may not own the table; whoever asks for this may.
                 keeper.make_publication().await?;
-                tell(Step::Publication)?;
+                tell(SwitchStep::Publication)?;
                 self.change(*from, Mode::Wal, tell).await
             }
             Change::ToMessages(from, keeper) => {
                 keeper.make_publication().await?;
-                tell(Step::Publication)?;
+                tell(SwitchStep::Publication)?;
                 let from = self.free_slot(keeper, *from, tell).await?;
                 self.begin_messages(keeper, from, tell).await
             }
@@ -193,7 +193,7 @@ impl CaptureSession {
         if loss(keeper).await?.is_some() {
             make(keeper, &lock, tell).await?;
         }
-        tell(Step::NewSlot)
+        tell(SwitchStep::NewSlot)
     }
 
     /// The slot that messages need may be the one by which rows are read. Its reader gives it up where the
@@ -229,7 +229,7 @@ impl CaptureSession {
             return Err(overtaken());
         }
         make(keeper, &lock, tell).await?;
-        tell(Step::Slot)?;
+        tell(SwitchStep::Slot)?;
         self.change(from, Mode::Message, tell).await
     }
 
@@ -237,7 +237,7 @@ impl CaptureSession {
         if !change_mode(&self.connection, from, to).await? {
             return Err(overtaken());
         }
-        tell(Step::Changed { from, to })
+        tell(SwitchStep::Changed { from, to })
     }
 
     /// Waits until nobody reads the slot, and it is dropped.
@@ -248,7 +248,7 @@ impl CaptureSession {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let Some(slot) = read_state(&self.connection).await?.slot_name else {
-                tell(Step::SlotDropped)?;
+                tell(SwitchStep::SlotDropped)?;
                 return Ok(Followed::Yes);
             };
             // Running instances do it themselves; where none runs, nobody else would.
@@ -286,7 +286,7 @@ async fn make(keeper: &SlotKeeper, lock: &Connection, tell: Tell<'_>) -> Result<
                 read_state(lock).await?;
                 let who = keeper.waits_for().await?;
                 if let Some(who) = who.as_ref().filter(|_| said != who) {
-                    tell(Step::SlotWaits(who.clone()))?;
+                    tell(SwitchStep::SlotWaits(who.clone()))?;
                 }
                 said = who;
             }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::capture::adopted::handover::{
-    self, Change, GivenBack, Ignored, Request, triggers, whole,
+    self, GivenBack, HandoverRequest, HandoverRun, IgnoredChanges, triggers, whole,
 };
 use crate::capture::adopted::mapping::{Adopted, Mapping};
 use crate::capture::adopted::registry::{adopted_tables, owner_below};
@@ -105,7 +105,7 @@ async fn adopt(
     arguments: AdoptArguments,
 ) -> Result<()> {
     let AdoptArguments { columns, pending, since, order_by, dry_run, .. } = arguments;
-    let request = Request { columns, pending, since, order_by };
+    let request = HandoverRequest { columns, pending, since, order_by };
     let adopted = handover::resolve(connection, outbox, table, request).await?;
     say_as_whom(connection, table).await?;
     let waiting = handover::count_pending(connection, &adopted).await?;
@@ -178,17 +178,17 @@ async fn end(
             ))?;
         }
     }
-    let change = if arguments.dry_run { Change::Rehearse } else { Change::Make };
+    let change = if arguments.dry_run { HandoverRun::Rehearse } else { HandoverRun::Make };
     let given_back = handover::give_back(connection, &adopted, mark, change).await?;
     output::answer(&outcome(table, given_back, change))
 }
 
-fn outcome(table: &OutboxName, given_back: GivenBack, change: Change) -> String {
+fn outcome(table: &OutboxName, given_back: GivenBack, change: HandoverRun) -> String {
     let GivenBack { unpublished, marked } = given_back;
     let marked = marked.map(|marked| format!("; {marked} that are were marked"));
     let end = match change {
-        Change::Make => "the table is given back",
-        Change::Rehearse => "nothing was changed",
+        HandoverRun::Make => "the table is given back",
+        HandoverRun::Rehearse => "nothing was changed",
     };
     let marked = marked.unwrap_or_default();
     format!("{unpublished} rows of {table} are not known to be published{marked}; {end}")
@@ -226,7 +226,7 @@ impl ShownAdopted {
 pub(super) async fn shown(connection: &Connection) -> Result<Vec<ShownAdopted>> {
     let mut shown = Vec::new();
     for adopted in adopted_tables(connection).await? {
-        let Ignored { updates, deletes } = handover::ignored(connection, &adopted).await?;
+        let IgnoredChanges { updates, deletes } = handover::ignored(connection, &adopted).await?;
         shown.push(ShownAdopted {
             table: adopted.name.to_string(),
             columns: adopted.columns.mappings().iter().map(ToString::to_string).collect(),

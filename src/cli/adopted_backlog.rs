@@ -8,9 +8,9 @@ use serde::Serialize;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{IsolationLevel, Transaction};
 
-use crate::capture::adopted::mapping::{Adopted, Form, Origin, Part, TableColumn};
+use crate::capture::adopted::mapping::{Adopted, Form, Part, PartOrigin, TableColumn};
 use crate::capture::adopted::registry::{adopted_tables, owner_below, table_columns, unpublished};
-use crate::cli::waiting::{Look, Waiting};
+use crate::cli::waiting::{LookState, Waiting};
 use crate::error::{ErrorKind, Result};
 use crate::legible;
 use crate::postgres::{Connection, classify, fill};
@@ -74,7 +74,7 @@ fn created_at(adopted: &Adopted, columns: &[TableColumn]) -> String {
     let is_time =
         |name: &str| columns.iter().any(|one| one.name == name && one.form == Some(Form::Time));
     match adopted.columns.origin(Part::CreatedAt) {
-        Some(Origin::Column(name)) if is_time(name) => {
+        Some(PartOrigin::Column(name)) if is_time(name) => {
             format!("adopted_row.{}::timestamptz", escape_identifier(name))
         }
         Some(_) | None => "null::timestamptz".to_owned(),
@@ -117,5 +117,5 @@ async fn count_within(
         ("{condition}", condition.as_str()),
     ];
     let row = transaction.query_one(&fill(BACKLOG, &places), &[]).await?;
-    Ok(Waiting::seen(row.get("unpublished"), row.get("oldest_age_seconds"), Look::Whole))
+    Ok(Waiting::seen(row.get("unpublished"), row.get("oldest_age_seconds"), LookState::Whole))
 }

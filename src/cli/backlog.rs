@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::types::ToSql;
 
-use crate::cli::waiting::{Look, Waiting, Waits};
+use crate::cli::waiting::{LookState, Waiting, Waits};
 use crate::error::Result;
 use crate::postgres::{Connection, classify, fill, without_head};
 
@@ -110,9 +110,9 @@ impl<'a> Onlooker<'a> {
         let row = self.0.client().query_one(&sql, &parameters).await.map_err(failed)?;
         let is_cut = |side| row.get::<_, i64>(side) == rows_max;
         let look = match (is_cut("older_looked_at"), is_cut("recent_looked_at")) {
-            (true, _) => Look::CutBefore,
-            (false, true) => Look::CutBehind,
-            (false, false) => Look::Whole,
+            (true, _) => LookState::CutBefore,
+            (false, true) => LookState::CutBehind,
+            (false, false) => LookState::Whole,
         };
         Ok(Waiting::seen(row.get("unpublished"), row.get("oldest_age_seconds"), look))
     }

@@ -11,7 +11,7 @@ use crate::cli::{block_on, output, prepare};
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::control::migrate;
-use crate::control::migrate::Request;
+use crate::control::migrate::MigrationRequest;
 use crate::error::{ErrorKind, Result};
 use crate::outbox::PayloadType;
 use crate::postgres::connect;
@@ -104,8 +104,8 @@ struct TableSettings {
 }
 
 impl TableSettings {
-    fn request(&self, common: &CommonSettings) -> Result<Request> {
-        Ok(Request {
+    fn request(&self, common: &CommonSettings) -> Result<MigrationRequest> {
+        Ok(MigrationRequest {
             outbox: config::outbox(common)?,
             buckets: self.buckets,
             payload: self.payload,

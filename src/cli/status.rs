@@ -15,7 +15,7 @@ use crate::cli::adopted_backlog;
 use crate::cli::adopted_backlog::AdoptedWaiting;
 use crate::cli::backlog::{BucketState, Onlooker};
 use crate::cli::capture;
-use crate::cli::capture::Shown;
+use crate::cli::capture::ShownCapture;
 use crate::cli::output;
 use crate::cli::output::{count, show_age};
 use crate::cli::pause::words;
@@ -54,7 +54,7 @@ pub(super) struct StatusArguments {
 }
 
 #[derive(Debug, Serialize)]
-struct Status {
+struct ShownStatus {
     outbox: String,
     database: String,
     partitions: i64,
@@ -67,7 +67,7 @@ struct Status {
     generations: Vec<GenerationStatus>,
     instances: Vec<InstanceStatus>,
     parked: ParkedStatus,
-    capture: Shown,
+    capture: ShownCapture,
     /// None while publishing goes on.
     paused: Option<Pause>,
     adopted: Vec<AdoptedWaiting>,
@@ -134,7 +134,7 @@ fn for_onlookers(error: Error) -> Error {
     for_lookers(error, remedy)
 }
 
-async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
+async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<ShownStatus> {
     let mut connection = connect(database, "status").await?;
     let outbox = migrate::load(connection.client(), name).await?;
     let generations = generations(&connection, &outbox).await?;
@@ -163,7 +163,7 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<Status> {
     if waiting.unpublished_is_lower_bound {
         unseen.push("not all rows were looked at".to_owned());
     }
-    Ok(Status {
+    Ok(ShownStatus {
         outbox: name.to_string(),
         database: database.display_name(),
         partitions: generations.iter().map(|generation| generation.leaves).sum(),
@@ -279,7 +279,7 @@ impl BucketStatus {
     }
 }
 
-impl Status {
+impl ShownStatus {
     fn table(&self) -> String {
         let size = show_bytes(self.size_bytes.unsigned_abs());
         let mut text = format!(
@@ -337,13 +337,13 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::waiting::Look;
+    use crate::cli::waiting::LookState;
 
     #[test]
     fn a_lower_bound_says_so() {
         let state = BucketState::sample(3);
-        let waiting = Waiting::seen(17, Some(2.0), Look::CutBehind);
-        let status = Status {
+        let waiting = Waiting::seen(17, Some(2.0), LookState::CutBehind);
+        let status = ShownStatus {
             outbox: "public.outbox".to_owned(),
             database: "h:1/d".to_owned(),
             partitions: 3,
@@ -365,7 +365,7 @@ mod tests {
                 lease_left_seconds: -3.0,
             }],
             parked: ParkedStatus { events: 3, aggregates: 2, oldest_age_seconds: Some(90.0) },
-            capture: Shown { mode: "wal", ..Shown::default() },
+            capture: ShownCapture { mode: "wal", ..ShownCapture::default() },
             paused: Some(Pause {
                 reason: "moving".to_owned(),
                 by: "ops".to_owned(),

@@ -20,7 +20,7 @@ pub(super) enum Waits {
 
 /// How far a look has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum LookState {
     /// Everything was looked at.
     Whole,
     /// The oldest that can wait were looked at, and not all later ones.
@@ -47,24 +47,27 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// What a look has found.
-    pub(super) fn seen(count: i64, oldest_age_seconds: Option<f64>, look: Look) -> Self {
+    pub(super) fn seen(count: i64, oldest_age_seconds: Option<f64>, look: LookState) -> Self {
         let waits = match (count, look) {
             (1.., _) => Waits::Yes,
-            (_, Look::Whole) => Waits::No,
-            (_, Look::CutBehind | Look::CutBefore | Look::Blind) => Waits::Unknown,
+            (_, LookState::Whole) => Waits::No,
+            (_, LookState::CutBehind | LookState::CutBefore | LookState::Blind) => Waits::Unknown,
         };
         Self {
             waits,
             unpublished: (waits != Waits::Unknown).then_some(count),
-            unpublished_is_lower_bound: look != Look::Whole,
+            unpublished_is_lower_bound: look != LookState::Whole,
             oldest_unpublished_age_seconds: oldest_age_seconds,
-            oldest_unpublished_age_is_lower_bound: matches!(look, Look::CutBefore | Look::Blind),
+            oldest_unpublished_age_is_lower_bound: matches!(
+                look,
+                LookState::CutBefore | LookState::Blind
+            ),
         }
     }
 
     /// Nothing could be looked at.
     pub(super) fn unknown() -> Self {
-        Self::seen(0, None, Look::Blind)
+        Self::seen(0, None, LookState::Blind)
     }
 
     /// Both together.
@@ -123,24 +126,24 @@ mod tests {
 
     #[test]
     fn what_was_not_looked_at_is_not_known() {
-        for look in [Look::CutBehind, Look::CutBefore, Look::Blind] {
+        for look in [LookState::CutBehind, LookState::CutBefore, LookState::Blind] {
             let nothing = Waiting::seen(0, None, look);
             assert_eq!((nothing.waits, nothing.unpublished), (Waits::Unknown, None), "{look:?}");
             assert!(nothing.sentence().contains("not known"), "{}", nothing.sentence());
             assert_eq!((nothing.count(), nothing.age()), ("?".to_owned(), "?".to_owned()));
         }
-        assert_eq!(Waiting::seen(0, None, Look::Whole).sentence(), "0; nothing waits");
+        assert_eq!(Waiting::seen(0, None, LookState::Whole).sentence(), "0; nothing waits");
     }
 
     #[test]
     fn one_unknown_part_leaves_the_sum_unknown_or_a_lower_bound() {
-        let none = Waiting::seen(0, None, Look::Whole);
-        let some = Waiting::seen(3, Some(9.0), Look::Whole);
+        let none = Waiting::seen(0, None, LookState::Whole);
+        let some = Waiting::seen(3, Some(9.0), LookState::Whole);
         let sum = none.and(Waiting::unknown());
         assert_eq!((sum.waits, sum.unpublished), (Waits::Unknown, None));
         let sum = Waiting::unknown().and(some).and(none);
         assert_eq!(sum.sentence(), "\u{2265}3; the oldest has waited for \u{2265}9.0s");
-        let older = Waiting::seen(2, Some(60.0), Look::CutBehind);
+        let older = Waiting::seen(2, Some(60.0), LookState::CutBehind);
         let sum = some.and(older);
         assert_eq!(sum.sentence(), "\u{2265}5; the oldest has waited for 1.0min");
         assert_eq!(Waiting::default().and(none), Waiting { unpublished: Some(0), ..none });
@@ -148,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_age_that_is_not_known_is_not_left_out() {
-        let waiting = Waiting::seen(1, None, Look::Whole);
+        let waiting = Waiting::seen(1, None, LookState::Whole);
         assert_eq!(waiting.sentence(), "1; since when is not known");
     }
 }

@@ -33,7 +33,7 @@ pub mod settings;
 pub mod units;
 
 use crate::config::settings::{
-    CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings, Timestamp,
+    CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings, TimestampSource,
 };
 
 /// Everything that `run` works by.
@@ -368,8 +368,8 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
         brokers: brokers.to_owned(),
         topic: topic(relay)?,
         record_timestamp: match relay.record_timestamp {
-            None | Some(Timestamp::Send) => RecordTimestamp::Send,
-            Some(Timestamp::Created) => RecordTimestamp::Created,
+            None | Some(TimestampSource::Send) => RecordTimestamp::Send,
+            Some(TimestampSource::Created) => RecordTimestamp::Created,
         },
         added_headers: add.iter().copied().map(Into::into).collect(),
         on_poison: on_poison(relay)?,

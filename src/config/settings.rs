@@ -132,7 +132,7 @@ pub struct RelaySettings {
     /// Stamps records with the time of sending, or of the row [default: send]. Kafka removes by this
     /// time: with `created`, an event older than its topic's `retention.ms` may be removed at once.
     #[arg(long, env = "POSTRIDER_RECORD_TIMESTAMP", hide_env = true, help_heading = "Kafka")]
-    pub record_timestamp: Option<Timestamp>,
+    pub record_timestamp: Option<TimestampSource>,
 
     /// Adds these headers to each record that has such a value, separated by commas. By `seq` (of the
     /// outbox's row) or `position` (in the log) a consumer drops repeats: both grow per aggregate.
@@ -412,7 +412,7 @@ pub enum Delivery {
 /// Where a record's timestamp comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Timestamp {
+pub enum TimestampSource {
     /// The time of sending.
     Send,
     /// The row's `created_at`.

@@ -93,7 +93,7 @@ impl History {
 }
 
 #[derive(Debug)]
-struct Progress {
+struct CursorProgress {
     cursor: Cursor,
     /// Rises with every note, so that a save knows whether what it has saved is still the latest.
     revision: u64,
@@ -110,7 +110,7 @@ pub struct CursorStore {
     history: History,
     on_promotion: OnPromotion,
     epochs: Mutex<HashMap<Bucket, i64>>,
-    progress: Mutex<HashMap<Bucket, Progress>>,
+    progress: Mutex<HashMap<Bucket, CursorProgress>>,
     /// One save at a time: whoever has saved knows that no earlier save is on its way.
     saving: tokio::sync::Mutex<()>,
 }
@@ -234,7 +234,7 @@ impl CursorStore {
         self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn progress(&self) -> MutexGuard<'_, HashMap<Bucket, Progress>> {
+    fn progress(&self) -> MutexGuard<'_, HashMap<Bucket, CursorProgress>> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -251,7 +251,7 @@ impl CursorStore {
                     known.revision += 1;
                     known.moved |= moved;
                 })
-                .or_insert_with(|| Progress {
+                .or_insert_with(|| CursorProgress {
                     cursor: cursor.clone(),
                     revision: 0,
                     moved,
@@ -285,7 +285,7 @@ impl CursorStore {
         self.save_where(|_| true).await
     }
 
-    async fn save_where(&self, due: impl Fn(&Progress) -> bool) -> Result<()> {
+    async fn save_where(&self, due: impl Fn(&CursorProgress) -> bool) -> Result<()> {
         let _one_at_a_time = self.saving.lock().await;
         let due = self.due(due);
         if due.is_empty() {
@@ -303,7 +303,7 @@ impl CursorStore {
 
     /// What is to be saved, with its revision. It stays noted until it is saved: a save that is cut
     /// off in the middle loses nothing.
-    fn due(&self, due: impl Fn(&Progress) -> bool) -> Vec<(Bucket, Cursor, u64)> {
+    fn due(&self, due: impl Fn(&CursorProgress) -> bool) -> Vec<(Bucket, Cursor, u64)> {
         let progress = self.progress();
         progress
             .iter()

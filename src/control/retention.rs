@@ -88,10 +88,10 @@ pub struct Retention {
     ring: Ring,
     own: watch::Receiver<OwnBuckets>,
     replay_window: Duration,
-    session: Option<Session>,
+    session: Option<RetentionSession>,
     /// Since when each leaf could have been emptied but for something in the way, by its oid.
     hindered: HashMap<u32, Instant>,
-    warnings: Warnings,
+    warnings: RetentionWarnings,
 }
 
 impl Retention {
@@ -104,7 +104,7 @@ impl Retention {
     ) -> Self {
         let generation = Duration::from_secs(ring.generation_seconds.into());
         let replay_window = replay_window.unwrap_or(generation).min(REPLAY_WINDOW_MAX);
-        let (hindered, warnings) = (HashMap::new(), Warnings::default());
+        let (hindered, warnings) = (HashMap::new(), RetentionWarnings::default());
         Self { database, ring, own, replay_window, session: None, hindered, warnings }
     }
 
@@ -146,7 +146,7 @@ impl Retention {
     async fn pass(&mut self) -> Result<()> {
         let session = match self.session.take() {
             Some(session) => session,
-            None => Session::open(&self.database, &self.ring).await?,
+            None => RetentionSession::open(&self.database, &self.ring).await?,
         };
         let mut truncated = 0_u32;
         let own = self.own.borrow().clone();
@@ -175,11 +175,16 @@ impl Retention {
     }
 
     /// Attempts at one leaf: again after a short pause while a shard reads it.
-    async fn clean(&self, session: &Session, leaf: &Leaf, epoch: i64) -> Result<Outcome> {
+    async fn clean(
+        &self,
+        session: &RetentionSession,
+        leaf: &BucketPartition,
+        epoch: i64,
+    ) -> Result<AttemptOutcome> {
         let attempt = self.attempt_sql(leaf, epoch);
         let mut outcome = session.attempt(&attempt).await?;
         for _ in 1..ATTEMPTS {
-            if outcome != Outcome::Locked {
+            if outcome != AttemptOutcome::Locked {
                 break;
             }
             tokio::time::sleep(attempt_pause()).await;
@@ -189,7 +194,7 @@ impl Retention {
         Ok(outcome)
     }
 
-    fn attempt_sql(&self, leaf: &Leaf, epoch: i64) -> String {
+    fn attempt_sql(&self, leaf: &BucketPartition, epoch: i64) -> String {
         ATTEMPT
             .replace("{floor}", without_head(FLOOR))
             .replace("{leaf}", &leaf.oid.to_string())
@@ -201,19 +206,19 @@ impl Retention {
     }
 
     /// Remembers what is in the way, and says so when it has been for too long.
-    fn note(&mut self, leaf: &Leaf, outcome: Outcome) {
+    fn note(&mut self, leaf: &BucketPartition, outcome: AttemptOutcome) {
         match outcome {
-            Outcome::TruncatedAhead => {
+            AttemptOutcome::TruncatedAhead => {
                 self.hindered.remove(&leaf.oid);
                 self.warnings.ahead(leaf);
             }
             // Of a young one the cursor has passed all rows.
-            Outcome::Empty | Outcome::Young | Outcome::Truncated => {
+            AttemptOutcome::Empty | AttemptOutcome::Young | AttemptOutcome::Truncated => {
                 self.hindered.remove(&leaf.oid);
             }
-            Outcome::Current | Outcome::Taken => {}
-            Outcome::Refused => self.warnings.missing_right(leaf),
-            Outcome::Waiting | Outcome::Locked | Outcome::Slow => {
+            AttemptOutcome::Current | AttemptOutcome::Taken => {}
+            AttemptOutcome::Refused => self.warnings.missing_right(leaf),
+            AttemptOutcome::Waiting | AttemptOutcome::Locked | AttemptOutcome::Slow => {
                 let since = *self.hindered.entry(leaf.oid).or_insert_with(Instant::now);
                 if since.elapsed() > self.generation() * OVERDUE_GENERATIONS {
                     self.warnings.overdue(leaf, outcome, since.elapsed());
@@ -230,7 +235,7 @@ fn attempt_pause() -> Duration {
 
 /// One partition of a bucket.
 #[derive(Debug)]
-struct Leaf {
+struct BucketPartition {
     oid: u32,
     name: String,
     bucket: Bucket,
@@ -239,7 +244,7 @@ struct Leaf {
 
 /// What came of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Outcome {
+enum AttemptOutcome {
     /// It holds no page.
     Empty,
     /// Its generation is being filled, or is about to be.
@@ -262,7 +267,7 @@ enum Outcome {
     TruncatedAhead,
 }
 
-impl Outcome {
+impl AttemptOutcome {
     fn from_word(word: &str) -> Option<Self> {
         Some(match word {
             "empty" => Self::Empty,
@@ -303,12 +308,12 @@ impl Outcome {
 
 /// The session with PostgreSQL, and the leaves that it found.
 #[derive(Debug)]
-struct Session {
+struct RetentionSession {
     connection: Connection,
-    leaves: Vec<Leaf>,
+    leaves: Vec<BucketPartition>,
 }
 
-impl Session {
+impl RetentionSession {
     async fn open(database: &DatabaseConfig, ring: &Ring) -> Result<Self> {
         let failed = |cause| classify("prepare the clean-up", cause);
         let connection = connect(database, "retention").await?;
@@ -319,7 +324,7 @@ impl Session {
             |row: &Row| usize::try_from(row.get::<_, i64>("place")).expect("places begin at 0");
         let leaves = rows
             .iter()
-            .map(|row| Leaf {
+            .map(|row| BucketPartition {
                 oid: row.get("oid"),
                 name: row.get("name"),
                 bucket: ring.tables[place(row)].0,
@@ -329,14 +334,14 @@ impl Session {
         Ok(Self { connection, leaves })
     }
 
-    async fn attempt(&self, sql: &str) -> Result<Outcome> {
+    async fn attempt(&self, sql: &str) -> Result<AttemptOutcome> {
         let failed = |cause| classify("truncate a past generation", cause);
         let answer = self.connection.client().simple_query(sql).await.map_err(failed)?;
         let word = answer.iter().rev().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0),
             _ => None,
         });
-        word.and_then(Outcome::from_word).ok_or_else(|| {
+        word.and_then(AttemptOutcome::from_word).ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("an attempt to truncate ended in {word:?}"))
         })
     }
@@ -356,15 +361,15 @@ impl Session {
 
 /// When each cause was last said.
 #[derive(Debug, Default)]
-struct Warnings {
+struct RetentionWarnings {
     trouble: Option<Instant>,
     missing_right: Option<Instant>,
     ahead: Option<Instant>,
     /// By what is in the way.
-    overdue: HashMap<Outcome, Option<Instant>>,
+    overdue: HashMap<AttemptOutcome, Option<Instant>>,
 }
 
-impl Warnings {
+impl RetentionWarnings {
     fn trouble(&mut self, error: &Error) {
         if is_due(&mut self.trouble) {
             tracing::warn!(
@@ -376,7 +381,7 @@ impl Warnings {
     }
 
     /// Said once: it stays so until somebody grants the right.
-    fn missing_right(&mut self, leaf: &Leaf) {
+    fn missing_right(&mut self, leaf: &BucketPartition) {
         if self.missing_right.is_none() {
             self.missing_right = Some(Instant::now());
             tracing::warn!(
@@ -388,7 +393,7 @@ impl Warnings {
         }
     }
 
-    fn ahead(&mut self, leaf: &Leaf) {
+    fn ahead(&mut self, leaf: &BucketPartition) {
         if is_due(&mut self.ahead) {
             tracing::warn!(
                 leaf = leaf.name,
@@ -398,7 +403,7 @@ impl Warnings {
         }
     }
 
-    fn overdue(&mut self, leaf: &Leaf, outcome: Outcome, since: Duration) {
+    fn overdue(&mut self, leaf: &BucketPartition, outcome: AttemptOutcome, since: Duration) {
         if is_due(self.overdue.entry(outcome).or_default()) {
             let (cause, remedy) = outcome.explanation();
             tracing::warn!(
@@ -436,7 +441,7 @@ mod tests {
     #[test]
     fn an_attempt_is_complete() {
         let name = "public.outbox_b07_g2".to_owned();
-        let leaf = Leaf { oid: 4_711, name, bucket: Bucket(7), generation: 2 };
+        let leaf = BucketPartition { oid: 4_711, name, bucket: Bucket(7), generation: 2 };
         let sql = retention(600, None).attempt_sql(&leaf, 41);
         for part in ["4711::oid", "integer := 600", "if 2 in", "bucket = 7", "epoch = 41"] {
             assert!(sql.contains(part), "{part} is missing in {sql}");
@@ -468,9 +473,9 @@ mod tests {
         words.dedup();
         assert_eq!(words.len(), 10, "{words:?}");
         for word in words {
-            assert!(Outcome::from_word(word).is_some(), "{word}");
+            assert!(AttemptOutcome::from_word(word).is_some(), "{word}");
         }
-        assert_eq!(Outcome::from_word("done"), None);
+        assert_eq!(AttemptOutcome::from_word("done"), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ const RECENT_SECONDS: usize = 5;
 
 /// Half of the events were younger than `p50`, all but one in a hundred younger than `p99`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Percentiles {
+pub(super) struct AgePercentiles {
     pub(super) p50: Duration,
     pub(super) p99: Duration,
     /// How many ages it was made from; without any the others mean nothing.
@@ -49,7 +49,7 @@ impl Ages {
     }
 
     /// Of events seen in the last seconds.
-    pub(super) fn recent(&mut self, now: Instant) -> Percentiles {
+    pub(super) fn recent(&mut self, now: Instant) -> AgePercentiles {
         self.turn_to(now);
         let mut all = empty();
         for second in &self.recent {
@@ -59,7 +59,7 @@ impl Ages {
     }
 
     /// Of all events.
-    pub(super) fn total(&self) -> Percentiles {
+    pub(super) fn total(&self) -> AgePercentiles {
         percentiles(&self.total)
     }
 
@@ -78,9 +78,9 @@ fn empty() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS).expect("the bounds are constants")
 }
 
-fn percentiles(histogram: &Histogram<u64>) -> Percentiles {
+fn percentiles(histogram: &Histogram<u64>) -> AgePercentiles {
     let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
-    Percentiles { p50: at(0.5), p99: at(0.99), count: histogram.len() }
+    AgePercentiles { p50: at(0.5), p99: at(0.99), count: histogram.len() }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::demo::ages::{Ages, Percentiles};
+use crate::demo::ages::{AgePercentiles, Ages};
 use crate::event::EventId;
 use postrider_testkit::audit::{Auditor, Fate, Verdict};
 
@@ -77,10 +77,10 @@ pub(super) struct Totals {
 
 /// The check, shared by writers, consumer and view.
 #[derive(Debug)]
-pub(super) struct Check(Mutex<State>);
+pub(super) struct Check(Mutex<CheckState>);
 
 #[derive(Debug)]
-struct State {
+struct CheckState {
     auditor: Auditor<EventId>,
     /// Events whose fate is known.
     known: HashSet<EventId>,
@@ -97,17 +97,17 @@ struct State {
 
 /// What there is to be seen at one moment.
 #[derive(Clone, Debug)]
-pub(super) struct Findings {
+pub(super) struct DemoMoment {
     pub(super) totals: Totals,
     pub(super) verdict: Verdict,
-    pub(super) recent: Percentiles,
+    pub(super) recent: AgePercentiles,
     pub(super) shown: Vec<ShownRecord>,
 }
 
 impl Check {
     /// Ages of events committed before `ages_from` are not counted: everything is cold then.
     pub(super) fn new(ages_from: Instant) -> Self {
-        Self(Mutex::new(State {
+        Self(Mutex::new(CheckState {
             auditor: Auditor::new(),
             known: HashSet::new(),
             awaited: HashMap::new(),
@@ -131,7 +131,7 @@ impl Check {
     }
 
     /// What there is to be seen now; the verdict may be a little older.
-    pub(super) fn look(&self, now: Instant) -> Findings {
+    pub(super) fn look(&self, now: Instant) -> DemoMoment {
         let mut state = self.state();
         if now >= state.verdict_due {
             let begin = Instant::now();
@@ -139,7 +139,7 @@ impl Check {
             let pause = (begin.elapsed() * VERDICT_SHARE).max(Duration::from_millis(150));
             state.verdict_due = now + pause;
         }
-        Findings {
+        DemoMoment {
             totals: state.totals_now(),
             verdict: state.verdict,
             recent: state.ages.recent(now),
@@ -153,7 +153,7 @@ impl Check {
     }
 
     /// The last word, when writers and consumer have ended.
-    pub(super) fn conclude(&self) -> (Totals, Verdict, Percentiles) {
+    pub(super) fn conclude(&self) -> (Totals, Verdict, AgePercentiles) {
         let mut state = self.state();
         for (key, records) in std::mem::take(&mut state.held) {
             for record in records {
@@ -163,12 +163,12 @@ impl Check {
         (state.totals_now(), state.auditor.verdict(), state.ages.total())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, CheckState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl CheckState {
     fn transaction_ended(&mut self, ending: &Ending) {
         let events = ending.events.len() as u64;
         match ending.fate {

@@ -43,7 +43,7 @@ impl Consumer {
         let client = client(brokers, topics).map_err(|cause| unreadable(&cause))?;
         let last_round = Arc::new(AtomicBool::new(false));
         let reader =
-            Reader { client, brokers: brokers.to_owned(), topics, check, next: HashMap::new() };
+            DemoReader { client, brokers: brokers.to_owned(), topics, check, next: HashMap::new() };
         let told = Arc::clone(&last_round);
         let thread = std::thread::Builder::new()
             .name("demo-consumer".to_owned())
@@ -70,7 +70,7 @@ impl Consumer {
     }
 }
 
-struct Reader {
+struct DemoReader {
     client: BaseConsumer,
     brokers: String,
     topics: &'static [&'static str],
@@ -79,7 +79,7 @@ struct Reader {
     next: HashMap<(String, i32), i64>,
 }
 
-impl Reader {
+impl DemoReader {
     fn run(mut self, last_round: &AtomicBool) -> Result<()> {
         while !last_round.load(Ordering::Acquire) {
             self.read()?;

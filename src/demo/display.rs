@@ -15,10 +15,10 @@ use crate::demo::arguments::DemoArguments;
 use crate::demo::check::Check;
 use crate::demo::interrupt::Interrupt;
 use crate::demo::live::LiveView;
-use crate::demo::picture::{Meter, Phase, Picture};
+use crate::demo::picture::{DemoPhase, Picture, RateMeter};
 use crate::demo::plain::PlainView;
 use crate::demo::shop::Lateness;
-use crate::demo::warnings::Warnings;
+use crate::demo::warnings::DemoWarnings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
 
@@ -37,7 +37,7 @@ pub(super) struct Subjects {
     pub(super) check: Arc<Check>,
     pub(super) monitor: Arc<Monitor>,
     pub(super) lateness: Lateness,
-    pub(super) warnings: Warnings,
+    pub(super) warnings: DemoWarnings,
     pub(super) interrupt: Interrupt,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Subjects {
 pub(super) struct Display {
     view: View,
     subjects: Subjects,
-    meter: Meter,
+    meter: RateMeter,
     begin: Instant,
     planned: Duration,
     target_rate: u64,
@@ -66,7 +66,7 @@ impl Display {
         Ok(Self {
             view,
             subjects,
-            meter: Meter::default(),
+            meter: RateMeter::default(),
             begin,
             planned: Duration::from_secs(u64::from(arguments.seconds)),
             target_rate: u64::from(arguments.rate),
@@ -76,7 +76,7 @@ impl Display {
     /// Shows until the work is done.
     pub(super) async fn until<T>(
         &mut self,
-        phase: Phase,
+        phase: DemoPhase,
         work: impl Future<Output = T>,
     ) -> Result<T> {
         let mut work = pin!(work);
@@ -96,7 +96,7 @@ impl Display {
         self.meter.peak_delivered()
     }
 
-    fn show(&mut self, phase: Phase) -> Result<()> {
+    fn show(&mut self, phase: DemoPhase) -> Result<()> {
         let picture = self.picture(phase);
         match &mut self.view {
             View::Plain(plain) => plain.show(&picture).map_err(|cause| unusable(&cause)),
@@ -110,7 +110,7 @@ impl Display {
         }
     }
 
-    fn picture(&mut self, phase: Phase) -> Picture {
+    fn picture(&mut self, phase: DemoPhase) -> Picture {
         let now = Instant::now();
         let findings = self.subjects.check.look(now);
         let rates = self.meter.observe(now, &findings, &self.subjects.monitor.published_by_shard());

@@ -43,8 +43,8 @@ use tokio::runtime::Runtime;
 
 use crate::demo::interrupt::Interrupt;
 use crate::demo::servers::Servers;
-use crate::demo::session::Outcome;
-use crate::demo::warnings::Warnings;
+use crate::demo::session::DemoOutcome;
+use crate::demo::warnings::DemoWarnings;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What is still running then is not waited for: it holds nothing that outlives the process.
@@ -58,7 +58,7 @@ const RUNTIME_DEADLINE: Duration = Duration::from_secs(2);
 /// made. Each kind has its own exit code.
 pub fn run(arguments: DemoArguments) -> Result<ExitCode> {
     arguments.check()?;
-    let warnings = Warnings::collect();
+    let warnings = DemoWarnings::collect();
     let runtime = Runtime::new().map_err(|cause| {
         Error::new(ErrorKind::Internal, format!("cannot start the runtime: {cause}"))
     })?;
@@ -74,7 +74,7 @@ pub fn run(arguments: DemoArguments) -> Result<ExitCode> {
 fn on_servers(
     runtime: &Runtime,
     arguments: &DemoArguments,
-    warnings: &Warnings,
+    warnings: &DemoWarnings,
 ) -> Result<ExitCode> {
     let (interrupt, servers) = runtime.block_on(async {
         let interrupt = Interrupt::listen()?;
@@ -110,7 +110,7 @@ async fn keep(servers: &Servers, interrupt: &Interrupt) -> Result<ExitCode> {
 }
 
 /// Says what came of it.
-fn conclude(outcome: &Outcome) -> Result<ExitCode> {
+fn conclude(outcome: &DemoOutcome) -> Result<ExitCode> {
     for line in summary::lines(&outcome.findings) {
         output::line(&line).map_err(|cause| closed(&cause))?;
     }

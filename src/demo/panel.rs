@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::demo::check::ShownRecord;
-use crate::demo::picture::{Phase, Picture, ShardFigures};
-use crate::demo::styled::{Line, Style, fit};
+use crate::demo::picture::{DemoPhase, Picture, ShardFigures};
+use crate::demo::styled::{Style, StyledLine, fit};
 use crate::demo::words::{after_rollback, faults, millis};
 use postrider_testkit::figures::grouped;
 
@@ -19,30 +19,30 @@ const SPARKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
 /// The whole panel.
-pub(super) fn lines(picture: &Picture, columns: usize, rows: usize) -> Vec<Line> {
+pub(super) fn lines(picture: &Picture, columns: usize, rows: usize) -> Vec<StyledLine> {
     let columns = columns.min(COLUMNS_MAX);
     let mut lines = head(picture, columns);
-    lines.push(Line::default());
+    lines.push(StyledLine::default());
     lines.extend(rates(picture, columns));
-    lines.push(Line::default());
+    lines.push(StyledLine::default());
     lines.extend(figures(picture));
-    lines.push(Line::default());
+    lines.push(StyledLine::default());
     lines.push(verdict(picture));
-    lines.push(Line::default());
+    lines.push(StyledLine::default());
     lines.extend(shards(&picture.shards, columns));
-    lines.push(Line::default());
+    lines.push(StyledLine::default());
     lines.extend(records(&picture.records, columns));
     if let Some(warning) = &picture.warning {
-        lines.push(Line::default());
+        lines.push(StyledLine::default());
         lines.push(label("warning").and(Style::Warning, warning));
     }
-    let mut lines: Vec<Line> = lines.into_iter().map(|line| line.cut(columns)).collect();
+    let mut lines: Vec<StyledLine> = lines.into_iter().map(|line| line.cut(columns)).collect();
     lines.truncate(rows);
     lines
 }
 
-fn head(picture: &Picture, columns: usize) -> Vec<Line> {
-    let title = Line::default()
+fn head(picture: &Picture, columns: usize) -> Vec<StyledLine> {
+    let title = StyledLine::default()
         .and(Style::Strong, " postrider demo")
         .at(LABEL + 4)
         .and(Style::Normal, &picture.servers);
@@ -53,9 +53,9 @@ fn head(picture: &Picture, columns: usize) -> Vec<Line> {
     };
     let (elapsed, planned) = (picture.elapsed.as_secs_f64(), picture.planned.as_secs_f64());
     let (word, share) = match picture.phase {
-        Phase::Writing => ("the shop is open", elapsed / planned),
-        Phase::Draining => ("the shop has closed; the relay works off what is left", 1.0),
-        Phase::Stopping => ("the relay stops; the last records are read", 1.0),
+        DemoPhase::Writing => ("the shop is open", elapsed / planned),
+        DemoPhase::Draining => ("the shop has closed; the relay works off what is left", 1.0),
+        DemoPhase::Stopping => ("the relay stops; the last records are read", 1.0),
     };
     let time = format!("{:>3} of {planned:.0} s", elapsed.min(planned).floor());
     let progress = label(&time)
@@ -66,7 +66,7 @@ fn head(picture: &Picture, columns: usize) -> Vec<Line> {
     vec![title, progress]
 }
 
-fn rates(picture: &Picture, columns: usize) -> Vec<Line> {
+fn rates(picture: &Picture, columns: usize) -> Vec<StyledLine> {
     let room = columns.saturating_sub(LABEL + FIGURE + 1);
     let top = picture.history_in.iter().chain(&picture.history_out).copied().max().unwrap_or(0);
     let rate = |name, style, now, history: &[u64]| {
@@ -81,7 +81,7 @@ fn rates(picture: &Picture, columns: usize) -> Vec<Line> {
     ]
 }
 
-fn figures(picture: &Picture) -> Vec<Line> {
+fn figures(picture: &Picture) -> Vec<StyledLine> {
     let totals = &picture.totals;
     let ages = match picture.ages.count {
         0 => label("age").and(Style::Faint, "no event in the last five seconds"),
@@ -106,7 +106,7 @@ fn figures(picture: &Picture) -> Vec<Line> {
         number("in all", totals.committed_events, "events committed"),
         number("rolled back", totals.rolled_back_events, &format!("events: {gone}")),
     ];
-    if picture.phase == Phase::Writing && picture.late > Duration::from_secs(1) {
+    if picture.phase == DemoPhase::Writing && picture.late > Duration::from_secs(1) {
         let words = format!(
             "{:.1} s behind {} events/s: this machine takes no more",
             picture.late.as_secs_f64(),
@@ -117,7 +117,7 @@ fn figures(picture: &Picture) -> Vec<Line> {
     lines
 }
 
-fn verdict(picture: &Picture) -> Line {
+fn verdict(picture: &Picture) -> StyledLine {
     let faults = faults(&picture.verdict);
     let line = label("the check");
     if !faults.is_empty() {
@@ -136,7 +136,7 @@ fn verdict(picture: &Picture) -> Line {
     }
 }
 
-fn shards(shards: &[ShardFigures], columns: usize) -> Vec<Line> {
+fn shards(shards: &[ShardFigures], columns: usize) -> Vec<StyledLine> {
     if shards.is_empty() {
         return vec![label("shards").and(Style::Faint, "the relay is starting")];
     }
@@ -154,7 +154,7 @@ fn shards(shards: &[ShardFigures], columns: usize) -> Vec<Line> {
     shards.iter().enumerate().map(line).collect()
 }
 
-fn records(records: &[ShownRecord], columns: usize) -> Vec<Line> {
+fn records(records: &[ShownRecord], columns: usize) -> Vec<StyledLine> {
     let widths = Widths::of(records);
     let mut lines = vec![
         label("last records")
@@ -202,8 +202,8 @@ impl Widths {
     }
 }
 
-fn label(text: &str) -> Line {
-    Line::default().and(Style::Normal, " ").and(Style::Faint, text).at(LABEL)
+fn label(text: &str) -> StyledLine {
+    StyledLine::default().and(Style::Normal, " ").and(Style::Faint, text).at(LABEL)
 }
 
 /// A bar of eighths of a column.
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
     use crate::demo::picture::tests::picture;
 
-    fn text(lines: &[Line]) -> String {
+    fn text(lines: &[StyledLine]) -> String {
         lines.iter().map(|line| line.text() + "\n").collect()
     }
 

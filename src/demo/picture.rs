@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::demo::ages::Percentiles;
-use crate::demo::check::{Findings, ShownRecord, Totals};
+use crate::demo::ages::AgePercentiles;
+use crate::demo::check::{DemoMoment, ShownRecord, Totals};
 use postrider_testkit::audit::Verdict;
 
 /// Rates are taken over this time.
@@ -16,7 +16,7 @@ const HISTORY: usize = 120;
 
 /// What the demo is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum DemoPhase {
     /// The shop writes.
     Writing,
     /// The shop is closed; the relay works off what is left.
@@ -36,7 +36,7 @@ pub(super) struct ShardFigures {
 #[derive(Clone, Debug)]
 pub(super) struct Picture {
     pub(super) servers: String,
-    pub(super) phase: Phase,
+    pub(super) phase: DemoPhase,
     pub(super) elapsed: Duration,
     pub(super) planned: Duration,
     /// Events per second that were asked for.
@@ -51,7 +51,7 @@ pub(super) struct Picture {
     pub(super) late: Duration,
     pub(super) totals: Totals,
     pub(super) verdict: Verdict,
-    pub(super) ages: Percentiles,
+    pub(super) ages: AgePercentiles,
     pub(super) shards: Vec<ShardFigures>,
     pub(super) records: Vec<ShownRecord>,
     /// The last warning of the relay.
@@ -59,7 +59,7 @@ pub(super) struct Picture {
 }
 
 #[derive(Debug)]
-struct Sample {
+struct RateSample {
     at: Instant,
     committed: u64,
     delivered: u64,
@@ -76,17 +76,17 @@ pub(super) struct Rates {
 
 /// Makes rates of totals.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
-    samples: VecDeque<Sample>,
+pub(super) struct RateMeter {
+    samples: VecDeque<RateSample>,
     history_in: VecDeque<u64>,
     history_out: VecDeque<u64>,
     peak_delivered: u64,
 }
 
-impl Meter {
+impl RateMeter {
     /// Takes note of the totals and gives the rates of the last second.
-    pub(super) fn observe(&mut self, now: Instant, findings: &Findings, shards: &[u64]) -> Rates {
-        self.samples.push_back(Sample {
+    pub(super) fn observe(&mut self, now: Instant, findings: &DemoMoment, shards: &[u64]) -> Rates {
+        self.samples.push_back(RateSample {
             at: now,
             committed: findings.totals.committed_events,
             delivered: findings.totals.delivered_events,
@@ -151,7 +151,7 @@ pub(super) mod tests {
         };
         Picture {
             servers: "PostgreSQL 15.18, Apache Kafka 4.1.1".to_owned(),
-            phase: Phase::Writing,
+            phase: DemoPhase::Writing,
             elapsed: Duration::from_millis(7_300),
             planned: Duration::from_secs(20),
             target_rate: 2_000,
@@ -162,7 +162,7 @@ pub(super) mod tests {
             late: Duration::ZERO,
             totals: Totals { committed_events: 13_900, backlog_events: 88, ..Totals::default() },
             verdict: Verdict { committed: 13_900, delivered: 13_812, ..Verdict::default() },
-            ages: Percentiles {
+            ages: AgePercentiles {
                 p50: Duration::from_micros(11_300),
                 p99: Duration::from_millis(42),
                 count: 9_000,
@@ -179,16 +179,16 @@ pub(super) mod tests {
     #[test]
     fn rates_are_those_of_the_last_second() {
         let begin = Instant::now();
-        let mut meter = Meter::default();
+        let mut meter = RateMeter::default();
         let mut last = Rates::default();
         for step in 0..=20_u64 {
             let delivered_events = step * 100 + if step > 10 { (step - 10) * 100 } else { 0 };
             let totals =
                 Totals { committed_events: step * 100, delivered_events, ..Totals::default() };
-            let findings = Findings {
+            let findings = DemoMoment {
                 totals,
                 verdict: Verdict::default(),
-                recent: Percentiles::default(),
+                recent: AgePercentiles::default(),
                 shown: Vec::new(),
             };
             let now = begin + Duration::from_millis(step * 200);

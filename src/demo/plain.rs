@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::demo::output;
-use crate::demo::picture::{Phase, Picture};
+use crate::demo::picture::{DemoPhase, Picture};
 use crate::demo::words::{faults, millis};
 use postrider_testkit::figures::grouped;
 
@@ -35,9 +35,9 @@ impl PlainView {
 fn line(picture: &Picture) -> String {
     let totals = &picture.totals;
     let shop = match picture.phase {
-        Phase::Writing => format!("in {:>6}/s", grouped(picture.rate_in)),
-        Phase::Draining => "draining   ".to_owned(),
-        Phase::Stopping => "stopping   ".to_owned(),
+        DemoPhase::Writing => format!("in {:>6}/s", grouped(picture.rate_in)),
+        DemoPhase::Draining => "draining   ".to_owned(),
+        DemoPhase::Stopping => "stopping   ".to_owned(),
     };
     let mut parts = vec![
         format!("{:>3} s", picture.elapsed.as_secs()),
@@ -50,7 +50,7 @@ fn line(picture: &Picture) -> String {
         format!("backlog {}", grouped(totals.backlog_events)),
         judgement(picture),
     ];
-    if picture.phase == Phase::Writing && picture.late > LATE {
+    if picture.phase == DemoPhase::Writing && picture.late > LATE {
         parts.push(format!("{} s late", picture.late.as_secs()));
     }
     parts.push(format!("rolled back {}", grouped(totals.rolled_back_events)));

@@ -15,7 +15,7 @@ const OPEN_ORDERS: usize = 100;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Work {
+pub(super) enum ShopWork {
     /// Place a new order.
     Place {
         /// The order's number.
@@ -41,7 +41,7 @@ pub(super) enum Customer {
 
 /// How a transaction is meant to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Intent {
+pub(super) enum ShopIntent {
     Commit,
     RollBack,
 }
@@ -49,14 +49,14 @@ pub(super) enum Intent {
 /// One transaction to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Job {
-    pub(super) work: Work,
-    pub(super) intent: Intent,
+    pub(super) work: ShopWork,
+    pub(super) intent: ShopIntent,
     pub(super) due: Instant,
 }
 
 /// The shop's plan; its connections take jobs from it.
 #[derive(Debug)]
-pub(super) struct Schedule {
+pub(super) struct ShopSchedule {
     begin: Instant,
     events_per_second: u32,
     events: u64,
@@ -67,7 +67,7 @@ pub(super) struct Schedule {
     open: VecDeque<i64>,
 }
 
-impl Schedule {
+impl ShopSchedule {
     pub(super) fn new(begin: Instant, events_per_second: u32) -> Self {
         Self {
             begin,
@@ -86,12 +86,12 @@ impl Schedule {
         let due = self.begin + self.offset();
         let advances = self.open.len() >= OPEN_ORDERS && !self.jobs.is_multiple_of(3);
         let work = match advances.then(|| self.open.pop_front()).flatten() {
-            Some(order) => Work::Advance { order },
+            Some(order) => ShopWork::Advance { order },
             None => self.place(),
         };
         self.events += work.events();
         let rolls_back = self.jobs.is_multiple_of(ROLL_BACK_EVERY);
-        let intent = if rolls_back { Intent::RollBack } else { Intent::Commit };
+        let intent = if rolls_back { ShopIntent::RollBack } else { ShopIntent::Commit };
         Job { work, intent, due }
     }
 
@@ -110,7 +110,7 @@ impl Schedule {
         Duration::from_secs_f64(self.events as f64 / f64::from(self.events_per_second))
     }
 
-    fn place(&mut self) -> Work {
+    fn place(&mut self) -> ShopWork {
         self.orders += 1;
         let is_new = self.customers == 0 || self.orders % NEW_CUSTOMER_EVERY == 0;
         let customer = if is_new {
@@ -119,11 +119,11 @@ impl Schedule {
         } else {
             Customer::Known(1 + self.orders % self.customers)
         };
-        Work::Place { order: self.orders, customer }
+        ShopWork::Place { order: self.orders, customer }
     }
 }
 
-impl Work {
+impl ShopWork {
     fn events(self) -> u64 {
         match self {
             Self::Place { customer: Customer::New(_), .. } => 2,
@@ -139,16 +139,16 @@ mod tests {
     #[test]
     fn keeps_the_rate_and_the_mix() {
         let begin = Instant::now();
-        let mut schedule = Schedule::new(begin, 1000);
+        let mut schedule = ShopSchedule::new(begin, 1000);
         let (mut events, mut rolled_back, mut advanced) = (0, 0, 0);
         for _ in 0..10_000 {
             let job = schedule.next();
             assert_eq!(job.due, begin + Duration::from_secs_f64(events as f64 / 1000.0));
             events += job.work.events();
-            rolled_back += u64::from(job.intent == Intent::RollBack);
+            rolled_back += u64::from(job.intent == ShopIntent::RollBack);
             match job.work {
-                Work::Place { order, .. } => schedule.placed(order),
-                Work::Advance { .. } => advanced += 1,
+                ShopWork::Place { order, .. } => schedule.placed(order),
+                ShopWork::Advance { .. } => advanced += 1,
             }
         }
         assert_eq!(rolled_back, 500);

@@ -13,14 +13,14 @@ use crate::demo::consumer::Consumer;
 use crate::demo::display::{Display, Subjects};
 use crate::demo::interrupt::Interrupt;
 use crate::demo::output;
-use crate::demo::picture::Phase;
+use crate::demo::picture::DemoPhase;
 use crate::demo::relay_task::RelayTask;
 use crate::demo::servers::Servers;
 use crate::demo::shop::{Shop, TOPICS};
-use crate::demo::summary::Findings;
+use crate::demo::summary::DemoFindings;
 use crate::demo::tables;
-use crate::demo::warnings::Warnings;
-use crate::demo::words::Course;
+use crate::demo::warnings::DemoWarnings;
+use crate::demo::words::DemoEnd;
 use crate::error::{Error, ErrorKind, Result};
 use postrider_testkit::figures::grouped;
 
@@ -32,8 +32,8 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// What came of it: what was found, and what went wrong.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) findings: Findings,
+pub(super) struct DemoOutcome {
+    pub(super) findings: DemoFindings,
     pub(super) troubles: Vec<String>,
 }
 
@@ -51,13 +51,13 @@ impl Troubles {
         }
     }
 
-    fn course(&self) -> Course {
-        if self.0.is_empty() { Course::Finished } else { Course::BrokenOff }
+    fn course(&self) -> DemoEnd {
+        if self.0.is_empty() { DemoEnd::Finished } else { DemoEnd::BrokenOff }
     }
 }
 
 /// The parts that run at the same time.
-struct Parts {
+struct DemoParts {
     check: Arc<Check>,
     consumer: Consumer,
     relay: RelayTask,
@@ -69,8 +69,8 @@ pub(super) async fn run(
     arguments: &DemoArguments,
     servers: &Servers,
     interrupt: &Interrupt,
-    warnings: &Warnings,
-) -> Result<Outcome> {
+    warnings: &DemoWarnings,
+) -> Result<DemoOutcome> {
     let url = servers.database_url();
     tokio::try_join!(tables::make(&url), servers.create_topics(TOPICS))?;
     output::progress("made the outbox (postrider migrate up), the shop's tables and the topics");
@@ -94,36 +94,36 @@ pub(super) async fn run(
         interrupt: interrupt.clone(),
     };
     let display = Display::open(arguments, begin, subjects)?;
-    let parts = Parts { check, consumer, relay, shop };
+    let parts = DemoParts { check, consumer, relay, shop };
     let end = begin + Duration::from_secs(u64::from(arguments.seconds));
     let mut outcome = parts.run(display, end, interrupt).await?;
     outcome.findings.servers = servers.names();
     Ok(outcome)
 }
 
-impl Parts {
+impl DemoParts {
     async fn run(
         mut self,
         mut display: Display,
         end: Instant,
         interrupt: &Interrupt,
-    ) -> Result<Outcome> {
+    ) -> Result<DemoOutcome> {
         let mut troubles = Troubles::default();
-        troubles.note(display.until(Phase::Writing, self.write(end, interrupt)).await?);
+        troubles.note(display.until(DemoPhase::Writing, self.write(end, interrupt)).await?);
         let Self { check, consumer, mut relay, shop } = self;
-        troubles.note(display.until(Phase::Draining, shop.close()).await?);
-        if troubles.course() == Course::Finished {
+        troubles.note(display.until(DemoPhase::Draining, shop.close()).await?);
+        if troubles.course() == DemoEnd::Finished {
             let drained = drain(&check, &consumer, &mut relay, interrupt);
-            troubles.note(display.until(Phase::Draining, drained).await?);
+            troubles.note(display.until(DemoPhase::Draining, drained).await?);
         }
-        troubles.note(display.until(Phase::Stopping, relay.stop()).await?);
-        troubles.note(display.until(Phase::Stopping, consumer.finish()).await?);
+        troubles.note(display.until(DemoPhase::Stopping, relay.stop()).await?);
+        troubles.note(display.until(DemoPhase::Stopping, consumer.finish()).await?);
         let peak_rate = display.close();
         let (totals, verdict, ages) = check.conclude();
         let course = troubles.course();
         let findings =
-            Findings { servers: String::new(), totals, verdict, ages, course, peak_rate };
-        Ok(Outcome { findings, troubles: troubles.0 })
+            DemoFindings { servers: String::new(), totals, verdict, ages, course, peak_rate };
+        Ok(DemoOutcome { findings, troubles: troubles.0 })
     }
 
     /// Lets the shop write until the end, the word to stop, or the first failure.

@@ -16,7 +16,7 @@ use tokio_postgres::{Client, NoTls, Statement};
 use uuid::Uuid;
 
 use crate::demo::check::{Check, Ending, WrittenEvent};
-use crate::demo::schedule::{Customer, Intent, Job, Schedule, Work};
+use crate::demo::schedule::{Customer, Job, ShopIntent, ShopSchedule, ShopWork};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventId;
 use crate::postgres::classify;
@@ -45,18 +45,18 @@ type PostgresResult<T> = std::result::Result<T, tokio_postgres::Error>;
 type Parameter<'a> = &'a (dyn ToSql + Sync);
 
 /// A connection of an application, which closes when it is dropped.
-struct Session {
+struct ShopSession {
     client: Client,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Session {
+impl Drop for ShopSession {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn connect(url: &str) -> Result<Session> {
+async fn connect(url: &str) -> Result<ShopSession> {
     let connecting = tokio_postgres::connect(url, NoTls).await;
     let (client, connection) =
         connecting.map_err(|cause| classify("connect the demo's shop", cause))?;
@@ -66,7 +66,7 @@ async fn connect(url: &str) -> Result<Session> {
             tracing::debug!("the shop's connection ended: {cause}");
         }
     });
-    Ok(Session { client, task })
+    Ok(ShopSession { client, task })
 }
 
 /// Makes the shop's tables.
@@ -86,7 +86,7 @@ pub(super) struct Shop {
 /// What the connections share.
 #[derive(Debug)]
 struct Counter {
-    schedule: Mutex<Schedule>,
+    schedule: Mutex<ShopSchedule>,
     check: Arc<Check>,
     closing: AtomicBool,
     late_micros: Arc<AtomicU64>,
@@ -113,7 +113,7 @@ impl Shop {
             clerks.push(Clerk::connect(url).await?);
         }
         let counter = Arc::new(Counter {
-            schedule: Mutex::new(Schedule::new(Instant::now(), rate)),
+            schedule: Mutex::new(ShopSchedule::new(Instant::now(), rate)),
             check,
             closing: AtomicBool::new(false),
             late_micros: Arc::default(),
@@ -156,7 +156,7 @@ impl Shop {
 }
 
 impl Counter {
-    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+    fn schedule(&self) -> MutexGuard<'_, ShopSchedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -211,7 +211,7 @@ impl NewEvent {
 
 /// One connection with its statements.
 struct Clerk {
-    session: Session,
+    session: ShopSession,
     customer_register: Statement,
     order_place: Statement,
     order_line: Statement,
@@ -250,9 +250,9 @@ impl Clerk {
             let ended = self.transact(&job, &counter.check).await;
             let committed = matches!(ended, Ok(Fate::Committed));
             match job.work {
-                Work::Place { order, .. } if committed => counter.schedule().placed(order),
-                Work::Advance { order } if !committed => counter.schedule().not_advanced(order),
-                Work::Place { .. } | Work::Advance { .. } => {}
+                ShopWork::Place { order, .. } if committed => counter.schedule().placed(order),
+                ShopWork::Advance { order } if !committed => counter.schedule().not_advanced(order),
+                ShopWork::Place { .. } | ShopWork::Advance { .. } => {}
             }
             ended.map_err(|cause| classify("write orders", cause))?;
         }
@@ -262,16 +262,16 @@ impl Clerk {
     /// One transaction, from its begin to the check's knowledge of its end.
     async fn transact(&self, job: &Job, check: &Check) -> PostgresResult<Fate> {
         let written = match job.work {
-            Work::Place { order, customer } => self.place(order, customer).await,
-            Work::Advance { order } => self.advance(order).await,
+            ShopWork::Place { order, customer } => self.place(order, customer).await,
+            ShopWork::Advance { order } => self.advance(order).await,
         };
         // Without a commit there is nothing that could arrive.
         let events = written?.iter().map(NewEvent::written).collect();
         let sent_at = Instant::now();
         let client = &self.session.client;
         let (fate, outcome) = match job.intent {
-            Intent::RollBack => (Fate::RolledBack, client.batch_execute("rollback").await),
-            Intent::Commit => match client.batch_execute("commit").await {
+            ShopIntent::RollBack => (Fate::RolledBack, client.batch_execute("rollback").await),
+            ShopIntent::Commit => match client.batch_execute("commit").await {
                 Ok(()) => (Fate::Committed, Ok(())),
                 Err(cause) => (Fate::Unknown, Err(cause)),
             },

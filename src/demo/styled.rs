@@ -42,11 +42,11 @@ impl Style {
 
 /// A line in pieces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct StyledLine {
     pieces: Vec<(Style, String)>,
 }
 
-impl Line {
+impl StyledLine {
     /// Adds a piece.
     #[must_use]
     pub(super) fn and(mut self, style: Style, text: impl AsRef<str>) -> Self {
@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn cut_lines_are_never_too_wide() {
-        let line = Line::default().and(Style::Good, "abc\u{1b}[2J").and(Style::Bad, "寿司寿司");
+        let line =
+            StyledLine::default().and(Style::Good, "abc\u{1b}[2J").and(Style::Bad, "寿司寿司");
         assert_eq!(line.width(), 15);
         assert!(!line.text().contains('\u{1b}'));
         for columns in 0..20 {
@@ -161,7 +162,8 @@ mod tests {
 
     #[test]
     fn pieces_stand_where_they_should() {
-        let line = Line::default().and(Style::Normal, "a").at(4).and_until(10, Style::In, "12");
+        let line =
+            StyledLine::default().and(Style::Normal, "a").at(4).and_until(10, Style::In, "12");
         assert_eq!(line.text(), "a         12".replacen("  ", "", 1));
     }
 }

@@ -3,26 +3,26 @@
 //! Promises: the verdict in words, the figures behind it, and how to go on. Must not: judge anew.
 //! Fails: never; it only makes lines.
 
-use crate::demo::ages::Percentiles;
+use crate::demo::ages::AgePercentiles;
 use crate::demo::check::Totals;
-use crate::demo::words::{Course, after_rollback, conclusion, millis};
+use crate::demo::words::{DemoEnd, after_rollback, conclusion, millis};
 use postrider_testkit::audit::Verdict;
 use postrider_testkit::figures::grouped;
 
 /// What the demo has found.
 #[derive(Clone, Debug)]
-pub(super) struct Findings {
+pub(super) struct DemoFindings {
     pub(super) servers: String,
     pub(super) totals: Totals,
     pub(super) verdict: Verdict,
-    pub(super) ages: Percentiles,
-    pub(super) course: Course,
+    pub(super) ages: AgePercentiles,
+    pub(super) course: DemoEnd,
     /// Events per second at best.
     pub(super) peak_rate: u64,
 }
 
 /// The summary, line by line.
-pub(super) fn lines(findings: &Findings) -> Vec<String> {
+pub(super) fn lines(findings: &DemoFindings) -> Vec<String> {
     let (totals, verdict, ages) = (&findings.totals, &findings.verdict, &findings.ages);
     let age = match ages.count {
         0 => "not measured: the demo ended within its first seconds".to_owned(),
@@ -70,12 +70,12 @@ mod tests {
 
     #[test]
     fn rolled_back_is_not_called_unpublished_when_it_was_published() {
-        let mut findings = Findings {
+        let mut findings = DemoFindings {
             servers: "a, b".to_owned(),
             totals: Totals { rolled_back_events: 7, ..Totals::default() },
             verdict: Verdict { committed: 3, delivered: 3, ..Verdict::default() },
-            ages: Percentiles::default(),
-            course: Course::Finished,
+            ages: AgePercentiles::default(),
+            course: DemoEnd::Finished,
             peak_rate: 12,
         };
         assert!(lines(&findings).join("\n").contains("never published"));

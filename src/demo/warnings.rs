@@ -17,7 +17,7 @@ const KEPT_LINES: usize = 20;
 
 /// The warnings so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Warnings(Arc<Mutex<Kept>>);
+pub(super) struct DemoWarnings(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -25,7 +25,7 @@ struct Kept {
     dropped: u64,
 }
 
-impl Warnings {
+impl DemoWarnings {
     /// Collects from now on.
     pub(super) fn collect() -> Self {
         let warnings = Self::default();
@@ -58,7 +58,7 @@ impl Warnings {
     }
 }
 
-impl<'a> MakeWriter<'a> for Warnings {
+impl<'a> MakeWriter<'a> for DemoWarnings {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -66,7 +66,7 @@ impl<'a> MakeWriter<'a> for Warnings {
     }
 }
 
-impl io::Write for Warnings {
+impl io::Write for DemoWarnings {
     /// One call per event, as `tracing_subscriber` makes them.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut kept = self.kept();
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn keeps_the_last_ones_and_counts_the_others() {
-        let mut warnings = Warnings::default();
+        let mut warnings = DemoWarnings::default();
         for number in 0..25 {
             warnings.write_all(format!("warning {number}\n").as_bytes()).unwrap();
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use postrider_testkit::audit::{Fault, Verdict};
+use postrider_testkit::audit::{FaultCount, Verdict};
 use postrider_testkit::figures::grouped;
 
 /// Milliseconds, with a tenth below ten.
@@ -21,7 +21,7 @@ pub(super) fn faults(verdict: &Verdict) -> Vec<String> {
     found.map(|fault| described(&fault)).collect()
 }
 
-fn described(fault: &Fault) -> String {
+fn described(fault: &FaultCount) -> String {
     let meaning = fault.meaning.map(|meaning| format!(" ({meaning})")).unwrap_or_default();
     format!("{} {}{meaning}", grouped(fault.count), fault.word)
 }
@@ -36,7 +36,7 @@ pub(super) fn after_rollback(verdict: &Verdict) -> String {
 
 /// How the demo came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Course {
+pub(super) enum DemoEnd {
     /// Everything that was committed had its time to arrive.
     Finished,
     /// Something failed on the way.
@@ -44,15 +44,15 @@ pub(super) enum Course {
 }
 
 /// The last word.
-pub(super) fn conclusion(verdict: &Verdict, course: Course) -> String {
+pub(super) fn conclusion(verdict: &Verdict, course: DemoEnd) -> String {
     let mut faults = faults(verdict);
-    if verdict.missing > 0 && course == Course::Finished {
+    if verdict.missing > 0 && course == DemoEnd::Finished {
         faults.insert(0, described(&verdict.missing_fault()));
     }
     if !faults.is_empty() {
         return format!("BROKEN: {}", faults.join(", "));
     }
-    if course == Course::BrokenOff {
+    if course == DemoEnd::BrokenOff {
         let missing = grouped(verdict.missing);
         return format!(
             "not finished: {missing} committed events had not arrived when it broke off"
@@ -65,8 +65,8 @@ pub(super) fn conclusion(verdict: &Verdict, course: Course) -> String {
 }
 
 /// Whether the demo has shown what it is there to show.
-pub(super) fn is_proven(verdict: &Verdict, course: Course) -> bool {
-    course == Course::Finished && verdict.committed > 0 && verdict.holds()
+pub(super) fn is_proven(verdict: &Verdict, course: DemoEnd) -> bool {
+    course == DemoEnd::Finished && verdict.committed > 0 && verdict.holds()
 }
 
 #[cfg(test)]
@@ -82,24 +82,24 @@ mod tests {
     #[test]
     fn conclusion_names_every_fault() {
         let clean = Verdict { committed: 5, delivered: 5, repeats: 2, ..Verdict::default() };
-        assert!(conclusion(&clean, Course::Finished).starts_with("holds"));
-        assert!(is_proven(&clean, Course::Finished));
+        assert!(conclusion(&clean, DemoEnd::Finished).starts_with("holds"));
+        assert!(is_proven(&clean, DemoEnd::Finished));
         let broken = Verdict { missing: 1, rolled_back: 2, out_of_order: 3, ..clean };
-        let text = conclusion(&broken, Course::Finished);
+        let text = conclusion(&broken, DemoEnd::Finished);
         for part in ["BROKEN", "1 missing", "2 rolled back but", "3 out of order"] {
             assert!(text.contains(part), "{text}");
         }
-        assert!(!is_proven(&broken, Course::Finished));
-        assert!(!is_proven(&Verdict::default(), Course::Finished), "nothing is no proof");
+        assert!(!is_proven(&broken, DemoEnd::Finished));
+        assert!(!is_proven(&Verdict::default(), DemoEnd::Finished), "nothing is no proof");
     }
 
     #[test]
     fn broken_off_is_no_proof_and_no_fault() {
         let clean = Verdict { committed: 5, delivered: 5, ..Verdict::default() };
-        assert!(!is_proven(&clean, Course::BrokenOff));
+        assert!(!is_proven(&clean, DemoEnd::BrokenOff));
         let open = Verdict { delivered: 4, missing: 1, ..clean };
-        assert!(conclusion(&open, Course::BrokenOff).starts_with("not finished: 1 "));
+        assert!(conclusion(&open, DemoEnd::BrokenOff).starts_with("not finished: 1 "));
         let broken = Verdict { invented: 1, ..open };
-        assert!(conclusion(&broken, Course::BrokenOff).starts_with("BROKEN: 1 invented"));
+        assert!(conclusion(&broken, DemoEnd::BrokenOff).starts_with("BROKEN: 1 invented"));
     }
 }

@@ -35,7 +35,7 @@ pub struct Limit {
 const PAGES_MAX: usize = 4_096;
 
 #[derive(Debug)]
-struct Page<P> {
+struct LedgerPage<P> {
     /// Its number; of several that became one, that of the last.
     number: u64,
     batches_open: usize,
@@ -45,7 +45,7 @@ struct Page<P> {
     place: Option<P>,
 }
 
-impl<P> Page<P> {
+impl<P> LedgerPage<P> {
     fn is_finished(&self) -> bool {
         self.batches_open == 0 && self.place.is_some()
     }
@@ -72,7 +72,7 @@ pub struct Finished<P> {
 #[derive(Debug)]
 pub struct Ledger<P> {
     limit: Limit,
-    pages: VecDeque<Page<P>>,
+    pages: VecDeque<LedgerPage<P>>,
     /// Whether nobody needs to hear of the first place who hears of the second.
     is_covered: fn(&P, &P) -> bool,
     opened: u64,
@@ -112,7 +112,13 @@ impl<P> Ledger<P> {
         );
         let number = self.opened;
         self.opened += 1;
-        self.pages.push_back(Page { number, batches_open: 0, events: 0, parked: 0, place: None });
+        self.pages.push_back(LedgerPage {
+            number,
+            batches_open: 0,
+            events: 0,
+            parked: 0,
+            place: None,
+        });
     }
 
     /// Whether another batch may be sent.
@@ -196,7 +202,7 @@ impl<P> Ledger<P> {
         if index == 0 || !are_done || !(self.is_covered)(place, next) {
             return false;
         }
-        let Page { events, parked, .. } = self.pages.remove(index).expect("it is there");
+        let LedgerPage { events, parked, .. } = self.pages.remove(index).expect("it is there");
         let page = &mut self.pages[index];
         page.events += events;
         page.parked += parked;
@@ -235,7 +241,7 @@ impl<P> Ledger<P> {
 
     /// Whether [`Ledger::next_finished`] would give something.
     pub fn is_front_finished(&self) -> bool {
-        self.pages.front().is_some_and(Page::is_finished)
+        self.pages.front().is_some_and(LedgerPage::is_finished)
     }
 
     /// Whether nothing is in flight and no page is open.

@@ -30,12 +30,12 @@ pub struct Streamed {
     recent: Vec<TransactionId>,
     /// What ticks brought that were passed by.
     pending: Vec<TransactionId>,
-    marks: VecDeque<Mark>,
+    marks: VecDeque<TickMark>,
 }
 
 /// A tick's commit in the stream.
 #[derive(Debug)]
-struct Mark {
+struct TickMark {
     tick: TransactionId,
     /// Transactions that came between the mark before and this one.
     brought: Vec<TransactionId>,
@@ -69,7 +69,7 @@ impl Streamed {
 
     /// The commit of the tick with this transaction id.
     pub fn mark(&mut self, tick: TransactionId) {
-        self.marks.push_back(Mark { tick, brought: std::mem::take(&mut self.recent) });
+        self.marks.push_back(TickMark { tick, brought: std::mem::take(&mut self.recent) });
     }
 
     /// The cursor at the commit of this tick, which was marked. Ticks come in their order. None when the log

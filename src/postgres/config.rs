@@ -16,7 +16,7 @@ use tokio_postgres::config::{
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::connection_string::{ConnectionString, invalid, shown};
-use crate::postgres::environment::{Environment, Process};
+use crate::postgres::environment::{EnvironmentSource, ProcessVariables};
 use crate::postgres::password::{Credentials, PasswordSource};
 use crate::postgres::require_auth::RequiredAuth;
 use crate::postgres::tls::{Identity, Roots, TlsSettings};
@@ -85,7 +85,7 @@ impl DatabaseConfig {
     /// # Errors
     /// [`ErrorKind::Config`] when a parameter is not known or has no meaning.
     pub fn parse(url_or_dsn: &str) -> Result<Self> {
-        Resolver { environment: &Process }.resolve(url_or_dsn)
+        Resolver { environment: &ProcessVariables }.resolve(url_or_dsn)
     }
 
     /// Reads the `PG…` variables alone, as `psql` without arguments does.
@@ -195,7 +195,7 @@ fn host_name(host: &Host) -> String {
 }
 
 struct Resolver<'a> {
-    environment: &'a dyn Environment,
+    environment: &'a dyn EnvironmentSource,
 }
 
 impl Resolver<'_> {

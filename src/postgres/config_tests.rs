@@ -4,7 +4,7 @@ use crate::postgres::config::*;
 
 struct Variables(Vec<(&'static str, String)>);
 
-impl Environment for Variables {
+impl EnvironmentSource for Variables {
     fn get(&self, name: &str) -> Option<String> {
         self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone())
     }
@@ -67,7 +67,7 @@ fn what_required_tls_before_sslmode_still_does() {
 
 struct NoText(&'static str);
 
-impl Environment for NoText {
+impl EnvironmentSource for NoText {
     fn get(&self, _: &str) -> Option<String> {
         None
     }

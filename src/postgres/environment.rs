@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::secret;
 
 /// Where variables come from: the process, or a test's list.
-pub(super) trait Environment {
+pub(super) trait EnvironmentSource {
     /// A variable that is set and not empty.
     fn get(&self, name: &str) -> Option<String>;
 
@@ -27,9 +27,9 @@ pub(super) trait Environment {
 }
 
 /// The environment of the process.
-pub(super) struct Process;
+pub(super) struct ProcessVariables;
 
-impl Environment for Process {
+impl EnvironmentSource for ProcessVariables {
     fn get(&self, name: &str) -> Option<String> {
         std::env::var(name).ok().filter(|value| !value.is_empty())
     }
@@ -40,7 +40,7 @@ impl Environment for Process {
 }
 
 /// What a line of the password file is looked up by.
-pub(super) struct Server<'a> {
+pub(super) struct PasswordKey<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) database: &'a str,
@@ -48,7 +48,7 @@ pub(super) struct Server<'a> {
 }
 
 /// The password for the server in the password file, if there is one.
-pub(super) fn password(file: &Path, server: &Server<'_>) -> Option<String> {
+pub(super) fn password(file: &Path, server: &PasswordKey<'_>) -> Option<String> {
     if !only_the_owner_reads(file)? {
         tracing::warn!(file = %file.display(), "password file ignored: others can read it");
         return None;
@@ -75,7 +75,7 @@ fn only_the_owner_reads(file: &Path) -> Option<bool> {
     file.is_file().then_some(true)
 }
 
-fn find(text: &str, server: &Server<'_>) -> Option<String> {
+fn find(text: &str, server: &PasswordKey<'_>) -> Option<String> {
     let port = server.port.to_string();
     let wanted = [server.host, &port, server.database, server.user];
     text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
@@ -131,7 +131,8 @@ mod tests {
         let text = "# comment:1:2:3:4\nshort:line\n\
                     db:5432:app:relay:first\ndb:*:*:relay:second\n\
                     ::1:5432:x:y:z\n\\:\\:1:5432:*:*:six\\:seven:8\n*:*:*:\\*:star\n";
-        let lookup = |host, port, user| find(text, &Server { host, port, database: "app", user });
+        let lookup =
+            |host, port, user| find(text, &PasswordKey { host, port, database: "app", user });
         assert_eq!(lookup("db", 5432, "relay").as_deref(), Some("first"));
         assert_eq!(lookup("db", 5433, "relay").as_deref(), Some("second"));
         assert_eq!(lookup("::1", 5432, "any").as_deref(), Some("six:seven:8"));
@@ -145,7 +146,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let name = format!("postrider-pgpass-{}", std::process::id());
         let file = std::env::temp_dir().join(name);
-        let server = Server { host: "h", port: 1, database: "d", user: "u" };
+        let server = PasswordKey { host: "h", port: 1, database: "d", user: "u" };
         assert_eq!(password(&file, &server), None, "no file");
         std::fs::write(&file, "h:1:d:u:word\n").unwrap();
         for (mode, found) in [(0o600, Some("word")), (0o640, None), (0o604, None)] {

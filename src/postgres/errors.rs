@@ -16,7 +16,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::error::{Error, ErrorKind};
 use crate::postgres::driver::{DriverFault, is_lookup, is_read_only};
-use crate::postgres::require_auth::Refused;
+use crate::postgres::require_auth::RefusedAuth;
 
 /// Turns an error of the driver into one of ours. `operation` completes "cannot …".
 pub fn classify(operation: &str, error: tokio_postgres::Error) -> Error {
@@ -42,7 +42,7 @@ fn explain(error: &tokio_postgres::Error) -> Explanation {
             routine: database.routine(),
             message: database.message(),
             detail: database.detail(),
-            session: Session::Statements,
+            session: SessionPurpose::Statements,
         });
     }
     let fault = DriverFault::of(error);
@@ -60,7 +60,7 @@ fn explain(error: &tokio_postgres::Error) -> Explanation {
         return explain_end();
     }
     if let Some(cause) = find_io(error) {
-        return match cause.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
+        return match cause.get_ref().and_then(|inner| inner.downcast_ref::<RefusedAuth>()) {
             Some(refused) => explain_method(refused),
             None => explain_io(cause),
         };
@@ -82,8 +82,8 @@ pub(super) fn explain_authentication(cause: String) -> Explanation {
 }
 
 /// The server asks who we are in a way that `require_auth` does not let through.
-pub(super) fn explain_method(refused: &Refused) -> Explanation {
-    (ErrorKind::PostgresRefused, refused.to_string(), Some(Refused::REMEDY))
+pub(super) fn explain_method(refused: &RefusedAuth) -> Explanation {
+    (ErrorKind::PostgresRefused, refused.to_string(), Some(RefusedAuth::REMEDY))
 }
 
 /// Something else than PostgreSQL's protocol was spoken.
@@ -173,7 +173,7 @@ pub(super) fn explain_io(error: &io::Error) -> Explanation {
 
 /// What the session is for, on which an error came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Session {
+pub(super) enum SessionPurpose {
     Statements,
     Replication,
 }
@@ -186,7 +186,7 @@ pub(super) struct ServerSaid<'a> {
     pub(super) routine: Option<&'a str>,
     pub(super) message: &'a str,
     pub(super) detail: Option<&'a str>,
-    pub(super) session: Session,
+    pub(super) session: SessionPurpose,
 }
 
 /// The server's own error.
@@ -209,7 +209,7 @@ const POOLER: &str =
 fn judge(
     state: &str,
     routine: Option<&str>,
-    session: Session,
+    session: SessionPurpose,
 ) -> (ErrorKind, Option<&'static str>) {
     use ErrorKind::{PostgresRefused as Refused, PostgresUnavailable as Unavailable};
     let (kind, remedy) = match (state, routine) {
@@ -243,7 +243,9 @@ fn judge(
         ("53400", Some("ReplicationSlotCreate")) => {
             (Unavailable, "drop replication slots of no use, or raise max_replication_slots")
         }
-        ("53300", Some("InitProcess" | "InitWalSenderSlot")) if session == Session::Replication => {
+        ("53300", Some("InitProcess" | "InitWalSenderSlot"))
+            if session == SessionPurpose::Replication =>
+        {
             (Unavailable, "end replication connections of no use, or raise max_wal_senders")
         }
         ("55P03", _) => {
@@ -348,13 +350,13 @@ mod tests {
             ("26000", "FetchPreparedStatement", Refused, "pooler"),
         ];
         for (state, routine, kind, word) in table {
-            let (judged, remedy) = judge(state, Some(routine), Session::Statements);
+            let (judged, remedy) = judge(state, Some(routine), SessionPurpose::Statements);
             assert_eq!(judged, kind, "{state}");
             assert!(remedy.unwrap().contains(word), "{state}: {remedy:?}");
         }
-        let (_, remedy) = judge("53300", Some("InitProcess"), Session::Replication);
+        let (_, remedy) = judge("53300", Some("InitProcess"), SessionPurpose::Replication);
         assert!(remedy.unwrap().contains("max_wal_senders"), "{remedy:?}");
-        let pooler = |routine| judge("08P01", routine, Session::Statements);
+        let pooler = |routine| judge("08P01", routine, SessionPurpose::Statements);
         assert_eq!(pooler(None), (Refused, Some(POOLER)), "a pooler knows no routine");
         assert_eq!(pooler(Some("ProcessStartupPacket")), (Unavailable, None));
     }
@@ -368,7 +370,7 @@ mod tests {
                 routine: Some("get_publication_oid"),
                 message,
                 detail: None,
-                session: Session::Replication,
+                session: SessionPurpose::Replication,
             };
             let (kind, cause, remedy) = explain_server(&said);
             assert_eq!((kind, remedy), (ErrorKind::Schema, Some("run `postrider migrate up`")));
@@ -388,7 +390,7 @@ mod tests {
 
     #[test]
     fn the_rest_is_tried_again_only_where_a_new_session_may_mend_it() {
-        let judge = |state| judge(state, Some("somewhere"), Session::Statements);
+        let judge = |state| judge(state, Some("somewhere"), SessionPurpose::Statements);
         for state in ["08006", "40P01", "57014", "58030", "XX000", "53200", "55006"] {
             assert_eq!(judge(state), (ErrorKind::PostgresUnavailable, None), "{state}");
         }

@@ -13,13 +13,13 @@ use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
 use crate::error::Result;
 use crate::postgres::config::DEFAULT_PORT;
-use crate::postgres::require_auth::{RequiredAuth, Watched};
-use crate::postgres::{Connection, DatabaseConfig, Opened, errors, guard};
+use crate::postgres::require_auth::{RequiredAuth, WatchedStream};
+use crate::postgres::{Connection, DatabaseConfig, OpenedConnection, errors, guard};
 
 const READ_ONLY: &str = include_str!("../../sql/queries/read_only.sql");
 
 /// The first session that is had. The outer error comes before the server has a say.
-pub(super) async fn open(database: &DatabaseConfig, driver: &Config) -> Result<Opened> {
+pub(super) async fn open(database: &DatabaseConfig, driver: &Config) -> Result<OpenedConnection> {
     let mut last = None;
     for socket in sockets(driver) {
         match connect(&socket, driver, &database.required_auth).await {
@@ -45,13 +45,17 @@ fn sockets(driver: &Config) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-async fn connect(socket: &Path, driver: &Config, required: &RequiredAuth) -> io::Result<Opened> {
+async fn connect(
+    socket: &Path,
+    driver: &Config,
+    required: &RequiredAuth,
+) -> io::Result<OpenedConnection> {
     let connecting = UnixStream::connect(socket);
     let stream = match driver.get_connect_timeout() {
         None => connecting.await?,
         Some(patience) => tokio::time::timeout(*patience, connecting).await??,
     };
-    let opened = driver.connect_raw(Watched::new(stream, required.clone()), NoTls).await;
+    let opened = driver.connect_raw(WatchedStream::new(stream, required.clone()), NoTls).await;
     let connection = match opened {
         Ok((client, connection)) => guard(driver, client, connection),
         Err(error) => return Ok(Err(error)),
@@ -63,7 +67,7 @@ async fn connect(socket: &Path, driver: &Config, required: &RequiredAuth) -> io:
 }
 
 /// The session, if its server takes writes.
-async fn writable(connection: Connection) -> io::Result<Opened> {
+async fn writable(connection: Connection) -> io::Result<OpenedConnection> {
     let rows = match connection.client().simple_query(READ_ONLY).await {
         Ok(rows) => rows,
         Err(error) => return Ok(Err(error)),

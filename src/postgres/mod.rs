@@ -36,7 +36,8 @@ pub use crate::postgres::config::{DatabaseConfig, is_near};
 pub use crate::postgres::errors::{classify, is_about_a_value};
 pub use crate::postgres::password::PasswordSource;
 pub use crate::postgres::replication::{
-    Everything, Frame, LogStream, ReplyWanted, Sieve, Walsender, connect_walsender, may_copy_server,
+    Everything, Frame, LogStream, MessageSieve, ReplyWanted, Walsender, connect_walsender,
+    may_copy_server,
 };
 pub use crate::postgres::sql::{fill, without_head};
 pub use crate::postgres::types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
@@ -154,14 +155,14 @@ fn attempts(database: &DatabaseConfig) -> &'static [Attempt] {
     if database.is_local() { &[Attempt::Open] } else { database.tls.attempts() }
 }
 
-type Opened = std::result::Result<Connection, tokio_postgres::Error>;
+type OpenedConnection = std::result::Result<Connection, tokio_postgres::Error>;
 
 /// One attempt. The outer error is about our own files.
 async fn open_once(
     database: &DatabaseConfig,
     driver: &mut tokio_postgres::Config,
     attempt: Attempt,
-) -> Result<Opened> {
+) -> Result<OpenedConnection> {
     let required = &database.required_auth;
     let may_fall_back = required.is_any() || driver.get_ssl_negotiation() == SslNegotiation::Direct;
     driver.ssl_mode(match attempt {
@@ -195,7 +196,7 @@ async fn open_once(
     }
 }
 
-async fn spawn<T>(driver: &tokio_postgres::Config, tls: T) -> Opened
+async fn spawn<T>(driver: &tokio_postgres::Config, tls: T) -> OpenedConnection
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,

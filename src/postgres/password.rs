@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::connection_string::ConnectionString;
 use crate::postgres::environment;
-use crate::postgres::environment::Server;
+use crate::postgres::environment::PasswordKey;
 use crate::secret;
 use crate::secret::{Purpose, SecretCommand};
 
@@ -83,7 +83,7 @@ impl ServerName {
     fn look_up(&self, file: &Path) -> Option<String> {
         self.places.iter().find_map(|(host, port)| {
             let (database, user) = (self.database.as_str(), self.user.as_str());
-            environment::password(file, &Server { host, port: *port, database, user })
+            environment::password(file, &PasswordKey { host, port: *port, database, user })
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Promises: the server's first word about authentication is looked at before it is answered, so no password
 //! goes to a server that asks in another way; sessions of both kinds keep it. Must not: know what a method does.
-//! Fails: with [`ErrorKind::Config`] for a list without meaning, else with [`Refused`].
+//! Fails: with [`ErrorKind::Config`] for a list without meaning, else with [`RefusedAuth`].
 
 use std::fmt;
 use std::io;
@@ -115,10 +115,10 @@ impl RequiredAuth {
 
     /// # Errors
     /// When the server must not ask in this way.
-    pub(super) fn check(&self, method: Method) -> std::result::Result<(), Refused> {
+    pub(super) fn check(&self, method: Method) -> std::result::Result<(), RefusedAuth> {
         match &self.0 {
             Some(allowed) if !allowed.contains(&method) => {
-                Err(Refused { method, allowed: allowed.clone() })
+                Err(RefusedAuth { method, allowed: allowed.clone() })
             }
             _ => Ok(()),
         }
@@ -134,17 +134,17 @@ fn invalid(cause: &str) -> Error {
 
 /// A server asked in a way that is not let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(super) struct RefusedAuth {
     method: Method,
     allowed: Vec<Method>,
 }
 
-impl Refused {
+impl RefusedAuth {
     pub(super) const REMEDY: &'static str = "Let pg_hba.conf ask in one of these ways, or change require_auth; if \
                                              nobody changed the server, another one may stand in its place";
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusedAuth {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.allowed.iter().map(|method| method.name()).collect();
         write!(
@@ -156,7 +156,7 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for RefusedAuth {}
 
 /// Reads along until the server has asked, or has let us in.
 #[derive(Debug)]
@@ -176,7 +176,7 @@ const AUTHENTICATION: u8 = b'R';
 
 impl Watch {
     /// What came from the server next.
-    fn see(&mut self, mut bytes: &[u8]) -> std::result::Result<(), Refused> {
+    fn see(&mut self, mut bytes: &[u8]) -> std::result::Result<(), RefusedAuth> {
         while !self.has_asked && !bytes.is_empty() {
             let skipped = self.rest.min(bytes.len());
             (self.rest, bytes) = (self.rest - skipped, &bytes[skipped..]);
@@ -206,19 +206,19 @@ impl Watch {
 
 /// A stream whose first messages are watched.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct WatchedStream<S> {
     inner: S,
     watch: Watch,
 }
 
-impl<S> Watched<S> {
+impl<S> WatchedStream<S> {
     pub(super) fn new(inner: S, required: RequiredAuth) -> Self {
         let watch = Watch { required, head: Vec::new(), rest: 0, has_asked: false };
         Self { inner, watch }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -235,7 +235,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -253,7 +253,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-impl<S: TlsStream + Unpin> TlsStream for Watched<S> {
+impl<S: TlsStream + Unpin> TlsStream for WatchedStream<S> {
     fn channel_binding(&self) -> ChannelBinding {
         self.inner.channel_binding()
     }
@@ -275,7 +275,7 @@ where
     <T::TlsConnect as TlsConnect<Socket>>::Future: Send + 'static,
     <T::TlsConnect as TlsConnect<Socket>>::Error: 'static,
 {
-    type Stream = Watched<T::Stream>;
+    type Stream = WatchedStream<T::Stream>;
     type TlsConnect = WatchedTls<T::TlsConnect>;
     type Error = T::Error;
 
@@ -294,13 +294,13 @@ where
     T::Future: Send + 'static,
     T::Error: 'static,
 {
-    type Stream = Watched<T::Stream>;
+    type Stream = WatchedStream<T::Stream>;
     type Error = T::Error;
     type Future = Connecting<Self::Stream, T::Error>;
 
     fn connect(self, socket: Socket) -> Self::Future {
         let (connecting, required) = (self.inner.connect(socket), self.required);
-        Box::pin(async move { connecting.await.map(|stream| Watched::new(stream, required)) })
+        Box::pin(async move { connecting.await.map(|stream| WatchedStream::new(stream, required)) })
     }
 }
 
@@ -309,7 +309,7 @@ where
 pub(super) struct WatchedOpen(pub(super) RequiredAuth);
 
 impl MakeTlsConnect<Socket> for WatchedOpen {
-    type Stream = Watched<Bare>;
+    type Stream = WatchedStream<Bare>;
     type TlsConnect = Self;
     type Error = std::convert::Infallible;
 
@@ -319,12 +319,12 @@ impl MakeTlsConnect<Socket> for WatchedOpen {
 }
 
 impl TlsConnect<Socket> for WatchedOpen {
-    type Stream = Watched<Bare>;
+    type Stream = WatchedStream<Bare>;
     type Error = std::convert::Infallible;
     type Future = std::future::Ready<std::result::Result<Self::Stream, Self::Error>>;
 
     fn connect(self, socket: Socket) -> Self::Future {
-        std::future::ready(Ok(Watched::new(Bare(socket), self.0)))
+        std::future::ready(Ok(WatchedStream::new(Bare(socket), self.0)))
     }
 }
 
@@ -404,7 +404,7 @@ mod tests {
         [&[kind][..], &length, body].concat()
     }
 
-    fn seen(list: &str, bytes: &[u8], piece: usize) -> std::result::Result<bool, Refused> {
+    fn seen(list: &str, bytes: &[u8], piece: usize) -> std::result::Result<bool, RefusedAuth> {
         let required = RequiredAuth::parse(list).unwrap();
         let mut watch = Watch { required, head: Vec::new(), rest: 0, has_asked: false };
         bytes.chunks(piece).try_for_each(|piece| watch.see(piece))?;

@@ -77,7 +77,7 @@ pub(super) enum Roots {
 
 /// What is proved about the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
+enum ServerProof {
     Nothing,
     Chain,
     ChainAndName,
@@ -137,9 +137,13 @@ impl TlsSettings {
             (SslMode::Disable | SslMode::Allow | SslMode::Prefer, _) => {
                 Some("it may go without encryption")
             }
-            (_, Proof::ChainAndName) => None,
-            (_, Proof::Nothing) => Some("it is encrypted, but nobody proves who the server is"),
-            (_, Proof::Chain) => Some("it is encrypted, but the server's name is not looked at"),
+            (_, ServerProof::ChainAndName) => None,
+            (_, ServerProof::Nothing) => {
+                Some("it is encrypted, but nobody proves who the server is")
+            }
+            (_, ServerProof::Chain) => {
+                Some("it is encrypted, but the server's name is not looked at")
+            }
         }
     }
 
@@ -153,11 +157,11 @@ impl TlsSettings {
         }
     }
 
-    fn proof(&self) -> Proof {
+    fn proof(&self) -> ServerProof {
         match (self.mode, &self.roots) {
-            (SslMode::VerifyFull, _) => Proof::ChainAndName,
-            (SslMode::VerifyCa, _) | (SslMode::Require, Some(_)) => Proof::Chain,
-            _ => Proof::Nothing,
+            (SslMode::VerifyFull, _) => ServerProof::ChainAndName,
+            (SslMode::VerifyCa, _) | (SslMode::Require, Some(_)) => ServerProof::Chain,
+            _ => ServerProof::Nothing,
         }
     }
 
@@ -257,7 +261,7 @@ fn root_store(roots: &Roots) -> Result<RootCertStore> {
     Ok(store)
 }
 
-/// Verifies what [`Proof`] asks for; signatures of the handshake always.
+/// Verifies what [`ServerProof`] asks for; signatures of the handshake always.
 #[derive(Debug)]
 enum Verifier {
     Nothing,
@@ -266,13 +270,17 @@ enum Verifier {
 }
 
 impl Verifier {
-    fn new(proof: Proof, roots: Option<&Roots>, provider: &Arc<CryptoProvider>) -> Result<Self> {
+    fn new(
+        proof: ServerProof,
+        roots: Option<&Roots>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Self> {
         match (roots, proof) {
-            (Some(roots), Proof::Chain) => Chain::new(roots, provider).map(Self::Chain),
-            (Some(roots), Proof::ChainAndName) => {
+            (Some(roots), ServerProof::Chain) => Chain::new(roots, provider).map(Self::Chain),
+            (Some(roots), ServerProof::ChainAndName) => {
                 Chain::new(roots, provider).map(Self::ChainAndName)
             }
-            (None, _) | (_, Proof::Nothing) => Ok(Self::Nothing),
+            (None, _) | (_, ServerProof::Nothing) => Ok(Self::Nothing),
         }
     }
 }

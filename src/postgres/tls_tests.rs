@@ -10,19 +10,19 @@ fn file() -> Option<Roots> {
 fn each_mode_proves_what_libpq_proves() {
     use SslMode::{Allow, Disable, Prefer, Require, VerifyCa, VerifyFull};
     let table = [
-        (Some(Disable), None, Proof::Nothing),
-        (Some(Disable), file(), Proof::Nothing),
-        (Some(Allow), None, Proof::Nothing),
-        (Some(Allow), file(), Proof::Nothing),
-        (Some(Prefer), None, Proof::Nothing),
-        (Some(Prefer), file(), Proof::Nothing),
-        (None, file(), Proof::Nothing),
-        (Some(Require), None, Proof::Nothing),
-        (Some(Require), file(), Proof::Chain),
-        (Some(VerifyCa), file(), Proof::Chain),
-        (Some(VerifyFull), file(), Proof::ChainAndName),
-        (Some(VerifyFull), Some(Roots::System), Proof::ChainAndName),
-        (None, Some(Roots::System), Proof::ChainAndName),
+        (Some(Disable), None, ServerProof::Nothing),
+        (Some(Disable), file(), ServerProof::Nothing),
+        (Some(Allow), None, ServerProof::Nothing),
+        (Some(Allow), file(), ServerProof::Nothing),
+        (Some(Prefer), None, ServerProof::Nothing),
+        (Some(Prefer), file(), ServerProof::Nothing),
+        (None, file(), ServerProof::Nothing),
+        (Some(Require), None, ServerProof::Nothing),
+        (Some(Require), file(), ServerProof::Chain),
+        (Some(VerifyCa), file(), ServerProof::Chain),
+        (Some(VerifyFull), file(), ServerProof::ChainAndName),
+        (Some(VerifyFull), Some(Roots::System), ServerProof::ChainAndName),
+        (None, Some(Roots::System), ServerProof::ChainAndName),
     ];
     for (mode, roots, proof) in table {
         let settings = TlsSettings::new(mode, roots.clone(), None).unwrap();
@@ -73,7 +73,7 @@ fn certificate_file(name: &str) -> PathBuf {
 /// What comes of a server that shows `shown` under `name` at `day`, when `self_signed.pem` is the
 /// root.
 fn meet(
-    proof: Proof,
+    proof: ServerProof,
     shown: &str,
     name: &str,
     day: u64,
@@ -83,7 +83,7 @@ fn meet(
 
 fn meet_by(
     root: &str,
-    proof: Proof,
+    proof: ServerProof,
     shown: &str,
     name: &str,
     day: u64,
@@ -99,7 +99,7 @@ fn meet_by(
 /// Of version 1, and with no name but the subject's: as `psql` takes them.
 #[test]
 fn certificates_of_the_old_ways_are_believed_as_libpq_does() {
-    use Proof::{Chain, ChainAndName};
+    use ServerProof::{Chain, ChainAndName};
     const IN_2030: u64 = 21_915;
     for (root, proof, shown, name, day, believed) in [
         ("v1_self.pem", Chain, "v1_self.pem", "other", IN_2030, true),
@@ -126,7 +126,7 @@ fn certificates_of_the_old_ways_are_believed_as_libpq_does() {
 
 #[test]
 fn a_certificate_that_is_itself_the_root_is_believed() {
-    use Proof::{Chain, ChainAndName};
+    use ServerProof::{Chain, ChainAndName};
     const IN_2030: u64 = 21_915;
     for (proof, shown, name, day, believed) in [
         (Chain, "self_signed.pem", "db.example", IN_2030, true),

@@ -33,7 +33,7 @@ pub enum OnPoison {
 
 /// What happens to an event.
 #[derive(Debug)]
-pub(super) enum Course {
+pub(super) enum Dispatched {
     /// It is on its way.
     Sent,
     /// It waits for others with which it is sent apart.
@@ -91,12 +91,12 @@ impl<P: Produce> Desk<P> {
                 continue;
             }
             match self.offer(&row.event(), (row.standing(), row.seq_source()), batch)? {
-                Course::Sent => {}
-                Course::Gathered => sieve.push((place, row)),
-                Course::Follows => {
+                Dispatched::Sent => {}
+                Dispatched::Gathered => sieve.push((place, row)),
+                Dispatched::Follows => {
                     set_aside.push((place, SetAside { row, refusal: Refusal::follows() }));
                 }
-                Course::Refused(refusal) => {
+                Dispatched::Refused(refusal) => {
                     // A dead letter may have to be sent apart, and then alone.
                     self.sift(&mut sieve, batch, &mut set_aside)?;
                     self.give_up((place, row), refusal, batch, &mut set_aside)?;
@@ -143,18 +143,18 @@ impl<P: Produce> Desk<P> {
         event: &Event<'_>,
         (standing, source): (Standing, SeqSource),
         batch: &Arc<InFlightBatch>,
-    ) -> Result<Course> {
+    ) -> Result<Dispatched> {
         if !self.holds.is_empty() && self.holds.catch(event, standing) {
-            return Ok(Course::Follows);
+            return Ok(Dispatched::Follows);
         }
         let offer = match self.encoder.encode(event, EventPlace::of(event.seq, source, standing)) {
             Ok(record) => self.producer.produce(&record, batch)?,
             Err(cause) => Offer::Refused(cause.into()),
         };
         Ok(match offer {
-            Offer::Taken => Course::Sent,
-            Offer::Gathered => Course::Gathered,
-            Offer::Refused(refusal) => Course::Refused(refusal),
+            Offer::Taken => Dispatched::Sent,
+            Offer::Gathered => Dispatched::Gathered,
+            Offer::Refused(refusal) => Dispatched::Refused(refusal),
         })
     }
 

@@ -33,7 +33,7 @@ pub use crate::publish::dispatch::OnPoison;
 pub use crate::publish::produce::{Offer, Produce};
 pub use crate::publish::reports::{InFlightBatch, Report, Reports};
 use crate::publish::send_deadline::Permit;
-use crate::publish::signals::{Letterbox, Turn};
+use crate::publish::signals::{Latch, Letterbox};
 use crate::publish::suspense::Suspense;
 use crate::record::encode::Encoder;
 
@@ -85,7 +85,7 @@ pub struct Publisher<R> {
     reports: Receiver<Report>,
     set_aside: Receiver<(BatchNumber, Vec<SetAside<R>>)>,
     wake: Arc<Notify>,
-    failed: Arc<Turn>,
+    failed: Arc<Latch>,
     topics_back: Arc<Letterbox<String>>,
     suspense: Arc<Suspense>,
     held: Arc<AtomicUsize>,

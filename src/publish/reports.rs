@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::error::Error;
 use crate::order::ledger::BatchNumber;
-use crate::publish::signals::{Countdown, Letterbox, Turn};
+use crate::publish::signals::{Countdown, Latch, Letterbox};
 use crate::publish::suspense::Suspense;
 
 /// What comes back from the Kafka side.
@@ -51,7 +51,7 @@ impl InFlightBatch {
 pub struct Reports {
     sender: Sender<Report>,
     pub(super) wake: Arc<Notify>,
-    pub(super) failed: Arc<Turn>,
+    pub(super) failed: Arc<Latch>,
     /// Held topics that can be used again, as far as metadata tells.
     pub(super) topics_back: Arc<Letterbox<String>>,
     pub(super) suspense: Arc<Suspense>,
@@ -63,7 +63,7 @@ impl Reports {
         Self {
             sender,
             wake,
-            failed: Arc::new(Turn::new()),
+            failed: Arc::new(Latch::new()),
             topics_back: Arc::new(Letterbox::new()),
             suspense: Arc::default(),
         }

@@ -17,7 +17,7 @@ use hashbrown::{HashMap, HashSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
 use crate::order::holds::{Refusal, SetAside};
-use crate::publish::dispatch::{Course, Desk};
+use crate::publish::dispatch::{Desk, Dispatched};
 use crate::publish::sieve::{Aside, Placed, Sieve};
 use crate::publish::{Answer, Ground, InFlightBatch, Produce, Proof, Suspect};
 
@@ -39,12 +39,12 @@ struct Candidate<R> {
 }
 
 /// Events that are tried together.
-struct Group<R> {
+struct TrialGroup<R> {
     candidates: Vec<Candidate<R>>,
     not_before: Option<Instant>,
 }
 
-impl<R> Group<R> {
+impl<R> TrialGroup<R> {
     fn new(candidates: Vec<Candidate<R>>) -> Self {
         Self { candidates, not_before: None }
     }
@@ -65,7 +65,7 @@ struct Trial {
 
 /// What an event that was refused alone is, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finding {
+enum TrialFinding {
     /// The culprit.
     Culprit(Ground),
     /// One of those to whose topic nothing goes through.
@@ -85,13 +85,13 @@ impl Trial {
     }
 
     /// It was refused alone once more.
-    fn note(&mut self, proof: Proof) -> Finding {
+    fn note(&mut self, proof: Proof) -> TrialFinding {
         self.tries += 1;
         let (needed, others, suspect) = match proof {
             Proof::Alone { tries } if self.tries >= tries => {
-                return Finding::Culprit(Ground::Told);
+                return TrialFinding::Culprit(Ground::Told);
             }
-            Proof::Alone { .. } => return Finding::Open,
+            Proof::Alone { .. } => return TrialFinding::Open,
             Proof::Witness { tries, others, suspect } => (tries, others, suspect),
         };
         let suspect = *self.suspect.insert(self.suspect.unwrap_or(suspect).min(suspect));
@@ -100,25 +100,25 @@ impl Trial {
         // One that went through before it was alone may have found Kafka in another mood.
         let has_early_witness = others > at_first && self.tries >= 2 * needed;
         if self.tries >= needed && suspect > Suspect::Kafka && (has_witness || has_early_witness) {
-            return Finding::Culprit(Ground::Others);
+            return TrialFinding::Culprit(Ground::Others);
         }
         match suspect {
-            Suspect::Record if self.tries >= needed => Finding::Culprit(Ground::Cut),
+            Suspect::Record if self.tries >= needed => TrialFinding::Culprit(Ground::Cut),
             // More tries would tell no more; what others meet will.
-            Suspect::Kafka if self.tries >= needed && !has_witness => Finding::InDoubt,
-            _ if self.tries < 2 * needed => Finding::Open,
-            Suspect::Topic | Suspect::Record => Finding::OfTopic,
-            Suspect::Kafka => Finding::InDoubt,
+            Suspect::Kafka if self.tries >= needed && !has_witness => TrialFinding::InDoubt,
+            _ if self.tries < 2 * needed => TrialFinding::Open,
+            Suspect::Topic | Suspect::Record => TrialFinding::OfTopic,
+            Suspect::Kafka => TrialFinding::InDoubt,
         }
     }
 }
 
 /// What is going on with the groups of one sieve.
 struct Sifting<R> {
-    groups: VecDeque<Group<R>>,
+    groups: VecDeque<TrialGroup<R>>,
     /// What was refused alone, and is tried again when there is nothing else to try: one that goes through
     /// meanwhile tells whether it is the record.
-    again: VecDeque<Group<R>>,
+    again: VecDeque<TrialGroup<R>>,
     began: Instant,
     /// When one went through, or a leader answered that did not take one.
     heard: Instant,
@@ -135,7 +135,7 @@ impl<R: LendEvent> Sifting<R> {
         Self { groups, again, began: now, heard: now, alone, taken }
     }
 
-    fn next(&mut self) -> Option<Group<R>> {
+    fn next(&mut self) -> Option<TrialGroup<R>> {
         self.groups.pop_front().or_else(|| self.again.pop_front())
     }
 
@@ -204,12 +204,12 @@ impl<P: Produce> Desk<P> {
         let (mut gathered, mut refused) = (Vec::with_capacity(candidates.len()), Vec::new());
         for Candidate { row: (place, row), trial } in candidates {
             match self.offer(&row.event(), (row.standing(), row.seq_source()), batch)? {
-                Course::Sent => {}
-                Course::Gathered => gathered.push(Candidate { row: (place, row), trial }),
-                Course::Follows => {
+                Dispatched::Sent => {}
+                Dispatched::Gathered => gathered.push(Candidate { row: (place, row), trial }),
+                Dispatched::Follows => {
                     set_aside.push((place, SetAside { row, refusal: Refusal::follows() }));
                 }
-                Course::Refused(refusal) => refused.push(((place, row), refusal)),
+                Dispatched::Refused(refusal) => refused.push(((place, row), refusal)),
             }
         }
         let answers = self.producer.confirm(batch)?;
@@ -254,13 +254,13 @@ impl<P: Produce> Desk<P> {
         if is_topic_doubted && left.len() > 1 {
             // If it is the topic, one tells as much as all.
             let one = left.swap_remove(self.pick(left.len()));
-            sifting.groups.push_front(Group::new(vec![one]));
+            sifting.groups.push_front(TrialGroup::new(vec![one]));
         }
         let second = left.split_off(left.len() / 2);
         // Behind all others: as long as anything goes through, so does one of each generation.
         for half in [left, second] {
             if !half.is_empty() {
-                sifting.groups.push_back(Group::new(half));
+                sifting.groups.push_back(TrialGroup::new(half));
             }
         }
         Ok(())
@@ -277,26 +277,27 @@ impl<P: Produce> Desk<P> {
         set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
         let mut finding = trial.note(proof);
-        if let (Finding::Open, Some(suspect)) = (finding, trial.suspect)
+        if let (TrialFinding::Open, Some(suspect)) = (finding, trial.suspect)
             && sifting.is_topic(refusal.topic.as_deref().unwrap_or_default(), trial.tries, suspect)
         {
             finding = match suspect {
-                Suspect::Kafka => Finding::InDoubt,
-                Suspect::Topic | Suspect::Record => Finding::OfTopic,
+                Suspect::Kafka => TrialFinding::InDoubt,
+                Suspect::Topic | Suspect::Record => TrialFinding::OfTopic,
             };
         }
-        if matches!(finding, Finding::OfTopic | Finding::InDoubt) && sifting.began.elapsed() < MOOD
+        if matches!(finding, TrialFinding::OfTopic | TrialFinding::InDoubt)
+            && sifting.began.elapsed() < MOOD
         {
-            finding = Finding::Open;
+            finding = TrialFinding::Open;
         }
         let refusal = match finding {
-            Finding::Culprit(ground) => self.producer.give_up(refusal, ground)?,
-            Finding::OfTopic => self.producer.blame_topic(refusal, row.1.event().id)?,
-            Finding::InDoubt => self.producer.doubt_topic(refusal)?,
-            Finding::Open => {
+            TrialFinding::Culprit(ground) => self.producer.give_up(refusal, ground)?,
+            TrialFinding::OfTopic => self.producer.blame_topic(refusal, row.1.event().id)?,
+            TrialFinding::InDoubt => self.producer.doubt_topic(refusal)?,
+            TrialFinding::Open => {
                 let (candidates, not_before) =
                     (vec![Candidate { row, trial }], Some(Instant::now() + TRY_PAUSE));
-                sifting.again.push_back(Group { candidates, not_before });
+                sifting.again.push_back(TrialGroup { candidates, not_before });
                 return Ok(());
             }
         };

@@ -188,7 +188,7 @@ fn different_aggregates_are_sent_together() {
 }
 
 /// Refused alone so often, each time with what was found.
-fn findings(proofs: &[(u64, Suspect)], company: Option<u64>) -> Vec<Finding> {
+fn findings(proofs: &[(u64, Suspect)], company: Option<u64>) -> Vec<TrialFinding> {
     let mut trial = Trial::default();
     let proof = |others, suspect| Proof::Witness { tries: 3, others, suspect };
     if let Some(others) = company {
@@ -199,8 +199,8 @@ fn findings(proofs: &[(u64, Suspect)], company: Option<u64>) -> Vec<Finding> {
 
 #[test]
 fn one_that_goes_through_meanwhile_tells_that_it_is_the_record() {
-    use Finding::{Culprit, InDoubt, OfTopic, Open};
     use Suspect::{Kafka, Record, Topic};
+    use TrialFinding::{Culprit, InDoubt, OfTopic, Open};
     let told = findings(&[(4, Topic), (5, Topic), (5, Topic)], None);
     assert_eq!(told, [Open, Open, Culprit(Ground::Others)]);
     let before = findings(&[(5, Topic); 6], Some(4));

@@ -30,9 +30,9 @@ impl Countdown {
 
 /// Something that is so from some moment on.
 #[derive(Debug)]
-pub(super) struct Turn(AtomicBool);
+pub(super) struct Latch(AtomicBool);
 
-impl Turn {
+impl Latch {
     pub(super) fn new() -> Self {
         Self(AtomicBool::new(false))
     }

@@ -39,17 +39,17 @@ const QUOTED_BYTES_MAX: usize = 80;
 /// How the topic of an event is made: fixed text and columns of the row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicTemplate {
-    pieces: Vec<Piece>,
+    pieces: Vec<TopicPiece>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+enum TopicPiece {
     Text(String),
     AggregateType,
     Type,
 }
 
-impl Piece {
+impl TopicPiece {
     /// The piece that a placeholder's name stands for.
     fn named(name: &str) -> Option<Self> {
         match name {
@@ -71,7 +71,7 @@ impl Piece {
 impl TopicTemplate {
     /// Whether every event goes to the same topic.
     pub fn is_fixed(&self) -> bool {
-        matches!(self.pieces.as_slice(), [Piece::Text(_)])
+        matches!(self.pieces.as_slice(), [TopicPiece::Text(_)])
     }
 
     /// The event's topic, written into `buffer` unless the template is fixed text.
@@ -83,7 +83,7 @@ impl TopicTemplate {
         event: &Event<'_>,
         buffer: &'a mut String,
     ) -> Result<&'a str, IllegalTopic> {
-        if let [Piece::Text(topic)] = self.pieces.as_slice() {
+        if let [TopicPiece::Text(topic)] = self.pieces.as_slice() {
             return Ok(topic);
         }
         buffer.clear();
@@ -112,15 +112,15 @@ impl FromStr for TopicTemplate {
 impl fmt::Display for TopicTemplate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.pieces.iter().try_for_each(|piece| match piece {
-            Piece::Text(text) => formatter.write_str(text),
-            Piece::AggregateType => formatter.write_str("{aggregatetype}"),
-            Piece::Type => formatter.write_str("{type}"),
+            TopicPiece::Text(text) => formatter.write_str(text),
+            TopicPiece::AggregateType => formatter.write_str("{aggregatetype}"),
+            TopicPiece::Type => formatter.write_str("{type}"),
         })
     }
 }
 
 /// Cuts a template into text and placeholders; two pieces of text never touch.
-fn split(text: &str) -> Result<Vec<Piece>, InvalidTemplate> {
+fn split(text: &str) -> Result<Vec<TopicPiece>, InvalidTemplate> {
     let unbalanced = || InvalidTemplate::Unbalanced { text: text.to_owned() };
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -133,26 +133,26 @@ fn split(text: &str) -> Result<Vec<Piece>, InvalidTemplate> {
             return Err(unbalanced());
         }
         if !fixed.is_empty() {
-            pieces.push(Piece::Text(fixed.to_owned()));
+            pieces.push(TopicPiece::Text(fixed.to_owned()));
         }
         let Some(after) = after else { break };
         let (name, remainder) = after.split_once('}').ok_or_else(unbalanced)?;
         let unknown = || InvalidTemplate::UnknownPlaceholder { name: name.to_owned() };
-        pieces.push(Piece::named(name).ok_or_else(unknown)?);
+        pieces.push(TopicPiece::named(name).ok_or_else(unknown)?);
         rest = remainder;
     }
     Ok(pieces)
 }
 
 /// Refuses what no event can turn into a legal name.
-fn check_fixed_text(pieces: &[Piece]) -> Result<(), TopicFlaw> {
-    if let [Piece::Text(text)] = pieces {
+fn check_fixed_text(pieces: &[TopicPiece]) -> Result<(), TopicFlaw> {
+    if let [TopicPiece::Text(text)] = pieces {
         return check(text);
     }
     let fixed = || {
         pieces.iter().filter_map(|piece| match piece {
-            Piece::Text(text) => Some(text.as_str()),
-            Piece::AggregateType | Piece::Type => None,
+            TopicPiece::Text(text) => Some(text.as_str()),
+            TopicPiece::AggregateType | TopicPiece::Type => None,
         })
     };
     fixed().try_for_each(check_characters)?;

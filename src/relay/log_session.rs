@@ -22,7 +22,7 @@ use crate::event::Bucket;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
 use crate::postgres::{Lsn, connect, patiently};
-use crate::publish::kafka::config::{Arrival, ProducerConfig};
+use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::adopted_tables::Adoption;
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::ShardLines;
@@ -30,7 +30,7 @@ use crate::relay::instance::Instance;
 use crate::relay::log_saver::LogSaver;
 use crate::relay::log_task::{LogTask, LogTicks};
 use crate::relay::mode_watch::spawn_mode_watch;
-use crate::relay::plan::{Beginning, Copies, Stream};
+use crate::relay::plan::{Beginning, EventCopies, Stream};
 use crate::relay::publishers::Publishers;
 use crate::relay::slot_monitor::watch_slot;
 use crate::relay::stuck::stands_still;
@@ -60,7 +60,7 @@ impl Instance {
         if let Err(error) = &streamed {
             self.note_end_of_stream(begins, error);
         }
-        let stands_still_for_good = copies == Copies::InLogAlone && self.is_stuck(begins);
+        let stands_still_for_good = copies == EventCopies::InLogAlone && self.is_stuck(begins);
         streamed.map_err(|error| match mode {
             Mode::Message if lacked_publication(&error) => {
                 messages_lost(Gap::Publication, mode).with_source(error)
@@ -128,7 +128,7 @@ impl Instance {
             gauge: self.monitor.shard(0),
             stop: crew.stop.clone(),
             assignment,
-            publishers: Publishers::new(self, producer, Arrival::Stream, &crew.permit),
+            publishers: Publishers::new(self, producer, ArrivalPattern::Stream, &crew.permit),
         };
         crew.tasks.spawn(task.run(course, ticks));
         crew.work().await

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::capture::adopted::mapping::ValueForm;
-use crate::capture::log::decode::{AdoptedTables, LogCapture, Reading, Source, unusable};
+use crate::capture::log::decode::{AdoptedTables, LogCapture, Source, StreamReading, unusable};
 use crate::capture::log::durability::Fence;
 use crate::capture::log::texts::learn;
 use crate::capture::mode::CaptureState;
@@ -29,7 +29,7 @@ use crate::relay::assigner::shard_lines::Assignment;
 use crate::relay::publishers::Publishers;
 use crate::relay::tasks::Ended;
 use crate::shard::assignment::Holdings;
-use crate::shard::log_loop::{AdoptedCourse, Course, Reader, ReaderWiring, TableCourse};
+use crate::shard::log_loop::{AdoptedCourse, Course, LogReader, ReaderWiring, TableCourse};
 
 /// The ticks of this session.
 pub(super) struct LogTicks {
@@ -90,7 +90,7 @@ impl LogTask {
             table,
             gauge: self.gauge,
         };
-        let reader = Reader::new(wiring, self.config.max_in_flight_bytes);
+        let reader = LogReader::new(wiring, self.config.max_in_flight_bytes);
         reader.run().await.map(|()| Ended::Shard)
     }
 
@@ -162,7 +162,7 @@ impl LogTask {
         let encoding = learn(&mut session).await?;
         let start = self.keeper.start_command(begins, form);
         let stream = session.stream(&start).await.map_err(unusable)?;
-        let reading = Reading { encoding, event_bytes_max: self.event_bytes_max() };
+        let reading = StreamReading { encoding, event_bytes_max: self.event_bytes_max() };
         Ok(LogCapture::new(stream, source, reading))
     }
 }

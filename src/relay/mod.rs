@@ -65,7 +65,7 @@ use crate::publish::kafka::ask;
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::relay::instance::Instance;
-use crate::relay::stages::{Progress, Stage};
+use crate::relay::stages::{Progress, SessionStage};
 use crate::relay::tasks::TROUBLE;
 
 mod adopted_tables;
@@ -126,7 +126,7 @@ impl Instance {
         let mut backoff = TROUBLE;
         let mut progress = Progress::Starting;
         while !*self.stop.borrow() {
-            let mut stage = Stage::Opening;
+            let mut stage = SessionStage::Opening;
             let ended = self.session(&producer_config, progress, &mut stage).await;
             self.monitor.set_working(false);
             self.monitor.set_slot(None);
@@ -167,7 +167,7 @@ impl Instance {
             .map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))?
     }
 
-    async fn pause(&self, error: &Error, stage: Stage, pause: Duration) {
+    async fn pause(&self, error: &Error, stage: SessionStage, pause: Duration) {
         if let Some(unsaid) = self.warnings.note(error.message(), Instant::now()) {
             tracing::warn!(
                 cause = error.message(),

@@ -23,7 +23,7 @@ use crate::relay::slot_recovery::{Access, Recovery, access, may_pass};
 use crate::relay::tasks::Opened;
 
 /// What a session does next.
-pub(super) enum Plan {
+pub(super) enum SessionPlan {
     /// Publishing is paused: wait for the end of the pause.
     Paused(Opened),
     /// The table is polled, as that is how events are read.
@@ -54,7 +54,7 @@ pub(super) struct Stream {
     /// By which rows of adopted tables are copied that no stream brings.
     pub(super) held: Option<SlotSession>,
     pub(super) beginning: Beginning,
-    pub(super) copies: Copies,
+    pub(super) copies: EventCopies,
 }
 
 /// What comes before the stream of messages.
@@ -70,7 +70,7 @@ pub(super) enum Beginning {
 
 /// Where events are that the log brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Copies {
+pub(super) enum EventCopies {
     /// In the outbox's table, too: what the server cannot hand on is read from there.
     InTable,
     /// Nowhere else, or they may be gone from their table: nothing is given up for one event.
@@ -78,7 +78,7 @@ pub(super) enum Copies {
 }
 
 /// What is found of the slot.
-struct Found {
+struct FoundSlot {
     state: CaptureState,
     held: Option<SlotSession>,
     gap: Option<Gap>,
@@ -87,13 +87,13 @@ struct Found {
 
 impl Instance {
     /// What to do with what was opened.
-    pub(super) async fn plan(&self, opened: Opened, lock: ReaderLock) -> Result<Plan> {
+    pub(super) async fn plan(&self, opened: Opened, lock: ReaderLock) -> Result<SessionPlan> {
         if opened.way.flow == Flow::Paused {
-            return Ok(Plan::Paused(opened));
+            return Ok(SessionPlan::Paused(opened));
         }
         match (opened.way.mode, lock) {
-            (Mode::Poll, _) => Ok(Plan::Poll(opened)),
-            (Mode::Wal | Mode::Message, ReaderLock::Unknown) => Ok(Plan::StandBy(opened)),
+            (Mode::Poll, _) => Ok(SessionPlan::Poll(opened)),
+            (Mode::Wal | Mode::Message, ReaderLock::Unknown) => Ok(SessionPlan::StandBy(opened)),
             // It is too large to lie in this one.
             (Mode::Wal | Mode::Message, ReaderLock::Ours) => {
                 Box::pin(self.plan_to_read(opened)).await
@@ -101,22 +101,22 @@ impl Instance {
         }
     }
 
-    async fn plan_to_read(&self, opened: Opened) -> Result<Plan> {
+    async fn plan_to_read(&self, opened: Opened) -> Result<SessionPlan> {
         let mode = opened.way.mode;
         let connection = connect(&self.config.database, "slot").await?;
         let name = self.config.outbox.clone();
         let keeper = SlotKeeper::open(connection, &self.config.database, name, mode).await?;
-        let Found { state, held, gap, access } = self.look_at_slot(&keeper).await?;
+        let FoundSlot { state, held, gap, access } = self.look_at_slot(&keeper).await?;
         if state.way() != opened.way {
             // Changed before the lock was ours: from here on it might make a slot in place of another's.
-            return Ok(Plan::End);
+            return Ok(SessionPlan::End);
         }
         let opened = Opened { state, ..opened };
         let copies = match mode {
-            Mode::Poll | Mode::Wal if keeper.adopted().is_empty() => Copies::InTable,
-            Mode::Poll | Mode::Wal | Mode::Message => Copies::InLogAlone,
+            Mode::Poll | Mode::Wal if keeper.adopted().is_empty() => EventCopies::InTable,
+            Mode::Poll | Mode::Wal | Mode::Message => EventCopies::InLogAlone,
         };
-        let is_stuck = copies == Copies::InTable && self.is_stuck(opened.state.delivered);
+        let is_stuck = copies == EventCopies::InTable && self.is_stuck(opened.state.delivered);
         let gap = gap.or_else(|| is_stuck.then_some(Gap::Stuck));
         let beginning = match (gap, mode) {
             (None, Mode::Message) => Beginning::GoOn,
@@ -131,13 +131,13 @@ impl Instance {
             (gap, Mode::Wal | Mode::Poll) => {
                 let (known, held) = (opened.state.slot.clone(), self.held.clone());
                 let recovery = Recovery { keeper, gap, known, held };
-                return Ok(Plan::PollWhileRecovering(opened, Box::new(recovery)));
+                return Ok(SessionPlan::PollWhileRecovering(opened, Box::new(recovery)));
             }
         };
-        Ok(Plan::Stream(opened, Box::new(Stream { keeper, held, beginning, copies })))
+        Ok(SessionPlan::Stream(opened, Box::new(Stream { keeper, held, beginning, copies })))
     }
 
-    async fn look_at_slot(&self, keeper: &SlotKeeper) -> Result<Found> {
+    async fn look_at_slot(&self, keeper: &SlotKeeper) -> Result<FoundSlot> {
         let held = self.held.take();
         patiently(&self.config.database, "look at the slot", async {
             let state = keeper.state().await?;
@@ -148,7 +148,7 @@ impl Instance {
                 (Access::Given, false) => Some(Gap::Uncopied),
                 (Access::Given, true) => keeper.gap(&state).await?,
             };
-            Ok(Found { state, held, gap, access })
+            Ok(FoundSlot { state, held, gap, access })
         })
         .await
     }

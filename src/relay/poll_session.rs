@@ -16,7 +16,7 @@ use crate::control::cursors::{CursorStore, pause_after_save};
 use crate::error::Result;
 use crate::order::tick::Tick;
 use crate::postgres::Connection;
-use crate::publish::kafka::config::{Arrival, ProducerConfig};
+use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::{Assignment, ShardLines};
 use crate::relay::instance::Instance;
@@ -24,7 +24,7 @@ use crate::relay::mode_watch::spawn_mode_watch;
 use crate::relay::publishers::Publishers;
 use crate::relay::shard_supervisor::{ShardContext, supervise};
 use crate::relay::slot_recovery::{Recovery, recover};
-use crate::relay::stages::Stage;
+use crate::relay::stages::SessionStage;
 use crate::relay::tasks::{Crew, Ended, Opened, Tasks};
 
 /// What all shards hear of the ticker, and tell it.
@@ -40,7 +40,7 @@ impl Instance {
         opened: Opened,
         producer: &ProducerConfig,
         recovery: Option<Recovery>,
-        stage: &mut Stage,
+        stage: &mut SessionStage,
     ) -> Result<()> {
         let Opened { outbox, store, latest, way, control, .. } = opened;
         remember_first_tick(way, &control).await?;
@@ -50,7 +50,7 @@ impl Instance {
         let ticker = Ticker::connect(database, &outbox, cadence, begin, foreign).await?;
         let (lines, assignments) = ShardLines::to_shards(shards);
         let mut crew = Crew::join(self, &outbox, &store, lines, Share::Fair).await?;
-        *stage = if recovery.is_some() { Stage::Recovering } else { Stage::Polling };
+        *stage = if recovery.is_some() { SessionStage::Recovering } else { SessionStage::Polling };
         self.monitor.set_working(true);
 
         let ticks = spawn_ticker(&mut crew.tasks, ticker, latest);
@@ -59,7 +59,7 @@ impl Instance {
         self.spawn_recovery(&mut crew, recovery, &store, &ticks.nudge);
         let context = ShardContext {
             config: self.config.clone(),
-            publishers: Publishers::new(self, producer, Arrival::Pages, &crew.permit),
+            publishers: Publishers::new(self, producer, ArrivalPattern::Pages, &crew.permit),
             outbox,
             shards,
             store,

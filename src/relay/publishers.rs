@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::config::KafkaConfig;
 use crate::error::Result;
 use crate::publish::Publisher;
-use crate::publish::kafka::config::{Arrival, ProducerConfig, lingering};
+use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig, lingering};
 use crate::publish::kafka::learned_limits::Lessons;
 use crate::publish::kafka::producer::{KafkaProducer, Warnings};
 use crate::publish::send_deadline::Permit;
@@ -31,7 +31,7 @@ impl Publishers {
     pub(super) fn new(
         instance: &Instance,
         producer: &ProducerConfig,
-        arrival: Arrival,
+        arrival: ArrivalPattern,
         permit: &Arc<Permit>,
     ) -> Self {
         Self {

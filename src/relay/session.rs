@@ -13,9 +13,9 @@ use crate::postgres::{connect, patiently};
 use crate::publish::kafka::config::ProducerConfig;
 use crate::relay::agreement::agree;
 use crate::relay::instance::Instance;
-use crate::relay::plan::{Plan, ReaderLock};
-use crate::relay::stages::{Progress, Stage};
-use crate::relay::stand_by::Turn;
+use crate::relay::plan::{ReaderLock, SessionPlan};
+use crate::relay::stages::{Progress, SessionStage};
+use crate::relay::stand_by::StandByEnd;
 use crate::relay::tasks::{Opened, stay};
 
 impl Instance {
@@ -24,7 +24,7 @@ impl Instance {
         &self,
         producer: &ProducerConfig,
         progress: Progress,
-        stage: &mut Stage,
+        stage: &mut SessionStage,
     ) -> Result<()> {
         let mut opened = self.open().await?;
         let database = &self.config.database;
@@ -35,31 +35,31 @@ impl Instance {
         loop {
             // The sessions are too large to lie in this one.
             plan = match plan {
-                Plan::StandBy(opened) => {
-                    *stage = Stage::StandingBy;
+                SessionPlan::StandBy(opened) => {
+                    *stage = SessionStage::StandingBy;
                     self.monitor.set_working(true);
                     match self.stand_by(&opened).await? {
-                        Turn::Ours => self.plan(opened, ReaderLock::Ours).await?,
-                        Turn::Over => Plan::End,
+                        StandByEnd::Ours => self.plan(opened, ReaderLock::Ours).await?,
+                        StandByEnd::Over => SessionPlan::End,
                     }
                 }
-                Plan::Paused(opened) => {
-                    *stage = Stage::Paused;
+                SessionPlan::Paused(opened) => {
+                    *stage = SessionStage::Paused;
                     self.monitor.set_working(true);
                     return self.wait_for_resume(opened).await;
                 }
-                Plan::Poll(opened) => {
+                SessionPlan::Poll(opened) => {
                     return Box::pin(self.poll_session(opened, producer, None, stage)).await;
                 }
-                Plan::PollWhileRecovering(opened, recovery) => {
+                SessionPlan::PollWhileRecovering(opened, recovery) => {
                     let recovery = Some(*recovery);
                     return Box::pin(self.poll_session(opened, producer, recovery, stage)).await;
                 }
-                Plan::Stream(opened, stream) => {
-                    *stage = Stage::Streaming;
+                SessionPlan::Stream(opened, stream) => {
+                    *stage = SessionStage::Streaming;
                     return Box::pin(self.log_session(opened, *stream, producer)).await;
                 }
-                Plan::End => return Ok(()),
+                SessionPlan::End => return Ok(()),
             }
         }
     }

@@ -21,7 +21,7 @@ pub(super) enum Progress {
 
 /// What a session does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum SessionStage {
     /// It looks at the outbox, and at how events are read; nothing is its own yet.
     Opening,
     /// Publishing is paused: it has neither a lease nor a lock, and waits for the end of the pause.
@@ -36,7 +36,7 @@ pub(super) enum Stage {
     Streaming,
 }
 
-impl Stage {
+impl SessionStage {
     /// Whether the session has done more than to look.
     pub(super) fn has_worked(self) -> bool {
         self != Self::Opening

@@ -18,7 +18,7 @@ const HELD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How standing by ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum StandByEnd {
     /// It is this instance's turn: the lock of the log's reader is ours.
     Ours,
     /// The session is over before: the process is to stop, or the capture mode was changed.
@@ -27,7 +27,7 @@ pub(super) enum Turn {
 
 /// What people were told of the one that has the lock.
 #[derive(Debug, PartialEq)]
-enum Told {
+enum ToldHolder {
     /// Nothing yet.
     Nothing,
     /// That another instance reads the log.
@@ -38,33 +38,38 @@ enum Told {
 
 impl Instance {
     /// Waits for its turn. It has no lease that would end a session that gets no answer.
-    pub(super) async fn stand_by(&self, opened: &Opened) -> Result<Turn> {
-        let (mut stop, since, mut told) = (self.stop.clone(), Instant::now(), Told::Nothing);
+    pub(super) async fn stand_by(&self, opened: &Opened) -> Result<StandByEnd> {
+        let (mut stop, since, mut told) = (self.stop.clone(), Instant::now(), ToldHolder::Nothing);
         let (way, patience) = (opened.way, Duration::from_secs(self.config.lease_seconds.into()));
         loop {
             let looked = tokio::select! {
                 looked = tokio::time::timeout(patience, look_for_turn(opened, way, patience)) => {
                     looked.map_err(|_| no_answer(patience))??
                 }
-                _ = stop.changed() => return Ok(Turn::Over),
+                _ = stop.changed() => return Ok(StandByEnd::Over),
             };
             match looked {
-                Looked::Reader => return Ok(Turn::Ours),
-                Looked::OtherWay => return Ok(Turn::Over),
+                Looked::Reader => return Ok(StandByEnd::Ours),
+                Looked::OtherWay => return Ok(StandByEnd::Over),
                 Looked::StandsBy => told = self.wait_for(opened, since, told).await?,
             }
             tokio::select! {
                 () = tokio::time::sleep(STAND_BY_INTERVAL) => {}
-                _ = stop.changed() => return Ok(Turn::Over),
+                _ = stop.changed() => return Ok(StandByEnd::Over),
             }
         }
     }
 
     /// What is to be said and done while another one has the lock.
-    async fn wait_for(&self, opened: &Opened, since: Instant, told: Told) -> Result<Told> {
-        if told == Told::Nothing {
+    async fn wait_for(
+        &self,
+        opened: &Opened,
+        since: Instant,
+        told: ToldHolder,
+    ) -> Result<ToldHolder> {
+        if told == ToldHolder::Nothing {
             tracing::info!("another instance reads the log; standing by");
-            return Ok(Told::Instance);
+            return Ok(ToldHolder::Instance);
         }
         if since.elapsed() > HELD_PATIENCE {
             self.held.give_up();
@@ -76,11 +81,11 @@ impl Instance {
     }
 
     /// Who keeps the lock for longer than a lease, and has none, is no instance: nothing is published.
-    async fn look_for_a_stranger(&self, opened: &Opened, told: Told) -> Result<Told> {
+    async fn look_for_a_stranger(&self, opened: &Opened, told: ToldHolder) -> Result<ToldHolder> {
         let found = stranger(&opened.control, &self.name).await?;
         self.monitor.set_working(found.is_none());
-        let found = found.map_or(Told::Instance, Told::Stranger);
-        if let Told::Stranger(stranger) = &found
+        let found = found.map_or(ToldHolder::Instance, ToldHolder::Stranger);
+        if let ToldHolder::Stranger(stranger) = &found
             && found != told
         {
             tracing::warn!(

@@ -67,7 +67,7 @@ pub struct Shard {
 
 /// What a shard does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum ShardStep {
     /// Claims the next page of this cohort.
     Claim(usize),
     /// Does what waits for a moment at which nothing is in flight: this is one.
@@ -140,15 +140,15 @@ impl Shard {
                 self.outlet.parking.look(&self.claimed_buckets()).await?;
             }
             match self.next_step().await? {
-                Step::Claim(index) => {
+                ShardStep::Claim(index) => {
                     self.pages.claim(&mut self.cohorts[index], &mut self.outlet).await?;
                 }
-                Step::UseQuiet => {
+                ShardStep::UseQuiet => {
                     self.begin_joined().await?;
                     self.lighten().await?;
                     self.retry().await?;
                 }
-                Step::Wait => self.wait().await,
+                ShardStep::Wait => self.wait().await,
             }
         }
         self.outlet.wait_until_landed().await?;
@@ -156,18 +156,18 @@ impl Shard {
         Ok(())
     }
 
-    async fn next_step(&mut self) -> Result<Step> {
+    async fn next_step(&mut self) -> Result<ShardStep> {
         let is_full = self.outlet.is_full();
         if is_full || self.holdings.wants_more() || self.outlet.parking.wants_quiet() {
             let is_quiet = self.outlet.ledger.is_empty();
-            return Ok(if is_quiet { Step::UseQuiet } else { Step::Wait });
+            return Ok(if is_quiet { ShardStep::UseQuiet } else { ShardStep::Wait });
         }
         // One and the same: a later one may leave a window that this one does not.
         let tick = Arc::clone(&self.ticks.borrow_and_update());
         self.close_windows(&tick).await?;
         let claim = self.next_claim(&tick);
         let has_room = self.outlet.ledger.has_room() && self.outlet.ledger.has_page_room();
-        Ok(claim.filter(|_| has_room).map_or(Step::Wait, Step::Claim))
+        Ok(claim.filter(|_| has_room).map_or(ShardStep::Wait, ShardStep::Claim))
     }
 
     /// Closes the windows that have to be closed, or are old enough to be.

@@ -24,7 +24,7 @@ use std::time::Instant;
 use hashbrown::DefaultHashBuilder;
 
 use crate::control::cursors::CursorStore;
-use crate::control::parked::{Parked, Piece};
+use crate::control::parked::{Parked, RetryPage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, LendEvent};
 use crate::metrics::counters::ShardGauge;
@@ -36,7 +36,7 @@ use crate::shard::batch::{Outgoing, OutgoingRow};
 use crate::shard::parking::Parking;
 
 /// Where events come from, as far as the outlet has to do with it.
-pub(super) trait Source {
+pub(super) trait OutletSource {
     /// What is reached at the end of a page.
     type Place: std::fmt::Debug;
 
@@ -70,7 +70,7 @@ pub(super) struct OutletWiring {
 
 /// The way from a source to Kafka, and back.
 #[derive(Debug)]
-pub(super) struct Outlet<S: Source> {
+pub(super) struct Outlet<S: OutletSource> {
     pub(super) source: S,
     /// Pages are opened and closed by the loop.
     pub(super) ledger: Ledger<S::Place>,
@@ -82,7 +82,7 @@ pub(super) struct Outlet<S: Source> {
     gauge: Arc<ShardGauge>,
 }
 
-impl<S: Source> Outlet<S> {
+impl<S: OutletSource> Outlet<S> {
     /// An outlet with nothing in flight.
     pub(super) fn new(wiring: OutletWiring, ledger: Ledger<S::Place>, source: S) -> Self {
         let OutletWiring { publishers, store, parked, warnings, gauge } = wiring;
@@ -277,7 +277,7 @@ impl<S: Source> Outlet<S> {
     /// before all of them are on their way.
     pub(super) async fn retry(&mut self, buckets: &[Bucket]) -> Result<()> {
         assert!(self.ledger.batches() == 0, "nothing is in flight");
-        let (topics, Piece { requests, events, rest, .. }) =
+        let (topics, RetryPage { requests, events, rest, .. }) =
             self.parking.begin_retry(buckets).await?;
         let keys: Vec<AggregateKey> = requests.into_iter().map(|(_, key)| key).collect();
         for publisher in &self.publishers {

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
-use crate::capture::table::claim::{ClaimedRow, Page, PageError, Poller, Reading};
+use crate::capture::table::claim::{ClaimedPage, ClaimedRow, PageError, PageReading, Poller};
 use crate::control::cursors::CursorStore;
 use crate::error::{Error, Result};
 use crate::order::cursor::CohortCursor;
 use crate::order::ledger::Finished;
 use crate::order::tick::Tick;
 use crate::shard::batch::{Outgoing, OutgoingRow};
-use crate::shard::outlet::{Outlet, Source};
+use crate::shard::outlet::{Outlet, OutletSource};
 
 /// A page is claimed for about this many bytes, judged by the pages before it.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
@@ -47,7 +47,7 @@ pub struct ShardLimits {
 #[derive(Debug)]
 pub(super) struct SavedCursors(pub(super) Arc<CursorStore>);
 
-impl Source for SavedCursors {
+impl OutletSource for SavedCursors {
     type Place = CohortCursor;
 
     fn hand_on(&mut self, finished: impl Iterator<Item = Finished<CohortCursor>>) {
@@ -97,14 +97,14 @@ impl PageReader {
         outlet: &mut Outlet<SavedCursors>,
     ) -> Result<()> {
         let rows_max = self.rows_max();
-        let Some(cause) = self.read(at, outlet, rows_max, Reading::Plain).await? else {
+        let Some(cause) = self.read(at, outlet, rows_max, PageReading::Plain).await? else {
             self.careful_rows = CAREFUL_ROWS_MIN;
             return Ok(());
         };
         tracing::debug!(cause = cause.message(), "a page is read value by value");
         let rows_max = self.careful_rows.min(self.page_rows);
         self.careful_rows = self.careful_rows.saturating_mul(2).min(self.page_rows);
-        match self.read(at, outlet, rows_max, Reading::Careful).await? {
+        match self.read(at, outlet, rows_max, PageReading::Careful).await? {
             None => Ok(()),
             // It is no value that ended the page.
             Some(cause) => Err(cause),
@@ -117,12 +117,12 @@ impl PageReader {
         at: &mut CohortCursor,
         outlet: &mut Outlet<SavedCursors>,
         rows_max: u32,
-        reading: Reading,
+        reading: PageReading,
     ) -> Result<Option<Error>> {
         let mut cursor = at.cursor.clone();
         let mut page = self.poller.claim(&at.cohort, &cursor, rows_max, reading).await?;
         outlet.ledger.open_page();
-        let mut seen = Seen::default();
+        let mut seen = SeenPage::default();
         let mut broken = None;
         match self.pass_on(&mut page, &mut seen, outlet).await? {
             // Rows share a `seq` where somebody wrote it himself: some of this one may have been sent.
@@ -185,8 +185,8 @@ impl PageReader {
     /// Sends a page's rows as they come.
     async fn pass_on(
         &mut self,
-        page: &mut Page,
-        seen: &mut Seen,
+        page: &mut ClaimedPage,
+        seen: &mut SeenPage,
         outlet: &mut Outlet<SavedCursors>,
     ) -> Result<PageEnd> {
         let mut outgoing = Outgoing::default();
@@ -269,14 +269,14 @@ enum PageEnd {
 
 /// What was seen of a page.
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenPage {
     rows: u32,
     bytes: u64,
     /// The `seq` of the last row.
     last: i64,
 }
 
-impl Seen {
+impl SeenPage {
     fn note(&mut self, row: &ClaimedRow) {
         self.rows += 1;
         self.bytes += row.size_bytes() as u64;

@@ -56,7 +56,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
 
-use crate::control::parked::{FromLog, Owned, Parked, Piece, Waiting};
+use crate::control::parked::{FromLog, Owned, Parked, ParkedWaiting, RetryPage};
 use crate::error::Result;
 use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
 use crate::order::holds::{AggregateKey, HELD_MAX, Hold, Reason, Refusal, SetAside};
@@ -172,7 +172,7 @@ impl Parking {
     }
 
     /// What waits in these buckets. Also requests are looked for: one may be left over from before.
-    pub(super) async fn load(&mut self, buckets: &[Bucket]) -> Result<Waiting> {
+    pub(super) async fn load(&mut self, buckets: &[Bucket]) -> Result<ParkedWaiting> {
         self.next_look = Some(Instant::now());
         let waiting = self.parked.waiting(buckets).await?;
         self.known = if waiting.holds.is_some() { Known::InMemory } else { Known::InTheTable };
@@ -405,7 +405,10 @@ impl Parking {
 
     /// What to try again: the topics that seem to be back, and the next piece of what was asked for. Nothing
     /// is in flight.
-    pub(super) async fn begin_retry(&mut self, buckets: &[Bucket]) -> Result<(Vec<String>, Piece)> {
+    pub(super) async fn begin_retry(
+        &mut self,
+        buckets: &[Bucket],
+    ) -> Result<(Vec<String>, RetryPage)> {
         assert!(self.open.is_empty() && self.retry.is_none(), "nothing is in flight");
         let began = Instant::now();
         self.is_requested = false;

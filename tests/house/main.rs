@@ -6,6 +6,7 @@
 mod circles;
 mod layers;
 mod links;
+mod names;
 mod sources;
 mod supply;
 mod tidy;

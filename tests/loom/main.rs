@@ -29,7 +29,7 @@ mod publish {
     use atomics::Ordering::Relaxed;
     use atomics::{AtomicBool, AtomicU32};
     use send_deadline::Permit;
-    use signals::{Countdown, Letterbox, Turn};
+    use signals::{Countdown, Latch, Letterbox};
 
     #[test]
     fn the_last_of_a_batch_sees_what_was_set_aside() {
@@ -75,8 +75,8 @@ mod publish {
     #[test]
     fn one_of_two_failures_is_reported_and_its_lesson_is_seen() {
         loom::model(|| {
-            let failed = Arc::new((Turn::new(), AtomicU32::new(0), AtomicU32::new(0)));
-            let fail = |failed: &(Turn, AtomicU32, AtomicU32)| {
+            let failed = Arc::new((Latch::new(), AtomicU32::new(0), AtomicU32::new(0)));
+            let fail = |failed: &(Latch, AtomicU32, AtomicU32)| {
                 failed.1.fetch_add(1, Relaxed);
                 if failed.0.take() {
                     failed.2.fetch_add(1, Relaxed);

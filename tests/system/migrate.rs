@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider::capture::slot::reader_lock::{try_lock, unlock};
-use postrider::capture::table::claim::{Reading, claim_sql};
+use postrider::capture::table::claim::{PageReading, claim_sql};
 use postrider::capture::table::ticker::{Audience, Cadence, ForeignRows, Ticker};
 use postrider::control::cursors::{CursorStore, OnPromotion};
 use postrider::control::lease::{Lease, Terms};
 use postrider::control::migrate;
-use postrider::control::migrate::{Outbox, OutboxName, PayloadType, Request};
+use postrider::control::migrate::{MigrationRequest, Outbox, OutboxName, PayloadType};
 use postrider::error::{Error, ErrorKind};
 use postrider::event::Bucket;
 use postrider::order::snapshot::Snapshot;
@@ -32,7 +32,10 @@ async fn session(url: &str) -> Connection {
     connect(&DatabaseConfig::parse(url).unwrap(), "test").await.unwrap()
 }
 
-async fn up(url: &str, request: &Request) -> postrider::error::Result<migrate::Report> {
+async fn up(
+    url: &str,
+    request: &MigrationRequest,
+) -> postrider::error::Result<migrate::MigrationReport> {
     migrate::up(session(url).await.client_mut(), request).await
 }
 
@@ -47,27 +50,27 @@ fn assert_schema(error: &Error, word: &str) {
     assert!(error.remedy().is_some(), "{error}");
 }
 
-fn named(outbox: &str) -> Request {
-    Request { outbox: outbox.parse().unwrap(), ..Request::default() }
+fn named(outbox: &str) -> MigrationRequest {
+    MigrationRequest { outbox: outbox.parse().unwrap(), ..MigrationRequest::default() }
 }
 
 /// The second run does nothing, and what was made works.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn up_is_idempotent() {
     let url = &empty_database("up_is_idempotent").await;
-    let first = up(url, &Request::default()).await.unwrap();
+    let first = up(url, &MigrationRequest::default()).await.unwrap();
     assert_eq!(first.applied, TITLES);
     let connection = session(url).await;
     let registry = "select string_agg(version || name || checksum || applied_at || applied_by, ' ')
                     from postrider.migration";
     let rows = text(&connection, registry).await;
-    let same = Request {
+    let same = MigrationRequest {
         buckets: Some(16),
         payload: Some(PayloadType::Json),
         generation_seconds: Some(600),
-        ..Request::default()
+        ..MigrationRequest::default()
     };
-    for request in [Request::default(), same] {
+    for request in [MigrationRequest::default(), same] {
         let again = up(url, &request).await.unwrap();
         assert_eq!(again.applied, Vec::<String>::new());
         assert_eq!(again.settings, first.settings);
@@ -93,7 +96,7 @@ async fn many_at_once_end_well() {
     let tasks: Vec<_> = (0..6)
         .map(|_| {
             let url = url.to_owned();
-            tokio::spawn(async move { up(&url, &Request::default()).await })
+            tokio::spawn(async move { up(&url, &MigrationRequest::default()).await })
         })
         .collect();
     let mut applied = Vec::new();
@@ -108,7 +111,7 @@ async fn many_at_once_end_well() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_wishes_one_is_refused() {
     let url = &empty_database("of_two_wishes_one_is_refused").await;
-    let wish = |buckets| Request { buckets: Some(buckets), ..Request::default() };
+    let wish = |buckets| MigrationRequest { buckets: Some(buckets), ..MigrationRequest::default() };
     let (eight, four) = (wish(8), wish(4));
     let (one, other) = tokio::join!(up(url, &eight), up(url, &four));
     let (report, error) = match (one, other) {
@@ -126,22 +129,22 @@ async fn of_two_wishes_one_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_settings_are_refused() {
     let url = &empty_database("other_settings_are_refused").await;
-    let made = Request {
+    let made = MigrationRequest {
         buckets: Some(3),
         payload: Some(PayloadType::Bytea),
         generation_seconds: Some(60),
-        ..Request::default()
+        ..MigrationRequest::default()
     };
     up(url, &made).await.unwrap();
     for (other, words) in [
-        (Request { buckets: Some(4), ..made.clone() }, "buckets is 3, not 4"),
-        (Request { payload: Some(PayloadType::Json), ..made.clone() }, "bytea, not json"),
-        (Request { generation_seconds: Some(61), ..made.clone() }, "60, not 61"),
+        (MigrationRequest { buckets: Some(4), ..made.clone() }, "buckets is 3, not 4"),
+        (MigrationRequest { payload: Some(PayloadType::Json), ..made.clone() }, "bytea, not json"),
+        (MigrationRequest { generation_seconds: Some(61), ..made.clone() }, "60, not 61"),
         (named("public.events"), "public.outbox, not public.events"),
     ] {
         assert_schema(&up(url, &other).await.unwrap_err(), words);
     }
-    let report = up(url, &Request::default()).await.unwrap();
+    let report = up(url, &MigrationRequest::default()).await.unwrap();
     assert_eq!((report.settings.buckets, report.applied.len()), (3, 0));
     let connection = session(url).await;
     let error = migrate::load(connection.client(), &"events".parse().unwrap()).await.unwrap_err();
@@ -155,7 +158,7 @@ async fn what_others_made_is_left_alone() {
     let connection = session(url).await;
     let client = connection.client();
     client.batch_execute("create table public.outbox (id int)").await.unwrap();
-    let error = up(url, &Request::default()).await.unwrap_err();
+    let error = up(url, &MigrationRequest::default()).await.unwrap_err();
     assert_schema(&error, "public.outbox exists already, and postrider did not make it");
     assert_schema(&up(url, &named("app.outbox")).await.unwrap_err(), "schema of app.outbox");
     client.batch_execute("create table public.events_b02 (id int)").await.unwrap();
@@ -176,7 +179,7 @@ async fn what_others_made_is_left_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_history_is_refused() {
     let url = &empty_database("another_history_is_refused").await;
-    up(url, &Request::default()).await.unwrap();
+    up(url, &MigrationRequest::default()).await.unwrap();
     let connection = session(url).await;
     for (change, undo, word) in [
         (
@@ -191,7 +194,7 @@ async fn another_history_is_refused() {
         ),
     ] {
         connection.client().batch_execute(change).await.unwrap();
-        assert_schema(&up(url, &Request::default()).await.unwrap_err(), word);
+        assert_schema(&up(url, &MigrationRequest::default()).await.unwrap_err(), word);
         let name = OutboxName::default();
         assert_schema(&migrate::load(connection.client(), &name).await.unwrap_err(), word);
         assert_schema(&migrate::status(connection.client()).await.unwrap_err(), word);
@@ -212,7 +215,7 @@ async fn pending_migrations_are_told() {
     let error = migrate::load(client, &OutboxName::default()).await.unwrap_err();
     assert_schema(&error, "was not migrated");
 
-    up(url, &Request { buckets: Some(2), ..Request::default() }).await.unwrap();
+    up(url, &MigrationRequest { buckets: Some(2), ..MigrationRequest::default() }).await.unwrap();
     assert!(!migrate::status(client).await.unwrap().is_pending());
     let back = "drop view postrider.events, postrider.log_reader; drop table postrider.emitting cascade;
                 drop domain postrider.aggregate_type cascade;
@@ -230,7 +233,7 @@ async fn pending_migrations_are_told() {
     assert_eq!(status.settings.as_ref().unwrap().buckets, 2);
     let error = migrate::load(client, &OutboxName::default()).await.unwrap_err();
     assert_schema(&error, "0003 interface is pending");
-    assert_eq!(up(url, &Request::default()).await.unwrap().applied, TITLES[3..]);
+    assert_eq!(up(url, &MigrationRequest::default()).await.unwrap().applied, TITLES[3..]);
     migrate::load(client, &OutboxName::default()).await.unwrap();
 }
 
@@ -243,7 +246,7 @@ async fn print_makes_the_same() {
     let url = &empty_database("print_makes_the_same").await;
     let connection = session(url).await;
     let client = connection.client();
-    let request = Request {
+    let request = MigrationRequest {
         outbox: "app.\"My $emit$ \"\"Out'box\\\"".parse().unwrap(),
         buckets: Some(3),
         payload: Some(PayloadType::Text),
@@ -277,7 +280,8 @@ async fn odd_names_are_quoted() {
     let connection = session(url).await;
     let client = connection.client();
     client.batch_execute("create schema \"My Schema\"").await.unwrap();
-    let request = Request { outbox: name.clone(), buckets: Some(2), ..Request::default() };
+    let request =
+        MigrationRequest { outbox: name.clone(), buckets: Some(2), ..MigrationRequest::default() };
     up(url, &request).await.unwrap();
     client.batch_execute(ROLES).await.unwrap();
     let emit = "select postrider.emit('a', n::text, 'T', '{}') from generate_series(1, 9) n";
@@ -285,12 +289,12 @@ async fn odd_names_are_quoted() {
     assert_eq!(text(&connection, "select count(*)::text from postrider.events").await, "9");
     let outbox = migrate::load(client, &name).await.unwrap();
     let cohort = [Bucket(0), Bucket(1)].into();
-    client.prepare(&claim_sql(&outbox, &cohort, Reading::Plain, 8 << 20)).await.unwrap();
+    client.prepare(&claim_sql(&outbox, &cohort, PageReading::Plain, 8 << 20)).await.unwrap();
     let last = format!("select last_value::text from {}", outbox.sequence);
     assert_eq!(text(&connection, &last).await, "9");
     let longest = format!("\"{}\"", "x".repeat(54));
     client.batch_execute("drop schema postrider cascade").await.unwrap();
-    up(url, &Request { buckets: Some(64), ..named(&longest) }).await.unwrap();
+    up(url, &MigrationRequest { buckets: Some(64), ..named(&longest) }).await.unwrap();
     migrate::load(client, &longest.parse().unwrap()).await.unwrap();
 }
 
@@ -298,7 +302,7 @@ async fn odd_names_are_quoted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_table_is_refused() {
     let url = &empty_database("a_changed_table_is_refused").await;
-    up(url, &Request::default()).await.unwrap();
+    up(url, &MigrationRequest::default()).await.unwrap();
     let connection = session(url).await;
     let client = connection.client();
     for (change, undo, word) in [
@@ -353,7 +357,7 @@ async fn assert_forbidden(connection: &Connection, statements: &[&str]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_can_only_insert() {
     let url = &empty_database("a_writer_can_only_insert").await;
-    up(url, &Request::default()).await.unwrap();
+    up(url, &MigrationRequest::default()).await.unwrap();
     let owner = session(url).await;
     owner.client().batch_execute(ROLES).await.unwrap();
     owner.client().batch_execute(ROLES).await.unwrap();
@@ -380,7 +384,8 @@ async fn a_writer_can_only_insert() {
         "select * from postrider.capture_slot",
     ];
     assert_forbidden(&writer, &forbidden).await;
-    let error = up(&as_role(url, "postrider_writer"), &Request::default()).await.unwrap_err();
+    let error =
+        up(&as_role(url, "postrider_writer"), &MigrationRequest::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PostgresRefused, "{error}");
 }
 
@@ -389,7 +394,7 @@ async fn a_writer_can_only_insert() {
 async fn the_relay_role_suffices() {
     let url = &empty_database("the_relay_role_suffices").await;
     let name = OutboxName::default();
-    up(url, &Request { buckets: Some(2), ..Request::default() }).await.unwrap();
+    up(url, &MigrationRequest { buckets: Some(2), ..MigrationRequest::default() }).await.unwrap();
     let owner = session(url).await;
     owner.client().batch_execute(ROLES).await.unwrap();
     let emit = "select postrider.emit('a', '1', 'U', '{}')";
@@ -408,7 +413,7 @@ async fn the_relay_role_suffices() {
     let parameters: [&(dyn ToSql + Sync); 5] = [&0_i64, &tick.ceiling, &from, &upto, &10_i64];
     let claimed = relay
         .client()
-        .query(&claim_sql(&outbox, &cohort, Reading::Plain, 8 << 20), &parameters)
+        .query(&claim_sql(&outbox, &cohort, PageReading::Plain, 8 << 20), &parameters)
         .await
         .unwrap();
     assert_eq!(claimed.len(), 1);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postrider::capture::table::claim::{Reading, claim_sql};
+use postrider::capture::table::claim::{PageReading, claim_sql};
 use postrider::event::Bucket;
 use postrider::order::cursor::Cohort;
 use tokio_postgres::GenericClient;
@@ -102,7 +102,7 @@ async fn assert_plan(fixture: &Fixture, when: &str) {
             .expect("it was migrated");
     let cohort: Cohort = Arc::from((0..outbox.buckets).map(Bucket).collect::<Vec<_>>());
     client.batch_execute(SESSION).await.expect("the settings exist");
-    let claim = claim_sql(&outbox, &cohort, Reading::Plain, 8 << 20);
+    let claim = claim_sql(&outbox, &cohort, PageReading::Plain, 8 << 20);
     let prepare =
         format!("prepare claim (bigint, bigint, pg_snapshot, pg_snapshot, bigint) as {claim}");
     client.batch_execute(&prepare).await.expect("the claim is valid");

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use postrider::control::migrate;
-use postrider::control::migrate::{OutboxName, Request};
+use postrider::control::migrate::{MigrationRequest, OutboxName};
 use postrider::postgres::{Connection, DatabaseConfig, connect};
 
 use crate::migrations::TITLES;
@@ -74,7 +74,7 @@ async fn what_failed_is_not_noted() {
     let url = &empty_database("what_failed_is_not_noted").await;
     let connection = session(url).await;
     let client = connection.client();
-    let sql = migrate::print(&Request::default()).unwrap();
+    let sql = migrate::print(&MigrationRequest::default()).unwrap();
     client.batch_execute("create table public.outbox_b02 (id int)").await.unwrap();
     let failed = run_as_psql(&connection, &sql).await;
     assert_eq!(failed.len(), TITLES.len() - 2, "{failed:?}");
@@ -94,7 +94,8 @@ async fn a_second_run_does_nothing() {
     let url = &empty_database("a_second_run_does_nothing").await;
     let connection = session(url).await;
     let print = |buckets| {
-        migrate::print(&Request { buckets: Some(buckets), ..Request::default() }).unwrap()
+        migrate::print(&MigrationRequest { buckets: Some(buckets), ..MigrationRequest::default() })
+            .unwrap()
     };
     assert_eq!(run_as_psql(&connection, &print(2)).await, Vec::<String>::new());
     let before = registry(&connection).await;
@@ -118,9 +119,11 @@ async fn an_occupied_name_can_be_changed() {
     let connection = session(url).await;
     let client = connection.client();
     client.batch_execute("create table public.outbox (id int)").await.unwrap();
-    let failed = run_as_psql(&connection, &migrate::print(&Request::default()).unwrap()).await;
+    let failed =
+        run_as_psql(&connection, &migrate::print(&MigrationRequest::default()).unwrap()).await;
     assert_eq!(failed[0], "public.outbox exists already, and postrider did not make it");
-    let other = Request { outbox: "events".parse().unwrap(), ..Request::default() };
+    let other =
+        MigrationRequest { outbox: "events".parse().unwrap(), ..MigrationRequest::default() };
     let sql = migrate::print(&other).unwrap();
     assert_eq!(run_as_psql(&connection, &sql).await, Vec::<String>::new());
     migrate::load(client, &other.outbox).await.unwrap();
@@ -132,7 +135,7 @@ async fn the_settings_are_put_back() {
     let url = &empty_database("the_settings_are_put_back").await;
     let connection = session(url).await;
     let client = connection.client();
-    let sql = migrate::print(&Request::default()).unwrap();
+    let sql = migrate::print(&MigrationRequest::default()).unwrap();
     let in_one = format!(
         "set search_path = app, public; set lock_timeout = '7s'; begin; {sql};
          create table kept as select concat_ws(' ', current_setting('search_path'),

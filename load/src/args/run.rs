@@ -15,7 +15,7 @@ use crate::measure::slot::RelayReads;
 use crate::output::OutputFormat;
 use crate::report::threshold::Threshold;
 use crate::run::plan::{RelayProcess, RunPlan};
-use crate::workload::session::{Capture, Workload};
+use crate::workload::session::{Workload, WriteForm};
 
 /// Write at a fixed rate, audit and time every record, and report.
 #[derive(Clone, Debug, Args)]
@@ -42,8 +42,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = Workload::Events)]
     workload: Workload,
     /// How events are written: rows of the outbox, or logical messages that need no table.
-    #[arg(long, value_enum, default_value_t = Capture::Table)]
-    capture: Capture,
+    #[arg(long, value_enum, default_value_t = WriteForm::Table)]
+    capture: WriteForm,
     /// The relay reads the WAL: nothing is written before its slot is in use. Always so with --capture
     /// message.
     #[arg(long, requires = "relay")]
@@ -85,10 +85,10 @@ impl TryFrom<RunArgs> for RunPlan {
     type Error = anyhow::Error;
 
     fn try_from(args: RunArgs) -> Result<Self> {
-        if args.capture == Capture::Message && args.truncate {
+        if args.capture == WriteForm::Message && args.truncate {
             bail!("--capture message writes to no table: leave --truncate out");
         }
-        let reads_wal = args.log_reader || args.capture == Capture::Message;
+        let reads_wal = args.log_reader || args.capture == WriteForm::Message;
         let usual_rollback_percent = if args.workload == Workload::Orders { 2 } else { 0 };
         let relay = match (args.relay, args.relay_pid) {
             (Some(command), _) => RelayProcess::Started { command },

@@ -6,13 +6,13 @@
 use postrider_testkit::audit::Verdict;
 use postrider_testkit::audit::versions::{VersionAuditor, VersionSeen};
 
-use crate::workload::event::{self, Intent, Mark, Reading};
+use crate::workload::event::{self, EventMark, Intent, PayloadReading};
 
 /// What one record was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sighting {
     /// A committed event, for the first time.
-    First(Mark),
+    First(EventMark),
     /// A committed event again.
     Repeat,
     /// An event of another run, or not of the load generator.
@@ -54,11 +54,15 @@ impl RunAuditor {
     ) -> Sighting {
         let named = key.and_then(event::aggregate_of_key);
         match event::decode(payload.unwrap_or_default(), self.payload_bytes) {
-            Reading::Whole(mark) | Reading::Altered(mark) if mark.run != self.run => self.foreign(),
-            Reading::Whole(mark) if named == Some(mark.aggregate) => self.judge(partition, mark),
-            Reading::Whole(_) | Reading::Altered(_) => self.altered(),
-            Reading::Unreadable if named.is_some() => self.altered(),
-            Reading::Unreadable => self.foreign(),
+            PayloadReading::Whole(mark) | PayloadReading::Altered(mark) if mark.run != self.run => {
+                self.foreign()
+            }
+            PayloadReading::Whole(mark) if named == Some(mark.aggregate) => {
+                self.judge(partition, mark)
+            }
+            PayloadReading::Whole(_) | PayloadReading::Altered(_) => self.altered(),
+            PayloadReading::Unreadable if named.is_some() => self.altered(),
+            PayloadReading::Unreadable => self.foreign(),
         }
     }
 
@@ -72,7 +76,7 @@ impl RunAuditor {
         Sighting::Fault
     }
 
-    fn judge(&mut self, partition: i32, mark: Mark) -> Sighting {
+    fn judge(&mut self, partition: i32, mark: EventMark) -> Sighting {
         if mark.intent == Intent::RollBack {
             self.versions.saw_rolled_back();
             return Sighting::Fault;
@@ -97,8 +101,8 @@ mod tests {
     const RUN: u32 = 7;
     const PAYLOAD_BYTES: u32 = 200;
 
-    fn mark(aggregate: u32, version: u32) -> Mark {
-        Mark {
+    fn mark(aggregate: u32, version: u32) -> EventMark {
+        EventMark {
             run: RUN,
             aggregate,
             version,
@@ -109,7 +113,7 @@ mod tests {
         }
     }
 
-    fn show(auditor: &mut RunAuditor, partition: i32, mark: Mark) -> Sighting {
+    fn show(auditor: &mut RunAuditor, partition: i32, mark: EventMark) -> Sighting {
         let (mut key, mut payload) = (Vec::new(), Vec::new());
         mark.write_key(&mut key);
         mark.write_payload(PAYLOAD_BYTES, &mut payload);
@@ -120,7 +124,7 @@ mod tests {
     fn rolled_back_events_are_found_and_use_up_no_version() {
         let mut auditor = RunAuditor::new(RUN, 1, PAYLOAD_BYTES);
         show(&mut auditor, 0, mark(0, 1));
-        show(&mut auditor, 0, Mark { intent: Intent::RollBack, ..mark(0, 2) });
+        show(&mut auditor, 0, EventMark { intent: Intent::RollBack, ..mark(0, 2) });
         show(&mut auditor, 0, mark(0, 2));
         let verdict = auditor.verdict(&[2]);
         assert_eq!((verdict.rolled_back, verdict.repeats, verdict.missing), (1, 0, 0));
@@ -142,7 +146,7 @@ mod tests {
     #[test]
     fn other_runs_and_other_records_are_foreign() {
         let mut auditor = RunAuditor::new(RUN, 1, PAYLOAD_BYTES);
-        let other = Mark { run: RUN + 1, ..mark(0, 9) };
+        let other = EventMark { run: RUN + 1, ..mark(0, 9) };
         assert_eq!(show(&mut auditor, 0, other), Sighting::Foreign);
         assert_eq!(auditor.observe(0, None, Some(b"{}")), Sighting::Foreign);
         show(&mut auditor, 0, mark(0, 1));

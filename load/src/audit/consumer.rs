@@ -11,12 +11,12 @@ use anyhow::Result;
 use rdkafka::message::{BorrowedMessage, Message};
 
 use crate::audit::auditor::{RunAuditor, Sighting};
-use crate::audit::topic::{Reader, Step, Topic};
+use crate::audit::topic::{PartitionReader, ReadStep, Topic};
 use crate::measure::clock::{RecordClock, Stamp};
-use crate::measure::latency::{Latencies, Stage};
+use crate::measure::latency::{Latencies, PathStage};
 use crate::workload::commit_log::Commit;
-use crate::workload::event::Mark;
-use crate::workload::writer::{Epoch, LatencyBook, Written};
+use crate::workload::event::EventMark;
+use crate::workload::writer::{Epoch, LatencyBook, WriterTotals};
 
 /// How long one wait for a record lasts.
 const STEP_LIMIT: Duration = Duration::from_millis(50);
@@ -57,10 +57,10 @@ impl Consumed {
         }
     }
 
-    fn take(&mut self, message: &BorrowedMessage<'_>, now_us: u64) -> Option<Arrival> {
+    fn take(&mut self, message: &BorrowedMessage<'_>, now_us: u64) -> Option<ArrivedEvent> {
         let sighting = self.auditor.observe(message.partition(), message.key(), message.payload());
         match sighting {
-            Sighting::First(mark) => Some(Arrival { mark, stamp: Stamp::of(message), now_us }),
+            Sighting::First(mark) => Some(ArrivedEvent { mark, stamp: Stamp::of(message), now_us }),
             Sighting::Repeat | Sighting::Foreign | Sighting::Fault => None,
         }
     }
@@ -71,19 +71,19 @@ impl Consumed {
     }
 
     /// Takes the latencies of `count` events that came alike.
-    fn time(&mut self, alike: &Arrival, count: u64, epoch: Epoch, written: &Written) {
-        let Arrival { mark, stamp, now_us } = *alike;
+    fn time(&mut self, alike: &ArrivedEvent, count: u64, epoch: Epoch, written: &WriterTotals) {
+        let ArrivedEvent { mark, stamp, now_us } = *alike;
         let intended_us = epoch.elapsed_at(mark.intended_unix_us);
         let mut record = |stage, from: u64, to: u64| {
             self.book.record(stage, intended_us, to.saturating_sub(from), count);
         };
-        record(Stage::Total, intended_us, now_us);
+        record(PathStage::Total, intended_us, now_us);
         let stamp_us = stamp.map(|stamp| {
             let unix_us = stamp.unix_ms.unsigned_abs() * 1_000 + STAMP_MIDDLE_US;
             epoch.elapsed_at(unix_us)
         });
         if let Some(stamp_us) = stamp_us {
-            record(Stage::StampToConsume, stamp_us, now_us);
+            record(PathStage::StampToConsume, stamp_us, now_us);
         }
         let committed_us = match written.commits.find(mark.writer, mark.transaction) {
             Commit::At(at_us) => at_us,
@@ -93,9 +93,9 @@ impl Consumed {
                 return;
             }
         };
-        record(Stage::CommitToConsume, committed_us, now_us);
+        record(PathStage::CommitToConsume, committed_us, now_us);
         if let Some(stamp_us) = stamp_us {
-            record(Stage::CommitToStamp, committed_us, stamp_us);
+            record(PathStage::CommitToStamp, committed_us, stamp_us);
         }
         if committed_us == now_us {
             self.before_commit_answer += count;
@@ -106,13 +106,13 @@ impl Consumed {
 
 /// The first appearance of an event.
 #[derive(Clone, Copy, Debug)]
-struct Arrival {
-    mark: Mark,
+struct ArrivedEvent {
+    mark: EventMark,
     stamp: Option<Stamp>,
     now_us: u64,
 }
 
-impl Arrival {
+impl ArrivedEvent {
     /// Whether all latencies of the two are the same: one transaction, one stamp, one moment.
     fn is_like(&self, other: &Self) -> bool {
         self.mark.transaction == other.mark.transaction
@@ -126,12 +126,18 @@ impl Arrival {
 /// partition, so most of them are timed in one go.
 #[derive(Debug, Default)]
 struct Alike {
-    first: Option<Arrival>,
+    first: Option<ArrivedEvent>,
     count: u64,
 }
 
 impl Alike {
-    fn add(&mut self, arrival: Arrival, seen: &mut Consumed, epoch: Epoch, written: &Written) {
+    fn add(
+        &mut self,
+        arrival: ArrivedEvent,
+        seen: &mut Consumed,
+        epoch: Epoch,
+        written: &WriterTotals,
+    ) {
         if !self.first.is_some_and(|first| first.is_like(&arrival)) {
             self.flush(seen, epoch, written);
             self.first = Some(arrival);
@@ -139,7 +145,7 @@ impl Alike {
         self.count += 1;
     }
 
-    fn flush(&mut self, seen: &mut Consumed, epoch: Epoch, written: &Written) {
+    fn flush(&mut self, seen: &mut Consumed, epoch: Epoch, written: &WriterTotals) {
         if let Some(first) = self.first.take() {
             seen.time(&first, self.count, epoch, written);
         }
@@ -153,10 +159,10 @@ impl Alike {
 /// When the topic cannot be read.
 pub(crate) fn follow(
     topic: &Topic,
-    mut reader: Reader,
+    mut reader: PartitionReader,
     seen: &Mutex<Consumed>,
     epoch: Epoch,
-    written: &Written,
+    written: &WriterTotals,
     stop: &AtomicBool,
 ) -> Result<()> {
     while !stop.load(Ordering::Acquire) {
@@ -186,11 +192,11 @@ pub(crate) fn follow(
 
 /// Takes records as long as there are some, but not for so long that the sampler waits.
 fn take_ready(
-    reader: &mut Reader,
+    reader: &mut PartitionReader,
     seen: &mut Consumed,
     alike: &mut Alike,
     epoch: Epoch,
-    written: &Written,
+    written: &WriterTotals,
 ) -> Result<()> {
     let mut now_us = epoch.elapsed_us();
     for at in 1..READY_LIMIT {
@@ -202,7 +208,7 @@ fn take_ready(
         if let Some(arrival) = arrival {
             alike.add(arrival, seen, epoch, written);
         }
-        if step != Step::Record {
+        if step != ReadStep::Record {
             return Ok(());
         }
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::workload::batch::Shape;
+use crate::workload::batch::EventShape;
 
 /// The name of the layout, and the one that earlier runs gave the same layout.
 const SCHEMA: &str = "postrider-load/manifest/1";
@@ -36,7 +36,7 @@ pub(crate) struct Manifest {
 
 impl Manifest {
     /// The manifest of a run.
-    pub(crate) fn new(shape: &Shape, topic: &str, from: &[i64], versions: &[u32]) -> Self {
+    pub(crate) fn new(shape: &EventShape, topic: &str, from: &[i64], versions: &[u32]) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
             run: shape.run,

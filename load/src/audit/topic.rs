@@ -153,7 +153,7 @@ impl Topic {
     ///
     /// # Errors
     /// When the client cannot be made.
-    pub(crate) fn reader(&self, from: &[i64]) -> Result<Reader> {
+    pub(crate) fn reader(&self, from: &[i64]) -> Result<PartitionReader> {
         let consumer: BaseConsumer = client(&self.brokers)
             .set("group.id", "postrider-load")
             .set("enable.auto.commit", "false")
@@ -170,7 +170,7 @@ impl Topic {
                 .context("an offset is out of range")?;
         }
         consumer.assign(&assignment).context("the topic cannot be assigned")?;
-        Ok(Reader { consumer, positions: from.to_vec() })
+        Ok(PartitionReader { consumer, positions: from.to_vec() })
     }
 
     /// The stamps of the first record after `from` and of the last record, over all partitions.
@@ -266,7 +266,7 @@ fn leader_moves(cause: &KafkaError) -> bool {
 
 /// What one step of reading found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum ReadStep {
     /// A record.
     Record,
     /// The end of this partition, for now.
@@ -276,12 +276,12 @@ pub(crate) enum Step {
 }
 
 /// Reads partitions from given offsets.
-pub(crate) struct Reader {
+pub(crate) struct PartitionReader {
     consumer: BaseConsumer,
     positions: Vec<i64>,
 }
 
-impl Reader {
+impl PartitionReader {
     /// What comes next, or nothing when `limit` has passed.
     ///
     /// # Errors
@@ -309,17 +309,17 @@ impl Reader {
         &mut self,
         limit: Duration,
         mut take: impl FnMut(&BorrowedMessage<'_>),
-    ) -> Result<Step> {
+    ) -> Result<ReadStep> {
         let read = match self.next(limit)? {
             Next::Record(message) => {
                 take(&message);
                 (message.partition() as usize, message.offset())
             }
-            Next::PartitionEnd(partition) => return Ok(Step::PartitionEnd(partition)),
-            Next::Nothing => return Ok(Step::Nothing),
+            Next::PartitionEnd(partition) => return Ok(ReadStep::PartitionEnd(partition)),
+            Next::Nothing => return Ok(ReadStep::Nothing),
         };
         self.positions[read.0] = read.1 + 1;
-        Ok(Step::Record)
+        Ok(ReadStep::Record)
     }
 
     /// Reads on until every partition has reached the given end, or has said that it is at its end.
@@ -340,12 +340,12 @@ impl Reader {
         let mut last_sign = Instant::now();
         while (0..ends.len()).any(|at| self.positions[at] < ends[at] && !at_end[at]) {
             match self.step(READ_LIMIT, &mut take)? {
-                Step::Record => last_sign = Instant::now(),
-                Step::PartitionEnd(partition) => at_end[partition as usize] = true,
-                Step::Nothing if last_sign.elapsed() > 3 * REQUEST_LIMIT => {
+                ReadStep::Record => last_sign = Instant::now(),
+                ReadStep::PartitionEnd(partition) => at_end[partition as usize] = true,
+                ReadStep::Nothing if last_sign.elapsed() > 3 * REQUEST_LIMIT => {
                     bail!("the topic gives nothing and no end for {:?}", 3 * REQUEST_LIMIT)
                 }
-                Step::Nothing => {}
+                ReadStep::Nothing => {}
             }
         }
         Ok(())

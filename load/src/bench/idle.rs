@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
 use crate::measure::process::Relay;
-use crate::workload::outbox::{self, EventSource, Outbox};
+use crate::workload::outbox::{self, EventSource, EventTable};
 
 /// How long the relay may start before it is measured.
 const START_SECONDS: u64 = 5;
@@ -41,7 +41,7 @@ pub(crate) fn measure(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = runtime.block_on(async {
         let client = outbox::connect(&source.database_url).await?;
-        let table = Outbox::find(&client, &source.outbox).await?;
+        let table = EventTable::find(&client, &source.outbox).await?;
         table.truncate(&client).await?;
         anyhow::Ok(client)
     })?;

@@ -16,12 +16,14 @@ use anyhow::{Context, Result};
 
 use experiments::{CaptureMode, Experiment, Work};
 use plan::{BenchPlan, STALL_LIMIT};
-use report::{BenchReport, Figures, Row, drain_figures, idle_figures, live_figures};
+use report::{
+    BenchReport, ExperimentFigures, ExperimentRow, drain_figures, idle_figures, live_figures,
+};
 
 use crate::drain::plan::DrainPlan;
 use crate::measure::environment::Environment;
 use crate::measure::{process, slot};
-use crate::workload::outbox::{self, EventSource, Outbox};
+use crate::workload::outbox::{self, EventSource, EventTable};
 use crate::workload::plan::EventPlan;
 use crate::{drain, output, run};
 
@@ -76,16 +78,25 @@ fn write(plan: &BenchPlan, report: &BenchReport) -> Result<()> {
     Ok(())
 }
 
-fn attempt(plan: &BenchPlan, runtime: &tokio::runtime::Runtime, experiment: Experiment) -> Row {
+fn attempt(
+    plan: &BenchPlan,
+    runtime: &tokio::runtime::Runtime,
+    experiment: Experiment,
+) -> ExperimentRow {
     let folder = plan.out.join(slug(&experiment));
     let result = measure(plan, runtime, &experiment, &folder);
     let left = leave(plan, runtime, &experiment, &folder);
     match result.and_then(|measured| left.map(|()| measured)) {
-        Ok((figures, faults)) => Row { experiment, figures, faults, error: None },
+        Ok((figures, faults)) => ExperimentRow { experiment, figures, faults, error: None },
         Err(error) => {
             let error = format!("{error:#}");
             output::talk(&format!("  failed: {error}"));
-            Row { experiment, figures: Figures::default(), faults: 0, error: Some(error) }
+            ExperimentRow {
+                experiment,
+                figures: ExperimentFigures::default(),
+                faults: 0,
+                error: Some(error),
+            }
         }
     }
 }
@@ -95,7 +106,7 @@ fn measure(
     runtime: &tokio::runtime::Runtime,
     experiment: &Experiment,
     folder: &Path,
-) -> Result<(Figures, u64)> {
+) -> Result<(ExperimentFigures, u64)> {
     match experiment.work {
         Work::Live { rate, tx_size, seconds } => {
             if experiment.capture == CaptureMode::Message {
@@ -119,7 +130,7 @@ fn measure(
 /// Messages leave the table alone; rows of an earlier experiment would be looked through by the relay.
 async fn empty(source: &EventSource) -> Result<()> {
     let client = outbox::connect(&source.database_url).await?;
-    Outbox::find(&client, &source.outbox).await?.truncate(&client).await
+    EventTable::find(&client, &source.outbox).await?.truncate(&client).await
 }
 
 /// Leaves no slot behind: the WAL that is kept for it would weigh on what follows.
@@ -147,7 +158,7 @@ fn slug(experiment: &Experiment) -> String {
     words.join("-")
 }
 
-async fn drains(plan: &DrainPlan) -> Result<(Figures, u64)> {
+async fn drains(plan: &DrainPlan) -> Result<(ExperimentFigures, u64)> {
     let report = drain::measure(plan, |number, run| {
         output::talk(&format!("  run {number}: {:.0} events/s", run.events_per_second));
     })
@@ -160,7 +171,7 @@ fn idles(
     experiment: &Experiment,
     seconds: u64,
     folder: &Path,
-) -> Result<(Figures, u64)> {
+) -> Result<(ExperimentFigures, u64)> {
     let command = plan.command_of(experiment);
     let costs = (1..=experiment.runs(plan.runs))
         .map(|number| {

@@ -13,7 +13,7 @@ use crate::measure::slot::RelayReads;
 use crate::run::plan::{RelayProcess, RunPlan};
 use crate::workload::outbox::EventSource;
 use crate::workload::plan::EventPlan;
-use crate::workload::session::{Capture, Workload};
+use crate::workload::session::{Workload, WriteForm};
 
 /// How long a relay may bring nothing.
 pub(super) const STALL_LIMIT: Duration = Duration::from_secs(60);
@@ -77,7 +77,7 @@ impl BenchPlan {
             measured_seconds,
             skew: 0.0,
             workload: Workload::Events,
-            capture: if writes_messages { Capture::Message } else { Capture::Table },
+            capture: if writes_messages { WriteForm::Message } else { WriteForm::Table },
             reads: experiment.capture.reads(),
             relay: RelayProcess::Started { command: self.command_of(experiment) },
             kafka_pid: self.kafka_pid,

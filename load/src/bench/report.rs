@@ -17,11 +17,11 @@ use crate::report::summary::Summary;
 
 /// What came out of one experiment.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Row {
+pub(crate) struct ExperimentRow {
     /// What was done.
     pub(crate) experiment: Experiment,
     /// The figures, as far as this kind of work has them.
-    pub(crate) figures: Figures,
+    pub(crate) figures: ExperimentFigures,
     /// Events that the audits found missing or wrong, over all runs.
     pub(crate) faults: u64,
     /// Why it could not be done.
@@ -30,7 +30,7 @@ pub(crate) struct Row {
 
 /// Ranges over the runs of an experiment.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Figures {
+pub(crate) struct ExperimentFigures {
     /// Delivered events per second.
     pub(crate) events_per_second: Option<Range>,
     /// Relay CPU per event, in microseconds.
@@ -67,7 +67,7 @@ pub(crate) struct BenchReport {
     /// The factor on events and durations.
     pub(crate) scale: f64,
     /// The experiments.
-    pub(crate) rows: Vec<Row>,
+    pub(crate) rows: Vec<ExperimentRow>,
 }
 
 impl BenchReport {
@@ -91,11 +91,11 @@ impl BenchReport {
 }
 
 /// The figures of live runs, and the faults that their audits found.
-pub(super) fn live_figures(summaries: &[Summary]) -> (Figures, u64) {
+pub(super) fn live_figures(summaries: &[Summary]) -> (ExperimentFigures, u64) {
     let faults = summaries.iter().map(|one| one.audit.missing + one.audit.faults()).sum();
     let range =
         |figure: fn(&Summary) -> Option<f64>| Range::of(summaries.iter().filter_map(figure));
-    let figures = Figures {
+    let figures = ExperimentFigures {
         events_per_second: range(|one| Some(one.throughput.out_per_second)),
         relay_cpu_us_per_event: range(|one| Some(one.cost.relay?.cpu_us_per_event)),
         postgres_cpu_us_per_event: range(|one| Some(one.cost.postgres?.cpu_us_per_event)),
@@ -104,7 +104,7 @@ pub(super) fn live_figures(summaries: &[Summary]) -> (Figures, u64) {
         p50_ms: range(|one| timed(one).map(|latency| latency.p50_ms)),
         p99_ms: range(|one| timed(one).map(|latency| latency.p99_ms)),
         kept_log_megabytes: range(|one| one.cost.kept_log_peak_megabytes),
-        ..Figures::default()
+        ..ExperimentFigures::default()
     };
     (figures, faults)
 }
@@ -116,29 +116,29 @@ fn timed(summary: &Summary) -> Option<&Percentiles> {
 }
 
 /// The figures of drains, and the faults that their audits found.
-pub(super) fn drain_figures(report: &DrainReport) -> (Figures, u64) {
+pub(super) fn drain_figures(report: &DrainReport) -> (ExperimentFigures, u64) {
     let runs = &report.runs;
     let audits = runs.iter().filter_map(|run| run.audit.as_ref());
     let faults = audits.map(|verdict| verdict.missing + verdict.faults()).sum();
     let range = |figure: fn(&DrainRun) -> Option<f64>| Range::of(runs.iter().filter_map(figure));
-    let figures = Figures {
+    let figures = ExperimentFigures {
         events_per_second: range(|run| Some(run.events_per_second)),
         relay_cpu_us_per_event: range(|run| Some(run.relay_cpu_us_per_event)),
         postgres_cpu_us_per_event: range(|run| run.postgres_cpu_us_per_event),
         kafka_cpu_us_per_event: range(|run| run.kafka_cpu_us_per_event),
         relay_peak_megabytes: range(|run| Some(run.relay_peak_megabytes)),
-        ..Figures::default()
+        ..ExperimentFigures::default()
     };
     (figures, faults)
 }
 
 /// The figures of relays without traffic.
-pub(super) fn idle_figures(costs: &[IdleCost]) -> Figures {
+pub(super) fn idle_figures(costs: &[IdleCost]) -> ExperimentFigures {
     let range = |figure: fn(&IdleCost) -> f64| Range::of(costs.iter().map(figure));
-    Figures {
+    ExperimentFigures {
         idle_cpu_percent: range(|cost| cost.cpu_percent),
         idle_transactions_per_second: range(|cost| cost.transactions_per_second),
         relay_peak_megabytes: range(|cost| cost.peak_megabytes),
-        ..Figures::default()
+        ..ExperimentFigures::default()
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use crate::measure::range::Range;
 
-use super::report::{BenchReport, Row};
+use super::report::{BenchReport, ExperimentRow};
 
 /// The report in Markdown.
 pub(crate) fn markdown(report: &BenchReport) -> String {
@@ -43,7 +43,7 @@ fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
     text.write_fmt(what).expect("a String takes every write");
 }
 
-fn line(row: &Row) -> String {
+fn line(row: &ExperimentRow) -> String {
     let group = format!("{:?}", row.experiment.group).to_lowercase();
     let name = &row.experiment.name;
     if let Some(error) = &row.error {
@@ -83,17 +83,22 @@ fn line(row: &Row) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::experiments::all;
-    use super::super::report::Figures;
+    use super::super::report::ExperimentFigures;
     use super::*;
     use crate::measure::environment::Environment;
 
     #[test]
     fn every_row_has_eleven_cells_and_failures_are_shown() {
         let experiment = all(1.0).remove(0);
-        let figures = Figures { events_per_second: Range::of([1.0, 2.0]), ..Figures::default() };
-        let good = Row { experiment: experiment.clone(), figures, faults: 0, error: None };
+        let figures = ExperimentFigures {
+            events_per_second: Range::of([1.0, 2.0]),
+            ..ExperimentFigures::default()
+        };
+        let good =
+            ExperimentRow { experiment: experiment.clone(), figures, faults: 0, error: None };
         let error = Some("no | broker".to_owned());
-        let bad = Row { experiment, figures: Figures::default(), faults: 0, error };
+        let bad =
+            ExperimentRow { experiment, figures: ExperimentFigures::default(), faults: 0, error };
         let report = BenchReport {
             schema: "s",
             environment: Environment::default(),

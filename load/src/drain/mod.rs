@@ -26,8 +26,8 @@ use crate::measure::slot;
 use crate::output::{self, OutputFormat};
 use crate::verify::{Stamps, TopicAudit};
 use crate::workload::backlog::Backlog;
-use crate::workload::batch::Shape;
-use crate::workload::outbox::{self, Outbox};
+use crate::workload::batch::EventShape;
+use crate::workload::outbox::{self, EventTable};
 use crate::workload::session::Target;
 use postrider_testkit::audit::Verdict;
 use postrider_testkit::figures::grouped;
@@ -88,7 +88,7 @@ pub(crate) async fn prime(plan: &DrainPlan) -> Result<String> {
 struct DrainContext<'a> {
     plan: &'a DrainPlan,
     client: Client,
-    table: Outbox,
+    table: EventTable,
     topic: Topic,
 }
 
@@ -124,7 +124,7 @@ impl<'a> DrainContext<'a> {
         std::fs::create_dir_all(&plan.out)
             .with_context(|| format!("the folder {} cannot be made", plan.out.display()))?;
         let client = outbox::connect(&plan.source.database_url).await?;
-        let table = Outbox::find(&client, &plan.source.outbox).await?.with_ids(plan.shape.ids);
+        let table = EventTable::find(&client, &plan.source.outbox).await?.with_ids(plan.shape.ids);
         let topic = Topic::open(&plan.sink).await?;
         Ok(Self { plan, client, table, topic })
     }
@@ -171,7 +171,7 @@ impl<'a> DrainContext<'a> {
         Ok(())
     }
 
-    async fn fill(&self, shape: &Shape, events: u64) -> Result<Vec<u32>> {
+    async fn fill(&self, shape: &EventShape, events: u64) -> Result<Vec<u32>> {
         let backlog = Backlog {
             database_url: &self.plan.source.database_url,
             target: &Target::Table(self.table.clone()),

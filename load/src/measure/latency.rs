@@ -15,7 +15,7 @@ const LONGEST_US: u64 = 3_600_000_000;
 /// A part of an event's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Stage {
+pub(crate) enum PathStage {
     /// From the intended time of sending to the record in the consumer's hands.
     Total,
     /// From the intended time to the begin of the transaction: the generator or the database is late.
@@ -30,7 +30,7 @@ pub(crate) enum Stage {
     CommitToConsume,
 }
 
-impl Stage {
+impl PathStage {
     /// All stages, in the order of the report.
     pub(crate) const ALL: [Self; 6] = [
         Self::Total,
@@ -89,12 +89,12 @@ impl Latencies {
     }
 
     /// Counts `count` events that took so long in this stage.
-    pub(crate) fn record(&mut self, stage: Stage, microseconds: u64, count: u64) {
+    pub(crate) fn record(&mut self, stage: PathStage, microseconds: u64, count: u64) {
         self.histograms[stage as usize].saturating_record_n(microseconds.max(1), count);
     }
 
     /// The histogram of a stage.
-    pub(crate) fn of(&self, stage: Stage) -> &Histogram<u64> {
+    pub(crate) fn of(&self, stage: PathStage) -> &Histogram<u64> {
         &self.histograms[stage as usize]
     }
 
@@ -113,7 +113,7 @@ impl Latencies {
     }
 
     /// The figures of a stage.
-    pub(crate) fn percentiles(&self, stage: Stage) -> Percentiles {
+    pub(crate) fn percentiles(&self, stage: PathStage) -> Percentiles {
         Percentiles::of(self.of(stage))
     }
 }
@@ -161,31 +161,31 @@ mod tests {
 
     #[test]
     fn stages_are_found_by_their_names() {
-        for (at, stage) in Stage::ALL.into_iter().enumerate() {
+        for (at, stage) in PathStage::ALL.into_iter().enumerate() {
             assert_eq!(stage as usize, at);
-            assert_eq!(Stage::named(stage.name()), Some(stage));
+            assert_eq!(PathStage::named(stage.name()), Some(stage));
         }
-        assert_eq!(Stage::named("p99"), None);
+        assert_eq!(PathStage::named("p99"), None);
     }
 
     #[test]
     fn percentiles_are_in_milliseconds() {
         let mut latencies = Latencies::new();
-        latencies.record(Stage::Insert, 1_000, 99);
-        latencies.record(Stage::Insert, 50_000, 1);
-        let figures = latencies.percentiles(Stage::Insert);
+        latencies.record(PathStage::Insert, 1_000, 99);
+        latencies.record(PathStage::Insert, 50_000, 1);
+        let figures = latencies.percentiles(PathStage::Insert);
         assert_eq!(figures.count, 100);
         assert!((figures.p50_ms - 1.0).abs() < 0.01 && (figures.max_ms - 50.0).abs() < 0.1);
-        assert_eq!(latencies.percentiles(Stage::Total), Percentiles::default());
+        assert_eq!(latencies.percentiles(PathStage::Total), Percentiles::default());
     }
 
     #[test]
     fn sums_and_clears() {
         let (mut sum, mut second) = (Latencies::new(), Latencies::new());
-        second.record(Stage::Total, LONGEST_US * 2, 3);
+        second.record(PathStage::Total, LONGEST_US * 2, 3);
         sum.add(&second);
         sum.add(&second);
         second.clear();
-        assert_eq!((sum.of(Stage::Total).len(), second.of(Stage::Total).len()), (6, 0));
+        assert_eq!((sum.of(PathStage::Total).len(), second.of(PathStage::Total).len()), (6, 0));
     }
 }

@@ -13,7 +13,7 @@ use tokio_postgres::binary_copy::BinaryCopyOutStream;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::producer::{Event, Sender};
+use super::producer::{PeerEvent, Sender};
 use crate::workload::outbox;
 
 /// What is copied, and where it is published.
@@ -51,7 +51,7 @@ pub(crate) async fn publish(plan: &CopyPlan) -> Result<()> {
     while let Some(row) = rows.try_next().await.context("the copy failed")? {
         let id: Uuid = row.get(0);
         let payload: Option<&str> = row.get(3);
-        sender.send(&Event {
+        sender.send(&PeerEvent {
             id: id.hyphenated().encode_lower(&mut id_text),
             aggregate_id: row.get(1),
             event_type: row.get(2),

@@ -54,22 +54,22 @@ impl Profile {
 ///
 /// # Errors
 /// When Java or Maven is missing, or Maven refuses.
-pub(crate) fn install() -> Result<Server> {
+pub(crate) fn install() -> Result<DebeziumServer> {
     let host = Host::default();
     let java = newest_java(&host, LEAST_JAVA)?;
     let coordinates = format!("io.debezium:debezium-server-dist:{VERSION}:tar.gz");
     let home = fetched_archive(&host, &format!("debezium-server-{VERSION}"), &coordinates)?;
-    Ok(Server { java: text(&java)?, home: text(&home)? })
+    Ok(DebeziumServer { java: text(&java)?, home: text(&home)? })
 }
 
 /// An installed server.
 #[derive(Clone, Debug)]
-pub(crate) struct Server {
+pub(crate) struct DebeziumServer {
     java: String,
     home: String,
 }
 
-impl Server {
+impl DebeziumServer {
     /// Makes table and slot, writes the configuration into `folder` and gives the command line.
     ///
     /// # Errors
@@ -146,12 +146,12 @@ fn text(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::endpoints::Login;
+    use super::super::endpoints::ServerLogin;
     use super::*;
 
     #[test]
     fn every_word_of_the_configuration_is_filled_in() {
-        let login = Login {
+        let login = ServerLogin {
             port: "1".to_owned(),
             database: "d".to_owned(),
             user: "u".to_owned(),

@@ -13,7 +13,7 @@ use crate::workload::outbox;
 
 /// Where a server is, without how it is reached.
 #[derive(Clone, Debug)]
-pub(crate) struct Login {
+pub(crate) struct ServerLogin {
     /// The TCP port, which is also the number of the socket.
     pub(crate) port: String,
     /// The database.
@@ -28,14 +28,14 @@ pub(crate) struct Login {
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoints {
     /// Who logs in.
-    pub(crate) login: Login,
+    pub(crate) login: ServerLogin,
     /// The host for TCP.
     pub(crate) tcp_host: Option<String>,
     /// The folder of the unix socket.
     pub(crate) socket_folder: Option<String>,
 }
 
-impl Login {
+impl ServerLogin {
     /// A connection string without the password, as libpq takes it.
     pub(crate) fn conninfo(&self, host: &str) -> String {
         let fields = [
@@ -74,7 +74,7 @@ impl Endpoints {
             .await
             .context("PostgreSQL does not answer")?;
         let password = config.get_password().unwrap_or_default();
-        let login = Login {
+        let login = ServerLogin {
             port: row.get(0),
             database: row.get(1),
             user: row.get(2),
@@ -95,7 +95,7 @@ impl Endpoints {
 }
 
 /// The host, if the server that answers there is the one that was started then.
-async fn leads_there(login: &Login, host: String, started: &str) -> Option<String> {
+async fn leads_there(login: &ServerLogin, host: String, started: &str) -> Option<String> {
     if host.is_empty() {
         return None;
     }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_connection_string_survives_strange_values() {
-        let login = Login {
+        let login = ServerLogin {
             port: "5432".to_owned(),
             database: "it's".to_owned(),
             user: r"back\slash".to_owned(),

@@ -19,8 +19,8 @@ use super::endpoints::Endpoints;
 use super::peer::RELAY;
 use super::perf_test::PerfTest;
 use super::plan::PeersPlan;
-use super::producer::{Event, Sender};
-use super::table::Limit;
+use super::producer::{PeerEvent, Sender};
+use super::table::MeasuredLimit;
 use super::wal_limit::WalLimit;
 use crate::workload::outbox;
 
@@ -30,14 +30,14 @@ const PRODUCED_ROWS: usize = 500_000;
 /// What the producer's batches wait for more records.
 const LINGER_MS: u32 = 20;
 
-struct Row {
+struct LimitRow {
     id: String,
     aggregate_id: String,
     event_type: String,
     payload: String,
 }
 
-impl Row {
+impl LimitRow {
     fn of(row: &BinaryCopyOutRow) -> Self {
         Self {
             id: row.get(0),
@@ -58,7 +58,7 @@ pub(crate) async fn measure(
     endpoints: &Endpoints,
     perf_test: &PerfTest,
     topic: &str,
-) -> Result<Vec<Limit>> {
+) -> Result<Vec<MeasuredLimit>> {
     let table = &plan.source.outbox;
     let mut limits = Vec::new();
     let copies = [
@@ -68,26 +68,26 @@ pub(crate) async fn measure(
     for (name, host) in copies {
         if let Some(host) = host {
             let per_second = copy_to_nowhere(&endpoints.login.url(host), table).await?;
-            limits.push(Limit { name, beside: RELAY, per_second });
+            limits.push(MeasuredLimit { name, beside: RELAY, per_second });
         }
     }
     limits.extend(WalLimit { plan, client, endpoints }.measure().await?);
     let rows = rows(client, table).await?;
     let produced = tokio::task::block_in_place(|| produce(&plan.sink.brokers, topic, &rows))?;
     let name = "limit: rdkafka producing from memory";
-    limits.push(Limit { name, beside: RELAY, per_second: produced });
+    limits.push(MeasuredLimit { name, beside: RELAY, per_second: produced });
     let file = plan.out.join("payloads");
     write_payloads(&file, &rows)?;
     drop(rows);
     let per_second =
         tokio::task::block_in_place(|| perf_test.run(&plan.sink.brokers, topic, &file))?;
     let name = "limit: kafka-producer-perf-test, no keys";
-    limits.push(Limit { name, beside: RELAY, per_second });
+    limits.push(MeasuredLimit { name, beside: RELAY, per_second });
     std::fs::remove_file(&file).context("the file of payloads cannot be removed")?;
     Ok(limits)
 }
 
-fn produce(brokers: &str, topic: &str, rows: &[Row]) -> Result<f64> {
+fn produce(brokers: &str, topic: &str, rows: &[LimitRow]) -> Result<f64> {
     let mut sender = Sender::new(brokers, topic, LINGER_MS)?;
     // The first record opens the connection and gets the producer its id.
     send_all(&mut sender, &rows[..rows.len().min(1)])?;
@@ -96,9 +96,9 @@ fn produce(brokers: &str, topic: &str, rows: &[Row]) -> Result<f64> {
     Ok(rows.len() as f64 / began.elapsed().as_secs_f64())
 }
 
-fn send_all(sender: &mut Sender, rows: &[Row]) -> Result<()> {
+fn send_all(sender: &mut Sender, rows: &[LimitRow]) -> Result<()> {
     for row in rows {
-        sender.send(&Event {
+        sender.send(&PeerEvent {
             id: &row.id,
             aggregate_id: &row.aggregate_id,
             event_type: &row.event_type,
@@ -108,7 +108,7 @@ fn send_all(sender: &mut Sender, rows: &[Row]) -> Result<()> {
     sender.flush()
 }
 
-fn write_payloads(path: &Path, rows: &[Row]) -> Result<()> {
+fn write_payloads(path: &Path, rows: &[LimitRow]) -> Result<()> {
     let failed = || format!("cannot write {}", path.display());
     let mut file = BufWriter::new(File::create(path).with_context(failed)?);
     for row in rows {
@@ -137,7 +137,7 @@ async fn copy_to_nowhere(database_url: &str, table: &str) -> Result<f64> {
 }
 
 /// The first rows of the table.
-async fn rows(client: &Client, table: &str) -> Result<Vec<Row>> {
+async fn rows(client: &Client, table: &str) -> Result<Vec<LimitRow>> {
     let sql = format!(
         "copy (select id::text, aggregateid, type, payload::text from {table} order by seq \
          limit {PRODUCED_ROWS}) to stdout (format binary)"
@@ -147,7 +147,7 @@ async fn rows(client: &Client, table: &str) -> Result<Vec<Row>> {
     let mut found = pin!(BinaryCopyOutStream::new(stream, &types));
     let mut rows = Vec::new();
     while let Some(row) = found.try_next().await.context("the copy failed")? {
-        rows.push(Row::of(&row));
+        rows.push(LimitRow::of(&row));
     }
     Ok(rows)
 }

@@ -31,8 +31,8 @@ use everybody::everybody;
 use peer::{Peer, PeerKind, slug};
 use perf_test::PerfTest;
 use plan::{PeersPlan, STALL_LIMIT};
-use slot_copy::Copies;
-use table::{Limit, PeerResult};
+use slot_copy::SlotCopies;
+use table::{MeasuredLimit, PeerResult};
 
 use crate::audit::topic::{EventSink, Topic};
 use crate::drain::plan::RelayStart;
@@ -49,7 +49,7 @@ struct PeersReport {
     schema: &'static str,
     environment: Environment,
     standings: Vec<PeerResult>,
-    limits: Vec<Vec<Limit>>,
+    limits: Vec<Vec<MeasuredLimit>>,
 }
 
 /// Does the command `peers`.
@@ -92,14 +92,14 @@ struct PeersContext<'a> {
     plan: &'a PeersPlan,
     client: Client,
     endpoints: Endpoints,
-    debezium: Option<debezium::Server>,
+    debezium: Option<debezium::DebeziumServer>,
     perf_test: Option<PerfTest>,
 }
 
 /// One run of one peer, and the limits that were measured together with it.
 struct Iteration {
     report: DrainReport,
-    limits: Vec<Limit>,
+    limits: Vec<MeasuredLimit>,
 }
 
 impl Iteration {
@@ -151,7 +151,7 @@ impl<'a> PeersContext<'a> {
         folder: &Path,
     ) -> Result<Iteration> {
         let slot = drain::prime(&self.plan.drain(peer, RelayStart::WithSlot, folder)).await?;
-        let copies = Copies::make(&self.client, &slot, &peer.table).await?;
+        let copies = SlotCopies::make(&self.client, &slot, &peer.table).await?;
         let report = self.drain(peer, round, RelayStart::Cold, folder).await;
         let limits = copies.read(&self.endpoints, self.plan.events).await;
         let log = folder.join("relay-leaves-slot.log");
@@ -175,7 +175,7 @@ impl<'a> PeersContext<'a> {
     }
 
     /// The other limits of this round, if they are wanted. The outbox still holds its rows.
-    async fn limits(&self, topic: &str) -> Result<Vec<Limit>> {
+    async fn limits(&self, topic: &str) -> Result<Vec<MeasuredLimit>> {
         let Some(perf_test) = &self.perf_test else { return Ok(Vec::new()) };
         limits::measure(self.plan, &self.client, &self.endpoints, perf_test, topic).await
     }

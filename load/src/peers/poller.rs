@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio_postgres::Client;
 
-use super::producer::{Event, Sender};
+use super::producer::{PeerEvent, Sender};
 use crate::workload::outbox;
 
 /// What the poller reads and where it publishes.
@@ -80,7 +80,7 @@ pub(crate) async fn relay(plan: &PollerPlan) -> Result<()> {
             transaction.query(&select, &[&plan.batch_rows]).await.context("the select failed")?;
         for row in &rows {
             let payload: Option<&str> = row.get(4);
-            sender.send(&Event {
+            sender.send(&PeerEvent {
                 id: row.get(1),
                 aggregate_id: row.get(2),
                 event_type: row.get(3),

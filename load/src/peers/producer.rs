@@ -47,7 +47,7 @@ impl ProducerContext for DeliveryCounts {
 }
 
 /// One event, as it becomes a record.
-pub(crate) struct Event<'a> {
+pub(crate) struct PeerEvent<'a> {
     /// The key.
     pub(crate) aggregate_id: &'a str,
     /// The header `id`.
@@ -89,7 +89,7 @@ impl Sender {
     ///
     /// # Errors
     /// When the record is refused, or an earlier one was not delivered.
-    pub(crate) fn send(&mut self, event: &Event<'_>) -> Result<()> {
+    pub(crate) fn send(&mut self, event: &PeerEvent<'_>) -> Result<()> {
         let headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header { key: "id", value: Some(event.id) })
             .insert(Header { key: "type", value: Some(event.event_type) });

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use tokio_postgres::Client;
 
 use super::cdc_table;
-use super::endpoints::Login;
+use super::endpoints::ServerLogin;
 use crate::measure::process;
 
 const PROGRAM: &str = "pg_recvlogical";
@@ -43,7 +43,7 @@ pub(super) async fn end_of_log(client: &Client) -> Result<String> {
 
 /// What is read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading<'a> {
+pub(super) struct ReceivedReading<'a> {
     /// By this slot.
     pub(super) slot: &'a str,
     /// Of these publications, with commas between.
@@ -52,12 +52,12 @@ pub(super) struct Reading<'a> {
     pub(super) end: &'a str,
 }
 
-impl Reading<'_> {
+impl ReceivedReading<'_> {
     /// Reads it; gives how long it took.
     ///
     /// # Errors
     /// As the module says.
-    pub(super) fn to_nowhere(self, login: &Login, host: &str) -> Result<Duration> {
+    pub(super) fn to_nowhere(self, login: &ServerLogin, host: &str) -> Result<Duration> {
         let publications = format!("publication_names={}", self.publications);
         let began = Instant::now();
         let status = Command::new(PROGRAM)

@@ -10,8 +10,8 @@ use tokio_postgres::Client;
 use super::cdc_table;
 use super::endpoints::Endpoints;
 use super::peer::WAL_RELAY;
-use super::recvlogical::{self, Reading};
-use super::table::Limit;
+use super::recvlogical::{self, ReceivedReading};
+use super::table::MeasuredLimit;
 
 const COPIES: [&str; 2] = ["postrider_load_copy_tcp", "postrider_load_copy_socket"];
 
@@ -22,12 +22,12 @@ const PUBLICATIONS: &str = "
      where r.prrelid = to_regclass($1)";
 
 /// Copies of a relay's slot.
-pub(super) struct Copies<'a> {
+pub(super) struct SlotCopies<'a> {
     client: &'a Client,
     publications: String,
 }
 
-impl<'a> Copies<'a> {
+impl<'a> SlotCopies<'a> {
     /// Copies the slot, which nobody may read now.
     ///
     /// # Errors
@@ -51,13 +51,17 @@ impl<'a> Copies<'a> {
     ///
     /// # Errors
     /// As the module says.
-    pub(super) async fn read(self, endpoints: &Endpoints, events: u64) -> Result<Vec<Limit>> {
+    pub(super) async fn read(
+        self,
+        endpoints: &Endpoints,
+        events: u64,
+    ) -> Result<Vec<MeasuredLimit>> {
         let limits = self.read_each(endpoints, events).await;
         cdc_table::drop_slots(self.client, &COPIES).await?;
         limits
     }
 
-    async fn read_each(&self, endpoints: &Endpoints, events: u64) -> Result<Vec<Limit>> {
+    async fn read_each(&self, endpoints: &Endpoints, events: u64) -> Result<Vec<MeasuredLimit>> {
         ensure!(
             recvlogical::obstacle(self.client).await?.is_none(),
             "pg_recvlogical is needed to read a relay's slot"
@@ -74,11 +78,11 @@ impl<'a> Copies<'a> {
         let mut limits = Vec::new();
         for (name, host, slot) in hosts {
             if let Some(host) = host {
-                let reading = Reading { slot, publications: &self.publications, end: &end };
+                let reading = ReceivedReading { slot, publications: &self.publications, end: &end };
                 let took =
                     tokio::task::block_in_place(|| reading.to_nowhere(&endpoints.login, host))?;
                 let per_second = events as f64 / took.as_secs_f64();
-                limits.push(Limit { name, beside: WAL_RELAY, per_second });
+                limits.push(MeasuredLimit { name, beside: WAL_RELAY, per_second });
             }
         }
         Ok(limits)

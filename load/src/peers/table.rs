@@ -37,7 +37,7 @@ impl PeerResult {
 
 /// One limit, measured once.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Limit {
+pub(crate) struct MeasuredLimit {
     /// What was done, and at which endpoint.
     pub(crate) name: &'static str,
     /// Whose rate it bounds.
@@ -47,7 +47,7 @@ pub(crate) struct Limit {
 }
 
 /// The table, with the relay's rate over each peer's, median by median.
-pub(super) fn markdown(standings: &[PeerResult], limits: &[Vec<Limit>]) -> Result<String> {
+pub(super) fn markdown(standings: &[PeerResult], limits: &[Vec<MeasuredLimit>]) -> Result<String> {
     let first = standings.first().context("nobody took part")?;
     let rate = |standing: &PeerResult| standing.range(|run| Some(run.events_per_second));
     let relay_rate = rate(first).context("the relay has no run")?.median;

@@ -11,12 +11,12 @@ use super::cdc_table;
 use super::endpoints::Endpoints;
 use super::peer::RELAY;
 use super::plan::PeersPlan;
-use super::recvlogical::{self, Reading};
-use super::table::Limit;
+use super::recvlogical::{self, ReceivedReading};
+use super::table::MeasuredLimit;
 use crate::measure::clock;
 use crate::output;
 use crate::workload::backlog::Backlog;
-use crate::workload::outbox::Outbox;
+use crate::workload::outbox::EventTable;
 use crate::workload::plan::EventPlan;
 use crate::workload::session::Target;
 
@@ -37,7 +37,7 @@ impl WalLimit<'_> {
     ///
     /// # Errors
     /// As the module says.
-    pub(crate) async fn measure(&self) -> Result<Vec<Limit>> {
+    pub(crate) async fn measure(&self) -> Result<Vec<MeasuredLimit>> {
         if let Some(reason) = recvlogical::obstacle(self.client).await? {
             output::talk(&format!("the WAL is not read: {reason}"));
             return Ok(Vec::new());
@@ -48,7 +48,7 @@ impl WalLimit<'_> {
         limits
     }
 
-    async fn write_and_read(&self) -> Result<Vec<Limit>> {
+    async fn write_and_read(&self) -> Result<Vec<MeasuredLimit>> {
         self.write().await?;
         let end = &recvlogical::end_of_log(self.client).await?;
         let endpoints = [
@@ -62,11 +62,11 @@ impl WalLimit<'_> {
         let mut limits = Vec::new();
         for (name, host, slot) in endpoints {
             if let Some(host) = host {
-                let read = Reading { slot, publications: cdc_table::PUBLICATION, end };
+                let read = ReceivedReading { slot, publications: cdc_table::PUBLICATION, end };
                 let took =
                     tokio::task::block_in_place(|| read.to_nowhere(&self.endpoints.login, host))?;
                 let per_second = self.plan.events as f64 / took.as_secs_f64();
-                limits.push(Limit { name, beside: RELAY, per_second });
+                limits.push(MeasuredLimit { name, beside: RELAY, per_second });
             }
         }
         Ok(limits)
@@ -74,7 +74,7 @@ impl WalLimit<'_> {
 
     async fn write(&self) -> Result<()> {
         let shape = &self.plan.shape;
-        let table = Outbox::find(self.client, cdc_table::TABLE).await?.with_ids(shape.ids);
+        let table = EventTable::find(self.client, cdc_table::TABLE).await?.with_ids(shape.ids);
         let backlog = Backlog {
             database_url: &self.plan.source.database_url,
             target: &Target::Table(table),

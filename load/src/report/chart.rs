@@ -47,7 +47,7 @@ pub(crate) enum Merge {
 
 /// One line.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
+pub(crate) struct ChartLine {
     /// Its name in the legend.
     pub(crate) name: String,
     /// The number of its colour.
@@ -70,7 +70,7 @@ pub(crate) struct Chart {
     /// How points that fall together become one.
     pub(crate) merge: Merge,
     /// Its lines.
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<ChartLine>,
     /// The time that is measured; what lies outside is shaded.
     pub(crate) measured: Option<(f64, f64)>,
 }
@@ -85,7 +85,8 @@ struct Bar {
 impl Chart {
     /// The chart as a figure: title, legend and SVG.
     pub(crate) fn figure(&self) -> String {
-        let lines: Vec<Line> = self.lines.iter().map(|line| thinned(line, self.merge)).collect();
+        let lines: Vec<ChartLine> =
+            self.lines.iter().map(|line| thinned(line, self.merge)).collect();
         let values = || lines.iter().flat_map(|line| &line.points);
         let x_from = values().map(|point| point.0).fold(0.0, f64::min);
         let x_to = values().map(|point| point.0).fold(x_from + 1.0, f64::max);
@@ -100,7 +101,8 @@ impl Chart {
                 let y = decades(values().map(|point| point.1));
                 let shade = self.shade(&x, &y);
                 // What lies below the axis, as zeros do, is drawn on it.
-                let raised: Vec<Line> = lines.iter().map(|line| at_least(line, y.start)).collect();
+                let raised: Vec<ChartLine> =
+                    lines.iter().map(|line| at_least(line, y.start)).collect();
                 plot(x, y.log_scale(), &seconds, &shade, &raised)
             }
         });
@@ -119,13 +121,13 @@ impl Chart {
 
 /// Bars of a distribution whose steps grow by a factor: the upper end of each step, and its count.
 pub(crate) fn distribution(title: &str, unit: &str, runs: &[(String, &[(f64, u64)])]) -> String {
-    let names = runs.iter().enumerate().map(|(colour, (name, _))| Line {
+    let names = runs.iter().enumerate().map(|(colour, (name, _))| ChartLine {
         name: name.clone(),
         colour,
         dashed: false,
         points: Vec::new(),
     });
-    let names: Vec<Line> = names.collect();
+    let names: Vec<ChartLine> = names.collect();
     let shown_legend = if runs.len() > 1 { legend(&names) } else { String::new() };
     let ends = || runs.iter().flat_map(|(_, steps)| steps.iter()).map(|step| step.0);
     let shares: Vec<Vec<(f64, f64)>> = runs.iter().map(|(_, steps)| share(steps)).collect();
@@ -165,8 +167,8 @@ fn figure(title: &str, unit: &str, legend: &str, svg: Option<String>) -> String 
     )
 }
 
-fn legend(lines: &[Line]) -> String {
-    let entry = |line: &Line| {
+fn legend(lines: &[ChartLine]) -> String {
+    let entry = |line: &ChartLine| {
         let dashed = if line.dashed { " dashed" } else { "" };
         let name = escape(&line.name);
         format!("<span><i class='k{}{dashed}'></i>{name}</span>", line.colour)
@@ -190,9 +192,9 @@ fn decades(values: impl Iterator<Item = f64>) -> Range<f64> {
     from..10f64.powf(highest.max(from * 1.01).log10().ceil())
 }
 
-fn at_least(line: &Line, lowest: f64) -> Line {
+fn at_least(line: &ChartLine, lowest: f64) -> ChartLine {
     let points = line.points.iter().map(|&(x, y)| (x, y.max(lowest))).collect();
-    Line { points, ..line.clone() }
+    ChartLine { points, ..line.clone() }
 }
 
 fn seconds(value: &f64) -> String {
@@ -200,7 +202,13 @@ fn seconds(value: &f64) -> String {
 }
 
 /// The SVG of bars and lines over these axes.
-fn plot<X, Y>(x: X, y: Y, x_label: &dyn Fn(&f64) -> String, bars: &[Bar], lines: &[Line]) -> String
+fn plot<X, Y>(
+    x: X,
+    y: Y,
+    x_label: &dyn Fn(&f64) -> String,
+    bars: &[Bar],
+    lines: &[ChartLine],
+) -> String
 where
     X: AsRangedCoord<Value = f64>,
     Y: AsRangedCoord<Value = f64>,
@@ -242,7 +250,7 @@ where
     svg
 }
 
-fn thinned(line: &Line, merge: Merge) -> Line {
+fn thinned(line: &ChartLine, merge: Merge) -> ChartLine {
     let group = line.points.len().div_ceil(POINT_LIMIT).max(1);
     let merged = |points: &[(f64, f64)]| {
         let values = || points.iter().map(|point| point.1);
@@ -252,7 +260,7 @@ fn thinned(line: &Line, merge: Merge) -> Line {
         };
         (points[points.len() - 1].0, value)
     };
-    Line { points: line.points.chunks(group).map(merged).collect(), ..line.clone() }
+    ChartLine { points: line.points.chunks(group).map(merged).collect(), ..line.clone() }
 }
 
 /// A number as short as an axis wants it.
@@ -279,7 +287,7 @@ mod tests {
     use super::*;
 
     fn chart(points: Vec<(f64, f64)>, scale: Scale) -> Chart {
-        let line = Line { name: "a <b>".to_owned(), colour: 1, dashed: false, points };
+        let line = ChartLine { name: "a <b>".to_owned(), colour: 1, dashed: false, points };
         Chart {
             title: "t",
             unit: "ms",
@@ -326,7 +334,7 @@ mod tests {
     fn thinning_keeps_peaks() {
         let mut points: Vec<(f64, f64)> = (0..5_000).map(|at| (f64::from(at), 1.0)).collect();
         points[1_234].1 = 99.0;
-        let line = Line { name: String::new(), colour: 0, dashed: false, points };
+        let line = ChartLine { name: String::new(), colour: 0, dashed: false, points };
         let thin = thinned(&line, Merge::Highest);
         assert!(thin.points.len() <= POINT_LIMIT);
         assert!(thin.points.iter().any(|point| point.1 == 99.0));

@@ -3,10 +3,10 @@
 //! Promises: every figure of both, and their ratio; what was asked differently is listed first, for a
 //! ratio of unlike runs says little. Must not: call one the better. Fails: never.
 
-use crate::measure::latency::Stage;
+use crate::measure::latency::PathStage;
 use postrider_testkit::figures::grouped;
 
-use super::chart::{self, Chart, Line, Merge, Scale, short};
+use super::chart::{self, Chart, ChartLine, Merge, Scale, short};
 use super::page::{self, escape, table};
 use super::rows::{delivered, environment_rows, line, plan_rows};
 use super::summary::{ProcessCost, Second, Summary};
@@ -51,7 +51,7 @@ pub(crate) fn figures(first: &Summary, second: &Summary) -> Vec<Figure> {
         both("in, events/s", |run| run.throughput.in_per_second),
         both("out, events/s", |run| run.throughput.out_per_second),
     ];
-    for stage in Stage::ALL {
+    for stage in PathStage::ALL {
         let (a, b) = (first.latency.of(stage), second.latency.of(stage));
         let title = stage.title(first.latency.record_clock).trim();
         let name = |percentile| format!("{title}, {percentile} ms");
@@ -152,7 +152,7 @@ fn comparison_page(
 }
 
 fn charts(first: &Summary, second: &Summary, names: &(String, String)) -> String {
-    let pair = |figure: fn(&Second) -> Option<f64>| -> Vec<Line> {
+    let pair = |figure: fn(&Second) -> Option<f64>| -> Vec<ChartLine> {
         let mut other = line(&names.1, 1, &second.series, figure);
         other.dashed = true;
         vec![line(&names.0, 0, &first.series, figure), other]

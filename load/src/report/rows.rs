@@ -2,7 +2,7 @@
 //!
 //! Promises: the same words for the same thing on both pages. Must not: judge.
 
-use super::chart::Line;
+use super::chart::ChartLine;
 use super::summary::{Second, Summary};
 use postrider_testkit::figures::grouped;
 
@@ -15,10 +15,10 @@ pub(super) fn line(
     colour: usize,
     rows: &[Second],
     figure: impl Fn(&Second) -> Option<f64>,
-) -> Line {
+) -> ChartLine {
     let whole = rows.iter().filter(|row| row.seconds >= SHORTEST_SECONDS);
     let points = whole.filter_map(|row| Some((row.at, figure(row)?))).collect();
-    Line { name: name.to_owned(), colour, dashed: false, points }
+    ChartLine { name: name.to_owned(), colour, dashed: false, points }
 }
 
 /// The percentile of a second in which anything was delivered.

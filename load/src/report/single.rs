@@ -2,11 +2,11 @@
 //!
 //! Promises: shows what summary.json says and nothing else. Must not: measure or judge again.
 
-use super::chart::{self, Chart, Line, Merge, Scale};
+use super::chart::{self, Chart, ChartLine, Merge, Scale};
 use super::page::{self, escape, table};
 use super::rows::{delivered, environment_rows, line, plan_rows};
-use super::summary::{Phase, ProcessCost, Sample, Second, Summary};
-use crate::measure::latency::{Percentiles, Stage};
+use super::summary::{ProcessCost, RunPhase, Sample, Second, Summary};
+use crate::measure::latency::{PathStage, Percentiles};
 use postrider_testkit::figures::grouped;
 
 /// The page of one run.
@@ -93,7 +93,7 @@ fn tiles(summary: &Summary) -> String {
 fn measured(summary: &Summary) -> Option<(f64, f64)> {
     let rows = &summary.series;
     let last_of = |phase| rows.iter().rfind(|row| row.phase == phase).map(|row| row.at);
-    Some((last_of(Phase::Warmup).unwrap_or(0.0), last_of(Phase::Measure)?))
+    Some((last_of(RunPhase::Warmup).unwrap_or(0.0), last_of(RunPhase::Measure)?))
 }
 
 fn charts(summary: &Summary) -> String {
@@ -137,7 +137,7 @@ fn charts(summary: &Summary) -> String {
 }
 
 /// One line for each process that was watched.
-fn processes(rows: &[Second], figure: fn(&Sample) -> f64) -> Vec<Line> {
+fn processes(rows: &[Second], figure: fn(&Sample) -> f64) -> Vec<ChartLine> {
     let of =
         |pick: fn(&Second) -> Option<Sample>| move |row: &Second| pick(row).as_ref().map(figure);
     let lines = [
@@ -162,7 +162,7 @@ fn latency_rows(summary: &Summary) -> Vec<Vec<String>> {
         let cells = cells.map(|cell| format!("{cell:.2}"));
         [name.to_owned()].into_iter().chain(cells).collect()
     };
-    Stage::ALL
+    PathStage::ALL
         .into_iter()
         .map(|stage| {
             row(stage.title(summary.latency.record_clock).trim(), summary.latency.of(stage))

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::measure::clock::RecordClock;
 use crate::measure::environment::Environment;
-use crate::measure::latency::{Percentiles, Stage};
+use crate::measure::latency::{PathStage, Percentiles};
 use crate::workload::outbox::Ids;
 use postrider_testkit::audit::Verdict;
 use postrider_testkit::figures::grouped;
@@ -27,7 +27,7 @@ pub(crate) struct Summary {
     /// Names this layout.
     pub(crate) schema: String,
     /// What was asked.
-    pub(crate) plan: Plan,
+    pub(crate) plan: AskedPlan,
     /// Where it ran.
     pub(crate) environment: Environment,
     /// What went in and out in the measured time.
@@ -67,7 +67,7 @@ impl Summary {
 
 /// What was asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Plan {
+pub(crate) struct AskedPlan {
     /// A name for the run, chosen by the user.
     pub(crate) name: String,
     /// When it ended, in seconds since 1970.
@@ -151,14 +151,14 @@ pub(crate) struct LatencyFigures {
 
 impl LatencyFigures {
     /// The figures of a stage.
-    pub(crate) fn of(&self, stage: Stage) -> &Percentiles {
+    pub(crate) fn of(&self, stage: PathStage) -> &Percentiles {
         match stage {
-            Stage::Total => &self.total,
-            Stage::Schedule => &self.schedule,
-            Stage::Insert => &self.insert,
-            Stage::CommitToStamp => &self.commit_to_stamp,
-            Stage::StampToConsume => &self.stamp_to_consume,
-            Stage::CommitToConsume => &self.commit_to_consume,
+            PathStage::Total => &self.total,
+            PathStage::Schedule => &self.schedule,
+            PathStage::Insert => &self.insert,
+            PathStage::CommitToStamp => &self.commit_to_stamp,
+            PathStage::StampToConsume => &self.stamp_to_consume,
+            PathStage::CommitToConsume => &self.commit_to_consume,
         }
     }
 }
@@ -222,7 +222,7 @@ pub(crate) struct Judged {
 /// The part of the run to which a second belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Phase {
+pub(crate) enum RunPhase {
     /// Before the measured time.
     Warmup,
     /// The measured time.
@@ -231,7 +231,7 @@ pub(crate) enum Phase {
     Settle,
 }
 
-impl Phase {
+impl RunPhase {
     /// The name in series.csv.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -250,7 +250,7 @@ pub(crate) struct Second {
     /// How long it was; the last one of a run may be short.
     pub(crate) seconds: f64,
     /// Where it belongs.
-    pub(crate) phase: Phase,
+    pub(crate) phase: RunPhase,
     /// Committed events per second.
     pub(crate) in_per_second: f64,
     /// Delivered events per second.

@@ -5,13 +5,13 @@
 
 use std::str::FromStr;
 
-use crate::measure::latency::{Percentiles, Stage};
+use crate::measure::latency::{PathStage, Percentiles};
 
 /// A figure that a threshold can name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Metric {
     /// A percentile of a stage, in milliseconds.
-    Latency(Stage, Percentile),
+    Latency(PathStage, Percentile),
     /// Committed events per second.
     RateIn,
     /// Delivered events per second.
@@ -68,7 +68,7 @@ impl Percentile {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Relation {
+enum Comparison {
     Below,
     AtMost,
     Above,
@@ -77,12 +77,12 @@ enum Relation {
 }
 
 /// Relations by their sign; the longer signs first, for `<` starts `<=`.
-const RELATIONS: [(&str, Relation); 5] = [
-    ("<=", Relation::AtMost),
-    (">=", Relation::AtLeast),
-    ("==", Relation::Equal),
-    ("<", Relation::Below),
-    (">", Relation::Above),
+const RELATIONS: [(&str, Comparison); 5] = [
+    ("<=", Comparison::AtMost),
+    (">=", Comparison::AtLeast),
+    ("==", Comparison::Equal),
+    ("<", Comparison::Below),
+    (">", Comparison::Above),
 ];
 
 /// What a run must reach.
@@ -92,7 +92,7 @@ pub(crate) struct Threshold {
     pub(crate) text: String,
     /// What it judges.
     pub(crate) metric: Metric,
-    relation: Relation,
+    relation: Comparison,
     limit: f64,
 }
 
@@ -100,11 +100,11 @@ impl Threshold {
     /// Whether the figure keeps it.
     pub(crate) fn holds(&self, figure: f64) -> bool {
         match self.relation {
-            Relation::Below => figure < self.limit,
-            Relation::AtMost => figure <= self.limit,
-            Relation::Above => figure > self.limit,
-            Relation::AtLeast => figure >= self.limit,
-            Relation::Equal => figure == self.limit,
+            Comparison::Below => figure < self.limit,
+            Comparison::AtMost => figure <= self.limit,
+            Comparison::Above => figure > self.limit,
+            Comparison::AtLeast => figure >= self.limit,
+            Comparison::Equal => figure == self.limit,
         }
     }
 }
@@ -136,15 +136,15 @@ fn parse_metric(name: &str) -> Result<Metric, String> {
         _ => None,
     };
     let (stage, percentile) = match name.split_once('.') {
-        Some((stage, percentile)) if Stage::named(stage).is_some() => {
-            (Stage::named(stage), percentile)
+        Some((stage, percentile)) if PathStage::named(stage).is_some() => {
+            (PathStage::named(stage), percentile)
         }
-        _ => (Some(Stage::Total), name),
+        _ => (Some(PathStage::Total), name),
     };
     let latency = stage.zip(Percentile::named(percentile));
     plain.or(latency.map(|(stage, percentile)| Metric::Latency(stage, percentile))).ok_or_else(
         || {
-            let stages = Stage::ALL.map(Stage::name).join(", ");
+            let stages = PathStage::ALL.map(PathStage::name).join(", ");
             format!(
                 "there is no figure {name}: use p50, p90, p99, p99.9 or max, alone or after one of \
              {stages} and a dot; or rate_in, rate_out, missing, out_of_order, repeats, \
@@ -182,14 +182,14 @@ mod tests {
     #[test]
     fn a_percentile_alone_is_of_the_total() {
         let threshold = parsed("p99<100ms");
-        assert_eq!(threshold.metric, Metric::Latency(Stage::Total, Percentile::P99));
+        assert_eq!(threshold.metric, Metric::Latency(PathStage::Total, Percentile::P99));
         assert!(threshold.holds(99.9) && !threshold.holds(100.0));
     }
 
     #[test]
     fn stages_percentiles_and_units() {
         let threshold = parsed("commit_to_consume.p99.9 <= 1.5s");
-        assert_eq!(threshold.metric, Metric::Latency(Stage::CommitToConsume, Percentile::P999));
+        assert_eq!(threshold.metric, Metric::Latency(PathStage::CommitToConsume, Percentile::P999));
         assert!(threshold.holds(1_500.0) && !threshold.holds(1_500.1));
         assert!(parsed("p50<500us").holds(0.4) && !parsed("p50<500us").holds(0.6));
     }

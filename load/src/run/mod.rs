@@ -35,18 +35,18 @@ use crate::measure::process::{self, Relay};
 use crate::measure::slot::{self, KeptWal, RelayReads};
 use crate::output::OutputFormat;
 use crate::report::summary::Summary;
-use crate::run::outcome::Outcome;
+use crate::run::outcome::RunOutcome;
 use crate::run::plan::RunPlan;
-use crate::run::running::{Progress, Running};
+use crate::run::running::{RunProgress, Running};
 use crate::run::sampler::{HistogramSink, Processes, Sampler};
 use crate::run::threads::{StopOnDrop, WriterThreads};
 use crate::run::window::MeasurementWindow;
-use crate::workload::batch::{self, BatchBuilder, Shape};
+use crate::workload::batch::{self, BatchBuilder, EventShape};
 use crate::workload::key_distribution::{KeyDistribution, Zipf};
-use crate::workload::outbox::{self, Outbox};
+use crate::workload::outbox::{self, EventTable};
 use crate::workload::schedule::Schedule;
-use crate::workload::session::{self, Capture, Session, Target, Workload};
-use crate::workload::writer::{Epoch, Writer, Written};
+use crate::workload::session::{self, Target, Workload, WriteForm, WriterSession};
+use crate::workload::writer::{Epoch, Writer, WriterTotals};
 
 /// Does the command `run`.
 ///
@@ -78,7 +78,7 @@ pub(crate) fn measure(plan: &RunPlan) -> Result<Summary> {
 /// Where the run takes place.
 struct RunContext<'a> {
     plan: &'a RunPlan,
-    shape: Shape,
+    shape: EventShape,
     schedule: Schedule,
     target: Target,
     topic: Topic,
@@ -108,7 +108,7 @@ impl<'a> RunContext<'a> {
         })
     }
 
-    fn measure(&self) -> Result<Outcome> {
+    fn measure(&self) -> Result<RunOutcome> {
         let from = self.topic.ends()?;
         let writers = self.writers()?;
         let mut relay = self.start_relay()?;
@@ -167,7 +167,7 @@ impl<'a> RunContext<'a> {
         (0..self.shape.writers)
             .map(|number| {
                 let runtime = small_runtime()?;
-                let session = runtime.block_on(Session::open(
+                let session = runtime.block_on(WriterSession::open(
                     &self.plan.source.database_url,
                     &self.target,
                     &self.shape.headers,
@@ -194,9 +194,9 @@ impl<'a> RunContext<'a> {
         writers: Vec<Writer>,
         relay: &mut Option<Relay>,
         sink: HistogramSink<'_>,
-    ) -> Result<Outcome> {
+    ) -> Result<RunOutcome> {
         let measured_from_us = self.plan.warmup_seconds * 1_000_000;
-        let written = Written::new(self.shape.writers, measured_from_us);
+        let written = WriterTotals::new(self.shape.writers, measured_from_us);
         let shape = &self.shape;
         let auditor = RunAuditor::new(shape.run, shape.aggregates, shape.payload_bytes);
         let seen = Mutex::new(Consumed::new(auditor, measured_from_us));
@@ -231,7 +231,7 @@ impl<'a> RunContext<'a> {
             stopped?;
             anyhow::Ok((progress, builders))
         })?;
-        Ok(Outcome {
+        Ok(RunOutcome {
             from: progress.from,
             to: progress.to,
             rows: progress.rows,
@@ -245,7 +245,7 @@ impl<'a> RunContext<'a> {
     }
 
     /// Watches what runs, with a row each second, until the end.
-    fn watch(&self, running: Running<'_, '_>, sink: HistogramSink<'_>) -> Result<Progress> {
+    fn watch(&self, running: Running<'_, '_>, sink: HistogramSink<'_>) -> Result<RunProgress> {
         let relay_pid = running.relay.as_ref().map(Relay::pid);
         let pids = Processes {
             relay: relay_pid.or_else(|| self.plan.relay.running_pid()),
@@ -262,11 +262,11 @@ impl<'a> RunContext<'a> {
 
 /// Where the events go; a table is empty then, if that was asked for.
 async fn target(client: &Client, plan: &RunPlan) -> Result<Target> {
-    if plan.capture == Capture::Message {
+    if plan.capture == WriteForm::Message {
         slot::check_wal_level(client).await?;
         return Ok(Target::Wal);
     }
-    let table = Outbox::find(client, &plan.source.outbox).await?.with_ids(plan.shape.ids);
+    let table = EventTable::find(client, &plan.source.outbox).await?.with_ids(plan.shape.ids);
     if plan.truncate {
         table.truncate(client).await?;
     }

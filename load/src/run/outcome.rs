@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::audit::consumer::Consumed;
 use crate::report::summary::Second;
 use crate::run::sampler::Moment;
-use crate::workload::writer::Written;
+use crate::workload::writer::WriterTotals;
 
 /// Everything that was measured.
-pub(crate) struct Outcome {
+pub(crate) struct RunOutcome {
     /// At the begin of the measured time.
     pub(crate) from: Moment,
     /// At its end.
@@ -22,7 +22,7 @@ pub(crate) struct Outcome {
     /// The last committed version of every aggregate.
     pub(crate) committed_versions: Vec<u32>,
     /// What the writers noted.
-    pub(crate) written: Written,
+    pub(crate) written: WriterTotals,
     /// What the consumer saw.
     pub(crate) seen: Consumed,
     /// Events of the schedule.

@@ -10,7 +10,7 @@ use crate::measure::slot::RelayReads;
 use crate::report::threshold::Threshold;
 use crate::workload::outbox::EventSource;
 use crate::workload::plan::EventPlan;
-use crate::workload::session::{Capture, Workload};
+use crate::workload::session::{Workload, WriteForm};
 
 /// The relay whose work is measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub(crate) struct RunPlan {
     /// What a transaction holds.
     pub(crate) workload: Workload,
     /// How events are written.
-    pub(crate) capture: Capture,
+    pub(crate) capture: WriteForm,
     /// Where the relay reads.
     pub(crate) reads: RelayReads,
     /// The relay.

@@ -17,14 +17,14 @@ use crate::failure::Broken;
 use crate::measure::clock;
 use crate::measure::clock::RecordClock;
 use crate::measure::environment::Environment;
-use crate::measure::latency::{Latencies, Percentiles, Stage};
+use crate::measure::latency::{Latencies, PathStage, Percentiles};
 use crate::output::{self, OutputFormat};
 use crate::report::single;
 use crate::report::summary::{
-    Cost, Judged, LatencyFigures, Plan, ProcessCost, SCHEMA, Second, Summary, Throughput,
+    AskedPlan, Cost, Judged, LatencyFigures, ProcessCost, SCHEMA, Second, Summary, Throughput,
 };
 use crate::report::threshold::{Metric, Threshold};
-use crate::run::outcome::Outcome;
+use crate::run::outcome::RunOutcome;
 use crate::run::plan::RunPlan;
 use postrider_testkit::figures::grouped;
 
@@ -51,7 +51,7 @@ pub(crate) fn summarize(
     plan: &RunPlan,
     environment: &Environment,
     partitions: i32,
-    outcome: &Outcome,
+    outcome: &RunOutcome,
 ) -> Result<Summary> {
     let mut summary = Summary {
         schema: SCHEMA.to_owned(),
@@ -97,11 +97,11 @@ fn verdict(plan: &RunPlan, summary: &Summary) -> Result<()> {
 }
 
 /// What was asked, as the summary keeps it.
-fn asked(plan: &RunPlan, partitions: i32) -> Result<Plan> {
+fn asked(plan: &RunPlan, partitions: i32) -> Result<AskedPlan> {
     let workload = plan.workload.to_possible_value().context("the workload has no name")?;
     let capture = plan.capture.to_possible_value().context("the capture has no name")?;
     let now_ms = clock::unix_ms(SystemTime::now())?;
-    Ok(Plan {
+    Ok(AskedPlan {
         name: plan.name.clone(),
         finished_unix_seconds: now_ms.unsigned_abs() / 1_000,
         rate: plan.rate,
@@ -121,7 +121,7 @@ fn asked(plan: &RunPlan, partitions: i32) -> Result<Plan> {
     })
 }
 
-fn throughput(outcome: &Outcome) -> Throughput {
+fn throughput(outcome: &RunOutcome) -> Throughput {
     let (from, to) = (&outcome.from, &outcome.to);
     let per_second = |now: u64, then: u64| (now - then) as f64 / to.seconds_since(from);
     let all = &outcome.written;
@@ -137,29 +137,29 @@ fn throughput(outcome: &Outcome) -> Throughput {
 }
 
 /// All stages of the measured time in one: the writers have some, the consumer the others.
-fn merged(outcome: &Outcome) -> Latencies {
+fn merged(outcome: &RunOutcome) -> Latencies {
     let mut latencies = outcome.seen.book.measured();
     let book = outcome.written.book.lock().unwrap_or_else(PoisonError::into_inner);
     latencies.add(&book.measured());
     latencies
 }
 
-fn latency(outcome: &Outcome) -> LatencyFigures {
+fn latency(outcome: &RunOutcome) -> LatencyFigures {
     let latencies = merged(outcome);
     LatencyFigures {
-        total: latencies.percentiles(Stage::Total),
-        schedule: latencies.percentiles(Stage::Schedule),
-        insert: latencies.percentiles(Stage::Insert),
-        commit_to_stamp: latencies.percentiles(Stage::CommitToStamp),
-        stamp_to_consume: latencies.percentiles(Stage::StampToConsume),
-        commit_to_consume: latencies.percentiles(Stage::CommitToConsume),
+        total: latencies.percentiles(PathStage::Total),
+        schedule: latencies.percentiles(PathStage::Schedule),
+        insert: latencies.percentiles(PathStage::Insert),
+        commit_to_stamp: latencies.percentiles(PathStage::CommitToStamp),
+        stamp_to_consume: latencies.percentiles(PathStage::StampToConsume),
+        commit_to_consume: latencies.percentiles(PathStage::CommitToConsume),
         record_clock: outcome.seen.record_clock,
         before_commit_answer: outcome.seen.before_commit_answer,
         commit_forgotten: outcome.seen.commit_forgotten,
     }
 }
 
-fn cost(outcome: &Outcome) -> Cost {
+fn cost(outcome: &RunOutcome) -> Cost {
     let cost = outcome.to.cost_since(&outcome.from);
     Cost {
         relay: cost.relay,
@@ -172,7 +172,7 @@ fn cost(outcome: &Outcome) -> Cost {
 
 /// The total latency in steps that grow by a tenth: upper end in ms, events.
 fn distribution(latencies: &Latencies) -> Vec<(f64, u64)> {
-    let steps = latencies.of(Stage::Total).iter_log(100, 1.1);
+    let steps = latencies.of(PathStage::Total).iter_log(100, 1.1);
     steps
         .map(|step| (step.value_iterated_to() as f64 / 1_000.0, step.count_since_last_iteration()))
         .skip_while(|&(_, count)| count == 0)
@@ -226,7 +226,7 @@ fn show(summary: &Summary) {
         "{:<34}{:>9}{:>9}{:>9}{:>9}{:>9}",
         "latency in ms", "p50", "p90", "p99", "p99.9", "max"
     ));
-    for stage in Stage::ALL {
+    for stage in PathStage::ALL {
         output::data(&latency_line(stage, summary.latency.of(stage), summary.latency.record_clock));
     }
     for (name, cost) in summary.cost.named() {
@@ -247,7 +247,7 @@ fn show(summary: &Summary) {
     }
 }
 
-fn latency_line(stage: Stage, figures: &Percentiles, clock: Option<RecordClock>) -> String {
+fn latency_line(stage: PathStage, figures: &Percentiles, clock: Option<RecordClock>) -> String {
     format!(
         "  {:<32}{:>9.1}{:>9.1}{:>9.1}{:>9.1}{:>9.1}",
         stage.title(clock),

@@ -19,14 +19,14 @@ use crate::report::summary::Second;
 use crate::run::sampler::{Moment, Sampler};
 use crate::run::threads::WriterThreads;
 use crate::run::window::MeasurementWindow;
-use crate::workload::writer::{Epoch, Written};
+use crate::workload::writer::{Epoch, WriterTotals};
 use postrider_testkit::figures::grouped;
 
 /// How often the end is looked for once the schedule is over.
 const SETTLE_PERIOD: Duration = Duration::from_millis(20);
 
 /// What the watching gave.
-pub(super) struct Progress {
+pub(super) struct RunProgress {
     /// At the begin of the measured time.
     pub(super) from: Moment,
     /// At its end.
@@ -46,7 +46,7 @@ pub(super) struct Running<'a, 'scope> {
     /// How long the schedule lasts.
     pub(super) length_us: u64,
     /// What the writers have noted.
-    pub(super) written: &'a Written,
+    pub(super) written: &'a WriterTotals,
     /// What the consumer has seen.
     pub(super) seen: &'a Mutex<Consumed>,
     /// The writers.
@@ -68,7 +68,7 @@ impl Running<'_, '_> {
         mut window: MeasurementWindow,
         mut kept_wal: Option<KeptWal>,
         stall_limit: Duration,
-    ) -> Result<Progress> {
+    ) -> Result<RunProgress> {
         let (mut settling, mut meter) = (Settling::new(stall_limit), output::Meter::new());
         for second in 1.. {
             self.wait(second * 1_000_000, &mut settling)?;
@@ -86,7 +86,7 @@ impl Running<'_, '_> {
         }
         output::end_progress();
         let to = window.to.context("the run ended before its measured time")?;
-        Ok(Progress {
+        Ok(RunProgress {
             from: window.from,
             to,
             rows: sampler.into_rows(),

@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 
 use crate::audit::consumer::Consumed;
-use crate::measure::latency::{Latencies, Stage};
+use crate::measure::latency::{Latencies, PathStage};
 use crate::measure::process::{ProcessTable, Usage};
-use crate::report::summary::{Phase, ProcessCost, Sample, Second};
-use crate::workload::writer::{Epoch, Written};
+use crate::report::summary::{ProcessCost, RunPhase, Sample, Second};
+use crate::workload::writer::{Epoch, WriterTotals};
 
 /// The processes that share the work, in the order of the report.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,7 +98,7 @@ pub(crate) type HistogramSink<'a> =
 pub(crate) struct Sampler<'a> {
     epoch: Epoch,
     pids: Processes<Option<u32>>,
-    written: &'a Written,
+    written: &'a WriterTotals,
     seen: &'a Mutex<Consumed>,
     sink: HistogramSink<'a>,
     last: Moment,
@@ -113,7 +113,7 @@ impl<'a> Sampler<'a> {
     pub(crate) fn new(
         epoch: Epoch,
         pids: Processes<Option<u32>>,
-        written: &'a Written,
+        written: &'a WriterTotals,
         seen: &'a Mutex<Consumed>,
         sink: HistogramSink<'a>,
     ) -> Result<Self> {
@@ -133,13 +133,13 @@ impl<'a> Sampler<'a> {
     ///
     /// # Errors
     /// When a process has ended, or the histogram log cannot be written.
-    pub(crate) fn row(&mut self, phase: Phase) -> Result<(&Second, Moment)> {
+    pub(crate) fn row(&mut self, phase: RunPhase) -> Result<(&Second, Moment)> {
         let now = self.moment()?;
         let seconds = now.seconds_since(&self.last);
         let latencies = self.take_latencies();
         let began = Duration::from_micros(self.last.at_us);
         let length = Duration::from_micros(now.at_us - self.last.at_us);
-        (self.sink)(latencies.of(Stage::Total), began, length)?;
+        (self.sink)(latencies.of(PathStage::Total), began, length)?;
         let (repeats, faults) = {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             (seen.auditor.counts().repeats, seen.auditor.counts().faults())
@@ -154,10 +154,10 @@ impl<'a> Sampler<'a> {
             backlog: now.committed.saturating_sub(now.delivered),
             repeats,
             faults,
-            total: latencies.percentiles(Stage::Total),
-            commit_to_consume: latencies.percentiles(Stage::CommitToConsume),
-            schedule: latencies.percentiles(Stage::Schedule),
-            insert: latencies.percentiles(Stage::Insert),
+            total: latencies.percentiles(PathStage::Total),
+            commit_to_consume: latencies.percentiles(PathStage::CommitToConsume),
+            schedule: latencies.percentiles(PathStage::Schedule),
+            insert: latencies.percentiles(PathStage::Insert),
             relay: samples.relay,
             postgres: samples.postgres,
             kafka: samples.kafka,
@@ -191,7 +191,7 @@ fn samples(now: &Moment, last: &Moment) -> Processes<Option<Sample>> {
 fn moment(
     epoch: Epoch,
     pids: &Processes<Option<u32>>,
-    written: &Written,
+    written: &WriterTotals,
     seen: &Mutex<Consumed>,
 ) -> Result<Moment> {
     let table = ProcessTable::read()?;

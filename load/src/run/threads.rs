@@ -9,7 +9,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use anyhow::{Context, Result, anyhow};
 
 use crate::workload::batch::BatchBuilder;
-use crate::workload::writer::{Epoch, Writer, Written};
+use crate::workload::writer::{Epoch, Writer, WriterTotals};
 
 /// Tells threads to stop when the scope is left, however that comes: the scope waits for them.
 pub(super) struct StopOnDrop<'a>(pub(super) &'a AtomicBool);
@@ -34,7 +34,7 @@ impl<'scope> WriterThreads<'scope> {
         scope: &'scope Scope<'scope, 'env>,
         writers: Vec<Writer>,
         epoch: Epoch,
-        written: &'scope Written,
+        written: &'scope WriterTotals,
     ) -> Result<Self> {
         let start = |writer: Writer| {
             let thread = std::thread::Builder::new().name(format!("writer-{}", writer.number));

@@ -2,7 +2,7 @@
 //!
 //! Promises: whole seconds; warm-up and settling are outside. Must not: look at a clock. Fails: never.
 
-use crate::report::summary::Phase;
+use crate::report::summary::RunPhase;
 use crate::run::plan::RunPlan;
 use crate::run::sampler::Moment;
 
@@ -24,13 +24,13 @@ impl MeasurementWindow {
     }
 
     /// Where a second belongs.
-    pub(crate) fn phase(&self, second: u64) -> Phase {
+    pub(crate) fn phase(&self, second: u64) -> RunPhase {
         if second <= self.warmup {
-            Phase::Warmup
+            RunPhase::Warmup
         } else if second <= self.end {
-            Phase::Measure
+            RunPhase::Measure
         } else {
-            Phase::Settle
+            RunPhase::Settle
         }
     }
 

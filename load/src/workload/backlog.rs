@@ -6,10 +6,10 @@
 use anyhow::{Context, Result};
 
 use crate::measure::clock;
-use crate::workload::batch::{self, BatchBuilder, Shape};
+use crate::workload::batch::{self, BatchBuilder, EventShape};
 use crate::workload::event::Intent;
 use crate::workload::key_distribution::KeyDistribution;
-use crate::workload::session::{Session, Target, Workload};
+use crate::workload::session::{Target, Workload, WriterSession};
 
 /// What is to be written, and where.
 #[derive(Clone, Copy, Debug)]
@@ -31,14 +31,15 @@ impl Backlog<'_> {
     ///
     /// # Errors
     /// As the module says.
-    pub(crate) async fn fill(&self, shape: &Shape) -> Result<Vec<u32>> {
+    pub(crate) async fn fill(&self, shape: &EventShape) -> Result<Vec<u32>> {
         let mut writers = tokio::task::JoinSet::new();
         for writer in 0..shape.writers {
             let builder =
                 BatchBuilder::new(shape, writer, KeyDistribution::Walk { step: 0 }, self.seed);
             let (url, headers) = (self.database_url, &shape.headers);
             let session =
-                Session::open(url, self.target, headers, Workload::Events, shape.writers).await?;
+                WriterSession::open(url, self.target, headers, Workload::Events, shape.writers)
+                    .await?;
             writers.spawn(write(builder, session, self.share(shape, writer), self.tx_size));
         }
         let mut builders = Vec::new();
@@ -49,7 +50,7 @@ impl Backlog<'_> {
     }
 
     /// How many of the events this writer writes.
-    fn share(&self, shape: &Shape, writer: u16) -> u64 {
+    fn share(&self, shape: &EventShape, writer: u16) -> u64 {
         let writers = u64::from(shape.writers);
         (self.events + writers - 1 - u64::from(writer)) / writers
     }
@@ -57,7 +58,7 @@ impl Backlog<'_> {
 
 async fn write(
     mut builder: BatchBuilder,
-    mut session: Session,
+    mut session: WriterSession,
     events: u64,
     tx_size: u32,
 ) -> Result<BatchBuilder> {

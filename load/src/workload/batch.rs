@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use crate::workload::event::{Intent, Mark};
+use crate::workload::event::{EventMark, Intent};
 use crate::workload::key_distribution::{KeyDistribution, Rng};
 use crate::workload::pg_array::PgArray;
 
@@ -29,7 +29,7 @@ impl RowHeaders {
 
 /// What the events of a run have in common.
 #[derive(Clone, Debug)]
-pub(crate) struct Shape {
+pub(crate) struct EventShape {
     /// Tells this run's events from others.
     pub(crate) run: u32,
     /// Number of aggregates over all writers.
@@ -44,7 +44,7 @@ pub(crate) struct Shape {
     pub(crate) rollback_percent: u32,
 }
 
-impl Shape {
+impl EventShape {
     /// How many aggregates a writer owns: `writer`, `writer + writers`, ...
     pub(crate) fn slots(&self, writer: u16) -> u32 {
         let (aggregates, writers) = (self.aggregates, u32::from(self.writers));
@@ -54,7 +54,7 @@ impl Shape {
 
 /// The rows of one transaction.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct EventBatch {
     /// The aggregates' numbers.
     pub(crate) aggregates: Vec<i64>,
     /// The aggregates' ids.
@@ -65,7 +65,7 @@ pub(crate) struct Batch {
     pub(crate) ids: PgArray,
 }
 
-impl Batch {
+impl EventBatch {
     fn new() -> Self {
         Self {
             aggregates: Vec::new(),
@@ -86,7 +86,7 @@ impl Batch {
 /// One writer's events: composes them and remembers what was committed.
 #[derive(Debug)]
 pub(crate) struct BatchBuilder {
-    shape: Shape,
+    shape: EventShape,
     writer: u16,
     versions: Vec<u32>,
     transaction: u32,
@@ -94,12 +94,12 @@ pub(crate) struct BatchBuilder {
     /// For ids: no other run and no other writer has the same.
     id_rng: Rng,
     keys: KeyDistribution,
-    batch: Batch,
+    batch: EventBatch,
 }
 
 impl BatchBuilder {
     /// The builder of one writer; `seed` makes its choices repeatable.
-    pub(crate) fn new(shape: &Shape, writer: u16, keys: KeyDistribution, seed: u64) -> Self {
+    pub(crate) fn new(shape: &EventShape, writer: u16, keys: KeyDistribution, seed: u64) -> Self {
         Self {
             versions: vec![0; shape.slots(writer) as usize],
             shape: shape.clone(),
@@ -108,7 +108,7 @@ impl BatchBuilder {
             rng: Rng::new(seed ^ (u64::from(writer) << 48)),
             id_rng: Rng::new(Rng::new((u64::from(shape.run) << 16) | u64::from(writer)).next_u64()),
             keys,
-            batch: Batch::new(),
+            batch: EventBatch::new(),
         }
     }
 
@@ -128,7 +128,12 @@ impl BatchBuilder {
 
     /// Composes the next transaction: `rows` events that will end as `intent` says. Its versions are
     /// used up when it commits, so what follows must be written, or the run must end.
-    pub(crate) fn compose(&mut self, rows: u32, intent: Intent, intended_unix_us: u64) -> &Batch {
+    pub(crate) fn compose(
+        &mut self,
+        rows: u32,
+        intent: Intent,
+        intended_unix_us: u64,
+    ) -> &EventBatch {
         self.transaction += 1;
         self.batch.clear();
         for _ in 0..rows {
@@ -139,7 +144,7 @@ impl BatchBuilder {
             }
             let aggregate = slot * u32::from(self.shape.writers) + u32::from(self.writer);
             self.batch.aggregates.push(i64::from(aggregate));
-            let mark = Mark {
+            let mark = EventMark {
                 run: self.shape.run,
                 aggregate,
                 version,
@@ -165,7 +170,7 @@ fn random_id(rng: &mut Rng) -> Uuid {
 }
 
 /// The last committed version of every aggregate: what the topic must hold in the end.
-pub(crate) fn committed_versions(shape: &Shape, builders: &[BatchBuilder]) -> Vec<u32> {
+pub(crate) fn committed_versions(shape: &EventShape, builders: &[BatchBuilder]) -> Vec<u32> {
     let mut versions = vec![0; shape.aggregates as usize];
     for builder in builders {
         for (slot, &version) in builder.versions.iter().enumerate() {
@@ -179,8 +184,8 @@ pub(crate) fn committed_versions(shape: &Shape, builders: &[BatchBuilder]) -> Ve
 mod tests {
     use super::*;
 
-    fn shape(aggregates: u32, writers: u16) -> Shape {
-        Shape {
+    fn shape(aggregates: u32, writers: u16) -> EventShape {
+        EventShape {
             run: 1,
             aggregates,
             writers,
@@ -219,7 +224,7 @@ mod tests {
     fn no_two_events_have_the_same_id() {
         let mut seen = std::collections::HashSet::new();
         for (run, writer) in [(1, 0), (1, 1), (2, 0)] {
-            let shape = Shape { run, ..shape(10, 2) };
+            let shape = EventShape { run, ..shape(10, 2) };
             let mut builder =
                 BatchBuilder::new(&shape, writer, KeyDistribution::Walk { step: 0 }, 1);
             for _ in 0..2 {

@@ -2,7 +2,7 @@
 //!
 //! Promises: `decode` gives back what `encode` wrote, also after PostgreSQL stored it as `jsonb`; a
 //! payload that was cut, padded or altered does not decode as whole. Must not: touch the network or
-//! a clock. Fails: a payload that is not of this form is [`Reading::Unreadable`].
+//! a clock. Fails: a payload that is not of this form is [`PayloadReading::Unreadable`].
 //!
 //! The payload is JSON with short names, so that 100 bytes are enough:
 //! `r` run, `a` aggregate, `v` version of the aggregate, `w` writer, `t` transaction of the writer,
@@ -34,7 +34,7 @@ pub(crate) enum Intent {
 
 /// What an event says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct EventMark {
     /// Tells the events of one run from those of another in the same topic.
     pub(crate) run: u32,
     /// The aggregate's number.
@@ -53,17 +53,17 @@ pub(crate) struct Mark {
 
 /// What a payload turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
+pub(crate) enum PayloadReading {
     /// A whole load event.
-    Whole(Mark),
+    Whole(EventMark),
     /// A load event whose padding was altered or cut.
-    Altered(Mark),
+    Altered(EventMark),
     /// Not a load event.
     Unreadable,
 }
 
 #[derive(Deserialize)]
-struct Wire<'a> {
+struct PayloadWire<'a> {
     r: u32,
     a: u32,
     v: u32,
@@ -75,7 +75,7 @@ struct Wire<'a> {
     p: &'a str,
 }
 
-impl Mark {
+impl EventMark {
     /// Appends the Kafka key: the aggregate's id.
     pub(crate) fn write_key(&self, key: &mut Vec<u8>) {
         key.extend_from_slice(KEY_PREFIX.as_bytes());
@@ -128,19 +128,19 @@ fn write_number(number: impl itoa::Integer, text: &mut Vec<u8>) {
 }
 
 /// Reads a payload back; `payload_bytes` is the length with which the run wrote it.
-pub(crate) fn decode(payload: &[u8], payload_bytes: u32) -> Reading {
+pub(crate) fn decode(payload: &[u8], payload_bytes: u32) -> PayloadReading {
     // Byte for byte as it was written, which is every record of a `json` or `text` column.
     if payload.len() == payload_bytes as usize
         && let Some((mark, padding)) = read_as_written(payload)
         && is_padding(padding)
     {
-        return Reading::Whole(mark);
+        return PayloadReading::Whole(mark);
     }
     read_as_json(payload, payload_bytes)
 }
 
 /// The mark and the padding of a payload in the very form in which it was written.
-fn read_as_written(payload: &[u8]) -> Option<(Mark, &[u8])> {
+fn read_as_written(payload: &[u8]) -> Option<(EventMark, &[u8])> {
     let mut numbers = [0; FIELDS.len()];
     let mut rest = payload;
     for (name, number) in FIELDS.iter().zip(&mut numbers) {
@@ -148,7 +148,7 @@ fn read_as_written(payload: &[u8]) -> Option<(Mark, &[u8])> {
     }
     let padding = rest.strip_prefix(BEFORE_PADDING)?.strip_suffix(b"\"}")?;
     let [run, aggregate, version, writer, transaction, intended_unix_us, doomed] = numbers;
-    let mark = Mark {
+    let mark = EventMark {
         run: run.try_into().ok()?,
         aggregate: aggregate.try_into().ok()?,
         version: version.try_into().ok()?,
@@ -177,11 +177,11 @@ fn is_padding(bytes: &[u8]) -> bool {
 }
 
 /// Reads any JSON with these fields: a payload that PostgreSQL stored as `jsonb`, or a damaged one.
-fn read_as_json(payload: &[u8], payload_bytes: u32) -> Reading {
-    let Ok(wire) = serde_json::from_slice::<Wire<'_>>(payload) else {
-        return Reading::Unreadable;
+fn read_as_json(payload: &[u8], payload_bytes: u32) -> PayloadReading {
+    let Ok(wire) = serde_json::from_slice::<PayloadWire<'_>>(payload) else {
+        return PayloadReading::Unreadable;
     };
-    let mark = Mark {
+    let mark = EventMark {
         run: wire.r,
         aggregate: wire.a,
         version: wire.v,
@@ -194,9 +194,9 @@ fn read_as_json(payload: &[u8], payload_bytes: u32) -> Reading {
     // `jsonb` reorders the fields and adds spaces, so the length of the whole says nothing there.
     let padding_whole = as_written || wire.p.len() == mark.padding_bytes(payload_bytes);
     if padding_whole && is_padding(wire.p.as_bytes()) {
-        Reading::Whole(mark)
+        PayloadReading::Whole(mark)
     } else {
-        Reading::Altered(mark)
+        PayloadReading::Altered(mark)
     }
 }
 
@@ -212,8 +212,8 @@ pub(crate) fn aggregate_of_key(key: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn mark() -> Mark {
-        Mark {
+    fn mark() -> EventMark {
+        EventMark {
             run: 999_999_999,
             aggregate: 99_999,
             version: 1_234,
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    fn payload_of(mark: &Mark, payload_bytes: u32) -> String {
+    fn payload_of(mark: &EventMark, payload_bytes: u32) -> String {
         let mut payload = Vec::new();
         mark.write_payload(payload_bytes, &mut payload);
         String::from_utf8(payload).unwrap()
@@ -235,7 +235,7 @@ mod tests {
         for payload_bytes in [100, 200, 1_000, 10_000] {
             let payload = payload_of(&mark(), payload_bytes);
             assert_eq!(payload.len(), payload_bytes as usize);
-            assert_eq!(decode(payload.as_bytes(), payload_bytes), Reading::Whole(mark()));
+            assert_eq!(decode(payload.as_bytes(), payload_bytes), PayloadReading::Whole(mark()));
         }
     }
 
@@ -243,38 +243,38 @@ mod tests {
     fn jsonb_text_decodes_to_the_same_mark() {
         let value: serde_json::Value = serde_json::from_str(&payload_of(&mark(), 200)).unwrap();
         let spaced = serde_json::to_string_pretty(&value).unwrap();
-        assert_eq!(decode(spaced.as_bytes(), 200), Reading::Whole(mark()));
+        assert_eq!(decode(spaced.as_bytes(), 200), PayloadReading::Whole(mark()));
     }
 
     #[test]
     fn cut_or_altered_padding_is_seen() {
         let whole = payload_of(&mark(), 200);
         let cut = whole.replacen("xx", "x", 1);
-        assert_eq!(decode(cut.as_bytes(), 200), Reading::Altered(mark()));
+        assert_eq!(decode(cut.as_bytes(), 200), PayloadReading::Altered(mark()));
         let altered = whole.replacen('x', "y", 1);
-        assert_eq!(decode(altered.as_bytes(), 200), Reading::Altered(mark()));
-        assert_eq!(decode(&whole.as_bytes()[..150], 200), Reading::Unreadable);
+        assert_eq!(decode(altered.as_bytes(), 200), PayloadReading::Altered(mark()));
+        assert_eq!(decode(&whole.as_bytes()[..150], 200), PayloadReading::Unreadable);
     }
 
     #[test]
     fn both_ways_of_reading_agree() {
         for payload_bytes in [100, 163, 164, 10_000] {
             for intent in [Intent::Commit, Intent::RollBack] {
-                let mark = Mark { intent, ..mark() };
+                let mark = EventMark { intent, ..mark() };
                 let payload = payload_of(&mark, payload_bytes);
                 let (read, padding) = read_as_written(payload.as_bytes()).expect("as written");
                 assert!(is_padding(padding));
                 let json = read_as_json(payload.as_bytes(), payload_bytes);
-                assert_eq!((json, read), (Reading::Whole(mark), mark));
+                assert_eq!((json, read), (PayloadReading::Whole(mark), mark));
             }
         }
     }
 
     #[test]
     fn the_fate_is_in_the_payload() {
-        let doomed = Mark { intent: Intent::RollBack, ..mark() };
+        let doomed = EventMark { intent: Intent::RollBack, ..mark() };
         let payload = payload_of(&doomed, 200);
-        assert_eq!(decode(payload.as_bytes(), 200), Reading::Whole(doomed));
+        assert_eq!(decode(payload.as_bytes(), 200), PayloadReading::Whole(doomed));
     }
 
     #[test]

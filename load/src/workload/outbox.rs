@@ -55,13 +55,13 @@ pub(crate) enum Ids {
 
 /// The table of events and how its payload is stored.
 #[derive(Clone, Debug)]
-pub(crate) struct Outbox {
+pub(crate) struct EventTable {
     table: String,
     payload_expression: &'static str,
     takes_ids: bool,
 }
 
-impl Outbox {
+impl EventTable {
     /// Looks the table up.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! What the events of a command look like.
 //!
-//! Promises: one place that makes a run's [`Shape`] of what was asked. Must not: know of flags.
+//! Promises: one place that makes a run's [`EventShape`] of what was asked. Must not: know of flags.
 
-use crate::workload::batch::{RowHeaders, Shape};
+use crate::workload::batch::{EventShape, RowHeaders};
 use crate::workload::outbox::Ids;
 
 /// What was asked of the events.
@@ -42,8 +42,8 @@ impl EventPlan {
     }
 
     /// The shape of the run of this number; each writer has an aggregate at least.
-    pub(crate) fn shape(&self, run: u32) -> Shape {
-        Shape {
+    pub(crate) fn shape(&self, run: u32) -> EventShape {
+        EventShape {
             run,
             aggregates: self.aggregates.max(u32::from(self.writers)),
             writers: self.writers,

@@ -10,10 +10,10 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
 use crate::measure::clock;
-use crate::workload::batch::{Batch, RowHeaders};
+use crate::workload::batch::{EventBatch, RowHeaders};
 use crate::workload::event::Intent;
 use crate::workload::message;
-use crate::workload::outbox::{self, Outbox};
+use crate::workload::outbox::{self, EventTable};
 use crate::workload::pg_array::PgArray;
 
 /// What a transaction holds.
@@ -28,7 +28,7 @@ pub(crate) enum Workload {
 
 /// How events are written, which is how a relay captures them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Capture {
+pub(crate) enum WriteForm {
     /// As rows of the outbox.
     Table,
     /// As logical messages in the WAL; no table is involved.
@@ -39,7 +39,7 @@ pub(crate) enum Capture {
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// A table.
-    Table(Outbox),
+    Table(EventTable),
     /// The WAL.
     Wal,
 }
@@ -136,14 +136,14 @@ struct Business {
 }
 
 /// A connection that writes batches.
-pub(crate) struct Session {
+pub(crate) struct WriterSession {
     client: Client,
     path: WritePath,
     headers: Option<String>,
     business: Option<Business>,
 }
 
-impl Session {
+impl WriterSession {
     /// Connects and prepares the statements; `writers` is the number of writers in the run.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl Session {
     ///
     /// # Errors
     /// When the server refuses or the connection is lost.
-    pub(crate) async fn write(&mut self, batch: &Batch, intent: Intent) -> Result<()> {
+    pub(crate) async fn write(&mut self, batch: &EventBatch, intent: Intent) -> Result<()> {
         if intent == Intent::Commit && self.business.is_none() {
             return self.write_events(batch).await;
         }
@@ -186,7 +186,7 @@ impl Session {
         self.client.batch_execute(end).await.context("a transaction cannot be ended")
     }
 
-    async fn write_business(&self, business: &Business, batch: &Batch) -> Result<()> {
+    async fn write_business(&self, business: &Business, batch: &EventBatch) -> Result<()> {
         let aggregates = &batch.aggregates;
         for statement in [&business.customers, &business.orders] {
             let written = self.client.execute(statement, &[aggregates, &business.writers]).await;
@@ -196,7 +196,7 @@ impl Session {
         written.context("the order lines cannot be written").map(drop)
     }
 
-    async fn write_events(&mut self, batch: &Batch) -> Result<()> {
+    async fn write_events(&mut self, batch: &EventBatch) -> Result<()> {
         let headers = self.headers.as_ref();
         let sent = match &mut self.path {
             WritePath::Insert { statement, takes_ids } => {
@@ -219,7 +219,7 @@ impl Session {
 }
 
 /// Makes the messages of a batch, in its order.
-fn compose(batch: &Batch, headers: Option<&String>, messages: &mut PgArray) -> Result<()> {
+fn compose(batch: &EventBatch, headers: Option<&String>, messages: &mut PgArray) -> Result<()> {
     let now_us = clock::unix_us(std::time::SystemTime::now())?;
     messages.clear();
     let events = batch.keys.elements().zip(batch.payloads.elements());

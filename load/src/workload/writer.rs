@@ -12,12 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 
 use crate::measure::clock;
-use crate::measure::latency::{Latencies, Stage};
+use crate::measure::latency::{Latencies, PathStage};
 use crate::workload::batch::BatchBuilder;
 use crate::workload::commit_log::CommitLog;
 use crate::workload::event::Intent;
 use crate::workload::schedule::Schedule;
-use crate::workload::session::Session;
+use crate::workload::session::WriterSession;
 
 /// The start of a run, on the steady clock and on the wall clock.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ impl LatencyBook {
     }
 
     /// Counts events of one intended time.
-    pub(crate) fn record(&mut self, stage: Stage, intended_us: u64, took_us: u64, count: u64) {
+    pub(crate) fn record(&mut self, stage: PathStage, intended_us: u64, took_us: u64, count: u64) {
         let early = intended_us < self.measured_from_us;
         let book = if early { &mut self.early } else { &mut self.second };
         book.record(stage, took_us, count);
@@ -101,7 +101,7 @@ impl LatencyBook {
 
 /// What the writers tell the others.
 #[derive(Debug)]
-pub(crate) struct Written {
+pub(crate) struct WriterTotals {
     /// Events whose commit was answered.
     pub(crate) committed: AtomicU64,
     /// Events that were rolled back.
@@ -114,7 +114,7 @@ pub(crate) struct Written {
     pub(crate) stop: AtomicBool,
 }
 
-impl Written {
+impl WriterTotals {
     /// Nothing was written yet.
     pub(crate) fn new(writers: u16, measured_from_us: u64) -> Self {
         Self {
@@ -136,7 +136,7 @@ pub(crate) struct Writer {
     /// Its events.
     pub(crate) builder: BatchBuilder,
     /// Its connection, which belongs to `runtime`.
-    pub(crate) session: Session,
+    pub(crate) session: WriterSession,
     /// A runtime for this thread alone: its connection is driven only while it waits for it.
     pub(crate) runtime: tokio::runtime::Runtime,
 }
@@ -146,7 +146,7 @@ impl Writer {
     ///
     /// # Errors
     /// With the first error of the database.
-    pub(crate) fn write(mut self, epoch: Epoch, written: &Written) -> Result<BatchBuilder> {
+    pub(crate) fn write(mut self, epoch: Epoch, written: &WriterTotals) -> Result<BatchBuilder> {
         let mut iteration = 0;
         while let Some(intended_us) = self.schedule.intended_us(self.number, iteration) {
             wait_until(epoch, intended_us);
@@ -165,7 +165,7 @@ impl Writer {
         epoch: Epoch,
         intended_us: u64,
         begun_us: u64,
-        written: &Written,
+        written: &WriterTotals,
     ) -> Result<()> {
         let intent = self.builder.next_intent();
         let rows = self.schedule.tx_size;
@@ -182,8 +182,8 @@ impl Writer {
         written.commits.note(self.number, self.builder.transaction(), done_us);
         written.committed.fetch_add(events, Ordering::Relaxed);
         let mut book = written.book.lock().unwrap_or_else(PoisonError::into_inner);
-        book.record(Stage::Schedule, intended_us, begun_us - intended_us, events);
-        book.record(Stage::Insert, intended_us, done_us - begun_us, events);
+        book.record(PathStage::Schedule, intended_us, begun_us - intended_us, events);
+        book.record(PathStage::Insert, intended_us, done_us - begun_us, events);
         Ok(())
     }
 }

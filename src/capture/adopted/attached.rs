@@ -43,7 +43,7 @@ impl SlotKeeper {
         let parts = parts.query(&attached(table, passed, &near.to_string()), &[]).await;
         let parts = parts.map_err(|cause| classify("look at the parts of a table", cause))?;
         for part in parts {
-            let part = Part {
+            let part = AttachedPart {
                 relid: part.get("relid"),
                 name: OutboxName { schema: part.get("schema_name"), table: part.get("part_name") },
                 attached_by: part.get("attached_by"),
@@ -59,7 +59,12 @@ impl SlotKeeper {
         Ok(false)
     }
 
-    async fn had_rows(&self, table: &Adopted, part: &Part, near: TransactionId) -> Result<bool> {
+    async fn had_rows(
+        &self,
+        table: &Adopted,
+        part: &AttachedPart,
+        near: TransactionId,
+    ) -> Result<bool> {
         let source = if part.may_read { &part.name } else { &table.name };
         let texts = [near.to_string(), part.attached_by.clone(), part.relid.to_string()];
         let [near, attached_by, relid] = &texts;
@@ -82,7 +87,7 @@ impl SlotKeeper {
 }
 
 /// A table that became a part of another one lately.
-struct Part {
+struct AttachedPart {
     relid: u32,
     name: OutboxName,
     /// The lower half of the transaction's id.

@@ -16,10 +16,10 @@ use postgres_protocol::escape::escape_identifier;
 use tokio::time::Instant;
 
 use crate::capture::adopted::mapping::{Adopted, ColumnMap};
-use crate::capture::adopted::query::{Copied, CopiedRow, CopyQuery};
+use crate::capture::adopted::query::{CopiedRow, CopyQuery, RowAnswer};
 use crate::capture::adopted::registry::{AdoptionStore, table_columns, unpublished};
 use crate::capture::log::decode::{LargeEnd, LargePart, LoggedEvent};
-use crate::capture::log::flawed::Origin;
+use crate::capture::log::flawed::EventOrigin;
 use crate::capture::mode::KnownSlot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Arrival;
@@ -79,7 +79,7 @@ impl SlotSession {
         let mut rows = 0_i64;
         for table in tables {
             let source = CopySource::new(table, &near, store.connection(), event_bytes_max).await?;
-            let mut patience = Patience::begin();
+            let mut patience = CopyPatience::begin();
             let counting = self.session.query(&source.count);
             let counted = patience.over(&source.name, counting).await;
             let counted = cell(counted.map_err(|error| source.unread(error))?)?;
@@ -136,12 +136,12 @@ impl CopySource {
 
 /// How long a table has been read without an answer.
 #[derive(Debug)]
-struct Patience {
+struct CopyPatience {
     began: Instant,
     warn_at: Instant,
 }
 
-impl Patience {
+impl CopyPatience {
     fn begin() -> Self {
         let began = Instant::now();
         Self { began, warn_at: began + SLOW }
@@ -179,7 +179,7 @@ pub struct AdoptedCopy {
     /// A row that comes in parts, and how many of them are still to come.
     large: Option<(Box<LargeRow>, u64)>,
     /// With the row that is waited for.
-    patience: Option<Patience>,
+    patience: Option<CopyPatience>,
     /// The number of the next row: unlike that of any other row.
     place: i64,
     /// Behind all that any stream brought before, and before all that the one to come brings.
@@ -226,7 +226,7 @@ impl AdoptedCopy {
             if !std::mem::replace(&mut self.is_open, true) {
                 self.session.ask_rows(source.query.sql())?;
             }
-            let patience = self.patience.get_or_insert_with(Patience::begin);
+            let patience = self.patience.get_or_insert_with(CopyPatience::begin);
             let row = patience.over(&source.name, self.session.next_row()).await?;
             self.patience = None;
             if let Some(row) = row {
@@ -245,12 +245,12 @@ impl AdoptedCopy {
         let CopiedRow { written_by, content } = row;
         self.ids.note(written_by.as_deref());
         let (large, parts_left, value, bytes) = match content {
-            Copied::Event(event) => {
+            RowAnswer::Event(event) => {
                 self.go_on();
                 return CopyItem::Event(event);
             }
-            Copied::Large(row, parts) => (row, parts, 0, Vec::new()),
-            Copied::Part(value, bytes) => {
+            RowAnswer::Large(row, parts) => (row, parts, 0, Vec::new()),
+            RowAnswer::Part(value, bytes) => {
                 let (row, parts) = self.large.take().expect("parts follow their row");
                 (row, parts - 1, value, bytes)
             }
@@ -262,7 +262,7 @@ impl AdoptedCopy {
             self.go_on();
             Some(LargeEnd::Row(large))
         };
-        CopyItem::Part(LargePart { origin: Origin::Copy, value, bytes, end })
+        CopyItem::Part(LargePart { origin: EventOrigin::Copy, value, bytes, end })
     }
 
     /// Whatever comes next is another row.

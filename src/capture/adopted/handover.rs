@@ -8,7 +8,7 @@
 use tokio_postgres::{IsolationLevel, Transaction};
 
 use crate::capture::adopted::mapping::{
-    Adopted, ColumnMap, Form, Mapping, Origin, Part, TableColumn,
+    Adopted, ColumnMap, Form, Mapping, Part, PartOrigin, TableColumn,
 };
 use crate::capture::adopted::registry::{adopted_tables, table_columns, unpublished};
 use crate::capture::mode::Mode;
@@ -32,7 +32,7 @@ const END_PUBLICATION: &str = include_str!("../../../sql/queries/adopted_publica
 
 /// How a table is to be read, as far as somebody says so.
 #[derive(Debug)]
-pub struct Request {
+pub struct HandoverRequest {
     /// Where parts of an event come from.
     pub columns: Vec<Mapping>,
     /// Which of the rows that are there are to be published.
@@ -45,7 +45,7 @@ pub struct Request {
 
 /// Whether a change is to last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum HandoverRun {
     /// It is made.
     Make,
     /// It is tried, and rolled back.
@@ -63,7 +63,7 @@ pub struct GivenBack {
 
 /// Changes of rows that are not published, since the table's statistics were reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ignored {
+pub struct IgnoredChanges {
     /// Rows that were updated.
     pub updates: i64,
     /// Rows that were deleted.
@@ -78,7 +78,7 @@ pub async fn resolve(
     connection: &Connection,
     outbox: &OutboxName,
     table: &OutboxName,
-    request: Request,
+    request: HandoverRequest,
 ) -> Result<Adopted> {
     if table == outbox {
         let cause = format!("{table} is postrider's own outbox");
@@ -102,8 +102,8 @@ pub async fn resolve(
 
 fn default_order(map: &ColumnMap, columns: &[TableColumn]) -> Result<String> {
     let column = |part| match map.origin(part) {
-        Some(Origin::Column(name)) => columns.iter().find(|column| column.name == *name),
-        Some(Origin::Constant(_)) | None => None,
+        Some(PartOrigin::Column(name)) => columns.iter().find(|column| column.name == *name),
+        Some(PartOrigin::Constant(_)) | None => None,
     };
     let quoted = |column: &TableColumn| postgres_protocol::escape::escape_identifier(&column.name);
     match (column(Part::Id), column(Part::CreatedAt)) {
@@ -258,7 +258,7 @@ pub async fn give_back(
     connection: &mut Connection,
     adopted: &Adopted,
     mark: Option<&str>,
-    change: Change,
+    change: HandoverRun,
 ) -> Result<GivenBack> {
     let failed = |cause| classify("give the table back", cause);
     let (transaction, near) = one_snapshot(connection).await?;
@@ -279,8 +279,8 @@ pub async fn give_back(
     transaction.execute(DELETE, &[schema, table]).await.map_err(failed)?;
     transaction.batch_execute(END_PUBLICATION).await.map_err(failed)?;
     match change {
-        Change::Make => transaction.commit().await.map_err(failed)?,
-        Change::Rehearse => transaction.rollback().await.map_err(failed)?,
+        HandoverRun::Make => transaction.commit().await.map_err(failed)?,
+        HandoverRun::Rehearse => transaction.rollback().await.map_err(failed)?,
     }
     Ok(GivenBack { unpublished, marked })
 }
@@ -299,9 +299,9 @@ async fn one_snapshot(connection: &mut Connection) -> Result<(Transaction<'_>, S
 ///
 /// # Errors
 /// When the connection fails.
-pub async fn ignored(connection: &Connection, adopted: &Adopted) -> Result<Ignored> {
+pub async fn ignored(connection: &Connection, adopted: &Adopted) -> Result<IgnoredChanges> {
     let OutboxName { schema, table } = &adopted.name;
     let row = connection.client().query_one(CHANGES, &[schema, table]).await;
     let row = row.map_err(|cause| classify("look at a table's statistics", cause))?;
-    Ok(Ignored { updates: row.get("updates"), deletes: row.get("deletes") })
+    Ok(IgnoredChanges { updates: row.get("updates"), deletes: row.get("deletes") })
 }

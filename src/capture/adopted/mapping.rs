@@ -133,7 +133,7 @@ impl Form {
 
 /// Where a part of an event comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum PartOrigin {
     /// The column of this name.
     Column(String),
     /// It is the same for all rows.
@@ -146,14 +146,14 @@ pub struct Mapping {
     /// The part.
     pub part: Part,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: PartOrigin,
 }
 
 impl fmt::Display for Mapping {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
-            Origin::Column(column) => write!(formatter, "{}={column}", self.part.name()),
-            Origin::Constant(text) => {
+            PartOrigin::Column(column) => write!(formatter, "{}={column}", self.part.name()),
+            PartOrigin::Constant(text) => {
                 write!(formatter, "{}='{}'", self.part.name(), text.replace('\'', "''"))
             }
         }
@@ -181,10 +181,10 @@ impl FromStr for Mapping {
         let origin = origin.trim();
         let origin = match origin.strip_prefix('\'') {
             None if origin.is_empty() => return refuse(format!("{text:?} names no column")),
-            None => Origin::Column(origin.to_owned()),
+            None => PartOrigin::Column(origin.to_owned()),
             Some(rest) => match rest.strip_suffix('\'') {
                 Some(constant) if part.may_be_constant() => {
-                    Origin::Constant(constant.replace("''", "'"))
+                    PartOrigin::Constant(constant.replace("''", "'"))
                 }
                 _ => return refuse(format!("{text:?} is no constant that this part can have")),
             },
@@ -239,7 +239,7 @@ impl ColumnMap {
                 return Err(Error::new(ErrorKind::Config, cause).with_remedy("give it once"));
             }
             let is_asked = origin.is_some();
-            let origin = origin.unwrap_or_else(|| Origin::Column(part.name().to_owned()));
+            let origin = origin.unwrap_or_else(|| PartOrigin::Column(part.name().to_owned()));
             match check(part, &origin, columns) {
                 Ok(()) => mappings.push(Mapping { part, origin }),
                 Err(_) if part.is_optional() && !is_asked => {}
@@ -253,8 +253,8 @@ impl ColumnMap {
     /// printed.
     pub fn value_form(&self, columns: &[TableColumn]) -> ValueForm {
         let is_beyond_us = |mapping: &Mapping| match &mapping.origin {
-            Origin::Constant(_) => false,
-            Origin::Column(name) => columns
+            PartOrigin::Constant(_) => false,
+            PartOrigin::Column(name) => columns
                 .iter()
                 .find(|column| column.name == *name)
                 .and_then(|column| column.form)
@@ -269,13 +269,13 @@ impl ColumnMap {
     }
 
     /// Where a part comes from; none when the table lacks it.
-    pub fn origin(&self, part: Part) -> Option<&Origin> {
+    pub fn origin(&self, part: Part) -> Option<&PartOrigin> {
         self.0.iter().find(|mapping| mapping.part == part).map(|mapping| &mapping.origin)
     }
 }
 
-fn check(part: Part, origin: &Origin, columns: &[TableColumn]) -> Result<()> {
-    let Origin::Column(name) = origin else { return Ok(()) };
+fn check(part: Part, origin: &PartOrigin, columns: &[TableColumn]) -> Result<()> {
+    let PartOrigin::Column(name) = origin else { return Ok(()) };
     let refuse = |cause: String, remedy: String| {
         Err(Error::new(ErrorKind::Schema, cause).with_remedy(remedy))
     };
@@ -378,12 +378,12 @@ mod tests {
     #[test]
     fn debeziums_names_are_the_default() {
         let map = ColumnMap::resolve(&[], &columns(DEBEZIUM)).expect("the table fits");
-        assert_eq!(map.origin(Part::Kind), Some(&Origin::Column("type".to_owned())));
+        assert_eq!(map.origin(Part::Kind), Some(&PartOrigin::Column("type".to_owned())));
         assert_eq!(map.origin(Part::Headers), None);
         let mut more = columns(DEBEZIUM);
         more.extend(columns(&[("headers", Form::Jsonb), ("created_at", Form::Text)]));
         let map = ColumnMap::resolve(&[], &more).expect("the table fits");
-        assert_eq!(map.origin(Part::Headers), Some(&Origin::Column("headers".to_owned())));
+        assert_eq!(map.origin(Part::Headers), Some(&PartOrigin::Column("headers".to_owned())));
         assert_eq!(map.origin(Part::CreatedAt), None, "a text is no time");
     }
 

@@ -6,7 +6,7 @@
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 
-use crate::capture::adopted::mapping::{Adopted, ColumnMap, Form, Origin, Part, TableColumn};
+use crate::capture::adopted::mapping::{Adopted, ColumnMap, Form, Part, PartOrigin, TableColumn};
 use crate::capture::adopted::row::id_of;
 use crate::capture::log::decode::LoggedEvent;
 use crate::capture::log::flawed::{Flawed, id_at};
@@ -29,12 +29,12 @@ const TIME: &str = "case when isfinite({column}) then least(greatest(
 pub(super) struct CopiedRow {
     /// The lower half of the transaction's id.
     pub(super) written_by: Option<String>,
-    pub(super) content: Copied,
+    pub(super) content: RowAnswer,
 }
 
 /// What a row of the answer brings.
 #[derive(Debug)]
-pub(super) enum Copied {
+pub(super) enum RowAnswer {
     /// An event.
     Event(LoggedEvent),
     /// One of which values are too long, and how many parts of these follow.
@@ -62,22 +62,22 @@ impl CopyQuery {
         event_bytes_max: usize,
     ) -> Self {
         let form = |part| match map.origin(part) {
-            Some(Origin::Column(name)) => columns
+            Some(PartOrigin::Column(name)) => columns
                 .iter()
                 .find(|column| column.name == *name)
                 .and_then(|column| column.form)
                 .unwrap_or(Form::Text),
-            Some(Origin::Constant(_)) | None => Form::Text,
+            Some(PartOrigin::Constant(_)) | None => Form::Text,
         };
         let forms = Part::ALL.map(form);
-        let sources = Part::ALL.map(|part| Source::of(part, map, forms[part as usize]));
-        let list = |text: &dyn Fn(Part, &Source) -> Option<String>, separator: &str| {
+        let sources = Part::ALL.map(|part| PartSource::of(part, map, forms[part as usize]));
+        let list = |text: &dyn Fn(Part, &PartSource) -> Option<String>, separator: &str| {
             let texts = Part::ALL.into_iter().zip(&sources);
             let texts: Vec<String> =
                 texts.filter_map(|(part, source)| text(part, source)).collect();
             texts.join(separator)
         };
-        let faults = list(&Source::fault, ", ");
+        let faults = list(&PartSource::fault, ", ");
         let limit = i64::try_from(event_bytes_max).unwrap_or(i64::MAX).to_string();
         let part_bytes = PART_BYTES.to_string();
         let fault = if faults.is_empty() {
@@ -90,13 +90,13 @@ impl CopyQuery {
             &[
                 ("{event_bytes_max}", &limit),
                 ("{part_bytes}", &part_bytes),
-                ("{parts}", &list(&Source::value, ", ")),
+                ("{parts}", &list(&PartSource::value, ", ")),
                 ("{fault}", &fault),
-                ("{columns}", &list(&Source::column, ", ")),
+                ("{columns}", &list(&PartSource::column, ", ")),
                 ("{table}", &table.name.quoted()),
                 ("{condition}", condition),
                 ("{order}", &table.copy_order),
-                ("{printed}", &list(&Source::printed, " ")),
+                ("{printed}", &list(&PartSource::printed, " ")),
             ],
         );
         Self { sql, name: table.name.to_string(), forms }
@@ -135,7 +135,7 @@ impl CopyQuery {
         ] = row;
         if let (Some(number), Some(content)) = (number, content) {
             let number = number.parse().map_err(|_| odd())?;
-            let content = Copied::Part(number, from_hex(content.as_bytes()).ok_or_else(odd)?);
+            let content = RowAnswer::Part(number, from_hex(content.as_bytes()).ok_or_else(odd)?);
             return Ok(CopiedRow { written_by, content });
         }
         let bytes = bytes.map(|hex| from_hex(hex.as_bytes()).ok_or_else(odd)).transpose()?;
@@ -155,7 +155,7 @@ impl CopyQuery {
             fault,
         };
         let content = match lengths {
-            None => Copied::Event(event.into_event(place)),
+            None => RowAnswer::Event(event.into_event(place)),
             Some(lengths) => {
                 let lengths: Option<Vec<u64>> =
                     lengths.split(',').map(|length| length.parse().ok()).collect();
@@ -163,7 +163,7 @@ impl CopyQuery {
                 let lengths: [u64; 5] = lengths.ok_or_else(odd)?;
                 let parts = lengths.into_iter().filter(|length| is_handed_on(*length));
                 let parts = parts.map(|length| length.div_ceil(PART_BYTES as u64)).sum();
-                Copied::Large(Box::new(event.into_large(place, &lengths, &self.forms)), parts)
+                RowAnswer::Large(Box::new(event.into_large(place, &lengths, &self.forms)), parts)
             }
         };
         Ok(CopiedRow { written_by, content })
@@ -184,7 +184,7 @@ fn is_handed_on(length: u64) -> bool {
 }
 
 /// Where a part of an event comes from, in SQL.
-enum Source {
+enum PartSource {
     /// It is the same for all rows, or there is none.
     Fixed(String),
     /// A column of which every value has a text.
@@ -196,14 +196,14 @@ enum Source {
     Careful(String),
 }
 
-impl Source {
+impl PartSource {
     fn of(part: Part, map: &ColumnMap, form: Form) -> Self {
         let name = match map.origin(part) {
             None => return Self::Fixed("null::text".to_owned()),
-            Some(Origin::Constant(text)) => {
+            Some(PartOrigin::Constant(text)) => {
                 return Self::Fixed(format!("{}::text", escape_literal(text)));
             }
-            Some(Origin::Column(name)) => format!("adopted_row.{}", escape_identifier(name)),
+            Some(PartOrigin::Column(name)) => format!("adopted_row.{}", escape_identifier(name)),
         };
         match (part, form) {
             (Part::CreatedAt, _) => Self::Time(name),

@@ -68,7 +68,7 @@ const ROW: &[(usize, &str)] = &[
 #[test]
 fn a_row_becomes_an_event() {
     let row = query().read(answer(ROW), 3).expect("it is one");
-    let Copied::Event(LoggedEvent::Copied(event)) = row.content else { panic!("{row:?}") };
+    let RowAnswer::Event(LoggedEvent::Copied(event)) = row.content else { panic!("{row:?}") };
     assert_eq!(row.written_by.as_deref(), Some("99"));
     assert_eq!((event.seq, event.created_at_micros), (3, -5));
     assert_eq!((event.aggregate_id.as_str(), event.payload.as_deref()), ("7", Some(&b"{}"[..])));
@@ -79,7 +79,7 @@ fn a_row_becomes_an_event() {
 fn a_row_with_a_fault_is_set_aside_with_what_can_be_read() {
     let fault = [ROW, &[(5, "\\xff00"), (9, "payload: no")]].concat();
     let row = query().read(answer(&fault), 3).expect("it is one");
-    let Copied::Event(LoggedEvent::Flawed(flawed)) = row.content else { panic!("{row:?}") };
+    let RowAnswer::Event(LoggedEvent::Flawed(flawed)) = row.content else { panic!("{row:?}") };
     assert_eq!(flawed.refusal().reason, Reason::Unreadable);
     assert_eq!(flawed.refusal().detail, "payload: no");
     assert_eq!(flawed.event().payload, Some(&b"\xff\0"[..]), "as it lies there");
@@ -89,13 +89,13 @@ fn a_row_with_a_fault_is_set_aside_with_what_can_be_read() {
 fn a_large_row_tells_how_many_parts_follow() {
     let head = [ROW, &[(10, "5,4,6,0,3000000")]].concat();
     let row = query().read(answer(&head), 3).expect("it is one");
-    let Copied::Large(large, parts) = row.content else { panic!("{row:?}") };
+    let RowAnswer::Large(large, parts) = row.content else { panic!("{row:?}") };
     assert_eq!((parts, large.event_bytes), (3, 3_000_015));
     assert_eq!(large.aggregate(), Some(("order", "7")));
     assert_eq!(large.payload.handed_on().map(|value| value.number), Some(4));
     let part = query().read(answer(&[(8, "99"), (11, "4"), (12, "\\x00ff")]), 3);
     let part = part.expect("it is one");
-    assert!(matches!(part.content, Copied::Part(4, bytes) if bytes == [0, 0xff]));
+    assert!(matches!(part.content, RowAnswer::Part(4, bytes) if bytes == [0, 0xff]));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
-use crate::capture::adopted::mapping::{Adopted, ColumnMap, Form, Origin, Part, ValueForm};
+use crate::capture::adopted::mapping::{Adopted, ColumnMap, Form, Part, PartOrigin, ValueForm};
 use crate::capture::log::encoding::Encoding;
 use crate::capture::log::flawed::{Flawed, ReadRow, id_at};
 use crate::capture::log::pgoutput::{Relation, Tuple, Value};
@@ -139,7 +139,7 @@ impl AdoptedLeaf {
         committed_at_micros: i64,
     ) -> Result<ReadRow<AdoptedRow>> {
         let found = self.find(row)?;
-        let mut reading = Reading { encoding, fault: None };
+        let mut reading = RowReading { encoding, fault: None };
         let mut names = String::new();
         let mut ends = [0; 3];
         for (part, end) in
@@ -184,14 +184,14 @@ impl AdoptedLeaf {
         committed_at_micros: i64,
     ) -> Result<LargeRow> {
         let mut found = self.find(row)?;
-        let mut reading = Reading { encoding, fault: None };
+        let mut reading = RowReading { encoding, fault: None };
         // What is handed on is read by nobody here, but for its beginning.
         let handed_on = Part::ALL.map(|part| {
             let number = self.number(part).filter(|number| oversized.handed_on.contains(number));
             let value = found[part as usize].take_if(|_| number.is_some());
             number.zip(value).map(|(number, value)| value.handed_on(number, encoding))
         });
-        let text = |part: Part, reading: &mut Reading<'_>| match &handed_on[part as usize] {
+        let text = |part: Part, reading: &mut RowReading<'_>| match &handed_on[part as usize] {
             Some(value) => LargeValue::HandedOn(value.clone()),
             None => {
                 let mut text = String::new();
@@ -241,7 +241,7 @@ impl AdoptedLeaf {
     }
 
     /// Where the parts' values lie, without what stands before or behind a text.
-    fn find(&self, row: &Tuple) -> Result<[Option<Found>; Part::ALL.len()]> {
+    fn find(&self, row: &Tuple) -> Result<[Option<FoundValue>; Part::ALL.len()]> {
         let mut found = [const { None }; Part::ALL.len()];
         let values: Vec<Value<Range<u32>>> = row.ranges().collect();
         for part in Part::ALL {
@@ -256,7 +256,7 @@ impl AdoptedLeaf {
                 return Err(begun_before(part));
             }
             let bytes = row.bytes().slice(range.start as usize..range.end as usize);
-            found[part as usize] = Some(Found { part, bytes, form: *form, value_form });
+            found[part as usize] = Some(FoundValue { part, bytes, form: *form, value_form });
         }
         Ok(found)
     }
@@ -264,8 +264,8 @@ impl AdoptedLeaf {
     fn write_text(
         &self,
         part: Part,
-        found: &[Option<Found>; Part::ALL.len()],
-        reading: &mut Reading<'_>,
+        found: &[Option<FoundValue>; Part::ALL.len()],
+        reading: &mut RowReading<'_>,
         out: &mut String,
     ) {
         if let Cell::Constant(text) = &self.cells[part as usize] {
@@ -289,12 +289,12 @@ impl AdoptedLeaf {
 }
 
 /// Reads the values of one row. What cannot be read gets a form that can, and the row a fault.
-struct Reading<'a> {
+struct RowReading<'a> {
     encoding: &'a Encoding,
     fault: Option<String>,
 }
 
-impl Reading<'_> {
+impl RowReading<'_> {
     fn text<'b>(&mut self, part: Part, bytes: &'b [u8]) -> Cow<'b, str> {
         self.encoding.decode(bytes).unwrap_or_else(|cause| {
             self.note(part, &format_args!("cannot be read: {cause}"));
@@ -302,7 +302,7 @@ impl Reading<'_> {
         })
     }
 
-    fn headers(&mut self, found: &Found) -> Bytes {
+    fn headers(&mut self, found: &FoundValue) -> Bytes {
         let bytes = found.trimmed();
         match self.text(found.part, &bytes) {
             Cow::Borrowed(_) => {}
@@ -312,7 +312,7 @@ impl Reading<'_> {
     }
 
     /// As it lies there, if it cannot be read.
-    fn payload(&mut self, found: &Found) -> Bytes {
+    fn payload(&mut self, found: &FoundValue) -> Bytes {
         let bytes = found.trimmed();
         match (found.form, found.value_form, self.encoding) {
             (Form::Bytes, ValueForm::Text, _) => match printed::from_hex(&bytes) {
@@ -333,7 +333,7 @@ impl Reading<'_> {
     /// In microseconds since 1970; what is no time has that of the commit.
     fn created_at(
         &mut self,
-        found: &[Option<Found>; Part::ALL.len()],
+        found: &[Option<FoundValue>; Part::ALL.len()],
         committed_at_micros: i64,
     ) -> i64 {
         let Some(found) = &found[Part::CreatedAt as usize] else { return committed_at_micros };
@@ -358,7 +358,7 @@ impl Reading<'_> {
 
 /// A value in a row.
 #[derive(Debug)]
-struct Found {
+struct FoundValue {
     part: Part,
     /// Lent from the receive buffer.
     bytes: Bytes,
@@ -366,7 +366,7 @@ struct Found {
     value_form: ValueForm,
 }
 
-impl Found {
+impl FoundValue {
     /// Without what stands before or behind a text.
     fn trimmed(&self) -> Bytes {
         let mut bytes = self.bytes.clone();
@@ -417,8 +417,8 @@ fn integer(bytes: &[u8]) -> i64 {
 fn find_cell(columns: &ColumnMap, part: Part, relation: &Relation, forms: &Forms) -> Option<Cell> {
     match columns.origin(part) {
         None => Some(Cell::Missing),
-        Some(Origin::Constant(text)) => Some(Cell::Constant(text.clone())),
-        Some(Origin::Column(name)) => {
+        Some(PartOrigin::Constant(text)) => Some(Cell::Constant(text.clone())),
+        Some(PartOrigin::Column(name)) => {
             let number = relation.columns.iter().position(|column| column.name.as_str() == name)?;
             let form = forms.get(&relation.columns[number].type_oid).copied();
             let form = form.unwrap_or(Form::Printed);
@@ -429,8 +429,8 @@ fn find_cell(columns: &ColumnMap, part: Part, relation: &Relation, forms: &Forms
 
 fn part_column(columns: &ColumnMap, part: Part) -> &str {
     match columns.origin(part) {
-        Some(Origin::Column(name)) => name,
-        Some(Origin::Constant(_)) | None => part.name(),
+        Some(PartOrigin::Column(name)) => name,
+        Some(PartOrigin::Constant(_)) | None => part.name(),
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::capture::adopted::mapping::{Mapping, TableColumn};
 use crate::capture::adopted::row::*;
-use crate::capture::log::flawed::Origin as FlawedOrigin;
+use crate::capture::log::flawed::EventOrigin as FlawedOrigin;
 use crate::capture::log::pgoutput;
 use crate::capture::log::pgoutput::Message;
 use crate::order::holds::Reason;

@@ -16,10 +16,10 @@ use hashbrown::HashMap;
 use crate::capture::adopted::mapping::{Adopted, ValueForm};
 use crate::capture::adopted::row::{AdoptedLeaf, Forms};
 use crate::capture::log::encoding::Encoding;
-use crate::capture::log::flawed::{Flawed, Origin};
+use crate::capture::log::flawed::{EventOrigin, Flawed};
 pub use crate::capture::log::logged_event::LoggedEvent;
 use crate::capture::log::message;
-use crate::capture::log::outbox_row::Leaf;
+use crate::capture::log::outbox_row::PartitionRelation;
 use crate::capture::log::pgoutput;
 use crate::capture::log::pgoutput::{Message, Relation, Scope, Tuple};
 use crate::capture::log::sieve::{LongSieve, Rows, SievedPart};
@@ -72,7 +72,7 @@ pub enum LogItem {
 #[derive(Debug)]
 pub struct LargePart {
     /// Where the event comes from.
-    pub origin: Origin,
+    pub origin: EventOrigin,
     /// A row's value of this number; 0 for a message.
     pub value: u16,
     /// Its bytes.
@@ -119,7 +119,7 @@ pub struct AdoptedTables {
 
 /// How the stream is to be read.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub struct StreamReading {
     /// How its texts are written.
     pub encoding: Encoding,
     /// An event above this size is not kept whole.
@@ -135,7 +135,7 @@ pub struct LogCapture {
 
 impl LogCapture {
     /// Takes a stream apart that has just begun.
-    pub fn new(stream: LogStream, source: Source, reading: Reading) -> Self {
+    pub fn new(stream: LogStream, source: Source, reading: StreamReading) -> Self {
         Self { stream, decoder: Decoder::new(source, reading) }
     }
 
@@ -216,12 +216,12 @@ struct Decoder {
 #[derive(Clone, Debug)]
 enum TableLeaf {
     /// A partition of the outbox.
-    Own(Arc<Leaf>),
+    Own(Arc<PartitionRelation>),
     Adopted(Arc<AdoptedLeaf>),
 }
 
 impl Decoder {
-    fn new(source: Source, reading: Reading) -> Self {
+    fn new(source: Source, reading: StreamReading) -> Self {
         let takes_messages = matches!(source, Source::Messages);
         Self {
             source,
@@ -271,7 +271,9 @@ impl Decoder {
     fn learn(&mut self, relation: &Relation) -> Result<()> {
         let Source::Table(outbox, adopted) = &self.source else { return Ok(()) };
         let leaf = match bucket_of(outbox, relation) {
-            Some(bucket) => Some(TableLeaf::Own(Arc::new(Leaf::new(bucket, relation)?))),
+            Some(bucket) => {
+                Some(TableLeaf::Own(Arc::new(PartitionRelation::new(bucket, relation)?)))
+            }
             None => adopted.leaf(relation)?,
         };
         // A row of an adopted table may be gone from there by now.
@@ -310,7 +312,7 @@ impl Decoder {
                 };
                 let row = leaf.read_large(row, &oversized, &self.encoding, place, micros)?;
                 let end = LargeEnd::Row(Box::new(row));
-                return Ok(self.part(Origin::Adopted(leaf.table()), Some(end)));
+                return Ok(self.part(EventOrigin::Adopted(leaf.table()), Some(end)));
             }
             Some(None) | None => return Ok(LogItem::Other),
         }))
@@ -345,29 +347,30 @@ impl Decoder {
         if self.sieve.take_oversized().is_some() {
             let committed_at_micros = self.committed_at.0;
             let end = LargeEnd::Message { place, committed_at_micros };
-            return self.part(Origin::Message, Some(end));
+            return self.part(EventOrigin::Message, Some(end));
         }
         LogItem::Event(match message::decode(content.clone()) {
             Ok(envelope) => LoggedEvent::Message(envelope, place),
             Err(cause) => {
                 let detail = format!("{cause}; write messages by postrider.emit or event_message");
                 let micros = self.committed_at.0;
-                let flawed = Flawed::of_bytes(Origin::Message, place, micros, &content, detail);
+                let flawed =
+                    Flawed::of_bytes(EventOrigin::Message, place, micros, &content, detail);
                 LoggedEvent::Flawed(Box::new(flawed))
             }
         })
     }
 
     /// Where that comes from of which the sieve is full.
-    fn origin_at_hand(&self) -> Origin {
+    fn origin_at_hand(&self) -> EventOrigin {
         let leaf = self.sieve.relation().and_then(|relation| self.leaves.get(&relation));
         match leaf {
-            Some(Some(TableLeaf::Adopted(leaf))) => Origin::Adopted(leaf.table()),
-            Some(Some(TableLeaf::Own(_)) | None) | None => Origin::Message,
+            Some(Some(TableLeaf::Adopted(leaf))) => EventOrigin::Adopted(leaf.table()),
+            Some(Some(TableLeaf::Own(_)) | None) | None => EventOrigin::Message,
         }
     }
 
-    fn part(&mut self, origin: Origin, end: Option<LargeEnd>) -> LogItem {
+    fn part(&mut self, origin: EventOrigin, end: Option<LargeEnd>) -> LogItem {
         let SievedPart { value, bytes } = self.sieve.take_part();
         LogItem::Part(LargePart { origin, value, bytes, end })
     }

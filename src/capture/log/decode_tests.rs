@@ -31,7 +31,7 @@ fn event_content() -> Vec<u8> {
 }
 
 fn items(source: Source, frames: impl IntoIterator<Item = Frame>) -> Vec<LogItem> {
-    let reading = Reading { encoding: Encoding::Utf8, event_bytes_max: 4096 };
+    let reading = StreamReading { encoding: Encoding::Utf8, event_bytes_max: 4096 };
     let mut decoder = Decoder::new(source, reading);
     frames.into_iter().map(|frame| decoder.item(frame).expect("each is well made")).collect()
 }

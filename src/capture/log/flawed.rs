@@ -16,7 +16,7 @@ const ID_NAMESPACE: Uuid = uuid::uuid!("5f1d6f0a-62f0-4a3c-8a55-0e6c0d6e7b42");
 
 /// Where an event comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum EventOrigin {
     /// The outbox: its bucket, and the transaction that the row claims.
     Row(Bucket, u64),
     /// An adopted table, by its number.
@@ -37,29 +37,29 @@ pub fn id_at(place: i64) -> EventId {
 pub struct Flawed {
     event: OwnedEvent,
     refusal: Refusal,
-    origin: Origin,
+    origin: EventOrigin,
     in_table: Option<InTable>,
 }
 
 impl Flawed {
     /// A row of the outbox.
     pub fn of_row(event: OwnedEvent, refusal: Refusal, bucket: Bucket, txid: u64) -> Self {
-        Self { event, refusal, origin: Origin::Row(bucket, txid), in_table: None }
+        Self { event, refusal, origin: EventOrigin::Row(bucket, txid), in_table: None }
     }
 
     /// A row of an adopted table, by the table's number.
     pub fn of_adopted(event: OwnedEvent, refusal: Refusal, table: usize) -> Self {
-        Self { event, refusal, origin: Origin::Adopted(table), in_table: None }
+        Self { event, refusal, origin: EventOrigin::Adopted(table), in_table: None }
     }
 
     /// A row of an adopted table that the stream does not bring.
     pub fn of_copied(event: OwnedEvent, refusal: Refusal) -> Self {
-        Self { event, refusal, origin: Origin::Copy, in_table: None }
+        Self { event, refusal, origin: EventOrigin::Copy, in_table: None }
     }
 
     /// Bytes that say of no aggregate that it is theirs. They are kept as they came, as a payload.
     pub fn of_bytes(
-        origin: Origin,
+        origin: EventOrigin,
         place: i64,
         created_at_micros: i64,
         bytes: &[u8],
@@ -86,7 +86,7 @@ impl Flawed {
     }
 
     /// Where it comes from.
-    pub fn origin(&self) -> Origin {
+    pub fn origin(&self) -> EventOrigin {
         self.origin
     }
 

@@ -3,7 +3,7 @@
 //! Promises: it lends what it has; where it comes from is never forgotten. Must not: read the stream. Fails: never.
 
 use crate::capture::adopted::row::AdoptedRow;
-use crate::capture::log::flawed::{Flawed, Origin, ReadRow};
+use crate::capture::log::flawed::{EventOrigin, Flawed, ReadRow};
 use crate::capture::log::message::Envelope;
 use crate::capture::log::outbox_row::LoggedRow;
 use crate::event::{Event, LendEvent, OwnedEvent, SeqSource};
@@ -55,12 +55,12 @@ impl LoggedEvent {
     }
 
     /// Where it comes from.
-    pub fn origin(&self) -> Origin {
+    pub fn origin(&self) -> EventOrigin {
         match self {
-            Self::Row(row) => Origin::Row(row.bucket, row.txid),
-            Self::Adopted(row) => Origin::Adopted(row.table),
-            Self::Message(..) => Origin::Message,
-            Self::Copied(_) => Origin::Copy,
+            Self::Row(row) => EventOrigin::Row(row.bucket, row.txid),
+            Self::Adopted(row) => EventOrigin::Adopted(row.table),
+            Self::Message(..) => EventOrigin::Message,
+            Self::Copied(_) => EventOrigin::Copy,
             Self::Flawed(flawed) => flawed.origin(),
         }
     }
@@ -101,8 +101,8 @@ impl LendEvent for LoggedEvent {
 
     fn seq_source(&self) -> SeqSource {
         match self.origin() {
-            Origin::Row(..) => SeqSource::Table,
-            Origin::Adopted(_) | Origin::Message | Origin::Copy => SeqSource::Log,
+            EventOrigin::Row(..) => SeqSource::Table,
+            EventOrigin::Adopted(_) | EventOrigin::Message | EventOrigin::Copy => SeqSource::Log,
         }
     }
 

@@ -50,7 +50,7 @@ const CREATED_AT: usize = 8;
 
 /// A partition of the outbox as the stream describes it.
 #[derive(Debug)]
-pub struct Leaf {
+pub struct PartitionRelation {
     bucket: Bucket,
     /// Which of [`COLUMNS`] stands at each place of a row.
     places: Vec<Option<usize>>,
@@ -67,7 +67,7 @@ enum Payload {
     Jsonb,
 }
 
-impl Leaf {
+impl PartitionRelation {
     /// Finds the columns.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Leaf {
     /// A row of which a part came: the table has the whole.
     ///
     /// # Errors
-    /// As [`Leaf::read`].
+    /// As [`PartitionRelation::read`].
     pub fn read_part(
         &self,
         row: &Tuple,

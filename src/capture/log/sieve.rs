@@ -14,7 +14,7 @@ use bytes::{BufMut, BytesMut};
 use hashbrown::HashMap;
 
 use crate::capture::log::message::PREFIX;
-use crate::postgres::Sieve;
+use crate::postgres::MessageSieve;
 
 /// So much stays of a value that is not kept whole.
 pub const HEAD_KEPT_BYTES: usize = 1024;
@@ -82,7 +82,7 @@ pub struct LongSieve {
     takes_messages: bool,
     relations: HashMap<u32, Rows>,
     whole_bytes: usize,
-    step: Step,
+    step: SieveStep,
     /// What came of the part that is gathered.
     head: Vec<u8>,
     relation: u32,
@@ -109,9 +109,9 @@ pub struct LongSieve {
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum SieveStep {
     /// So many bytes that are read as one.
-    Gather(usize, Part),
+    Gather(usize, RowPart),
     /// A prefix, up to its NUL.
     Prefix,
     /// A value of which a part is kept.
@@ -127,7 +127,7 @@ enum Step {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum RowPart {
     Frame,
     RowHead,
     Form,
@@ -144,7 +144,7 @@ impl LongSieve {
             takes_messages,
             relations: HashMap::new(),
             whole_bytes: 0,
-            step: Step::DropRest,
+            step: SieveStep::DropRest,
             head: Vec::new(),
             relation: 0,
             columns: Vec::new().into_iter(),
@@ -208,28 +208,28 @@ impl LongSieve {
     }
 
     /// Reads a part that is complete in `head`.
-    fn read(&mut self, part: Part, kept: &mut BytesMut) -> Step {
+    fn read(&mut self, part: RowPart, kept: &mut BytesMut) -> SieveStep {
         let head = std::mem::take(&mut self.head);
         let step = match part {
-            Part::Frame => self.read_frame(&head, kept),
-            Part::RowHead => self.read_row_head(&head, kept),
-            Part::Form => self.read_form(head[0], kept),
-            Part::ValueLength => self.read_value_length(&head, kept),
-            Part::LogicalHead => {
+            RowPart::Frame => self.read_frame(&head, kept),
+            RowPart::RowHead => self.read_row_head(&head, kept),
+            RowPart::Form => self.read_form(head[0], kept),
+            RowPart::ValueLength => self.read_value_length(&head, kept),
+            RowPart::LogicalHead => {
                 kept.put_slice(&head);
                 self.is_transactional = head[0] != 0;
-                Step::Prefix
+                SieveStep::Prefix
             }
-            Part::ContentLength if self.is_above_limit() => {
+            RowPart::ContentLength if self.is_above_limit() => {
                 kept.put_u32(0);
                 self.oversized = Some(self.whole_bytes);
-                Step::Spill(
+                SieveStep::Spill(
                     u32::from_be_bytes(head[..].try_into().expect("it is complete")) as usize
                 )
             }
-            Part::ContentLength => {
+            RowPart::ContentLength => {
                 kept.put_slice(&head);
-                Step::KeepRest
+                SieveStep::KeepRest
             }
         };
         self.head = head;
@@ -237,27 +237,27 @@ impl LongSieve {
         step
     }
 
-    fn read_frame(&mut self, head: &[u8], kept: &mut BytesMut) -> Step {
+    fn read_frame(&mut self, head: &[u8], kept: &mut BytesMut) -> SieveStep {
         kept.put_slice(head);
         match (head[0], head[FRAME_BYTES - 1]) {
-            (XLOG_DATA, b'I') => Step::Gather(ROW_HEAD_BYTES, Part::RowHead),
-            (XLOG_DATA, b'M') => Step::Gather(LOGICAL_HEAD_BYTES, Part::LogicalHead),
-            (XLOG_DATA, b'R') if !self.is_above_limit() => Step::KeepRest,
-            _ => Step::DropRest,
+            (XLOG_DATA, b'I') => SieveStep::Gather(ROW_HEAD_BYTES, RowPart::RowHead),
+            (XLOG_DATA, b'M') => SieveStep::Gather(LOGICAL_HEAD_BYTES, RowPart::LogicalHead),
+            (XLOG_DATA, b'R') if !self.is_above_limit() => SieveStep::KeepRest,
+            _ => SieveStep::DropRest,
         }
     }
 
-    fn read_row_head(&mut self, head: &[u8], kept: &mut BytesMut) -> Step {
+    fn read_row_head(&mut self, head: &[u8], kept: &mut BytesMut) -> SieveStep {
         let [a, b, c, d, mark, high, low] = *head else { unreachable!("so many were gathered") };
         let relation = u32::from_be_bytes([a, b, c, d]);
         let Some(rows) = self.relations.get(&relation) else {
             kept.put_u32(relation);
             kept.put_slice(&[mark, 0, 0]);
-            return Step::DropRest;
+            return SieveStep::DropRest;
         };
         kept.put_slice(head);
         let columns = match rows {
-            Rows::Part(_) if !self.is_above_limit() => return Step::KeepRest,
+            Rows::Part(_) if !self.is_above_limit() => return SieveStep::KeepRest,
             Rows::Part(columns) => {
                 self.oversized = Some(self.whole_bytes);
                 columns
@@ -270,25 +270,25 @@ impl LongSieve {
         self.next_value()
     }
 
-    fn next_value(&mut self) -> Step {
+    fn next_value(&mut self) -> SieveStep {
         match self.values_left.checked_sub(1) {
             Some(left) => {
                 self.values_left = left;
                 self.values += 1;
-                Step::Gather(1, Part::Form)
+                SieveStep::Gather(1, RowPart::Form)
             }
-            None => Step::DropRest,
+            None => SieveStep::DropRest,
         }
     }
 
-    fn read_form(&mut self, form: u8, kept: &mut BytesMut) -> Step {
+    fn read_form(&mut self, form: u8, kept: &mut BytesMut) -> SieveStep {
         self.keep = self.columns.next().unwrap_or(Keep::Head);
         let is_in_digits = form == b't' && self.keep == Keep::HandOnBytes;
         self.bytes_per_byte = if is_in_digits { 2 } else { 1 };
         match form {
             b't' | b'b' => {
                 kept.put_u8(if self.keep == Keep::Nothing { b'n' } else { form });
-                Step::Gather(LENGTH_BYTES, Part::ValueLength)
+                SieveStep::Gather(LENGTH_BYTES, RowPart::ValueLength)
             }
             b'n' | b'u' => {
                 kept.put_u8(form);
@@ -296,15 +296,15 @@ impl LongSieve {
             }
             _ => {
                 kept.put_u8(form);
-                Step::DropRest
+                SieveStep::DropRest
             }
         }
     }
 
-    fn read_value_length(&mut self, head: &[u8], kept: &mut BytesMut) -> Step {
+    fn read_value_length(&mut self, head: &[u8], kept: &mut BytesMut) -> SieveStep {
         let length = u32::from_be_bytes(head.try_into().expect("so many were gathered")) as usize;
         let most = match self.keep {
-            Keep::Nothing => return Step::Value { keep: 0, drop: length },
+            Keep::Nothing => return SieveStep::Value { keep: 0, drop: length },
             Keep::Whole => self.limit_bytes,
             Keep::Head => HEAD_KEPT_BYTES,
             Keep::HandOn | Keep::HandOnBytes => {
@@ -313,10 +313,10 @@ impl LongSieve {
         };
         let keep = if length <= most { length } else { HEAD_KEPT_BYTES.min(length) };
         kept.put_u32(u32::try_from(keep).expect("no longer than it was"));
-        Step::Value { keep, drop: length - keep }
+        SieveStep::Value { keep, drop: length - keep }
     }
 
-    fn read_adopted_length(&mut self, length: usize, kept: &mut BytesMut) -> Step {
+    fn read_adopted_length(&mut self, length: usize, kept: &mut BytesMut) -> SieveStep {
         let event_bytes = length / self.bytes_per_byte;
         let fits = event_bytes <= self.room_bytes;
         let keep = if fits { length } else { HEAD_KEPT_BYTES.min(length) };
@@ -324,10 +324,10 @@ impl LongSieve {
         self.event_bytes = self.event_bytes.saturating_add(event_bytes);
         if fits {
             self.room_bytes -= event_bytes;
-            return Step::Value { keep, drop: 0 };
+            return SieveStep::Value { keep, drop: 0 };
         }
         self.begin_to_hand_on();
-        Step::SpillValue { head: keep, left: length }
+        SieveStep::SpillValue { head: keep, left: length }
     }
 
     fn begin_to_hand_on(&mut self) {
@@ -339,13 +339,13 @@ impl LongSieve {
     }
 
     /// Up to its NUL, or until it is none of ours.
-    fn pass_prefix(&mut self, bytes: &[u8], kept: &mut BytesMut) -> (usize, Step) {
+    fn pass_prefix(&mut self, bytes: &[u8], kept: &mut BytesMut) -> (usize, SieveStep) {
         let room = PREFIX_BYTES_MAX - self.head.len();
         let end = bytes.iter().take(room).position(|byte| *byte == 0);
         let taken = end.map_or(bytes.len().min(room), |end| end + 1);
         self.head.extend_from_slice(&bytes[..taken]);
         if end.is_none() && self.head.len() < PREFIX_BYTES_MAX {
-            return (taken, Step::Prefix);
+            return (taken, SieveStep::Prefix);
         }
         let prefix = std::mem::take(&mut self.head);
         let prefix = prefix.strip_suffix(&[0]).unwrap_or(&prefix);
@@ -353,11 +353,11 @@ impl LongSieve {
         kept.put_u8(0);
         let is_ours = end.is_some() && prefix == PREFIX.as_bytes();
         if is_ours && self.takes_messages && self.is_transactional {
-            return (taken, Step::Gather(LENGTH_BYTES, Part::ContentLength));
+            return (taken, SieveStep::Gather(LENGTH_BYTES, RowPart::ContentLength));
         }
         // Without its content.
         kept.put_u32(0);
-        (taken, Step::DropRest)
+        (taken, SieveStep::DropRest)
     }
 
     /// Puts aside what there is room for; says how many bytes that were.
@@ -368,43 +368,43 @@ impl LongSieve {
     }
 
     /// Takes some of the bytes, at least one; says how many, and what follows.
-    fn pass_some(&mut self, bytes: &[u8], kept: &mut BytesMut) -> (usize, Step) {
+    fn pass_some(&mut self, bytes: &[u8], kept: &mut BytesMut) -> (usize, SieveStep) {
         match self.step {
-            Step::Gather(wanted, part) => {
+            SieveStep::Gather(wanted, part) => {
                 let taken = bytes.len().min(wanted - self.head.len());
                 self.head.extend_from_slice(&bytes[..taken]);
                 let is_whole = self.head.len() == wanted;
                 (taken, if is_whole { self.read(part, kept) } else { self.step })
             }
-            Step::Prefix => self.pass_prefix(bytes, kept),
-            Step::Value { keep: 0, drop } => {
+            SieveStep::Prefix => self.pass_prefix(bytes, kept),
+            SieveStep::Value { keep: 0, drop } => {
                 let taken = bytes.len().min(drop);
-                (taken, Step::Value { keep: 0, drop: drop - taken })
+                (taken, SieveStep::Value { keep: 0, drop: drop - taken })
             }
-            Step::Value { keep, drop } => {
+            SieveStep::Value { keep, drop } => {
                 let taken = bytes.len().min(keep);
                 kept.put_slice(&bytes[..taken]);
-                (taken, Step::Value { keep: keep - taken, drop })
+                (taken, SieveStep::Value { keep: keep - taken, drop })
             }
-            Step::Spill(left) => {
+            SieveStep::Spill(left) => {
                 let taken = self.spill(&bytes[..bytes.len().min(left)]);
-                (taken, Step::Spill(left - taken))
+                (taken, SieveStep::Spill(left - taken))
             }
-            Step::SpillValue { head, left } => {
+            SieveStep::SpillValue { head, left } => {
                 let taken = self.spill(&bytes[..bytes.len().min(left)]);
                 kept.put_slice(&bytes[..taken.min(head)]);
-                (taken, Step::SpillValue { head: head - taken.min(head), left: left - taken })
+                (taken, SieveStep::SpillValue { head: head - taken.min(head), left: left - taken })
             }
-            Step::KeepRest => {
+            SieveStep::KeepRest => {
                 kept.put_slice(bytes);
-                (bytes.len(), Step::KeepRest)
+                (bytes.len(), SieveStep::KeepRest)
             }
-            Step::DropRest => (bytes.len(), Step::DropRest),
+            SieveStep::DropRest => (bytes.len(), SieveStep::DropRest),
         }
     }
 }
 
-impl Sieve for LongSieve {
+impl MessageSieve for LongSieve {
     fn begin(&mut self, whole_bytes: usize) {
         self.whole_bytes = whole_bytes;
         self.oversized = None;
@@ -414,7 +414,7 @@ impl Sieve for LongSieve {
         self.spilled = SievedPart::default();
         self.is_other_value = false;
         self.head.clear();
-        self.step = Step::Gather(FRAME_BYTES, Part::Frame);
+        self.step = SieveStep::Gather(FRAME_BYTES, RowPart::Frame);
     }
 
     fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut) -> usize {
@@ -423,10 +423,10 @@ impl Sieve for LongSieve {
             let (taken, step) = self.pass_some(rest, kept);
             rest = &rest[taken..];
             self.step = match step {
-                Step::Value { keep: 0, drop: 0 } | Step::SpillValue { left: 0, .. } => {
+                SieveStep::Value { keep: 0, drop: 0 } | SieveStep::SpillValue { left: 0, .. } => {
                     self.next_value()
                 }
-                Step::Spill(0) => Step::DropRest,
+                SieveStep::Spill(0) => SieveStep::DropRest,
                 step => step,
             };
         }
@@ -436,11 +436,11 @@ impl Sieve for LongSieve {
     /// What was gathered and is not complete is a torn message; so is a value that is shorter than it claims.
     fn end(&mut self, kept: &mut BytesMut) {
         match self.step {
-            Step::Gather(..) | Step::Prefix => kept.put_slice(&self.head),
-            Step::Value { .. } | Step::Spill(_) | Step::SpillValue { .. } => {
+            SieveStep::Gather(..) | SieveStep::Prefix => kept.put_slice(&self.head),
+            SieveStep::Value { .. } | SieveStep::Spill(_) | SieveStep::SpillValue { .. } => {
                 kept.truncate(kept.len().saturating_sub(1))
             }
-            Step::KeepRest | Step::DropRest => {}
+            SieveStep::KeepRest | SieveStep::DropRest => {}
         }
     }
 }

@@ -25,7 +25,7 @@ pub async fn learn(session: &mut Walsender) -> Result<Encoding> {
     let encoding = match (cell(0), cell(1)) {
         (Some("SQL_ASCII"), _) => Encoding::Unknown,
         (Some(_), Some("1")) => Encoding::Bytes(Box::new(table(session).await?)),
-        (Some(name), _) => match Shape::of(name) {
+        (Some(name), _) => match CharacterShape::of(name) {
             Some(shape) => Encoding::Characters(Box::new(characters(session, &shape).await?)),
             None => return Ok(Encoding::Utf8),
         },
@@ -36,7 +36,7 @@ pub async fn learn(session: &mut Walsender) -> Result<Encoding> {
 }
 
 /// Which bytes the characters of an encoding have.
-struct Shape {
+struct CharacterShape {
     /// How many bytes one has that begins so; others have two.
     lengths: Vec<(u8, usize)>,
     /// How those begin that have one byte more.
@@ -45,7 +45,7 @@ struct Shape {
     pairs: &'static str,
 }
 
-impl Shape {
+impl CharacterShape {
     /// None where the server converts.
     fn of(encoding: &str) -> Option<Self> {
         Some(match encoding {
@@ -66,7 +66,7 @@ impl Shape {
     }
 }
 
-async fn characters(session: &mut Walsender, shape: &Shape) -> Result<Characters> {
+async fn characters(session: &mut Walsender, shape: &CharacterShape) -> Result<Characters> {
     let places = [("{single}", shape.single), ("{pairs}", shape.pairs)];
     let answer = session.query(&fill(without_head(CHARACTERS), &places)).await?;
     let mut characters = Characters::new(shape.lengths.clone());

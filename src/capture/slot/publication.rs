@@ -31,7 +31,7 @@ impl PartitionName {
 }
 
 /// What there is of publications, each by its fingerprint.
-struct Found {
+struct FoundPublications {
     /// That of the outbox or of messages; none when it does not bring all of it.
     own: Option<String>,
     adopted: FoundAdopted,
@@ -45,7 +45,7 @@ enum FoundAdopted {
     Lacking,
 }
 
-impl Found {
+impl FoundPublications {
     /// All of it; none when something is missing.
     fn fingerprint(self) -> Option<String> {
         match self.adopted {
@@ -65,14 +65,14 @@ impl SlotKeeper {
         Ok(self.find_publications().await?.fingerprint())
     }
 
-    async fn find_publications(&self) -> Result<Found> {
+    async fn find_publications(&self) -> Result<FoundPublications> {
         let own = [self.outbox().quoted()];
         let (own, adopted) = (
             self.look_at(self.mode().publication(), &own, PartitionName::Own).await?,
             self.look_at(ADOPTED_PUBLICATION, &self.adopted_names(), PartitionName::Root).await?,
         );
         let is_messages = self.mode() == Mode::Message;
-        Ok(Found {
+        Ok(FoundPublications {
             own: own.filter(|found| is_messages || found.is_whole).map(|found| found.fingerprint),
             adopted: match adopted.filter(|found| found.is_whole) {
                 Some(found) => FoundAdopted::Whole(found.fingerprint),
@@ -130,7 +130,7 @@ impl SlotKeeper {
     }
 
     /// The statements that make what is not as it should be.
-    fn missing(&self, found: &Found) -> String {
+    fn missing(&self, found: &FoundPublications) -> String {
         let mut statements = String::new();
         if found.own.is_none() {
             let name = self.mode().publication();

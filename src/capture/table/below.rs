@@ -36,7 +36,7 @@ const GAP_TIME_MAX: Duration = Duration::from_secs(6);
 
 /// How a cohort was looked at last.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct CohortLook {
     statement: Statement,
     at: Instant,
 }
@@ -71,7 +71,7 @@ impl Poller {
         let blocks = gap_blocks(rested, cohort);
         let parameters: [&(dyn ToSql + Sync); 4] = [&window.bound, &since, &upto, &blocks];
         let row = client.query_one(&statement, &parameters).await;
-        self.looks.insert(Cohort::clone(cohort), Look { statement, at: Instant::now() });
+        self.looks.insert(Cohort::clone(cohort), CohortLook { statement, at: Instant::now() });
         match row {
             Ok(row) => Ok(row.get("lowest")),
             // A block of long ago that cannot be read any more; claims do not come by it.

@@ -24,7 +24,7 @@ use hashbrown::HashMap;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, RowStream, Statement};
 
-use super::below::Look;
+use super::below::CohortLook;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, Event, EventId, LendEvent, Whereabouts};
 use crate::order::cursor::{Cohort, Cursor};
@@ -42,7 +42,7 @@ const CLAIM_SESSION: &str = include_str!("../../../sql/queries/claim_session.sql
 
 /// How a page is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reading {
+pub enum PageReading {
     /// All rows at once; one value that cannot be handed over ends the page.
     Plain,
     /// Value by value: for small pages.
@@ -55,8 +55,8 @@ pub struct Poller {
     pub(super) connection: Connection,
     pub(super) outbox: Outbox,
     event_bytes_max: u64,
-    statements: HashMap<(Cohort, Reading), Statement>,
-    pub(super) looks: HashMap<Cohort, Look>,
+    statements: HashMap<(Cohort, PageReading), Statement>,
+    pub(super) looks: HashMap<Cohort, CohortLook>,
 }
 
 impl Poller {
@@ -90,8 +90,8 @@ impl Poller {
         cohort: &Cohort,
         cursor: &Cursor,
         rows_max: u32,
-        reading: Reading,
-    ) -> Result<Page> {
+        reading: PageReading,
+    ) -> Result<ClaimedPage> {
         let statement = self.statement(cohort, reading).await?;
         let from = PgSnapshot(cursor.from().clone());
         let upto = PgSnapshot(cursor.upto().snapshot.clone());
@@ -103,10 +103,10 @@ impl Poller {
             .query_raw(&statement, parameters)
             .await
             .map_err(|cause| classify("claim a page", cause))?;
-        Ok(Page { rows: Box::pin(rows) })
+        Ok(ClaimedPage { rows: Box::pin(rows) })
     }
 
-    async fn statement(&mut self, cohort: &Cohort, reading: Reading) -> Result<Statement> {
+    async fn statement(&mut self, cohort: &Cohort, reading: PageReading) -> Result<Statement> {
         let key = (Cohort::clone(cohort), reading);
         if let Some(statement) = self.statements.get(&key) {
             return Ok(statement.clone());
@@ -128,7 +128,7 @@ impl Poller {
 pub fn claim_sql(
     outbox: &Outbox,
     cohort: &Cohort,
-    reading: Reading,
+    reading: PageReading,
     event_bytes_max: u64,
 ) -> String {
     let arms: Vec<String> = cohort
@@ -140,8 +140,8 @@ pub fn claim_sql(
         })
         .collect();
     let claim = match reading {
-        Reading::Plain => CLAIM,
-        Reading::Careful => CLAIM_CAREFULLY,
+        PageReading::Plain => CLAIM,
+        PageReading::Careful => CLAIM_CAREFULLY,
     };
     claim
         .replace("{bucket_arms}", &arms.join("union all\n"))
@@ -214,17 +214,17 @@ pub enum PageError {
 }
 
 /// A page on its way: rows as they arrive, under the connection's back-pressure.
-pub struct Page {
+pub struct ClaimedPage {
     rows: Pin<Box<RowStream>>,
 }
 
-impl std::fmt::Debug for Page {
+impl std::fmt::Debug for ClaimedPage {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Page").finish_non_exhaustive()
     }
 }
 
-impl Stream for Page {
+impl Stream for ClaimedPage {
     type Item = std::result::Result<ClaimedRow, PageError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {

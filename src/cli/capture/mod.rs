@@ -21,7 +21,7 @@ use crate::postgres::{DatabaseConfig, connect};
 mod show;
 mod switch;
 
-pub(super) use crate::cli::capture::show::Shown;
+pub(super) use crate::cli::capture::show::ShownCapture;
 
 /// Shows how events are read, or changes it while everything runs.
 #[derive(Args, Debug)]
@@ -33,11 +33,11 @@ Examples:
   postrider capture switch poll")]
 pub(super) struct CaptureArguments {
     #[command(subcommand)]
-    command: Command,
+    command: CaptureCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CaptureCommand {
     /// Shows how events are read, and the state of the slot.
     Show {
         #[command(flatten)]
@@ -82,7 +82,7 @@ struct SwitchArguments {
 ///
 /// # Errors
 /// When PostgreSQL cannot be read, or the outbox is not there.
-pub(super) async fn shown(database: &DatabaseConfig, outbox: &OutboxName) -> Result<Shown> {
+pub(super) async fn shown(database: &DatabaseConfig, outbox: &OutboxName) -> Result<ShownCapture> {
     let connection = connect(database, "capture").await?;
     let session = CaptureSession { connection, database: database.clone(), outbox: outbox.clone() };
     show::look(&session).await
@@ -97,7 +97,7 @@ async fn open(common: &CommonSettings) -> Result<CaptureSession> {
 
 pub(super) fn run(arguments: CaptureArguments) -> Result<ExitCode> {
     match arguments.command {
-        Command::Show { common, json } => {
+        CaptureCommand::Show { common, json } => {
             let (common, ..) = prepare(common, RelaySettings::default(), "warn")?;
             let shown = block_on(async { show::look(&open(&common).await?).await })?;
             if json {
@@ -107,7 +107,7 @@ pub(super) fn run(arguments: CaptureArguments) -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Switch(arguments) => {
+        CaptureCommand::Switch(arguments) => {
             let SwitchArguments { to, dry_run, no_wait, accept_loss, common } = arguments;
             let asked = Asked { to, dry_run, no_wait, accept_loss };
             let (common, ..) = prepare(common, RelaySettings::default(), "warn")?;

@@ -31,7 +31,7 @@ const SHOW: &str = include_str!("../../../sql/queries/capture_show.sql");
 
 /// What `show` tells.
 #[derive(Debug, Default, Serialize)]
-pub(in crate::cli) struct Shown {
+pub(in crate::cli) struct ShownCapture {
     pub(in crate::cli) mode: &'static str,
     pub(in crate::cli) changed_at: String,
     pub(in crate::cli) changed_by: String,
@@ -69,7 +69,7 @@ pub(in crate::cli) struct ShownSlot {
     remedy: Option<String>,
 }
 
-pub(super) async fn look(session: &CaptureSession) -> Result<Shown> {
+pub(super) async fn look(session: &CaptureSession) -> Result<ShownCapture> {
     let row = session.connection.client().query_one(SHOW, &[]).await;
     let row = row.map_err(|cause| classify("read how events are captured", cause))?;
     let state = read_state(&session.connection).await?;
@@ -78,7 +78,7 @@ pub(super) async fn look(session: &CaptureSession) -> Result<Shown> {
         (Some(_), Mode::Poll) => Some(show_slot(session, Mode::Wal).await?),
         (_, mode) => Some(show_slot(session, mode).await?),
     };
-    Ok(Shown {
+    Ok(ShownCapture {
         mode: state.mode.name(),
         changed_at: row.get("changed_at"),
         changed_by: row.get("changed_by"),
@@ -170,7 +170,7 @@ async fn in_the_way(keeper: &SlotKeeper) -> Result<Option<String>> {
     Ok(keeper.publication().await?.is_none().then(|| PUBLISH.to_owned()))
 }
 
-impl Shown {
+impl ShownCapture {
     /// What of the events that wait cannot be seen: messages, by anybody but their reader.
     pub(in crate::cli) fn unseen(&self) -> Option<String> {
         if self.mode != Mode::Message.name() {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::capture::mode::Mode;
 use crate::capture::mode_change::Loss;
 use crate::capture::mode_switch::{
-    CaptureSession, Change, Followed, LOOK_INTERVAL, PATIENCE, Step,
+    CaptureSession, Change, Followed, LOOK_INTERVAL, PATIENCE, SwitchStep,
 };
 use crate::capture::slot::requirements::{AdoptedReaders, CLOSE_MESSAGES, messages_are_open};
 use crate::capture::slot::{Slot, SlotKeeper};
@@ -79,14 +79,18 @@ fn what_can_be_done(change: &Change, to: Mode) -> String {
     }
 }
 
-fn words(step: &Step) -> String {
+fn words(step: &SwitchStep) -> String {
     match step {
-        Step::Publication => "the publication is there".to_owned(),
-        Step::SlotWaits(who) => slot_waits(who),
-        Step::Slot => "the slot is there".to_owned(),
-        Step::NewSlot => "a new slot is there; what the lost one had kept is given up".to_owned(),
-        Step::Changed { from, to } => format!("switched from {} to {}", from.name(), to.name()),
-        Step::SlotDropped => "the table is polled; the slot is dropped".to_owned(),
+        SwitchStep::Publication => "the publication is there".to_owned(),
+        SwitchStep::SlotWaits(who) => slot_waits(who),
+        SwitchStep::Slot => "the slot is there".to_owned(),
+        SwitchStep::NewSlot => {
+            "a new slot is there; what the lost one had kept is given up".to_owned()
+        }
+        SwitchStep::Changed { from, to } => {
+            format!("switched from {} to {}", from.name(), to.name())
+        }
+        SwitchStep::SlotDropped => "the table is polled; the slot is dropped".to_owned(),
     }
 }
 
@@ -161,7 +165,7 @@ fn meanwhile(is_made: bool, instances: usize, unseen: Duration) -> Option<&'stat
 }
 
 async fn wait_for_pollers(session: &mut CaptureSession) -> Result<ExitCode> {
-    let mut tell = |step: Step| output::answer(&words(&step));
+    let mut tell = |step: SwitchStep| output::answer(&words(&step));
     match session.wait_until_slot_is_left(&mut tell).await? {
         Followed::Yes => Ok(ExitCode::SUCCESS),
         Followed::NotYet => still("the slot is still read"),

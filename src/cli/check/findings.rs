@@ -13,13 +13,13 @@ use crate::legible;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Outcome {
+enum CheckOutcome {
     Passed,
     Warned,
     Failed,
 }
 
-impl Outcome {
+impl CheckOutcome {
     /// The sign in the list, and its colour on a terminal.
     fn sign(self) -> (&'static str, &'static str) {
         match self {
@@ -37,7 +37,7 @@ const PLAIN: &str = "\u{1b}[0m";
 #[derive(Debug, Serialize)]
 struct Finding {
     name: &'static str,
-    outcome: Outcome,
+    outcome: CheckOutcome,
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
@@ -54,19 +54,19 @@ pub(super) struct Findings {
 impl Findings {
     pub(super) fn passed(&mut self, name: &'static str, detail: impl Into<String>) {
         let detail = detail.into();
-        self.checks.push(Finding { name, outcome: Outcome::Passed, detail, remedy: None });
+        self.checks.push(Finding { name, outcome: CheckOutcome::Passed, detail, remedy: None });
     }
 
     pub(super) fn warned(&mut self, name: &'static str, detail: impl Into<String>, remedy: &str) {
         let (detail, remedy) = (detail.into(), Some(remedy.to_owned()));
-        self.checks.push(Finding { name, outcome: Outcome::Warned, detail, remedy });
+        self.checks.push(Finding { name, outcome: CheckOutcome::Warned, detail, remedy });
     }
 
     pub(super) fn failed(&mut self, name: &'static str, error: &Error) {
         self.first_failure.get_or_insert(error.kind());
         self.checks.push(Finding {
             name,
-            outcome: Outcome::Failed,
+            outcome: CheckOutcome::Failed,
             detail: error.message().to_owned(),
             remedy: error.remedy().map(str::to_owned),
         });
@@ -97,7 +97,7 @@ impl Findings {
 
     fn sum(&self) -> String {
         let count = |outcome| self.checks.iter().filter(|found| found.outcome == outcome).count();
-        match (count(Outcome::Failed), count(Outcome::Warned)) {
+        match (count(CheckOutcome::Failed), count(CheckOutcome::Warned)) {
             (0, 0) => "no problems\n".to_owned(),
             (failed, warned) => {
                 format!("{}, {}\n", number(failed, "problem"), number(warned, "warning"))

@@ -46,7 +46,7 @@ const LAWS: [Law; 2] = [
     },
 ];
 
-enum Found {
+enum Reached {
     Rows(Vec<Row>),
     /// There are too many rows to look at.
     TookTooLong,
@@ -64,12 +64,12 @@ pub(super) async fn look(
     let mut all_are_reached = true;
     for law in &LAWS {
         match broken(connection, outbox, law).await? {
-            Found::Rows(rows) if rows.is_empty() => {}
-            Found::Rows(rows) => {
+            Reached::Rows(rows) if rows.is_empty() => {}
+            Reached::Rows(rows) => {
                 findings.failed(NAME, &unreached(&rows, outbox, law));
                 all_are_reached = false;
             }
-            Found::TookTooLong => {
+            Reached::TookTooLong => {
                 let found = "not all retained rows could be looked at in time";
                 findings.warned(NAME, found, "check again when fewer rows wait");
                 all_are_reached = false;
@@ -82,7 +82,7 @@ pub(super) async fn look(
     Ok(())
 }
 
-async fn broken(connection: &mut Connection, outbox: &OutboxName, law: &Law) -> Result<Found> {
+async fn broken(connection: &mut Connection, outbox: &OutboxName, law: &Law) -> Result<Reached> {
     let failed = |cause| classify("look for rows that no cursor reaches", cause);
     let transaction = connection.client_mut().build_transaction().read_only(true);
     let transaction = transaction.start().await.map_err(failed)?;
@@ -92,8 +92,8 @@ async fn broken(connection: &mut Connection, outbox: &OutboxName, law: &Law) -> 
     let rows = transaction.query(&sql, &[&(NAMED_MAX as i64 + 1)]).await;
     transaction.rollback().await.map_err(failed)?;
     match rows {
-        Ok(rows) => Ok(Found::Rows(rows)),
-        Err(cause) if cause.code() == Some(&SqlState::QUERY_CANCELED) => Ok(Found::TookTooLong),
+        Ok(rows) => Ok(Reached::Rows(rows)),
+        Err(cause) if cause.code() == Some(&SqlState::QUERY_CANCELED) => Ok(Reached::TookTooLong),
         Err(cause) => Err(failed(cause)),
     }
 }

@@ -26,7 +26,7 @@ const DISCARD: &str = include_str!("../../../sql/queries/parked_discard.sql");
     .required(true)
     .multiple(true)
     .args(["aggregate", "aggregate_type", "aggregate_id", "event", "reason", "all"]))]
-struct Change {
+struct ParkedChange {
     #[command(flatten)]
     selection: Selection,
 
@@ -56,7 +56,7 @@ Examples:
   postrider parked retry --all --dry-run")]
 pub(super) struct RetryArguments {
     #[command(flatten)]
-    change: Change,
+    change: ParkedChange,
 }
 
 /// Deletes parked events; later events of their aggregates are then tried again.
@@ -72,11 +72,11 @@ Examples:
   postrider parked discard --reason bad-headers --dry-run")]
 pub(super) struct DiscardArguments {
     #[command(flatten)]
-    change: Change,
+    change: ParkedChange,
 }
 
 pub(super) fn retry(arguments: RetryArguments) -> Result<ExitCode> {
-    let Change { selection, dry_run, common, .. } = arguments.change;
+    let ParkedChange { selection, dry_run, common, .. } = arguments.change;
     let chosen = Chosen::from(selection);
     let rows = block_on(async {
         let connection = open(common).await?;
@@ -100,7 +100,7 @@ pub(super) fn retry(arguments: RetryArguments) -> Result<ExitCode> {
 }
 
 pub(super) fn discard(arguments: DiscardArguments) -> Result<ExitCode> {
-    let Change { selection, dry_run, common, .. } = arguments.change;
+    let ParkedChange { selection, dry_run, common, .. } = arguments.change;
     let chosen = Chosen::from(selection);
     let gone = block_on(async {
         let connection = open(common).await?;

@@ -34,11 +34,11 @@ Examples:
   postrider parked discard --event 018f4e6a-5b1c-7def-8a00-0123456789ab --dry-run")]
 pub(super) struct ParkedArguments {
     #[command(subcommand)]
-    command: Command,
+    command: ParkedCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ParkedCommand {
     List(list::ListArguments),
     Show(show::ShowArguments),
     Retry(change::RetryArguments),
@@ -47,10 +47,10 @@ enum Command {
 
 pub(super) fn run(arguments: ParkedArguments) -> Result<ExitCode> {
     match arguments.command {
-        Command::List(arguments) => list::run(arguments),
-        Command::Show(arguments) => show::run(arguments),
-        Command::Retry(arguments) => change::retry(arguments),
-        Command::Discard(arguments) => change::discard(arguments),
+        ParkedCommand::List(arguments) => list::run(arguments),
+        ParkedCommand::Show(arguments) => show::run(arguments),
+        ParkedCommand::Retry(arguments) => change::retry(arguments),
+        ParkedCommand::Discard(arguments) => change::discard(arguments),
     }
     .map_err(|error| {
         let remedy = "do it as a role that may read and change what is parked: the relay's, or the tables' owner";

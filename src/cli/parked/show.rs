@@ -48,7 +48,7 @@ pub(super) struct ShowArguments {
 
 /// A parked event.
 #[derive(Debug, Serialize)]
-struct Shown {
+struct ShownParked {
     seq: i64,
     bucket: i16,
     id: String,
@@ -75,7 +75,7 @@ struct Shown {
 
 pub(super) fn run(arguments: ShowArguments) -> Result<ExitCode> {
     let id = arguments.event;
-    let shown: Vec<Shown> = block_on(async move {
+    let shown: Vec<ShownParked> = block_on(async move {
         let connection = open(arguments.common).await?;
         let rows = connection.client().query(SHOW, &[&id, &SHOWN_BYTES]).await;
         Ok(rows.map_err(|cause| classify("show a parked event", cause))?.iter().map(read).collect())
@@ -94,7 +94,7 @@ pub(super) fn run(arguments: ShowArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(row: &Row) -> Shown {
+fn read(row: &Row) -> ShownParked {
     let payload: Option<Vec<u8>> = row.get("payload");
     let headers: Option<String> = row.get("headers");
     let (payload, payload_hex) = match payload.map(String::from_utf8) {
@@ -102,7 +102,7 @@ fn read(row: &Row) -> Shown {
         Some(Ok(text)) => (Some(text), None),
         Some(Err(bytes)) => (None, Some(hexadecimal(bytes.as_bytes()))),
     };
-    Shown {
+    ShownParked {
         seq: row.get("seq"),
         bucket: row.get("bucket"),
         id: row.get::<_, Uuid>("id").to_string(),
@@ -136,7 +136,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-impl Shown {
+impl ShownParked {
     fn text(&self) -> String {
         let line = |text: &str| legible::shown(text, LINE_CHARACTERS);
         let open = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), line);

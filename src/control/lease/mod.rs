@@ -93,7 +93,7 @@ pub struct Lease {
     name: String,
     shards: i16,
     terms: Terms,
-    statements: Statements,
+    statements: LeaseStatements,
     /// Whether the session holds the lock under our name.
     announced: bool,
     /// When the owner has to have stopped.
@@ -101,7 +101,7 @@ pub struct Lease {
 }
 
 #[derive(Debug)]
-struct Statements {
+struct LeaseStatements {
     renew: Statement,
     live: Statement,
     owners: Statement,
@@ -109,7 +109,7 @@ struct Statements {
     release: Statement,
 }
 
-impl Statements {
+impl LeaseStatements {
     async fn prepare(connection: &Connection) -> std::result::Result<Self, tokio_postgres::Error> {
         let client = connection.client();
         let (renew, live, owners, take, release) = tokio::try_join!(
@@ -136,7 +136,7 @@ impl Lease {
     ) -> Result<Self> {
         let failed = |cause| classify("join the relay tier", cause);
         connection.client().execute(JOIN, &[]).await.map_err(failed)?;
-        let statements = Statements::prepare(&connection).await.map_err(failed)?;
+        let statements = LeaseStatements::prepare(&connection).await.map_err(failed)?;
         let mut lease = Self {
             connection,
             name: name.to_owned(),

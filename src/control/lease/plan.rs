@@ -45,7 +45,7 @@ pub struct Tier {
 
 /// What one instance has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct LeasePlan {
     /// How many buckets are its share. Whatever it owns beyond that it gives up.
     pub quota: usize,
     /// Free buckets that it takes, each with the epoch under which it was seen.
@@ -61,7 +61,7 @@ struct Member<'a> {
 
 impl Tier {
     /// The plan of the instance `own`, which counts as alive.
-    pub fn plan(&self, own: &str) -> Plan {
+    pub fn plan(&self, own: &str) -> LeasePlan {
         let members = self.members(own);
         let mut free = self.free(&members);
         // Each takes its lack in the order of names, so that all plans together take nothing twice.
@@ -69,7 +69,7 @@ impl Tier {
             let lack = member.quota.saturating_sub(member.owned).min(free.len());
             let rest = free.split_off(lack);
             if member.name == own {
-                return Plan { quota: member.quota, take: free };
+                return LeasePlan { quota: member.quota, take: free };
             }
             free = rest;
         }
@@ -78,8 +78,8 @@ impl Tier {
 
     /// The plan of `own` where it is to have everything: it takes what is free and gives up nothing,
     /// whoever else is alive.
-    pub fn plan_alone(&self, own: &str) -> Plan {
-        Plan { quota: self.holdings.len(), take: self.free(&self.members(own)) }
+    pub fn plan_alone(&self, own: &str) -> LeasePlan {
+        LeasePlan { quota: self.holdings.len(), take: self.free(&self.members(own)) }
     }
 
     /// The live instances in the order of their names, each with what it owns and its share.
@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    fn buckets(plan: &Plan) -> Vec<u16> {
+    fn buckets(plan: &LeasePlan) -> Vec<u16> {
         plan.take.iter().map(|(bucket, _)| bucket.0).collect()
     }
 
@@ -257,7 +257,7 @@ mod tests {
             let owners: Vec<Option<&str>> =
                 owners.iter().map(|owner| owner.map(|index| NAMES[index])).collect();
             let mut tier = tier(live, &owners);
-            let plans: Vec<Plan> = live.iter().map(|name| tier.plan(name)).collect();
+            let plans: Vec<LeasePlan> = live.iter().map(|name| tier.plan(name)).collect();
             prop_assert_eq!(plans.iter().map(|plan| plan.quota).sum::<usize>(), owners.len());
             let mut taken: Vec<u16> = plans.iter().flat_map(buckets).collect();
             let count = taken.len();

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row};
 
 use crate::control::migrate::registry;
 use crate::control::migrate::registry::MIGRATIONS;
-use crate::control::migrate::{Settings, State, check_version, read_settings};
+use crate::control::migrate::{MigrationState, Settings, check_version, read_settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, OutboxName, check_sequence};
 use crate::postgres::classify;
@@ -24,7 +24,7 @@ const RESTORE: &str = "restore the table as `postrider migrate print` shows it";
 /// # Errors
 /// [`ErrorKind::Schema`] when it is missing, was made by another version, or was changed since.
 pub async fn load(client: &Client, name: &OutboxName) -> Result<Outbox> {
-    let state = State::read(client, name).await?;
+    let state = MigrationState::read(client, name).await?;
     check_version(state.server_version)?;
     if !state.has_registry {
         let cause = format!("there is no outbox: this database was not migrated for {name}");
@@ -50,14 +50,14 @@ pub async fn load(client: &Client, name: &OutboxName) -> Result<Outbox> {
         let cause = format!("the table {name} is gone");
         return Err(Error::new(ErrorKind::Schema, cause).with_remedy(RESTORE));
     };
-    let sequence = check(&settings, &Shape::read(&shape).map_err(failed)?)?;
+    let sequence = check(&settings, &TableShape::read(&shape).map_err(failed)?)?;
     let Settings { outbox, buckets, payload, generation_seconds } = settings;
     let OutboxName { schema, table } = outbox;
     Ok(Outbox { schema, table, buckets, payload, generation_seconds, sequence })
 }
 
 /// What the catalog says about the table.
-struct Shape {
+struct TableShape {
     columns: Vec<String>,
     buckets: i64,
     leaves: i64,
@@ -66,7 +66,7 @@ struct Shape {
     sequence_increment: Option<i64>,
 }
 
-impl Shape {
+impl TableShape {
     fn read(row: &Row) -> std::result::Result<Self, tokio_postgres::Error> {
         Ok(Self {
             columns: row.try_get("columns")?,
@@ -82,7 +82,7 @@ impl Shape {
 /// Compares the table with what migration 2 makes; gives the sequence's name.
 ///
 /// Columns that somebody added behind ours do no harm.
-fn check(settings: &Settings, shape: &Shape) -> Result<String> {
+fn check(settings: &Settings, shape: &TableShape) -> Result<String> {
     let payload = format!("payload {}", settings.payload);
     let expected = [
         "txid postrider.own_transaction",

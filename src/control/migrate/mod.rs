@@ -20,7 +20,7 @@ use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
 
 pub use crate::control::migrate::load::load;
 pub use crate::control::migrate::reanchor::reanchor;
-pub use crate::control::migrate::status::{MigrationStatus, Status, status};
+pub use crate::control::migrate::status::{MigrationStatus, SchemaStatus, status};
 pub use crate::outbox::{Outbox, OutboxName, PayloadType};
 
 use crate::control::migrate::registry::{MIGRATIONS, Migration};
@@ -47,7 +47,7 @@ const LONGEST_GENERATION_SECONDS: u32 = 604_800;
 
 /// What is asked for. None: the default on the first run, whatever it is on later runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Request {
+pub struct MigrationRequest {
     /// The table.
     pub outbox: OutboxName,
     /// How many hash partitions, 1 to 64; 16 by default.
@@ -82,7 +82,7 @@ impl fmt::Display for Settings {
     }
 }
 
-impl Request {
+impl MigrationRequest {
     /// The settings of a first run.
     fn settings(&self) -> Result<Settings> {
         let settings = Settings {
@@ -130,14 +130,14 @@ fn same<T: PartialEq + fmt::Display>(what: &str, made: &T, asked: Option<&T>) ->
 
 /// What [`up`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct MigrationReport {
     /// The migrations that were applied now, as `0002 outbox`; none when there was nothing to do.
     pub applied: Vec<String>,
     /// How the outbox is made.
     pub settings: Settings,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for MigrationReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for title in &self.applied {
             writeln!(formatter, "applied {title}")?;
@@ -154,19 +154,19 @@ impl fmt::Display for Report {
 /// # Errors
 /// [`ErrorKind::Schema`] when the database has other settings, edited or unknown migrations, or a
 /// table of that name that postrider did not make; else what PostgreSQL says.
-pub async fn up(client: &mut Client, request: &Request) -> Result<Report> {
+pub async fn up(client: &mut Client, request: &MigrationRequest) -> Result<MigrationReport> {
     request.settings()?;
     let mut applied = Vec::new();
     loop {
         match step(client, request).await? {
-            Step::Applied(migration) => applied.push(migration.title()),
-            Step::Overtaken => {}
-            Step::Done(settings) => return Ok(Report { applied, settings }),
+            MigrationStep::Applied(migration) => applied.push(migration.title()),
+            MigrationStep::Overtaken => {}
+            MigrationStep::Done(settings) => return Ok(MigrationReport { applied, settings }),
         }
     }
 }
 
-enum Step {
+enum MigrationStep {
     Applied(&'static Migration),
     /// Somebody else has begun with the schema at the same moment, and has ended.
     Overtaken,
@@ -174,7 +174,7 @@ enum Step {
 }
 
 /// Applies the first migration that is pending, if there is one.
-async fn step(client: &mut Client, request: &Request) -> Result<Step> {
+async fn step(client: &mut Client, request: &MigrationRequest) -> Result<MigrationStep> {
     let failed = |cause| classify("begin a migration", cause);
     let transaction = client
         .build_transaction()
@@ -185,7 +185,7 @@ async fn step(client: &mut Client, request: &Request) -> Result<Step> {
         .map_err(failed)?;
     check_owners(&transaction).await?;
     transaction.batch_execute(BEGIN).await.map_err(failed)?;
-    let state = State::read(&transaction, &request.outbox).await?;
+    let state = MigrationState::read(&transaction, &request.outbox).await?;
     state.check_server()?;
     let next = if state.has_registry { registry::read(&transaction).await?.len() } else { 0 };
     let made = if state.has_control && state.has_registry {
@@ -199,7 +199,7 @@ async fn step(client: &mut Client, request: &Request) -> Result<Step> {
     }
     match (MIGRATIONS.get(next), made) {
         (Some(migration), _) => apply(transaction, migration, request).await,
-        (None, Some(settings)) => Ok(Step::Done(settings)),
+        (None, Some(settings)) => Ok(MigrationStep::Done(settings)),
         (None, None) => Err(Error::new(ErrorKind::Schema, "the table postrider.outbox is empty")
             .with_remedy("restore its row from a backup: it says how the outbox was made")),
     }
@@ -223,18 +223,18 @@ async fn check_owners(client: &impl GenericClient) -> Result<()> {
 async fn apply(
     transaction: Transaction<'_>,
     migration: &'static Migration,
-    request: &Request,
-) -> Result<Step> {
+    request: &MigrationRequest,
+) -> Result<MigrationStep> {
     let sql = statement(migration, &request.settings()?);
     // The first migration finds nothing of ours to lock; all others are alone.
     let is_first = migration.version == 0;
     let applied = match transaction.batch_execute(&sql).await {
-        Ok(()) if is_first && !is_own(&transaction).await? => return Ok(Step::Overtaken),
+        Ok(()) if is_first && !is_own(&transaction).await? => return Ok(MigrationStep::Overtaken),
         Ok(()) => transaction.commit().await,
-        Err(cause) if is_first && is_overtaken(&cause) => return Ok(Step::Overtaken),
+        Err(cause) if is_first && is_overtaken(&cause) => return Ok(MigrationStep::Overtaken),
         Err(cause) => Err(cause),
     };
-    applied.map(|()| Step::Applied(migration)).map_err(|cause| {
+    applied.map(|()| MigrationStep::Applied(migration)).map_err(|cause| {
         let forbidden = cause.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
         let error = classify(&format!("apply migration {}", migration.title()), cause);
         if !forbidden {
@@ -297,7 +297,7 @@ fn literal(text: &str) -> String {
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when the request has no meaning.
-pub fn print(request: &Request) -> Result<String> {
+pub fn print(request: &MigrationRequest) -> Result<String> {
     let settings = request.settings()?;
     let version = env!("CARGO_PKG_VERSION");
     let mut sql = format!(
@@ -314,7 +314,7 @@ pub fn print(request: &Request) -> Result<String> {
 }
 
 /// What is there before a migration.
-struct State {
+struct MigrationState {
     server_version: i32,
     standby: bool,
     has_registry: bool,
@@ -323,7 +323,7 @@ struct State {
     has_table: bool,
 }
 
-impl State {
+impl MigrationState {
     async fn read(client: &impl GenericClient, outbox: &OutboxName) -> Result<Self> {
         let failed = |cause| classify("look at the schema", cause);
         let schema = escape_identifier(&outbox.schema);
@@ -405,10 +405,10 @@ mod tests {
     #[test]
     fn a_request_outside_its_bounds_is_refused() {
         for request in [
-            Request { buckets: Some(0), ..Request::default() },
-            Request { buckets: Some(65), ..Request::default() },
-            Request { generation_seconds: Some(0), ..Request::default() },
-            Request { generation_seconds: Some(604_801), ..Request::default() },
+            MigrationRequest { buckets: Some(0), ..MigrationRequest::default() },
+            MigrationRequest { buckets: Some(65), ..MigrationRequest::default() },
+            MigrationRequest { generation_seconds: Some(0), ..MigrationRequest::default() },
+            MigrationRequest { generation_seconds: Some(604_801), ..MigrationRequest::default() },
         ] {
             assert_eq!(print(&request).unwrap_err().kind(), ErrorKind::Config, "{request:?}");
         }
@@ -417,7 +417,9 @@ mod tests {
     #[test]
     fn the_printed_sql_quotes_the_name() {
         let outbox = "app.\"it's {buckets} \\ \n$\"".parse().unwrap();
-        let sql = print(&Request { outbox, buckets: Some(3), ..Request::default() }).unwrap();
+        let sql =
+            print(&MigrationRequest { outbox, buckets: Some(3), ..MigrationRequest::default() })
+                .unwrap();
         for line in [
             "asked_schema constant text := 'app';\n",
             "asked_table constant text := E'it''s {buckets} \\\\ \n\\044';\n",
@@ -433,7 +435,7 @@ mod tests {
     #[test]
     fn each_migration_is_one_statement() {
         let name = "\"$postrider_step$;\"".parse().unwrap();
-        let sql = print(&Request { outbox: name, ..Request::default() }).unwrap();
+        let sql = print(&MigrationRequest { outbox: name, ..MigrationRequest::default() }).unwrap();
         let commentless: String =
             sql.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
         for quote in ["$postrider_step$", "$postrider_file$"] {
@@ -445,13 +447,16 @@ mod tests {
 
     #[test]
     fn other_settings_are_named_with_those_that_hold() {
-        let made = Request::default().settings().unwrap();
-        assert!(Request::default().compare(&made).is_ok());
-        let other = Request { buckets: Some(8), ..Request::default() };
+        let made = MigrationRequest::default().settings().unwrap();
+        assert!(MigrationRequest::default().compare(&made).is_ok());
+        let other = MigrationRequest { buckets: Some(8), ..MigrationRequest::default() };
         let error = other.compare(&made).unwrap_err();
         assert_eq!(error.message(), "the outbox's number of buckets is 16, not 8");
         assert_eq!(error.kind(), ErrorKind::Schema);
-        let other = Request { outbox: "app.events".parse().unwrap(), ..Request::default() };
+        let other = MigrationRequest {
+            outbox: "app.events".parse().unwrap(),
+            ..MigrationRequest::default()
+        };
         let error = other.compare(&made).unwrap_err();
         assert_eq!(error.message(), "the outbox's table is public.outbox, not app.events");
     }

@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use crate::control::migrate::registry;
 use crate::control::migrate::registry::{Applied, MIGRATIONS};
-use crate::control::migrate::{Settings, State, check_version, read_settings};
+use crate::control::migrate::{MigrationState, Settings, check_version, read_settings};
 use crate::error::Result;
 use crate::outbox::OutboxName;
 
@@ -24,21 +24,21 @@ pub struct MigrationStatus {
 
 /// The answer of [`status`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct SchemaStatus {
     /// All migrations, in order.
     pub migrations: Vec<MigrationStatus>,
     /// How the outbox was made; none before that was fixed.
     pub settings: Option<Settings>,
 }
 
-impl Status {
+impl SchemaStatus {
     /// Whether `postrider migrate up` has something to do.
     pub fn is_pending(&self) -> bool {
         self.migrations.iter().any(|migration| migration.applied.is_none())
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for SchemaStatus {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{:<16}  {:<23}  by", "migration", "applied")?;
         for migration in &self.migrations {
@@ -60,8 +60,8 @@ impl fmt::Display for Status {
 /// # Errors
 /// [`crate::error::ErrorKind::Schema`] when the database's list differs from ours in more than its
 /// end.
-pub async fn status(client: &Client) -> Result<Status> {
-    let state = State::read(client, &OutboxName::default()).await?;
+pub async fn status(client: &Client) -> Result<SchemaStatus> {
+    let state = MigrationState::read(client, &OutboxName::default()).await?;
     check_version(state.server_version)?;
     let applied = if state.has_registry { registry::read(client).await? } else { Vec::new() };
     let migrations = MIGRATIONS.iter().enumerate().map(|(place, migration)| MigrationStatus {
@@ -73,5 +73,5 @@ pub async fn status(client: &Client) -> Result<Status> {
     let migrations = migrations.collect();
     let has_settings = state.has_registry && state.has_control;
     let settings = if has_settings { read_settings(client).await? } else { None };
-    Ok(Status { migrations, settings })
+    Ok(SchemaStatus { migrations, settings })
 }

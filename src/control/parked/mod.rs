@@ -36,6 +36,7 @@ use crate::postgres::{Connection, Timestamp, classify};
 
 mod escape;
 mod write;
+pub use crate::control::lease::Owned;
 pub use crate::control::parked::from_log::FromLog;
 pub use crate::control::parked::large::{Content, LargeMessage, TakenUp};
 
@@ -61,12 +62,9 @@ const PIECE_EVENTS: i64 = 2_000;
 /// Bytes after which a piece ends, and bytes of names after which no further request is read for it.
 const PIECE_BYTES: i64 = 4 * 1024 * 1024;
 
-/// A bucket and the epoch under which it is owned.
-pub type Owned = (Bucket, i64);
-
 /// What waits in some buckets.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct ParkedWaiting {
     /// The aggregates that are held; none if they are too many for memory.
     pub holds: Option<Vec<Hold>>,
     /// The topics that events wait for.
@@ -75,7 +73,7 @@ pub struct Waiting {
 
 /// Whether there is something to do about some buckets.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub struct SeenRequests {
     /// Somebody may ask for it.
     pub is_any_parked: bool,
     /// Somebody does.
@@ -84,7 +82,7 @@ pub struct Seen {
 
 /// The next events to be tried again.
 #[derive(Debug, Default)]
-pub struct Piece {
+pub struct RetryPage {
     /// Each request's number, and which aggregate it asks for; an aggregate may be there twice.
     pub requests: Vec<(i64, AggregateKey)>,
     /// The first events of these aggregates, in the order in which they were parked.
@@ -140,11 +138,11 @@ pub struct Parked {
     buckets: i32,
     event_bytes_max: i64,
     table: Outbox,
-    statements: Statements,
+    statements: ParkedStatements,
 }
 
 #[derive(Debug)]
-struct Statements {
+struct ParkedStatements {
     insert: Statement,
     row: Statement,
     again: Statement,
@@ -179,7 +177,7 @@ impl Parked {
             outbox: outbox.name().quoted(),
             buckets: outbox.buckets.into(),
             event_bytes_max: i64::try_from(event_bytes_max).unwrap_or(i64::MAX),
-            statements: Statements { insert, row, again, answer, look, held },
+            statements: ParkedStatements { insert, row, again, answer, look, held },
             table: outbox.clone(),
         })
     }
@@ -193,13 +191,13 @@ impl Parked {
     ///
     /// # Errors
     /// When the connection fails.
-    pub async fn waiting(&self, buckets: &[Bucket]) -> Result<Waiting> {
+    pub async fn waiting(&self, buckets: &[Bucket]) -> Result<ParkedWaiting> {
         let failed = |cause| classify("read which aggregates are held", cause);
         let (buckets, client) = (numbers(buckets), self.connection.client());
         let one_more = i64::try_from(HELD_MAX + 1).expect("it is a small number");
         let holds = client.query(HOLDS, &[&buckets, &one_more]).await.map_err(failed)?;
         let topics = client.query(TOPICS, &[&buckets]).await.map_err(failed)?;
-        Ok(Waiting {
+        Ok(ParkedWaiting {
             holds: (holds.len() <= HELD_MAX).then(|| holds.iter().map(hold).collect()),
             topics: topics.iter().map(|row| row.get("topic")).collect(),
         })
@@ -243,11 +241,14 @@ impl Parked {
     ///
     /// # Errors
     /// When the connection fails.
-    pub async fn look(&self, buckets: &[Bucket]) -> Result<Seen> {
+    pub async fn look(&self, buckets: &[Bucket]) -> Result<SeenRequests> {
         let client = self.connection.client();
         let row = client.query_one(&self.statements.look, &[&numbers(buckets)]).await;
         let row = row.map_err(|cause| classify("look for parked events", cause))?;
-        Ok(Seen { is_any_parked: row.get("is_any_parked"), is_requested: row.get("is_requested") })
+        Ok(SeenRequests {
+            is_any_parked: row.get("is_any_parked"),
+            is_requested: row.get("is_requested"),
+        })
     }
 
     /// Asks for everything in these buckets that waits for one of the topics.
@@ -280,13 +281,13 @@ impl Parked {
     ///
     /// # Errors
     /// When the connection fails.
-    pub async fn piece(&self, buckets: &[Bucket]) -> Result<Piece> {
+    pub async fn piece(&self, buckets: &[Bucket]) -> Result<RetryPage> {
         let failed = |cause| classify("read parked events", cause);
         let client = self.connection.client();
         let limits: [&(dyn ToSql + Sync); 4] =
             [&numbers(buckets), &PIECE_REQUESTS, &self.event_bytes_max, &PIECE_BYTES];
         let asked = client.query(REQUESTS, &limits).await.map_err(failed)?;
-        let mut piece = Piece::default();
+        let mut piece = RetryPage::default();
         for row in &asked {
             match known_key(row) {
                 Some(key) => piece.requests.push((row.get("request"), key)),

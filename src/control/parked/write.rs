@@ -46,8 +46,8 @@ impl Parked {
         };
         if !events.iter().any(is_taken_for_escaped) {
             match self.insert(owned, events).await {
-                Err(Refused::Value(_)) => {}
-                Err(Refused::Other(error)) => return Err(error),
+                Err(WriteRefusal::Value(_)) => {}
+                Err(WriteRefusal::Other(error)) => return Err(error),
                 Ok(()) => return Ok(()),
             }
         }
@@ -55,7 +55,7 @@ impl Parked {
         for event in events {
             escaped.push(self.escape(event).await?);
         }
-        self.insert(owned, &escaped).await.map_err(Refused::into_error)
+        self.insert(owned, &escaped).await.map_err(WriteRefusal::into_error)
     }
 
     /// The event in texts that the database takes.
@@ -111,7 +111,7 @@ impl Parked {
         &self,
         owned: &[Owned],
         events: &[SetAside<R>],
-    ) -> std::result::Result<(), Refused> {
+    ) -> std::result::Result<(), WriteRefusal> {
         let lent: Vec<(Event<'_>, &SetAside<R>)> =
             events.iter().map(|event| (event.row.event(), event)).collect();
         let (buckets, epochs) = columns(owned);
@@ -154,9 +154,9 @@ impl Parked {
         ];
         let written =
             self.connection.client().query_one(&self.statements.insert, &parameters).await;
-        let written = written.map_err(|cause| Refused::of("park events", cause))?;
+        let written = written.map_err(|cause| WriteRefusal::of("park events", cause))?;
         judge_written(written.get("given"), written.get("ours"), written.get("written"))
-            .map_err(Refused::Other)
+            .map_err(WriteRefusal::Other)
     }
 
     /// Those that lie in the outbox, and come from there.
@@ -203,15 +203,15 @@ impl Parked {
         let turns: Vec<i64> = events.iter().filter_map(|event| turn(&event.row)).collect();
         let refusals: Vec<Refusal> = events.iter().map(|event| event.refusal.clone()).collect();
         match self.count(owned, &turns, &refusals).await {
-            Err(Refused::Value(_)) => {}
-            Err(Refused::Other(error)) => return Err(error),
+            Err(WriteRefusal::Value(_)) => {}
+            Err(WriteRefusal::Other(error)) => return Err(error),
             Ok(()) => return Ok(()),
         }
         let mut fitting = Vec::with_capacity(refusals.len());
         for refusal in &refusals {
             fitting.push(self.fitting_refusal(refusal).await?);
         }
-        self.count(owned, &turns, &fitting).await.map_err(Refused::into_error)
+        self.count(owned, &turns, &fitting).await.map_err(WriteRefusal::into_error)
     }
 
     async fn count(
@@ -219,7 +219,7 @@ impl Parked {
         owned: &[Owned],
         turns: &[i64],
         refusals: &[Refusal],
-    ) -> std::result::Result<(), Refused> {
+    ) -> std::result::Result<(), WriteRefusal> {
         let (buckets, epochs) = columns(owned);
         let reasons: Vec<&str> = refusals.iter().map(|refusal| refusal.reason.name()).collect();
         let details: Vec<&str> = refusals.iter().map(|refusal| refusal.detail.as_str()).collect();
@@ -229,19 +229,19 @@ impl Parked {
         let parameters: [&(dyn ToSql + Sync); 7] =
             [&buckets, &epochs, &turns, &reasons, &details, &topics, &attempts];
         let counted = self.connection.client().query_one(&self.statements.again, &parameters).await;
-        let counted = counted.map_err(|cause| Refused::of("count another attempt", cause))?;
-        owned_all(&counted).map_err(Refused::Other)
+        let counted = counted.map_err(|cause| WriteRefusal::of("count another attempt", cause))?;
+        owned_all(&counted).map_err(WriteRefusal::Other)
     }
 }
 
 /// Why a statement failed.
-enum Refused {
+enum WriteRefusal {
     /// Over a value that it was given.
     Value(Error),
     Other(Error),
 }
 
-impl Refused {
+impl WriteRefusal {
     fn of(operation: &str, cause: tokio_postgres::Error) -> Self {
         let is_value = is_about_a_value(&cause);
         let error = classify(operation, cause);

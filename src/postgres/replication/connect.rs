@@ -26,14 +26,14 @@ const READ_ONLY: &str = include_str!("../../../sql/queries/read_only.sql");
 
 /// What a replication session is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+pub(super) enum SessionScope {
     /// The log of one database, and its statements.
     Database,
     /// Every byte of the server.
     Server,
 }
 
-impl Scope {
+impl SessionScope {
     /// As the server is asked for it.
     fn parameter(self) -> &'static str {
         match self {
@@ -44,15 +44,15 @@ impl Scope {
 }
 
 /// One server that was named.
-struct Server<'a> {
+struct NamedServer<'a> {
     /// Where its socket is.
-    place: Place,
+    place: HostPlace,
     port: u16,
     /// Whom its certificate must name.
     name: Option<&'a str>,
 }
 
-enum Place {
+enum HostPlace {
     Network(String),
     Folder(std::path::PathBuf),
 }
@@ -61,7 +61,7 @@ enum Place {
 pub(super) async fn open(
     database: &DatabaseConfig,
     purpose: &str,
-    scope: Scope,
+    scope: SessionScope,
 ) -> Result<Wire, Fault> {
     let (last, first) = attempts(database).split_last().expect("every mode knows a way");
     for attempt in first {
@@ -78,7 +78,7 @@ pub(super) async fn open(
 async fn open_any(
     database: &DatabaseConfig,
     purpose: &str,
-    scope: Scope,
+    scope: SessionScope,
     attempt: Attempt,
 ) -> Result<Wire, Fault> {
     let driver = &database.driver;
@@ -100,7 +100,7 @@ async fn open_any(
 }
 
 /// The servers in the order in which they are tried.
-fn servers(driver: &Config) -> Result<Vec<Server<'_>>, Fault> {
+fn servers(driver: &Config) -> Result<Vec<NamedServer<'_>>, Fault> {
     let (hosts, addresses, ports) =
         (driver.get_hosts(), driver.get_hostaddrs(), driver.get_ports());
     let count = hosts.len().max(addresses.len());
@@ -117,15 +117,15 @@ fn servers(driver: &Config) -> Result<Vec<Server<'_>>, Fault> {
             _ => None,
         };
         let place = match (addresses.get(index), host) {
-            (Some(address), _) => Place::Network(address.to_string()),
-            (None, Some(Host::Tcp(name))) => Place::Network(name.clone()),
-            (None, Some(Host::Unix(folder))) => Place::Folder(folder.clone()),
+            (Some(address), _) => HostPlace::Network(address.to_string()),
+            (None, Some(Host::Tcp(name))) => HostPlace::Network(name.clone()),
+            (None, Some(Host::Unix(folder))) => HostPlace::Folder(folder.clone()),
             (None, None) => unreachable!("each index has a host or an address"),
         };
         let port = *ports.get(index).or(ports.first()).unwrap_or(&DEFAULT_PORT);
-        Server { place, port, name }
+        NamedServer { place, port, name }
     };
-    let mut servers: Vec<Server<'_>> = (0..count).map(server).collect();
+    let mut servers: Vec<NamedServer<'_>> = (0..count).map(server).collect();
     shuffle(driver, &mut servers);
     Ok(servers)
 }
@@ -144,14 +144,14 @@ fn shuffle<T>(driver: &Config, items: &mut Vec<T>) {
 async fn open_server(
     database: &DatabaseConfig,
     purpose: &str,
-    scope: Scope,
+    scope: SessionScope,
     attempt: Attempt,
-    server: &Server<'_>,
+    server: &NamedServer<'_>,
 ) -> Result<Wire, Fault> {
     let driver = &database.driver;
     let host = match &server.place {
-        Place::Network(host) => host,
-        Place::Folder(folder) => {
+        HostPlace::Network(host) => host,
+        HostPlace::Folder(folder) => {
             let timeout = driver.get_connect_timeout().copied();
             let transport = Transport::unix(folder, server.port, timeout).await?;
             let transport =
@@ -183,7 +183,7 @@ async fn open_server(
 async fn begin(
     database: &DatabaseConfig,
     purpose: &str,
-    scope: Scope,
+    scope: SessionScope,
     transport: Transport,
 ) -> Result<Wire, Fault> {
     let driver = &database.driver;

@@ -12,8 +12,8 @@ use tokio_postgres::fallible_iterator::FallibleIterator;
 
 use crate::error::Error;
 use crate::postgres::errors;
-use crate::postgres::errors::{Explanation, ServerSaid, Session};
-use crate::postgres::require_auth::Refused;
+use crate::postgres::errors::{Explanation, ServerSaid, SessionPurpose};
+use crate::postgres::require_auth::RefusedAuth;
 
 /// Why a message was not had or not sent.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) enum Fault {
     /// A password or a proof is missing or wrong, before the server could say so.
     Authentication(String),
     /// The server asks in a way that is not let through.
-    Method(Refused),
+    Method(RefusedAuth),
     /// What came is not what PostgreSQL would send.
     Protocol(String),
     /// Our own settings or files; already in words.
@@ -98,7 +98,7 @@ impl Fault {
                     routine: said.routine.as_deref(),
                     message: &said.message,
                     detail: said.detail.as_deref(),
-                    session: Session::Replication,
+                    session: SessionPurpose::Replication,
                 };
                 (errors::explain_server(&said), None)
             }
@@ -123,8 +123,8 @@ fn handshake(cause: &io::Error) -> Explanation {
     errors::explain_handshake(format!("error performing TLS handshake: {cause}"), Some(cause))
 }
 
-impl From<Refused> for Fault {
-    fn from(refused: Refused) -> Self {
+impl From<RefusedAuth> for Fault {
+    fn from(refused: RefusedAuth) -> Self {
         Self::Method(refused)
     }
 }

@@ -3,7 +3,7 @@
 //! Promises: a message is lent from the buffer that it was read into. Buffers are of 256 KiB, made
 //! anew when one is full and something of it is still lent, so a lent message keeps no more than that
 //! alive; only a longer message has a longer one, which grows with what really came. What goes through a
-//! [`Sieve`] leaves only what that keeps.
+//! [`MessageSieve`] leaves only what that keeps.
 //! Must not: know a socket, or what a message means.
 //! Fails: a length that PostgreSQL never sends is refused before anything is made ready for it.
 //!
@@ -31,7 +31,7 @@ const SHORT_MESSAGE_BYTES_MAX: usize = 30_000;
 const LONG_MESSAGES: &[u8] = b"dDTENA";
 
 /// Keeps of a long message what is wanted, while it comes.
-pub trait Sieve {
+pub trait MessageSieve {
     /// A message of this length begins.
     fn begin(&mut self, whole_bytes: usize);
 
@@ -89,7 +89,10 @@ impl Inbox {
     ///
     /// # Errors
     /// When a head cannot be one of PostgreSQL's.
-    pub(super) fn take_through(&mut self, sieve: &mut impl Sieve) -> Result<Option<Passed>, Fault> {
+    pub(super) fn take_through(
+        &mut self,
+        sieve: &mut impl MessageSieve,
+    ) -> Result<Option<Passed>, Fault> {
         if self.long.is_none() && !self.begin_long(sieve)? {
             return Ok(self.take()?.map(Passed::Packet));
         }
@@ -109,7 +112,7 @@ impl Inbox {
         }))
     }
 
-    fn begin_long(&mut self, sieve: &mut impl Sieve) -> Result<bool, Fault> {
+    fn begin_long(&mut self, sieve: &mut impl MessageSieve) -> Result<bool, Fault> {
         let Some(length) = self.expected()?.filter(|length| *length > BUFFER_BYTES) else {
             return Ok(false);
         };

@@ -161,7 +161,7 @@ struct Thirds {
     ends: usize,
 }
 
-impl Sieve for Thirds {
+impl MessageSieve for Thirds {
     fn begin(&mut self, whole_bytes: usize) {
         (self.whole, self.passed) = (whole_bytes, 0);
     }

@@ -21,13 +21,13 @@ mod stream;
 mod transport;
 mod wire;
 
-pub use crate::postgres::replication::framing::Sieve;
+pub use crate::postgres::replication::framing::MessageSieve;
 pub use crate::postgres::replication::session::Walsender;
 pub use crate::postgres::replication::stream::{Everything, Frame, LogStream, ReplyWanted};
 
 use crate::error::Result;
 use crate::postgres::password::Unopened;
-use crate::postgres::replication::connect::Scope;
+use crate::postgres::replication::connect::SessionScope;
 use crate::postgres::replication::session::is_on;
 use crate::postgres::replication::wire::Wire;
 use crate::postgres::{DatabaseConfig, SESSION, errors, patiently};
@@ -58,7 +58,7 @@ pub async fn connect_walsender(database: &DatabaseConfig, purpose: &str) -> Resu
 /// When none can be tried, as no password is had.
 pub async fn may_copy_server(database: &DatabaseConfig) -> Result<bool> {
     let now = database.now().await?;
-    match connect::open(&now, "check", Scope::Server).await {
+    match connect::open(&now, "check", SessionScope::Server).await {
         Ok(_) => Ok(true),
         Err(fault) => {
             tracing::debug!(?fault, "no session for copying the server");
@@ -72,7 +72,7 @@ async fn open_as(
     purpose: &str,
     action: &str,
 ) -> std::result::Result<Wire, Unopened> {
-    connect::open(&database, purpose, Scope::Database).await.map_err(|fault| {
+    connect::open(&database, purpose, SessionScope::Database).await.map_err(|fault| {
         let is_password = fault.is_password_refusal();
         let error = fault.during(action);
         if is_password { Unopened::Password(error) } else { Unopened::Otherwise(error) }

@@ -1,6 +1,6 @@
 //! The log as the server streams it, and what is confirmed of it.
 //!
-//! Promises: a long frame goes through the reader's [`Sieve`]; a frame's message is lent from the buffer that the socket was read into; giving up a wait
+//! Promises: a long frame goes through the reader's [`MessageSieve`]; a frame's message is lent from the buffer that the socket was read into; giving up a wait
 //! loses nothing; a confirmation never waits for the server. Must not: look into a message.
 //! Fails: with the server's reason for ending the stream, or with the loss of the connection.
 //!
@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::Lsn;
 use crate::postgres::replication::authentication::unexpected;
 use crate::postgres::replication::fault::Fault;
-use crate::postgres::replication::framing::{Packet, Passed, Sieve};
+use crate::postgres::replication::framing::{MessageSieve, Packet, Passed};
 use crate::postgres::replication::wire::{STATUS_BYTES, Wire};
 use crate::postgres::types::Timestamp;
 
@@ -84,7 +84,7 @@ impl LogStream {
     /// # Errors
     /// What the server ended the stream for, by its SQLSTATE;
     /// [`ErrorKind::PostgresUnavailable`] when the connection is lost. The stream is over then.
-    pub async fn next(&mut self, sieve: &mut impl Sieve) -> Result<Frame> {
+    pub async fn next(&mut self, sieve: &mut impl MessageSieve) -> Result<Frame> {
         loop {
             let passed = self.wire.packet_through(sieve).await.map_err(reading)?;
             if let Some(frame) = frame(passed).map_err(reading)? {
@@ -97,7 +97,7 @@ impl LogStream {
     ///
     /// # Errors
     /// As [`LogStream::next`].
-    pub fn next_buffered(&mut self, sieve: &mut impl Sieve) -> Result<Option<Frame>> {
+    pub fn next_buffered(&mut self, sieve: &mut impl MessageSieve) -> Result<Option<Frame>> {
         while let Some(passed) = self.wire.buffered(sieve).map_err(reading)? {
             if let Some(frame) = frame(passed).map_err(reading)? {
                 return Ok(Some(frame));
@@ -166,7 +166,7 @@ impl LogStream {
 /// Keeps nothing of a long message.
 struct Nothing;
 
-impl Sieve for Nothing {
+impl MessageSieve for Nothing {
     fn begin(&mut self, _: usize) {}
     fn pass(&mut self, bytes: &[u8], _: &mut BytesMut) -> usize {
         bytes.len()
@@ -178,7 +178,7 @@ impl Sieve for Nothing {
 #[derive(Clone, Copy, Debug)]
 pub struct Everything;
 
-impl Sieve for Everything {
+impl MessageSieve for Everything {
     fn begin(&mut self, _: usize) {}
 
     fn pass(&mut self, bytes: &[u8], kept: &mut BytesMut) -> usize {

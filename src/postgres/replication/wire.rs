@@ -14,7 +14,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::postgres::replication::fault::Fault;
-use crate::postgres::replication::framing::{Inbox, Packet, Passed, Sieve};
+use crate::postgres::replication::framing::{Inbox, MessageSieve, Packet, Passed};
 use crate::postgres::replication::transport::Transport;
 
 /// A standby status update: head, letter, three places, a time, one flag.
@@ -79,12 +79,18 @@ impl Wire {
     }
 
     /// A message that is here already. A long one goes through the sieve.
-    pub(super) fn buffered(&mut self, sieve: &mut impl Sieve) -> Result<Option<Passed>, Fault> {
+    pub(super) fn buffered(
+        &mut self,
+        sieve: &mut impl MessageSieve,
+    ) -> Result<Option<Passed>, Fault> {
         self.inbox.take_through(sieve)
     }
 
     /// The next message. A long one goes through the sieve. May be given up and called again.
-    pub(super) async fn packet_through(&mut self, sieve: &mut impl Sieve) -> Result<Passed, Fault> {
+    pub(super) async fn packet_through(
+        &mut self,
+        sieve: &mut impl MessageSieve,
+    ) -> Result<Passed, Fault> {
         loop {
             if let Some(passed) = self.inbox.take_through(sieve)? {
                 return Ok(passed);

@@ -25,7 +25,7 @@ use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::config::{BROKERS, MESSAGE_BYTES_MAX};
 use crate::publish::kafka::poll_thread;
 use crate::publish::kafka::sizes::LARGEST_MESSAGE_BYTES;
-use crate::publish::kafka::verdict::{Verdict, unknown, words};
+use crate::publish::kafka::verdict::{CodeVerdict, unknown, words};
 
 /// What differs from other producers. It may have one request in flight at a broker, and gives up after a
 /// few tries; a broker that takes longer than this to answer may still append what it was sent: a repeat.
@@ -56,11 +56,11 @@ const TOO_FEW: &str = "Broker: Not enough in-sync replicas";
 
 /// What became of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum RecordFate {
     /// It is in Kafka.
     Appended,
     /// It is not, or nobody knows: what was said, and whose trouble it is.
-    Refused { words: String, verdict: Verdict },
+    Refused { words: String, verdict: CodeVerdict },
 }
 
 /// A record that was gathered.
@@ -119,7 +119,7 @@ impl Apart {
     pub(super) fn confirm(
         &mut self,
         check_alive: impl Fn() -> Result<()>,
-    ) -> Result<Vec<(Gathered, Fate)>> {
+    ) -> Result<Vec<(Gathered, RecordFate)>> {
         let gathered = std::mem::take(&mut self.gathered);
         let Some(client) = &self.client else {
             assert!(gathered.is_empty(), "what is gathered has a client");
@@ -140,22 +140,25 @@ impl Apart {
         };
         assert_eq!(fates.len(), gathered.len(), "each record has one fate");
         let told = client.context().take_told();
-        if let ([Fate::Refused { words, verdict }], Some(told)) = (fates.as_mut_slice(), told) {
+        if let ([RecordFate::Refused { words, verdict }], Some(told)) = (fates.as_mut_slice(), told)
+        {
             (*words, *verdict) = explained(words, *verdict, &told);
         }
-        let told: Vec<(Gathered, Fate)> = gathered.into_iter().zip(fates).collect();
+        let told: Vec<(Gathered, RecordFate)> = gathered.into_iter().zip(fates).collect();
         self.take_note(&told);
         Ok(told)
     }
 
-    fn take_note(&mut self, told: &[(Gathered, Fate)]) {
+    fn take_note(&mut self, told: &[(Gathered, RecordFate)]) {
         let mut may_be_denied = false;
         for (one, fate) in told {
             match fate {
-                Fate::Appended => {
+                RecordFate::Appended => {
                     *self.appended.entry((one.topic.clone(), one.partition)).or_default() += 1;
                 }
-                Fate::Refused { verdict, .. } => may_be_denied |= *verdict == Verdict::Topic,
+                RecordFate::Refused { verdict, .. } => {
+                    may_be_denied |= *verdict == CodeVerdict::Topic
+                }
             }
         }
         // librdkafka lets nothing pass to a topic of which it was told so, whatever the record.
@@ -211,7 +214,7 @@ impl Apart {
 /// What the brokers answered, by the records' numbers.
 #[derive(Default)]
 struct Answers {
-    fates: Mutex<Vec<Option<Fate>>>,
+    fates: Mutex<Vec<Option<RecordFate>>>,
     /// What a broker answered last, as the log has it.
     told: Mutex<Option<String>>,
     /// How often a broker said no, by partition, and gave a reason after which librdkafka tries again.
@@ -219,7 +222,7 @@ struct Answers {
 }
 
 impl Answers {
-    fn fates(&self) -> MutexGuard<'_, Vec<Option<Fate>>> {
+    fn fates(&self) -> MutexGuard<'_, Vec<Option<RecordFate>>> {
         lock(&self.fates)
     }
 
@@ -229,10 +232,10 @@ impl Answers {
 
     fn answer(&self, number: usize, cause: Option<&KafkaError>) {
         let fate = match cause {
-            None => Fate::Appended,
+            None => RecordFate::Appended,
             Some(cause) => {
-                let verdict = Verdict::of(cause.rdkafka_error_code());
-                Fate::Refused { words: words(cause), verdict }
+                let verdict = CodeVerdict::of(cause.rdkafka_error_code());
+                RecordFate::Refused { words: words(cause), verdict }
             }
         };
         self.fates()[number] = Some(fate);
@@ -254,26 +257,26 @@ impl Answers {
     }
 
     /// All of them; none if one is missing.
-    fn take(&self) -> Option<Vec<Fate>> {
+    fn take(&self) -> Option<Vec<RecordFate>> {
         std::mem::take(&mut *self.fates()).into_iter().collect()
     }
 }
 
 /// What a record was refused for that was alone, given what the log says of it.
-fn explained(words: &str, verdict: Verdict, told: &str) -> (String, Verdict) {
+fn explained(words: &str, verdict: CodeVerdict, told: &str) -> (String, CodeVerdict) {
     match (unknown(told), verdict) {
         (Some(code), _) => {
-            (format!("code {code}, which librdkafka does not know"), Verdict::Record)
+            (format!("code {code}, which librdkafka does not know"), CodeVerdict::Record)
         }
-        (None, Verdict::Away) if told == CUT => (words.to_owned(), Verdict::Cut),
+        (None, CodeVerdict::Away) if told == CUT => (words.to_owned(), CodeVerdict::Cut),
         // What librdkafka says of its own accord is nobody's answer.
-        (None, Verdict::Away) if !told.starts_with(OWN) => {
-            let verdict = if told == TOO_FEW { Verdict::TooFew } else { verdict };
+        (None, CodeVerdict::Away) if !told.starts_with(OWN) => {
+            let verdict = if told == TOO_FEW { CodeVerdict::TooFew } else { verdict };
             (format!("{words}; the last answer was: {told}"), verdict)
         }
         // It was given up here, as the same answer came again and again.
-        (None, Verdict::Course) if !told.starts_with(OWN) => {
-            let verdict = if told == TOO_FEW { Verdict::TooFew } else { Verdict::Away };
+        (None, CodeVerdict::Course) if !told.starts_with(OWN) => {
+            let verdict = if told == TOO_FEW { CodeVerdict::TooFew } else { CodeVerdict::Away };
             (format!("each time the answer was: {told}"), verdict)
         }
         (None, _) => (words.to_owned(), verdict),
@@ -331,20 +334,20 @@ mod tests {
         let line = "[thrd:b:1/1]: b:1/1: t [0]: MessageSet with 1 message(s) (MsgId 0, BaseSeq -1) \
                     encountered error: Err-999? (actions Permanent,MsgNotPersisted)";
         let told = answer_in(line).expect("there is one");
-        let (words, verdict) = explained("NoError (Success)", Verdict::Course, told);
-        assert_eq!((verdict, words.contains("999")), (Verdict::Record, true), "{words}");
-        let (words, verdict) = explained("timed out", Verdict::Away, "Broker: Not leader");
-        assert_eq!((verdict, words.contains("Not leader")), (Verdict::Away, true), "{words}");
-        let (words, verdict) = explained("timed out", Verdict::Away, TOO_FEW);
-        assert_eq!((verdict, words.contains("in-sync")), (Verdict::TooFew, true), "{words}");
-        let (words, verdict) = explained("timed out", Verdict::Away, CUT);
-        assert_eq!((verdict, words.as_str()), (Verdict::Cut, "timed out"));
-        let (words, verdict) = explained("timed out", Verdict::Away, "Local: Timed out");
-        assert_eq!((verdict, words.as_str()), (Verdict::Away, "timed out"), "nobody answered");
+        let (words, verdict) = explained("NoError (Success)", CodeVerdict::Course, told);
+        assert_eq!((verdict, words.contains("999")), (CodeVerdict::Record, true), "{words}");
+        let (words, verdict) = explained("timed out", CodeVerdict::Away, "Broker: Not leader");
+        assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
+        let (words, verdict) = explained("timed out", CodeVerdict::Away, TOO_FEW);
+        assert_eq!((verdict, words.contains("in-sync")), (CodeVerdict::TooFew, true), "{words}");
+        let (words, verdict) = explained("timed out", CodeVerdict::Away, CUT);
+        assert_eq!((verdict, words.as_str()), (CodeVerdict::Cut, "timed out"));
+        let (words, verdict) = explained("timed out", CodeVerdict::Away, "Local: Timed out");
+        assert_eq!((verdict, words.as_str()), (CodeVerdict::Away, "timed out"), "nobody answered");
         assert_eq!(answer_in("[thrd:b:1/1]: b:1/1: Connected"), None);
         assert_eq!(partition_in(line), Some(("t".to_owned(), 0)));
-        let (words, verdict) = explained("purged", Verdict::Course, "Broker: Not leader");
-        assert_eq!((verdict, words.contains("Not leader")), (Verdict::Away, true), "{words}");
+        let (words, verdict) = explained("purged", CodeVerdict::Course, "Broker: Not leader");
+        assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
     }
 
     #[test]

@@ -13,10 +13,10 @@ use rdkafka::producer::{BaseRecord, Producer};
 use crate::error::Result;
 use crate::event::EventId;
 use crate::order::holds::{Reason, Refusal};
-use crate::publish::kafka::apart::{Fate, Gathered};
+use crate::publish::kafka::apart::{Gathered, RecordFate};
 use crate::publish::kafka::errors::refused_topic;
 use crate::publish::kafka::producer::KafkaProducer;
-use crate::publish::kafka::verdict::Verdict;
+use crate::publish::kafka::verdict::CodeVerdict;
 use crate::publish::{Answer, Ground, InFlightBatch, Proof, Suspect};
 use crate::record::encode::Record;
 use crate::record::encode::size_bytes;
@@ -53,12 +53,14 @@ impl KafkaProducer {
         let mut answers = Vec::with_capacity(fates.len());
         for (one, fate) in fates {
             answers.push(match fate {
-                Fate::Appended => {
+                RecordFate::Appended => {
                     self.context().reports.acknowledged(batch);
                     self.appended(&one);
                     Answer::Appended
                 }
-                Fate::Refused { words, verdict } => self.judge(&one, &words, verdict, is_alone)?,
+                RecordFate::Refused { words, verdict } => {
+                    self.judge(&one, &words, verdict, is_alone)?
+                }
             });
         }
         Ok(answers)
@@ -76,14 +78,14 @@ impl KafkaProducer {
         &mut self,
         one: &Gathered,
         words: &str,
-        verdict: Verdict,
+        verdict: CodeVerdict,
         is_alone: bool,
     ) -> Result<Answer> {
         let Gathered { topic, bytes, .. } = one;
         let refused = |reason, detail| Refusal { reason, detail, topic: Some(topic.clone()) };
         let told = Proof::Alone { tries: verdict.tries() };
         Ok(match verdict {
-            Verdict::Size => {
+            CodeVerdict::Size => {
                 if is_alone {
                     let lessons = &self.context().lessons;
                     lessons.with_sizes(|sizes| sizes.refused_record(topic, *bytes, Instant::now()));
@@ -92,19 +94,23 @@ impl KafkaProducer {
                     format!("it takes {bytes} bytes, and topic {topic} refuses it: {words}");
                 Answer::Refused(refused(Reason::TooLarge, detail), told)
             }
-            Verdict::Topic if is_alone && self.topics.doubts.deny(topic) => {
+            CodeVerdict::Topic if is_alone && self.topics.doubts.deny(topic) => {
                 self.topics.hold_refused(topic, &refused_topic(topic, words))?;
                 Answer::Refused(self.topics.refusal(topic), Proof::Alone { tries: 1 })
             }
-            Verdict::TooFew if self.topics.doubts.lacks(topic).is_some() => {
+            CodeVerdict::TooFew if self.topics.doubts.lacks(topic).is_some() => {
                 self.topics.hold_lacking(topic)?;
                 Answer::Refused(self.topics.refusal(topic), Proof::Alone { tries: 1 })
             }
-            Verdict::Topic | Verdict::Away | Verdict::Cut | Verdict::TooFew | Verdict::Course => {
+            CodeVerdict::Topic
+            | CodeVerdict::Away
+            | CodeVerdict::Cut
+            | CodeVerdict::TooFew
+            | CodeVerdict::Course => {
                 let proof = self.witness(one, verdict, is_alone);
                 Answer::Refused(refused(Reason::Refused, words.to_owned()), proof)
             }
-            Verdict::Unclear | Verdict::Record => {
+            CodeVerdict::Unclear | CodeVerdict::Record => {
                 let detail = format!("topic {topic} refused it alone: {words}");
                 Answer::Refused(refused(Reason::Refused, detail), told)
             }
@@ -112,19 +118,20 @@ impl KafkaProducer {
     }
 
     /// What it takes until a refusal is the record's own that may as well be Kafka's.
-    fn witness(&self, one: &Gathered, verdict: Verdict, is_alone: bool) -> Proof {
+    fn witness(&self, one: &Gathered, verdict: CodeVerdict, is_alone: bool) -> Proof {
         let Gathered { topic, partition, .. } = one;
         // A leader that does not answer anybody says nothing of a record.
-        let answers =
-            !is_alone || verdict == Verdict::Topic || self.apart.leader_answers(topic, *partition);
+        let answers = !is_alone
+            || verdict == CodeVerdict::Topic
+            || self.apart.leader_answers(topic, *partition);
         // While records are sent apart nothing else is: what was taken before they were is what counts.
         let taken = self.context().lessons.last_taken(Instant::now());
         let is_working = taken.is_some_and(|taken| taken + RECENTLY >= self.topics.now);
         let suspect = match verdict {
             _ if !answers => Suspect::Kafka,
-            Verdict::Cut if is_working => Suspect::Record,
+            CodeVerdict::Cut if is_working => Suspect::Record,
             // Where nothing is taken at all, something may stand between that lets no record pass.
-            Verdict::Cut | Verdict::Topic => Suspect::Topic,
+            CodeVerdict::Cut | CodeVerdict::Topic => Suspect::Topic,
             _ if is_working => Suspect::Topic,
             _ => Suspect::Kafka,
         };

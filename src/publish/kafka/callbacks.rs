@@ -17,14 +17,14 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::publish::kafka::clients::Login;
+use crate::publish::kafka::clients::LoginSource;
 use crate::publish::kafka::errors::{Trouble, refused};
 use crate::publish::kafka::in_flight::OnWay;
 use crate::publish::kafka::learned_limits::Lessons;
 use crate::publish::kafka::producer::Warnings;
 use crate::publish::kafka::quota::Throttle;
 use crate::publish::kafka::topic_list::Listing;
-use crate::publish::kafka::verdict::{Verdict, refused_by_unknown};
+use crate::publish::kafka::verdict::{CodeVerdict, refused_by_unknown};
 use crate::publish::{InFlightBatch, Reports};
 
 /// A shorter pause is no trouble.
@@ -51,7 +51,7 @@ pub(super) struct Context {
     pub(super) batch_bytes: usize,
     pub(super) on_way: OnWay,
     pub(super) throttle: Throttle,
-    pub(super) login: Option<Login>,
+    pub(super) login: Option<LoginSource>,
     /// The producer is done with: what it still held is purged, and that is no trouble.
     pub(super) ended: Arc<AtomicBool>,
 }
@@ -60,23 +60,26 @@ impl Context {
     /// What a refused record teaches the producer that comes next. All records of a batch teach the same.
     fn learn(&self, cause: &KafkaError, topic: &str, batch: &Arc<InFlightBatch>) {
         let (code, now) = (cause.rdkafka_error_code(), Instant::now());
-        match Verdict::of(code) {
+        match CodeVerdict::of(code) {
             // No record of it was refused, but one of them may be why nothing was answered.
-            Verdict::Course if self.on_way.is_given_up(batch) => {}
+            CodeVerdict::Course if self.on_way.is_given_up(batch) => {}
             // Topic after topic refuses what was sent together, and a producer hears of a few only: no other one is
             // to fail for the rest.
-            Verdict::Course if self.has_failed_again.load(Ordering::Relaxed) => {}
-            Verdict::Course => return,
-            Verdict::Away if !Verdict::is_told(code) => return,
-            Verdict::Size => {
+            CodeVerdict::Course if self.has_failed_again.load(Ordering::Relaxed) => {}
+            CodeVerdict::Course => return,
+            CodeVerdict::Away if !CodeVerdict::is_told(code) => return,
+            CodeVerdict::Size => {
                 self.lessons.with_sizes(|sizes| sizes.refused_batch(self.batch_bytes, now));
             }
-            Verdict::Topic => {
+            CodeVerdict::Topic => {
                 let error = refused(cause, topic);
                 self.lessons.refused_topic(topic, error.message(), now);
             }
-            Verdict::Away | Verdict::Cut | Verdict::TooFew | Verdict::Unclear | Verdict::Record => {
-            }
+            CodeVerdict::Away
+            | CodeVerdict::Cut
+            | CodeVerdict::TooFew
+            | CodeVerdict::Unclear
+            | CodeVerdict::Record => {}
         }
         self.lessons.suspect(topic, now);
     }

@@ -22,17 +22,17 @@ use crate::secret::SecretCommand;
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
     properties: ClientConfig,
-    login: Option<Login>,
+    login: Option<LoginSource>,
 }
 
 /// Who gives all clients what they log in with, where that changes.
 #[derive(Clone, Debug)]
-pub(super) enum Login {
+pub(super) enum LoginSource {
     Tokens(Arc<Tokens>),
     Passwords(Arc<Passwords>),
 }
 
-impl Login {
+impl LoginSource {
     /// A broker refused what was shown.
     pub(super) fn doubt(&self) {
         match self {
@@ -52,13 +52,13 @@ impl ProducerConfig {
     /// The same for clients that log in with tokens from this program; all that are made from clones of it share
     /// one token.
     pub(super) fn with_tokens(self, command: SecretCommand) -> Self {
-        Self { login: Some(Login::Tokens(Arc::new(Tokens::new(command)))), ..self }
+        Self { login: Some(LoginSource::Tokens(Arc::new(Tokens::new(command)))), ..self }
     }
 
     /// The same for clients that log in with what these files say at the moment.
     pub(super) fn with_login_of(self, files: LoginFiles) -> Self {
         let passwords = Arc::new(Passwords::new(files, &self.properties));
-        Self { login: Some(Login::Passwords(passwords)), ..self }
+        Self { login: Some(LoginSource::Passwords(passwords)), ..self }
     }
 
     /// A property that was set.
@@ -81,7 +81,7 @@ impl ProducerConfig {
     }
 
     /// Who renews what clients log in with, where that changes.
-    pub(super) fn login(&self) -> Option<Login> {
+    pub(super) fn login(&self) -> Option<LoginSource> {
         self.login.clone()
     }
 
@@ -94,13 +94,13 @@ impl ProducerConfig {
     }
 
     /// A producer that is only asked whether brokers answer.
-    pub(super) fn asker(&self) -> Result<Arc<BaseProducer<Aside>>> {
-        self.producer(Aside)
+    pub(super) fn asker(&self) -> Result<Arc<BaseProducer<AsideContext>>> {
+        self.producer(AsideContext)
     }
 
     /// A client for administration.
-    pub(super) fn admin(&self) -> Result<Arc<AdminClient<Aside>>> {
-        self.attend(|properties| properties.create_with_context(Aside).map_err(invalid))
+    pub(super) fn admin(&self) -> Result<Arc<AdminClient<AsideContext>>> {
+        self.attend(|properties| properties.create_with_context(AsideContext).map_err(invalid))
     }
 
     fn attend<T: LogsIn + 'static>(
@@ -109,8 +109,8 @@ impl ProducerConfig {
     ) -> Result<Arc<T>> {
         match &self.login {
             None => make(&self.properties).map(Arc::new),
-            Some(Login::Passwords(passwords)) => passwords.attend(&self.properties, make),
-            Some(Login::Tokens(tokens)) => {
+            Some(LoginSource::Passwords(passwords)) => passwords.attend(&self.properties, make),
+            Some(LoginSource::Tokens(tokens)) => {
                 let client = Arc::new(make(&self.properties)?);
                 tokens.attend(&client)?;
                 Ok(client)
@@ -121,9 +121,9 @@ impl ProducerConfig {
 
 /// The callbacks of a client beside the producers: what it meets, they meet too, and say it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Aside;
+pub(super) struct AsideContext;
 
-impl ClientContext for Aside {
+impl ClientContext for AsideContext {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", facility, message);
     }
@@ -133,7 +133,7 @@ impl ClientContext for Aside {
     }
 }
 
-impl ProducerContext for Aside {
+impl ProducerContext for AsideContext {
     type DeliveryOpaque = ();
 
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}

@@ -118,7 +118,7 @@ pub fn producer_config(
 
 /// How records come to a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
+pub enum ArrivalPattern {
     /// Many at once. To wait for more than the next few of them only costs time.
     Pages,
     /// One by one. Batches that wait are larger, and cost less.
@@ -127,12 +127,12 @@ pub enum Arrival {
 
 /// The configuration for records that come in this way; what the operator says of lingering holds.
 #[must_use]
-pub fn lingering(config: &ProducerConfig, arrival: Arrival) -> ProducerConfig {
+pub fn lingering(config: &ProducerConfig, arrival: ArrivalPattern) -> ProducerConfig {
     let mut config = config.clone();
     if LINGER.iter().all(|name| config.get(name).is_none()) {
         let millis = match arrival {
-            Arrival::Pages => "1",
-            Arrival::Stream => "5",
+            ArrivalPattern::Pages => "1",
+            ArrivalPattern::Stream => "5",
         };
         config.set(LINGER[0], millis);
     }
@@ -185,9 +185,9 @@ mod tests {
             let config = lingering(&made("b:1", properties).unwrap(), arrival);
             LINGER.map(|name| config.get(name).map(str::to_owned))
         };
-        assert_eq!(millis(&[], Arrival::Pages), [Some("1".to_owned()), None]);
-        assert_eq!(millis(&[], Arrival::Stream), [Some("5".to_owned()), None]);
-        let own = |name| millis(&property(name, "20"), Arrival::Pages);
+        assert_eq!(millis(&[], ArrivalPattern::Pages), [Some("1".to_owned()), None]);
+        assert_eq!(millis(&[], ArrivalPattern::Stream), [Some("5".to_owned()), None]);
+        let own = |name| millis(&property(name, "20"), ArrivalPattern::Pages);
         assert_eq!(own("linger.ms"), [Some("20".to_owned()), None]);
         assert_eq!(own("queue.buffering.max.ms"), [None, Some("20".to_owned())]);
     }

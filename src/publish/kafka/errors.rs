@@ -10,7 +10,7 @@ use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::types::{RDKafkaConfRes, RDKafkaRespErr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::publish::kafka::verdict::{Verdict, words};
+use crate::publish::kafka::verdict::{CodeVerdict, words};
 
 /// The number of partitions of a topic that can be written to.
 pub(super) fn ready_partitions(topic: &str, metadata: &Metadata) -> Result<NonZeroU32> {
@@ -172,15 +172,15 @@ fn without_value(result: RDKafkaConfRes, why: &str, value: &str) -> String {
 
 /// A record that was not appended, or of which nobody knows.
 pub(super) fn refused(cause: &KafkaError, topic: &str) -> Error {
-    match Verdict::of(cause.rdkafka_error_code()) {
-        Verdict::Size => replaced(format!("topic {topic} refused a batch as too large")),
-        Verdict::Topic => refused_topic(topic, &words(cause)),
-        Verdict::Away
-        | Verdict::Cut
-        | Verdict::TooFew
-        | Verdict::Course
-        | Verdict::Unclear
-        | Verdict::Record => Error::new(
+    match CodeVerdict::of(cause.rdkafka_error_code()) {
+        CodeVerdict::Size => replaced(format!("topic {topic} refused a batch as too large")),
+        CodeVerdict::Topic => refused_topic(topic, &words(cause)),
+        CodeVerdict::Away
+        | CodeVerdict::Cut
+        | CodeVerdict::TooFew
+        | CodeVerdict::Course
+        | CodeVerdict::Unclear
+        | CodeVerdict::Record => Error::new(
             ErrorKind::DeliveryUncertain,
             format!("a record for topic {topic} was not acknowledged: {}", words(cause)),
         ),

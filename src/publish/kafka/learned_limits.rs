@@ -43,7 +43,7 @@ pub struct Lessons {
 struct Learnt {
     sizes: Sizes,
     suspicions: Suspicions,
-    refused_topics: HashMap<String, Refused>,
+    refused_topics: HashMap<String, RefusedTopic>,
     patience: Patience,
     /// When Kafka took a record last, as far as it was looked.
     last_taken: Option<Instant>,
@@ -53,7 +53,7 @@ struct Learnt {
 
 /// A topic to which a record was refused.
 #[derive(Clone, Debug)]
-struct Refused {
+struct RefusedTopic {
     detail: String,
     backoff: Backoff,
     until: Instant,
@@ -193,7 +193,8 @@ impl Lessons {
             Some(before) if now < before.until + 2 * PAUSE_MAX => before.backoff.doubled(),
             Some(_) | None => UNUSABLE,
         };
-        let refused = Refused { detail: detail.to_owned(), backoff, until: now + backoff.pause() };
+        let refused =
+            RefusedTopic { detail: detail.to_owned(), backoff, until: now + backoff.pause() };
         learnt.refused_topics.insert(topic.to_owned(), refused);
     }
 

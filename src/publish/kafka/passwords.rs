@@ -50,38 +50,38 @@ impl LoginFiles {
 
 /// What a client logs in with.
 #[derive(Clone, PartialEq, Eq)]
-struct Login {
+struct PasswordLogin {
     username: String,
     password: String,
 }
 
-impl std::fmt::Debug for Login {
+impl std::fmt::Debug for PasswordLogin {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Login(***)")
     }
 }
 
-impl Login {
+impl PasswordLogin {
     fn lend(&self) -> Credential<'_> {
         let (username, password) = (self.username.as_str(), self.password.as_str());
         Credential::Password(postrider_token::Password { username, password })
     }
 }
 
-struct State {
-    login: Login,
+struct PasswordState {
+    login: PasswordLogin,
     clients: Roll,
 }
 
-struct Shared {
+struct SharedPassword {
     files: LoginFiles,
-    state: Mutex<State>,
+    state: Mutex<PasswordState>,
     warnings: Repeats<Instant, Duration>,
 }
 
 /// Keeps what all clients log in with as the files say. Its thread ends with it.
 pub(super) struct Passwords {
-    shared: Arc<Shared>,
+    shared: Arc<SharedPassword>,
     /// Wakes the thread that looks; none before the first client.
     doubts: Mutex<Option<Sender<()>>>,
 }
@@ -96,9 +96,9 @@ impl Passwords {
     /// The properties hold what was read at the start. Looks at nothing yet.
     pub(super) fn new(files: LoginFiles, properties: &ClientConfig) -> Self {
         let value = |name| properties.get(name).unwrap_or_default().to_owned();
-        let login = Login { username: value(USERNAME), password: value(PASSWORD) };
-        let state = Mutex::new(State { login, clients: Roll::default() });
-        let shared = Shared { files, state, warnings: Repeats::new(WARNING_PAUSE) };
+        let login = PasswordLogin { username: value(USERNAME), password: value(PASSWORD) };
+        let state = Mutex::new(PasswordState { login, clients: Roll::default() });
+        let shared = SharedPassword { files, state, warnings: Repeats::new(WARNING_PAUSE) };
         Self { shared: Arc::new(shared), doubts: Mutex::default() }
     }
 
@@ -147,8 +147,8 @@ impl Passwords {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SharedPassword {
+    fn state(&self) -> MutexGuard<'_, PasswordState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -39,7 +39,7 @@ pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the thread works with.
-struct Poller {
+struct PollThread {
     producer: Arc<BaseProducer<Context>>,
     config: ProducerConfig,
     ended: Arc<AtomicBool>,
@@ -58,7 +58,7 @@ pub(super) fn start(
 ) -> Result<()> {
     let config = config.clone();
     let (standstill, laggard) = (Standstill::default(), Laggard::default());
-    let mut poller = Poller { producer, config, ended, standstill, laggard, heard: None };
+    let mut poller = PollThread { producer, config, ended, standstill, laggard, heard: None };
     std::thread::Builder::new()
         .name(format!("poll-{name}"))
         .spawn(move || poller.run())
@@ -66,7 +66,7 @@ pub(super) fn start(
         .map_err(|cause| Error::new(ErrorKind::Internal, format!("no thread to poll: {cause}")))
 }
 
-impl Poller {
+impl PollThread {
     fn run(&mut self) {
         while !self.ended.load(Ordering::Acquire) {
             self.producer.poll(POLL_TIMEOUT);

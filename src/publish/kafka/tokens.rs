@@ -36,20 +36,20 @@ const PAUSE_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// What the program writes.
 #[derive(Clone, PartialEq, Eq)]
-struct Token {
+struct WrittenToken {
     value: String,
     expires_at_millis: i64,
     principal: String,
     extensions: Vec<(String, String)>,
 }
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for WrittenToken {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Token(expires at {} ms)", self.expires_at_millis)
     }
 }
 
-impl Token {
+impl WrittenToken {
     /// # Errors
     /// What the program wrote instead, without quoting it.
     fn parse(text: &str, now_millis: i64) -> std::result::Result<Self, String> {
@@ -103,22 +103,22 @@ fn extensions(said: &serde_json::Value) -> std::result::Result<Vec<(String, Stri
 
 /// The token of the moment, and who has it.
 #[derive(Default)]
-struct State {
-    token: Option<Token>,
+struct TokenState {
+    token: Option<WrittenToken>,
     clients: Roll,
     /// Why the last run gave none.
     trouble: Option<String>,
 }
 
-struct Shared {
+struct SharedToken {
     command: SecretCommand,
-    state: Mutex<State>,
+    state: Mutex<TokenState>,
     warnings: Repeats<Instant, Duration>,
 }
 
 /// Keeps all clients logged in. Its thread ends with it.
 pub(super) struct Tokens {
-    shared: Arc<Shared>,
+    shared: Arc<SharedToken>,
     /// Wakes the thread that renews; none before the first token.
     doubts: Mutex<Option<Sender<()>>>,
 }
@@ -133,7 +133,7 @@ impl Tokens {
     /// Asks for nothing yet.
     pub(super) fn new(command: SecretCommand) -> Self {
         let (state, warnings) = (Mutex::default(), Repeats::new(WARNING_PAUSE));
-        let shared = Arc::new(Shared { command, state, warnings });
+        let shared = Arc::new(SharedToken { command, state, warnings });
         Self { shared, doubts: Mutex::default() }
     }
 
@@ -176,13 +176,13 @@ impl Tokens {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl SharedToken {
+    fn state(&self) -> MutexGuard<'_, TokenState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self) -> Result<Token> {
-        Token::parse(&self.command.run()?, now_millis())
+    fn ask(&self) -> Result<WrittenToken> {
+        WrittenToken::parse(&self.command.run()?, now_millis())
             .map_err(|cause| self.command.failed(&cause))
     }
 
@@ -230,7 +230,7 @@ impl Shared {
         }
     }
 
-    fn hand_out(&self, token: Token) {
+    fn hand_out(&self, token: WrittenToken) {
         // Not under the lock: a client that was dropped meanwhile ends here, which takes its time.
         let clients: Vec<Arc<dyn LogsIn>> = {
             let mut state = self.state();
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_token_is_read_with_all_that_belongs_to_it() {
-        let token = Token::parse(
+        let token = WrittenToken::parse(
             " {\"token\": \"a.b.c\",\n \"expires_at_ms\": 1060000, \"principal\": \"us\",
                \"extensions\": {\"logicalCluster\": \"lkc-1\"}, \"scope\": 1}\n",
             NOW,
@@ -280,7 +280,8 @@ mod tests {
         assert_eq!((token.value.as_str(), token.principal.as_str()), ("a.b.c", "us"));
         assert_eq!(token.extensions, [("logicalCluster".to_owned(), "lkc-1".to_owned())]);
         assert_eq!(token.life(NOW), Duration::from_secs(60));
-        let least = Token::parse("{\"token\":\"x\",\"expires_at_ms\":1000001}", NOW).unwrap();
+        let least =
+            WrittenToken::parse("{\"token\":\"x\",\"expires_at_ms\":1000001}", NOW).unwrap();
         assert_eq!((least.principal, least.extensions), (String::new(), Vec::new()));
     }
 
@@ -307,7 +308,7 @@ mod tests {
                 "extensions",
             ),
         ] {
-            let said = Token::parse(text, NOW).unwrap_err();
+            let said = WrittenToken::parse(text, NOW).unwrap_err();
             assert!(said.contains(word) && !said.contains("hush"), "{text}: {said}");
         }
     }

@@ -42,15 +42,15 @@ pub(super) enum Before {
 
 /// What the brokers say of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct KnownTopic {
     pub(super) partitions: NonZeroU32,
     /// The largest record that it takes.
     pub(super) limit_bytes: usize,
 }
 
 #[derive(Debug)]
-struct Topic {
-    known: Known,
+struct CachedTopic {
+    known: KnownTopic,
     looked_up: Instant,
     /// Whether a record went there since it was looked at.
     is_used: bool,
@@ -62,7 +62,7 @@ struct Topic {
 /// The topics of one producer.
 #[derive(Debug)]
 pub(super) struct TopicCache {
-    known: HashMap<String, Topic>,
+    known: HashMap<String, CachedTopic>,
     /// Partitions whose first record is on its way.
     first: usize,
 }
@@ -73,7 +73,7 @@ impl TopicCache {
     }
 
     /// What is known of a topic, if it is fresh enough.
-    pub(super) fn get(&self, topic: &str, now: Instant) -> Option<Known> {
+    pub(super) fn get(&self, topic: &str, now: Instant) -> Option<KnownTopic> {
         self.get_within(topic, STALE_AFTER, now)
     }
 
@@ -99,7 +99,12 @@ impl TopicCache {
     }
 
     /// What is known of a topic, if it is younger than `age`.
-    pub(super) fn get_within(&self, topic: &str, age: Duration, now: Instant) -> Option<Known> {
+    pub(super) fn get_within(
+        &self,
+        topic: &str,
+        age: Duration,
+        now: Instant,
+    ) -> Option<KnownTopic> {
         let topic = self.known.get(topic)?;
         (now.duration_since(topic.looked_up) < age).then_some(topic.known)
     }
@@ -110,7 +115,7 @@ impl TopicCache {
     }
 
     /// Takes note of what the brokers say of a topic.
-    pub(super) fn learn(&mut self, name: &str, known: Known, now: Instant) {
+    pub(super) fn learn(&mut self, name: &str, known: KnownTopic, now: Instant) {
         let count = known.partitions.get() as usize;
         match self.known.get_mut(name) {
             Some(topic) => {
@@ -121,8 +126,13 @@ impl TopicCache {
             }
             None => {
                 let priming = vec![Priming::Untouched; count];
-                let topic =
-                    Topic { known, looked_up: now, is_used: false, is_looked_at: false, priming };
+                let topic = CachedTopic {
+                    known,
+                    looked_up: now,
+                    is_used: false,
+                    is_looked_at: false,
+                    priming,
+                };
                 self.known.insert(name.to_owned(), topic);
             }
         }
@@ -173,8 +183,8 @@ impl TopicCache {
 mod tests {
     use super::*;
 
-    fn known(partitions: u32) -> Known {
-        Known { partitions: NonZeroU32::new(partitions).unwrap(), limit_bytes: 9 }
+    fn known(partitions: u32) -> KnownTopic {
+        KnownTopic { partitions: NonZeroU32::new(partitions).unwrap(), limit_bytes: 9 }
     }
 
     fn topics(now: Instant) -> TopicCache {

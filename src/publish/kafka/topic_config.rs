@@ -14,7 +14,7 @@ use rdkafka::admin::{
 use rdkafka::error::KafkaError;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::publish::kafka::clients::{Aside, ProducerConfig};
+use crate::publish::kafka::clients::{AsideContext, ProducerConfig};
 use crate::publish::kafka::producer::Warnings;
 
 const LIMIT_SETTING: &str = "max.message.bytes";
@@ -29,7 +29,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// What a broker tells of a topic; none of what it does not tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct TopicSettings {
     /// The largest record that it takes.
     pub(super) limit_bytes: Option<usize>,
     /// So many copies must have a record before it is acknowledged.
@@ -45,18 +45,18 @@ pub(super) struct Limits {
     asking: Option<Asking>,
     /// No broker answers until then.
     silent_until: Option<Instant>,
-    topics: HashMap<String, Topic>,
+    topics: HashMap<String, KeptSettings>,
 }
 
 /// What is kept of a topic.
 #[derive(Debug, Default)]
-struct Topic {
-    told: Told,
+struct KeptSettings {
+    told: TopicSettings,
     silent_until: Option<Instant>,
 }
 
 struct Asking {
-    admin: Arc<AdminClient<Aside>>,
+    admin: Arc<AdminClient<AsideContext>>,
     runtime: Runtime,
 }
 
@@ -75,7 +75,7 @@ impl Limits {
     }
 
     /// The topic's settings, as far as the broker tells or has told. Blocks for a round trip.
-    pub(super) fn ask(&mut self, topic: &str, now: Instant, warnings: &Warnings) -> Told {
+    pub(super) fn ask(&mut self, topic: &str, now: Instant, warnings: &Warnings) -> TopicSettings {
         let is_silent = |until: Option<Instant>| until.is_some_and(|until| now < until);
         let known = self.topics.get(topic);
         if is_silent(self.silent_until) || known.is_some_and(|known| is_silent(known.silent_until))
@@ -83,7 +83,7 @@ impl Limits {
             return known.map(|known| known.told).unwrap_or_default();
         }
         match self.try_to_ask(topic) {
-            Ok(told) => self.keep(topic, Topic { told, silent_until: None }),
+            Ok(told) => self.keep(topic, KeptSettings { told, silent_until: None }),
             Err(Untold::Topic(cause)) => self.silence(topic, &cause, now, warnings),
             Err(Untold::All(cause)) => self.silence_all(topic, &cause, now, warnings),
         }
@@ -96,7 +96,7 @@ impl Limits {
         topics: &[&str],
         now: Instant,
         warnings: &Warnings,
-    ) -> HashMap<String, Told> {
+    ) -> HashMap<String, TopicSettings> {
         let is_silent = |until: Option<Instant>| until.is_some_and(|until| now < until);
         let speaks = |topic: &&str| {
             !self.topics.get(*topic).is_some_and(|known| is_silent(known.silent_until))
@@ -108,7 +108,7 @@ impl Limits {
                     for topic in asked {
                         match told.get(topic) {
                             Some(told) => {
-                                self.keep(topic, Topic { told: *told, silent_until: None });
+                                self.keep(topic, KeptSettings { told: *told, silent_until: None });
                             }
                             None => self.silence(topic, NOT_TOLD, now, warnings),
                         }
@@ -120,11 +120,11 @@ impl Limits {
         topics.iter().map(|topic| ((*topic).to_owned(), self.last_told(topic))).collect()
     }
 
-    fn last_told(&self, topic: &str) -> Told {
+    fn last_told(&self, topic: &str) -> TopicSettings {
         self.topics.get(topic).map(|known| known.told).unwrap_or_default()
     }
 
-    fn keep(&mut self, topic: &str, known: Topic) {
+    fn keep(&mut self, topic: &str, known: KeptSettings) {
         if self.topics.len() >= TOPICS_MAX && !self.topics.contains_key(topic) {
             self.topics.clear();
         }
@@ -134,7 +134,7 @@ impl Limits {
     /// The broker keeps this topic's settings to itself.
     fn silence(&mut self, topic: &str, cause: &str, now: Instant, warnings: &Warnings) {
         let told = self.last_told(topic);
-        self.keep(topic, Topic { told, silent_until: Some(now + SILENCE) });
+        self.keep(topic, KeptSettings { told, silent_until: Some(now + SILENCE) });
         say(topic, cause, warnings, now);
     }
 
@@ -146,7 +146,10 @@ impl Limits {
         say(topic, cause, warnings, now);
     }
 
-    fn try_to_ask_many(&mut self, topics: &[&str]) -> Result<HashMap<String, Told>, String> {
+    fn try_to_ask_many(
+        &mut self,
+        topics: &[&str],
+    ) -> Result<HashMap<String, TopicSettings>, String> {
         let asking = match &self.asking {
             Some(asking) => asking,
             None => self.asking.insert(Asking::start(&self.config)?),
@@ -159,7 +162,7 @@ impl Limits {
         Ok(told)
     }
 
-    fn try_to_ask(&mut self, topic: &str) -> Result<Told, Untold> {
+    fn try_to_ask(&mut self, topic: &str) -> Result<TopicSettings, Untold> {
         let asking = match &self.asking {
             Some(asking) => asking,
             None => self.asking.insert(Asking::start(&self.config).map_err(Untold::All)?),
@@ -191,27 +194,30 @@ impl Asking {
 }
 
 /// Asks for the settings of one topic.
-pub(super) async fn describe(admin: &AdminClient<Aside>, topic: &str) -> Result<Told, Untold> {
+pub(super) async fn describe(
+    admin: &AdminClient<AsideContext>,
+    topic: &str,
+) -> Result<TopicSettings, Untold> {
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let answers = admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
     let answers = answers.map_err(|cause| Untold::All(cause.to_string()))?;
-    let Some(answer) = answers.into_iter().next() else { return Ok(Told::default()) };
+    let Some(answer) = answers.into_iter().next() else { return Ok(TopicSettings::default()) };
     let settings = answer.map_err(|cause| Untold::Topic(cause.to_string()))?;
     told(&settings).ok_or_else(|| Untold::Topic(NOT_TOLD.to_owned()))
 }
 
 /// Every topic has a limit. Whoever may not ask gets an answer without settings, and without an error.
-fn told(settings: &ConfigResource) -> Option<Told> {
+fn told(settings: &ConfigResource) -> Option<TopicSettings> {
     let number = |name: &str| settings.get(name)?.value.as_deref()?.parse().ok();
     let limit_bytes = number(LIMIT_SETTING)?;
-    Some(Told { limit_bytes: Some(limit_bytes), copies_needed: number(COPIES_SETTING) })
+    Some(TopicSettings { limit_bytes: Some(limit_bytes), copies_needed: number(COPIES_SETTING) })
 }
 
 /// Of one that the broker does not let us ask for nothing is told.
 async fn describe_many(
-    admin: &AdminClient<Aside>,
+    admin: &AdminClient<AsideContext>,
     topics: &[&str],
-) -> Result<Vec<(String, Told)>, KafkaError> {
+) -> Result<Vec<(String, TopicSettings)>, KafkaError> {
     let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
     let asked: Vec<ResourceSpecifier<'_>> =
         topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();

@@ -11,7 +11,7 @@ const DENIED_MAX: u32 = 2;
 
 /// How many copies a topic has, and how many of them it wants to be in step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Copies {
+pub(super) struct TopicCopies {
     pub(super) there: usize,
     pub(super) needed: usize,
 }
@@ -22,7 +22,7 @@ pub(super) struct TopicDoubts {
     /// The topics that are suspected, as this producer knows them.
     suspects: HashSet<String>,
     /// Topics with fewer copies than they ask for, of which nobody knows yet whether they take anything.
-    lacking: HashMap<String, Copies>,
+    lacking: HashMap<String, TopicCopies>,
     /// Those of them that did take something.
     enough: HashSet<String>,
     /// Whether all was acknowledged that was sent to them as usual.
@@ -57,7 +57,7 @@ impl TopicDoubts {
         if self.enough.contains(topic) {
             return;
         }
-        if self.lacking.insert(topic.to_owned(), Copies { there, needed }).is_none() {
+        if self.lacking.insert(topic.to_owned(), TopicCopies { there, needed }).is_none() {
             // It may have had enough until now, and records in flight.
             self.is_settled = false;
         }
@@ -78,7 +78,7 @@ impl TopicDoubts {
     }
 
     /// The copies of one that has fewer than it asks for, as long as it took nothing.
-    pub(super) fn lacks(&self, topic: &str) -> Option<Copies> {
+    pub(super) fn lacks(&self, topic: &str) -> Option<TopicCopies> {
         self.lacking.get(topic).copied()
     }
 

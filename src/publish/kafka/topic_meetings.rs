@@ -14,10 +14,10 @@ use rdkafka::producer::Producer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::errors::{colliding, collision, copies, ready_partitions, unavailable};
 use crate::publish::kafka::poll_thread;
-use crate::publish::kafka::topic_cache::Known;
+use crate::publish::kafka::topic_cache::KnownTopic;
 use crate::publish::kafka::topic_list::Listing;
 use crate::publish::kafka::topic_registry::TopicRegistry;
-use crate::publish::kafka::topic_survey::{Found, Refreshed};
+use crate::publish::kafka::topic_survey::{FoundTopic, Refreshed};
 
 /// One request for metadata.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
@@ -88,7 +88,7 @@ impl Meetings {
 
 impl TopicRegistry {
     /// Asks the brokers about a topic.
-    pub(super) fn meet(&mut self, topic: &str) -> Result<Known> {
+    pub(super) fn meet(&mut self, topic: &str) -> Result<KnownTopic> {
         if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
             return Err(Error::new(ErrorKind::TopicUnavailable, detail));
         }
@@ -105,7 +105,7 @@ impl TopicRegistry {
         let (partitions, copies) = found.map_err(|cause| self.name_collision(topic, cause))?;
         let warnings = Arc::clone(&self.context().warnings);
         let told = self.limits.lock().ask(topic, Instant::now(), &warnings);
-        self.learn(topic, Found { partitions, copies, told })
+        self.learn(topic, FoundTopic { partitions, copies, told })
     }
 
     /// A topic that is not there may be one that cannot be made.
@@ -159,7 +159,7 @@ impl TopicRegistry {
     }
 
     /// Asks the brokers about a topic, unless too many were new just now.
-    pub(super) fn meet_in_turn(&mut self, topic: &str) -> Result<Known> {
+    pub(super) fn meet_in_turn(&mut self, topic: &str) -> Result<KnownTopic> {
         if self.meetings.take_one(self.now) {
             return self.meet(topic);
         }
@@ -193,12 +193,12 @@ impl TopicRegistry {
         let told = self.limits.lock().ask_many(&names, Instant::now(), &warnings);
         for (topic, (partitions, copies)) in there {
             let told = told.get(topic).copied().unwrap_or_default();
-            self.learn_or_hold(topic, Found { partitions, copies, told })?;
+            self.learn_or_hold(topic, FoundTopic { partitions, copies, told })?;
         }
         Ok(())
     }
 
-    fn learn_or_hold(&mut self, topic: &str, found: Found) -> Result<()> {
+    fn learn_or_hold(&mut self, topic: &str, found: FoundTopic) -> Result<()> {
         match self.learn(topic, found) {
             Ok(_) => Ok(()),
             Err(cause) if cause.kind() == ErrorKind::TopicUnavailable => self.hold(topic, &cause),

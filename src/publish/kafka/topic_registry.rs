@@ -23,11 +23,11 @@ use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::config::{BATCH_BYTES, MESSAGE_BYTES_MAX};
 use crate::publish::kafka::errors::{replaced, too_few_copies};
 use crate::publish::kafka::sizes::LARGEST_MESSAGE_BYTES;
-use crate::publish::kafka::topic_cache::{Before, Known, TopicCache};
+use crate::publish::kafka::topic_cache::{Before, KnownTopic, TopicCache};
 use crate::publish::kafka::topic_config::Limits;
-use crate::publish::kafka::topic_doubts::{Copies, TopicDoubts};
+use crate::publish::kafka::topic_doubts::{TopicCopies, TopicDoubts};
 use crate::publish::kafka::topic_meetings::Meetings;
-use crate::publish::kafka::topic_survey::{Found, Refreshed, SharedLimits, TopicLook};
+use crate::publish::kafka::topic_survey::{FoundTopic, Refreshed, SharedLimits, TopicLook};
 use crate::publish::kafka::topic_watcher::{TopicWatcher, Tray};
 use crate::record::encode::{Record, size_bytes};
 use crate::record::topic;
@@ -157,7 +157,7 @@ impl TopicRegistry {
 
     /// What is known of a topic, asked of the broker when it is not known or old; none for a topic
     /// that cannot be used.
-    fn known(&mut self, topic: &str) -> Result<Option<Known>> {
+    fn known(&mut self, topic: &str) -> Result<Option<KnownTopic>> {
         if !self.held.is_empty() && self.held.contains_key(topic) {
             return Ok(None);
         }
@@ -175,8 +175,8 @@ impl TopicRegistry {
     }
 
     /// Takes note of what the brokers say of a topic.
-    pub(super) fn learn(&mut self, topic: &str, found: Found) -> Result<Known> {
-        let Found { partitions, copies, told } = found;
+    pub(super) fn learn(&mut self, topic: &str, found: FoundTopic) -> Result<KnownTopic> {
+        let FoundTopic { partitions, copies, told } = found;
         let before = self.cache.last_known(topic);
         self.doubts.note_copies(topic, copies, told.copies_needed);
         if let Some(before) = before.filter(|before| *before != partitions) {
@@ -189,7 +189,7 @@ impl TopicRegistry {
         }
         let limit_bytes = self.limit_bytes(topic, told.limit_bytes);
         self.fit_batches(topic, told.limit_bytes)?;
-        let known = Known { partitions, limit_bytes };
+        let known = KnownTopic { partitions, limit_bytes };
         self.now = Instant::now();
         self.cache.learn(topic, known, self.now);
         self.context().note_met(topic);
@@ -298,7 +298,7 @@ impl TopicRegistry {
 
     /// Holds a topic that has too few copies for the brokers, as they said of a record.
     pub(super) fn hold_lacking(&mut self, topic: &str) -> Result<()> {
-        let Some(Copies { there, needed }) = self.doubts.lacks(topic) else { return Ok(()) };
+        let Some(TopicCopies { there, needed }) = self.doubts.lacks(topic) else { return Ok(()) };
         let error = too_few_copies(topic, there, needed);
         self.context().lessons.refused_topic(topic, error.message(), Instant::now());
         self.hold(topic, &error)

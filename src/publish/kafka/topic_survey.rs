@@ -14,9 +14,9 @@ use rdkafka::producer::{BaseProducer, Producer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::callbacks::Context;
 use crate::publish::kafka::errors;
-use crate::publish::kafka::topic_config::{Limits, Told};
+use crate::publish::kafka::topic_config::{Limits, TopicSettings};
 use crate::publish::kafka::topic_list::Listing;
-use crate::publish::kafka::topic_watcher::{Look, Sight, Tray};
+use crate::publish::kafka::topic_watcher::{LookAtTopics, Sight, Tray};
 
 /// The watcher's requests for metadata; a producer that ends waits for them.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -28,18 +28,18 @@ const ABSENT_MAX: usize = 20;
 
 /// What is known of a topic that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FoundTopic {
     pub(super) partitions: NonZeroU32,
     /// How many copies its partitions have; the fewest of them.
     pub(super) copies: usize,
-    pub(super) told: Told,
+    pub(super) told: TopicSettings,
 }
 
 /// What a watcher has found out about a topic in use.
 #[derive(Debug)]
 pub(super) struct Refreshed {
     pub(super) topic: String,
-    pub(super) seen: Result<Found>,
+    pub(super) seen: Result<FoundTopic>,
 }
 
 /// Limits that the publishing thread and its watcher ask for.
@@ -96,7 +96,7 @@ impl TopicLook {
     }
 
     /// Whatever the metadata say, a record for it may have been refused a moment ago, or will be.
-    fn judge(&self, topic: &str, found: Found) -> Sight<Found> {
+    fn judge(&self, topic: &str, found: FoundTopic) -> Sight<FoundTopic> {
         if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
             return Sight::Unusable(Error::new(ErrorKind::TopicUnavailable, detail));
         }
@@ -104,10 +104,10 @@ impl TopicLook {
     }
 }
 
-impl Look for TopicLook {
-    type Found = Found;
+impl LookAtTopics for TopicLook {
+    type Found = FoundTopic;
 
-    fn look(&mut self, topics: &[String]) -> Vec<Sight<Found>> {
+    fn look(&mut self, topics: &[String]) -> Vec<Sight<FoundTopic>> {
         let seen: Vec<Sight<(NonZeroU32, usize)>> = if topics.len() <= NAMES_MAX {
             topics.iter().map(|topic| self.by_name(topic)).collect()
         } else {
@@ -121,7 +121,7 @@ impl Look for TopicLook {
         let complete = |(topic, sight): (&String, _)| match sight {
             Sight::Usable((partitions, copies)) => {
                 let told = told.get(topic.as_str()).copied().unwrap_or_default();
-                self.judge(topic, Found { partitions, copies, told })
+                self.judge(topic, FoundTopic { partitions, copies, told })
             }
             Sight::Unusable(cause) => Sight::Unusable(cause),
             Sight::Unseen => Sight::Unseen,
@@ -134,7 +134,7 @@ impl Look for TopicLook {
         self.context().reports.topic_is_back(topic);
     }
 
-    fn refreshed(&self, topic: String, seen: Result<Found>) {
+    fn refreshed(&self, topic: String, seen: Result<FoundTopic>) {
         self.refreshed.put(Refreshed { topic, seen });
     }
 }

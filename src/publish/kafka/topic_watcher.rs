@@ -40,7 +40,7 @@ pub(super) enum Sight<T> {
 }
 
 /// What a watcher does with topics.
-pub(super) trait Look: Send + 'static {
+pub(super) trait LookAtTopics: Send + 'static {
     /// What is found out about a topic that can be used.
     type Found;
 
@@ -91,7 +91,7 @@ pub(super) struct TopicWatcher {
 impl TopicWatcher {
     /// # Errors
     /// When the thread cannot be started.
-    pub(super) fn start(name: &str, look: impl Look) -> Result<Self> {
+    pub(super) fn start(name: &str, look: impl LookAtTopics) -> Result<Self> {
         let (wake, woken) = crossbeam_channel::bounded(1);
         let tasks = Tray::new();
         let inlet = Arc::clone(&tasks);
@@ -153,12 +153,12 @@ enum Wait {
 
 /// What is to be looked at, by when, then by the order of coming.
 #[derive(Debug, Default)]
-struct Watched {
+struct WatchedTopics {
     next: u64,
     due: BTreeMap<(Instant, u64), (String, Wait)>,
 }
 
-impl Watched {
+impl WatchedTopics {
     fn add(&mut self, topic: String, wait: Wait, due: Instant) {
         self.next += 1;
         self.due.insert((due, self.next), (topic, wait));
@@ -180,7 +180,7 @@ impl Watched {
     }
 
     /// Looks at all topics whose time has come.
-    fn look<L: Look>(&mut self, look: &mut L, now: Instant) {
+    fn look<L: LookAtTopics>(&mut self, look: &mut L, now: Instant) {
         let later = self.due.split_off(&(now, u64::MAX));
         let due = std::mem::replace(&mut self.due, later);
         if due.is_empty() {
@@ -196,7 +196,7 @@ impl Watched {
         }
     }
 
-    fn judge<L: Look>(
+    fn judge<L: LookAtTopics>(
         &mut self,
         look: &L,
         topic: String,
@@ -232,8 +232,8 @@ impl Watched {
     }
 }
 
-fn watch<L: Look>(tasks: &Tray<Task>, woken: &Receiver<()>, mut look: L) {
-    let (mut watched, mut looked) = (Watched::default(), None::<Instant>);
+fn watch<L: LookAtTopics>(tasks: &Tray<Task>, woken: &Receiver<()>, mut look: L) {
+    let (mut watched, mut looked) = (WatchedTopics::default(), None::<Instant>);
     loop {
         let now = Instant::now();
         let due = watched
@@ -268,7 +268,7 @@ mod tests {
         refreshed: RefCell<Vec<(String, bool)>>,
     }
 
-    impl Look for Book {
+    impl LookAtTopics for Book {
         type Found = ();
 
         fn look(&mut self, topics: &[String]) -> Vec<Sight<()>> {
@@ -293,7 +293,8 @@ mod tests {
 
     #[test]
     fn a_topic_is_told_once_and_pauses_grow() {
-        let (mut watched, mut book, start) = (Watched::default(), Book::default(), Instant::now());
+        let (mut watched, mut book, start) =
+            (WatchedTopics::default(), Book::default(), Instant::now());
         watched.take_task(Task::Watch(vec!["u".into()]), start);
         let mut now = start;
         for pause in [1, 2, 4] {
@@ -313,7 +314,8 @@ mod tests {
 
     #[test]
     fn thousands_are_looked_at_together() {
-        let (mut watched, mut book, now) = (Watched::default(), Book::default(), Instant::now());
+        let (mut watched, mut book, now) =
+            (WatchedTopics::default(), Book::default(), Instant::now());
         let topics = (0..20_000).map(|number| format!("u{number}")).collect();
         watched.take_task(Task::Watch(topics), now);
         watched.take_task(Task::Refresh(vec!["a".into(), "b".into()]), now);
@@ -325,7 +327,7 @@ mod tests {
 
     #[test]
     fn whoever_had_no_turn_comes_soon_and_before_the_others() {
-        let (mut watched, now) = (Watched::default(), Instant::now());
+        let (mut watched, now) = (WatchedTopics::default(), Instant::now());
         let book = Book::default();
         for topic in ["a", "b"] {
             let backoff = UNUSABLE.doubled().doubled();
@@ -341,7 +343,8 @@ mod tests {
 
     #[test]
     fn one_in_use_is_given_up_when_it_stays_unusable() {
-        let (mut watched, mut book, now) = (Watched::default(), Book::default(), Instant::now());
+        let (mut watched, mut book, now) =
+            (WatchedTopics::default(), Book::default(), Instant::now());
         watched.take_task(Task::Refresh(vec!["u".into()]), now);
         watched.look(&mut book, now);
         watched.look(&mut book, now + 3 * PAUSE_MIN);

@@ -8,7 +8,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 /// Whose trouble a refusal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum CodeVerdict {
     /// The record, or the batch that it travelled with, is too large.
     Size,
     /// The topic's: it is not there, or this user may not write to it.
@@ -28,7 +28,7 @@ pub(super) enum Verdict {
     Record,
 }
 
-impl Verdict {
+impl CodeVerdict {
     pub(super) fn of(code: Option<RDKafkaErrorCode>) -> Self {
         use RDKafkaErrorCode as Code;
         let Some(code) = code.filter(|code| is_known(*code)) else { return Self::Record };
@@ -141,10 +141,10 @@ mod tests {
             Code::InvalidRequiredAcks,
             Code::GroupAuthorizationFailed,
         ] {
-            assert_eq!(Verdict::of(Some(code)), Verdict::Record, "{code}");
-            assert!(Verdict::is_told(Some(code)), "{code}");
+            assert_eq!(CodeVerdict::of(Some(code)), CodeVerdict::Record, "{code}");
+            assert!(CodeVerdict::is_told(Some(code)), "{code}");
         }
-        assert_eq!(Verdict::of(None), Verdict::Record);
+        assert_eq!(CodeVerdict::of(None), CodeVerdict::Record);
     }
 
     #[test]
@@ -161,10 +161,10 @@ mod tests {
     fn kafka_that_is_away_and_a_purge_are_nobodys_fault() {
         use RDKafkaErrorCode as Code;
         for code in [Code::BrokerTransportFailure, Code::NotEnoughReplicas, Code::PurgeInflight] {
-            let verdict = Verdict::of(Some(code));
-            assert!(matches!(verdict, Verdict::Away | Verdict::Course), "{code}");
+            let verdict = CodeVerdict::of(Some(code));
+            assert!(matches!(verdict, CodeVerdict::Away | CodeVerdict::Course), "{code}");
         }
-        assert!(!Verdict::is_told(Some(Code::BrokerTransportFailure)));
-        assert!(Verdict::is_told(Some(Code::Unknown)));
+        assert!(!CodeVerdict::is_told(Some(Code::BrokerTransportFailure)));
+        assert!(CodeVerdict::is_told(Some(Code::Unknown)));
     }
 }

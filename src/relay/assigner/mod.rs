@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::control::lease::plan::{Deal, Plan, Tier};
+use crate::control::lease::plan::{Deal, LeasePlan, Tier};
 use crate::control::lease::{Lease, Owned};
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::send_deadline::Permit;
@@ -121,7 +121,7 @@ impl Assigner {
 
     /// Takes free buckets. Those that carry our name from a session before this come first; what of
     /// them is too much is let go: nobody else could take what a live instance seems to own.
-    async fn take(&mut self, tier: &Tier, plan: &Plan) -> Result<()> {
+    async fn take(&mut self, tier: &Tier, plan: &LeasePlan) -> Result<()> {
         let mut free = self.ownership.left_over(tier);
         let lack = plan.quota.saturating_sub(self.deal.len());
         let too_much = free.split_off(lack.min(free.len()));

@@ -9,11 +9,11 @@ use crate::event::{Arrival, Standing};
 use crate::shard::log_loop::large::Large;
 use crate::shard::log_loop::log_pages::{LogPages, SETTLE_ITEMS};
 use crate::shard::log_loop::orders::Orders;
-use crate::shard::outlet::{Source, sleep_until};
+use crate::shard::outlet::{OutletSource, sleep_until};
 
 /// How the copy ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Copied {
+pub(super) enum CopyEnd {
     /// There is nothing left to copy.
     All,
     /// The word to end came before.
@@ -21,10 +21,10 @@ pub(super) enum Copied {
 }
 
 /// Publishes all rows that come before the stream, if there are any.
-pub(super) async fn publish_copy(pages: &mut LogPages, orders: &mut Orders) -> Result<Copied> {
+pub(super) async fn publish_copy(pages: &mut LogPages, orders: &mut Orders) -> Result<CopyEnd> {
     let table = pages.source().progress.table();
     let Some(mut copy) = table.and_then(|table| table.adopted.copy.take()) else {
-        return Ok(Copied::All);
+        return Ok(CopyEnd::All);
     };
     let begins = pages.source().begins;
     pages.wait_until_durable(begins).await?;
@@ -34,7 +34,7 @@ pub(super) async fn publish_copy(pages: &mut LogPages, orders: &mut Orders) -> R
         let row = next_copied(&mut copy, pages, orders).await?;
         if orders.are_to_end() {
             copy.give_up().await?;
-            return Ok(Copied::Not);
+            return Ok(CopyEnd::Not);
         }
         let Some((item, arrival)) = row else { break };
         match item {
@@ -54,7 +54,7 @@ pub(super) async fn publish_copy(pages: &mut LogPages, orders: &mut Orders) -> R
         pages.source().feed_back_when_due().await?;
     }
     finish(copy, pages).await?;
-    Ok(Copied::All)
+    Ok(CopyEnd::All)
 }
 
 /// Notes what was copied, once all of it has landed.

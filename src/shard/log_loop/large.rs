@@ -16,7 +16,7 @@
 use bytes::Bytes;
 
 use crate::capture::log::decode::{LargeEnd, LargePart};
-use crate::capture::log::flawed::{Origin, UNREADABLE_TYPE, id_at};
+use crate::capture::log::flawed::{EventOrigin, UNREADABLE_TYPE, id_at};
 use crate::capture::log::message;
 use crate::capture::log::message::{HEAD_BYTES, Head};
 use crate::control::parked::{Content, LargeMessage, TakenUp};
@@ -35,12 +35,12 @@ pub(super) enum Large {
     /// It was published before this stream began.
     Passed,
     /// Its parts are taken up.
-    TakenUp(Parts),
+    TakenUp(LargeParts),
 }
 
 /// What has come of it.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct LargeParts {
     arrival: Arrival,
     count: i32,
     bytes: u64,
@@ -50,11 +50,11 @@ pub(super) struct Parts {
     names_bytes_max: usize,
 }
 
-impl Parts {
+impl LargeParts {
     /// Takes note of a part.
-    fn note(&mut self, bytes: &[u8], origin: Origin) {
+    fn note(&mut self, bytes: &[u8], origin: EventOrigin) {
         (self.count, self.bytes) = (self.count + 1, self.bytes + bytes.len() as u64);
-        if origin == Origin::Message && self.beginning.len() < self.wanted_bytes() {
+        if origin == EventOrigin::Message && self.beginning.len() < self.wanted_bytes() {
             self.beginning.extend_from_slice(bytes);
         }
     }
@@ -115,7 +115,8 @@ impl Large {
         parked.begin_large().await?;
         let names_bytes_max = parked.event_bytes_max();
         let beginning = Vec::new();
-        *self = Self::TakenUp(Parts { arrival, count: 0, bytes: 0, beginning, names_bytes_max });
+        *self =
+            Self::TakenUp(LargeParts { arrival, count: 0, bytes: 0, beginning, names_bytes_max });
         Ok(())
     }
 
@@ -138,7 +139,7 @@ impl Large {
     }
 }
 
-impl Parts {
+impl LargeParts {
     async fn end_row(&self, row: &LargeRow, pages: &mut LogPages) -> Result<()> {
         let event_bytes = i64::try_from(row.event_bytes).unwrap_or(i64::MAX);
         let most = i64::try_from(self.names_bytes_max).unwrap_or(i64::MAX);

@@ -19,7 +19,7 @@ use crate::event::{Bucket, Standing};
 use crate::shard::batch::{Outgoing, OutgoingRow};
 use crate::shard::log_loop::log_progress::LogPlace;
 use crate::shard::log_loop::log_source::LogSource;
-use crate::shard::outlet::{Outlet, Source, sleep_until};
+use crate::shard::outlet::{Outlet, OutletSource, sleep_until};
 
 /// Events wait this long for others to travel with.
 pub(super) const GATHER: Duration = Duration::from_millis(2);

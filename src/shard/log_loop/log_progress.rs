@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::capture::adopted::copy::AdoptedCopy;
 use crate::capture::log::decode::Lsn;
-use crate::capture::log::flawed::Origin;
+use crate::capture::log::flawed::EventOrigin;
 use crate::event::Bucket;
 use crate::order::cursor::Cursor;
 use crate::order::log_cursor::{Streamed, widen};
@@ -134,24 +134,24 @@ impl LogProgress {
     pub(super) fn has_passed(
         &mut self,
         transaction: &mut Transaction,
-        origin: Origin,
+        origin: EventOrigin,
         seq: i64,
     ) -> bool {
         let Self::Ticks(table) = self else { return false };
         match origin {
-            Origin::Row(bucket, claimed) => {
+            EventOrigin::Row(bucket, claimed) => {
                 let txid = table.whole(transaction.xid);
                 transaction.txid = Some(txid);
                 table.claims.note(claimed, txid, seq);
                 table.has_passed(bucket, txid, seq)
             }
-            Origin::Adopted(number) => {
+            EventOrigin::Adopted(number) => {
                 let txid = table.whole(transaction.xid);
                 transaction.txid = Some(txid);
                 table.proven.bring(txid);
                 table.has_passed_adopted(number, txid)
             }
-            Origin::Message | Origin::Copy => false,
+            EventOrigin::Message | EventOrigin::Copy => false,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::capture::log::decode::{LogCapture, Lsn};
 use crate::error::Result;
 use crate::order::ledger::Finished;
 use crate::shard::log_loop::log_progress::{Course, Landing, LogPlace, LogProgress};
-use crate::shard::outlet::Source;
+use crate::shard::outlet::OutletSource;
 
 /// The server ends a stream from which it has not heard for `wal_sender_timeout`, a minute by default.
 const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ pub(super) struct LogSource {
     feedback_at: Instant,
 }
 
-impl Source for LogSource {
+impl OutletSource for LogSource {
     type Place = LogPlace;
 
     fn hand_on(&mut self, finished: impl Iterator<Item = Finished<LogPlace>>) {

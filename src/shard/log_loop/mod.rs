@@ -50,15 +50,15 @@ use crate::publish::kafka::producer::Warnings;
 use crate::shard::BATCHES_MAX;
 use crate::shard::assignment::Holdings;
 use crate::shard::batch::OutgoingRow;
-use crate::shard::log_loop::copy::{Copied, publish_copy};
+use crate::shard::log_loop::copy::{CopyEnd, publish_copy};
 use crate::shard::log_loop::large::Large;
 use crate::shard::log_loop::log_pages::{GATHER, LogPages, SETTLE_ITEMS};
 pub use crate::shard::log_loop::log_progress::{AdoptedCourse, Course, Landing, TableCourse};
 use crate::shard::log_loop::log_progress::{LogPlace, LogProgress};
 use crate::shard::log_loop::log_source::LogSource;
 use crate::shard::log_loop::orders::{Orders, gone};
-use crate::shard::log_loop::transaction::{Kind, Stage, Transaction};
-use crate::shard::outlet::{Outlet, OutletWiring, Source, sleep_until};
+use crate::shard::log_loop::transaction::{Kind, Transaction, TransactionStage};
+use crate::shard::outlet::{Outlet, OutletSource, OutletWiring, sleep_until};
 
 /// What a reader is connected to.
 #[derive(Debug)]
@@ -93,27 +93,27 @@ pub struct ReaderWiring {
 
 /// Reads one stream.
 #[derive(Debug)]
-pub struct Reader {
+pub struct LogReader {
     pages: LogPages,
     transaction: Transaction,
     large: Large,
     buckets: Vec<Bucket>,
     orders: Orders,
-    phase: Phase,
+    phase: StreamPhase,
     /// Items since others were looked at.
     items: u32,
 }
 
 /// How far the stream is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum StreamPhase {
     /// On and on.
     Streaming,
     /// Up to the next place at which others can go on.
     Ending,
 }
 
-impl Reader {
+impl LogReader {
     /// A reader at the beginning of its stream.
     pub fn new(wiring: ReaderWiring, in_flight_bytes: usize) -> Self {
         let ReaderWiring { publishers, store, parked, warnings, gauge, begins, .. } = wiring;
@@ -128,7 +128,7 @@ impl Reader {
             large: Large::default(),
             buckets: wiring.buckets,
             orders: Orders { stop: wiring.stop, holdings: wiring.holdings },
-            phase: Phase::Streaming,
+            phase: StreamPhase::Streaming,
             items: 0,
         }
     }
@@ -147,7 +147,7 @@ impl Reader {
 
     async fn work(&mut self) -> Result<()> {
         self.pages.outlet.load_holds(&self.buckets).await?;
-        if publish_copy(&mut self.pages, &mut self.orders).await? == Copied::Not {
+        if publish_copy(&mut self.pages, &mut self.orders).await? == CopyEnd::Not {
             return Ok(());
         }
         while !self.is_over().await {
@@ -168,7 +168,7 @@ impl Reader {
     async fn look_around(&mut self) -> Result<()> {
         self.items = 0;
         if self.orders.are_to_end() {
-            self.phase = Phase::Ending;
+            self.phase = StreamPhase::Ending;
         }
         let outlet = &mut self.pages.outlet;
         if outlet.is_time_to_look() {
@@ -190,15 +190,15 @@ impl Reader {
     /// After the word to end: at once where there are no ticks, else at the next one of our own ticker,
     /// so that a poller can go on exactly here. Others that poll already tick, too.
     async fn is_over(&mut self) -> bool {
-        if self.phase == Phase::Streaming {
+        if self.phase == StreamPhase::Streaming {
             return false;
         }
         let Transaction { stage, kind, .. } = self.transaction;
         match self.pages.source().progress.table() {
-            None => stage == Stage::Between,
+            None => stage == TransactionStage::Between,
             Some(table) => {
                 table.ask_for_tick();
-                stage == Stage::Between
+                stage == TransactionStage::Between
                     && kind == Kind::Tick
                     && table.is_own(table.last_tick()).await
             }
@@ -231,7 +231,7 @@ impl Reader {
         let (transaction, source) = (&mut self.transaction, self.pages.source());
         let arrival = transaction.next_arrival();
         if source.progress.has_passed(transaction, event.origin(), event.seq())
-            || transaction.stage == Stage::Delivered
+            || transaction.stage == TransactionStage::Delivered
         {
             return Ok(());
         }
@@ -245,7 +245,7 @@ impl Reader {
             let arrival = transaction.next_arrival();
             // Rows of the outbox do not come in parts.
             if source.progress.has_passed(transaction, part.origin, 0)
-                || transaction.stage == Stage::Delivered
+                || transaction.stage == TransactionStage::Delivered
             {
                 self.large.pass();
             } else {

@@ -14,7 +14,7 @@ use crate::order::snapshot::TransactionId;
 
 /// How far the transaction at hand is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum TransactionStage {
     /// Its commit has come, or none has begun yet.
     #[default]
     Between,
@@ -39,7 +39,7 @@ pub(super) struct Transaction {
     pub(super) xid: u32,
     /// Where its commit lies.
     pub(super) commit: Lsn,
-    pub(super) stage: Stage,
+    pub(super) stage: TransactionStage,
     pub(super) kind: Kind,
     /// Its whole id, once a row has told it.
     pub(super) txid: Option<TransactionId>,
@@ -50,13 +50,14 @@ pub(super) struct Transaction {
 impl Transaction {
     /// One that has just begun, in a stream that begins at a place.
     pub(super) fn begin(xid: u32, commit: Lsn, begins: Lsn) -> Self {
-        let stage = if commit < begins { Stage::Delivered } else { Stage::Open };
+        let stage =
+            if commit < begins { TransactionStage::Delivered } else { TransactionStage::Open };
         Self { xid, commit, stage, ..Self::default() }
     }
 
     /// Whether its commit has not come yet.
     pub(super) fn is_open(&self) -> bool {
-        self.stage != Stage::Between
+        self.stage != TransactionStage::Between
     }
 
     /// Where its next event stands in the log.
@@ -69,7 +70,7 @@ impl Transaction {
 
     /// Its commit has come.
     pub(super) fn end(&mut self) {
-        self.stage = Stage::Between;
+        self.stage = TransactionStage::Between;
     }
 }
 
@@ -104,9 +105,11 @@ mod tests {
     fn events_are_counted_until_the_commit_and_those_before_the_beginning_are_delivered() {
         let mut transaction = Transaction::default();
         assert!(!transaction.is_open(), "none has begun");
-        for (begins, stage) in
-            [(Lsn(49), Stage::Open), (Lsn(50), Stage::Open), (Lsn(51), Stage::Delivered)]
-        {
+        for (begins, stage) in [
+            (Lsn(49), TransactionStage::Open),
+            (Lsn(50), TransactionStage::Open),
+            (Lsn(51), TransactionStage::Delivered),
+        ] {
             transaction = Transaction::begin(7, Lsn(50), begins);
             assert_eq!((transaction.stage, transaction.kind), (stage, Kind::Writer));
             let places = [0, 1].map(|_| transaction.next_arrival());

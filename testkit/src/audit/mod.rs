@@ -9,4 +9,4 @@ pub mod verdict;
 pub mod versions;
 
 pub use crate::audit::exact::{Auditor, Fate};
-pub use crate::audit::verdict::{Fault, Verdict};
+pub use crate::audit::verdict::{FaultCount, Verdict};

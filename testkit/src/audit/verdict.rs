@@ -54,7 +54,7 @@ impl Default for Verdict {
 
 /// One kind of fault, with how often it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct FaultCount {
     /// How often.
     pub count: u64,
     /// What it is called.
@@ -80,14 +80,14 @@ impl Verdict {
     }
 
     /// What is missing, as far as it can be told now.
-    pub fn missing_fault(&self) -> Fault {
+    pub fn missing_fault(&self) -> FaultCount {
         let meaning = Some("committed, not delivered");
-        Fault { count: self.missing, word: "missing", meaning }
+        FaultCount { count: self.missing, word: "missing", meaning }
     }
 
     /// What is wrong whatever may still come, in the order in which it is said.
-    pub fn lasting_faults(&self) -> [Fault; 5] {
-        let fault = |count, word, meaning| Fault { count, word, meaning };
+    pub fn lasting_faults(&self) -> [FaultCount; 5] {
+        let fault = |count, word, meaning| FaultCount { count, word, meaning };
         [
             fault(self.rolled_back, "rolled back but published", None),
             fault(self.invented, "invented", Some("nobody wrote them")),
@@ -101,7 +101,8 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} of {} delivered, ", self.delivered, self.committed)?;
-        for Fault { count, word, .. } in [self.missing_fault()].iter().chain(&self.lasting_faults())
+        for FaultCount { count, word, .. } in
+            [self.missing_fault()].iter().chain(&self.lasting_faults())
         {
             write!(formatter, "{count} {word}, ")?;
         }

@@ -31,7 +31,7 @@ pub enum VersionSeen {
 
 /// Versions `first..=last` of an aggregate that a later version overtook.
 #[derive(Clone, Copy, Debug)]
-struct Gap {
+struct VersionGap {
     first: u32,
     last: u32,
 }
@@ -41,7 +41,7 @@ struct Gap {
 pub struct VersionAuditor {
     last: Vec<u32>,
     partition: Vec<u16>,
-    gaps: HashMap<u32, Vec<Gap>>,
+    gaps: HashMap<u32, Vec<VersionGap>>,
     gap_count: usize,
     counts: Verdict,
 }
@@ -89,7 +89,7 @@ impl VersionAuditor {
         self.check_partition(partition, aggregate);
         if version > previous {
             if version > previous + 1 {
-                self.open_gap(aggregate, Gap { first: previous + 1, last: version - 1 });
+                self.open_gap(aggregate, VersionGap { first: previous + 1, last: version - 1 });
             }
             self.counts.delivered += 1;
             return VersionSeen::First;
@@ -113,7 +113,7 @@ impl VersionAuditor {
         }
     }
 
-    fn open_gap(&mut self, aggregate: u32, gap: Gap) {
+    fn open_gap(&mut self, aggregate: u32, gap: VersionGap) {
         if self.gap_count == GAP_LIMIT {
             self.counts.exact = false;
             return;
@@ -129,8 +129,8 @@ impl VersionAuditor {
             return false;
         };
         let gap = gaps.swap_remove(at);
-        let before = Gap { first: gap.first, last: version - 1 };
-        let after = Gap { first: version + 1, last: gap.last };
+        let before = VersionGap { first: gap.first, last: version - 1 };
+        let after = VersionGap { first: version + 1, last: gap.last };
         gaps.extend([before, after].into_iter().filter(|part| part.first <= part.last));
         let parts =
             usize::from(before.first <= before.last) + usize::from(after.first <= after.last);

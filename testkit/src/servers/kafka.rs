@@ -11,7 +11,7 @@ use crate::servers::host::Host;
 use crate::servers::java::Java;
 use crate::servers::kafka_files;
 pub use crate::servers::kafka_files::Listener;
-use crate::servers::kafka_files::{OWN_PROPERTIES, Place, VERSION};
+use crate::servers::kafka_files::{NodePlace, OWN_PROPERTIES, VERSION};
 use crate::servers::port::free_port;
 use crate::servers::server::{Launch, Server, Signal, Workspace};
 use rdkafka::ClientConfig;
@@ -109,7 +109,7 @@ pub struct Kafka {
     java: Java,
     class_path: OsString,
     brokers: String,
-    place: Place,
+    place: NodePlace,
 }
 
 impl Kafka {
@@ -146,7 +146,7 @@ impl Kafka {
         let workspace = Workspace::create(&options.host, "kafka")?;
         folder::make(&temporary_folder(workspace.folder()), 0o700, workspace.run_as())?;
         let server = Server::new(workspace, format!("Kafka {VERSION}"));
-        let (brokers, place) = (String::new(), Place::default());
+        let (brokers, place) = (String::new(), NodePlace::default());
         Ok(Self { server, options, java, class_path, brokers, place })
     }
 
@@ -266,7 +266,7 @@ impl Kafka {
         for listener in &self.options.listeners {
             more.push((listener.clone(), port_besides(&mut taken)?));
         }
-        self.place = Place { node, broker, controllers, proxied, more };
+        self.place = NodePlace { node, broker, controllers, proxied, more };
         self.brokers = format!("127.0.0.1:{broker}");
         let text = kafka_files::properties(
             &self.data_folder(),
@@ -403,7 +403,7 @@ fn cluster_identity(number: u128) -> String {
 /// True when the broker has registered itself, so that a client finds it in the metadata, and every
 /// partition that it had before has a leader: each one is asked, because the metadata is a little
 /// ahead. In a cluster the other nodes may be away, and their partitions with them.
-fn answers(client: &BaseProducer, place: &Place) -> bool {
+fn answers(client: &BaseProducer, place: &NodePlace) -> bool {
     const WAIT: Duration = Duration::from_secs(1);
     let client = client.client();
     let Ok(metadata) = client.fetch_metadata(None, WAIT) else { return false };

@@ -60,7 +60,7 @@ pub(super) fn class_path(jars: &Path) -> Result<OsString, EmbeddedError> {
 
 /// Where a node and its cluster are.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Place {
+pub(super) struct NodePlace {
     /// This node's number.
     pub(super) node: u32,
     /// The port for clients and other brokers.
@@ -82,7 +82,7 @@ pub struct Listener {
     pub protocol: String,
 }
 
-impl Place {
+impl NodePlace {
     fn listeners(&self) -> (String, String) {
         let (_, controller) = self
             .controllers
@@ -124,7 +124,7 @@ impl Place {
 /// `server.properties` of one node that is broker and controller.
 pub(super) fn properties(
     data: &Path,
-    place: &Place,
+    place: &NodePlace,
     partitions: u32,
     creates_topics: bool,
     more: &[(String, String)],
@@ -191,13 +191,13 @@ mod tests {
         assert!(text.rfind("num.partitions=3") > text.rfind("num.partitions=8"), "{text}");
     }
 
-    fn alone() -> Place {
-        Place { node: 1, broker: 1, controllers: vec![(1, 2)], proxied: None, more: Vec::new() }
+    fn alone() -> NodePlace {
+        NodePlace { node: 1, broker: 1, controllers: vec![(1, 2)], proxied: None, more: Vec::new() }
     }
 
     #[test]
     fn clients_are_told_of_the_proxy() {
-        let place = Place { proxied: Some((3, 4)), ..alone() };
+        let place = NodePlace { proxied: Some((3, 4)), ..alone() };
         let text = properties(Path::new("/data"), &place, 8, true, &[]);
         let listeners =
             "listeners=BROKER://127.0.0.1:1,CONTROLLER://127.0.0.1:2,PROXIED://127.0.0.1:3";
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn further_listeners_have_a_name_and_a_protocol() {
         let listener = Listener { name: "TLS".to_owned(), protocol: "SSL".to_owned() };
-        let place = Place { more: vec![(listener, 5)], ..alone() };
+        let place = NodePlace { more: vec![(listener, 5)], ..alone() };
         let text = properties(Path::new("/data"), &place, 8, true, &[]);
         assert!(text.contains("CONTROLLER://127.0.0.1:2,TLS://127.0.0.1:5\n"), "{text}");
         assert!(text.contains("BROKER://127.0.0.1:1,TLS://localhost:5\n"), "{text}");
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn of_three_copies_two_must_be_there() {
-        let place = Place { controllers: vec![(1, 2), (2, 4), (3, 6)], node: 2, ..alone() };
+        let place = NodePlace { controllers: vec![(1, 2), (2, 4), (3, 6)], node: 2, ..alone() };
         let text = properties(Path::new("/data"), &place, 8, true, &[]);
         assert!(text.contains("default.replication.factor=3\nmin.insync.replicas=2\n"), "{text}");
         assert!(
