@@ -206,6 +206,8 @@ mod tests {
         assert_eq!(text.as_deref(), Ok("a\u{3042}\u{4e02}b"));
         for (bytes, place, odd, escaped) in [
             (&b"a\xa4\xa3\xa4\xa2"[..], 1, 2, "a\\xa4\\xa3\u{3042}"),
+            // Its second byte would begin a character with what follows.
+            (b"\xa4\xa4\xa2", 0, 2, "\\xa4\\xa4\\xa2"),
             // One that is cut, one that ASCII follows.
             (b"\xa4\xa2\x8f\xb0", 2, 2, "\u{3042}\\x8f\\xb0"),
             (b"\xa4b", 0, 1, "\\xa4b"),
