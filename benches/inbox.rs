@@ -2,7 +2,8 @@
 //!
 //! One session on a PostgreSQL of its own handles polls of 500 records; the effect of a poll is one insert of a row per
 //! record. `POSTRIDER_INBOX_RECORDS` (1,000,000) records are spread over a tenth as many aggregates.
-//! `cargo bench --bench inbox`; the time is PostgreSQL's, so `--profile dev` tells the same sooner.
+//! `POSTRIDER_INBOX_WAY=BySeq` measures one way alone. `cargo bench --bench inbox`; the time is PostgreSQL's, so `--profile
+//! dev` tells the same sooner.
 
 #![allow(clippy::print_stdout, reason = "a benchmark says what it found")]
 
@@ -35,10 +36,12 @@ struct Numbers {
 
 impl Numbers {
     fn of(number: u64, aggregates: u64) -> Self {
-        // Like a hash of the aggregate's id: neighbours in time are none in the index.
-        let aggregate = (number % aggregates).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        // Aggregates come in no order, and neighbours in time are none in the index.
+        let mixed = (number ^ number >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let aggregate = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB) % aggregates;
+        let hash = aggregate.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         Self {
-            name: format!("customer-{aggregate:016x}"),
+            name: format!("customer-{hash:016x}"),
             position: ((u128::from(number) << 5 | 9) << 32).to_string(),
             id: Uuid::from_u128(u128::from(number.wrapping_mul(0xD134_2543_DE82_EF95)) << 64 | 7),
         }
@@ -115,9 +118,11 @@ async fn main() {
     println!(
         "{records} records, {POLL_RECORDS} per transaction, {RECORDS_PER_AGGREGATE} per aggregate"
     );
-    for (number, way) in
-        [Way::WithoutInbox, Way::BySeq, Way::ByPosition, Way::ById].into_iter().enumerate()
-    {
+    let ways = [Way::WithoutInbox, Way::BySeq, Way::ByPosition, Way::ById];
+    let wanted = std::env::var("POSTRIDER_INBOX_WAY").ok();
+    let is_wanted = |way: &Way| wanted.as_ref().is_none_or(|name| *name == format!("{way:?}"));
+    assert!(ways.iter().any(is_wanted), "POSTRIDER_INBOX_WAY is one of {ways:?}");
+    for (number, way) in ways.into_iter().filter(is_wanted).enumerate() {
         let name = format!("inbox_{number}");
         admin.batch_execute(&format!("create database {name}")).await.expect("the name is free");
         let mut client = connect(&postgres.url(&name)).await;

@@ -69,6 +69,11 @@ impl TopicPiece {
 }
 
 impl TopicTemplate {
+    /// Whether the topic's name tells the kind of aggregate.
+    pub fn names_aggregate_type(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::AggregateType))
+    }
+
     /// Whether every event goes to the same topic.
     pub fn is_fixed(&self) -> bool {
         matches!(self.pieces.as_slice(), [TopicPiece::Text(_)])

@@ -1,6 +1,6 @@
 //! The numbers by which consumers drop repeats: where they are, that they grow, and that a repeat has the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Client;
 
@@ -25,6 +25,23 @@ fn growing<'r>(records: &'r [Consumed], key: &str, name: &str) -> Vec<(&'r str, 
         of_key.filter_map(|record| Some((kind(record), number(record, name)?))).collect();
     assert!(found.is_sorted_by(|one, next| one.1 < next.1), "{name} of {key}: {found:?}");
     found
+}
+
+/// Whether a number grows per aggregate for a consumer that drops repeats by id, over all records that have it.
+pub(crate) fn assert_growing(records: &[Consumed], name: &str) {
+    let (mut known, mut last) = (BTreeSet::new(), BTreeMap::new());
+    for record in records {
+        let Some(found) = number(record, name) else { continue };
+        if known.insert(record.id().0) {
+            let before = last.insert(record.key_text(), found);
+            let key = record.key_text();
+            assert!(
+                before.is_none_or(|before| before < found),
+                "{name} of {key}: {before:?}, {found}"
+            );
+        }
+    }
+    assert!(!known.is_empty(), "no record has a {name}");
 }
 
 fn kinds(found: &[(&str, u128)]) -> Vec<u32> {

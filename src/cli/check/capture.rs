@@ -12,6 +12,7 @@ use crate::capture::slot::requirements::{
     messages_are_open,
 };
 use crate::cli::check::findings::Findings;
+use crate::cli::check::headers;
 use crate::cli::output::count;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +28,9 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
     let messages = keeper(config, Mode::Message).await?;
     let state = messages.state().await?;
     let asked = config.capture.unwrap_or(state.mode);
+    for (cause, remedy) in headers::gaps(config.kafka.added_headers, &config.kafka.topic, asked) {
+        findings.warned("headers", cause, remedy);
+    }
     look_at_adopted(findings, config, asked).await?;
     check_change(&messages, state.mode, asked, Loss::Refused).await?;
     match asked {

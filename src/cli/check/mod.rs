@@ -21,6 +21,7 @@ mod broker;
 mod capture;
 mod database;
 mod findings;
+mod headers;
 mod reach;
 
 /// Checks that run would work: configuration, PostgreSQL, tables, rights, capture, Kafka, topics.

@@ -8,10 +8,13 @@ use postrider_testkit::servers::{Postgres, PostgresOptions};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::event_places::assert_growing;
 use crate::support::fixture::connect;
 use crate::support::servers::kafka;
-use crate::support::writer::{Inserted, write_event};
-use crate::support::{Capture, Fixture, History, Patience, RelayProcess, start_postgres};
+use crate::support::writer::{AGGREGATE_TYPE, Inserted, write_event};
+use crate::support::{
+    Capture, Fixture, History, Patience, RelayProcess, read_topic, start_postgres,
+};
 
 const POSTGRES_EXIT_CODE: i32 = 4;
 pub(crate) const ROUNDS: u64 = 60;
@@ -144,6 +147,7 @@ impl Pair {
     pub(crate) async fn publish_what_both_have(&mut self, on_promotion: &str) -> RelayProcess {
         let (client, capture) = (self.fixture.client().await, self.fixture.capture);
         let flags = ["--shards", "2", "--on-promotion", on_promotion, "--capture", capture.name()];
+        let flags = [&flags[..], &["--add-headers", "seq,position"]].concat();
         let relay = RelayProcess::start(&self.both(), &flags);
         relay.wait_until_it_says(capture.words()).await;
         self.write(&client, 0).await;
@@ -281,4 +285,10 @@ pub(crate) async fn assert_tail_was(published: u64, pair: Pair, relay: RelayProc
     println!("{verdict}");
     assert_eq!(verdict.missing + verdict.invented + verdict.out_of_order, 0, "{verdict}");
     assert_eq!(verdict.rolled_back, published, "the published tail: {verdict}");
+    if published == 0 {
+        // Nothing was published that is lost: no number is given again.
+        let records = read_topic(&fixture.brokers, &fixture.topic(AGGREGATE_TYPE));
+        let name = if fixture.capture == Capture::Message { "position" } else { "seq" };
+        assert_growing(&records, name);
+    }
 }
