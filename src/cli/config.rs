@@ -31,11 +31,11 @@ Examples:
   postrider config schema > postrider.schema.json")]
 pub(super) struct ConfigArguments {
     #[command(subcommand)]
-    command: Command,
+    command: ConfigCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum ConfigCommand {
     /// Prints a configuration file in which every setting is explained, and none is set.
     Init,
     /// Shows the settings by which `run` would work, without secrets.
@@ -93,9 +93,9 @@ impl Origin {
 
 pub(super) fn run(arguments: ConfigArguments) -> Result<ExitCode> {
     match arguments.command {
-        Command::Init => output::answer(&template())?,
-        Command::Schema => output::answer_json(&schema())?,
-        Command::Show(arguments) => show(*arguments)?,
+        ConfigCommand::Init => output::answer(&template())?,
+        ConfigCommand::Schema => output::answer_json(&schema())?,
+        ConfigCommand::Show(arguments) => show(*arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

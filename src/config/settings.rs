@@ -144,7 +144,7 @@ pub struct RelaySettings {
         hide_env = true,
         help_heading = "Kafka"
     )]
-    pub add_headers: Option<Vec<AddedHeader>>,
+    pub add_headers: Option<Vec<HeaderName>>,
 
     /// What to do with an event that cannot be published [default: park].
     #[arg(long, env = "POSTRIDER_ON_POISON", hide_env = true, help_heading = "Kafka")]
@@ -445,7 +445,7 @@ pub enum PoisonPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
-pub enum AddedHeader {
+pub enum HeaderName {
     /// The row's `created_at`, as RFC 3339 text.
     CreatedAt,
     /// The row's `seq`, in `poll` and `wal`.
@@ -458,13 +458,13 @@ pub enum AddedHeader {
     AggregateType,
 }
 
-impl From<AddedHeader> for encode::AddedHeader {
-    fn from(header: AddedHeader) -> Self {
+impl From<HeaderName> for encode::AddedHeader {
+    fn from(header: HeaderName) -> Self {
         match header {
-            AddedHeader::CreatedAt => Self::CreatedAt,
-            AddedHeader::Seq => Self::Seq,
-            AddedHeader::Position => Self::Position,
-            AddedHeader::AggregateType => Self::AggregateType,
+            HeaderName::CreatedAt => Self::CreatedAt,
+            HeaderName::Seq => Self::Seq,
+            HeaderName::Position => Self::Position,
+            HeaderName::AggregateType => Self::AggregateType,
         }
     }
 }
