@@ -71,7 +71,7 @@ impl TopicPiece {
 impl TopicTemplate {
     /// Whether the topic's name tells the kind of aggregate.
     pub fn names_aggregate_type(&self) -> bool {
-        self.pieces.iter().any(|piece| matches!(piece, Piece::AggregateType))
+        self.pieces.iter().any(|piece| matches!(piece, TopicPiece::AggregateType))
     }
 
     /// Whether every event goes to the same topic.
