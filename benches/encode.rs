@@ -1,7 +1,6 @@
 //! What it costs to make a record of an event, and to know its size.
 //!
 //! Promises: the encoder is warm, as it is in a pipeline. Must not: copy the record anywhere.
-//! Fails: never.
 
 use std::hint::black_box;
 

@@ -1,7 +1,7 @@
 //! What it costs to take an event out of a logical message.
 //!
 //! Promises: the texts have the sizes that an outbox has, and all parts are read. Must not: count
-//! making the input. Fails: never.
+//! making the input.
 
 use std::hint::black_box;
 

@@ -1,7 +1,6 @@
 //! What it costs to take an outbox row of `pgoutput` apart.
 //!
 //! Promises: ten values of the sizes that an outbox has. Must not: count making the input.
-//! Fails: never.
 
 use std::hint::black_box;
 

@@ -1,7 +1,6 @@
 //! What it costs to name an event's topic and to choose its partition.
 //!
 //! Promises: the buffer is warm, as it is in a pipeline. Must not: read the template each time.
-//! Fails: never.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;

@@ -1,7 +1,7 @@
 //! What it costs to ask a snapshot about a transaction.
 //!
 //! Promises: the ids that are asked for lie below, among and above the listed ones. Must not: count
-//! the making of the snapshot. Fails: never.
+//! the making of the snapshot.
 
 use std::hint::black_box;
 

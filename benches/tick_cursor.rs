@@ -1,7 +1,7 @@
 //! What a tick costs, and what a cursor asks of it.
 //!
 //! Promises: half of the open transactions are known to the tick before, half are new. Must not:
-//! count the making of the observation. Fails: never.
+//! count the making of the observation.
 
 use std::hint::black_box;
 use std::sync::Arc;

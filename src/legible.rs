@@ -1,7 +1,7 @@
 //! Texts that others wrote, as people may read them in a terminal.
 //!
 //! Promises: what comes out moves no cursor, ends no line, hides or turns no letter, and is not longer than
-//! asked for. Must not: change what is stored or sent. Fails: never.
+//! asked for. Must not: change what is stored or sent.
 //!
 //! A terminal obeys what it reads: a name out of a row could set its title or its clipboard, or write lines that
 //! look like ours.

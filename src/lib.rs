@@ -10,7 +10,6 @@
 //!
 //! The library is there for the binary, the tests and the benchmarks: what it exports may change with any version.
 //! What users may rely on stands in CHANGELOG.md: flags, metrics, SQL, the form of records, delivery, and `postrider::inbox`.
-//!
 #![doc = include_str!("../ARCHITECTURE.md")]
 
 // In the order in which an event passes, from below: what is pure, what PostgreSQL and Kafka are to us, who brings

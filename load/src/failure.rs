@@ -1,6 +1,6 @@
 //! From an error to the exit code of the process.
 //!
-//! Promises: one table. Must not: print. Fails: never.
+//! Promises: one table. Must not: print.
 
 use anyhow::Error;
 use rdkafka::error::KafkaError;

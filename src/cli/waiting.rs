@@ -1,7 +1,7 @@
 //! Whether events wait, as far as could be seen.
 //!
 //! Promises: nobody reads "nothing waits" where that is not known, also of a sum with one unknown part.
-//! Must not: know a session. Fails: never.
+//! Must not: know a session.
 
 use serde::Serialize;
 

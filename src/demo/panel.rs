@@ -1,7 +1,7 @@
 //! What the live view shows, as lines.
 //!
 //! Promises: no line is wider, and there are no more lines, than the terminal has room for.
-//! Must not: know a terminal. Fails: never.
+//! Must not: know a terminal.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! One look at the running demo: everything that a view shows.
 //!
-//! Promises: rates are those of the last second. Must not: draw. Fails: never.
+//! Promises: rates are those of the last second. Must not: draw.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

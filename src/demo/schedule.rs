@@ -1,7 +1,7 @@
 //! When the next transaction is due, and what it is about.
 //!
 //! Promises: the rate is that of an open loop: a slow database makes the shop late, and the shop then
-//! tries to catch up. Must not: sleep itself. Fails: never.
+//! tries to catch up. Must not: sleep itself.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

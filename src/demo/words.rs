@@ -1,7 +1,6 @@
 //! Figures and verdicts in words.
 //!
 //! Promises: the same words in the live view, in plain lines and in the summary. Must not: print.
-//! Fails: never.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! What operators see of a running relay.
 //!
-//! Promises: reading it costs the relay nothing. Must not: steer anything. Fails: never.
+//! Promises: reading it costs the relay nothing. Must not: steer anything.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,7 +2,7 @@
 //!
 //! Promises: as long as an aggregate is held, none of its events from the held one on is sent, so
 //! that consumers never see 2, 3, 1. What comes after the held one is told by the order in which both were
-//! read: in the log by their arrival, else by `seq`. Must not: know a producer, a table or a clock. Fails: never.
+//! read: in the log by their arrival, else by `seq`. Must not: know a producer, a table or a clock.
 //!
 //! ```
 //! use postrider::event::{Arrival, Event, EventId, Standing};

@@ -1,6 +1,6 @@
 //! Why an event is not sent.
 //!
-//! Promises: a reason is stored and typed by one name. Must not: decide what becomes of the event. Fails: never.
+//! Promises: a reason is stored and typed by one name. Must not: decide what becomes of the event.
 
 use std::fmt;
 use std::str::FromStr;

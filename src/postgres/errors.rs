@@ -5,7 +5,6 @@
 //! Promises: one line of cause, one line of what to do, for everything an operator can meet; the
 //! server's message and its SQLSTATE for everything else.
 //! Must not: decide whether to try again; [`ErrorKind`] does.
-//! Fails: never.
 //!
 //! Source: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
 

@@ -1,6 +1,6 @@
 //! What became of a record that was sent apart, and what that says of it.
 //!
-//! Promises: nothing but the words for it. Must not: decide (`sift` does). Fails: never.
+//! Promises: nothing but the words for it. Must not: decide (`sift` does).
 
 use crate::order::holds::Refusal;
 

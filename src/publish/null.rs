@@ -1,7 +1,6 @@
 //! A producer that acknowledges at once: what the relay costs without a broker.
 //!
 //! Promises: every record is acknowledged. Must not: be used outside benchmarks and tests.
-//! Fails: never.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! What is said on the way back from Kafka, and to whom.
 //!
 //! Promises: a batch is reported as delivered once, when each of its records was acknowledged or handed back;
-//! only the first failure is reported. Must not: block. Fails: never.
+//! only the first failure is reported. Must not: block.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Until when records may be sent: the end of the lease, as the publishing threads see it.
 //!
 //! Promises: nothing is handed to the producer after the permit's end, also in a process that was
-//! stopped for a while and goes on. Must not: know leases or a database. Fails: never.
+//! stopped for a while and goes on. Must not: know leases or a database.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! The events of a batch that are sent apart together.
 //!
-//! Promises: one of an aggregate at most. Must not: send. Fails: never.
+//! Promises: one of an aggregate at most. Must not: send.
 
 use hashbrown::HashSet;
 

@@ -2,7 +2,7 @@
 //!
 //! Promises: exactly one thread learns that it was the last, or the first; who learns it sees what the others did
 //! before. Nothing that was put in is lost. `tests/loom` tries every order in which threads can do this.
-//! Must not: wait, or know what is counted. Fails: never.
+//! Must not: wait, or know what is counted.
 
 use crate::publish::atomics::{AtomicBool, AtomicU32, Mutex, Ordering, PoisonError};
 

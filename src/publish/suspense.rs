@@ -2,7 +2,7 @@
 //!
 //! Promises: as long as nothing was taken from anybody since the last topic came to be in doubt, nothing that was
 //! set aside is parked; what goes elsewhere is sent on meanwhile, and may be the sign. Where there is no room
-//! to go on, what the brokers say of themselves is the sign. Must not: read a clock. Fails: never.
+//! to go on, what the brokers say of themselves is the sign. Must not: read a clock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

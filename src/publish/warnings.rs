@@ -1,7 +1,6 @@
 //! Which warnings of publishing were said.
 //!
 //! Promises: all that share them say a cause once for all, and again while it goes on. Must not: decide what is said.
-//! Fails: never.
 
 use std::time::{Duration, Instant};
 

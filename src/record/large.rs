@@ -1,7 +1,7 @@
 //! A row that is an event and too large to be read at once: where each of its values is.
 //!
 //! Promises: what is here is bounded by the limit of an event; the rest is named. Must not: know who has the
-//! rest. Fails: never.
+//! rest.
 
 use crate::event::EventId;
 

@@ -1,7 +1,6 @@
 //! How large a record is.
 //!
 //! Promises: no record takes more in a batch of its own than is said here. Must not: count what compression saves.
-//! Fails: never.
 
 /// The most that a batch with only this record takes, without compression: what a topic's `max.message.bytes` is
 /// compared with. By the lengths of key, value and of each header's name and value.

@@ -1,6 +1,6 @@
 //! Why an event can never become a record.
 //!
-//! Promises: each cause is told in words, with what was found. Must not: know who parks the event. Fails: never.
+//! Promises: each cause is told in words, with what was found. Must not: know who parks the event.
 
 use std::fmt;
 use std::ops::RangeInclusive;

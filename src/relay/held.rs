@@ -1,7 +1,6 @@
 //! The session that has made a slot, kept until rows of adopted tables are copied by it.
 //!
 //! Promises: it passes from the session that polls to the one that reads the log, or ends. Must not: copy anything.
-//! Fails: never.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

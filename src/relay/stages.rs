@@ -1,6 +1,6 @@
 //! The states of an instance and of its sessions.
 //!
-//! Promises: names each state, and what holds in it. Must not: change one. Fails: never.
+//! Promises: names each state, and what holds in it. Must not: change one.
 //!
 //! ```text
 //!  Opening ─┬─────────────────────────────► Paused ────┐

@@ -1,7 +1,6 @@
 //! A stream that ends again and again at one place, because the server cannot hand on what comes next.
 //!
 //! Promises: it is noticed after a few attempts, and not for anything else. Must not: know a connection.
-//! Fails: never.
 //!
 //! A row of more than 1 GB, a value that cannot be printed: the server's own error, at the same place each time.
 //! The outbox's table is read row by row, and can part with one. A message is nowhere but in the log, and a row of an

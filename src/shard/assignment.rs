@@ -2,7 +2,6 @@
 //!
 //! Promises: a bucket that is to be given up stays in hand until the last page that was claimed for
 //! it is done; one that is in hand is not begun a second time. Must not: know leases or cursors.
-//! Fails: never.
 //!
 //! ```text
 //!  wanted + b ─► join: b in hand, its cursor is loaded

@@ -1,7 +1,7 @@
 //! Rows that gather for one batch.
 //!
 //! Promises: a batch is bounded in rows and in bytes; one larger event travels alone.
-//! Must not: know where rows come from or where they go. Fails: never.
+//! Must not: know where rows come from or where they go.
 
 use crate::capture::log::decode::LoggedEvent;
 use crate::capture::table::claim::{ClaimedRow, WithheldRow};

@@ -1,7 +1,7 @@
 //! Buckets with equal cursors, claimed together.
 //!
 //! Promises: cohorts become one only when their cursors stand at the same place, so that no bucket
-//! passes a row twice or not at all. Must not: move a cursor. Fails: never.
+//! passes a row twice or not at all. Must not: move a cursor.
 
 use crate::event::Bucket;
 use crate::order::cursor::{Cohort, CohortCursor, Cursor};

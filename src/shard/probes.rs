@@ -1,7 +1,7 @@
 //! Topics that seem to be back: one aggregate is tried first, and the rest when it went through.
 //!
 //! Promises: of a topic that still takes nothing one aggregate is tried each time, however many wait; what
-//! waits for a topic that takes it is asked for soon after. Must not: ask, or send. Fails: never.
+//! waits for a topic that takes it is asked for soon after. Must not: ask, or send.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! The published experiments: a fixed set, so that figures of different days can be compared.
 //!
-//! Promises: the same groups and names at every scale. Must not: run anything. Fails: never.
+//! Promises: the same groups and names at every scale. Must not: run anything.
 
 use clap::ValueEnum;
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! The result of a bench as a table that people can paste.
 //!
 //! Promises: machine and method above, one row for each experiment, failures included. Must not: round
-//! away a range. Fails: never.
+//! away a range.
 
 use std::fmt::Write;
 

@@ -1,7 +1,7 @@
 //! Two runs side by side.
 //!
 //! Promises: every figure of both, and their ratio; what was asked differently is listed first, for a
-//! ratio of unlike runs says little. Must not: call one the better. Fails: never.
+//! ratio of unlike runs says little. Must not: call one the better.
 
 use crate::measure::latency::PathStage;
 use postrider_testkit::figures::grouped;

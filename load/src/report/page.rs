@@ -1,6 +1,6 @@
 //! The page around the charts: one file, no network, light and dark.
 //!
-//! Promises: opens offline; text from outside is escaped. Must not: load anything. Fails: never.
+//! Promises: opens offline; text from outside is escaped. Must not: load anything.
 
 /// Text for HTML.
 pub(crate) fn escape(text: &str) -> String {

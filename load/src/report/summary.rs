@@ -1,7 +1,7 @@
 //! The result of a run, as it is written to summary.json; `load/README.md` explains the fields.
 //!
 //! Promises: the layout is named by `schema` and changes its number when a field changes its meaning.
-//! Must not: measure. Fails: never.
+//! Must not: measure.
 
 use serde::{Deserialize, Serialize};
 

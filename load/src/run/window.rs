@@ -1,6 +1,6 @@
 //! The measurement window: where the measured time of a run begins and ends.
 //!
-//! Promises: whole seconds; warm-up and settling are outside. Must not: look at a clock. Fails: never.
+//! Promises: whole seconds; warm-up and settling are outside. Must not: look at a clock.
 
 use crate::report::summary::RunPhase;
 use crate::run::plan::RunPlan;

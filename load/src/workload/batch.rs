@@ -1,7 +1,7 @@
 //! What a writer writes: composes transactions of load events and remembers what was committed.
 //!
 //! Promises: versions of an aggregate count its committed events without a gap; a transaction that
-//! will be rolled back uses up none. Must not: touch the database. Fails: never.
+//! will be rolled back uses up none. Must not: touch the database.
 
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! Which aggregate the next event is for.
 //!
 //! Promises: every aggregate belongs to one writer, so that its order has one right answer; the same
-//! seed gives the same choices. Must not: read a clock or the system's randomness. Fails: never.
+//! seed gives the same choices. Must not: read a clock or the system's randomness.
 
 /// A small, fast generator of numbers that look random (splitmix64).
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! An event as a logical message, in the form that postrider documents: version 1, network byte order.
 //!
 //! Promises: the form of docs/message-format.md, written out here so that the tool stays a black box. Must
-//! not: touch the network or a clock. Fails: never.
+//! not: touch the network or a clock.
 
 use crate::workload::outbox::{AGGREGATE_TYPE, EVENT_TYPE};
 

@@ -1,7 +1,7 @@
 //! The open loop's schedule: when which transaction is to be sent.
 //!
 //! Promises: the intended times depend on the rate alone, not on how fast the database answers; the
-//! writers take turns evenly. Must not: read a clock. Fails: never.
+//! writers take turns evenly. Must not: read a clock.
 
 /// An even schedule over all writers.
 #[derive(Clone, Copy, Debug)]

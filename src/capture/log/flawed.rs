@@ -1,7 +1,6 @@
 //! Events of the stream that cannot be sent as they are, with the reason.
 //!
 //! Promises: each is named by what could be read of it. Must not: know a connection, or what becomes of it.
-//! Fails: never.
 
 use uuid::Uuid;
 

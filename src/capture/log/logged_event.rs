@@ -1,6 +1,6 @@
 //! An event of the stream, whichever way it was written.
 //!
-//! Promises: it lends what it has; where it comes from is never forgotten. Must not: read the stream. Fails: never.
+//! Promises: it lends what it has; where it comes from is never forgotten. Must not: read the stream.
 
 use crate::capture::adopted::row::AdoptedRow;
 use crate::capture::log::flawed::{EventOrigin, Flawed, ReadRow};

@@ -2,7 +2,6 @@
 //!
 //! Promises: the server's SQLSTATE and routine decide by the one table in `failure`; nothing is told twice.
 //! Must not: know what was being done.
-//! Fails: never.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! What librdkafka calls back: acknowledgements, refusals, trouble.
 //!
 //! Promises: each record's fate is reported once; what a refusal teaches is kept for the producer that
-//! comes next. Must not: block the thread that polls. Fails: never.
+//! comes next. Must not: block the thread that polls.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

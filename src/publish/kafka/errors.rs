@@ -1,7 +1,7 @@
 //! What an answer or an error of Kafka means, in words.
 //!
 //! Promises: one line of cause, one line of what to do; a topic's trouble is told apart from a broker's.
-//! Must not: decide what follows. Fails: never.
+//! Must not: decide what follows.
 
 use std::num::NonZeroU32;
 

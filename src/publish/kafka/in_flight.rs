@@ -1,7 +1,7 @@
 //! Which batches of one producer are on their way, and for how long.
 //!
 //! Promises: knows the oldest that is not done, and which were given up; costs a comparison per record, and a lock per batch.
-//! Must not: read a clock. Fails: never.
+//! Must not: read a clock.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

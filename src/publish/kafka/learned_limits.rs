@@ -3,7 +3,7 @@
 //! Promises: a producer that is made after a refusal does not meet the same refusal again: its batches
 //! fit the smallest limit that is known, the largest event that a topic takes fits into it, a topic that
 //! was refused is left alone for a while, and one that refused a batch gets its records apart. Whatever was
-//! only guessed is forgotten again. Must not: ask a broker. Fails: never.
+//! only guessed is forgotten again. Must not: ask a broker.
 //!
 //! All shards of a process share one: what one has met is the others' trouble, too.
 

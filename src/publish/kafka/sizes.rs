@@ -1,7 +1,7 @@
 //! How large batches and records may be, by what brokers told and refused.
 //!
 //! Promises: one refused batch teaches once; what was guessed is forgotten again, what was told holds until
-//! something else is told; a limit that nobody told is no limit. Must not: ask, or read a clock. Fails: never.
+//! something else is told; a limit that nobody told is no limit. Must not: ask, or read a clock.
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,7 @@
 //!
 //! Promises: patience grows each time it was in vain, so that a broker that is only slow is not asked for
 //! everything again and again. A batch that waits for half a minute is noticed, then each half minute again, until it
-//! is given up because others are acknowledged. Must not: ask anybody, or read a clock. Fails: never.
+//! is given up because others are acknowledged. Must not: ask anybody, or read a clock.
 //!
 //! Why a batch: as long as others are acknowledged no producer stands still, but no cursor moves past the oldest
 //! batch: a crash would repeat all that was sent since, and nothing is cleaned up.

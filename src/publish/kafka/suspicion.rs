@@ -1,7 +1,7 @@
 //! Which topics have refused a batch, so that their records are sent apart for a while.
 //!
 //! Promises: a topic is suspected for half a minute after its last refusal, for longer when it refuses
-//! again soon after; an event for whose sake its topic was blamed is known again; bounded. Must not: send, or read a clock. Fails: never.
+//! again soon after; an event for whose sake its topic was blamed is known again; bounded. Must not: send, or read a clock.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

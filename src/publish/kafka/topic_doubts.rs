@@ -2,7 +2,7 @@
 //!
 //! Promises: a topic that is suspected, or has fewer copies than it asks for, is in doubt until it took
 //! something: older brokers refuse what goes to one with too few copies, newer ones (seen with 4.4) take it.
-//! Must not: send, ask, or read a clock. Fails: never.
+//! Must not: send, ask, or read a clock.
 
 use hashbrown::{HashMap, HashSet};
 

@@ -1,7 +1,7 @@
 //! What a code of Kafka means for the record that it came with: the one place that says so.
 //!
 //! Promises: every code has a verdict; one that nobody knows is the record's, as far as can be told before
-//! it was sent alone. Must not: decide what follows. Fails: never.
+//! it was sent alone. Must not: decide what follows.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;

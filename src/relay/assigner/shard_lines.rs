@@ -1,7 +1,7 @@
 //! The lines between whoever assigns buckets and the shards that work on them.
 //!
 //! Promises: a shard that is started again finds what it is to work on; what it still has in hand is seen until it
-//! lets go. Must not: know leases. Fails: never.
+//! lets go. Must not: know leases.
 
 use std::sync::Arc;
 

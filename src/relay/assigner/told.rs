@@ -1,6 +1,6 @@
 //! What the log is told of this instance's share.
 //!
-//! Promises: one line when the share changes. Must not: decide on it. Fails: never.
+//! Promises: one line when the share changes. Must not: decide on it.
 
 /// What was told last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

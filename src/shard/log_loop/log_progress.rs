@@ -1,7 +1,7 @@
 //! How far the stream has led, and what of it can be saved.
 //!
 //! Promises: a place is handed on with the cursor that says the same; the log says which transaction a row is
-//! of, whatever the row says. Must not: read the stream, or save. Fails: never.
+//! of, whatever the row says. Must not: read the stream, or save.
 //!
 //! ```text
 //!   Places   a page has landed ─► its place

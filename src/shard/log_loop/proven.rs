@@ -1,7 +1,7 @@
 //! Transactions of which rows of adopted tables were published.
 //!
 //! Promises: whatever is handed out was published: streamed as a transaction's own id, not that of a savepoint
-//! inside one, or copied; what is kept is bounded. Must not: know a table or a connection. Fails: never.
+//! inside one, or copied; what is kept is bounded. Must not: know a table or a connection.
 //!
 //! A snapshot lists the transactions that it lacks, but not their subtransactions. So above the lowest that
 //! is lacking, an id that is not listed proves nothing; that the stream brought it does.

@@ -1,7 +1,7 @@
 //! The exact auditor: remembers every event.
 //!
 //! Promises: given what was written and what was consumed, every lost, invented, rolled back,
-//! disordered or misplaced event is counted. Must not: know where either history comes from. Fails: never.
+//! disordered or misplaced event is counted. Must not: know where either history comes from.
 
 use std::fmt;
 use std::hash::Hash;

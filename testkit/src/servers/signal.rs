@@ -1,6 +1,6 @@
 //! The signals by which servers are stopped, frozen and ended.
 //!
-//! Promises: each has the name that `kill` takes. Must not: send one. Fails: never.
+//! Promises: each has the name that `kill` takes. Must not: send one.
 
 /// The signals that servers understand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

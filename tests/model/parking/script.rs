@@ -1,6 +1,6 @@
 //! What happens to a shard that parks, and the rules by which it works.
 //!
-//! Promises: half of the scripts read the log alone. Must not: judge what comes of it. Fails: never.
+//! Promises: half of the scripts read the log alone. Must not: judge what comes of it.
 
 use proptest::prelude::*;
 
