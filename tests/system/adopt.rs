@@ -250,6 +250,7 @@ fn described(record: &Consumed) -> String {
 /// Partitioned, with other names and types; updates and deletes are not published.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn copied_and_streamed_rows_become_the_same_records() {
+    // GIVEN a partitioned table of odd names and types, with rows.
     let fixture = Fixture::new("adopt_types").await;
     let client = fixture.client().await;
     let sql = "
@@ -266,6 +267,7 @@ async fn copied_and_streamed_rows_become_the_same_records() {
         values (0, 7, 'placed', '\\x00ff0a5c', '{\"tenant\": \"a\"}'),
             (1, -8, 'paid', null, null), (1, null, null, '', '{}')";
     client.batch_execute(rows).await.expect("rows are written");
+    // WHEN it is adopted, and the same rows are written once more.
     let arguments = [
         "public.\"Odd Events\"",
         "--column",
@@ -287,8 +289,10 @@ async fn copied_and_streamed_rows_become_the_same_records() {
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
     relay.wait_until_it_says("reading the log").await;
     client.batch_execute(rows).await.expect("rows are written");
+    // WHEN rows are updated and deleted.
     let others = "update \"Odd Events\" set note = 'seen'; delete from \"Odd Events\" where id = 1";
     client.batch_execute(others).await.expect("rows may be changed");
+    // THEN each inserted row is one record, and those copied are as those streamed.
     let deadline = Instant::now() + Duration::from_secs(60);
     let topic = fixture.topic("odd");
     while read_topic(&fixture.brokers, &topic).len() < 6 {

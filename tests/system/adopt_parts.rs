@@ -107,6 +107,7 @@ fn filled(name: &str, key: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_a_part_that_was_filled_before_are_published() {
+    // GIVEN an adopted partitioned table, and tables that were filled before they are its parts.
     let fixture = Fixture::new("adopt_attached").await;
     let client = fixture.client().await;
     let tables = format!(
@@ -133,10 +134,10 @@ async fn rows_of_a_part_that_was_filled_before_are_published() {
     say(&client, &row("shop.ev", "before")).await;
     wait_for(&fixture, &relay, &["before"]).await;
     wait_noted(&client).await;
-    // Nothing is written after that.
+    // WHEN one is attached, and nothing is written after that, THEN its rows are published.
     say(&client, "alter table shop.ev attach partition shop.ev_1 for values in (1)").await;
     wait_for(&fixture, &relay, &["filled"]).await;
-    // Of several levels, and beside rows that are written all the while.
+    // WHEN one of several levels is, beside rows that are written all the while, THEN so are its rows.
     let attach = "begin; savepoint s; alter table shop.ev attach partition shop.ev_1a for values in (2); release s;";
     say(
         &client,
@@ -145,7 +146,7 @@ async fn rows_of_a_part_that_was_filled_before_are_published() {
     .await;
     wait_for(&fixture, &relay, &["within", "behind", "deep"]).await;
     relay.stop_well().await;
-    // Filled and attached in one transaction, while nobody reads.
+    // WHEN one is filled and attached in one transaction while nobody reads, THEN so are its rows.
     let region = "alter table shop.ev_3 alter region set default 3;";
     let one = filled("shop.ev_3", "at once").replace("; insert", &format!("; {region} insert"));
     say(
@@ -158,6 +159,7 @@ async fn rows_of_a_part_that_was_filled_before_are_published() {
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
     wait_for(&fixture, &relay, &["at once"]).await;
     relay.stop_well().await;
+    // WHEN the table is given back at once, THEN such rows are not taken for published.
     let one = filled("shop.ev_4", "unsent");
     say(&client, &format!("{one} update shop.ev_4 set region = 4; alter table shop.ev attach partition shop.ev_4 for values in (4)")).await;
     ends_with_left(&fixture, &client, "unsent").await;

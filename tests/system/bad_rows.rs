@@ -133,6 +133,7 @@ async fn in_encoding(name: &str, encoding: &str, payload: &str) -> Fixture {
 /// Each column once with a byte that does not convert; those of the columns that name no aggregate are
 /// followed by a good event of theirs.
 async fn assert_unconvertible(name: &str, encoding: &str, byte: &str, payload: &str) {
+    // GIVEN a database with bytes that are no text of UTF-8, in each part of an event, among good rows.
     let fixture = in_encoding(name, encoding, payload).await;
     let client = fixture.client().await;
     insert_good(&client, "good", 1..=3).await;
@@ -147,8 +148,10 @@ async fn assert_unconvertible(name: &str, encoding: &str, byte: &str, payload: &
     );
     client.batch_execute(&insert).await.expect("an insert never fails");
     insert_good(&client, "good", 14..=15).await;
+    // WHEN a relay publishes them.
     let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
     wait_for_the_rest(&fixture).await;
+    // THEN these and what follows them are parked, and nobody else waits.
     let escaped = byte.replace("\\x", "");
     let octal = format!("\\{:o}", u8::from_str_radix(&escaped, 16).expect("a byte"));
     let seventh = format!("7{octal}");
@@ -167,7 +170,7 @@ async fn assert_unconvertible(name: &str, encoding: &str, byte: &str, payload: &
     assert_eq!(first_seen(&fixture, &fixture.topic("t"), "good"), ["1", "2", "3", "14", "15"]);
     assert_eq!(first_seen(&fixture, &fixture.topic("t"), "cc"), ["13"]);
 
-    // People see them, and the bytes are kept.
+    // THEN people see them, and the bytes are kept.
     let listed = ask(&fixture, &["parked", "list"]);
     assert!(listed.contains(&format!("t/b{octal}")) && listed.contains("SQLSTATE 22"), "{listed}");
     let kept = format!(
@@ -180,7 +183,7 @@ async fn assert_unconvertible(name: &str, encoding: &str, byte: &str, payload: &
         ask(&fixture, &["parked", "show", &row.get::<_, Uuid>(0).to_string(), "--json"]);
     }
 
-    // A restart knows what is held; another try finds the same.
+    // WHEN it starts again, THEN it knows what is held, and another try finds the same.
     relay.stop_well().await;
     let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
     insert_good(&client, "c", 16..=16).await;
@@ -191,7 +194,7 @@ async fn assert_unconvertible(name: &str, encoding: &str, byte: &str, payload: &
         "select count(*) from postrider.parked where attempts = 2 and reason = 'unreadable'";
     wait_until(&client, again, 5).await;
 
-    // Discarded or mended, their followers go on.
+    // WHEN they are discarded or mended, THEN their followers go on.
     let mend = "update postrider.parked set type = '7', fault = null where aggregateid = 'c' and attempts > 0";
     client.batch_execute(mend).await.expect("the table is ours");
     ask(&fixture, &["parked", "retry", "--aggregate", "t/c"]);

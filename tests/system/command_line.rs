@@ -128,6 +128,7 @@ async fn status_stops_counting_early() {
 /// open nor when it has ended; and what is too far back to be looked at is not said to be published.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_sees_behind_a_long_transaction() {
+    // GIVEN cursors at rest, and a transaction that has been open since before what they have passed.
     let url = &empty_database("status_sees_behind_a_long_transaction").await;
     migrate(url);
     let (writer, long) = (session(url).await, session(url).await);
@@ -147,8 +148,10 @@ async fn status_sees_behind_a_long_transaction() {
          from (select pg_current_snapshot() as seen, pg_sequence_last_value('public.outbox_seq_seq') as drawn) as now"
     );
     execute(&writer, &at_rest).await;
+    // THEN nothing waits.
     let found = status(url);
     assert_eq!((&found["waits"], &found["unpublished"]), (&"no".into(), &0.into()), "{found}");
+    // WHEN rows are written behind it, THEN they are counted with their age.
     write(&writer, "waiting", 1_000).await;
     let older = "update public.outbox set created_at = now() - interval '3 hours' where aggregatetype = 'waiting'";
     execute(&writer, older).await;
@@ -157,11 +160,12 @@ async fn status_sees_behind_a_long_transaction() {
     assert_eq!(found["unpublished_is_lower_bound"], false, "{found}");
     let age = found["oldest_unpublished_age_seconds"].as_f64().unwrap();
     assert!((10_790.0..12_000.0).contains(&age), "{found}");
+    // WHEN it commits, THEN its row waits, though the age may be larger.
     execute(&long, "commit").await;
     let found = status(url);
     assert_eq!((&found["waits"], &found["unpublished"]), (&"yes".into(), &1_000.into()), "{found}");
     assert_eq!(found["oldest_unpublished_age_is_lower_bound"], true, "{found}");
-    // Of what waits only the late row is left, behind more rows than are looked at first.
+    // WHEN of what waits only the late row is left, behind more rows than are looked at first, THEN it is seen.
     execute(&writer, "delete from public.outbox where aggregatetype = 'waiting'").await;
     let found = status(url);
     assert_eq!((&found["waits"], &found["unpublished"]), (&"yes".into(), &1.into()), "{found}");

@@ -104,11 +104,12 @@ async fn kafka_killed_and_started_again() {
     let traffic = Traffic::start(&fixture, &history, 3).await;
     let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
     relay.wait_until_it_says("relaying").await;
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    traffic.commits_more(50).await;
     kafka.kill().expect("it is ours to kill");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    relay.wait_until_it_says("trouble with Kafka").await;
+    traffic.commits_more(50).await;
     kafka.start_again().expect("it starts again");
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    traffic.commits_more(50).await;
     traffic.stop().await;
     fixture.wait_published().await;
     let said = relay.said();

@@ -135,6 +135,7 @@ fn reach(fixture: &Fixture) -> (Option<i32>, String) {
 /// when all has moved on, with what mends them; rows of savepoints and of long transactions are not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_no_cursor_reaches_are_named() {
+    // GIVEN cursors that have passed rows while a long transaction was open.
     let fixture = Fixture::new("told_reach").await;
     let (client, long) = (fixture.client().await, fixture.client().await);
     execute(&long, "begin; select pg_current_xact_id()").await;
@@ -154,8 +155,10 @@ async fn rows_that_no_cursor_reaches_are_named() {
     }
     execute(&long, &format!("{}; commit", event("long"))).await;
     fixture.wait_published().await;
+    // THEN nothing is named while all rows lie where cursors look.
     let (code, said) = reach(&fixture);
     assert!(code == Some(0) && said.contains("no row lies where no cursor looks"), "{said}");
+    // WHEN the owner writes rows far below under a relay that looks there, THEN it finds them.
     let forge = |low: i64| {
         format!(
             "insert into outbox (seq, aggregatetype, aggregateid, type) overriding system value
@@ -168,6 +171,7 @@ async fn rows_that_no_cursor_reaches_are_named() {
     fixture.wait_published().await;
     let (code, said) = reach(&fixture);
     assert_eq!(code, Some(0), "it was found: {said}");
+    // WHEN such rows are written under one that does not, THEN they are named.
     relay.stop_well().await;
     execute(&client, &forge(3)).await;
     // As a relay of an earlier version leaves it, which does not look there.
@@ -183,6 +187,7 @@ async fn rows_that_no_cursor_reaches_are_named() {
     let count = "select count(*) from postrider.events where published and aggregateid = 'forged'";
     let taken: i64 = client.query_one(count, &[]).await.expect("it answers").get(0);
     assert_eq!(taken, 4, "all has moved on");
+    // WHEN the commands run that are named, THEN the rows are published, and nothing is named any more.
     for _ in 0..2 {
         let (code, said) = reach(&fixture);
         assert_eq!(code, Some(1), "{said}");
@@ -225,6 +230,7 @@ fn assert_harmless(said: &str) {
 /// What a row says is shown as a text in its place, and can be chosen all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn texts_of_rows_move_no_terminal() {
+    // GIVEN parked and waiting events whose every text moves a terminal, and one with texts without end.
     let fixture = Fixture::new("told_texts").await;
     let client = fixture.client().await;
     let park = format!(
@@ -245,6 +251,7 @@ async fn texts_of_rows_move_no_terminal() {
         .await
         .expect("it is there")
         .get(0);
+    // WHEN each command that shows them runs, THEN it writes nothing that a terminal obeys, and not without end.
     for arguments in [
         &["parked", "list"][..],
         &["parked", "list", "--json"],
@@ -268,9 +275,11 @@ async fn texts_of_rows_move_no_terminal() {
             said.len()
         );
     }
+    // THEN the texts are shown with what is in them escaped.
     let (_, list) = run(&fixture, &["parked", "list"]);
     assert!(list.contains("a/b\\n         7  fine\\u{1b}]0;owned"), "{list}");
     assert!(list.contains("(to be tried again)"), "{list}");
+    // WHEN they are chosen by these very names, THEN they are found.
     let evil = "a/b\n         7  fine\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}";
     let second = format!("2{evil}");
     let chosen = ["--aggregate-type", evil, "--aggregate-id", &second];

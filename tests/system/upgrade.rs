@@ -75,6 +75,7 @@ async fn at_the_former_schema(name: &str) -> (Fixture, Client) {
 /// Rows wait, rows are parked, and a relay of the former version claims all the while.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_under_the_former_relay_loses_nothing() {
+    // GIVEN the former schema with a former relay at work, and parked events.
     let (fixture, client) = at_the_former_schema("upgrade").await;
     write(&client, 1..=5).await;
     let former = fixture.client().await;
@@ -86,6 +87,7 @@ async fn an_upgrade_under_the_former_relay_loses_nothing() {
         select n, 0, gen_random_uuid(), 'thing', 'parked', n::text, '{}', now(), 'topic-unavailable', '', 1
         from generate_series(101, 102) as n";
     execute(&client, park).await;
+    // WHEN the schema is migrated while it claims, and it saves once more.
     let (claims, is_over) = (fixture.client().await, Arc::new(AtomicBool::new(false)));
     let over = Arc::clone(&is_over);
     let claiming = tokio::spawn(async move {
@@ -102,6 +104,7 @@ async fn an_upgrade_under_the_former_relay_loses_nothing() {
     write(&client, 10..=12).await;
     execute(&former, FORMER_SAVE).await;
     write(&client, 13..=20).await;
+    // WHEN the new one takes over.
     let relay = RelayProcess::start(&fixture, &[]);
     // The new one takes its share when the former one is gone.
     execute(
@@ -114,7 +117,7 @@ async fn an_upgrade_under_the_former_relay_loses_nothing() {
     execute(&client, low).await;
     let retry = ["parked", "retry", "--all"];
     assert!(fixture.command().args(retry).status().expect("the binary runs").success());
-    // What the former one had passed it had published.
+    // THEN all that the former one had not passed is published: what it had passed it had published.
     let expected: BTreeSet<u32> = (13..=21).chain(101..=102).collect();
     let patience = Patience::until("all is published");
     loop {

@@ -184,9 +184,11 @@ async fn messages_that_are_no_events_are_kept() {
 /// It is nowhere but in the log: the server takes it up as it comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_giant_message_is_parked_as_it_comes() {
+    // GIVEN a relay that reads messages.
     let fixture = Fixture::new("log_giant_message").await.captured_by(Capture::Message);
     let relay = start_relay(&fixture, Capture::Message).await;
     let client = fixture.client().await;
+    // WHEN giants are written: a payload, a name, a text that is none, a length that is a claim.
     let large = 150 * MEBIBYTE;
     say(
         &client,
@@ -216,6 +218,7 @@ async fn a_giant_message_is_parked_as_it_comes() {
             .await;
     }
     emit(&client, "'behind'", "'{}'").await;
+    // THEN all others arrive, and each giant is parked whole or as unreadable.
     wait_arrived(&fixture, "t", &["large", "other", "behind"]).await;
     let parked = wait_parked(&client, 6).await;
     let reasons: Vec<&str> = parked.iter().map(|(reason, _)| reason.as_str()).collect();
@@ -227,6 +230,7 @@ async fn a_giant_message_is_parked_as_it_comes() {
     assert!(row.get::<_, bool>(0), "the payload is whole");
     let texts: [&str; 3] = [row.get(1), row.get(2), row.get(3)];
     assert_eq!(texts, ["T", "{\"h\": 1}", "large"]);
+    // WHEN the relay is killed, THEN the next one parks each once, and memory stayed bounded.
     let peak = relay.peak_memory_kilobytes();
     relay.kill();
     let relay = start_relay(&fixture, Capture::Message).await;

@@ -33,6 +33,7 @@ async fn a_poisonous_event_of_a_hot_aggregate_is_parked_with_its_followers() {
 }
 
 async fn park(capture: Capture) {
+    // GIVEN a topic that takes less than one event of nine has.
     let fixture = Fixture::new(&format!("log_park_{}", capture.name())).await;
     let fixture = fixture.captured_by(capture);
     let topic = fixture.topic("t");
@@ -44,6 +45,7 @@ async fn park(capture: Capture) {
         write(&client, capture, "hot", number, bytes).await;
         write(&client, capture, "other", number, 15_000).await;
     }
+    // THEN that one and its followers are parked, also those that come after a kill, and nobody else waits.
     let mut waits = vec![("4", "too-large")];
     waits.extend(["5", "6", "7", "8", "9"].map(|number| (number, "follows")));
     wait_until_parked(&client, &waits).await;
@@ -59,13 +61,13 @@ async fn park(capture: Capture) {
     assert_eq!(first_seen(&fixture, &topic, "hot"), numbers(1..=3));
     assert_eq!(first_seen(&fixture, &topic, "other"), numbers(1..=9), "nobody else waits");
 
-    // Nothing has changed: it is parked again, and the attempt counted.
+    // WHEN it is tried though nothing has changed, THEN it is parked again, and the attempt counted.
     let retry = ["parked", "retry", "--aggregate", "t/hot"];
     ask(&fixture, &retry);
     wait_for_attempts(&client, 2).await;
     assert_eq!(first_seen(&fixture, &topic, "hot"), numbers(1..=3));
 
-    // Killed in the middle of a retry that can succeed.
+    // WHEN the relay is killed in the middle of a retry that can succeed, THEN all come in order.
     set_topic(&fixture.brokers, &topic, &[("max.message.bytes", "200000")]).await;
     ask(&fixture, &retry);
     write(&client, capture, "hot", 11, SMALL_BYTES).await;
@@ -76,6 +78,7 @@ async fn park(capture: Capture) {
     fixture.wait_published().await;
     assert_eq!(first_seen(&fixture, &topic, "hot"), numbers(1..=12));
 
+    // WHEN one is too large again and is discarded, THEN its followers are sent without it.
     set_topic(&fixture.brokers, &topic, &[("max.message.bytes", "20000")]).await;
     relay.stop_well().await;
     let relay = start_relay(&fixture, capture).await;
