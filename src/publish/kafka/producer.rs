@@ -4,7 +4,7 @@
 //! a gap: idempotent, gapless, without expiry, the first batch of a partition acknowledged before
 //! the second is sent. What can be known before sending is known before sending: a record that its
 //! topic does not take, and a topic that cannot be used, are refused, and the producer goes on: see
-//! [`TopicRegistry`].
+//! `topic_registry.rs`.
 //! Must not: decide what a failure means for a cursor.
 //! Fails: any record that was sent and then refused, or is uncertain, makes the producer useless; it
 //! is dropped, what it still holds is purged, and the shard goes back to its saved cursor. What was
