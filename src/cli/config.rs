@@ -39,13 +39,13 @@ enum ConfigCommand {
     /// Prints a configuration file in which every setting is explained, and none is set.
     Init,
     /// Shows the settings by which `run` would work, without secrets.
-    Show(Box<ShowArguments>),
+    Show(Box<ShowConfigArguments>),
     /// Prints the JSON Schema of the configuration file.
     Schema,
 }
 
 #[derive(Args, Debug)]
-struct ShowArguments {
+struct ShowConfigArguments {
     /// Says where each value comes from: flag, environment, file or default.
     #[arg(long)]
     origin: bool,
@@ -100,8 +100,8 @@ pub(super) fn run(arguments: ConfigArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(arguments: ShowArguments) -> Result<()> {
-    let ShowArguments { origin, json, relay, common } = arguments;
+fn show(arguments: ShowConfigArguments) -> Result<()> {
+    let ShowConfigArguments { origin, json, relay, common } = arguments;
     let typed = CommandLine::command().get_matches();
     let typed =
         typed.subcommand_matches("config").and_then(|found| found.subcommand_matches("show"));

@@ -45,7 +45,7 @@ pub(super) struct WaitArguments {
 }
 
 /// How waiting has ended.
-enum Ended {
+enum WaitEnd {
     Published,
     Parked(list::List),
     NotInTime(Behind),
@@ -64,7 +64,7 @@ pub(super) fn run(arguments: WaitArguments) -> Result<ExitCode> {
     Ok(ended.code())
 }
 
-async fn wait(connection: &Connection, deadline: Instant) -> Result<Ended> {
+async fn wait(connection: &Connection, deadline: Instant) -> Result<WaitEnd> {
     let barrier = Barrier::take(connection).await?;
     loop {
         let state = read_state(connection).await?;
@@ -73,21 +73,21 @@ async fn wait(connection: &Connection, deadline: Instant) -> Result<Ended> {
             return parked(connection).await;
         }
         if let Some(pause) = state.pause {
-            return Ok(Ended::Paused(behind, words(&pause)));
+            return Ok(WaitEnd::Paused(behind, words(&pause)));
         }
         if Instant::now() >= deadline {
-            return Ok(Ended::NotInTime(behind));
+            return Ok(WaitEnd::NotInTime(behind));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
-async fn parked(connection: &Connection) -> Result<Ended> {
+async fn parked(connection: &Connection) -> Result<WaitEnd> {
     let found = list::read(connection, &Chosen::default(), Some(NAMED_MAX)).await?;
-    Ok(if found.total == 0 { Ended::Published } else { Ended::Parked(found) })
+    Ok(if found.total == 0 { WaitEnd::Published } else { WaitEnd::Parked(found) })
 }
 
-impl Ended {
+impl WaitEnd {
     fn code(&self) -> ExitCode {
         match self {
             Self::Published => ExitCode::SUCCESS,
@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn what_waits_is_said() {
         for (ended, said) in [
-            (Ended::Published, "is published"),
-            (Ended::NotInTime(Behind::Buckets(1)), "in time: events of 1 bucket may wait"),
-            (Ended::NotInTime(Behind::LogBytes(2_048)), "2.0 KiB of the server's log"),
-            (Ended::Paused(Behind::Log, "paused for 1.0s".to_owned()), "not read yet; paused"),
+            (WaitEnd::Published, "is published"),
+            (WaitEnd::NotInTime(Behind::Buckets(1)), "in time: events of 1 bucket may wait"),
+            (WaitEnd::NotInTime(Behind::LogBytes(2_048)), "2.0 KiB of the server's log"),
+            (WaitEnd::Paused(Behind::Log, "paused for 1.0s".to_owned()), "not read yet; paused"),
         ] {
             assert!(ended.words().contains(said), "{}", ended.words());
         }

@@ -1,7 +1,7 @@
 //! Every setting, as the flags describe it: what a file may say, and where a value comes from.
 //!
 //! Promises: knows exactly the keys that the file takes, as both come from the same flags; no secret is in a value
-//! that it shows. Must not: resolve a setting. Fails: never.
+//! that it shows. Must not: resolve a setting.
 
 use std::any::TypeId;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -25,7 +25,7 @@ const SECRET_PARTS: [&str; 8] =
 
 /// What a value looks like in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum SettingForm {
     /// Text, also for times and sizes.
     Text,
     /// A number.
@@ -52,7 +52,7 @@ pub struct Setting {
     /// What it can be, where that is a choice.
     pub choices: Vec<String>,
     /// How it is written.
-    pub form: Form,
+    pub form: SettingForm,
 }
 
 /// All settings but `config`, those that most files have first.
@@ -86,18 +86,18 @@ fn setting(flag: &Arg) -> Option<Setting> {
     })
 }
 
-fn form(flag: &Arg) -> Form {
+fn form(flag: &Arg) -> SettingForm {
     let kind = flag.get_value_parser().type_id();
     let is = |number: TypeId| kind == number;
     if flag.get_value_delimiter().is_some() || matches!(flag.get_action(), ArgAction::Append) {
-        Form::List
+        SettingForm::List
     } else if is(TypeId::of::<u32>())
         || is(TypeId::of::<NonZeroU16>())
         || is(TypeId::of::<NonZeroU32>())
     {
-        Form::Integer
+        SettingForm::Integer
     } else {
-        Form::Text
+        SettingForm::Text
     }
 }
 
@@ -149,12 +149,12 @@ fn example(setting: &Setting) -> String {
     let is_value = |text: &&String| !text.contains(' ') && !text.contains(',');
     let text = default.as_ref().filter(is_value).or(choices.first());
     let value = match (form, text) {
-        (Form::Integer, Some(number)) if number.parse::<u32>().is_ok() => number.clone(),
-        (Form::Integer, _) => "1".to_owned(),
-        (Form::List, Some(text)) => format!("[{text:?}]"),
-        (Form::List, None) => "[]".to_owned(),
-        (Form::Text, Some(text)) => format!("{text:?}"),
-        (Form::Text, None) => "\"\"".to_owned(),
+        (SettingForm::Integer, Some(number)) if number.parse::<u32>().is_ok() => number.clone(),
+        (SettingForm::Integer, _) => "1".to_owned(),
+        (SettingForm::List, Some(text)) => format!("[{text:?}]"),
+        (SettingForm::List, None) => "[]".to_owned(),
+        (SettingForm::Text, Some(text)) => format!("{text:?}"),
+        (SettingForm::Text, None) => "\"\"".to_owned(),
     };
     format!("{name} = {value}")
 }
@@ -192,9 +192,9 @@ fn property(setting: &Setting) -> Value {
         text["enum"] = json!(setting.choices);
     }
     let mut property = match setting.form {
-        Form::Text => text,
-        Form::Integer => json!({"type": "integer", "minimum": 1}),
-        Form::List => json!({"type": "array", "items": text}),
+        SettingForm::Text => text,
+        SettingForm::Integer => json!({"type": "integer", "minimum": 1}),
+        SettingForm::List => json!({"type": "array", "items": text}),
     };
     property["description"] = json!(setting.help);
     property
@@ -214,11 +214,14 @@ mod tests {
     fn reads_forms_defaults_and_choices_off_the_flags() {
         let all = settings();
         let one = |name: &str| all.iter().find(|setting| setting.name == name).expect(name);
-        assert_eq!((one("shards").form, one("page-rows").form), (Form::Integer, Form::Integer));
-        assert_eq!(one("add-headers").form, Form::List);
+        assert_eq!(
+            (one("shards").form, one("page-rows").form),
+            (SettingForm::Integer, SettingForm::Integer)
+        );
+        assert_eq!(one("add-headers").form, SettingForm::List);
         assert_eq!(
             (one("tick-min").form, one("tick-min").default.as_deref()),
-            (Form::Text, Some("5ms"))
+            (SettingForm::Text, Some("5ms"))
         );
         assert_eq!(one("capture").choices, ["poll", "wal", "message"]);
         assert_eq!(all[0].name, "database-url");

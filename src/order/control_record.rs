@@ -38,14 +38,14 @@ pub struct ControlRecord {
     /// How far the table is published; none where there is no table.
     pub cursor: Option<SavedCursor>,
     /// How far the log is published, where it is read.
-    pub log: Option<LogPlace>,
+    pub log: Option<RecordedPlace>,
     /// The latest request to try parked events again that is answered with it.
     pub answered: Option<i64>,
 }
 
 /// A place in the log: everything before it is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LogPlace {
+pub struct RecordedPlace {
     /// All transactions whose commit lies before this.
     pub commit: u64,
     /// And so many events of the one that commits here.
@@ -70,7 +70,7 @@ struct Versioned {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WrittenRecord {
     v: u32,
     term: i64,
     system: i64,
@@ -118,7 +118,7 @@ struct WrittenPlace {
 impl ControlRecord {
     /// The value of the record.
     pub fn encode(&self) -> String {
-        let written = Written {
+        let written = WrittenRecord {
             v: VERSION,
             term: self.term,
             system: self.history.system_identifier,
@@ -141,7 +141,7 @@ impl ControlRecord {
         if v != VERSION {
             return Err(InvalidRecord::Version(v));
         }
-        let written: Written = serde_json::from_slice(value).map_err(malformed)?;
+        let written: WrittenRecord = serde_json::from_slice(value).map_err(malformed)?;
         Ok(Self {
             term: written.term,
             history: History {
@@ -170,8 +170,8 @@ fn read_place(text: &str) -> Result<u64, InvalidRecord> {
     place(text).ok_or_else(|| malformed(format!("{text:?} is no place in the log")))
 }
 
-fn read_log(written: WrittenPlace) -> Result<LogPlace, InvalidRecord> {
-    Ok(LogPlace { commit: read_place(&written.commit)?, events: written.events })
+fn read_log(written: WrittenPlace) -> Result<RecordedPlace, InvalidRecord> {
+    Ok(RecordedPlace { commit: read_place(&written.commit)?, events: written.events })
 }
 
 fn write_cursor(cursor: &SavedCursor) -> WrittenCursor {
@@ -266,7 +266,7 @@ mod tests {
             },
             epoch: 12,
             cursor: Some(cursor()),
-            log: Some(LogPlace { commit: 0x16B_3700, events: 3 }),
+            log: Some(RecordedPlace { commit: 0x16B_3700, events: 3 }),
             answered: Some(17),
         }
     }

@@ -1,7 +1,7 @@
 //! A cursor as it lies outside of memory, in a table or in a topic.
 //!
 //! Promises: what was saved leads to the same rows when it is restored; a little more is looked at, as a sequence may
-//! have been set back meanwhile. Must not: know where it lies. Fails: never.
+//! have been set back meanwhile. Must not: know where it lies.
 
 use crate::order::cursor::{Cursor, Window};
 use crate::order::snapshot::{Snapshot, TransactionId};

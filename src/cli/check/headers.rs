@@ -1,6 +1,6 @@
 //! Whether a consumer can go by the numbers that records are to carry.
 //!
-//! Promises: names each way in which they would not tell all events apart. Must not: look at anything. Fails: never.
+//! Promises: names each way in which they would not tell all events apart. Must not: look at anything.
 
 use crate::capture::mode::Mode;
 use crate::record::encode::{AddedHeader, AddedHeaders};

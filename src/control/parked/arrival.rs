@@ -1,6 +1,6 @@
 //! Where the log brought a parked event, as `postrider.parked` keeps it.
 //!
-//! Promises: what is read is what was written. Must not: know why an event is parked. Fails: never.
+//! Promises: what is read is what was written. Must not: know why an event is parked.
 //!
 //! Commits lie at multiples of eight bytes, so the lowest bit of a commit's place is free. It is set for a row of the
 //! outbox: such a row keeps its `seq` for consumers, while the `seq` of anything else that the log brings means

@@ -44,7 +44,7 @@ pub trait MessageSieve {
 }
 
 /// What came and was not taken yet.
-pub(super) struct Inbox {
+pub(super) struct ReceiveBuffer {
     bytes: BytesMut,
     long: Option<Long>,
 }
@@ -68,7 +68,7 @@ pub(super) struct Packet {
     bytes: BytesMut,
 }
 
-impl Inbox {
+impl ReceiveBuffer {
     pub(super) fn new() -> Self {
         Self { bytes: BytesMut::new(), long: None }
     }
@@ -141,7 +141,7 @@ impl Inbox {
         Ok(Some(1 + length))
     }
 
-    /// Where to read to; there is room in it. Call after [`Inbox::take`] gave nothing.
+    /// Where to read to; there is room in it. Call after [`ReceiveBuffer::take`] gave nothing.
     ///
     /// # Errors
     /// When a head cannot be one of PostgreSQL's.

@@ -13,7 +13,7 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// Puts bytes in as a socket would: as many as there is room for.
-fn feed(inbox: &mut Inbox, mut bytes: &[u8], most: usize, mut taken: impl FnMut(Packet)) {
+fn feed(inbox: &mut ReceiveBuffer, mut bytes: &[u8], most: usize, mut taken: impl FnMut(Packet)) {
     while !bytes.is_empty() {
         let room = inbox.room().unwrap();
         let free = room.capacity() - room.len();
@@ -35,7 +35,7 @@ proptest! {
     ) {
         let bytes: Vec<u8> = bodies.iter().flat_map(|body| message(b'd', body)).collect();
         let mut found = Vec::new();
-        feed(&mut Inbox::new(), &bytes, most, |packet| {
+        feed(&mut ReceiveBuffer::new(), &bytes, most, |packet| {
             assert_eq!(packet.kind(), b'd');
             found.push(packet.into_body().to_vec());
         });
@@ -44,7 +44,7 @@ proptest! {
 
     #[test]
     fn any_bytes_give_messages_or_a_fault(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let mut inbox = Inbox::new();
+        let mut inbox = ReceiveBuffer::new();
         inbox.room().unwrap().extend_from_slice(&bytes);
         while let Ok(Some(packet)) = inbox.take() {
             // A message or a fault, no panic.
@@ -58,7 +58,7 @@ proptest! {
 fn a_part_waits_for_the_rest() {
     let whole = message(b'd', b"rest");
     for length in 0..whole.len() {
-        let mut inbox = Inbox::new();
+        let mut inbox = ReceiveBuffer::new();
         inbox.room().unwrap().extend_from_slice(&whole[..length]);
         assert!(inbox.take().unwrap().is_none(), "{length}");
     }
@@ -76,7 +76,7 @@ fn lengths_that_cannot_be_are_refused_before_room_is_made() {
         (b'H', 0x5454_502F), // HTTP/1.1
         (0, 0x0100_0000),
     ] {
-        let mut inbox = Inbox::new();
+        let mut inbox = ReceiveBuffer::new();
         let room = inbox.room().unwrap();
         room.put_u8(kind);
         room.put_u32(length);
@@ -88,7 +88,7 @@ fn lengths_that_cannot_be_are_refused_before_room_is_made() {
 
 #[test]
 fn room_follows_what_came_not_what_was_claimed() {
-    let mut inbox = Inbox::new();
+    let mut inbox = ReceiveBuffer::new();
     let room = inbox.room().unwrap();
     room.put_u8(b'd');
     room.put_u32(1 << 30);
@@ -105,7 +105,7 @@ fn room_follows_what_came_not_what_was_claimed() {
 /// What is lent is not moved by what comes later, and nothing keeps more than a buffer alive.
 #[test]
 fn what_is_lent_stays_where_it_is() {
-    let mut inbox = Inbox::new();
+    let mut inbox = ReceiveBuffer::new();
     let mut lent: Vec<(usize, Bytes)> = Vec::new();
     let body = [7; 1000];
     let bytes: Vec<u8> = (0..2000).flat_map(|_| message(b'd', &body)).collect();
@@ -123,7 +123,7 @@ fn what_is_lent_stays_where_it_is() {
 /// Two messages are cut from one buffer: neither is a copy.
 #[test]
 fn neighbours_lie_in_one_buffer() {
-    let mut inbox = Inbox::new();
+    let mut inbox = ReceiveBuffer::new();
     let mut places = Vec::new();
     let bytes = [message(b'd', b"one"), message(b'd', b"two")].concat();
     feed(&mut inbox, &bytes, bytes.len(), |packet| places.push(packet.into_body()));
@@ -132,7 +132,7 @@ fn neighbours_lie_in_one_buffer() {
 
 #[test]
 fn a_buffer_is_used_again_when_nothing_of_it_is_lent() {
-    let mut inbox = Inbox::new();
+    let mut inbox = ReceiveBuffer::new();
     let bytes: Vec<u8> = (0..5000).flat_map(|_| message(b'd', &[7; 500])).collect();
     let first = inbox.room().unwrap().as_ptr();
     feed(&mut inbox, &bytes, 100_000, drop);
@@ -143,7 +143,7 @@ fn a_buffer_is_used_again_when_nothing_of_it_is_lent() {
 
 #[test]
 fn a_long_message_leaves_no_long_buffer_behind() {
-    let mut inbox = Inbox::new();
+    let mut inbox = ReceiveBuffer::new();
     let long = message(b'd', &vec![7; 20 * BUFFER_BYTES]);
     let mut count = 0;
     feed(&mut inbox, &long, usize::MAX, |_| count += 1);
@@ -189,7 +189,8 @@ fn a_long_message_leaves_what_its_sieve_keeps() {
     let bodies = [&b"before"[..], &long, b"between", &long, b"behind"];
     let bytes: Vec<u8> = bodies.iter().flat_map(|body| message(b'd', body)).collect();
     for most in [1_000, 99_999, usize::MAX] {
-        let (mut inbox, mut sieve, mut found) = (Inbox::new(), Thirds::default(), Vec::new());
+        let (mut inbox, mut sieve, mut found) =
+            (ReceiveBuffer::new(), Thirds::default(), Vec::new());
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             let room = inbox.room().unwrap();
@@ -208,7 +209,7 @@ fn a_long_message_leaves_what_its_sieve_keeps() {
         assert_eq!((found, sieve.ends), (expected.map(<[u8]>::to_vec).to_vec(), 2));
     }
     let error = message(b'E', &long);
-    let mut inbox = Inbox::new();
+    let mut inbox = ReceiveBuffer::new();
     let mut sieve = Thirds::default();
     let mut count = 0;
     feed(&mut inbox, &error[..error.len() - 1], usize::MAX, |_| count += 1);

@@ -3,7 +3,7 @@
 //! Promises: as `crate::fuzz` says. Must not: be a part of what is built to run. Fails: by a panic, when a rule
 //! does not hold.
 
-use crate::postgres::replication::framing::Inbox;
+use crate::postgres::replication::framing::ReceiveBuffer;
 
 /// Bytes of a server: however they are cut, they are the same messages, and a claimed length takes no memory.
 pub fn inbox(input: &[u8]) {
@@ -17,7 +17,7 @@ pub fn inbox(input: &[u8]) {
 fn messages(mut bytes: &[u8], most: usize) -> (Vec<(u8, Vec<u8>)>, bool) {
     /// Two buffers.
     const MEMORY_BYTES_MAX: usize = 512 * 1024;
-    let (mut inbox, mut found) = (Inbox::new(), Vec::new());
+    let (mut inbox, mut found) = (ReceiveBuffer::new(), Vec::new());
     loop {
         let Ok(room) = inbox.room() else { return (found, true) };
         assert!(room.capacity() <= MEMORY_BYTES_MAX, "a length is only a claim");

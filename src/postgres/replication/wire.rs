@@ -14,7 +14,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use crate::postgres::replication::fault::Fault;
-use crate::postgres::replication::framing::{Inbox, MessageSieve, Packet, Passed};
+use crate::postgres::replication::framing::{MessageSieve, Packet, Passed, ReceiveBuffer};
 use crate::postgres::replication::transport::Transport;
 
 /// A standby status update: head, letter, three places, a time, one flag.
@@ -23,7 +23,7 @@ pub(super) const STATUS_BYTES: usize = 5 + 1 + 3 * 8 + 8 + 1;
 /// One socket with what came from it and what is to go to it.
 pub(super) struct Wire {
     transport: Transport,
-    inbox: Inbox,
+    inbox: ReceiveBuffer,
     unsent: BytesMut,
     /// Goes out after `unsent`; a later one takes its place.
     latest: Option<[u8; STATUS_BYTES]>,
@@ -34,7 +34,7 @@ impl Wire {
     pub(super) fn new(transport: Transport) -> Self {
         Self {
             transport,
-            inbox: Inbox::new(),
+            inbox: ReceiveBuffer::new(),
             unsent: BytesMut::new(),
             latest: None,
             is_flushed: true,

@@ -18,7 +18,7 @@ use crate::publish::kafka::callbacks::Context;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::errors::replaced;
 use crate::publish::kafka::stall::{
-    CONNECTED_FACTOR, Laggard, Lateness, PATIENCE_MIN, Silence, Standstill,
+    BatchLateness, CONNECTED_FACTOR, Laggard, PATIENCE_MIN, Silence, Standstill,
 };
 
 /// The thread looks this often whether it should end. Each time it is busy for the last millisecond
@@ -89,14 +89,14 @@ impl PollThread {
             return self.producer.context().reports.failed(replaced(cause.to_owned()));
         }
         let lateness = self.look_at_oldest();
-        if lateness != Lateness::InTime
+        if lateness != BatchLateness::InTime
             && let Some(cause) = self.lost_leader()
         {
             return self.producer.context().reports.failed(cause);
         }
         if self.stands_still() {
             self.fail("nothing is acknowledged, though the brokers answer others");
-        } else if lateness == Lateness::TooLate {
+        } else if lateness == BatchLateness::TooLate {
             self.give_up_oldest();
             self.fail("a batch is not acknowledged, though others are");
         }
@@ -140,7 +140,7 @@ impl PollThread {
 
     /// How late the oldest batch is. Only where others were acknowledged meanwhile it is too late for it: without
     /// these, nothing is known of Kafka.
-    fn look_at_oldest(&mut self) -> Lateness {
+    fn look_at_oldest(&mut self) -> BatchLateness {
         let (context, now) = (self.producer.context(), Instant::now());
         let is_heard = self.heard.is_some_and(|heard| now.duration_since(heard) < PATIENCE_MIN);
         let others_go_on = is_heard && self.waits(now);

@@ -85,7 +85,7 @@ impl Standstill {
 
 /// How late the oldest batch of one producer is, and what that calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lateness {
+pub(super) enum BatchLateness {
     /// Nothing: it is not late, or it was asked for a moment ago.
     InTime,
     /// To look whether what it waits for has a leader.
@@ -109,20 +109,20 @@ impl Laggard {
         others_go_on: bool,
         patience: Duration,
         now: Instant,
-    ) -> Lateness {
+    ) -> BatchLateness {
         let waited = waits_since.map(|since| now.saturating_duration_since(since));
         let Some(waited) = waited.filter(|waited| *waited >= LATE) else {
             self.next_look = None;
-            return Lateness::InTime;
+            return BatchLateness::InTime;
         };
         if others_go_on && waited >= patience * CONNECTED_FACTOR {
-            return Lateness::TooLate;
+            return BatchLateness::TooLate;
         }
         if self.next_look.is_some_and(|next| now < next) {
-            return Lateness::InTime;
+            return BatchLateness::InTime;
         }
         self.next_look = Some(now + LATE);
-        Lateness::Late
+        BatchLateness::Late
     }
 }
 
@@ -185,14 +185,14 @@ mod tests {
             let since = since.map(|second| start + second * SECOND);
             laggard.look(since, others_go_on, 20 * SECOND, start + second * SECOND)
         };
-        assert_eq!(look(Some(0), true, 29), Lateness::InTime);
-        assert_eq!(look(Some(0), true, 30), Lateness::Late);
-        assert_eq!(look(Some(0), true, 31), Lateness::InTime, "it was asked for a moment ago");
-        assert_eq!(look(Some(0), false, 60), Lateness::Late, "the others wait as well");
-        assert_eq!(look(Some(0), true, 61), Lateness::TooLate);
-        assert_eq!(look(Some(40), true, 69), Lateness::InTime, "another is the oldest now");
-        assert_eq!(look(Some(40), true, 70), Lateness::Late, "it counts anew");
-        assert_eq!(look(None, true, 101), Lateness::InTime);
+        assert_eq!(look(Some(0), true, 29), BatchLateness::InTime);
+        assert_eq!(look(Some(0), true, 30), BatchLateness::Late);
+        assert_eq!(look(Some(0), true, 31), BatchLateness::InTime, "it was asked for a moment ago");
+        assert_eq!(look(Some(0), false, 60), BatchLateness::Late, "the others wait as well");
+        assert_eq!(look(Some(0), true, 61), BatchLateness::TooLate);
+        assert_eq!(look(Some(40), true, 69), BatchLateness::InTime, "another is the oldest now");
+        assert_eq!(look(Some(40), true, 70), BatchLateness::Late, "it counts anew");
+        assert_eq!(look(None, true, 101), BatchLateness::InTime);
     }
 
     #[test]
