@@ -4,14 +4,37 @@
 
 use crate::order::holds::Refusal;
 
+/// So many topics have a way of their own at once, on which none waits for another.
+pub const WAYS_MAX: usize = 16;
+
 /// What became of a record that was sent apart.
 #[derive(Debug)]
 pub enum Answer {
     /// It is in Kafka, and was reported as acknowledged.
     Appended,
     /// It was refused, perhaps for the sake of one that was sent with it: what to say of it, if it is refused
-    /// alone, and when that is sure.
-    Refused(Refusal, Proof),
+    /// alone, when that is sure, and whether it was.
+    Refused(Refusal, Proof, Company),
+}
+
+/// With whom a record was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Company {
+    /// Nothing else went the same way: what goes to other topics has a way of its own.
+    Alone,
+    /// Others did, and may be why.
+    Others,
+}
+
+/// How soon a topic to which nothing goes through is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Haste {
+    /// Its partitions may be changing their leaders: not before that has an end.
+    Calm,
+    /// It had no answer for longer than a change of leaders takes: as soon as a second try tells the same.
+    Overdue,
+    /// It was given up before, and has taken nothing since: after one try.
+    Again,
 }
 
 /// What it takes until a refusal is known to be the record's own.
@@ -30,6 +53,8 @@ pub enum Proof {
         others: u64,
         /// Whom it speaks against, if no other one is there to go through.
         suspect: Suspect,
+        /// How soon its topic is given up.
+        haste: Haste,
     },
 }
 

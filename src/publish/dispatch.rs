@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventPlace, LendEvent, SeqSource, Standing, Whereabouts};
 use crate::order::holds::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside};
 use crate::publish::send_deadline::Permit;
-use crate::publish::sieve::Sieve;
+use crate::publish::sieve::{Aside, Placed, Sieve};
 use crate::publish::{Answer, InFlightBatch, Offer, Produce};
 use crate::record::encode::Encoder;
 
@@ -82,9 +82,31 @@ impl<P: Produce> Desk<P> {
             self.producer.meet_topics(topics)?;
         }
         let (mut set_aside, mut sieve) = (Vec::new(), Sieve::default());
-        for (place, row) in rows.into_iter().enumerate() {
+        let mut later =
+            self.pass(rows.into_iter().enumerate(), &mut sieve, batch, &mut set_aside)?;
+        while !later.is_empty() {
+            later = self.pass(later.into_iter(), &mut sieve, batch, &mut set_aside)?;
+        }
+        self.encoder.rest();
+        // What was sent apart may have been found out later than what came after it.
+        set_aside.sort_unstable_by_key(|(place, _)| *place);
+        Ok(set_aside.into_iter().map(|(_, one)| one).collect())
+    }
+
+    /// Sends what can be sent, and then apart what was gathered. What waits for one of these is left for the next
+    /// pass: so all topics in doubt are found out together, and others do not wait for them.
+    fn pass<R: LendEvent>(
+        &mut self,
+        rows: impl Iterator<Item = Placed<R>>,
+        sieve: &mut Sieve<R>,
+        batch: &Arc<InFlightBatch>,
+        set_aside: &mut Vec<Aside<R>>,
+    ) -> Result<Vec<Placed<R>>> {
+        let (mut later, mut refused) = (Vec::new(), Vec::new());
+        for (place, row) in rows {
             if sieve.meets(&row) {
-                self.sift(&mut sieve, batch, &mut set_aside)?;
+                later.push((place, row));
+                continue;
             }
             if let Some(refusal) = self.look_for_flaw(&row)? {
                 set_aside.push((place, SetAside { row, refusal }));
@@ -98,16 +120,16 @@ impl<P: Produce> Desk<P> {
                 }
                 Dispatched::Refused(refusal) => {
                     // A dead letter may have to be sent apart, and then alone.
-                    self.sift(&mut sieve, batch, &mut set_aside)?;
-                    self.give_up((place, row), refusal, batch, &mut set_aside)?;
+                    sieve.bar(&row);
+                    refused.push(((place, row), refusal));
                 }
             }
         }
-        self.sift(&mut sieve, batch, &mut set_aside)?;
-        self.encoder.rest();
-        // What was sent apart may have been found out later than what came after it.
-        set_aside.sort_unstable_by_key(|(place, _)| *place);
-        Ok(set_aside.into_iter().map(|(_, one)| one).collect())
+        self.sift(sieve, batch, set_aside)?;
+        for (row, refusal) in refused {
+            self.give_up(row, refusal, batch, set_aside)?;
+        }
+        Ok(later)
     }
 
     fn topics_of<R: LendEvent>(&mut self, rows: &[R]) -> HashSet<String> {
@@ -184,7 +206,7 @@ impl<P: Produce> Desk<P> {
                         Offer::Taken => return Ok(None),
                         Offer::Refused(again) => unburied(refusal, &again),
                         Offer::Gathered => match self.producer.confirm(batch)?.pop() {
-                            Some(Answer::Refused(again, _)) => unburied(refusal, &again),
+                            Some(Answer::Refused(again, ..)) => unburied(refusal, &again),
                             Some(Answer::Appended) | None => return Ok(None),
                         },
                     }

@@ -27,7 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
 use crate::order::holds::{AggregateKey, Hold, Holds, SetAside};
 use crate::order::ledger::BatchNumber;
-pub use crate::publish::answer::{Answer, Ground, Proof, Suspect};
+pub use crate::publish::answer::{Answer, Company, Ground, Haste, Proof, Suspect, WAYS_MAX};
 use crate::publish::dispatch::Desk;
 pub use crate::publish::dispatch::OnPoison;
 pub use crate::publish::produce::{Offer, Produce};

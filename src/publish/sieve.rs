@@ -26,18 +26,19 @@ impl<R> Default for Sieve<R> {
 }
 
 impl<R: LendEvent> Sieve<R> {
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Whether an earlier event of the row's aggregate is in it.
+    /// Whether the row waits for an earlier event of its aggregate, which is in it or barred.
     pub(super) fn meets(&self, row: &R) -> bool {
-        !self.rows.is_empty() && self.aggregates.contains(&AggregateKey::of(&row.event()))
+        !self.aggregates.is_empty() && self.aggregates.contains(&AggregateKey::of(&row.event()))
     }
 
     pub(super) fn push(&mut self, row: Placed<R>) {
         self.aggregates.insert(AggregateKey::of(&row.1.event()));
         self.rows.push(row);
+    }
+
+    /// What follows of the row's aggregate waits until the next [`Sieve::take`].
+    pub(super) fn bar(&mut self, row: &R) {
+        self.aggregates.insert(AggregateKey::of(&row.event()));
     }
 
     pub(super) fn take(&mut self) -> Vec<Placed<R>> {

@@ -3,7 +3,8 @@
 //! Promises: what was refused together is tried again in halves until a record is refused alone; only that
 //! one is given up. One that was refused for a reason that need not be its own is tried several times, and
 //! given up if another one went through to the same place meanwhile. Where none does, it is the topic that is
-//! given up until it is back, so that nobody else waits: with the next try others come along. Where it may as
+//! given up until it is back, so that nobody else waits: with the next try others come along, and that try is short.
+//! Topics are tried side by side: many that take nothing cost no more time than one. Where it may as
 //! well be Kafka, the topic is in doubt until something is taken elsewhere. No event of an
 //! aggregate is sent before the fate of an earlier one is known. Must not: take a Kafka that is away for a
 //! bad event. Fails: when no leader answers for a while; the topics are then sent to as usual.
@@ -19,16 +20,22 @@ use crate::event::LendEvent;
 use crate::order::holds::{Refusal, SetAside};
 use crate::publish::dispatch::{Desk, Dispatched};
 use crate::publish::sieve::{Aside, Placed, Sieve};
-use crate::publish::{Answer, Ground, InFlightBatch, Produce, Proof, Suspect};
+use crate::publish::{
+    Answer, Company, Ground, Haste, InFlightBatch, Produce, Proof, Suspect, WAYS_MAX,
+};
 
 /// So long nothing may go through until it is given up to find out more.
 const NOTHING_FOR: Duration = Duration::from_secs(60);
 /// A partition that changes its leader refuses everybody for a while: for so long it is nobody's fault.
 const MOOD: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 20 });
+/// The same of one whose topic has had no answer for longer than that.
+const OVERDUE_MOOD: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
 /// Between two tries of a record that was refused for a reason that need not be its own.
 const TRY_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 1_000 });
 /// So many events are refused alone, and none goes through to their topic: it is not the events.
 const ALONE_MAX: usize = 2;
+/// The same of tries of one event, where its topic has had no answer for long.
+const OVERDUE_TRIES: u32 = 2;
 /// The same where it seems to be the events.
 const CUT_MAX: usize = 10;
 
@@ -38,16 +45,25 @@ struct Candidate<R> {
     trial: Trial,
 }
 
-/// Events that are tried together.
+/// Events that are tried together, of one topic.
 struct TrialGroup<R> {
+    topic: String,
     candidates: Vec<Candidate<R>>,
     not_before: Option<Instant>,
 }
 
 impl<R> TrialGroup<R> {
-    fn new(candidates: Vec<Candidate<R>>) -> Self {
-        Self { candidates, not_before: None }
+    fn new(topic: String, candidates: Vec<Candidate<R>>) -> Self {
+        Self { topic, candidates, not_before: None }
     }
+}
+
+/// What was refused together, of one topic.
+struct Left<R> {
+    topic: String,
+    candidates: Vec<Candidate<R>>,
+    /// Whether it may be the topic.
+    is_topic_doubted: bool,
 }
 
 /// What is known of an event that is refused again and again.
@@ -92,7 +108,7 @@ impl Trial {
                 return TrialFinding::Culprit(Ground::Told);
             }
             Proof::Alone { .. } => return TrialFinding::Open,
-            Proof::Witness { tries, others, suspect } => (tries, others, suspect),
+            Proof::Witness { tries, others, suspect, .. } => (tries, others, suspect),
         };
         let suspect = *self.suspect.insert(self.suspect.unwrap_or(suspect).min(suspect));
         let at_first = *self.others_at_first.get_or_insert(others);
@@ -135,8 +151,18 @@ impl<R: LendEvent> Sifting<R> {
         Self { groups, again, began: now, heard: now, alone, taken }
     }
 
-    fn next(&mut self) -> Option<TrialGroup<R>> {
-        self.groups.pop_front().or_else(|| self.again.pop_front())
+    /// What is tried next, side by side: one group of each topic.
+    fn next_round(&mut self) -> Vec<TrialGroup<R>> {
+        let mut round: Vec<TrialGroup<R>> = Vec::new();
+        let open: HashSet<String> = self.groups.iter().map(|group| group.topic.clone()).collect();
+        take_turns(&mut self.groups, &mut round, |_| true);
+        let now = Instant::now();
+        let is_due = |group: &TrialGroup<R>| group.not_before.is_none_or(|due| due <= now);
+        take_turns(&mut self.again, &mut round, |one| is_due(one) && !open.contains(&one.topic));
+        if round.is_empty() {
+            take_turns(&mut self.again, &mut round, |_| true);
+        }
+        round
     }
 
     fn appended(&mut self, topic: &str) {
@@ -147,7 +173,7 @@ impl<R: LendEvent> Sifting<R> {
 
     /// An event was refused alone for so many times, and nobody says that it is its own fault: whether it is
     /// the topic, as no event goes through to it.
-    fn is_topic(&mut self, topic: &str, tries: u32, suspect: Suspect) -> bool {
+    fn is_topic(&mut self, topic: &str, tries: u32, suspect: Suspect, haste: Haste) -> bool {
         let most = match suspect {
             Suspect::Kafka | Suspect::Topic => ALONE_MAX,
             Suspect::Record => CUT_MAX,
@@ -155,12 +181,41 @@ impl<R: LendEvent> Sifting<R> {
         if suspect > Suspect::Kafka {
             self.heard = Instant::now();
         }
-        if tries > 1 || self.taken.contains(topic) {
+        if self.taken.contains(topic) {
+            return false;
+        }
+        let is_told_enough = match haste {
+            Haste::Calm => false,
+            Haste::Overdue => tries >= OVERDUE_TRIES,
+            Haste::Again => true,
+        };
+        if is_told_enough && suspect < Suspect::Record {
+            return true;
+        }
+        if tries > 1 {
             return false;
         }
         let alone = self.alone.entry_ref(topic).or_default();
         *alone += 1;
         *alone >= most
+    }
+}
+
+/// Moves the first group of each topic that has none in the round yet, as long as each topic has a way of its own.
+fn take_turns<R>(
+    from: &mut VecDeque<TrialGroup<R>>,
+    round: &mut Vec<TrialGroup<R>>,
+    is_wanted: impl Fn(&TrialGroup<R>) -> bool,
+) {
+    for group in std::mem::take(from) {
+        let has_turn = round.len() < WAYS_MAX
+            && is_wanted(&group)
+            && round.iter().all(|other| other.topic != group.topic);
+        if has_turn {
+            round.push(group);
+        } else {
+            from.push_back(group);
+        }
     }
 }
 
@@ -172,26 +227,30 @@ impl<P: Produce> Desk<P> {
         batch: &Arc<InFlightBatch>,
         set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
-        if sieve.is_empty() {
+        let rows = sieve.take();
+        if rows.is_empty() {
             return Ok(());
         }
-        let rows = sieve.take();
         let answers = self.producer.confirm(batch)?;
         let mut sifting = Sifting::new(Instant::now());
         let fresh = |row| Candidate { row, trial: Trial::default() };
         let candidates = rows.into_iter().map(fresh).collect();
         self.divide(candidates, answers, batch, &mut sifting, set_aside)?;
-        while let Some(group) = sifting.next() {
-            if let Some(due) = group.not_before {
+        loop {
+            let round = sifting.next_round();
+            if round.is_empty() {
+                return Ok(());
+            }
+            if let Some(due) = round.iter().filter_map(|group| group.not_before).min() {
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
             self.check_permit()?;
-            self.try_again(group.candidates, batch, &mut sifting, set_aside)?;
+            let candidates = round.into_iter().flat_map(|group| group.candidates).collect();
+            self.try_again(candidates, batch, &mut sifting, set_aside)?;
             if sifting.heard.elapsed() > NOTHING_FOR {
                 return Err(self.nothing_goes_through());
             }
         }
-        Ok(())
     }
 
     fn try_again<R: LendEvent>(
@@ -230,8 +289,7 @@ impl<P: Produce> Desk<P> {
         set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
         assert_eq!(tried.len(), answers.len(), "each event that was gathered has an answer");
-        let is_alone = tried.len() == 1;
-        let (mut left, mut is_topic_doubted) = (Vec::new(), false);
+        let (mut alone, mut left) = (Vec::new(), Vec::<Left<R>>::new());
         for (mut candidate, answer) in tried.into_iter().zip(answers) {
             match answer {
                 Answer::Appended => {
@@ -239,31 +297,39 @@ impl<P: Produce> Desk<P> {
                         sifting.appended(topic);
                     }
                 }
-                Answer::Refused(refusal, proof) if is_alone => {
-                    return self.weigh(candidate, refusal, proof, batch, sifting, set_aside);
+                Answer::Refused(refusal, proof, Company::Alone) => {
+                    alone.push((candidate, refusal, proof));
                 }
-                Answer::Refused(refusal, proof) => {
+                Answer::Refused(refusal, proof, Company::Others) => {
                     candidate.trial.note_in_company(proof);
-                    let topic = refusal.topic.as_deref().unwrap_or_default();
+                    let topic = refusal.topic.unwrap_or_default();
                     let is_sure = matches!(proof, Proof::Alone { .. });
-                    is_topic_doubted |= !is_sure && !sifting.taken.contains(topic);
-                    left.push(candidate);
+                    let is_doubted = !is_sure && !sifting.taken.contains(&topic);
+                    note_left(&mut left, topic, candidate, is_doubted);
                 }
             }
         }
+        for (candidate, refusal, proof) in alone {
+            self.weigh(candidate, refusal, proof, batch, sifting, set_aside)?;
+        }
+        left.into_iter().for_each(|left| self.halve(left, sifting));
+        Ok(())
+    }
+
+    fn halve<R>(&mut self, left: Left<R>, sifting: &mut Sifting<R>) {
+        let Left { topic, candidates: mut left, is_topic_doubted } = left;
         if is_topic_doubted && left.len() > 1 {
             // If it is the topic, one tells as much as all.
             let one = left.swap_remove(self.pick(left.len()));
-            sifting.groups.push_front(TrialGroup::new(vec![one]));
+            sifting.groups.push_front(TrialGroup::new(topic.clone(), vec![one]));
         }
         let second = left.split_off(left.len() / 2);
         // Behind all others: as long as anything goes through, so does one of each generation.
         for half in [left, second] {
             if !half.is_empty() {
-                sifting.groups.push_back(TrialGroup::new(half));
+                sifting.groups.push_back(TrialGroup::new(topic.clone(), half));
             }
         }
-        Ok(())
     }
 
     /// What becomes of an event that was refused alone.
@@ -277,17 +343,26 @@ impl<P: Produce> Desk<P> {
         set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
         let mut finding = trial.note(proof);
+        let haste = match proof {
+            Proof::Witness { haste, .. } => haste,
+            Proof::Alone { .. } => Haste::Calm,
+        };
+        let topic = refusal.topic.clone().unwrap_or_default();
         if let (TrialFinding::Open, Some(suspect)) = (finding, trial.suspect)
-            && sifting.is_topic(refusal.topic.as_deref().unwrap_or_default(), trial.tries, suspect)
+            && sifting.is_topic(&topic, trial.tries, suspect, haste)
         {
             finding = match suspect {
                 Suspect::Kafka => TrialFinding::InDoubt,
                 Suspect::Topic | Suspect::Record => TrialFinding::OfTopic,
             };
         }
-        if matches!(finding, TrialFinding::OfTopic | TrialFinding::InDoubt)
-            && sifting.began.elapsed() < MOOD
-        {
+        let is_topics = matches!(finding, TrialFinding::OfTopic | TrialFinding::InDoubt);
+        let mood = match haste {
+            Haste::Calm => MOOD,
+            Haste::Overdue => OVERDUE_MOOD,
+            Haste::Again => Duration::ZERO,
+        };
+        if is_topics && sifting.began.elapsed() < mood {
             finding = TrialFinding::Open;
         }
         let refusal = match finding {
@@ -297,7 +372,7 @@ impl<P: Produce> Desk<P> {
             TrialFinding::Open => {
                 let (candidates, not_before) =
                     (vec![Candidate { row, trial }], Some(Instant::now() + TRY_PAUSE));
-                sifting.again.push_back(TrialGroup { candidates, not_before });
+                sifting.again.push_back(TrialGroup { topic, candidates, not_before });
                 return Ok(());
             }
         };
@@ -330,6 +405,22 @@ impl<P: Produce> Desk<P> {
             "what is sent apart gets no answer, and nothing else goes through: Kafka may be away",
         )
     }
+}
+
+/// Adds one to what was refused of its topic.
+fn note_left<R>(
+    left: &mut Vec<Left<R>>,
+    topic: String,
+    candidate: Candidate<R>,
+    is_topic_doubted: bool,
+) {
+    let known = left.iter_mut().find(|known| known.topic == topic);
+    if let Some(known) = known {
+        known.candidates.push(candidate);
+        known.is_topic_doubted |= is_topic_doubted;
+        return;
+    }
+    left.push(Left { topic, candidates: vec![candidate], is_topic_doubted });
 }
 
 #[cfg(test)]

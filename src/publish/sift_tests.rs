@@ -12,7 +12,7 @@ use crate::order::holds::Reason;
 use crate::order::ledger::BatchNumber;
 use crate::publish::send_deadline::Permit;
 use crate::publish::sift::*;
-use crate::publish::{Offer, OnPoison};
+use crate::publish::{Company, Haste, Offer, OnPoison};
 use crate::record::encode::{Encoder, Record};
 
 /// Key and type of each record that went through.
@@ -31,6 +31,7 @@ enum Cause {
 struct Refusing {
     sent: Sent,
     cause: Cause,
+    haste: Haste,
     gathered: Vec<(String, String, bool)>,
     appended: u64,
     seen: Arc<Seen>,
@@ -71,7 +72,7 @@ impl Produce for Refusing {
         };
         let answers = gathered.iter().map(|(key, kind, _)| {
             if is_refused(key) {
-                return self.refuse();
+                return self.refuse(if count == 1 { Company::Alone } else { Company::Others });
             }
             self.appended += 1;
             self.sent.lock().expect("nobody panicked").push((key.clone(), kind.clone()));
@@ -97,14 +98,15 @@ fn topic_unavailable() -> Refusal {
 }
 
 impl Refusing {
-    fn refuse(&self) -> Answer {
+    fn refuse(&self, company: Company) -> Answer {
         let topic = Some("t".to_owned());
         let refusal = Refusal { reason: Reason::Refused, detail: "because".to_owned(), topic };
         match self.cause {
-            Cause::Theirs => Answer::Refused(refusal, Proof::Alone { tries: 1 }),
+            Cause::Theirs => Answer::Refused(refusal, Proof::Alone { tries: 1 }, company),
             Cause::Unsure(suspect) => {
-                let others = self.appended;
-                Answer::Refused(refusal, Proof::Witness { tries: 3, others, suspect })
+                let (others, haste) = (self.appended, self.haste);
+                let proof = Proof::Witness { tries: 3, others, suspect, haste };
+                Answer::Refused(refusal, proof, company)
             }
         }
     }
@@ -115,6 +117,7 @@ fn desk(cause: Cause) -> (Desk<Refusing>, Sent, Arc<Seen>) {
     let producer = Refusing {
         sent: Arc::clone(&sent),
         cause,
+        haste: Haste::Calm,
         gathered: Vec::new(),
         appended: 0,
         seen: Arc::clone(&seen),
@@ -190,7 +193,8 @@ fn different_aggregates_are_sent_together() {
 /// Refused alone so often, each time with what was found.
 fn findings(proofs: &[(u64, Suspect)], company: Option<u64>) -> Vec<TrialFinding> {
     let mut trial = Trial::default();
-    let proof = |others, suspect| Proof::Witness { tries: 3, others, suspect };
+    let haste = Haste::Calm;
+    let proof = |others, suspect| Proof::Witness { tries: 3, others, suspect, haste };
     if let Some(others) = company {
         trial.note_in_company(proof(others, Suspect::Topic));
     }
@@ -258,4 +262,63 @@ fn a_topic_that_takes_nothing_is_given_up_after_a_few() {
     assert!(found.iter().all(|(_, reason)| *reason == Reason::TopicUnavailable), "{found:?}");
     assert_eq!(seen.confirms.load(Relaxed), 4, "all, one, a half, one, and nobody else");
     assert!(sent.lock().expect("nobody panicked").is_empty());
+}
+
+#[test]
+fn a_topic_that_was_long_overdue_or_given_up_before_is_not_tried_for_long() {
+    for (haste, confirms) in [(Haste::Again, 1), (Haste::Overdue, 2), (Haste::Calm, 6)] {
+        let (mut desk, _, seen) = desk(Cause::Unsure(Suspect::Topic));
+        desk.producer.haste = haste;
+        let found = publish(&mut desk, vec![event(1, 1, true)]).expect("it works");
+        assert_eq!(found, [("1".to_owned(), Reason::TopicUnavailable)]);
+        assert_eq!(seen.confirms.load(Relaxed), confirms, "{haste:?}");
+    }
+    let (mut desk, _, _) = desk(Cause::Unsure(Suspect::Record));
+    desk.producer.haste = Haste::Again;
+    let found = publish(&mut desk, vec![event(1, 1, true)]).expect("it works");
+    assert_eq!(found, [("1".to_owned(), Reason::Refused)], "whose connection ends is found yet");
+}
+
+/// A group of so many events of a topic, each refused so often before.
+fn group(topic: &str, tries: u32) -> TrialGroup<OwnedEvent> {
+    let trial = Trial { tries, ..Trial::default() };
+    TrialGroup::new(topic.to_owned(), vec![Candidate { row: (0, event(1, 1, true)), trial }])
+}
+
+#[test]
+fn topics_are_tried_side_by_side_and_the_groups_of_each_in_turn() {
+    let mut sifting = Sifting::new(Instant::now());
+    for topic in ["a", "a", "b"] {
+        sifting.groups.push_back(group(topic, 0));
+    }
+    sifting.again.extend([group("a", 1), group("c", 1)]);
+    let later = Instant::now() + Duration::from_secs(60);
+    sifting.again.push_back(TrialGroup { not_before: Some(later), ..group("d", 1) });
+    let mut round = || -> Vec<(String, u32)> {
+        let round = sifting.next_round();
+        round.iter().map(|one| (one.topic.clone(), one.candidates[0].trial.tries)).collect()
+    };
+    let named = |names: &[(&str, u32)]| -> Vec<(String, u32)> {
+        names.iter().map(|(name, tries)| ((*name).to_owned(), *tries)).collect()
+    };
+    assert_eq!(round(), named(&[("a", 0), ("b", 0), ("c", 1)]));
+    assert_eq!(round(), named(&[("a", 0)]), "what was refused alone comes last");
+    assert_eq!(round(), named(&[("a", 1)]), "the other one is not due");
+    assert_eq!(round(), named(&[("d", 1)]), "nothing else is left");
+    assert!(round().is_empty());
+    let many = 2 * WAYS_MAX;
+    sifting.groups.extend((0..many).map(|number| group(&number.to_string(), 0)));
+    assert_eq!(sifting.next_round().len(), WAYS_MAX);
+}
+
+#[test]
+fn the_first_of_each_aggregate_are_found_out_before_what_follows_them() {
+    let (mut desk, sent, seen) = desk(Cause::Theirs);
+    let events = [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)];
+    let events = events.map(|(seq, aggregate)| event(seq, aggregate, false)).to_vec();
+    assert!(publish(&mut desk, events).expect("it works").is_empty());
+    let sent = sent.lock().expect("nobody panicked").clone();
+    let kinds: Vec<&str> = sent.iter().map(|(_, kind)| kind.as_str()).collect();
+    assert_eq!(kinds, ["1", "3", "5", "2", "4"]);
+    assert_eq!(seen.confirms.load(Relaxed), 2);
 }

@@ -5,12 +5,13 @@
 //! the caller gathers one record of an aggregate at most, and nothing of the topic is in flight elsewhere.
 //! Fails: when the client cannot be made, or the shard has gone.
 //!
-//! Why a client of its own: after a refusal a gapless producer is of no more use, and everything that it had
-//! in flight is sent again. This one promises no order, needs none, and goes on. It tries a few times and not
-//! for ever, so that a record that brokers never answer is told from a broker that never answers.
+//! Why clients of its own: after a refusal a gapless producer is of no more use, and everything that it had
+//! in flight is sent again. These promise no order, need none, and go on. They try a few times and not
+//! for ever, so that a record that brokers never answer is told from a broker that never answers. Each topic has one to
+//! itself as long as there are enough: what waits for an answer holds up all that goes the same way.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 use rdkafka::ClientContext;
@@ -26,6 +27,7 @@ use crate::publish::kafka::config::{BROKERS, MESSAGE_BYTES_MAX};
 use crate::publish::kafka::poll_thread;
 use crate::publish::kafka::sizes::LARGEST_MESSAGE_BYTES;
 use crate::publish::kafka::verdict::{CodeVerdict, unknown, words};
+use crate::publish::{Company, Haste, WAYS_MAX};
 
 /// What differs from other producers. It may have one request in flight at a broker, and gives up after a
 /// few tries; a broker that takes longer than this to answer may still append what it was sent: a repeat.
@@ -34,7 +36,6 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("enable.gapless.guarantee", "false"),
     ("max.in.flight.requests.per.connection", "1"),
     ("retries", "3"),
-    ("message.timeout.ms", "10000"),
     // A record for which a connection is cut is soon known.
     ("reconnect.backoff.max.ms", "500"),
     // Only librdkafka's log tells what a broker answered to a request that was tried again.
@@ -42,8 +43,11 @@ const PROPERTIES: &[(&str, &str)] = &[
 ];
 /// A broker that refuses a record so many times, for a reason after which librdkafka tries again, goes on so.
 const REFUSALS_MAX: u32 = 3;
-/// Waiting for answers goes in steps.
+/// Waiting for answers goes in steps, shared by all ways.
 const STEP: Duration = Duration::from_millis(20);
+const STEP_MIN: Duration = Duration::from_millis(2);
+/// How long a record may have no answer.
+const MESSAGE_TIMEOUT: &str = "message.timeout.ms";
 /// One question to the leader of a partition.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -53,6 +57,15 @@ const OWN: &str = "Local: ";
 const CUT: &str = "Local: Broker transport failure";
 /// What it says of a partition with fewer copies in step than it asks for.
 const TOO_FEW: &str = "Broker: Not enough in-sync replicas";
+
+/// How long a record is waited for. The longer its topic has had no answer, the less.
+fn timeout(haste: Haste) -> Duration {
+    Duration::from_secs(match haste {
+        Haste::Calm => 10,
+        Haste::Overdue => 4,
+        Haste::Again => 2,
+    })
+}
 
 /// What became of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,13 +87,46 @@ pub(super) struct Gathered {
 /// A record of the producer with the number that it has here.
 pub(super) type ApartRecord<'a> = BaseRecord<'a, str, [u8], usize>;
 
-/// Sends apart; made when the first record needs it.
+/// Sends apart; each way is made when the first record needs it.
 pub(super) struct Apart {
     config: ProducerConfig,
-    client: Option<Arc<BaseProducer<Answers>>>,
-    gathered: Vec<Gathered>,
+    ways: Vec<Way>,
+    /// Which way a topic went last.
+    homes: HashMap<String, usize>,
+    gathered: Vec<(Gathered, Place)>,
     /// How many records went through, by partition.
     appended: HashMap<(String, i32), u64>,
+    /// How long it took to know the fate of what was sent last.
+    last_took: Duration,
+}
+
+/// Where a record goes: its way, and its number there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    way: usize,
+    pub(super) number: usize,
+}
+
+/// A client with its connections: a topic that gets no answer there holds up no other one.
+struct Way {
+    client: Arc<BaseProducer<Answers>>,
+    haste: Haste,
+    /// Where what was gathered goes.
+    topics: Vec<String>,
+    count: usize,
+}
+
+impl Way {
+    fn new(config: &ProducerConfig, haste: Haste) -> Result<Self> {
+        let mut config = config.clone();
+        config.set(MESSAGE_TIMEOUT, timeout(haste).as_millis().to_string());
+        let client = config.producer(Answers::default())?;
+        Ok(Self { client, haste, topics: Vec::new(), count: 0 })
+    }
+
+    fn is_free_for(&self, haste: Haste) -> bool {
+        self.count == 0 && self.haste == haste
+    }
 }
 
 impl Apart {
@@ -92,78 +138,146 @@ impl Apart {
         }
         config.set_log_level(RDKafkaLogLevel::Debug);
         config.set(MESSAGE_BYTES_MAX.0, LARGEST_MESSAGE_BYTES.to_string());
-        Self { config, client: None, gathered: Vec::new(), appended: HashMap::new() }
+        Self {
+            config,
+            ways: Vec::new(),
+            homes: HashMap::new(),
+            gathered: Vec::new(),
+            appended: HashMap::new(),
+            last_took: Duration::ZERO,
+        }
     }
 
-    /// How many records are gathered: the number of the next one.
+    /// How many records are gathered.
     pub(super) fn count(&self) -> usize {
         self.gathered.len()
     }
 
+    /// The place of the next record for this topic. As long as there are ways that nobody goes, it has one of
+    /// its own.
+    pub(super) fn place(&mut self, topic: &str, haste: Haste) -> Result<Place> {
+        let way = self.choose(topic, haste);
+        if way == self.ways.len() {
+            self.ways.push(Way::new(&self.config, haste)?);
+        } else if self.ways[way].count == 0 && self.ways[way].haste != haste {
+            self.ways[way] = Way::new(&self.config, haste)?;
+        }
+        self.homes.insert(topic.to_owned(), way);
+        let chosen = &mut self.ways[way];
+        if !chosen.topics.iter().any(|known| known == topic) {
+            chosen.topics.push(topic.to_owned());
+        }
+        chosen.count += 1;
+        Ok(Place { way, number: chosen.count - 1 })
+    }
+
+    /// The one that the topic goes already, or went before, or one that nobody goes; of these one that waits as long.
+    fn choose(&self, topic: &str, haste: Haste) -> usize {
+        let home = self.homes.get(topic).and_then(|home| Some((*home, self.ways.get(*home)?)));
+        if let Some((home, way)) = home
+            && (way.topics.iter().any(|at| at == topic) || way.is_free_for(haste))
+        {
+            return home;
+        }
+        let like = self.ways.iter().position(|way| way.is_free_for(haste));
+        like.unwrap_or_else(|| {
+            if self.ways.len() < WAYS_MAX {
+                return self.ways.len();
+            }
+            let free = self.ways.iter().position(|way| way.count == 0);
+            free.unwrap_or(self.gathered.len() % WAYS_MAX)
+        })
+    }
+
     /// Takes a record over; `record` has its number as its opaque.
-    pub(super) fn gather(&mut self, one: Gathered, record: ApartRecord<'_>) -> Result<()> {
-        let client = match &self.client {
-            Some(client) => client,
-            None => self.client.insert(self.config.producer(Answers::default())?),
-        };
-        let number = self.gathered.len();
-        self.gathered.push(one);
+    pub(super) fn gather(&mut self, one: Gathered, place: Place, record: ApartRecord<'_>) {
+        let client = &self.ways[place.way].client;
+        self.gathered.push((one, place));
         client.context().expect_one_more();
         if let Err((cause, _)) = client.send(record) {
-            client.context().answer(number, Some(&cause));
+            client.context().answer(place.number, Some(&cause));
         }
-        Ok(())
     }
 
     /// Sends what was gathered, and waits until the fate of each record is known, in their order.
     pub(super) fn confirm(
         &mut self,
         check_alive: impl Fn() -> Result<()>,
-    ) -> Result<Vec<(Gathered, RecordFate)>> {
-        let gathered = std::mem::take(&mut self.gathered);
-        let Some(client) = &self.client else {
-            assert!(gathered.is_empty(), "what is gathered has a client");
-            return Ok(Vec::new());
-        };
-        while client.flush(STEP).is_err() {
-            check_alive()?;
-            if client.context().are_all_refused(&gathered) {
-                // What is on the wire is waited for.
-                client.purge(PurgeConfig::default().queue());
-            }
+    ) -> Result<Vec<(Gathered, RecordFate, Company)>> {
+        let (gathered, began) = (std::mem::take(&mut self.gathered), Instant::now());
+        self.wait_for_answers(&gathered, check_alive)?;
+        self.last_took = began.elapsed();
+        let mut answered = Vec::with_capacity(self.ways.len());
+        for way in &mut self.ways {
+            answered.push(way.take_fates()?);
         }
-        let Some(mut fates) = client.context().take() else {
-            return Err(Error::new(
-                ErrorKind::DeliveryUncertain,
-                "a record sent apart has no answer",
-            ));
-        };
-        assert_eq!(fates.len(), gathered.len(), "each record has one fate");
-        let told = client.context().take_told();
-        if let ([RecordFate::Refused { words, verdict }], Some(told)) = (fates.as_mut_slice(), told)
-        {
-            (*words, *verdict) = explained(words, *verdict, &told);
-        }
-        let told: Vec<(Gathered, RecordFate)> = gathered.into_iter().zip(fates).collect();
+        let told: Vec<(Gathered, RecordFate, Company)> = gathered
+            .into_iter()
+            .map(|(one, place)| {
+                let (fates, company) = &mut answered[place.way];
+                let fate = fates[place.number].take().expect("each record has one fate");
+                (one, fate, *company)
+            })
+            .collect();
         self.take_note(&told);
         Ok(told)
     }
 
-    fn take_note(&mut self, told: &[(Gathered, RecordFate)]) {
-        let mut may_be_denied = false;
-        for (one, fate) in told {
+    fn wait_for_answers(
+        &self,
+        gathered: &[(Gathered, Place)],
+        check_alive: impl Fn() -> Result<()>,
+    ) -> Result<()> {
+        let used: Vec<(usize, &Way)> =
+            self.ways.iter().enumerate().filter(|(_, way)| way.count > 0).collect();
+        let Ok(many) = u32::try_from(used.len().max(1)) else { unreachable!("ways are few") };
+        let step = (STEP / many).max(STEP_MIN);
+        loop {
+            let mut is_any_open = false;
+            for (number, way) in &used {
+                if way.client.flush(step).is_ok() {
+                    continue;
+                }
+                is_any_open = true;
+                let here = gathered.iter().filter(|(_, place)| place.way == *number);
+                if way.client.context().are_all_refused(here.map(|(one, _)| one), way.haste) {
+                    // What is on the wire is waited for.
+                    way.client.purge(PurgeConfig::default().queue());
+                }
+            }
+            if !is_any_open {
+                return Ok(());
+            }
+            check_alive()?;
+        }
+    }
+
+    /// How long it took to know the fate of what was sent last.
+    pub(super) fn last_took(&self) -> Duration {
+        self.last_took
+    }
+
+    fn take_note(&mut self, told: &[(Gathered, RecordFate, Company)]) {
+        let mut denied = HashSet::new();
+        for (one, fate, _) in told {
             match fate {
                 RecordFate::Appended => {
                     *self.appended.entry((one.topic.clone(), one.partition)).or_default() += 1;
                 }
-                RecordFate::Refused { verdict, .. } => {
-                    may_be_denied |= *verdict == CodeVerdict::Topic
+                RecordFate::Refused { verdict: CodeVerdict::Topic, .. } => {
+                    denied.extend(self.homes.remove(&one.topic));
                 }
+                RecordFate::Refused { .. } => {}
             }
         }
         // librdkafka lets nothing pass to a topic of which it was told so, whatever the record.
-        if may_be_denied {
-            self.client = None;
+        if !denied.is_empty() {
+            self.homes.clear();
+            let mut number = 0;
+            self.ways.retain(|_| {
+                number += 1;
+                !denied.contains(&(number - 1))
+            });
         }
     }
 
@@ -174,14 +288,19 @@ impl Apart {
 
     /// Whether the partition's leader answers.
     pub(super) fn leader_answers(&self, topic: &str, partition: i32) -> bool {
-        let client = self.client.as_ref().map(|client| client.client());
+        let client = self.client_for(topic).map(|client| client.client());
         client.is_some_and(|client| client.fetch_watermarks(topic, partition, ASK_TIMEOUT).is_ok())
+    }
+
+    fn client_for(&self, topic: &str) -> Option<&BaseProducer<Answers>> {
+        let home = self.homes.get(topic).and_then(|home| self.ways.get(*home));
+        home.or_else(|| self.ways.first()).map(|way| &*way.client)
     }
 
     /// Whether no broker is away that the topic needs: all its copies are in step, and each broker that has
     /// one answers by itself. What one of them says of the others may be old.
     pub(super) fn is_whole(&self, topic: &str) -> bool {
-        let Some(client) = self.client.as_ref().map(|client| client.client()) else {
+        let Some(client) = self.client_for(topic).map(|client| client.client()) else {
             return false;
         };
         client.fetch_metadata(Some(topic), ASK_TIMEOUT).is_ok_and(|metadata| {
@@ -206,7 +325,8 @@ impl Apart {
 
     /// Nothing is to be sent apart for now.
     pub(super) fn rest(&mut self) {
-        self.client = None;
+        self.ways.clear();
+        self.homes.clear();
         self.appended.clear();
     }
 }
@@ -219,6 +339,28 @@ struct Answers {
     told: Mutex<Option<String>>,
     /// How often a broker said no, by partition, and gave a reason after which librdkafka tries again.
     refusals: Mutex<HashMap<(String, i32), u32>>,
+}
+
+impl Way {
+    /// What became of all that was gathered for it, by their numbers, and whether that was one alone.
+    fn take_fates(&mut self) -> Result<(Vec<Option<RecordFate>>, Company)> {
+        self.topics.clear();
+        let count = std::mem::take(&mut self.count);
+        let company = if count == 1 { Company::Alone } else { Company::Others };
+        let Some(mut fates) = self.client.context().take() else {
+            return Err(Error::new(
+                ErrorKind::DeliveryUncertain,
+                "a record sent apart has no answer",
+            ));
+        };
+        assert_eq!(fates.len(), count, "each record has one fate");
+        let told = self.client.context().take_told();
+        if let ([RecordFate::Refused { words, verdict }], Some(told)) = (fates.as_mut_slice(), told)
+        {
+            (*words, *verdict) = explained(words, *verdict, &told);
+        }
+        Ok((fates.into_iter().map(Some).collect(), company))
+    }
 }
 
 impl Answers {
@@ -242,13 +384,18 @@ impl Answers {
     }
 
     /// Whether brokers have refused all that has no fate yet again and again: more tries tell nothing new.
-    fn are_all_refused(&self, gathered: &[Gathered]) -> bool {
+    fn are_all_refused<'a>(
+        &self,
+        gathered: impl Iterator<Item = &'a Gathered>,
+        haste: Haste,
+    ) -> bool {
         let (fates, refusals) = (self.fates(), lock(&self.refusals));
+        let most = if haste == Haste::Again { 1 } else { REFUSALS_MAX };
         let mut open = fates.iter().zip(gathered).filter(|(fate, _)| fate.is_none()).peekable();
         let refusals_of = |one: &Gathered| {
             refusals.get(&(one.topic.clone(), one.partition)).copied().unwrap_or_default()
         };
-        open.peek().is_some() && open.all(|(_, one)| refusals_of(one) >= REFUSALS_MAX)
+        open.peek().is_some() && open.all(|(_, one)| refusals_of(one) >= most)
     }
 
     fn take_told(&self) -> Option<String> {
@@ -361,13 +508,16 @@ mod tests {
             );
             answers.log(RDKafkaLogLevel::Debug, "MSGSET", &line);
         };
-        assert!(!answers.are_all_refused(&gathered), "nothing was sent");
+        assert!(!answers.are_all_refused(gathered.iter(), Haste::Calm), "nothing was sent");
         gathered.iter().for_each(|_| answers.expect_one_more());
         (0..REFUSALS_MAX).for_each(|_| refuse("t"));
-        assert!(!answers.are_all_refused(&gathered), "the other one may be answered yet");
+        assert!(
+            !answers.are_all_refused(gathered.iter(), Haste::Calm),
+            "the other one may be answered yet"
+        );
         answers.answer(1, None);
-        assert!(answers.are_all_refused(&gathered));
+        assert!(answers.are_all_refused(gathered.iter(), Haste::Calm));
         answers.take_told();
-        assert!(!answers.are_all_refused(&gathered));
+        assert!(!answers.are_all_refused(gathered.iter(), Haste::Calm));
     }
 }

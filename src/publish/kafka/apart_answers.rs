@@ -17,12 +17,14 @@ use crate::publish::kafka::apart::{Gathered, RecordFate};
 use crate::publish::kafka::errors::refused_topic;
 use crate::publish::kafka::producer::KafkaProducer;
 use crate::publish::kafka::verdict::CodeVerdict;
-use crate::publish::{Answer, Ground, InFlightBatch, Proof, Suspect};
+use crate::publish::{Answer, Company, Ground, Haste, InFlightBatch, Proof, Suspect};
 use crate::record::encode::Record;
 use crate::record::encode::size_bytes;
 
 /// A Kafka that has taken nothing for longer may be in trouble as a whole. Shorter than a standstill.
 const RECENTLY: Duration = Duration::from_secs(20);
+/// The same where the topic is given up sooner: Kafka may have gone away since.
+const OVERDUE_RECENTLY: Duration = Duration::from_secs(5);
 
 impl KafkaProducer {
     /// Takes a record over that is to be sent apart.
@@ -37,9 +39,12 @@ impl KafkaProducer {
         }
         let (topic, bytes) = (record.topic.to_owned(), size_bytes(record));
         let one = Gathered { topic, partition, bytes };
-        let base = BaseRecord::with_opaque_to(record.topic, self.apart.count());
+        let haste = self.haste(record.topic);
+        let place = self.apart.place(record.topic, haste)?;
+        let base = BaseRecord::with_opaque_to(record.topic, place.number);
         let base = self.fill(base, record, partition);
-        self.apart.gather(one, base)
+        self.apart.gather(one, place, base);
+        Ok(())
     }
 
     /// Sends what was gathered, and says what became of it.
@@ -49,9 +54,8 @@ impl KafkaProducer {
         }
         let producer = Arc::clone(&self.producer);
         let fates = self.apart.confirm(|| producer.context().check_alive())?;
-        let is_alone = fates.len() == 1;
         let mut answers = Vec::with_capacity(fates.len());
-        for (one, fate) in fates {
+        for (one, fate, company) in fates {
             answers.push(match fate {
                 RecordFate::Appended => {
                     self.context().reports.acknowledged(batch);
@@ -59,7 +63,8 @@ impl KafkaProducer {
                     Answer::Appended
                 }
                 RecordFate::Refused { words, verdict } => {
-                    self.judge(&one, &words, verdict, is_alone)?
+                    let (refusal, proof) = self.judge(&one, &words, verdict, company)?;
+                    Answer::Refused(refusal, proof, company)
                 }
             });
         }
@@ -79,8 +84,9 @@ impl KafkaProducer {
         one: &Gathered,
         words: &str,
         verdict: CodeVerdict,
-        is_alone: bool,
-    ) -> Result<Answer> {
+        company: Company,
+    ) -> Result<(Refusal, Proof)> {
+        let is_alone = company == Company::Alone;
         let Gathered { topic, bytes, .. } = one;
         let refused = |reason, detail| Refusal { reason, detail, topic: Some(topic.clone()) };
         let told = Proof::Alone { tries: verdict.tries() };
@@ -92,51 +98,63 @@ impl KafkaProducer {
                 }
                 let detail =
                     format!("it takes {bytes} bytes, and topic {topic} refuses it: {words}");
-                Answer::Refused(refused(Reason::TooLarge, detail), told)
+                (refused(Reason::TooLarge, detail), told)
             }
             CodeVerdict::Topic if is_alone && self.topics.doubts.deny(topic) => {
                 self.topics.hold_refused(topic, &refused_topic(topic, words))?;
-                Answer::Refused(self.topics.refusal(topic), Proof::Alone { tries: 1 })
+                (self.topics.refusal(topic), Proof::Alone { tries: 1 })
             }
             CodeVerdict::TooFew if self.topics.doubts.lacks(topic).is_some() => {
                 self.topics.hold_lacking(topic)?;
-                Answer::Refused(self.topics.refusal(topic), Proof::Alone { tries: 1 })
+                (self.topics.refusal(topic), Proof::Alone { tries: 1 })
             }
             CodeVerdict::Topic
             | CodeVerdict::Away
             | CodeVerdict::Cut
             | CodeVerdict::TooFew
             | CodeVerdict::Course => {
-                let proof = self.witness(one, verdict, is_alone);
-                Answer::Refused(refused(Reason::Refused, words.to_owned()), proof)
+                let proof = self.witness(one, verdict, company);
+                (refused(Reason::Refused, words.to_owned()), proof)
             }
             CodeVerdict::Unclear | CodeVerdict::Record => {
                 let detail = format!("topic {topic} refused it alone: {words}");
-                Answer::Refused(refused(Reason::Refused, detail), told)
+                (refused(Reason::Refused, detail), told)
             }
         })
     }
 
+    /// How soon a topic is given up. After a standstill any that has taken nothing since may be why.
+    fn haste(&self, topic: &str) -> Haste {
+        match self.context().lessons.haste(topic) {
+            Haste::Calm if self.topics.doubts.is_unproven(topic) => Haste::Overdue,
+            haste => haste,
+        }
+    }
+
     /// What it takes until a refusal is the record's own that may as well be Kafka's.
-    fn witness(&self, one: &Gathered, verdict: CodeVerdict, is_alone: bool) -> Proof {
+    fn witness(&self, one: &Gathered, verdict: CodeVerdict, company: Company) -> Proof {
         let Gathered { topic, partition, .. } = one;
+        let lessons = &self.context().lessons;
+        let haste = self.haste(topic);
+        // Of one that was given up it is known that it is not Kafka.
+        let is_asked =
+            company == Company::Alone && verdict != CodeVerdict::Topic && haste != Haste::Again;
         // A leader that does not answer anybody says nothing of a record.
-        let answers = !is_alone
-            || verdict == CodeVerdict::Topic
-            || self.apart.leader_answers(topic, *partition);
+        let answers = !is_asked || self.apart.leader_answers(topic, *partition);
         // While records are sent apart nothing else is: what was taken before they were is what counts.
-        let taken = self.context().lessons.last_taken(Instant::now());
-        let is_working = taken.is_some_and(|taken| taken + RECENTLY >= self.topics.now);
+        let taken = lessons.last_taken(Instant::now());
+        let recently = if haste == Haste::Overdue { OVERDUE_RECENTLY } else { RECENTLY };
+        let is_working = taken.is_some_and(|taken| taken + recently >= self.topics.now);
         let suspect = match verdict {
             _ if !answers => Suspect::Kafka,
-            CodeVerdict::Cut if is_working => Suspect::Record,
+            CodeVerdict::Cut if is_working && !lessons.is_cut(topic) => Suspect::Record,
             // Where nothing is taken at all, something may stand between that lets no record pass.
             CodeVerdict::Cut | CodeVerdict::Topic => Suspect::Topic,
-            _ if is_working => Suspect::Topic,
+            _ if is_working || haste == Haste::Again => Suspect::Topic,
             _ => Suspect::Kafka,
         };
         let others = self.apart.appended(topic, *partition);
-        Proof::Witness { tries: verdict.tries(), others, suspect }
+        Proof::Witness { tries: verdict.tries(), others, suspect, haste }
     }
 
     /// A record was refused alone, and is given up: so many in a row are their topic's trouble.
@@ -155,7 +173,10 @@ impl KafkaProducer {
                 "each time that it is sent its connection ends, and topic {topic} answers right after: {words}"
             ),
         };
-        if self.context().lessons.refused_alone(topic, Instant::now()) {
+        let (lessons, is_cut, now) =
+            (&self.context().lessons, ground == Ground::Cut, Instant::now());
+        if lessons.refused_alone(topic, is_cut, now) {
+            lessons.give_up(topic, Duration::ZERO, is_cut, now);
             self.topics.hold_refused(topic, &refused_topic(topic, &detail))?;
         }
         Ok(Refusal { detail, ..refusal })
@@ -165,9 +186,14 @@ impl KafkaProducer {
     /// with this event, and others went through when it was away.
     pub(super) fn blame(&mut self, refusal: Refusal, event: EventId) -> Result<Refusal> {
         let Some(topic) = &refusal.topic else { return Ok(refusal) };
-        if self.context().lessons.is_blamed_again(topic, event, Instant::now()) {
+        let (lessons, now) = (&self.context().lessons, Instant::now());
+        if lessons.is_blamed_again(topic, event, now) {
             return self.note_refused(refusal, Ground::Others);
         }
+        // The first try takes its time; it is the others that are to be seldom.
+        let is_again = lessons.haste(topic) == Haste::Again;
+        let took = if is_again { self.apart.last_took() } else { Duration::ZERO };
+        lessons.give_up(topic, took, false, now);
         self.topics.hold_refused(topic, &refused_topic(topic, &refusal.detail))?;
         Ok(self.topics.refusal(topic))
     }

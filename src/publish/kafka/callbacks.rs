@@ -62,7 +62,9 @@ impl Context {
         let (code, now) = (cause.rdkafka_error_code(), Instant::now());
         match CodeVerdict::of(code) {
             // No record of it was refused, but one of them may be why nothing was answered.
-            CodeVerdict::Course if self.on_way.is_given_up(batch) => {}
+            CodeVerdict::Course if self.on_way.is_given_up(batch) => {
+                return self.lessons.overdue(topic, now);
+            }
             // Topic after topic refuses what was sent together, and a producer hears of a few only: no other one is
             // to fail for the rest.
             CodeVerdict::Course if self.has_failed_again.load(Ordering::Relaxed) => {}

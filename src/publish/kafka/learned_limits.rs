@@ -15,6 +15,7 @@ use hashbrown::HashMap;
 
 use crate::backoff::Backoff;
 use crate::event::EventId;
+use crate::publish::Haste;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::config::{BATCH_BYTES, MESSAGE_BYTES_MAX};
 use crate::publish::kafka::sizes::Sizes;
@@ -25,6 +26,9 @@ use crate::publish::kafka::suspicion::Suspicions;
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The pauses before a topic that cannot be used is tried again.
 pub(super) const UNUSABLE: Backoff = Backoff::new(Duration::from_secs(1), PAUSE_MAX);
+
+/// For so long after a standstill a topic is trusted only when it took something.
+const CAREFUL: Duration = Duration::from_secs(180);
 
 /// Producers that fail within so long of each other fail for what was sent together.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -49,6 +53,8 @@ struct Learnt {
     last_taken: Option<Instant>,
     /// When a producer failed last for the sake of a record.
     last_failed: Option<Instant>,
+    /// When a producer stood still last.
+    last_stood_still: Option<Instant>,
 }
 
 /// A topic to which a record was refused.
@@ -79,6 +85,7 @@ impl Lessons {
                 patience: Patience::default(),
                 last_taken: None,
                 last_failed: None,
+                last_stood_still: None,
             }),
         }
     }
@@ -127,6 +134,47 @@ impl Lessons {
         self.suspects.store(true, Ordering::Relaxed);
     }
 
+    /// A batch for this topic was given up, as it had no answer for very long.
+    pub(super) fn overdue(&self, topic: &str, now: Instant) {
+        let mut learnt = self.learnt();
+        learnt.suspicions.overdue(topic, now);
+        self.suspects.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing goes through to this topic, and its last try took so long: it is tried apart, and seldom, until it
+    /// takes something.
+    pub(super) fn give_up(&self, topic: &str, took: Duration, is_cut: bool, now: Instant) {
+        let mut learnt = self.learnt();
+        learnt.suspicions.give_up(topic, took, is_cut, now);
+        self.suspects.store(true, Ordering::Relaxed);
+    }
+
+    /// Something was taken elsewhere: those that were in doubt by then take nothing.
+    pub(super) fn decide_doubts(&self, taken: Instant) {
+        self.learnt().suspicions.decide_doubts(taken);
+    }
+
+    /// Whether a topic that was given up is to be left alone now.
+    pub(super) fn rests(&self, topic: &str, now: Instant) -> bool {
+        self.learnt().suspicions.rests(topic, now)
+    }
+
+    /// How soon this topic is to be given up.
+    pub(super) fn haste(&self, topic: &str) -> Haste {
+        self.learnt().suspicions.haste(topic)
+    }
+
+    /// Whether it was given up as connections end instead of an answer.
+    pub(super) fn is_cut(&self, topic: &str) -> bool {
+        self.learnt().suspicions.is_cut(topic)
+    }
+
+    /// Whether a producer stood still not long ago: any topic may be why.
+    pub(super) fn is_careful(&self, now: Instant) -> bool {
+        let last = self.learnt().last_stood_still;
+        last.is_some_and(|last| now.saturating_duration_since(last) < CAREFUL)
+    }
+
     /// Nothing goes through to this topic, and nobody knows why: what goes there is sent apart until others who
     /// take nothing have been found out, too.
     pub(super) fn doubt(&self, topic: &str, now: Instant) {
@@ -154,12 +202,12 @@ impl Lessons {
     }
 
     /// A record was refused alone; whether it is not the records any more, but the topic.
-    pub(super) fn refused_alone(&self, topic: &str, now: Instant) -> bool {
+    pub(super) fn refused_alone(&self, topic: &str, is_cut: bool, now: Instant) -> bool {
         let mut learnt = self.learnt();
         self.suspects.store(true, Ordering::Relaxed);
         // If anything stood still, this is why.
         learnt.patience = Patience::default();
-        learnt.suspicions.refused_alone(topic, now)
+        learnt.suspicions.refused_alone(topic, is_cut, now)
     }
 
     /// Nothing went through to a topic when this event was tried; whether that was so before, and others
@@ -212,7 +260,9 @@ impl Lessons {
 
     /// A producer stood still and is replaced.
     pub(super) fn stood_still(&self, now: Instant) {
-        self.learnt().patience.stood_still(now);
+        let mut learnt = self.learnt();
+        learnt.patience.stood_still(now);
+        learnt.last_stood_still = Some(now);
     }
 
     fn learnt(&self) -> MutexGuard<'_, Learnt> {
@@ -259,6 +309,14 @@ mod tests {
         assert!(!lessons.suspects.load(Ordering::Relaxed));
         lessons.suspect("t", now);
         assert_eq!(lessons.suspects(now), ["t"]);
+    }
+
+    #[test]
+    fn after_a_standstill_any_topic_may_be_why_for_a_while() {
+        let (lessons, now) = (Lessons::new(&[]), Instant::now());
+        assert!(!lessons.is_careful(now));
+        lessons.stood_still(now);
+        assert!(lessons.is_careful(now) && !lessons.is_careful(now + CAREFUL));
     }
 
     #[test]

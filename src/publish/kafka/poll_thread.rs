@@ -129,13 +129,16 @@ impl PollThread {
         let Some(since) = suspense.since() else { return false };
         let patience = context.lessons.patience(now) * CONNECTED_FACTOR + SUSPENSE_MORE;
         let is_long = now.saturating_duration_since(since) > patience;
-        let taken = context.lessons.last_taken(now);
-        let is_over = taken.is_some_and(|taken| suspense.is_ended_by(taken))
-            || (is_long && self.producer.in_flight_count() == 0 && suspense.is_ended_by_silence());
-        if is_over {
+        let taken = context.lessons.last_taken(now).filter(|taken| suspense.is_ended_by(*taken));
+        let sign = taken.or_else(|| {
+            let is_silent = is_long && self.producer.in_flight_count() == 0;
+            (is_silent && suspense.is_ended_by_silence()).then_some(now)
+        });
+        if let Some(sign) = sign {
+            context.lessons.decide_doubts(sign);
             context.reports.end_suspense();
         }
-        is_long && !is_over
+        is_long && sign.is_none()
     }
 
     /// How late the oldest batch is. Only where others were acknowledged meanwhile it is too late for it: without

@@ -29,9 +29,16 @@ pub(super) struct TopicDoubts {
     is_settled: bool,
     /// How often a topic was refused to a record alone, since one went through.
     denied: HashMap<String, u32>,
+    /// After a standstill: the topics that took something since. Any other may be why.
+    proven: Option<HashSet<String>>,
 }
 
 impl TopicDoubts {
+    /// Doubts each topic until it takes something. Nothing was sent to any yet.
+    pub(super) fn of_all() -> Self {
+        Self { proven: Some(HashSet::new()), is_settled: true, ..Self::default() }
+    }
+
     /// Takes over which topics are suspected now; whether the last of them was cleared.
     pub(super) fn follow(&mut self, suspects: Vec<String>) -> bool {
         if suspects.is_empty() && self.suspects.is_empty() {
@@ -66,6 +73,9 @@ impl TopicDoubts {
     /// A record went through.
     pub(super) fn taken(&mut self, topic: &str) {
         self.denied.remove(topic);
+        if let Some(proven) = &mut self.proven {
+            proven.get_or_insert_with(topic, str::to_owned);
+        }
         if self.lacking.remove(topic).is_some() {
             self.enough.insert(topic.to_owned());
         }
@@ -74,7 +84,14 @@ impl TopicDoubts {
     /// Whether what goes to this topic is sent apart.
     pub(super) fn has(&self, topic: &str) -> bool {
         let is_among = !self.suspects.is_empty() && self.suspects.contains(topic);
-        is_among || (!self.lacking.is_empty() && self.lacking.contains_key(topic))
+        is_among
+            || self.is_unproven(topic)
+            || (!self.lacking.is_empty() && self.lacking.contains_key(topic))
+    }
+
+    /// Whether there was a standstill, and the topic has taken nothing since.
+    pub(super) fn is_unproven(&self, topic: &str) -> bool {
+        self.proven.as_ref().is_some_and(|proven| !proven.contains(topic))
     }
 
     /// The copies of one that has fewer than it asks for, as long as it took nothing.
@@ -148,6 +165,16 @@ mod tests {
         assert!(doubts.has("u") && !doubts.is_settled());
         assert!(doubts.follow(Vec::new()) && !doubts.has("t"));
         assert!(!doubts.follow(Vec::new()), "there were none");
+    }
+
+    #[test]
+    fn after_a_standstill_each_is_in_doubt_until_it_takes_something() {
+        let mut doubts = TopicDoubts::of_all();
+        assert!(doubts.has("t") && doubts.has("u") && doubts.is_settled());
+        doubts.taken("t");
+        assert!(!doubts.has("t") && doubts.has("u"));
+        doubts.follow(vec!["t".to_owned()]);
+        assert!(doubts.has("t") && !doubts.is_settled(), "it may have records in flight");
     }
 
     #[test]

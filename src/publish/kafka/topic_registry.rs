@@ -94,13 +94,14 @@ impl TopicRegistry {
         config: &ProducerConfig,
     ) -> Self {
         let now = Instant::now();
+        let is_careful = producer.context().lessons.is_careful(now);
         Self {
             name: name.to_owned(),
             producer,
             config: config.clone(),
             cache: TopicCache::new(),
             held: HashMap::new(),
-            doubts: TopicDoubts::default(),
+            doubts: if is_careful { TopicDoubts::of_all() } else { TopicDoubts::default() },
             limits: SharedLimits::new(Limits::new(config)),
             meetings: Meetings::new(now),
             watcher: None,

@@ -100,6 +100,10 @@ impl TopicLook {
         if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
             return Sight::Unusable(Error::new(ErrorKind::TopicUnavailable, detail));
         }
+        if self.context().lessons.rests(topic, Instant::now()) {
+            let cause = "it took nothing when it was tried last";
+            return Sight::Unusable(Error::new(ErrorKind::TopicUnavailable, cause));
+        }
         Sight::Usable(found)
     }
 }

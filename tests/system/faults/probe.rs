@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::parking::insert;
+use crate::parking::{insert, insert_with};
 use crate::support::consumer::create_topic;
 use crate::support::refuser::{Fault, Refuser, SILENCE, marked};
 use crate::support::{Fixture, RelayProcess, read_topic};
@@ -86,6 +86,64 @@ async fn try_one_aggregate(name: &str, begin: Begin) {
     let all = WAITING as usize + before as usize;
     assert_eq!(distinct(&strict), (all, all), "each once");
     assert_eq!(distinct(&good).1, (written + before) as usize, "the rest went on");
+    relay.stop_well().await;
+}
+
+/// Two topics take nothing, each in its own way, and one event for each is there: once that is known, tries of them
+/// hold up nobody for long, and nothing of the others comes again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_for_a_topic_that_takes_nothing_holds_the_others_up_once() {
+    /// Longer than a try of a topic that never answers, on a busy machine.
+    const WAIT_MAX: Duration = Duration::from_secs(8);
+    /// Several tries of each.
+    const TRIES_FOR: Duration = Duration::from_secs(20);
+    let (refuser, kafka) = Refuser::start();
+    let mut fixture = Fixture::new("probe_once").await;
+    fixture.brokers = kafka.brokers().to_owned();
+    for topic in ["silent", "strict", "good"] {
+        create_topic(&fixture.brokers, &fixture.topic(topic), 1).await;
+    }
+    let client = fixture.client().await;
+    refuser.set(Fault::AnswerAsMarked);
+    let proxied = fixture.with_brokers(refuser.brokers());
+    let relay = RelayProcess::start(&proxied, &["--shards", "1", "-X", "compression.type=none"]);
+    insert(&client, ("good", "k"), 1, 10).await;
+    fixture.wait_published().await;
+    for (topic, code) in [("silent", SILENCE), ("strict", NOT_ENOUGH_REPLICAS)] {
+        insert_with(&client, (topic, "k"), 1, &format!("\"{}\"", marked(code)), None).await;
+    }
+    let sql = "select count(*) filter (where aggregatetype = 'good' and not published),
+                      count(*) filter (where parked) from postrider.events";
+    let (begin, mut written) = (Instant::now(), 1);
+    let (mut known, mut last_clear, mut longest) =
+        (None::<Instant>, Instant::now(), Duration::ZERO);
+    while known.is_none_or(|known: Instant| known.elapsed() < TRIES_FOR) {
+        let row = client.query_one(sql, &[]).await.expect("it counts");
+        let (waiting, parked): (i64, i64) = (row.get(0), row.get(1));
+        if waiting == 0 {
+            longest = longest.max(last_clear.elapsed());
+            last_clear = Instant::now();
+            if parked == 2 && known.is_none() {
+                println!("known after {:?}, others waited for {longest:?}", begin.elapsed());
+                (known, longest) = (Some(Instant::now()), Duration::ZERO);
+            }
+        }
+        assert!(known.is_some() || begin.elapsed() < Duration::from_secs(120), "{}", relay.said());
+        assert!(known.is_none() || last_clear.elapsed() < WAIT_MAX, "{}", relay.said());
+        written += 1;
+        insert(&client, ("good", &format!("k{}", written % 5)), written, 10).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("since then others waited for {longest:?} at most");
+    let others =
+        "select count(*) from postrider.events where aggregatetype = 'good' and not published";
+    wait_until(&client, others, 0, Duration::from_secs(20)).await;
+    let mut times = std::collections::BTreeMap::<_, usize>::new();
+    for record in read_topic(&fixture.brokers, &fixture.topic("good")) {
+        *times.entry(record.id().0).or_default() += 1;
+    }
+    assert_eq!(times.len(), written as usize);
+    assert!(times.values().all(|times| *times <= 2), "at most once again");
     relay.stop_well().await;
 }
 
