@@ -46,6 +46,11 @@ credentials minutes:
 mutants which='all':
     POSTRIDER_MUTANTS='{{which}}' cargo test --locked --test mutants -- --nocapture mutants_that
 
+# The text of /metrics is one that the parser of Prometheus' own client library reads.
+openmetrics:
+    pip install --quiet --require-hashes --only-binary=:all: --no-deps --upgrade --target target/openmetrics -r .ci/openmetrics.txt
+    PYTHONPATH=target/openmetrics python3 -c "import sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as read; print(len(list(read(sys.stdin.read()))), 'families')" < src/metrics/figures.txt
+
 # What is deployed builds without the demo, and without what only the demo needs.
 lean:
     cargo check --locked --workspace --no-default-features

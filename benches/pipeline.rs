@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use postrider::event::{Event, EventId, LendEvent};
+use postrider::metrics::counters::PublisherGauge;
 use postrider::order::cursor::Cursor;
 use postrider::order::ledger::{Ledger, Limit};
 use postrider::publish::null::NullProducer;
@@ -47,9 +48,16 @@ fn relay(payload: &Arc<[u8]>, headers: Option<&'static str>) {
     let permit = Arc::new(Permit::endless());
     let make = |reports| Ok(NullProducer::new(reports));
     let wake = Arc::default();
-    let publisher =
-        Publisher::start("bench", BATCHES_MAX, encoder, OnPoison::Park, permit, wake, make)
-            .expect("a thread can be started");
+    let publisher = Publisher::start(
+        PublisherGauge::new("bench", Arc::default()),
+        BATCHES_MAX,
+        encoder,
+        OnPoison::Park,
+        permit,
+        wake,
+        make,
+    )
+    .expect("a thread can be started");
     let mut ledger = Ledger::new(Limit { bytes: usize::MAX, batches: BATCHES_MAX });
     ledger.open_page();
     let mut sent = 0;

@@ -78,6 +78,28 @@ impl ErrorKind {
         }
     }
 
+    /// Its name, by which it is counted.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::PostgresUnavailable => "postgres-unavailable",
+            Self::PostgresRefused => "postgres-refused",
+            Self::Standby => "standby",
+            Self::History => "history",
+            Self::SetBack => "set-back",
+            Self::Schema => "schema",
+            Self::SlotUnusable => "slot-unusable",
+            Self::KafkaUnavailable => "kafka-unavailable",
+            Self::KafkaRefused => "kafka-refused",
+            Self::TopicUnavailable => "topic-unavailable",
+            Self::DeliveryUncertain => "delivery-uncertain",
+            Self::Unpublishable => "unpublishable",
+            Self::Fenced => "fenced",
+            Self::ShutdownTimeout => "shutdown-timeout",
+            Self::Internal => "internal",
+        }
+    }
+
     /// What the relay does about it while it runs.
     pub const fn disposition(self) -> Disposition {
         self.row().0

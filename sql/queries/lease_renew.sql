@@ -11,4 +11,5 @@ values ($1, $2, clock_timestamp(), clock_timestamp() + $3::bigint * interval '1 
 on conflict (name) do update
 set shards = excluded.shards, renewed_at = excluded.renewed_at, lease_until = excluded.lease_until,
     session_pid = excluded.session_pid
-returning $4 or pg_try_advisory_lock(hashtextextended(known.name, 4711)) as announced
+returning $4 or pg_try_advisory_lock(hashtextextended(known.name, 4711)) as announced,
+    (date_part('epoch', clock_timestamp()) * 1000000)::bigint as now_micros

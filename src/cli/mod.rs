@@ -27,6 +27,7 @@ mod capture;
 mod check;
 mod completions;
 mod config;
+mod health;
 mod man;
 mod migrate;
 mod output;
@@ -63,6 +64,7 @@ enum Command {
     Run(run::RunArguments),
     Migrate(migrate::MigrateArguments),
     Check(check::CheckArguments),
+    Health(health::HealthArguments),
     Status(status::StatusArguments),
     Parked(parked::ParkedArguments),
     Capture(capture::CaptureArguments),
@@ -95,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Migrate(arguments) => migrate::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Health(arguments) => health::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Parked(arguments) => parked::run(arguments),
         Command::Capture(arguments) => capture::run(arguments),

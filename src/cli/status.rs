@@ -241,7 +241,8 @@ impl InstanceStatus {
         let lease = if self.lease_left_seconds > 0.0 {
             format!("lease for {}", show_age(Some(self.lease_left_seconds)))
         } else {
-            format!("lease ran out {} ago", show_age(Some(-self.lease_left_seconds)))
+            let since = show_age(Some(-self.lease_left_seconds));
+            format!("dead or hanging: its lease ran out {since} ago")
         };
         format!(
             "instance {}: {}, {}, up {}, {lease}\n",
@@ -386,7 +387,7 @@ mod tests {
         assert!(table.contains("waited for 2.0s"), "{table}");
         assert!(table.contains("4.0 KiB in 3 of 16 leaves, being filled"), "{table}");
         assert!(table.contains("db1:7:abc: 5 buckets, 2 shards, up 1.5min"), "{table}");
-        assert!(table.contains("lease ran out 3.0s ago"), "{table}");
+        assert!(table.contains("dead or hanging: its lease ran out 3.0s ago"), "{table}");
         assert!(
             table.contains("parked: 3 events of 2 aggregates, the oldest for 1.5min"),
             "{table}"

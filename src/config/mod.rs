@@ -275,8 +275,10 @@ pub fn outbox(common: &CommonSettings) -> Result<OutboxName> {
     common.outbox.as_deref().unwrap_or("public.outbox").parse()
 }
 
-const ADMIN_OFF: &str = "off";
-const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9187);
+/// What --admin-listen says for no address.
+pub const ADMIN_OFF: &str = "off";
+/// Where an instance answers if nobody says otherwise: a port that no exporter has.
+pub const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9786);
 
 fn admin_listen(relay: &RelaySettings) -> Result<AdminListen> {
     match relay.admin_listen.as_deref() {
@@ -284,7 +286,7 @@ fn admin_listen(relay: &RelaySettings) -> Result<AdminListen> {
         Some(ADMIN_OFF) => Ok(AdminListen::Off),
         Some(text) => text.parse().map(AdminListen::On).map_err(|_| {
             Error::new(ErrorKind::Config, format!("--admin-listen {text:?} is no address"))
-                .with_remedy("write it as 127.0.0.1:9187, [::]:9187 or off")
+                .with_remedy("write it as 127.0.0.1:9786, [::]:9786 or off")
         }),
     }
 }

@@ -14,6 +14,8 @@ use tokio_postgres::{Row, Statement};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
+use crate::metrics::counters::Figures;
+use crate::metrics::histogram::micros;
 use crate::order::cursor::{CohortCursor, Cursor, Window};
 pub use crate::order::history::History;
 use crate::order::ledger::Finished;
@@ -113,6 +115,7 @@ pub struct CursorStore {
     progress: Mutex<HashMap<Bucket, CursorProgress>>,
     /// One save at a time: whoever has saved knows that no earlier save is on its way.
     saving: tokio::sync::Mutex<()>,
+    figures: Arc<Figures>,
 }
 
 /// How long to wait after a save that took so long.
@@ -135,7 +138,19 @@ impl CursorStore {
         let save = save.map_err(|cause| classify("prepare to save the cursors", cause))?;
         let (epochs, progress) = (Mutex::default(), Mutex::default());
         let saving = tokio::sync::Mutex::default();
-        Ok(Self { connection, save, history, on_promotion, epochs, progress, saving })
+        let figures = Arc::default();
+        Ok(Self { connection, save, history, on_promotion, epochs, progress, saving, figures })
+    }
+
+    /// Counts how long saves take.
+    #[must_use]
+    pub fn with_figures(self, figures: Arc<Figures>) -> Self {
+        Self { figures, ..self }
+    }
+
+    /// The server's timeline, as it was when this session began.
+    pub fn timeline(&self) -> i32 {
+        self.history.timeline
     }
 
     /// The latest tick among all cursors, whoever owns them: with it the chain of ticks goes on.
@@ -293,7 +308,9 @@ impl CursorStore {
         }
         let cursors: Vec<(Bucket, Cursor)> =
             due.iter().map(|(bucket, cursor, _)| (*bucket, cursor.clone())).collect();
+        let began = Instant::now();
         let saved = self.write(&cursors).await?;
+        self.figures.cursor_save.record(micros(began.elapsed().as_micros()), 1);
         if saved != cursors.len() as u64 {
             return Err(Error::fenced());
         }

@@ -34,9 +34,11 @@
 //! A writer meets the lock only if it writes into a past generation in the few milliseconds of an
 //! attempt that has found nothing in its way. The current generation is never locked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -45,6 +47,7 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
+use crate::metrics::counters::Figures;
 use crate::postgres::{Connection, DatabaseConfig, classify, connect, without_head};
 
 const SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
@@ -92,6 +95,7 @@ pub struct Retention {
     /// Since when each leaf could have been emptied but for something in the way, by its oid.
     hindered: HashMap<u32, Instant>,
     warnings: RetentionWarnings,
+    figures: Arc<Figures>,
 }
 
 impl Retention {
@@ -105,7 +109,14 @@ impl Retention {
         let generation = Duration::from_secs(ring.generation_seconds.into());
         let replay_window = replay_window.unwrap_or(generation).min(REPLAY_WINDOW_MAX);
         let (hindered, warnings) = (HashMap::new(), RetentionWarnings::default());
-        Self { database, ring, own, replay_window, session: None, hindered, warnings }
+        let figures = Arc::default();
+        Self { database, ring, own, replay_window, session: None, hindered, warnings, figures }
+    }
+
+    /// Counts what is in the way, and how many generations hold rows.
+    #[must_use]
+    pub fn with_figures(self, figures: Arc<Figures>) -> Self {
+        Self { figures, ..self }
     }
 
     /// Cleans until it is dropped.
@@ -148,7 +159,7 @@ impl Retention {
             Some(session) => session,
             None => RetentionSession::open(&self.database, &self.ring).await?,
         };
-        let mut truncated = 0_u32;
+        let (mut truncated, mut filled) = (0_u32, BTreeSet::new());
         let own = self.own.borrow().clone();
         for leaf in &session.leaves {
             let Some(epoch) = own.get(&leaf.bucket) else {
@@ -158,6 +169,9 @@ impl Retention {
             match self.clean(&session, leaf, *epoch).await {
                 Ok(outcome) => {
                     truncated += u32::from(outcome.gives_space());
+                    if outcome.leaves_rows() {
+                        filled.insert(leaf.generation);
+                    }
                     self.note(leaf, outcome);
                 }
                 Err(error) => {
@@ -166,6 +180,9 @@ impl Retention {
                 }
             }
         }
+        // Of none of its leaves nothing is known.
+        let known = if own.is_empty() { -1 } else { i64::try_from(filled.len()).unwrap_or(-1) };
+        self.figures.generations_filled.store(known, Ordering::Relaxed);
         if truncated > 0 {
             tracing::info!(leaves = truncated, "truncated old partitions");
         }
@@ -207,6 +224,9 @@ impl Retention {
 
     /// Remembers what is in the way, and says so when it has been for too long.
     fn note(&mut self, leaf: &BucketPartition, outcome: AttemptOutcome) {
+        if let Some(cause) = outcome.blocks() {
+            self.figures.retention_blocked.add(cause, 1);
+        }
         match outcome {
             AttemptOutcome::TruncatedAhead => {
                 self.hindered.remove(&leaf.oid);
@@ -282,6 +302,27 @@ impl AttemptOutcome {
             "ahead" => Self::TruncatedAhead,
             _ => return None,
         })
+    }
+
+    /// The word by which it is counted, if it is in the way of truncation.
+    fn blocks(self) -> Option<&'static str> {
+        match self {
+            Self::Waiting => Some("waiting"),
+            Self::Locked => Some("locked"),
+            Self::Slow => Some("slow"),
+            Self::Refused => Some("refused"),
+            Self::Empty
+            | Self::Current
+            | Self::Young
+            | Self::Taken
+            | Self::Truncated
+            | Self::TruncatedAhead => None,
+        }
+    }
+
+    /// Whether it holds rows behind this, or is about to.
+    fn leaves_rows(self) -> bool {
+        self != Self::Empty && !self.gives_space()
     }
 
     fn gives_space(self) -> bool {

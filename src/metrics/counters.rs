@@ -1,9 +1,17 @@
 //! What operators see of a running relay.
 //!
-//! Promises: reading it costs the relay nothing. Must not: steer anything.
+//! Promises: reading it costs the relay nothing; what is counted for each event, batch or page is counted without a
+//! lock. Must not: steer anything, or read a clock.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::metrics::beats::{Beats, Pulse};
+use crate::metrics::health::{Health, SessionState, ShardReading};
+use crate::metrics::histogram::Histogram;
+use crate::metrics::progress::{ProgressStep, ShardProgress};
+use crate::metrics::seen::{InstanceInfo, SeenBacklog};
 
 /// The figures of one shard.
 #[derive(Debug, Default)]
@@ -16,6 +24,148 @@ pub struct ShardGauge {
     pub held_aggregates: AtomicU64,
     /// Bytes between claim and acknowledgement.
     pub in_flight_bytes: AtomicU64,
+    /// Events between claim and the last acknowledgement of their page.
+    pub in_flight_events: AtomicU64,
+    /// Whether anything is in flight, or to be claimed, or to be begun with.
+    pub has_work: AtomicBool,
+    /// Batches that Kafka has acknowledged.
+    pub acknowledged: AtomicU64,
+    /// How often it got further than it had ever been.
+    pub advanced: AtomicU64,
+    progress: Mutex<ShardProgress>,
+    /// How often it had to begin anew.
+    pub begun_anew: AtomicU64,
+    /// How far it is, on a scale of its own.
+    pub position: AtomicI64,
+    /// How much of that scale lies before it.
+    pub remaining: AtomicU64,
+    /// What all shards count together.
+    pub instance: Arc<Figures>,
+}
+
+/// The figures that a publisher fills, and its thread's signs of life.
+#[derive(Clone, Debug)]
+pub struct PublisherGauge {
+    /// Names the publisher's threads.
+    pub name: String,
+    /// Of its shard.
+    pub shard: Arc<ShardGauge>,
+    /// Of the thread that publishes.
+    pub pulse: Arc<Pulse>,
+}
+
+impl PublisherGauge {
+    /// Of a publisher of this name, whose thread is expected to beat from here on.
+    pub fn new(name: &str, shard: Arc<ShardGauge>) -> Self {
+        let pulse = Arc::new(shard.instance.threads.expect(format!("publish-{name}")));
+        Self { name: name.to_owned(), shard, pulse }
+    }
+}
+
+/// What the shards of an instance count together.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// From the time in the row to Kafka's acknowledgement.
+    pub event_age: Histogram,
+    /// From a batch's sending to its last acknowledgement.
+    pub publish: Histogram,
+    /// From the claim of a page to its first rows.
+    pub claim: Histogram,
+    /// One look at the database.
+    pub tick: Histogram,
+    /// One save of cursors.
+    pub cursor_save: Histogram,
+    /// What librdkafka told, by its code.
+    pub kafka_errors: Tally,
+    /// Producers that gave way to another, by why.
+    pub producers_replaced: Tally,
+    /// Events that were in flight when something failed, by what.
+    pub maybe_repeated: Tally,
+    /// Attempts of retention, by what was in the way.
+    pub retention_blocked: Tally,
+    /// By how much the database's clock is ahead of ours, in microseconds.
+    pub database_ahead_micros: AtomicI64,
+    /// For how long the oldest transaction is known to be open, in milliseconds.
+    pub open_transaction_millis: AtomicU64,
+    /// Generations of the ring that hold rows; below zero while that is not known.
+    pub generations_filled: AtomicI64,
+    /// Threads that publish and poll.
+    pub threads: Arc<Beats>,
+    /// Tasks that ask PostgreSQL.
+    pub tasks: Arc<Beats>,
+    /// What Kafka's trouble was, the last time that there was one.
+    trouble: Mutex<Option<String>>,
+}
+
+impl ShardGauge {
+    /// A batch was acknowledged, or a page is done.
+    pub fn get_on(&self, step: impl FnOnce(&mut ShardProgress) -> ProgressStep) {
+        if step(&mut lock(&self.progress)) == ProgressStep::Further {
+            self.advanced.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What is seen of it now.
+    pub fn reading(&self) -> ShardReading {
+        ShardReading {
+            has_work: self.has_work.load(Ordering::Relaxed),
+            in_flight_bytes: self.in_flight_bytes.load(Ordering::Relaxed),
+            acknowledged: self.acknowledged.load(Ordering::Relaxed),
+            advanced: self.advanced.load(Ordering::Relaxed),
+            begun_anew: self.begun_anew.load(Ordering::Relaxed),
+            position: self.position.load(Ordering::Relaxed),
+            remaining: self.remaining.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The shard begins anew, or its session has ended: what was in flight may come again.
+    pub fn begin_anew(&self, why: &str) {
+        let events = self.in_flight_events.swap(0, Ordering::Relaxed);
+        self.in_flight_bytes.store(0, Ordering::Relaxed);
+        lock(&self.progress).begin();
+        if events > 0 {
+            self.instance.maybe_repeated.add(why, events);
+        }
+    }
+}
+
+impl Figures {
+    /// There is trouble with Kafka.
+    pub fn note_trouble(&self, words: &str) {
+        *lock(&self.trouble) = Some(words.to_owned());
+    }
+
+    /// What Kafka's trouble was, unless something was acknowledged since.
+    pub fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
+    }
+
+    /// Something was acknowledged.
+    pub fn forget_trouble(&self) {
+        *lock(&self.trouble) = None;
+    }
+}
+
+/// Counts by a label.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<BTreeMap<String, u64>>);
+
+impl Tally {
+    /// So many more of this label. Seldom: it takes a lock.
+    pub fn add(&self, label: &str, count: u64) {
+        let mut counts = lock(&self.0);
+        match counts.get_mut(label) {
+            Some(known) => *known += count,
+            None => {
+                counts.insert(label.to_owned(), count);
+            }
+        }
+    }
+
+    /// All counts.
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        lock(&self.0).clone()
+    }
 }
 
 /// What the server says of the replication slot.
@@ -29,53 +179,136 @@ pub struct SlotFigures {
     pub age_seconds: u64,
 }
 
+/// What an instance has of the tier's buckets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketCounts {
+    /// Owned by this instance.
+    pub owned: u64,
+    /// Owned by nobody, or by one that is dead.
+    pub free: u64,
+}
+
 /// The figures of an instance.
 #[derive(Debug, Default)]
 pub struct Monitor {
     shards: Mutex<Vec<Arc<ShardGauge>>>,
-    is_working: AtomicBool,
+    figures: Arc<Figures>,
+    session: Mutex<SessionState>,
     slot: Mutex<Option<SlotFigures>>,
+    buckets: Mutex<Option<BucketCounts>>,
+    seen: Mutex<Option<SeenBacklog>>,
+    instance: Mutex<InstanceInfo>,
+    health: Mutex<Health>,
+    /// Sessions that have ended, by why.
+    pub sessions_ended: Tally,
+    /// Buckets that were taken, by from whom.
+    pub buckets_taken: Tally,
+    /// Leases that ran out before they were renewed, or buckets that another one took.
+    pub leases_lost: AtomicU64,
+    /// What may be in flight.
+    pub in_flight_limit_bytes: AtomicU64,
+    is_stopping: AtomicBool,
 }
 
 impl Monitor {
     /// The gauge of a shard; the same one whenever the shard is started again.
     pub fn shard(&self, index: usize) -> Arc<ShardGauge> {
-        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shards = lock(&self.shards);
         while shards.len() <= index {
-            shards.push(Arc::default());
+            let instance = Arc::clone(&self.figures);
+            shards.push(Arc::new(ShardGauge { instance, ..ShardGauge::default() }));
         }
         Arc::clone(&shards[index])
     }
 
     /// The gauges of all shards.
     pub fn shards(&self) -> Vec<Arc<ShardGauge>> {
-        self.shards.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shards).clone()
+    }
+
+    /// What all shards count together.
+    pub fn figures(&self) -> &Arc<Figures> {
+        &self.figures
     }
 
     /// Whether a session works, or stands by for one that reads the log.
     pub fn is_working(&self) -> bool {
-        self.is_working.load(Ordering::Relaxed)
+        lock(&self.session).is_working()
     }
 
-    /// A session has begun its work, or has ended.
-    pub fn set_working(&self, is_working: bool) {
-        self.is_working.store(is_working, Ordering::Relaxed);
+    /// What the session is at.
+    pub fn session(&self) -> SessionState {
+        lock(&self.session).clone()
+    }
+
+    /// A session has begun its work, or has ended. What it knew ends with it.
+    pub fn set_session(&self, session: SessionState) {
+        if !session.is_working() {
+            *lock(&self.slot) = None;
+            *lock(&self.buckets) = None;
+            *lock(&self.seen) = None;
+        }
+        *lock(&self.session) = session;
+    }
+
+    /// Whether the process is to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// The process is to stop.
+    pub fn set_stopping(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
     }
 
     /// What is known of the slot; none in an instance that does not read it.
     pub fn slot(&self) -> Option<SlotFigures> {
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.slot)
     }
 
     /// What was seen of the slot.
     pub fn set_slot(&self, slot: Option<SlotFigures>) {
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = slot;
+        *lock(&self.slot) = slot;
+    }
+
+    /// Whose the buckets are; none between two sessions.
+    pub fn buckets(&self) -> Option<BucketCounts> {
+        *lock(&self.buckets)
+    }
+
+    /// What was seen of the tier.
+    pub fn set_buckets(&self, buckets: BucketCounts) {
+        *lock(&self.buckets) = Some(buckets);
+    }
+
+    /// What waits in the database, as it was seen last.
+    pub fn seen(&self) -> Option<SeenBacklog> {
+        lock(&self.seen).clone()
+    }
+
+    /// What was seen to wait in the database; none while it cannot be seen.
+    pub fn set_seen(&self, seen: Option<SeenBacklog>) {
+        *lock(&self.seen) = seen;
+    }
+
+    /// Who this is.
+    pub fn instance(&self) -> InstanceInfo {
+        lock(&self.instance).clone()
+    }
+
+    /// Takes note of who this is.
+    pub fn set_instance(&self, change: impl FnOnce(&mut InstanceInfo)) {
+        change(&mut lock(&self.instance));
+    }
+
+    /// How things are, as they were seen last.
+    pub fn health(&self) -> MutexGuard<'_, Health> {
+        lock(&self.health)
     }
 
     /// Events acknowledged by Kafka, per shard.
     pub fn published_by_shard(&self) -> Vec<u64> {
-        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        shards.iter().map(|gauge| gauge.published.load(Ordering::Relaxed)).collect()
+        lock(&self.shards).iter().map(|gauge| gauge.published.load(Ordering::Relaxed)).collect()
     }
 
     /// Events acknowledged by Kafka.
@@ -85,7 +318,11 @@ impl Monitor {
 
     /// Bytes between claim and acknowledgement.
     pub fn in_flight_bytes(&self) -> u64 {
-        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let shards = lock(&self.shards);
         shards.iter().map(|gauge| gauge.in_flight_bytes.load(Ordering::Relaxed)).sum()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,14 +6,17 @@
 //! | path | answer |
 //! |---|---|
 //! | `/metrics` | all figures, in the text form of OpenMetrics |
-//! | `/livez` | 200 as long as the process runs |
-//! | `/readyz` | 200 while it works or stands by, 503 between two sessions |
+//! | `/livez` | 200 while the runtime and the threads that publish and poll give signs of life |
+//! | `/readyz` | 200 while it gets on, stands by, or has nothing to do; else 503, and why |
+//!
+//! Both take `?verbose` and `?exclude=NAME`, and answer in the form of Kubernetes' own.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
@@ -23,7 +26,9 @@ use tokio::net::TcpListener;
 use super::{door, openmetrics};
 use crate::config::AdminListen;
 use crate::error::{Error, ErrorKind, Result};
+use crate::legible;
 use crate::metrics::counters::Monitor;
+use crate::metrics::health::HealthCheck;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -57,15 +62,34 @@ pub async fn serve(listen: AdminListen, monitor: Arc<Monitor>) -> Result<()> {
 }
 
 pub(super) fn routes(monitor: Arc<Monitor>) -> Router {
+    let admin = Arc::new(Admin { monitor, looked: Mutex::new((0, Instant::now())) });
     Router::new()
         .route("/metrics", get(figures))
-        .route("/livez", get(async || "alive\n"))
+        .route("/livez", get(life))
         .route("/readyz", get(readiness))
-        .with_state(monitor)
+        .with_state(admin)
 }
 
-async fn figures(State(monitor): State<Arc<Monitor>>) -> impl IntoResponse {
-    match openmetrics::text(monitor) {
+/// What the answers are made of.
+struct Admin {
+    monitor: Arc<Monitor>,
+    /// How many looks there were, and when there was last one more.
+    looked: Mutex<(u64, Instant)>,
+}
+
+impl Admin {
+    /// Since when nobody looks how things are, as far as those know who asked.
+    fn unlooked(&self, looks: u64, now: Instant) -> Duration {
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if looked.0 != looks {
+            *looked = (looks, now);
+        }
+        now.saturating_duration_since(looked.1)
+    }
+}
+
+async fn figures(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    match openmetrics::text(Arc::clone(&admin.monitor)) {
         Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, OPEN_METRICS)], text),
         Err(cause) => {
             let text = format!("the figures cannot be written: {cause}\n");
@@ -74,9 +98,134 @@ async fn figures(State(monitor): State<Arc<Monitor>>) -> impl IntoResponse {
     }
 }
 
-async fn readiness(State(monitor): State<Arc<Monitor>>) -> (StatusCode, &'static str) {
-    match monitor.is_working() {
-        true => (StatusCode::OK, "working\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "no session with PostgreSQL and Kafka\n"),
+async fn life(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> (StatusCode, String) {
+    let health = admin.monitor.health();
+    let unlooked = admin.unlooked(health.looks(), Instant::now()).as_millis();
+    let checks = health.live(u64::try_from(unlooked).unwrap_or(u64::MAX));
+    drop(health);
+    answer("livez", "alive", checks, &AskedChecks::read(query.as_deref()))
+}
+
+async fn readiness(
+    State(admin): State<Arc<Admin>>,
+    RawQuery(query): RawQuery,
+) -> (StatusCode, String) {
+    let checks = admin.monitor.health().ready();
+    answer("readyz", "working", checks, &AskedChecks::read(query.as_deref()))
+}
+
+/// How an answer is asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct AskedChecks {
+    detail: Detail,
+    /// Checks that do not count.
+    excluded: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Detail {
+    /// Each check, if one is not well.
+    #[default]
+    OnFailure,
+    /// Each check.
+    Verbose,
+}
+
+impl AskedChecks {
+    /// As Kubernetes asks: `verbose`, and `exclude` as often as needed.
+    fn read(query: Option<&str>) -> Self {
+        let mut asked = Self::default();
+        for part in query.unwrap_or_default().split('&') {
+            match part.split_once('=').unwrap_or((part, "")) {
+                ("verbose", _) => asked.detail = Detail::Verbose,
+                ("exclude", name) => asked.excluded.push(name.to_owned()),
+                _ => {}
+            }
+        }
+        asked
+    }
+}
+
+/// In the form of Kubernetes' own endpoints.
+fn answer(
+    path: &str,
+    word: &str,
+    checks: Vec<HealthCheck>,
+    asked: &AskedChecks,
+) -> (StatusCode, String) {
+    let mut lines = Vec::new();
+    let mut is_well = true;
+    for check in &checks {
+        if asked.excluded.contains(&check.name) {
+            lines.push(format!("[+]{} excluded: ok", check.name));
+        } else {
+            is_well &= check.is_well();
+            lines.push(check.to_string());
+        }
+    }
+    let unknown =
+        asked.excluded.iter().filter(|name| checks.iter().all(|check| check.name != **name));
+    lines.extend(unknown.map(|name| {
+        format!(
+            "warn: some health checks cannot be excluded: no matches for {}",
+            legible::name(name)
+        )
+    }));
+    let status = if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if is_well && asked.detail == Detail::OnFailure {
+        return (status, format!("{word}\n"));
+    }
+    lines.push(format!("{path} check {}\n", if is_well { "passed" } else { "failed" }));
+    (status, lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::health::HealthOutcome;
+
+    fn check(name: &str, outcome: HealthOutcome, words: &str) -> HealthCheck {
+        HealthCheck { name: name.to_owned(), outcome, words: words.to_owned() }
+    }
+
+    fn asked(query: &str) -> (StatusCode, String) {
+        let silent = "nothing acknowledged for 34s, 6.0 MiB in flight";
+        let checks = vec![
+            check("postgres", HealthOutcome::Well, "ok"),
+            check("kafka", HealthOutcome::Ill, silent),
+        ];
+        answer("readyz", "working", checks, &AskedChecks::read(Some(query)))
+    }
+
+    #[test]
+    fn what_is_ill_is_told_without_being_asked() {
+        let text = "[+]postgres ok\n[-]kafka nothing acknowledged for 34s, 6.0 MiB in flight\n\
+                    readyz check failed\n";
+        assert_eq!(asked(""), (StatusCode::SERVICE_UNAVAILABLE, text.to_owned()));
+        assert_eq!(asked("verbose"), asked("verbose=1"));
+        assert_eq!(asked("verbose").1, text);
+    }
+
+    #[test]
+    fn what_is_excluded_does_not_count() {
+        assert_eq!(asked("exclude=kafka"), (StatusCode::OK, "working\n".to_owned()));
+        let text = "[+]postgres ok\n[+]kafka excluded: ok\nreadyz check passed\n";
+        assert_eq!(asked("verbose&exclude=kafka"), (StatusCode::OK, text.to_owned()));
+        let (status, text) = asked("exclude=Kafka");
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.contains("no matches for Kafka"), "{text}");
+    }
+
+    #[test]
+    fn a_runtime_where_nobody_looks_is_dead() {
+        let admin = Admin { monitor: Arc::default(), looked: Mutex::new((0, Instant::now())) };
+        let now = Instant::now();
+        let later = now + Duration::from_secs(31);
+        assert!(admin.unlooked(0, later) >= Duration::from_secs(30));
+        assert_eq!(admin.unlooked(1, later), Duration::ZERO);
+        let checks = admin.monitor.health().live(31_000);
+        let (status, text) = answer("livez", "alive", checks, &AskedChecks::default());
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.starts_with("[-]runtime nobody has looked for 31s\n"), "{text}");
     }
 }

@@ -1,8 +1,17 @@
-//! What an instance tells of itself: counters, their text form, and the server that answers for both.
+//! What an instance tells of itself: counters, how well it is by them, their text form, and the server that answers
+//! for all of it.
 
+pub mod beats;
+mod catalogue;
 pub mod counters;
 mod door;
 #[cfg(test)]
 mod door_tests;
+pub mod estimate;
+pub mod health;
+pub mod histogram;
 pub mod http;
 mod openmetrics;
+mod process;
+pub mod progress;
+pub mod seen;

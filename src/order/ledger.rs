@@ -80,6 +80,8 @@ pub struct Ledger<P> {
     batches: HashMap<BatchNumber, InFlight>,
     next_batch: u64,
     bytes: usize,
+    /// Of pages that were not taken out yet.
+    events: u64,
 }
 
 impl<P> Ledger<P> {
@@ -101,6 +103,7 @@ impl<P> Ledger<P> {
             batches: HashMap::new(),
             next_batch: 0,
             bytes: 0,
+            events: 0,
         }
     }
 
@@ -138,6 +141,7 @@ impl<P> Ledger<P> {
         assert!(events > 0, "a batch without events is never reported");
         page.batches_open += 1;
         page.events += events;
+        self.events += events;
         let number = BatchNumber(self.next_batch);
         self.next_batch += 1;
         self.bytes += bytes;
@@ -222,6 +226,7 @@ impl<P> Ledger<P> {
         let page = self.pages.pop_front()?;
         assert!(page.number >= self.finished, "pages come out in the order of their opening");
         self.finished = page.number + 1;
+        self.events -= page.events;
         debug_assert!(
             self.finished < self.opened || self.batches.is_empty(),
             "the last page takes the last batch with it"
@@ -252,6 +257,11 @@ impl<P> Ledger<P> {
     /// Batches in flight.
     pub fn batches(&self) -> usize {
         self.batches.len()
+    }
+
+    /// Events whose page is not done.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// Bytes in flight.

@@ -23,6 +23,7 @@ mod tls;
 mod types;
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -55,6 +56,7 @@ const SESSION: &str = include_str!("../../sql/queries/session.sql");
 pub struct Connection {
     client: Client,
     task: JoinHandle<()>,
+    _open: Open,
 }
 
 impl Connection {
@@ -74,6 +76,31 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// How many sessions this process has.
+static OPEN: AtomicU64 = AtomicU64::new(0);
+
+/// Counts one of them as long as it lives.
+#[derive(Debug)]
+struct Open(());
+
+impl Open {
+    fn count() -> Self {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many sessions with PostgreSQL are open in this process.
+pub fn open_connections() -> u64 {
+    OPEN.load(Ordering::Relaxed)
 }
 
 /// Lost sessions, of which the log tells once per cause and pause.
@@ -228,7 +255,7 @@ where
             }
         }
     });
-    Connection { client, task }
+    Connection { client, task, _open: Open::count() }
 }
 
 /// Gives the session its settings, and checks that it is PostgreSQL's own.

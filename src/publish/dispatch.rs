@@ -166,6 +166,7 @@ impl<P: Produce> Desk<P> {
         (standing, source): (Standing, SeqSource),
         batch: &Arc<InFlightBatch>,
     ) -> Result<Dispatched> {
+        batch.note_created(event.created_at_micros);
         if !self.holds.is_empty() && self.holds.catch(event, standing) {
             return Ok(Dispatched::Follows);
         }

@@ -69,7 +69,7 @@ fn event(seq: i64, aggregate_id: &str, payload: &str) -> OwnedEvent {
 }
 
 fn batch() -> Arc<InFlightBatch> {
-    Arc::new(InFlightBatch::new(BatchNumber(0), 99))
+    Arc::new(InFlightBatch::new(BatchNumber(0), 99, Instant::now()))
 }
 
 fn publish(desk: &mut Desk<List>, events: &[OwnedEvent]) -> Vec<(i64, Reason)> {

@@ -19,19 +19,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
+use crate::metrics::counters::PublisherGauge;
 use crate::order::holds::{AggregateKey, Hold, Holds, SetAside};
 use crate::order::ledger::BatchNumber;
 pub use crate::publish::answer::{Answer, Company, Ground, Haste, Proof, Suspect, WAYS_MAX};
 use crate::publish::dispatch::Desk;
 pub use crate::publish::dispatch::OnPoison;
+pub use crate::publish::in_flight_batch::InFlightBatch;
 pub use crate::publish::produce::{Offer, Produce};
-pub use crate::publish::reports::{InFlightBatch, Report, Reports};
+pub use crate::publish::reports::{Report, Reports};
 use crate::publish::send_deadline::Permit;
 use crate::publish::signals::{Latch, Letterbox};
 use crate::publish::suspense::Suspense;
@@ -40,6 +43,7 @@ use crate::record::encode::Encoder;
 mod answer;
 mod atomics;
 mod dispatch;
+mod in_flight_batch;
 pub mod kafka;
 pub mod null;
 mod produce;
@@ -55,6 +59,8 @@ pub mod warnings;
 
 /// Orders besides batches that may be on their way; the shard sends a few of them per second at most.
 const ORDERS_MAX: usize = 64;
+/// A publishing thread without orders gives a sign of life this often.
+const BEAT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Rows that go to the producer in one piece.
 #[derive(Debug)]
@@ -99,7 +105,7 @@ impl<R: LendEvent> Publisher<R> {
     /// # Errors
     /// When the producer cannot be built, or the thread not be started.
     pub fn start<P: Produce>(
-        name: &str,
+        gauge: PublisherGauge,
         batches_max: usize,
         encoder: Encoder,
         on_poison: OnPoison,
@@ -110,13 +116,14 @@ impl<R: LendEvent> Publisher<R> {
         let (orders, inlet) = crossbeam_channel::bounded(batches_max + ORDERS_MAX);
         let (sender, reports) = crossbeam_channel::bounded(batches_max + 1);
         let (aside, set_aside) = crossbeam_channel::bounded(batches_max);
-        let back = Reports::new(sender, Arc::clone(&wake));
+        let name = format!("publish-{}", gauge.name);
+        let back = Reports::new(sender, Arc::clone(&wake), gauge);
         let (failed, suspense) = (Arc::clone(&back.failed), Arc::clone(&back.suspense));
         let (topics_back, held) = (Arc::clone(&back.topics_back), Arc::new(AtomicUsize::new(0)));
         let producer = make(back.clone())?;
         let desk = Desk::new(encoder, on_poison, producer, Arc::clone(&held), Arc::clone(&permit));
         let thread = std::thread::Builder::new()
-            .name(format!("publish-{name}"))
+            .name(name)
             .spawn(move || publish(&inlet, desk, &back, &aside))
             .map_err(|cause| {
                 Error::new(ErrorKind::Internal, format!("no thread to publish: {cause}"))
@@ -238,7 +245,13 @@ fn publish<R: LendEvent, P: Produce>(
     aside: &Sender<(BatchNumber, Vec<SetAside<R>>)>,
 ) {
     let _wake = WakeAtEnd(&reports.wake);
-    while let Ok(order) = inlet.recv() {
+    loop {
+        reports.gauge().pulse.beat();
+        let order = match inlet.recv_timeout(BEAT_INTERVAL) {
+            Ok(order) => order,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         if reports.has_failed() {
             continue;
         }
@@ -270,12 +283,13 @@ fn publish_batch<R: LendEvent, P: Produce>(
 ) -> Result<()> {
     let waiting = u32::try_from(batch.rows.len()).expect("a batch has a bounded number of rows");
     let number = batch.number;
-    let in_flight = Arc::new(InFlightBatch::new(number, waiting));
+    let in_flight = Arc::new(InFlightBatch::new(number, waiting, Instant::now()));
     let set_aside = desk.publish(batch.rows, &in_flight)?;
     let count = set_aside.len();
     if count == 0 {
         return Ok(());
     }
+    in_flight.note_set_aside(count);
     match aside.try_send((number, set_aside)) {
         // Not before the shard can find them: the batch may be complete with the last of these.
         Ok(()) => (0..count).for_each(|_| reports.acknowledged(&in_flight)),

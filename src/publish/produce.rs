@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::event::EventId;
 use crate::order::holds::{Reason, Refusal};
 use crate::publish::answer::{Answer, Ground};
-use crate::publish::reports::InFlightBatch;
+use crate::publish::in_flight_batch::InFlightBatch;
 use crate::record::encode::Record;
 
 /// What a producer did with a record.

@@ -4,13 +4,16 @@
 //! only the first failure is reported. Must not: block.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::Notify;
 
 use crate::error::Error;
+use crate::metrics::counters::PublisherGauge;
 use crate::order::ledger::BatchNumber;
-use crate::publish::signals::{Countdown, Latch, Letterbox};
+use crate::publish::in_flight_batch::InFlightBatch;
+use crate::publish::signals::{Latch, Letterbox};
 use crate::publish::suspense::Suspense;
 
 /// What comes back from the Kafka side.
@@ -22,30 +25,6 @@ pub enum Report {
     Failed(Error),
 }
 
-/// A batch on its way: how many of its records wait for an acknowledgement.
-#[derive(Debug)]
-pub struct InFlightBatch {
-    pub(super) number: BatchNumber,
-    waiting: Countdown,
-}
-
-impl InFlightBatch {
-    /// So many of its records wait.
-    pub(super) fn new(number: BatchNumber, waiting: u32) -> Self {
-        Self { number, waiting: Countdown::new(waiting) }
-    }
-
-    /// Takes note of one acknowledged record; true for the last one.
-    pub(super) fn acknowledge(&self) -> bool {
-        self.waiting.count()
-    }
-
-    /// Whether nothing of it waits.
-    pub(super) fn is_done(&self) -> bool {
-        self.waiting.is_over()
-    }
-}
-
 /// The way back: reports for the shard, and its wake-up.
 #[derive(Clone, Debug)]
 pub struct Reports {
@@ -55,14 +34,16 @@ pub struct Reports {
     /// Held topics that can be used again, as far as metadata tells.
     pub(super) topics_back: Arc<Letterbox<String>>,
     pub(super) suspense: Arc<Suspense>,
+    gauge: PublisherGauge,
 }
 
 impl Reports {
     /// Reports that go to `sender`, which must have room for one per batch in flight and one more.
-    pub(super) fn new(sender: Sender<Report>, wake: Arc<Notify>) -> Self {
+    pub(super) fn new(sender: Sender<Report>, wake: Arc<Notify>, gauge: PublisherGauge) -> Self {
         Self {
             sender,
             wake,
+            gauge,
             failed: Arc::new(Latch::new()),
             topics_back: Arc::new(Letterbox::new()),
             suspense: Arc::default(),
@@ -78,8 +59,14 @@ impl Reports {
     /// One more record of the batch was acknowledged.
     pub fn acknowledged(&self, batch: &InFlightBatch) {
         if batch.acknowledge() {
-            self.send(Report::Delivered(batch.number));
+            batch.measure(&self.gauge.shard, Instant::now());
+            self.send(Report::Delivered(batch.number()));
         }
+    }
+
+    /// What is counted of the publisher.
+    pub(super) fn gauge(&self) -> &PublisherGauge {
+        &self.gauge
     }
 
     /// The producer is of no more use. Only the first failure is reported.

@@ -144,7 +144,7 @@ fn event(seq: usize, aggregate: usize, is_bad: bool) -> OwnedEvent {
 }
 
 fn publish(desk: &mut Desk<Refusing>, events: Vec<OwnedEvent>) -> Result<Vec<(String, Reason)>> {
-    let batch = Arc::new(InFlightBatch::new(BatchNumber(0), u32::MAX));
+    let batch = Arc::new(InFlightBatch::new(BatchNumber(0), u32::MAX, Instant::now()));
     let set_aside = desk.publish(events, &batch)?;
     Ok(set_aside.into_iter().map(|one| (one.row.kind, one.refusal.reason)).collect())
 }

@@ -3,6 +3,7 @@
 //! Promises: its name is no other instance's, and stays for the life of the process. Must not: talk to a server.
 //! Fails: with [`ErrorKind::Config`] when more shards are asked for than there are buckets.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ use crate::publish::kafka::learned_limits::Lessons;
 use crate::publish::kafka::producer::{WARNING_PAUSE, Warnings};
 use crate::relay::held::HeldSession;
 use crate::relay::stuck::Stuck;
+use crate::relay::watch::LeaseEnd;
 
 /// What all sessions of a process share.
 pub(super) struct Instance {
@@ -23,6 +25,8 @@ pub(super) struct Instance {
     /// Names this instance in the tier.
     pub(super) name: String,
     pub(super) monitor: Arc<Monitor>,
+    /// Until when what rests on the lease may go on.
+    pub(super) lease_end: Arc<LeaseEnd>,
     pub(super) warnings: Arc<Warnings>,
     pub(super) lessons: Arc<Lessons>,
     /// Becomes true when the process is to stop.
@@ -35,10 +39,13 @@ pub(super) struct Instance {
 impl Instance {
     pub(super) fn new(config: Config, monitor: Arc<Monitor>, stop: watch::Receiver<bool>) -> Self {
         let lessons = Arc::new(Lessons::new(&config.kafka.properties));
+        let name = instance_name();
+        introduce(&monitor, &name, &config);
         Self {
             config,
-            name: instance_name(),
+            name,
             monitor,
+            lease_end: Arc::default(),
             warnings: Arc::new(Warnings::new(WARNING_PAUSE)),
             lessons,
             stop,
@@ -78,6 +85,18 @@ impl Instance {
         )
         .with_remedy(format!("set --shards to {buckets} at most, or leave it out")))
     }
+}
+
+/// Tells operators what is known before the first session.
+fn introduce(monitor: &Monitor, name: &str, config: &Config) {
+    let limit = u64::try_from(config.max_in_flight_bytes).unwrap_or(u64::MAX);
+    monitor.in_flight_limit_bytes.store(limit, Ordering::Relaxed);
+    monitor.figures().generations_filled.store(-1, Ordering::Relaxed);
+    monitor.set_instance(|instance| {
+        name.clone_into(&mut instance.name);
+        "at-least-once".clone_into(&mut instance.delivery);
+        instance.lease_seconds = config.lease_seconds.into();
+    });
 }
 
 /// Names this instance among all others: host, process, and a part that no later process shares.

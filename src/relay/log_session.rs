@@ -19,6 +19,7 @@ use crate::capture::table::ticker::{Audience, Cadence, ForeignRows, Ticker};
 use crate::control::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
+use crate::metrics::health::SessionState;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
 use crate::postgres::{Lsn, connect, patiently};
@@ -26,6 +27,7 @@ use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::adopted_tables::Adoption;
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::ShardLines;
+use crate::relay::depth_watch::spawn_depth_watch;
 use crate::relay::instance::Instance;
 use crate::relay::log_saver::LogSaver;
 use crate::relay::log_task::{LogTask, LogTicks};
@@ -108,7 +110,9 @@ impl Instance {
         let shards = self.publisher_count(&outbox)?;
         let (lines, assignment) = ShardLines::to_reader();
         let mut crew = Crew::join(self, &outbox, &store, lines, Share::All).await?;
+        self.monitor.set_session(SessionState::Working);
         spawn_mode_watch(self, &mut crew, way, control);
+        spawn_depth_watch(self, &mut crew, &store, way.mode);
         let keeper = Arc::new(stream.keeper);
         let adoption = Adoption::open(&self.config.database, &keeper, stream.held).await?;
         let adopted = adoption.as_ref().map(|adoption| Arc::clone(&adoption.store));
@@ -181,7 +185,8 @@ impl Instance {
         let cadence = Cadence { min, max: min.max(TICK_INTERVAL_MAX) };
         let ticker =
             Ticker::connect(&self.config.database, outbox, cadence, latest, ForeignRows::Told)
-                .await?;
+                .await?
+                .with_figures(Arc::clone(self.monitor.figures()));
         let (sender, ticks) = mpsc::channel(TICKS_MAX);
         let nudge = Arc::new(Notify::new());
         let nudged = Arc::clone(&nudge);

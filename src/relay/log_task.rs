@@ -73,7 +73,7 @@ impl LogTask {
         tracing::info!(slot = self.keeper.name(), shards = self.shards, "reading the log");
         let wake = Arc::new(Notify::new());
         let publishers = (0..self.shards)
-            .map(|shard| self.publishers.start(&shard.to_string(), &wake))
+            .map(|shard| self.publishers.start(shard, &wake))
             .collect::<Result<Vec<_>>>()?;
         let wiring = ReaderWiring {
             capture,

@@ -54,13 +54,16 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::watch as channel;
+use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
+use crate::metrics::health::SessionState;
 use crate::publish::kafka::ask;
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
@@ -71,6 +74,7 @@ use crate::relay::tasks::TROUBLE;
 mod adopted_tables;
 mod agreement;
 mod assigner;
+mod depth_watch;
 mod held;
 mod instance;
 mod log_saver;
@@ -89,6 +93,7 @@ mod stages;
 mod stand_by;
 mod stuck;
 mod tasks;
+mod watch;
 
 /// Relays until `shutdown` is ready, then lets what is in flight land.
 ///
@@ -100,14 +105,18 @@ pub async fn run(
     monitor: Arc<Monitor>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let (stop_sender, stop) = watch::channel(false);
-    let instance = Instance::new(config, monitor, stop);
+    let (stop_sender, stop) = channel::channel(false);
+    let instance = Instance::new(config, Arc::clone(&monitor), stop);
+    // It ends with us, and not with the work: what hangs is to be seen.
+    let mut watching = JoinSet::new();
+    watching.spawn(watch::watch(Arc::clone(&monitor), Arc::clone(&instance.lease_end)));
     let mut work = pin!(instance.run());
     tokio::select! {
         ended = &mut work => return ended,
         () = shutdown => {}
     }
     tracing::info!("stopping: no more is claimed, what is in flight lands first");
+    monitor.set_stopping();
     stop_sender.send_replace(true);
     let timeout = instance.config.shutdown_timeout;
     tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| {
@@ -128,8 +137,7 @@ impl Instance {
         while !*self.stop.borrow() {
             let mut stage = SessionStage::Opening;
             let ended = self.session(&producer_config, progress, &mut stage).await;
-            self.monitor.set_working(false);
-            self.monitor.set_slot(None);
+            self.note_end(ended.as_ref().err());
             if stage.has_worked() {
                 progress = Progress::Working;
                 backoff.reset();
@@ -144,6 +152,25 @@ impl Instance {
             }
         }
         Ok(())
+    }
+
+    /// What the session knew and owned ends with it.
+    fn note_end(&self, error: Option<&Error>) {
+        let cause = error.map(|error| error.message().to_owned());
+        self.monitor.set_session(SessionState::Between(cause));
+        self.lease_end.set(None);
+        let why = error.map_or("told-to-end", |error| error.kind().name());
+        self.monitor.sessions_ended.add(why, 1);
+        if error.is_some_and(|error| error.kind() == ErrorKind::Fenced) {
+            self.monitor.leases_lost.fetch_add(1, Ordering::Relaxed);
+        }
+        if error.is_some_and(concerns_producer) {
+            self.monitor.figures().producers_replaced.add(why, 1);
+        }
+        for shard in self.monitor.shards() {
+            shard.begin_anew(why);
+            shard.has_work.store(false, Ordering::Relaxed);
+        }
     }
 
     fn producer_config(&self) -> Result<ProducerConfig> {
@@ -184,6 +211,14 @@ impl Instance {
             _ = stop.changed() => {}
         }
     }
+}
+
+/// Whether a producer ended with it. Where the log is read, that ends the session.
+fn concerns_producer(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::KafkaUnavailable | ErrorKind::TopicUnavailable | ErrorKind::DeliveryUncertain
+    )
 }
 
 /// Whether the process ends for it. A server of PostgreSQL that refuses us is final: it was asked anew with the

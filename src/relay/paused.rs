@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::capture::mode::{Pause, read_state};
 use crate::error::Result;
+use crate::legible;
+use crate::metrics::health::SessionState;
 use crate::postgres::patiently;
 use crate::relay::instance::Instance;
 use crate::relay::tasks::Opened;
@@ -19,7 +21,7 @@ impl Instance {
     /// Waits until the pause is over, the way of reading was changed, or the process is to stop.
     pub(super) async fn wait_for_resume(&self, opened: Opened) -> Result<()> {
         if let Some(pause) = &opened.state.pause {
-            say(pause);
+            self.tell(pause);
         }
         let (mut stop, mut known) = (self.stop.clone(), opened.state.pause);
         let database = &self.config.database;
@@ -39,11 +41,17 @@ impl Instance {
             if let Some(now) = state.pause
                 && !known.as_ref().is_some_and(|known| is_same(known, &now))
             {
-                say(&now);
+                self.tell(&now);
                 known = Some(now);
             }
         }
         Ok(())
+    }
+
+    /// To whoever reads the log, and to whoever asks whether all is well.
+    fn tell(&self, pause: &Pause) {
+        say(pause);
+        self.monitor.set_session(SessionState::Paused { reason: legible::name(&pause.reason) });
     }
 }
 

@@ -14,11 +14,14 @@ use crate::capture::table::past_ticks::Remembered;
 use crate::capture::table::ticker::{Audience, ForeignRows, Ticker};
 use crate::control::cursors::{CursorStore, pause_after_save};
 use crate::error::Result;
+use crate::metrics::beats::Pulse;
+use crate::metrics::health::SessionState;
 use crate::order::tick::Tick;
 use crate::postgres::Connection;
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::{Assignment, ShardLines};
+use crate::relay::depth_watch::spawn_depth_watch;
 use crate::relay::instance::Instance;
 use crate::relay::mode_watch::spawn_mode_watch;
 use crate::relay::publishers::Publishers;
@@ -48,14 +51,17 @@ impl Instance {
         let (database, cadence) = (&self.config.database, self.config.cadence);
         let (begin, foreign) = (Arc::clone(&latest), ForeignRows::Refused);
         let ticker = Ticker::connect(database, &outbox, cadence, begin, foreign).await?;
+        let ticker = ticker.with_figures(Arc::clone(self.monitor.figures()));
         let (lines, assignments) = ShardLines::to_shards(shards);
         let mut crew = Crew::join(self, &outbox, &store, lines, Share::Fair).await?;
         *stage = if recovery.is_some() { SessionStage::Recovering } else { SessionStage::Polling };
-        self.monitor.set_working(true);
+        self.monitor.set_session(SessionState::Working);
 
         let ticks = spawn_ticker(&mut crew.tasks, ticker, latest);
-        crew.tasks.spawn(save_regularly(Arc::clone(&store), self.config.save_interval));
+        let saving = self.monitor.figures().tasks.expect("saver of cursors");
+        crew.tasks.spawn(save_regularly(Arc::clone(&store), self.config.save_interval, saving));
         spawn_mode_watch(self, &mut crew, way, control);
+        spawn_depth_watch(self, &mut crew, &store, way.mode);
         self.spawn_recovery(&mut crew, recovery, &store, &ticks.nudge);
         let context = ShardContext {
             config: self.config.clone(),
@@ -119,9 +125,14 @@ fn spawn_ticker(tasks: &mut Tasks, ticker: Ticker, begin: Arc<Tick>) -> Ticks {
     Ticks { latest, nudge }
 }
 
-async fn save_regularly(store: Arc<CursorStore>, interval: Duration) -> Result<Ended> {
+async fn save_regularly(
+    store: Arc<CursorStore>,
+    interval: Duration,
+    pulse: Pulse,
+) -> Result<Ended> {
     let mut pause = interval;
     loop {
+        pulse.beat();
         tokio::time::sleep(pause).await;
         let began = Instant::now();
         store.save().await?;

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::config::KafkaConfig;
 use crate::error::Result;
+use crate::metrics::counters::{Monitor, PublisherGauge};
 use crate::publish::Publisher;
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig, lingering};
 use crate::publish::kafka::learned_limits::Lessons;
@@ -25,6 +26,7 @@ pub(super) struct Publishers {
     permit: Arc<Permit>,
     pub(super) warnings: Arc<Warnings>,
     lessons: Arc<Lessons>,
+    monitor: Arc<Monitor>,
 }
 
 impl Publishers {
@@ -40,6 +42,7 @@ impl Publishers {
             permit: Arc::clone(permit),
             warnings: Arc::clone(&instance.warnings),
             lessons: Arc::clone(&instance.lessons),
+            monitor: Arc::clone(&instance.monitor),
         }
     }
 
@@ -47,7 +50,9 @@ impl Publishers {
     ///
     /// # Errors
     /// As [`Publisher::start`].
-    pub(super) fn start(&self, name: &str, wake: &Arc<Notify>) -> Result<Publisher<OutgoingRow>> {
+    pub(super) fn start(&self, shard: usize, wake: &Arc<Notify>) -> Result<Publisher<OutgoingRow>> {
+        let name = shard.to_string();
+        let gauge = PublisherGauge::new(&name, self.monitor.shard(shard));
         let encoder =
             Encoder::new(self.config.topic.clone()).with_headers(self.config.added_headers);
         let on_poison = self.config.on_poison.clone();
@@ -55,9 +60,9 @@ impl Publishers {
             let config = self.lessons.apply(&self.producer);
             let timestamp = self.config.record_timestamp;
             let (warnings, lessons) = (Arc::clone(&self.warnings), Arc::clone(&self.lessons));
-            KafkaProducer::new(name, &config, timestamp, reports, warnings, lessons)
+            KafkaProducer::new(&name, &config, timestamp, reports, warnings, lessons)
         };
         let (permit, wake) = (Arc::clone(&self.permit), Arc::clone(wake));
-        Publisher::start(name, BATCHES_MAX, encoder, on_poison, permit, wake, make)
+        Publisher::start(gauge, BATCHES_MAX, encoder, on_poison, permit, wake, make)
     }
 }

@@ -9,6 +9,7 @@ use crate::capture::mode::read_state;
 use crate::control::cursors::CursorStore;
 use crate::control::migrate;
 use crate::error::Result;
+use crate::metrics::health::SessionState;
 use crate::postgres::{connect, patiently};
 use crate::publish::kafka::config::ProducerConfig;
 use crate::relay::agreement::agree;
@@ -31,13 +32,14 @@ impl Instance {
         let agreed = agree(&opened, database, self.config.capture, progress);
         opened.state = stay(&opened.control, database, Box::pin(agreed)).await?;
         opened.way = opened.state.way();
+        self.introduce(&opened);
         let mut plan = self.plan(opened, ReaderLock::Unknown).await?;
         loop {
             // The sessions are too large to lie in this one.
             plan = match plan {
                 SessionPlan::StandBy(opened) => {
                     *stage = SessionStage::StandingBy;
-                    self.monitor.set_working(true);
+                    self.monitor.set_session(SessionState::StandingBy);
                     match self.stand_by(&opened).await? {
                         StandByEnd::Ours => self.plan(opened, ReaderLock::Ours).await?,
                         StandByEnd::Over => SessionPlan::End,
@@ -45,7 +47,6 @@ impl Instance {
                 }
                 SessionPlan::Paused(opened) => {
                     *stage = SessionStage::Paused;
-                    self.monitor.set_working(true);
                     return self.wait_for_resume(opened).await;
                 }
                 SessionPlan::Poll(opened) => {
@@ -64,13 +65,23 @@ impl Instance {
         }
     }
 
+    /// Tells operators who works here, and how.
+    fn introduce(&self, opened: &Opened) {
+        let (capture, timeline) = (opened.way.mode.name(), opened.store.timeline());
+        self.monitor.set_instance(|instance| {
+            capture.clone_into(&mut instance.capture);
+            instance.timeline = Some(timeline);
+        });
+    }
+
     async fn open(&self) -> Result<Opened> {
         let database = &self.config.database;
         let connection = connect(database, "cursors").await?;
         let control = connect(database, "capture").await?;
         patiently(database, "look at the outbox", async {
             let outbox = migrate::load(connection.client(), &self.config.outbox).await?;
-            let store = Arc::new(CursorStore::open(connection, self.config.on_promotion).await?);
+            let store = CursorStore::open(connection, self.config.on_promotion).await?;
+            let store = Arc::new(store.with_figures(Arc::clone(self.monitor.figures())));
             let latest = store.latest_tick().await?;
             let state = read_state(&control).await?;
             let way = state.way();

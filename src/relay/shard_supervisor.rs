@@ -14,11 +14,12 @@ use crate::capture::table::claim::Poller;
 use crate::config::Config;
 use crate::control::cursors::CursorStore;
 use crate::control::parked::Parked;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::metrics::counters::ShardGauge;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
 use crate::relay::assigner::shard_lines::Assignment;
+use crate::relay::concerns_producer;
 use crate::relay::publishers::Publishers;
 use crate::relay::tasks::{Ended, TROUBLE};
 use crate::shard::{Shard, ShardLimits, Wiring};
@@ -49,9 +50,10 @@ pub(super) async fn supervise(
         let before = gauge.published.load(Ordering::Relaxed);
         let error = match context.start_shard(index, &assignment, Arc::clone(&gauge)).await {
             Ok(()) => return Ok(Ended::Shard),
-            Err(error) if concerns_one_shard(&error) => error,
+            Err(error) if concerns_producer(&error) => error,
             Err(error) => return Err(error),
         };
+        note_replaced(&gauge, &error);
         if *context.stop.borrow() {
             return Err(error);
         }
@@ -66,6 +68,15 @@ pub(super) async fn supervise(
             _ = stop.changed() => return Ok(Ended::Shard),
         }
     }
+}
+
+/// It has work from here on: what was in flight.
+fn note_replaced(gauge: &ShardGauge, error: &Error) {
+    let why = error.kind().name();
+    gauge.instance.producers_replaced.add(why, 1);
+    gauge.begun_anew.fetch_add(1, Ordering::Relaxed);
+    gauge.has_work.store(true, Ordering::Relaxed);
+    gauge.begin_anew(why);
 }
 
 impl ShardContext {
@@ -93,7 +104,7 @@ impl ShardContext {
         let event_bytes_max = self.config.max_event_bytes;
         let poller =
             Poller::connect(&self.config.database, &self.outbox, &name, event_bytes_max).await?;
-        let publisher = self.publishers.start(&name, &Arc::default())?;
+        let publisher = self.publishers.start(index, &Arc::default())?;
         let limits = ShardLimits {
             page_rows: self.config.page_rows,
             in_flight_bytes: (self.config.max_in_flight_bytes / self.shards).max(1),
@@ -113,12 +124,4 @@ impl ShardContext {
         };
         Shard::new(wiring, limits).run().await
     }
-}
-
-/// Trouble with Kafka ends one shard's producer; the session with PostgreSQL goes on.
-fn concerns_one_shard(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::KafkaUnavailable | ErrorKind::TopicUnavailable | ErrorKind::DeliveryUncertain
-    )
 }

@@ -4,6 +4,7 @@
 //! Must not: change it. Fails: with the connection's error; with [`ErrorKind::SlotUnusable`] for a gap.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::capture::mode::{KnownSlot, Mode};
@@ -57,10 +58,21 @@ pub(super) async fn watch_slot(
             look_for_gaps(&keeper, &known).await?;
         }
         if let Some(sight) = keeper.sight().await? {
+            show_course(&monitor, &sight);
             monitor.set_slot(Some(moved.figures(sight, Instant::now())));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// How far the stream is, on the scale of the log.
+fn show_course(monitor: &Monitor, sight: &SlotSight) {
+    let confirmed =
+        sight.confirmed.map_or(0, |Lsn(place)| i64::try_from(place).unwrap_or(i64::MAX));
+    let remaining = if sight.behind_bytes <= STEP_BYTES { 0 } else { sight.behind_bytes };
+    let shard = monitor.shard(0);
+    shard.position.store(confirmed, Ordering::Relaxed);
+    shard.remaining.store(remaining, Ordering::Relaxed);
 }
 
 /// Says once that rows were inserted which nobody reads; gives whether there are any.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::capture::mode::{Way, read_state};
 use crate::capture::slot::reader_lock::{Stranger, stranger, try_lock, unlock_the_silent};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::health::SessionState;
 use crate::relay::instance::Instance;
 use crate::relay::tasks::{Opened, STAND_BY_INTERVAL};
 
@@ -83,8 +84,11 @@ impl Instance {
     /// Who keeps the lock for longer than a lease, and has none, is no instance: nothing is published.
     async fn look_for_a_stranger(&self, opened: &Opened, told: ToldHolder) -> Result<ToldHolder> {
         let found = stranger(&opened.control, &self.name).await?;
-        self.monitor.set_working(found.is_none());
         let found = found.map_or(ToldHolder::Instance, ToldHolder::Stranger);
+        self.monitor.set_session(match &found {
+            ToldHolder::Stranger(_) => SessionState::Obstructed,
+            ToldHolder::Nothing | ToldHolder::Instance => SessionState::StandingBy,
+        });
         if let ToldHolder::Stranger(stranger) = &found
             && found != told
         {

@@ -87,12 +87,13 @@ impl Crew {
         let (own_sender, own) = watch::channel(OwnBuckets::new());
         let window = instance.config.replay_window;
         let retention = Retention::new(database.clone(), ring(outbox), own, window);
+        let retention = retention.with_figures(Arc::clone(instance.monitor.figures()));
         let mut tasks = Tasks::new();
         tasks.spawn(async move { match retention.run().await {} });
         tasks.spawn(log_figures(Arc::clone(&instance.monitor)));
         let (permit, store) = (Arc::new(Permit::ended()), Arc::clone(store));
         let ownership = Ownership::new(lease.name(), Arc::clone(&store), own_sender);
-        let assigner = Assigner::new(lease, ownership, lines, share, Arc::clone(&permit));
+        let assigner = Assigner::new(instance, lease, ownership, lines, share, Arc::clone(&permit));
         let (stop_sender, stop) = watch::channel(*instance.stop.borrow());
         let stop_sender = Arc::new(stop_sender);
         Ok(Self { tasks, permit, parked, stop, stop_sender, assigner, shards, store, database })

@@ -141,12 +141,16 @@ impl Shard {
             }
             match self.next_step().await? {
                 ShardStep::Claim(index) => {
+                    self.outlet.begin_task();
                     self.pages.claim(&mut self.cohorts[index], &mut self.outlet).await?;
+                    self.outlet.end_task();
                 }
                 ShardStep::UseQuiet => {
+                    self.outlet.begin_task();
                     self.begin_joined().await?;
                     self.lighten().await?;
                     self.retry().await?;
+                    self.outlet.end_task();
                 }
                 ShardStep::Wait => self.wait().await,
             }
@@ -164,10 +168,26 @@ impl Shard {
         }
         // One and the same: a later one may leave a window that this one does not.
         let tick = Arc::clone(&self.ticks.borrow_and_update());
+        self.show_course(&tick);
         self.close_windows(&tick).await?;
         let claim = self.next_claim(&tick);
         let has_room = self.outlet.ledger.has_room() && self.outlet.ledger.has_page_room();
         Ok(claim.filter(|_| has_room).map_or(ShardStep::Wait, ShardStep::Claim))
+    }
+
+    /// Of a range that is not finished all that was drawn may be to come; of one that is, what was drawn since.
+    fn show_course(&self, tick: &Tick) {
+        let remaining = |at: &CohortCursor| {
+            let (cursor, drawn) = (&at.cursor, tick.ceiling.max(0));
+            let reached = match (cursor.is_finished(), tick.is_later_than(cursor.upto())) {
+                (true, false) => drawn,
+                (true, true) => cursor.upto().ceiling,
+                (false, _) => cursor.position().min(cursor.upto().ceiling),
+            };
+            drawn.saturating_sub(reached.max(0)).max(0)
+        };
+        let most = self.cohorts.iter().map(remaining).max().unwrap_or_default();
+        self.outlet.show_course(tick.ceiling.saturating_sub(most), most.unsigned_abs());
     }
 
     /// Closes the windows that have to be closed, or are old enough to be.

@@ -27,7 +27,8 @@ use crate::control::cursors::CursorStore;
 use crate::control::parked::{Parked, RetryPage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, LendEvent};
-use crate::metrics::counters::ShardGauge;
+use crate::metrics::counters::{Figures, ShardGauge};
+use crate::metrics::progress::ShardProgress;
 use crate::order::holds::{AggregateKey, Hold, IdHead};
 use crate::order::ledger::{Finished, Ledger};
 use crate::publish::kafka::producer::Warnings;
@@ -79,7 +80,15 @@ pub(super) struct Outlet<S: OutletSource> {
     publishers: Vec<Publisher<OutgoingRow>>,
     /// Deals aggregates to publishers.
     hasher: DefaultHashBuilder,
+    task: OutletTask,
     gauge: Arc<ShardGauge>,
+}
+
+/// Whether the loop is at something that ends by itself, and not at waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OutletTask {
+    None,
+    Underway,
 }
 
 impl<S: OutletSource> Outlet<S> {
@@ -94,6 +103,7 @@ impl<S: OutletSource> Outlet<S> {
             store,
             publishers,
             hasher: DefaultHashBuilder::default(),
+            task: OutletTask::None,
             gauge,
         }
     }
@@ -151,6 +161,7 @@ impl<S: OutletSource> Outlet<S> {
                 }
                 if !self.parking.is_unfinished(number) {
                     self.ledger.acknowledge(number);
+                    self.gauge.get_on(ShardProgress::acknowledge);
                 }
             }
         }
@@ -181,11 +192,37 @@ impl<S: OutletSource> Outlet<S> {
         Ok(())
     }
 
+    /// Something is about to be claimed, or to be begun with: until that is done, there is work.
+    pub(super) fn begin_task(&mut self) {
+        self.task = OutletTask::Underway;
+        self.gauge.has_work.store(true, Ordering::Relaxed);
+    }
+
+    /// It is done.
+    pub(super) fn end_task(&mut self) {
+        self.task = OutletTask::None;
+    }
+
+    /// Shows how far the slowest of its ranges is on the way to what is there now, on the scale of `seq`.
+    pub(super) fn show_course(&self, position: i64, remaining: u64) {
+        self.gauge.position.store(position, Ordering::Relaxed);
+        self.gauge.remaining.store(remaining, Ordering::Relaxed);
+    }
+
+    /// What all shards count together.
+    pub(super) fn figures(&self) -> &Figures {
+        &self.gauge.instance
+    }
+
     /// Shows what is in flight and what is held.
     fn show(&self) {
         // Where memory does not know all, it knows those that came since.
         let held = (self.held() as u64).max(self.parking.held_in_the_table());
         self.gauge.in_flight_bytes.store(self.ledger.bytes() as u64, Ordering::Relaxed);
+        self.gauge.in_flight_events.store(self.ledger.events(), Ordering::Relaxed);
+        // A page of the log stays open where nothing comes.
+        let has_work = self.task == OutletTask::Underway || self.ledger.batches() > 0;
+        self.gauge.has_work.store(has_work, Ordering::Relaxed);
         self.gauge.held_aggregates.store(held, Ordering::Relaxed);
     }
 
@@ -341,6 +378,9 @@ fn next_finished<P>(ledger: &mut Ledger<P>, gauge: &ShardGauge) -> Option<Finish
     let finished = ledger.next_finished()?;
     gauge.published.fetch_add(finished.events - finished.parked, Ordering::Relaxed);
     gauge.parked.fetch_add(finished.parked, Ordering::Relaxed);
+    if finished.events > 0 {
+        gauge.get_on(ShardProgress::finish_page);
+    }
     Some(finished)
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::capture::table::claim::{ClaimedPage, ClaimedRow, PageError, PageReading, Poller};
 use crate::control::cursors::CursorStore;
 use crate::error::{Error, Result};
+use crate::metrics::histogram::micros;
 use crate::order::cursor::CohortCursor;
 use crate::order::ledger::Finished;
 use crate::order::tick::Tick;
@@ -120,7 +121,9 @@ impl PageReader {
         reading: PageReading,
     ) -> Result<Option<Error>> {
         let mut cursor = at.cursor.clone();
+        let began = Instant::now();
         let mut page = self.poller.claim(&at.cohort, &cursor, rows_max, reading).await?;
+        outlet.figures().claim.record(micros(began.elapsed().as_micros()), 1);
         outlet.ledger.open_page();
         let mut seen = SeenPage::default();
         let mut broken = None;

@@ -34,7 +34,7 @@ fn silent(address: &str, number: usize) -> TcpStream {
 }
 
 /// Asks until the answer contains the text.
-async fn wait_for(address: &str, path: &str, text: &str) {
+pub(crate) async fn wait_for(address: &str, path: &str, text: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let answer = get(address, path);
@@ -60,7 +60,14 @@ async fn figures_and_readiness_are_answered() {
     let emit = "select postrider.emit('order', 'a' || n, 'T', '{}') from generate_series(1, 40) n";
     client.batch_execute(emit).await.expect("events are written");
     wait_for(&address, "/metrics", "postrider_events_published_total{shard=\"0\"} 40").await;
+    wait_for(&address, "/metrics", "\npostrider_event_age_seconds_count 40\n").await;
     wait_for(&address, "/metrics", "\npostrider_working 1\n").await;
+    wait_for(&address, "/metrics", "postrider_bucket_oldest_age_seconds{bucket=\"7\"} 0.0\n").await;
+    wait_for(&address, "/metrics", "postrider_buckets{state=\"owned\"} 8\n").await;
+    wait_for(&address, "/metrics", "capture=\"wal\",delivery=\"at-least-once\",timeline=\"1\"")
+        .await;
+    wait_for(&address, "/readyz?verbose", "[+]shards ok, nothing waits\n").await;
+    assert!(get(&address, "/livez?verbose").contains("[+]publish-1 ok\n"));
     wait_for(&address, "/metrics", "\npostrider_slot_retained_bytes ").await;
     // A thousand clients that say nothing, or never end a word, cost neither figures nor events.
     let before = relay.open_descriptors();

@@ -28,6 +28,7 @@ mod emit;
 mod encryption;
 mod event_places;
 mod faults;
+mod health;
 mod holds;
 mod inbox;
 mod law;

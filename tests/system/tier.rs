@@ -39,6 +39,20 @@ pub(crate) async fn wait_for_shares(client: &Client, expected: &[i64]) -> Durati
     }
 }
 
+/// Waits until so many instances are in the list: the dead leave it a lease after theirs has run out.
+async fn wait_until_listed(client: &Client, expected: i64) {
+    let begin = Instant::now();
+    loop {
+        let row = client.query_one("select count(*) from postrider.instance", &[]).await;
+        let found: i64 = row.expect("the control tables are there").get(0);
+        if found == expected {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{found} and not {expected}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn epochs(client: &Client) -> i64 {
     let row = client.query_one("select sum(epoch)::bigint from postrider.cursor", &[]).await;
     row.expect("the control tables are there").get(0)
@@ -57,6 +71,8 @@ async fn who_joins_and_leaves_moves_the_fewest_buckets_and_repeats_nothing() {
     wait_for_shares(&client, &[3, 3, 2]).await;
     assert_eq!(epochs(&client).await, 8 + 4 + 2, "each move is one bucket that had to move");
     assert!(second.stop().await.success());
+    third.wait_until_it_says("an instance has stopped").await;
+    assert!(!third.said().contains("has died"), "{}", third.said());
     wait_for_shares(&client, &[4, 4]).await;
     assert_eq!(epochs(&client).await, 8 + 4 + 2 + 3);
     assert!(first.stop().await.success());
@@ -78,7 +94,10 @@ async fn the_buckets_of_a_dead_instance_are_taken_within_the_lease() {
         dies.kill();
         let taken = wait_for_shares(&client, &[8]).await;
         assert!(taken < LEASE + SLACK, "it took {taken:?}");
+        left.wait_until_it_says("an instance has died, or hangs").await;
     }
+    assert!(!left.said().contains("an instance has stopped"), "{}", left.said());
+    wait_until_listed(&client, 1).await;
     let verdict = traffic.finish([left], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
 }

@@ -467,10 +467,10 @@ async fn what_would_stop_a_relay_or_never_be_read_is_told_before() {
     let client = fixture.client().await;
     let relays = as_relay(&fixture, &client).await;
     execute(&client, "alter role told_before_relay connection limit 4").await;
-    let words = ["run opens 10 sessions with 4 shards by poll", "role told_before_relay allows 4"];
+    let words = ["run opens 11 sessions with 4 shards by poll", "role told_before_relay allows 4"];
     assert_says(&relays, &["check", "--shards", "4"], 4, &words);
-    execute(&client, "alter role told_before_relay connection limit 10").await;
-    assert_says(&relays, &["check", "--shards", "4"], 0, &["run opens up to 10"]);
+    execute(&client, "alter role told_before_relay connection limit 11").await;
+    assert_says(&relays, &["check", "--shards", "4"], 0, &["run opens up to 11"]);
     let url = relays.database_url.replace("told_before_relay", "told_before_stranger");
     let stranger = Fixture { database_url: url, ..fixture.clone() };
     execute(&client, "create role told_before_stranger login password 'known'").await;

@@ -8,6 +8,7 @@
 //! last tick.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
@@ -17,6 +18,10 @@ use tokio_postgres::{Row, Statement};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
+use crate::metrics::beats::Pulse;
+use crate::metrics::counters::Figures;
+use crate::metrics::histogram::micros;
+use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::order::tick::{Observation, Probe, Storage, Tick};
 use crate::outbox::{Outbox, check_sequence};
 use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, Xid8, classify, connect, patiently};
@@ -117,6 +122,9 @@ pub struct Ticker {
     last_at: Instant,
     /// Parked events hold their aggregates across what the first tick will see.
     is_marked: bool,
+    /// The oldest transaction that may be open, and since when it is known.
+    oldest_open: Option<(TransactionId, Instant)>,
+    figures: Arc<Figures>,
 }
 
 impl Ticker {
@@ -162,9 +170,17 @@ impl Ticker {
             last,
             last_at: Instant::now(),
             is_marked: false,
+            oldest_open: None,
+            figures: Arc::default(),
         };
         patiently(database, "look at the newest rows", ticker.look_at_rows(foreign)).await?;
         Ok(ticker)
+    }
+
+    /// Counts how long looks take.
+    #[must_use]
+    pub fn with_figures(self, figures: Arc<Figures>) -> Self {
+        Self { figures, ..self }
     }
 
     /// Whether the rows are such as the sequence and this cluster's transactions wrote. What was copied in,
@@ -249,9 +265,13 @@ impl Ticker {
     /// # Errors
     /// When the connection fails, or the database went back.
     pub async fn run(mut self, audience: Audience, nudge: Arc<Notify>) -> Result<()> {
+        // Who needs every tick makes the ticker wait while Kafka is away.
+        let listens = matches!(audience, Audience::Latest(_));
+        let pulse = listens.then(|| self.figures.tasks.expect("ticker"));
         // While events come, a look of its own whether a tick is due would only cost time.
         let mut is_due = false;
         while !audience.has_gone() {
+            pulse.iter().for_each(Pulse::beat);
             if is_due || self.is_due(&audience).await? {
                 let tick = Arc::new(self.observe().await?);
                 is_due = tick.ceiling != self.last.ceiling;
@@ -271,7 +291,7 @@ impl Ticker {
         Ok(())
     }
 
-    async fn is_due(&self, audience: &Audience) -> Result<bool> {
+    async fn is_due(&mut self, audience: &Audience) -> Result<bool> {
         let row = self
             .connection
             .client()
@@ -280,6 +300,7 @@ impl Ticker {
             .map_err(|cause| classify("look at the outbox", cause))?;
         let snapshot: PgSnapshot = row.get("snapshot");
         let drawn = drawn(&row, &self.sequence)?;
+        self.note_open(&snapshot.0);
         // Of the log each row comes by itself.
         let looks = matches!(audience, Audience::Latest(_));
         let has_rested = looks && self.last_at.elapsed() >= REST_INTERVAL;
@@ -291,11 +312,14 @@ impl Ticker {
 
     /// The next tick. A look during which the sequence was set back is void.
     async fn observe(&mut self) -> Result<Tick> {
+        let began = Instant::now();
         let observed = loop {
             if let Some(observed) = self.look().await? {
                 break observed;
             }
         };
+        self.figures.tick.record(micros(began.elapsed().as_micros()), 1);
+        self.note_open(&observed.snapshot);
         let tick = Tick::follow(&self.last, observed).map_err(|cause| {
             Error::new(ErrorKind::History, cause.to_string())
                 .with_remedy("the server was replaced by an older copy; see `postrider status`")
@@ -306,6 +330,16 @@ impl Ticker {
         }
         let is_due = self.undrawn_at.is_none_or(|at| at.elapsed() >= UNDRAWN_INTERVAL);
         if is_due && tick.reaches_far_back() { self.look_who_drew(tick).await } else { Ok(tick) }
+    }
+
+    /// Since when the oldest open transaction is known. It holds back its own events, and the vacuum.
+    fn note_open(&mut self, snapshot: &Snapshot) {
+        let oldest = snapshot.in_progress().first().copied();
+        let known = self.oldest_open.filter(|(xid, _)| Some(*xid) == oldest);
+        self.oldest_open = known.or_else(|| oldest.map(|xid| (xid, Instant::now())));
+        let age = self.oldest_open.map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.figures.open_transaction_millis.store(millis, Ordering::Relaxed);
     }
 
     /// Whoever is open for long and has drawn nothing makes nothing be looked at again when it ends. It has to be

@@ -13,8 +13,8 @@ use crate::postgres::{Connection, classify};
 const LIMITS: &str = include_str!("../../../sql/queries/connection_limits.sql");
 const NEEDLESS: &str = include_str!("../../../sql/queries/needless_rights.sql");
 
-/// Whatever is read: cursors, capture, ticks, parked events, the lease, clean-up.
-const SESSIONS: i64 = 6;
+/// Whatever is read: cursors, capture, ticks, parked events, the lease, clean-up, figures.
+const SESSIONS: i64 = 7;
 /// And to read the log: two for the slot, one for the stream, one for what is durable.
 const LOG_SESSIONS: i64 = 4;
 

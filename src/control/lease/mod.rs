@@ -28,7 +28,7 @@
 
 pub mod plan;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::Statement;
 
@@ -43,6 +43,8 @@ const LIVE: &str = include_str!("../../../sql/queries/lease_live.sql");
 const OWNERS: &str = include_str!("../../../sql/queries/lease_owners.sql");
 const TAKE: &str = include_str!("../../../sql/queries/lease_take.sql");
 const RELEASE: &str = include_str!("../../../sql/queries/lease_release.sql");
+const LISTED: &str = include_str!("../../../sql/queries/instances_listed.sql");
+const FORGET: &str = include_str!("../../../sql/queries/lease_forget.sql");
 const LEAVE: &str = include_str!("../../../sql/queries/lease_leave.sql");
 
 /// The moments in the life of a lease.
@@ -77,6 +79,9 @@ pub type Owned = (Bucket, i64);
 /// Silence after which an instance without a session counts as dead for whoever knows no terms.
 const SILENCE_MILLIS: i64 = 2_000;
 
+/// Clocks are compared by round trips that are not longer.
+const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
+
 /// How many instances have a lease and are alive.
 ///
 /// # Errors
@@ -98,6 +103,7 @@ pub struct Lease {
     announced: bool,
     /// When the owner has to have stopped.
     deadline: Instant,
+    database_ahead_micros: i64,
 }
 
 #[derive(Debug)]
@@ -145,6 +151,7 @@ impl Lease {
             statements,
             announced: false,
             deadline: Instant::now() + terms.own,
+            database_ahead_micros: 0,
         };
         lease.renew().await?;
         Ok(lease)
@@ -181,7 +188,19 @@ impl Lease {
             .map_err(|cause| classify("renew the lease", cause))?;
         self.announced = row.get("announced");
         self.deadline = sent + self.terms.own;
+        self.compare_clocks(sent.elapsed(), row.get("now_micros"));
         Ok(())
+    }
+
+    /// What the database's clock showed in the middle of a round trip. A long one tells too little.
+    fn compare_clocks(&mut self, round_trip: Duration, database_micros: i64) {
+        if round_trip > ROUND_TRIP_MAX {
+            return;
+        }
+        let middle = SystemTime::now() - round_trip / 2;
+        let since = middle.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let own_micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        self.database_ahead_micros = database_micros.saturating_sub(own_micros);
     }
 
     /// Looks at the tier.
@@ -236,6 +255,31 @@ impl Lease {
             .await
             .map(|_| ())
             .map_err(|cause| classify("let buckets go", cause))
+    }
+
+    /// Which of these names are in the list of instances.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn listed(&self, names: &[String]) -> Result<Vec<String>> {
+        let listed = self.connection.client().query(LISTED, &[&names]).await;
+        let listed = listed.map_err(|cause| classify("look for other instances", cause))?;
+        Ok(listed.iter().map(|row| row.get("name")).collect())
+    }
+
+    /// Takes those from the list of instances whose lease has run out a lease ago.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn forget_the_dead(&self) -> Result<()> {
+        let since = millis(self.terms.lease);
+        let forgotten = self.connection.client().execute(FORGET, &[&self.name, &since]).await;
+        forgotten.map(|_| ()).map_err(|cause| classify("forget dead instances", cause))
+    }
+
+    /// By how much the database's clock is ahead of ours, as the last renewal showed it.
+    pub fn database_ahead_micros(&self) -> i64 {
+        self.database_ahead_micros
     }
 
     /// Leaves the tier, with no bucket owned any more.

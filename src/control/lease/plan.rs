@@ -22,6 +22,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::Bucket;
+use crate::metrics::counters::BucketCounts;
 
 /// Who owned a bucket when the tier was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,31 @@ pub struct Tier {
     pub live: Vec<String>,
     /// Every bucket of the outbox.
     pub holdings: Vec<Holding>,
+}
+
+/// Whose a bucket was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketStanding {
+    /// It had been let go.
+    Nobody,
+    /// The instance's that asks.
+    Own,
+    /// Another's that is alive.
+    Other,
+    /// That of one that has died, or hangs.
+    Dead,
+}
+
+impl BucketStanding {
+    /// By which it is counted.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Own => "itself",
+            Self::Other => "other",
+            Self::Dead => "dead",
+        }
+    }
 }
 
 /// What one instance has to do.
@@ -80,6 +106,40 @@ impl Tier {
     /// whoever else is alive.
     pub fn plan_alone(&self, own: &str) -> LeasePlan {
         LeasePlan { quota: self.holdings.len(), take: self.free(&self.members(own)) }
+    }
+
+    /// Whose a bucket was, for the instance `own`.
+    pub fn standing(&self, bucket: Bucket, own: &str) -> BucketStanding {
+        let holding = self.holdings.iter().find(|holding| holding.bucket == bucket);
+        match holding.and_then(|holding| holding.owner.as_deref()) {
+            None => BucketStanding::Nobody,
+            Some(owner) if owner == own => BucketStanding::Own,
+            Some(owner) if self.live.iter().any(|live| live == owner) => BucketStanding::Other,
+            Some(_) => BucketStanding::Dead,
+        }
+    }
+
+    /// How many buckets are its own, and how many are nobody's or a dead instance's.
+    pub fn counts(&self, own: &str) -> BucketCounts {
+        let mut counts = BucketCounts { owned: 0, free: 0 };
+        for holding in &self.holdings {
+            match self.standing(holding.bucket, own) {
+                BucketStanding::Own => counts.owned += 1,
+                BucketStanding::Nobody | BucketStanding::Dead => counts.free += 1,
+                BucketStanding::Other => {}
+            }
+        }
+        counts
+    }
+
+    /// The instances that own buckets and are not alive, with how many.
+    pub fn dead(&self) -> BTreeMap<&str, usize> {
+        let mut dead = BTreeMap::new();
+        let owners = self.holdings.iter().filter_map(|holding| holding.owner.as_deref());
+        for owner in owners.filter(|owner| !self.live.iter().any(|live| live == owner)) {
+            *dead.entry(owner).or_default() += 1;
+        }
+        dead
     }
 
     /// The live instances in the order of their names, each with what it owns and its share.
@@ -191,6 +251,15 @@ mod tests {
 
     fn buckets(plan: &LeasePlan) -> Vec<u16> {
         plan.take.iter().map(|(bucket, _)| bucket.0).collect()
+    }
+
+    #[test]
+    fn the_dead_and_the_free_are_told_apart() {
+        let tier = tier(&["a", "b"], &[Some("a"), None, Some("dead"), Some("b"), Some("dead")]);
+        assert_eq!(tier.dead(), BTreeMap::from([("dead", 2)]));
+        assert_eq!(tier.counts("a"), BucketCounts { owned: 1, free: 3 });
+        let names = [0, 1, 2, 3].map(|bucket| tier.standing(Bucket(bucket), "a").name());
+        assert_eq!(names, ["itself", "nobody", "dead", "other"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::postgres::replication::authentication::unexpected;
 use crate::postgres::replication::fault::Fault;
 use crate::postgres::replication::stream::LogStream;
 use crate::postgres::replication::wire::Wire;
-use crate::postgres::without_head;
+use crate::postgres::{Open, without_head};
 
 /// `CopyBothResponse`, which the message library does not know.
 const COPY_BOTH_RESPONSE: u8 = b'W';
@@ -24,12 +24,13 @@ pub(super) type TextRow = Vec<Option<String>>;
 #[derive(Debug)]
 pub struct Walsender {
     pub(super) wire: Wire,
+    _open: Open,
 }
 
 impl Walsender {
     /// Over a wire that is ready for statements.
     pub(super) fn new(wire: Wire) -> Self {
-        Self { wire }
+        Self { wire, _open: Open::count() }
     }
 
     /// Runs statements of SQL, or one of replication, whose words the server knows in capital letters

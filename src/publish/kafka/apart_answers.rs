@@ -53,7 +53,10 @@ impl KafkaProducer {
             return Ok(Vec::new());
         }
         let producer = Arc::clone(&self.producer);
-        let fates = self.apart.confirm(|| producer.context().check_alive())?;
+        let fates = self.apart.confirm(|| {
+            producer.context().beat();
+            producer.context().check_alive()
+        })?;
         let mut answers = Vec::with_capacity(fates.len());
         for (one, fate, company) in fates {
             answers.push(match fate {

@@ -9,6 +9,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::Producer;
 
 use crate::error::Result;
+use crate::metrics::counters::PublisherGauge;
 use crate::publish::Reports;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::errors::unavailable;
@@ -37,8 +38,9 @@ pub(super) fn fetch_all(config: &ProducerConfig) -> Result<Metadata> {
 /// A producer that is only there to ask.
 fn asking(config: &ProducerConfig) -> Result<KafkaProducer> {
     let (sender, _reports) = crossbeam_channel::bounded(1);
+    let gauge = PublisherGauge::new("check", Arc::default());
     let (reports, warnings) =
-        (Reports::new(sender, Arc::default()), Arc::new(Warnings::new(WARNING_PAUSE)));
+        (Reports::new(sender, Arc::default(), gauge), Arc::new(Warnings::new(WARNING_PAUSE)));
     let lessons = Arc::new(Lessons::new(&[]));
     KafkaProducer::new("check", config, RecordTimestamp::Send, reports, warnings, lessons)
 }

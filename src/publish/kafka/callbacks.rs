@@ -17,6 +17,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::ProducerContext;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::counters::Figures;
 use crate::publish::kafka::clients::LoginSource;
 use crate::publish::kafka::errors::{Trouble, refused};
 use crate::publish::kafka::in_flight::OnWay;
@@ -100,6 +101,16 @@ impl Context {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// The publishing thread waits, and is alive.
+    pub(super) fn beat(&self) {
+        self.reports.gauge().pulse.beat();
+    }
+
+    /// What all shards count together.
+    pub(super) fn figures(&self) -> &Figures {
+        &self.reports.gauge().shard.instance
+    }
+
     pub(super) fn check_alive(&self) -> Result<()> {
         if self.reports.has_failed() {
             return Err(Error::new(ErrorKind::DeliveryUncertain, "the producer has failed"));
@@ -135,11 +146,20 @@ impl Context {
                 *trouble = Some(Trouble { code, reason: reason.to_owned() });
             }
         }
-        let cause = format!("librdkafka: {:?}", error.rdkafka_error_code());
+        self.figures().kafka_errors.add(&code_name(code), 1);
+        if code != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.figures().note_trouble(reason);
+        }
+        let cause = format!("librdkafka: {code:?}");
         if let Some(unsaid) = self.warnings.note(&cause, Instant::now()) {
             tracing::warn!(reason, unsaid, "trouble with Kafka; librdkafka retries");
         }
     }
+}
+
+/// As librdkafka's binding names it.
+fn code_name(code: Option<RDKafkaErrorCode>) -> String {
+    code.map_or_else(|| "unknown".to_owned(), |code| format!("{code:?}"))
 }
 
 impl ClientContext for Context {
@@ -153,6 +173,7 @@ impl ClientContext for Context {
             && pause > QUOTA_PAUSE
             && let Some(unsaid) = self.warnings.note("quota", now)
         {
+            self.figures().note_trouble("a quota of the brokers holds the producer up");
             tracing::warn!(
                 pause_ms = pause.as_millis() as u64,
                 unsaid,
@@ -198,6 +219,7 @@ impl ProducerContext for Context {
                 self.reports.acknowledged(&batch);
             }
             Err((cause, message)) => {
+                self.figures().kafka_errors.add(&code_name(cause.rdkafka_error_code()), 1);
                 self.learn(cause, message.topic(), &batch);
                 self.fail(refused(cause, message.topic()));
             }

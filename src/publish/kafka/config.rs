@@ -125,6 +125,11 @@ pub enum ArrivalPattern {
     Stream,
 }
 
+/// The version of librdkafka that this program is linked with.
+pub fn librdkafka_version() -> String {
+    rdkafka::util::get_rdkafka_version().1
+}
+
 /// The configuration for records that come in this way; what the operator says of lingering holds.
 #[must_use]
 pub fn lingering(config: &ProducerConfig, arrival: ArrivalPattern) -> ProducerConfig {

@@ -33,10 +33,10 @@ impl Default for OnWay {
 impl OnWay {
     /// A record of this batch is sent. Only one thread sends.
     pub(super) fn note(&self, batch: &Arc<InFlightBatch>, now: Instant) {
-        if self.last.load(Ordering::Relaxed) == batch.number.0 {
+        if self.last.load(Ordering::Relaxed) == batch.number().0 {
             return;
         }
-        self.last.store(batch.number.0, Ordering::Relaxed);
+        self.last.store(batch.number().0, Ordering::Relaxed);
         let mut batches = lock(&self.batches);
         forget_done(&mut batches);
         batches.push_back((Arc::clone(batch), now));
@@ -57,13 +57,13 @@ impl OnWay {
         let stuck = batches.iter().take_while(|(_, sent)| *sent <= since);
         let last = stuck.last().or_else(|| batches.front());
         if let Some((batch, _)) = last {
-            self.given_up_below.store(batch.number.0 + 1, Ordering::Relaxed);
+            self.given_up_below.store(batch.number().0 + 1, Ordering::Relaxed);
         }
     }
 
     /// Whether it was given up.
     pub(super) fn is_given_up(&self, batch: &InFlightBatch) -> bool {
-        batch.number.0 < self.given_up_below.load(Ordering::Relaxed)
+        batch.number().0 < self.given_up_below.load(Ordering::Relaxed)
     }
 }
 
@@ -86,7 +86,9 @@ mod tests {
 
     #[test]
     fn the_oldest_that_is_not_done_counts() {
-        let batch = |number, waiting| Arc::new(InFlightBatch::new(BatchNumber(number), waiting));
+        let batch = |number, waiting| {
+            Arc::new(InFlightBatch::new(BatchNumber(number), waiting, Instant::now()))
+        };
         let (on_way, now) = (OnWay::default(), Instant::now());
         let (first, second) = (batch(1, 1), batch(2, 2));
         on_way.note(&first, now);

@@ -14,6 +14,7 @@ use rdkafka::client::{Client, ClientContext};
 use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::beats::Pulse;
 use crate::publish::kafka::callbacks::Context;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::errors::replaced;
@@ -59,16 +60,19 @@ pub(super) fn start(
     let config = config.clone();
     let (standstill, laggard) = (Standstill::default(), Laggard::default());
     let mut poller = PollThread { producer, config, ended, standstill, laggard, heard: None };
+    let threads = &poller.producer.context().figures().threads;
+    let pulse = threads.expect(format!("poll-{name}"));
     std::thread::Builder::new()
         .name(format!("poll-{name}"))
-        .spawn(move || poller.run())
+        .spawn(move || poller.run(&pulse))
         .map(|_| ())
         .map_err(|cause| Error::new(ErrorKind::Internal, format!("no thread to poll: {cause}")))
 }
 
 impl PollThread {
-    fn run(&mut self) {
+    fn run(&mut self, pulse: &Pulse) {
         while !self.ended.load(Ordering::Acquire) {
+            pulse.beat();
             self.producer.poll(POLL_TIMEOUT);
             let reports = &self.producer.context().reports;
             if let Some(cause) = self.producer.context().take_failure() {

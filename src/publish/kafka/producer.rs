@@ -131,6 +131,7 @@ impl KafkaProducer {
         let woken = self.space.recv_timeout(SPACE_TIMEOUT);
         self.context().waiting_for_space.store(false, Ordering::Relaxed);
         tracing::trace!(woken = woken.is_ok(), "librdkafka's queue was full");
+        self.context().beat();
         self.context().check_alive()
     }
 

@@ -133,6 +133,7 @@ impl TopicRegistry {
         let begin = Instant::now();
         let mut answered = None;
         loop {
+            self.context().beat();
             let answer = self.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
             let (problem, is_over) = match answer {
                 Ok(metadata) => match ready_partitions(topic, &metadata) {

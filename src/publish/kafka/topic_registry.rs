@@ -249,6 +249,7 @@ impl TopicRegistry {
     /// Waits until everything in flight is acknowledged.
     pub(super) fn settle(&mut self) -> Result<()> {
         while self.producer.flush(SETTLE_STEP).is_err() {
+            self.context().beat();
             self.context().check_alive()?;
         }
         self.context().check_alive()?;

@@ -13,17 +13,23 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
 use crate::control::lease::plan::{Deal, LeasePlan, Tier};
 use crate::control::lease::{Lease, Owned};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::counters::Monitor;
 use crate::publish::send_deadline::Permit;
+use crate::relay::assigner::neighbours::Neighbours;
 use crate::relay::assigner::ownership::Ownership;
 use crate::relay::assigner::shard_lines::ShardLines;
 use crate::relay::assigner::told::Told;
+use crate::relay::instance::Instance;
+use crate::relay::watch::LeaseEnd;
 
+mod neighbours;
 pub(super) mod ownership;
 pub(super) mod shard_lines;
 mod told;
@@ -45,6 +51,9 @@ pub(super) struct Assigner {
     lines: ShardLines,
     share: Share,
     permit: Arc<Permit>,
+    lease_end: Arc<LeaseEnd>,
+    monitor: Arc<Monitor>,
+    neighbours: Neighbours,
     /// What shards are to work on.
     deal: Deal,
     told: Told,
@@ -52,14 +61,25 @@ pub(super) struct Assigner {
 
 impl Assigner {
     pub(super) fn new(
+        instance: &Instance,
         lease: Lease,
         ownership: Ownership,
         lines: ShardLines,
         share: Share,
         permit: Arc<Permit>,
     ) -> Self {
-        let deal = Deal::new(lines.count());
-        Self { lease, ownership, lines, share, permit, deal, told: Told::Nothing }
+        Self {
+            deal: Deal::new(lines.count()),
+            lease,
+            ownership,
+            lines,
+            share,
+            permit,
+            lease_end: Arc::clone(&instance.lease_end),
+            monitor: Arc::clone(&instance.monitor),
+            neighbours: Neighbours::default(),
+            told: Told::Nothing,
+        }
     }
 
     /// Works until something fails; after the word to stop it takes nothing more.
@@ -77,6 +97,9 @@ impl Assigner {
         self.lease.renew().await?;
         let deadline = self.lease.deadline();
         self.permit.extend(deadline);
+        self.lease_end.set(Some(deadline));
+        let ahead = self.lease.database_ahead_micros();
+        self.monitor.figures().database_ahead_micros.store(ahead, Ordering::Relaxed);
         let follow = async {
             if !stopping {
                 let tier = self.lease.look().await?;
@@ -107,6 +130,8 @@ impl Assigner {
         if self.ownership.is_lost(tier) {
             return Err(Error::fenced());
         }
+        self.neighbours.look(&self.lease, tier).await?;
+        self.monitor.set_buckets(tier.counts(self.lease.name()));
         let plan = match self.share {
             Share::Fair => tier.plan(self.lease.name()),
             Share::All => tier.plan_alone(self.lease.name()),
@@ -133,6 +158,10 @@ impl Assigner {
             return Ok(());
         }
         let taken = self.lease.take(&free).await?;
+        for (bucket, _) in &taken {
+            let from = tier.standing(*bucket, self.lease.name()).name();
+            self.monitor.buckets_taken.add(from, 1);
+        }
         self.ownership.add(&taken);
         for (bucket, _) in taken {
             self.deal.add(bucket);

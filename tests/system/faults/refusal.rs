@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postrider::event::{EventId, OwnedEvent};
+use postrider::metrics::counters::PublisherGauge;
 use postrider::order::ledger::{Ledger, Limit};
 use postrider::publish::kafka::config::producer_config;
 use postrider::publish::kafka::learned_limits::Lessons;
@@ -36,7 +37,16 @@ fn publisher(brokers: &str, topic: &str) -> Publisher<OwnedEvent> {
             (Arc::new(Warnings::new(WARNING_PAUSE)), Arc::new(Lessons::new(&properties)));
         KafkaProducer::new("gap", &config, RecordTimestamp::Send, reports, warnings, lessons)
     };
-    Publisher::start("gap", 8, encoder, OnPoison::Park, permit, wake, make).expect("it starts")
+    Publisher::start(
+        PublisherGauge::new("gap", Arc::default()),
+        8,
+        encoder,
+        OnPoison::Park,
+        permit,
+        wake,
+        make,
+    )
+    .expect("it starts")
 }
 
 fn event(seq: i64, payload_bytes: usize) -> OwnedEvent {

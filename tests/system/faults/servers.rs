@@ -1,9 +1,11 @@
 //! Servers that are killed, one by one and both at once, while the relay works.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postrider_testkit::servers::KafkaOptions;
 
+use crate::admin;
+use crate::admin::{get, wait_for};
 use crate::backlog::MEMORY_KILOBYTES_MAX;
 use crate::support::{
     Bulk, Fixture, History, Load, RelayProcess, Traffic, read_topic, start_kafka, start_postgres,
@@ -13,7 +15,8 @@ use crate::support::{
 async fn begin(fixture: &Fixture, shards: &str) -> (History, Traffic, RelayProcess) {
     let history = History::default();
     let traffic = Traffic::with(fixture, &history, Load::BROKEN).await;
-    let relay = RelayProcess::start(fixture, &["--shards", shards]);
+    let relay =
+        RelayProcess::start(fixture, &["--shards", shards, "--admin-listen", "127.0.0.1:0"]);
     relay.wait_until_it_says("relaying").await;
     (history, traffic, relay)
 }
@@ -72,10 +75,20 @@ async fn a_new_topic_while_kafka_is_frozen_ends_no_producer() {
     kafka.freeze().expect("it is ours to freeze");
     traffic.commits_more(100).await;
     fixture.client().await.execute(NEW, &[]).await.expect("the table is there");
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    let frozen = Instant::now();
+    let address = admin::address(&relay).await;
+    relay.wait_until_it_says("Kafka acknowledges nothing of what is in flight").await;
+    let told = frozen.elapsed();
+    assert!(told < Duration::from_secs(14), "it was told after {told:?}");
+    wait_for(&address, "/readyz?exclude=shards", "[-]kafka nothing acknowledged for 1").await;
+    wait_for(&address, "/readyz?exclude=kafka", "HTTP/1.1 200").await;
+    assert!(get(&address, "/livez").contains("HTTP/1.1 200"), "to start it again helps nothing");
+    tokio::time::sleep(Duration::from_secs(20).saturating_sub(frozen.elapsed())).await;
     let said = relay.said();
     assert!(!said.contains("goes back to its saved cursors"), "{said}");
     kafka.thaw().expect("it is ours to thaw");
+    relay.wait_until_it_says("Kafka acknowledges again").await;
+    wait_for(&address, "/readyz", "HTTP/1.1 200").await;
     fixture.wait_published_upto(fixture.drawn().await).await;
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds(), "{verdict}");
