@@ -62,3 +62,39 @@ async fn an_outbox_that_somebody_locks() {
     wait_for(&address, "/metrics", "postrider_events_published_total{shard=\"0\"} 40\n").await;
     relay.stop_well().await;
 }
+
+/// GIVEN a role that may only monitor, WHEN it reads the view, THEN it sees each bucket and since when its oldest event
+/// waits, whoever owns it; and no event.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_only_monitor_sees_how_each_bucket_is() {
+    let fixture = Fixture::new("health_view").await;
+    let client = fixture.client().await;
+    let begin = "create role health_view_monitor in role pg_monitor;
+        select postrider.emit('order', 'a', 'T', '{}');
+        update outbox set created_at = now() - interval '1 hour'";
+    client.batch_execute(begin).await.expect("the name is free");
+    let monitor = fixture.client().await;
+    monitor.batch_execute("set role health_view_monitor").await.expect("it was made");
+    let look = "select count(*) as buckets, max(oldest_age_seconds) as oldest,
+            count(oldest_age_seconds) as waiting, count(owner) as owned,
+            count(*) filter (where lease_left_seconds > 0) as leased, sum(parked)::bigint as parked
+        from postrider.health";
+    let row = monitor.query_one(look, &[]).await.expect("it may read it");
+    let number = |name: &str| row.get::<_, i64>(name);
+    assert_eq!((number("buckets"), number("waiting"), number("owned")), (8, 1, 0));
+    assert!((3_600.0..3_700.0).contains(&row.get::<_, f64>("oldest")));
+    let events = monitor.query("select from postrider.events", &[]).await;
+    assert!(events.is_err(), "it may read no event");
+    let relay = RelayProcess::start(&fixture, &[]);
+    fixture.wait_published().await;
+    loop {
+        let row = monitor.query_one(look, &[]).await.expect("it may read it");
+        let number = |name: &str| row.get::<_, i64>(name);
+        if number("waiting") == 0 && number("leased") == 8 {
+            assert_eq!((number("owned"), number("parked")), (8, 0));
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    relay.stop_well().await;
+}

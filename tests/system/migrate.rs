@@ -217,7 +217,7 @@ async fn pending_migrations_are_told() {
 
     up(url, &MigrationRequest { buckets: Some(2), ..MigrationRequest::default() }).await.unwrap();
     assert!(!migrate::status(client).await.unwrap().is_pending());
-    let back = "drop view postrider.events, postrider.log_reader; drop table postrider.emitting cascade;
+    let back = "drop view postrider.health, postrider.events, postrider.log_reader; drop table postrider.emitting cascade;
                 drop domain postrider.aggregate_type cascade;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
                     postrider.capture, postrider.capture_slot, postrider.adopted, postrider.past_tick, postrider.whole_range;
@@ -328,7 +328,7 @@ async fn a_changed_table_is_refused() {
             "is gone",
         ),
         (
-            "drop view postrider.events; alter table public.outbox alter payload type jsonb",
+            "drop view postrider.health, postrider.events; alter table public.outbox alter payload type jsonb",
             "drop table public.outbox",
             "payload jsonb",
         ),

@@ -19,4 +19,6 @@ pub(crate) const TITLES: &[&str] = &[
     "0014 past_tick",
     "0015 strangers",
     "0016 window",
+    "0017 pause",
+    "0018 health",
 ];

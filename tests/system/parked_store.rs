@@ -150,7 +150,7 @@ const PARKED_KEY: &str = include_str!("../../sql/migrations/0010_parked_key.sql"
 async fn what_was_parked_before_there_were_turns_stays_in_order() {
     let fixture = Fixture::new("park_migrate").await;
     let client = fixture.client().await;
-    let before = "drop view postrider.events;
+    let before = "drop view postrider.health, postrider.events;
         drop function postrider.legible, postrider.legible_payload, postrider.event_bytes,
             postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row;
         alter table postrider.parked drop constraint parked_event, drop constraint parked_reason,

@@ -111,6 +111,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "pause",
         sql: include_str!("../../../sql/migrations/0017_pause.sql"),
     },
+    Migration {
+        version: 18,
+        name: "health",
+        sql: include_str!("../../../sql/migrations/0018_health.sql"),
+    },
 ];
 
 impl Migration {
