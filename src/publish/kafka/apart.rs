@@ -90,7 +90,7 @@ pub(super) type ApartRecord<'a> = BaseRecord<'a, str, [u8], usize>;
 /// Sends apart; each way is made when the first record needs it.
 pub(super) struct Apart {
     config: ProducerConfig,
-    ways: Vec<Way>,
+    ways: Vec<SideClient>,
     /// Which way a topic went last.
     homes: HashMap<String, usize>,
     gathered: Vec<(Gathered, Place)>,
@@ -108,7 +108,7 @@ pub(super) struct Place {
 }
 
 /// A client with its connections: a topic that gets no answer there holds up no other one.
-struct Way {
+struct SideClient {
     client: Arc<BaseProducer<Answers>>,
     haste: Haste,
     /// Where what was gathered goes.
@@ -116,7 +116,7 @@ struct Way {
     count: usize,
 }
 
-impl Way {
+impl SideClient {
     fn new(config: &ProducerConfig, haste: Haste) -> Result<Self> {
         let mut config = config.clone();
         config.set(MESSAGE_TIMEOUT, timeout(haste).as_millis().to_string());
@@ -158,9 +158,9 @@ impl Apart {
     pub(super) fn place(&mut self, topic: &str, haste: Haste) -> Result<Place> {
         let way = self.choose(topic, haste);
         if way == self.ways.len() {
-            self.ways.push(Way::new(&self.config, haste)?);
+            self.ways.push(SideClient::new(&self.config, haste)?);
         } else if self.ways[way].count == 0 && self.ways[way].haste != haste {
-            self.ways[way] = Way::new(&self.config, haste)?;
+            self.ways[way] = SideClient::new(&self.config, haste)?;
         }
         self.homes.insert(topic.to_owned(), way);
         let chosen = &mut self.ways[way];
@@ -228,7 +228,7 @@ impl Apart {
         gathered: &[(Gathered, Place)],
         check_alive: impl Fn() -> Result<()>,
     ) -> Result<()> {
-        let used: Vec<(usize, &Way)> =
+        let used: Vec<(usize, &SideClient)> =
             self.ways.iter().enumerate().filter(|(_, way)| way.count > 0).collect();
         let Ok(many) = u32::try_from(used.len().max(1)) else { unreachable!("ways are few") };
         let step = (STEP / many).max(STEP_MIN);
@@ -341,7 +341,7 @@ struct Answers {
     refusals: Mutex<HashMap<(String, i32), u32>>,
 }
 
-impl Way {
+impl SideClient {
     /// What became of all that was gathered for it, by their numbers, and whether that was one alone.
     fn take_fates(&mut self) -> Result<(Vec<Option<RecordFate>>, Company)> {
         self.topics.clear();
