@@ -59,7 +59,7 @@ const STATEMENTS: &[&[&str]] = &[
 ];
 
 fn rust() -> Vec<Source> {
-    ["src", "load/src", "testkit", "tests", "benches"]
+    ["src", "load/src", "testkit", "tests", "benches", "examples"]
         .iter()
         .flat_map(|folder| files(folder, &[".rs"]))
         .collect()
