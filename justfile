@@ -37,6 +37,10 @@ soak minutes seed='' capture='' rate='':
         POSTRIDER_SOAK_CAPTURE='{{capture}}' POSTRIDER_SOAK_RATE='{{rate}}' \
         cargo test --release --locked --test system -- --nocapture faults::schedule
 
+# The order service for a minute or more, with everything killed that can be killed: just orders 300.
+orders seconds='60':
+    ORDER_SERVICE_SECONDS={{seconds}} cargo test --locked --test order_service -- --nocapture
+
 # Change PostgreSQL's password and Kafka's token once a minute for some minutes: just credentials 60.
 credentials minutes:
     POSTRIDER_SOAK_CREDENTIALS_SECONDS=$(({{minutes}} * 60)) \
