@@ -15,7 +15,7 @@ use tokio_postgres::Client;
 
 use crate::events::{ORDER_TOPIC, PAYMENT_TOPIC, STOCK_TOPIC};
 use crate::stage::Stage;
-use crate::topics::{Reader, Seen, aside};
+use crate::topics::{Seen, aside, read_all};
 
 /// The services with an outbox, and the topic of each.
 const SOURCES: [(&str, &str); 3] =
@@ -58,7 +58,7 @@ pub(crate) async fn audit(stage: &Stage) -> Result<Findings> {
     let mut findings = Findings::default();
     let brokers = stage.brokers().to_owned();
     let topics = SOURCES.map(|(_, topic)| topic);
-    let records = aside(move || Reader::new(&brokers, &topics)?.read_to_end()).await?;
+    let records = aside(move || read_all(&brokers, &topics)).await?;
     for (owner, topic) in SOURCES {
         let database = stage.database(owner).await?;
         compare_topic(&database, topic, &records, &mut findings).await?;

@@ -83,20 +83,24 @@ pub(crate) async fn switch_twice(stage: Arc<Stage>, whole: Duration) -> Result<(
 
 /// Changes how all relays read: `postrider capture switch`, as people would type it. Services do not notice.
 pub(crate) async fn switch_capture(stage: &Arc<Stage>, to: &'static str) -> Result<()> {
-    for owner in OWNERS {
-        let begin = Instant::now();
-        loop {
-            let url = stage.url(owner);
-            let switched = aside(move || postrider(&url, &["capture", "switch", to])).await;
-            match switched {
-                Ok(()) => break,
-                // PostgreSQL was just killed, or the relay: it can be said again at any time.
-                Err(_) if begin.elapsed() < SWITCH_DEADLINE => tokio::time::sleep(PAUSE).await,
-                Err(error) => return Err(error),
-            }
-        }
-        stage.say(format!("postrider capture switch {to} ({owner})"));
-    }
+    let [orders, stock, payments] = OWNERS.map(|owner| switch_one(stage, owner, to));
+    tokio::try_join!(orders, stock, payments)?;
     stage.set_capture(to);
+    Ok(())
+}
+
+async fn switch_one(stage: &Stage, owner: &'static str, to: &'static str) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let url = stage.url(owner);
+        let switched = aside(move || postrider(&url, &["capture", "switch", to])).await;
+        match switched {
+            Ok(()) => break,
+            // PostgreSQL was just killed, or the relay: it can be said again at any time.
+            Err(_) if begin.elapsed() < SWITCH_DEADLINE => tokio::time::sleep(PAUSE).await,
+            Err(error) => return Err(error),
+        }
+    }
+    stage.say(format!("postrider capture switch {to} ({owner})"));
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::ledger::{self, Losses, NAIVE_TOPIC, WITHOUT};
 use crate::page;
 use crate::scenes::{Slowness, slow_consumer, switch_twice};
 use crate::stage::Stage;
-use crate::topics::{Reader, aside};
+use crate::topics::{aside, read_all};
 use crate::watch::Watch;
 
 /// The last effects may take so long: the databases must agree then.
@@ -191,7 +191,7 @@ async fn losses(stage: &Arc<Stage>) -> Result<Vec<Losses>> {
     // The last orders are settled then.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let brokers = stage.brokers().to_owned();
-    let seen = aside(move || Reader::new(&brokers, &[NAIVE_TOPIC])?.read_to_end()).await?;
+    let seen = aside(move || read_all(&brokers, &[NAIVE_TOPIC])).await?;
     let events: HashSet<String> = seen.into_iter().map(|record| record.key).collect();
     ledger::compare(&stage.database("naive").await?, WITHOUT, &events).await
 }

@@ -274,7 +274,10 @@ pub(crate) fn slow_file(folder: &std::path::Path, owner: &str) -> PathBuf {
 /// Both at once, as each takes seconds.
 async fn servers() -> Result<(Postgres, Kafka)> {
     let progress = |line: &str| println!("{line}");
-    let settings = vec![("wal_level".to_owned(), "logical".to_owned())];
+    // After a kill PostgreSQL asks for each of its files whether it is on the disk; Linux can say it for all at once.
+    let is_linux = cfg!(target_os = "linux");
+    let way = is_linux.then(|| ("recovery_init_sync_method".to_owned(), "syncfs".to_owned()));
+    let settings = way.into_iter().collect();
     let options = PostgresOptions { settings, ..PostgresOptions::default() };
     let postgres = topics::aside(move || Ok(Postgres::start(options, &progress)?));
     let kafka = topics::aside(move || Ok(Kafka::start(KafkaOptions::default(), &progress)?));

@@ -70,14 +70,15 @@ impl Reader {
         Ok(Self { client, topics, next: HashMap::new() })
     }
 
-    /// All that the topics hold now and that was not read before.
-    pub(crate) fn read_to_end(&mut self) -> Result<Vec<Seen>> {
+    /// All that the topics hold now and that was not read before. What was read before an error is among what was seen:
+    /// it is not read again.
+    pub(crate) fn read_to_end(&mut self, seen: &mut Vec<Seen>) -> Result<()> {
         let mut ends = self.ends()?;
-        let (begin, mut seen) = (Instant::now(), Vec::new());
+        let begin = Instant::now();
         loop {
             ends.retain(|(place, end)| self.next.get(place).copied().unwrap_or(0) < *end);
             if ends.is_empty() {
-                return Ok(seen);
+                return Ok(());
             }
             ensure!(begin.elapsed() < READ_DEADLINE, "{} partitions are not read", ends.len());
             // An error passes, or the deadline comes.
@@ -106,6 +107,13 @@ impl Reader {
         }
         Ok(ends)
     }
+}
+
+/// All that topics hold.
+pub(crate) fn read_all(brokers: &str, topics: &[&str]) -> Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    Reader::new(brokers, topics)?.read_to_end(&mut seen)?;
+    Ok(seen)
 }
 
 /// Asks how far consumer groups have got, without being a member of one.

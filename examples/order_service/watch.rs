@@ -149,17 +149,16 @@ impl Watch {
             tokio::time::sleep(LOOK).await;
             self.look_at_ourselves(begin);
             let looked = aside(move || {
-                let seen = reader.read_to_end();
-                let lags = groups.lags(&reader);
+                let mut seen = Vec::new();
+                let read = reader.read_to_end(&mut seen);
+                let lags = read.and_then(|()| groups.lags(&reader));
                 Ok((reader, groups, seen, lags))
             });
             let (seen, lags);
             (reader, groups, seen, lags) = looked.await?;
-            // Kafka is away, or was a moment ago.
-            if let Ok(seen) = seen {
-                seen.into_iter().for_each(|record| memory.learn(record));
-                self.update(|view| view.topics.clone_from(&memory.topics));
-            }
+            seen.into_iter().for_each(|record| memory.learn(record));
+            self.update(|view| view.topics.clone_from(&memory.topics));
+            // Without, Kafka is away, or was a moment ago.
             if let Ok(lags) = lags {
                 self.update(|view| {
                     for (name, lag) in lags {

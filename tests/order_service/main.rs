@@ -10,11 +10,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Between two kills.
 const KILL_EVERY_MS: u32 = 1_500;
 const SECONDS: u32 = 15;
+const PAGE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A run that ends with the test.
 struct Run(Child);
@@ -118,9 +119,15 @@ fn look_at_beginning(page: &str) {
 
 /// The page knows the verdict and the flow, and a browser draws them: `ORDER_SERVICE_BROWSER` names one of Chromium's kind.
 fn look_at_end(page: &str) {
-    let view = ask(page, "GET /view", "");
-    for word in ["agreement: ", "\"OrderShipped\"", "\"outbox.event.payment\"", "kill -9 "] {
-        assert!(view.contains(word), "no {word} in {view}");
+    let words = ["agreement: ", "\"OrderShipped\"", "\"outbox.event.payment\"", "kill -9 "];
+    let begin = Instant::now();
+    loop {
+        // The page looks twice a second, and may be behind when a server was away.
+        let view = ask(page, "GET /view", "");
+        let missing = words.iter().find(|word| !view.contains(**word));
+        let Some(word) = missing else { break };
+        assert!(begin.elapsed() < PAGE_DEADLINE, "no {word} in {view}");
+        std::thread::sleep(Duration::from_millis(200));
     }
     let Some(browser) = std::env::var_os("ORDER_SERVICE_BROWSER") else { return };
     let drawn = Command::new(browser)
