@@ -15,6 +15,7 @@ use crate::postgres::{Connection, DatabaseConfig, classify, connect, fill, witho
 const STATE: &str = include_str!("../../sql/queries/bucket_state.sql");
 const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
 const BACKLOG: &str = include_str!("../../sql/queries/bucket_backlog.sql");
+const LOOKED_AT: &str = include_str!("../../sql/queries/bucket_looked_at.sql");
 const PARKED: &str = include_str!("../../sql/queries/parked_depth.sql");
 /// The claim's plan serves here too: by the index on seq, without a sort.
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
@@ -97,7 +98,8 @@ impl DepthLook {
         if let Some(statement) = self.backlogs.get(&bucket) {
             return Ok(statement.clone());
         }
-        let sql = BACKLOG.replace("{bucket}", &bucket.to_string());
+        let sql = BACKLOG.replace("{looked_at}", without_head(LOOKED_AT));
+        let sql = sql.replace("{bucket}", &bucket.to_string());
         let prepared = self.connection.client().prepare(&sql).await;
         let statement =
             prepared.map_err(|cause| classify("prepare to count the events that wait", cause))?;

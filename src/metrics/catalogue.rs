@@ -123,7 +123,7 @@ pub(super) const CATALOGUE: &[Family] = &[
         "postrider_working",
         Gauge,
         &[],
-        "1 while a session works or stands by",
+        "1 while a session works, stands by or is paused",
         FigureSource::One(|monitor| Some(FigureValue::Whole(monitor.is_working().into()))),
     ),
     family(

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
+use crate::admin::{address, get, wait_for};
 use crate::support::consumer::create_topic;
 use crate::support::{Fixture, RelayProcess, read_topic};
 
@@ -98,8 +99,13 @@ async fn a_pause_ends_by_itself() {
         assert_ends(&fixture, &["pause", "--reason", reason], 3, &["give --reason between 1"]);
     }
     assert_ends(&fixture, &["pause", "--reason", "for ever"], 0, &["is paused"]);
-    let relay = RelayProcess::start(&fixture, &[]);
+    let relay = RelayProcess::start(&fixture, &["--admin-listen", "127.0.0.1:0"]);
     relay.wait_until_it_says("publishing is paused").await;
+    // It is well, and says why nothing is published.
+    let admin = address(&relay).await;
+    wait_for(&admin, "/readyz?verbose", "[+]postgres ok, publishing is paused: for ever\n").await;
+    assert!(get(&admin, "/readyz").starts_with("HTTP/1.1 200"), "a pause is no trouble");
+    assert!(get(&admin, "/livez").starts_with("HTTP/1.1 200"), "nor a death");
     write(&client, 5).await;
     let began = Instant::now();
     assert_ends(&fixture, &["pause", "--reason", "not for long", "--for", "4s"], 0, &["for 4.0s"]);

@@ -96,6 +96,8 @@ pub(super) struct Apart {
     gathered: Vec<(Gathered, Place)>,
     /// How many records went through, by partition.
     appended: HashMap<(String, i32), u64>,
+    /// How many of these did with what was sent last.
+    appended_last: HashMap<(String, i32), u64>,
     /// How long it took to know the fate of what was sent last.
     last_took: Duration,
 }
@@ -144,6 +146,7 @@ impl Apart {
             homes: HashMap::new(),
             gathered: Vec::new(),
             appended: HashMap::new(),
+            appended_last: HashMap::new(),
             last_took: Duration::ZERO,
         }
     }
@@ -259,10 +262,13 @@ impl Apart {
 
     fn take_note(&mut self, told: &[(Gathered, RecordFate, Company)]) {
         let mut denied = HashSet::new();
+        self.appended_last.clear();
         for (one, fate, _) in told {
             match fate {
                 RecordFate::Appended => {
-                    *self.appended.entry((one.topic.clone(), one.partition)).or_default() += 1;
+                    let place = (one.topic.clone(), one.partition);
+                    *self.appended_last.entry(place.clone()).or_default() += 1;
+                    *self.appended.entry(place).or_default() += 1;
                 }
                 RecordFate::Refused { verdict: CodeVerdict::Topic, .. } => {
                     denied.extend(self.homes.remove(&one.topic));
@@ -284,6 +290,12 @@ impl Apart {
     /// How many records went through to this partition.
     pub(super) fn appended(&self, topic: &str, partition: i32) -> u64 {
         self.appended.get(&(topic.to_owned(), partition)).copied().unwrap_or_default()
+    }
+
+    /// The same, before what was sent last.
+    pub(super) fn appended_before(&self, topic: &str, partition: i32) -> u64 {
+        let last = self.appended_last.get(&(topic.to_owned(), partition)).copied();
+        self.appended(topic, partition) - last.unwrap_or_default()
     }
 
     /// Whether the partition's leader answers.
@@ -328,6 +340,7 @@ impl Apart {
         self.ways.clear();
         self.homes.clear();
         self.appended.clear();
+        self.appended_last.clear();
     }
 }
 

@@ -156,7 +156,11 @@ impl KafkaProducer {
             _ if is_working || haste == Haste::Again => Suspect::Topic,
             _ => Suspect::Kafka,
         };
-        let others = self.apart.appended(topic, *partition);
+        // Those that went through beside it say something, too: what is sent together need not go in one request.
+        let others = match company {
+            Company::Alone => self.apart.appended(topic, *partition),
+            Company::Others => self.apart.appended_before(topic, *partition),
+        };
         Proof::Witness { tries: verdict.tries(), others, suspect, haste }
     }
 
