@@ -12,7 +12,9 @@ use serde::Serialize;
 use crate::cli::{CommandLine, output, prepare};
 use crate::config;
 use crate::config::Config;
-use crate::config::catalogue::{Setting, is_secret, schema, settings, template};
+use crate::config::catalogue::{
+    PROPERTIES, PROPERTY_FILES, Setting, is_secret, schema, settings, template,
+};
 use crate::config::environment;
 use crate::config::file;
 use crate::config::settings::{CommonSettings, RelaySettings};
@@ -110,7 +112,7 @@ fn show(arguments: ShowConfigArguments) -> Result<()> {
     let (common, relay, below) = prepare(common, relay, "warn")?;
     let mut table = file::values(&below)?;
     let path = below.path.as_ref().map(|path| path.display().to_string());
-    let (properties, files) = (table.remove("librdkafka"), table.remove("librdkafka-files"));
+    let (properties, files) = (table.remove(PROPERTIES), table.remove(PROPERTY_FILES));
     let mut shown: Vec<Shown> = settings()
         .iter()
         .map(|setting| of_setting(setting, typed, &table, path.as_deref()))

@@ -15,10 +15,12 @@ use crate::config::environment;
 use crate::config::file;
 use crate::config::file::FileSettings;
 use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::control::migrate::load;
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging;
+use crate::postgres::{Connection, connect};
 
 mod adopt;
 mod adopted_backlog;
@@ -191,6 +193,14 @@ fn variables(command: &clap::Command) -> Vec<String> {
     let own = command.get_arguments().filter_map(clap::Arg::get_env);
     let own = own.map(|variable| variable.to_string_lossy().into_owned());
     own.chain(command.get_subcommands().flat_map(variables)).collect()
+}
+
+/// A session for this purpose on a database that has the outbox.
+async fn open_outbox(common: CommonSettings, purpose: &str) -> Result<Connection> {
+    let (common, ..) = prepare(common, RelaySettings::default(), "warn")?;
+    let connection = connect(&crate::config::database(&common)?, purpose).await?;
+    load(connection.client(), &crate::config::outbox(&common)?).await?;
+    Ok(connection)
 }
 
 /// Runs a command's work to its end.

@@ -12,15 +12,13 @@ use clap::Args;
 use crate::capture::mode;
 use crate::capture::mode::Pause;
 use crate::cli::output::{count, show_age};
-use crate::cli::{block_on, output, prepare};
-use crate::config;
-use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::cli::{block_on, open_outbox, output};
+use crate::config::settings::CommonSettings;
 use crate::config::units::Span;
 use crate::control::lease::live_instances;
-use crate::control::migrate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
-use crate::postgres::{Connection, DatabaseConfig, connect};
+use crate::postgres::Connection;
 
 /// How long it is waited for instances to let what is in flight land.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,7 +63,7 @@ pub(super) fn pause(arguments: PauseArguments) -> Result<ExitCode> {
     let PauseArguments { reason, lasts, common } = arguments;
     let reason = checked(&reason)?;
     let text = block_on(async move {
-        let (connection, _) = open(common).await?;
+        let connection = open_outbox(common, "pause").await?;
         mode::pause(&connection, &reason, lasts.map(Duration::from)).await?;
         let ends = match lasts.map(Duration::from) {
             Some(lasts) => format!("for {}", show_age(Some(lasts.as_secs_f64()))),
@@ -83,20 +81,11 @@ pub(super) fn pause(arguments: PauseArguments) -> Result<ExitCode> {
 pub(super) fn resume(arguments: &ResumeArguments) -> Result<ExitCode> {
     let common = arguments.common.clone();
     let was_paused = block_on(async move {
-        let (connection, _) = open(common).await?;
+        let connection = open_outbox(common, "pause").await?;
         mode::resume(&connection).await
     })?;
     output::answer(if was_paused { "publishing goes on" } else { "publishing was not paused" })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A session on a database with an outbox.
-pub(super) async fn open(common: CommonSettings) -> Result<(Connection, DatabaseConfig)> {
-    let (common, ..) = prepare(common, RelaySettings::default(), "warn")?;
-    let (database, outbox) = (config::database(&common)?, config::outbox(&common)?);
-    let connection = connect(&database, "pause").await?;
-    migrate::load(connection.client(), &outbox).await?;
-    Ok((connection, database))
 }
 
 /// A pause, in a line.

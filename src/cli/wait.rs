@@ -12,8 +12,8 @@ use crate::capture::barrier::{Barrier, Behind};
 use crate::capture::mode::read_state;
 use crate::cli::output::count;
 use crate::cli::parked::{Chosen, list};
-use crate::cli::pause::{open, words};
-use crate::cli::{block_on, output};
+use crate::cli::pause::words;
+use crate::cli::{block_on, open_outbox, output};
 use crate::config::settings::CommonSettings;
 use crate::config::units::{Span, show_bytes};
 use crate::error::Result;
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: WaitArguments) -> Result<ExitCode> {
     let WaitArguments { timeout, common } = arguments;
     let deadline = Instant::now() + Duration::from(timeout);
     let ended = block_on(async move {
-        let (connection, _) = open(common).await?;
+        let connection = open_outbox(common, "pause").await?;
         wait(&connection, deadline).await
     })?;
     output::answer(&ended.words())?;

@@ -13,9 +13,9 @@ use serde_json::{Map, Value, json};
 use crate::config::settings::{CommonSettings, RelaySettings};
 
 /// The file's name for librdkafka's properties.
-pub(super) const PROPERTIES: &str = "librdkafka";
+pub const PROPERTIES: &str = "librdkafka";
 /// The file's name for the files that hold the values of such properties.
-pub(super) const PROPERTY_FILES: &str = "librdkafka-files";
+pub const PROPERTY_FILES: &str = "librdkafka-files";
 
 /// What most files say, in the order in which one would write it.
 const COMMON: [&str; 4] = ["database-url", "outbox", "brokers", "topic"];

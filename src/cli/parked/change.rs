@@ -9,8 +9,8 @@ use clap::{ArgGroup, Args};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::cli::parked::{Chosen, Selection, count, list, nothing_chosen, open};
-use crate::cli::{block_on, output};
+use crate::cli::parked::{Chosen, Selection, count, list, nothing_chosen};
+use crate::cli::{block_on, open_outbox, output};
 use crate::config::settings::CommonSettings;
 use crate::error::Result;
 use crate::legible;
@@ -79,7 +79,7 @@ pub(super) fn retry(arguments: RetryArguments) -> Result<ExitCode> {
     let ParkedChange { selection, dry_run, common, .. } = arguments.change;
     let chosen = Chosen::from(selection);
     let rows = block_on(async {
-        let connection = open(common).await?;
+        let connection = open_outbox(common, "parked").await?;
         let sql = if dry_run { AGGREGATES } else { RETRY };
         change(&connection, sql, &chosen, "ask for parked events").await
     })?;
@@ -103,7 +103,7 @@ pub(super) fn discard(arguments: DiscardArguments) -> Result<ExitCode> {
     let ParkedChange { selection, dry_run, common, .. } = arguments.change;
     let chosen = Chosen::from(selection);
     let gone = block_on(async {
-        let connection = open(common).await?;
+        let connection = open_outbox(common, "parked").await?;
         if dry_run {
             let list = list::read(&connection, &chosen, None).await?;
             let gone = |one: list::Listed| {

@@ -10,8 +10,8 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::cli::output::show_age;
-use crate::cli::parked::{Chosen, Selection, count, open};
-use crate::cli::{block_on, output};
+use crate::cli::parked::{Chosen, Selection, count};
+use crate::cli::{block_on, open_outbox, output};
 use crate::config::settings::CommonSettings;
 use crate::config::units::show_bytes;
 use crate::error::Result;
@@ -69,7 +69,7 @@ pub(in crate::cli) struct List {
 
 pub(in crate::cli) fn run(arguments: ListArguments) -> Result<ExitCode> {
     let list = block_on(async move {
-        let connection = open(arguments.common).await?;
+        let connection = open_outbox(arguments.common, "parked").await?;
         read(&connection, &arguments.selection.into(), Some(arguments.limit.into())).await
     })?;
     if arguments.json {

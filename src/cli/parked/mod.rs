@@ -10,14 +10,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
+use crate::cli::for_lookers;
 use crate::cli::output::count;
-use crate::cli::{for_lookers, prepare};
-use crate::config;
-use crate::config::settings::{CommonSettings, RelaySettings};
-use crate::control::migrate;
 use crate::error::Result;
 use crate::order::holds::Reason;
-use crate::postgres::{Connection, connect};
 
 mod change;
 pub(super) mod list;
@@ -120,14 +116,6 @@ impl From<Selection> for Chosen {
         let (event, reason) = (selection.event, selection.reason.map(Reason::name));
         Self { aggregate_type, aggregate_id, event, reason }
     }
-}
-
-/// A session on the outbox's database.
-async fn open(common: CommonSettings) -> Result<Connection> {
-    let (common, ..) = prepare(common, RelaySettings::default(), "warn")?;
-    let connection = connect(&config::database(&common)?, "parked").await?;
-    migrate::load(connection.client(), &config::outbox(&common)?).await?;
-    Ok(connection)
 }
 
 #[cfg(test)]

@@ -13,8 +13,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::cli::parked::open;
-use crate::cli::{block_on, output};
+use crate::cli::{block_on, open_outbox, output};
 use crate::config::settings::CommonSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
@@ -76,7 +75,7 @@ struct ShownParked {
 pub(super) fn run(arguments: ShowArguments) -> Result<ExitCode> {
     let id = arguments.event;
     let shown: Vec<ShownParked> = block_on(async move {
-        let connection = open(arguments.common).await?;
+        let connection = open_outbox(arguments.common, "parked").await?;
         let rows = connection.client().query(SHOW, &[&id, &SHOWN_BYTES]).await;
         Ok(rows.map_err(|cause| classify("show a parked event", cause))?.iter().map(read).collect())
     })?;
