@@ -13,7 +13,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use futures_util::StreamExt;
 use postrider::capture::table::claim::{PageReading, Poller};
 use postrider::event::{Bucket, LendEvent};
-use postrider::order::cursor::{Cohort, Cursor};
+use postrider::order::cursor::{Cursor, CursorGroup};
 use postrider::outbox::{Outbox, PayloadType};
 use postrider::postgres::DatabaseConfig;
 use tokio_postgres::types::Type;
@@ -170,9 +170,9 @@ fn outbox() -> Outbox {
 }
 
 /// Claims the page and looks at every event.
-async fn claim(poller: &mut Poller, cohort: &Cohort, cursor: &Cursor) -> usize {
+async fn claim(poller: &mut Poller, cursor_group: &CursorGroup, cursor: &Cursor) -> usize {
     let mut page =
-        poller.claim(cohort, cursor, ROWS as u32, PageReading::Plain).await.expect("a page");
+        poller.claim(cursor_group, cursor, ROWS as u32, PageReading::Plain).await.expect("a page");
     let mut rows = 0;
     while let Some(row) = page.next().await {
         let row = row.expect("a row");
@@ -189,7 +189,7 @@ fn decode(criterion: &mut Criterion) {
         .expect("a runtime");
     let mut group = criterion.benchmark_group("claim_decode");
     group.throughput(Throughput::Elements(ROWS as u64)).sample_size(20);
-    let cohort: Cohort = Arc::from([Bucket(0)]);
+    let cursor_group: CursorGroup = Arc::from([Bucket(0)]);
     let cursor = Cursor::initial();
     let shapes = [
         (200, None),
@@ -203,11 +203,11 @@ fn decode(criterion: &mut Criterion) {
         let mut poller = runtime
             .block_on(Poller::connect(&database, &outbox(), "bench", 8 << 20))
             .expect("the stand-in answers");
-        assert_eq!(runtime.block_on(claim(&mut poller, &cohort, &cursor)), ROWS);
+        assert_eq!(runtime.block_on(claim(&mut poller, &cursor_group, &cursor)), ROWS);
         let with = if headers.is_some() { "with_headers" } else { "no_headers" };
         let id = BenchmarkId::new(format!("{payload_bytes}_bytes"), with);
         group.bench_function(id, |bencher| {
-            bencher.iter(|| runtime.block_on(claim(&mut poller, &cohort, &cursor)));
+            bencher.iter(|| runtime.block_on(claim(&mut poller, &cursor_group, &cursor)));
         });
     }
     group.finish();

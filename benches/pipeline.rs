@@ -10,7 +10,7 @@ use postrider::metrics::counters::PublisherGauge;
 use postrider::order::cursor::Cursor;
 use postrider::order::ledger::{Ledger, Limit};
 use postrider::publish::null::NullProducer;
-use postrider::publish::send_deadline::Permit;
+use postrider::publish::send_deadline::SendDeadline;
 use postrider::publish::{Batch, OnPoison, Publisher, Report};
 use postrider::record::encode::Encoder;
 
@@ -45,7 +45,7 @@ impl LendEvent for MemoryRow {
 
 fn relay(payload: &Arc<[u8]>, headers: Option<&'static str>) {
     let encoder = Encoder::new("outbox.event.{aggregatetype}".parse().expect("a template"));
-    let permit = Arc::new(Permit::endless());
+    let send_deadline = Arc::new(SendDeadline::endless());
     let make = |reports| Ok(NullProducer::new(reports));
     let wake = Arc::default();
     let publisher = Publisher::start(
@@ -53,7 +53,7 @@ fn relay(payload: &Arc<[u8]>, headers: Option<&'static str>) {
         BATCHES_MAX,
         encoder,
         OnPoison::Park,
-        permit,
+        send_deadline,
         wake,
         make,
     )

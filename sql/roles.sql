@@ -55,7 +55,7 @@ begin
     -- An insert may return the id that it has given, as mappers of objects ask for.
     execute format('grant select (id) on %s to %I', root, writer);
     -- The relay reads the partitions by their own names, and the sequence's last value. It empties
-    -- the leaves of past generations.
+    -- the partitions of past generations.
     execute format('grant select on sequence %s to %I', pg_get_serial_sequence(root, 'seq'), relay);
     for part in select relid from pg_partition_tree(root) loop
         execute format('grant select on %s to %I', part, relay);

@@ -40,7 +40,7 @@ impl Backoff {
         pause
     }
 
-    /// It was of use: the next pause is the shortest again.
+    /// It was useful: the next pause is the shortest again.
     pub fn reset(&mut self) {
         self.pause = self.shortest;
     }

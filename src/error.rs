@@ -30,7 +30,7 @@ pub enum ErrorKind {
     KafkaRefused,
     /// A topic is missing, or has no leader yet.
     TopicUnavailable,
-    /// A record was refused, or its fate is unknown: the producer is of no more use.
+    /// A record was refused, or its fate is unknown: the producer is no longer usable.
     DeliveryUncertain,
     /// The event cannot become a record, today or later.
     Unpublishable,

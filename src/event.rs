@@ -83,7 +83,7 @@ impl Event<'_> {
 /// Where the log brings an event: the place of its transaction's commit, then its own among the events of
 /// that transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Arrival {
+pub struct LogPosition {
     /// The place of the commit in the log, in bytes.
     pub commit_lsn: u64,
     /// How many events of the transaction come before it.
@@ -93,7 +93,7 @@ pub struct Arrival {
 /// Records of the log begin at multiples of so many bytes, and are longer.
 const RECORD_ALIGNMENT_BYTES: u64 = 8;
 
-impl Arrival {
+impl LogPosition {
     /// The same as one number, which grows as arrivals do: the place of the commit in units of eight bytes, then
     /// 32 bits for the index. None where no commit can lie (a copy of rows arrives there), and behind the last index.
     pub fn position(self) -> Option<u128> {
@@ -126,33 +126,33 @@ pub struct EventPlace {
 
 impl EventPlace {
     /// Of an event with this `seq`.
-    pub fn of(seq: i64, source: SeqSource, standing: Standing) -> Self {
+    pub fn of(seq: i64, source: SeqSource, ordering_key: OrderingKey) -> Self {
         let seq = match source {
             SeqSource::Table => Some(seq),
             SeqSource::Log => None,
         };
-        Self { seq, position: standing.arrival().and_then(Arrival::position) }
+        Self { seq, position: ordering_key.log_position().and_then(LogPosition::position) }
     }
 }
 
 /// By what an event is compared with others of its aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum OrderingKey {
     /// It was read from a table: by its `seq`.
     Written,
-    /// The log brought it: by its arrival.
-    Committed(Arrival),
-    /// It was set aside before, and is tried again behind those that were set aside earlier. Its arrival,
+    /// The log brought it: by its log position.
+    Committed(LogPosition),
+    /// It was set aside before, and is tried again behind those that were set aside earlier. Its log position,
     /// if the log had brought it.
-    Waiting(Option<Arrival>),
+    Waiting(Option<LogPosition>),
 }
 
-impl Standing {
+impl OrderingKey {
     /// Where the log brought the event, if it did.
-    pub fn arrival(self) -> Option<Arrival> {
+    pub fn log_position(self) -> Option<LogPosition> {
         match self {
             Self::Written | Self::Waiting(None) => None,
-            Self::Committed(arrival) | Self::Waiting(Some(arrival)) => Some(arrival),
+            Self::Committed(log_position) | Self::Waiting(Some(log_position)) => Some(log_position),
         }
     }
 }
@@ -174,8 +174,8 @@ pub trait LendEvent: Send + 'static {
     fn event(&self) -> Event<'_>;
 
     /// By what it is compared with others.
-    fn standing(&self) -> Standing {
-        Standing::Written
+    fn ordering_key(&self) -> OrderingKey {
+        OrderingKey::Written
     }
 
     /// What gave it its `seq`.
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     fn at(commit_lsn: u64, index: u32) -> Option<u128> {
-        Arrival { commit_lsn, index }.position()
+        LogPosition { commit_lsn, index }.position()
     }
 
     #[test]
@@ -265,17 +265,17 @@ mod tests {
 
     #[test]
     fn a_place_says_what_is_known() {
-        let arrival = Arrival { commit_lsn: 16, index: 3 };
+        let log_position = LogPosition { commit_lsn: 16, index: 3 };
         let position = Some((2 << 32) + 3);
-        for (source, standing, seq, position) in [
-            (SeqSource::Table, Standing::Written, Some(7), None),
-            (SeqSource::Table, Standing::Committed(arrival), Some(7), position),
-            (SeqSource::Log, Standing::Committed(arrival), None, position),
-            (SeqSource::Log, Standing::Waiting(Some(arrival)), None, position),
-            (SeqSource::Log, Standing::Waiting(None), None, None),
+        for (source, ordering_key, seq, position) in [
+            (SeqSource::Table, OrderingKey::Written, Some(7), None),
+            (SeqSource::Table, OrderingKey::Committed(log_position), Some(7), position),
+            (SeqSource::Log, OrderingKey::Committed(log_position), None, position),
+            (SeqSource::Log, OrderingKey::Waiting(Some(log_position)), None, position),
+            (SeqSource::Log, OrderingKey::Waiting(None), None, None),
         ] {
-            let place = EventPlace::of(7, source, standing);
-            assert_eq!(place, EventPlace { seq, position }, "{source:?} {standing:?}");
+            let place = EventPlace::of(7, source, ordering_key);
+            assert_eq!(place, EventPlace { seq, position }, "{source:?} {ordering_key:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The onlooker: twice a second it looks into every database and every topic, and keeps what the page shows.
+//! The observer: twice a second it looks into every database and every topic, and keeps what the page shows.
 //!
 //! It has rights that no service has. Nothing depends on it: while PostgreSQL or Kafka is away it shows what it saw
 //! last.
@@ -114,7 +114,7 @@ impl Memory {
     }
 }
 
-/// The onlooker's post.
+/// The observer's post.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pub(crate) stage: Arc<Stage>,

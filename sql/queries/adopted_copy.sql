@@ -6,7 +6,7 @@
 -- Plan:    reads the table once and sorts what is left, before a large value is read. Its rows are taken from
 --          the socket one by one.
 -- Hazard:  runs in the transaction whose snapshot is the slot's: what is written later is in the stream. Each
---          "offset 0" keeps the planner from reading a value anew for each of its parts, and keeps the order.
+--          "offset 0" keeps the planner from reading a value again for each of its parts, and keeps the order.
 select
     case when part.number is null and octet_length(sized.id) <= sized.whole_bytes then sized.id end,
     case when part.number is null and octet_length(sized.aggregatetype) <= sized.whole_bytes

@@ -1,6 +1,6 @@
 -- Purpose: a condition: the transaction of a row's {xmin} is known to be published: {near} a transaction id from
 --          which the whole id is found, {passed} the snapshot of what is published, {proven} ids of transactions
---          of which that is known besides.
+--          of which that is known as well.
 -- Locks:   none of its own.
 -- Plan:    a filter; the snapshot's list is read once.
 -- Hazard:  a row keeps the lower half of a transaction id. The upper half is found right for rows whose

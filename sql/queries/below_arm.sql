@@ -1,10 +1,10 @@
--- Purpose: one leaf's arm of below.sql: one generation of a bucket.
+-- Purpose: one partition's arm of below.sql: one generation of a bucket.
 -- Locks:   as below.sql.
 -- Plan:    16 rows from the end of the index; then the blocks from the first of these on, or all where they are
 --          few. `seq + 0` and `is true` keep the planner from the index, by which it would read all retained rows. Few
 --          nodes: it takes longer to set up the arms than to read what was appended.
 -- Hazard:  each of the last rows below the bound was drawn before the range began, and most were then written;
---          not all 16 are of sessions that drew and waited. An emptied leaf has none of them: all of it is new.
+--          not all 16 are of sessions that drew and waited. An emptied partition has none of them: all of it is new.
 select seq + 0 as seq
 from {bucket_table}
 where generation = {generation}

@@ -1,6 +1,6 @@
 -- Purpose: the rows of one bucket among which those are that wait; a part of bucket_backlog.sql and
 --          bucket_waiting.sql. $1 floor, $2 recent floor, $3 rows to look at on either side of the latter.
--- Locks:   access share on the bucket's leaves and on postrider.cursor.
+-- Locks:   access share on the bucket's partitions and on postrider.cursor.
 -- Plan:    the other buckets' arms fold away, as bucket is a constant; then index scans on seq.
 -- Hazard:  it looks at $3 rows at most on each side. Below the recent floor few rows wait among many that do not,
 --          so a look from below alone might never come to those that do.

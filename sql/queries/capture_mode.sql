@@ -1,8 +1,8 @@
 -- Purpose: changes how events are read. $1 the mode that was seen, $2 the new one.
 -- Locks:   row locks, for one short transaction.
 -- Plan:    one row each.
--- Hazard:  running instances follow within a second: they drain, save, and begin anew.
---          A slot for rows is of no use for messages: it is made anew before the change, or messages
+-- Hazard:  running instances follow within a second: they drain, save, and begin again.
+--          A slot for rows is of no use for messages: it is made again before the change, or messages
 --          written right after it would be lost. A slot for messages is of no use for rows: only
 --          its name is kept, until it is dropped. Between poll and wal it stays: the cursors tell what
 --          it lacks.

@@ -1,7 +1,7 @@
 -- Purpose: how events are read, whether publishing is paused, and where the log's reader stands.
 -- Locks:   access share on postrider.capture.
 -- Plan:    one row.
--- Hazard:  read it anew in each session; others change it. A pause may have ended by itself.
+-- Hazard:  read it again in each session; others change it. A pause may have ended by itself.
 select mode, slot_name, slot_snapshot, slot_lsn, delivered_lsn, publication,
     (select count(*) from postrider.adopted) as adopted,
     paused_at is not null and (paused_until is null or paused_until > clock_timestamp()) as is_paused,

@@ -1,8 +1,8 @@
--- Purpose: one page of a cohort: the rows that $upto sees and $from does not, in the order of seq.
+-- Purpose: one page of a cursor group: the rows that $upto sees and $from does not, in the order of seq.
 --          $1 the lowest seq to read, $2 through, $3 from, $4 upto, $5 rows at most, and those that share the last one's
 --          seq. A row that takes more than {event_bytes_max} bytes ends it with an error.
--- Locks:   access share on the cohort's leaves, for as long as the page is read.
--- Plan:    merge append over one index scan on (seq) per leaf, without a sort; the conditions stand
+-- Locks:   access share on the cursor group's partitions, for as long as the page is read.
+-- Plan:    merge append over one index scan on (seq) per partition, without a sort; the conditions stand
 --          outside the union because the planner merges ordered arms only when they have none. Sizes are
 --          told without reading values, and asked last; but of json and jsonb only where the stored size
 --          leaves no doubt (src/capture/table/claim.rs).

@@ -3,7 +3,7 @@
 --          a thousand rows at a time, for one short transaction each.
 -- Plan:    reads the table from its beginning until it has a thousand rows that nobody has locked.
 -- Hazard:  one statement that commits in between, so that a relay which is stopped in the middle holds no lock.
---          A transaction that meets a removed row makes it anew. Local: a commit that waits for a synchronous
+--          A transaction that meets a removed row makes it again. Local: a commit that waits for a synchronous
 --          standby would hold the locks meanwhile.
 do $forget$
 declare

@@ -2,7 +2,7 @@
 --          lease has run out.
 -- Locks:   row locks on rows that nobody renews any more.
 -- Plan:    a handful of rows.
--- Hazard:  one that only hung makes its row anew. Its buckets are free with and without the row, and its epochs
+-- Hazard:  one that only hung makes its row again. Its buckets are free with and without the row, and its epochs
 --          are in the cursors.
 delete from postrider.instance
 where name <> $1

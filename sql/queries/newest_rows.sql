@@ -1,7 +1,7 @@
 -- Purpose: the newest row of each bucket: whether the sequence is behind its rows, and whether a row has the
 --          transaction id of another cluster. Run before the sequence is read.
--- Locks:   access share on the leaves, for a moment.
--- Plan:    the end of the index on seq of each leaf; with the settings of leaf_session.sql.
+-- Locks:   access share on the partitions, for a moment.
+-- Plan:    the end of the index on seq of each partition; with the settings of leaf_session.sql.
 -- Hazard:  a row that this statement sees was written by a transaction that had ended: an id at or above
 --          the snapshot's xmax is not of this cluster. It is a sample: rows below the newest are not read.
 select max(seq) as highest,

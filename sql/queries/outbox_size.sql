@@ -1,8 +1,8 @@
 -- Purpose: how much room each generation takes. $1 names of the bucket tables, $2 seconds of a
 --          generation.
--- Locks:   access share on each leaf, for a moment.
--- Plan:    three leaves per bucket.
--- Hazard:  the generation is read off the leaf's name, which migration 2 gave it.
+-- Locks:   access share on each partition, for a moment.
+-- Plan:    three partitions per bucket.
+-- Hazard:  the generation is read off the partition's name, which migration 2 gave it.
 select right(class.relname, 1)::integer as generation,
     right(class.relname, 1)::integer = (date_part('epoch', now())::bigint / $2::integer) % 3
         as is_current,

@@ -1,8 +1,8 @@
 -- Purpose: parks a row of the outbox that is too large to be read, inside the server. $1 to $11 as
 --          parked_inside.sql; $12 bucket, $13 aggregatetype, $14 aggregateid, $15 type, $16 headers, each null where
 --          the row's own counts, $17 the encoding of a payload that is no bytea, null where a value does not convert.
--- Locks:   as parked_inside.sql, and access share on the bucket's leaves.
--- Plan:    one index scan on seq per leaf of the bucket; the large values are read by the server alone.
+-- Locks:   as parked_inside.sql, and access share on the bucket's partitions.
+-- Plan:    one index scan on seq per partition of the bucket; the large values are read by the server alone.
 -- Hazard:  as parked_inside.sql. A row that is gone from the table is not parked by this. The payload's
 --          bytes are those that would be the record's value.
 with given as materialized (

@@ -1,5 +1,5 @@
 -- Purpose: which aggregates are held, and from which event on: the lowest seq of all their parked events,
---          the lowest of those without an arrival, and the first arrival; with the digest of the name and how
+--          the lowest of those without a log position, and the first log position; with the digest of the name and how
 --          the id begins. $1 buckets, $2 how many at most.
 -- Locks:   access share on postrider.parked.
 -- Plan:    reads all parked rows of the buckets, without their payloads and long names; one sort.

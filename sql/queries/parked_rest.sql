@@ -2,7 +2,7 @@
 --          as parked_holds says it. $1 the requests that ask for them, $2 the last turn of the piece.
 -- Locks:   access share on postrider.parked and postrider.parked_request.
 -- Plan:    per aggregate twice a range of the index, without payloads; the second time up to the first
---          row with an arrival.
+--          row with a log position.
 -- Hazard:  arrivals rise with the turn; but for an event that was discarded and is read again, which
 --          nobody waits for.
 select rest.aggregate, left(wanted.aggregateid, 2048) as head, rest.seq, rest.written, first.commit_lsn,

@@ -1,10 +1,10 @@
--- Purpose: one attempt to empty a leaf: truncates it if its generation is past, the saved cursor has
+-- Purpose: one attempt to empty a partition: truncates it if its generation is past, the saved cursor has
 --          passed all its rows, and its newest row is older than the replay window. Says what came
 --          of it (the words of src/control/retention.rs).
--- Locks:   access exclusive on the leaf, nowait, for the check, the truncation and its commit; access
---          share on the leaf and on postrider.cursor for the look before it.
+-- Locks:   access exclusive on the partition, nowait, for the check, the truncation and its commit; access
+--          share on the partition and on postrider.cursor for the look before it.
 -- Plan:    the newest row from the end of the index on seq; rows not passed by the same index above
---          the floor; rows whose seq nobody drew among the leaf's last blocks (below_arm.sql). The look without the lock comes first: it finds most leaves not due, and warms
+--          the floor; rows whose seq nobody drew among the partition's last blocks (below_arm.sql). The look without the lock comes first: it finds most leaves not due, and warms
 --          what the check under the lock reads again.
 -- Hazard:  the check under the lock must be a statement of its own in READ COMMITTED: its snapshot
 --          is then younger than the lock, and sees every row that was written before. All of it is
@@ -18,10 +18,10 @@ do $attempt$
 declare
     leaf constant regclass := {leaf}::oid;
     generation_seconds constant integer := {generation_seconds};
-    -- The leaf that the next moment fills is as good as current: no writer shall meet the lock.
+    -- The partition that the next moment fills is as good as current: no writer shall meet the lock.
     margin constant interval := least(1.0, generation_seconds / 4.0) * interval '1 s';
     begun constant timestamptz := clock_timestamp();
-    -- Until when the leaf was filled, one or two generations ago: a row that is said to be of later is not.
+    -- Until when the partition was filled, one or two generations ago: a row that is said to be of later is not.
     filled_until constant timestamptz := to_timestamp((date_part('epoch', begun)::bigint / generation_seconds
         - (date_part('epoch', begun)::bigint / generation_seconds - {generation} + 2) % 3)
         * generation_seconds::float8);
@@ -96,7 +96,7 @@ begin
                 outcome := 'waiting';
                 exit;
             end if;
-            -- A time that is still to come, as of a clock that goes wrong, would keep the leaf for ever.
+            -- A time that is still to come, as of a clock that goes wrong, would keep the partition for ever.
             is_ahead := seen.newest > clock_timestamp();
             if least(seen.newest, case when is_ahead then filled_until end)
                     > clock_timestamp() - interval '{replay_window_micros} microseconds' then

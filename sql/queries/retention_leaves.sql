@@ -1,7 +1,7 @@
--- Purpose: the leaves of the outbox. $1 names of the bucket tables, by rising bucket.
--- Locks:   access share on each leaf, for a moment.
--- Plan:    three leaves per bucket; reads the catalog only.
--- Hazard:  the generation is read off the leaf's name, which migration 2 gave it.
+-- Purpose: the partitions of the outbox. $1 names of the bucket tables, by rising bucket.
+-- Locks:   access share on each partition, for a moment.
+-- Plan:    three partitions per bucket; reads the catalog only.
+-- Hazard:  the generation is read off the partition's name, which migration 2 gave it.
 select tables.place - 1 as place, leaf.oid, leaf.oid::regclass::text as name,
     right(leaf.relname, 1)::integer as generation
 from unnest($1::text[]) with ordinality as tables (name, place),

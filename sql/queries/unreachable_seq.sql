@@ -29,7 +29,7 @@ from law
         from {outbox}
         where seq > law.above and seq <= law.upto and txid > law.next
     ) as written
-    -- The bucket is read off the leaf's name, which migration 2 gave it.
+    -- The bucket is read off the partition's name, which migration 2 gave it.
     join pg_class as leaf on leaf.oid = written.tableoid
     join postrider.cursor as saved on saved.bucket = substring(leaf.relname from '_b([0-9]+)_g[0-9]$')::smallint
     left join postrider.parked using (seq, id)

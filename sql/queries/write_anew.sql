@@ -1,4 +1,4 @@
--- Purpose: what a person runs to have a row of the outbox written anew, so that it is published; never run here.
+-- Purpose: what a person runs to have a row of the outbox written again, so that it is published; never run here.
 -- Locks:   those of a delete and an insert.
 -- Plan:    one row, by the index on seq.
 -- Hazard:  if the row was published, it comes again under the same id.

@@ -8,7 +8,7 @@
 //!  poll ◄──────► wal              the publication is made, one row is changed, the instances follow
 //!  poll, wal ──► message          the slot that is read is left by way of poll; a slot is made; the row is changed
 //!  message ────► poll, wal        nothing may wait; the row is changed
-//!  message ────► message          a slot that is lost is made anew, where the loss is accepted
+//!  message ────► message          a slot that is lost is made again, where the loss is accepted
 //! ```
 
 use std::pin::pin;
@@ -139,7 +139,7 @@ impl CaptureSession {
         }
     }
 
-    /// Nothing is to be changed; but a slot for messages that is lost can be made anew.
+    /// Nothing is to be changed; but a slot for messages that is lost can be made again.
     async fn plan_to_stay(
         &self,
         mode: Mode,

@@ -143,13 +143,13 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<ShownStatu
     let adopted = adopted_backlog::look(&mut connection).await?;
     let capture = capture::shown(database, name).await?;
     let paused = read_state(&connection).await?.pause;
-    let onlooker = Onlooker::new(&connection).await?;
+    let observer = Onlooker::new(&connection).await?;
     let (mut buckets, mut unseen) = (Vec::new(), Vec::new());
-    for state in onlooker.buckets().await? {
+    for state in observer.buckets().await? {
         if !state.is_of_this_history && unseen.is_empty() {
             unseen.push(OTHER_HISTORY.to_owned());
         }
-        let waiting = onlooker.waiting(&state).await?;
+        let waiting = observer.waiting(&state).await?;
         buckets.push(BucketStatus::new(state, waiting));
     }
     let parts = buckets.iter().map(|bucket| bucket.waiting);

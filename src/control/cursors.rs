@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::metrics::counters::Figures;
 use crate::metrics::histogram::micros;
-use crate::order::cursor::{CohortCursor, Cursor, Window};
+use crate::order::cursor::{Cursor, GroupCursor, Window};
 pub use crate::order::history::History;
 use crate::order::ledger::Finished;
 use crate::order::saved_cursor::SavedCursor;
@@ -254,10 +254,10 @@ impl CursorStore {
     }
 
     /// Takes note of a finished page. It is saved with the next save.
-    pub fn note(&self, finished: &Finished<CohortCursor>) {
+    pub fn note(&self, finished: &Finished<GroupCursor>) {
         let mut progress = self.progress();
-        let CohortCursor { cohort, cursor } = &finished.place;
-        for bucket in cohort.iter() {
+        let GroupCursor { cursor_group, cursor } = &finished.place;
+        for bucket in cursor_group.iter() {
             let moved = finished.events > 0;
             progress
                 .entry(*bucket)
@@ -275,7 +275,7 @@ impl CursorStore {
         }
     }
 
-    /// Keeps saves waiting as long as the guard lives. Whoever locks several cursors besides might
+    /// Keeps saves waiting as long as the guard lives. Whoever locks several cursors as well might
     /// otherwise meet a save that locks the same ones in another order.
     pub async fn pause_saves(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.saving.lock().await

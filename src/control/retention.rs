@@ -1,30 +1,30 @@
 //! Retention: gives the space of past generations back, by truncation, and never blocks a writer.
 //!
-//! Promises: a leaf is emptied only when the saved cursor of its bucket has passed every row in it and
+//! Promises: a partition is emptied only when the saved cursor of its bucket has passed every row in it and
 //! its newest row is older than the replay window; a writer never waits for a lock that retention is
 //! waiting for. Must not: move a cursor, know Kafka, or end the session: relaying goes on without it.
 //! Fails: says in the log what is in the way, and tries again at the next pass.
 //!
-//! Why nothing can be lost. An attempt is one transaction: lock the leaf against everybody, then look
+//! Why nothing can be lost. An attempt is one transaction: lock the partition against everybody, then look
 //! for rows that the saved cursor has not passed, then truncate (`sql/queries/retention_attempt.sql`).
 //!
-//! * *No row is overlooked because its transaction is open.* Whoever inserts into a leaf holds a lock
+//! * *No row is overlooked because its transaction is open.* Whoever inserts into a partition holds a lock
 //!   on it to the end of its transaction; a prepared transaction holds it until it is committed or
 //!   rolled back, through restarts too. The exclusive lock, asked for with `nowait`, is not had then.
-//!   With the lock, every row of the leaf belongs to a transaction that has ended. A transaction is
+//!   With the lock, every row of the partition belongs to a transaction that has ended. A transaction is
 //!   visible to new snapshots before it lets go of its locks, and the check is a statement after the
 //!   lock, so it sees all committed rows.
-//! * *Nobody adds a row unseen.* A writer that has drawn its `seq` but not reached the leaf waits for
-//!   the lock and inserts into the emptied leaf. This holds for a REPEATABLE READ writer that is older
-//!   than a generation: it fills an old leaf, and all leaves are read, always.
-//! * *Every row is judged by itself.* A leaf may hold rows of several rounds of the ring, as after a
-//!   relay was away for longer than the ring. One row that the cursor has not passed keeps the leaf.
+//! * *Nobody adds a row unseen.* A writer that has drawn its `seq` but not reached the partition waits for
+//!   the lock and inserts into the emptied partition. This holds for a REPEATABLE READ writer that is older
+//!   than a generation: it fills an old partition, and all partitions are read, always.
+//! * *Every row is judged by itself.* A partition may hold rows of several rounds of the ring, as after a
+//!   relay was away for longer than the ring. One row that the cursor has not passed keeps the partition.
 //! * *The index may be used.* A row that the cursor has not passed is either in the cursor's range
 //!   above its position, or its transaction had not ended at the tick. If that transaction lies above
 //!   the tick's own, its rows lie above the tick's floor, else above its carry floor (`src/order/tick.rs`).
 //!   The smallest of these bounds all of them. A carried transaction that is still open is left out:
 //!   it has no row here, or the lock had not been had. So one long transaction does not make the check
-//!   read a whole leaf.
+//!   read a whole partition.
 //! * *The cursor is one that was saved, and it counts.* It is read in the same transaction, with the
 //!   epoch under which this instance took it and on the history on which it was saved. It moves only
 //!   behind Kafka's acknowledgements. That its save does not wait for the disk does no harm: the
@@ -58,14 +58,14 @@ const FORGET: &str = include_str!("../../sql/queries/emitting_forget.sql");
 
 /// The longest pause between two passes.
 const PASS_INTERVAL_MAX: Duration = Duration::from_secs(10);
-/// Passes in one generation, at least: each leaf must be met while its generation is past.
+/// Passes in one generation, at least: each partition must be met while its generation is past.
 const PASSES_PER_GENERATION: u32 = 4;
-/// Attempts in one pass at a leaf whose lock is not to be had.
+/// Attempts in one pass at a partition whose lock is not to be had.
 const ATTEMPTS: u32 = 5;
 /// The pause between two of them is longer than this and shorter than twice this: shards hold the
 /// leaves while they read a page.
 const ATTEMPT_PAUSE_MILLIS: u64 = 10;
-/// A leaf that could not be emptied for so many generations is worth a warning.
+/// A partition that could not be emptied for so many generations is worth a warning.
 const OVERDUE_GENERATIONS: u32 = 2;
 /// A cause is said again after this.
 const WARNING_INTERVAL: Duration = Duration::from_secs(600);
@@ -84,7 +84,7 @@ pub struct Ring {
 /// The buckets that this instance owns, each with the epoch under which it was taken.
 pub type OwnBuckets = BTreeMap<Bucket, i64>;
 
-/// Empties leaves, pass by pass.
+/// Empties partitions, pass by pass.
 #[derive(Debug)]
 pub struct Retention {
     database: DatabaseConfig,
@@ -92,7 +92,7 @@ pub struct Retention {
     own: watch::Receiver<OwnBuckets>,
     replay_window: Duration,
     session: Option<RetentionSession>,
-    /// Since when each leaf could have been emptied but for something in the way, by its oid.
+    /// Since when each partition could have been emptied but for something in the way, by its oid.
     hindered: HashMap<u32, Instant>,
     warnings: RetentionWarnings,
     figures: Arc<Figures>,
@@ -139,7 +139,7 @@ impl Retention {
         PASS_INTERVAL_MAX.min(self.generation() / PASSES_PER_GENERATION)
     }
 
-    /// A leaf is past for two generations before it is filled again.
+    /// A partition is past for two generations before it is filled again.
     fn warn_of_a_long_window(&self) {
         let longest = self.generation() * OVERDUE_GENERATIONS - self.interval();
         if self.replay_window > longest {
@@ -153,7 +153,7 @@ impl Retention {
         }
     }
 
-    /// Tries every leaf of the buckets that are owned now once.
+    /// Tries every partition of the buckets that are owned now once.
     async fn pass(&mut self) -> Result<()> {
         let session = match self.session.take() {
             Some(session) => session,
@@ -191,7 +191,7 @@ impl Retention {
         Ok(())
     }
 
-    /// Attempts at one leaf: again after a short pause while a shard reads it.
+    /// Attempts at one partition: again after a short pause while a shard reads it.
     async fn clean(
         &self,
         session: &RetentionSession,
@@ -347,7 +347,7 @@ impl AttemptOutcome {
     }
 }
 
-/// The session with PostgreSQL, and the leaves that it found.
+/// The session with PostgreSQL, and the partitions that it found.
 #[derive(Debug)]
 struct RetentionSession {
     connection: Connection,

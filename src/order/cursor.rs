@@ -55,7 +55,7 @@ use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::order::tick::{ANYWHERE, Tick, UNBOUNDED};
 
 /// Ranges are of one window as long as their own bounds lie so little above its bound: each of them skips these rows,
-/// at 0.1 us a row, where a look takes the database some 60 us per leaf.
+/// at 0.1 us a row, where a look takes the database some 60 us per partition.
 const WINDOW_ROWS_MIN: i64 = 1_024;
 /// At most so many.
 const WINDOW_ROWS_MAX: i64 = 12_000;
@@ -63,21 +63,21 @@ const WINDOW_ROWS_MAX: i64 = 12_000;
 const WINDOW_RANGES: i64 = 4;
 
 /// Buckets that are claimed together because their cursors are the same.
-pub type Cohort = Arc<[Bucket]>;
+pub type CursorGroup = Arc<[Bucket]>;
 
-/// Where a cohort stands.
+/// Where a cursor group stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CohortCursor {
+pub struct GroupCursor {
     /// Which buckets.
-    pub cohort: Cohort,
+    pub cursor_group: CursorGroup,
     /// How far each of them is.
     pub cursor: Cursor,
 }
 
-impl CohortCursor {
+impl GroupCursor {
     /// Whether a later place is one of all these buckets, too.
     pub fn is_covered_by(&self, later: &Self) -> bool {
-        self.cohort.iter().all(|bucket| later.cohort.contains(bucket))
+        self.cursor_group.iter().all(|bucket| later.cursor_group.contains(bucket))
     }
 }
 

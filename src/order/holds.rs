@@ -2,10 +2,10 @@
 //!
 //! Promises: as long as an aggregate is held, none of its events from the held one on is sent, so
 //! that consumers never see 2, 3, 1. What comes after the held one is told by the order in which both were
-//! read: in the log by their arrival, else by `seq`. Must not: know a producer, a table or a clock.
+//! read: in the log by their log position, else by `seq`. Must not: know a producer, a table or a clock.
 //!
 //! ```
-//! use postrider::event::{Arrival, Event, EventId, Standing};
+//! use postrider::event::{Event, EventId, LogPosition, OrderingKey};
 //! use postrider::order::holds::{AggregateKey, HeldFrom, Holds};
 //!
 //! let event = |seq, aggregate_id| Event {
@@ -19,12 +19,12 @@
 //!     created_at_micros: 0,
 //! };
 //! let mut holds = Holds::default();
-//! holds.hold(AggregateKey::of(&event(5, "42")), HeldFrom::new(5, Standing::Written));
-//! assert!(holds.catch(&event(6, "42"), Standing::Written));
-//! assert!(!holds.catch(&event(4, "42"), Standing::Written), "what lies before does not wait");
-//! assert!(!holds.catch(&event(6, "43"), Standing::Written), "nor does any other aggregate");
+//! holds.hold(AggregateKey::of(&event(5, "42")), HeldFrom::new(5, OrderingKey::Written));
+//! assert!(holds.catch(&event(6, "42"), OrderingKey::Written));
+//! assert!(!holds.catch(&event(4, "42"), OrderingKey::Written), "what lies before does not wait");
+//! assert!(!holds.catch(&event(6, "43"), OrderingKey::Written), "nor does any other aggregate");
 //!
-//! let at = |commit_lsn| Standing::Committed(Arrival { commit_lsn, index: 0 });
+//! let at = |commit_lsn| OrderingKey::Committed(LogPosition { commit_lsn, index: 0 });
 //! holds.hold(AggregateKey::of(&event(9, "44")), HeldFrom::new(9, at(100)));
 //! assert!(holds.catch(&event(8, "44"), at(200)), "written earlier, but committed later");
 //! ```
@@ -32,7 +32,7 @@
 use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
-use crate::event::{Arrival, Event, Standing};
+use crate::event::{Event, LogPosition, OrderingKey};
 pub use crate::order::refusal::{Reason, Refusal};
 
 /// So many held aggregates lie in memory, at most: some 150 bytes each. Of more than these it is looked
@@ -91,20 +91,20 @@ impl AggregateKey {
 pub struct HeldFrom {
     /// The lowest `seq` of all.
     pub seq: i64,
-    /// The lowest `seq` of those that have no arrival.
+    /// The lowest `seq` of those that have no log position.
     pub written: Option<i64>,
-    /// The first arrival of those that have one.
-    pub committed: Option<Arrival>,
+    /// The first log position of those that have one.
+    pub committed: Option<LogPosition>,
 }
 
 impl HeldFrom {
     /// From one event on.
-    pub fn new(seq: i64, standing: Standing) -> Self {
-        match standing {
-            Standing::Committed(arrival) | Standing::Waiting(Some(arrival)) => {
-                Self { seq, written: None, committed: Some(arrival) }
+    pub fn new(seq: i64, ordering_key: OrderingKey) -> Self {
+        match ordering_key {
+            OrderingKey::Committed(log_position) | OrderingKey::Waiting(Some(log_position)) => {
+                Self { seq, written: None, committed: Some(log_position) }
             }
-            Standing::Written | Standing::Waiting(None) => {
+            OrderingKey::Written | OrderingKey::Waiting(None) => {
                 Self { seq, written: Some(seq), committed: None }
             }
         }
@@ -112,14 +112,14 @@ impl HeldFrom {
 
     /// Whether an event comes at the first one or after it. Of one that polling has set aside the log
     /// does not know when it came: then `seq` tells.
-    fn covers(&self, seq: i64, standing: Standing) -> bool {
-        match standing {
-            Standing::Written => seq >= self.seq,
-            Standing::Committed(arrival) => {
-                self.committed.is_some_and(|first| arrival >= first)
+    fn covers(&self, seq: i64, ordering_key: OrderingKey) -> bool {
+        match ordering_key {
+            OrderingKey::Written => seq >= self.seq,
+            OrderingKey::Committed(log_position) => {
+                self.committed.is_some_and(|first| log_position >= first)
                     || self.written.is_some_and(|first| seq >= first)
             }
-            Standing::Waiting(_) => true,
+            OrderingKey::Waiting(_) => true,
         }
     }
 
@@ -198,11 +198,11 @@ impl Holds {
     }
 
     /// Whether the event has to wait. One that does is among those that hold its aggregate.
-    pub fn catch(&mut self, event: &Event<'_>, standing: Standing) -> bool {
+    pub fn catch(&mut self, event: &Event<'_>, ordering_key: OrderingKey) -> bool {
         let Some(held) = self.held.get_mut(&AggregateKey::of(event)) else { return false };
-        let is_caught = held.covers(event.seq, standing);
+        let is_caught = held.covers(event.seq, ordering_key);
         if is_caught {
-            held.join(HeldFrom::new(event.seq, standing));
+            held.join(HeldFrom::new(event.seq, ordering_key));
         }
         is_caught
     }
@@ -252,14 +252,14 @@ mod tests {
     }
 
     fn written(seq: i64) -> HeldFrom {
-        HeldFrom::new(seq, Standing::Written)
+        HeldFrom::new(seq, OrderingKey::Written)
     }
 
-    fn at(commit_lsn: u64, index: u32) -> Standing {
-        Standing::Committed(Arrival { commit_lsn, index })
+    fn at(commit_lsn: u64, index: u32) -> OrderingKey {
+        OrderingKey::Committed(LogPosition { commit_lsn, index })
     }
 
-    fn catches(holds: &mut Holds, seq: i64, standing: Standing) -> bool {
+    fn catches(holds: &mut Holds, seq: i64, ordering_key: OrderingKey) -> bool {
         let event = Event {
             seq,
             id: EventId([0; 16]),
@@ -270,7 +270,7 @@ mod tests {
             headers: None,
             created_at_micros: 0,
         };
-        holds.catch(&event, standing)
+        holds.catch(&event, ordering_key)
     }
 
     #[test]
@@ -321,10 +321,10 @@ mod tests {
         assert!(catches(&mut holds, 2, at(100, 2)));
         assert!(catches(&mut holds, 1, at(110, 0)));
         assert!(
-            catches(&mut holds, 1, Standing::Written),
+            catches(&mut holds, 1, OrderingKey::Written),
             "polling meets those that are held, too"
         );
-        assert!(!catches(&mut holds, 0, Standing::Written));
+        assert!(!catches(&mut holds, 0, OrderingKey::Written));
     }
 
     #[test]
@@ -333,16 +333,16 @@ mod tests {
         assert!(!catches(&mut holds, 4, at(100, 0)));
         assert!(catches(&mut holds, 6, at(110, 0)));
         assert!(catches(&mut holds, 4, at(120, 0)), "it comes after one that is held");
-        assert!(!catches(&mut holds, 3, Standing::Written));
-        assert!(catches(&mut holds, 4, Standing::Written), "it is held itself");
+        assert!(!catches(&mut holds, 3, OrderingKey::Written));
+        assert!(catches(&mut holds, 4, OrderingKey::Written), "it is held itself");
     }
 
     #[test]
     fn what_is_tried_again_waits_for_whatever_is_held() {
         let mut holds = Holds::from_iter([(key("a"), HeldFrom::new(5, at(100, 0)))]);
-        assert!(catches(&mut holds, 2, Standing::Waiting(None)));
+        assert!(catches(&mut holds, 2, OrderingKey::Waiting(None)));
         assert!(catches(&mut holds, 3, at(90, 0)), "one of 2 is held now, without an arrival");
         holds.release(&key("a"));
-        assert!(!catches(&mut holds, 2, Standing::Waiting(None)));
+        assert!(!catches(&mut holds, 2, OrderingKey::Waiting(None)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Promises: a page's place comes out only when every record of the page and of all pages before it
 //! was acknowledged; what is in flight is counted in bytes and batches against a limit.
-//! Must not: know Kafka, SQL or a clock, or what a place is: a cohort with its cursor for a table, a
+//! Must not: know Kafka, SQL or a clock, or what a place is: a cursor group with its cursor for a table, a
 //! position in the log for a slot. Fails: an acknowledgement of something that is not in flight, or
 //! a page closed twice, is a broken invariant and panics.
 //!
@@ -25,7 +25,7 @@ pub struct BatchNumber(pub u64);
 /// How much may be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Bytes of events, with what each costs besides.
+    /// Bytes of events, with what each costs as well.
     pub bytes: usize,
     /// Batches.
     pub batches: usize,

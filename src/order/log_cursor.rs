@@ -9,7 +9,7 @@
 //! commit is in the log. But more than that was streamed: a transaction may be in the log and not yet
 //! be seen, for as long as it waits for a synchronous standby. A `pg_snapshot` can name these, too: a
 //! transaction that is not seen is listed, one that is seen is not. So the place is again a snapshot:
-//! what the tick sees, with what was streamed besides.
+//! what the tick sees, with what was streamed as well.
 
 use std::collections::VecDeque;
 

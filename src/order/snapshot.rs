@@ -101,7 +101,7 @@ impl Snapshot {
         Self::of_unseen(listed.filter(|xid| *xid < xmax).collect(), xmax)
     }
 
-    /// The snapshot that sees these transactions besides.
+    /// The snapshot that sees these transactions as well.
     #[must_use]
     pub fn with(&self, seen: &[TransactionId]) -> Self {
         let mut seen: Vec<TransactionId> =

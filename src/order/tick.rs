@@ -18,7 +18,7 @@
 //!
 //! All of it rests on a sequence that only goes up. Whoever owns it can set it back, so each tick proves that
 //! nobody did. Ticks between which the sequence was set back are of two *lineages*: what lies between them is
-//! looked for among all retained rows, as no bound holds. A sequence that is made anew shows it by its storage.
+//! looked for among all retained rows, as no bound holds. A sequence that is made again shows it by its storage.
 //! `setval` leaves no trace but a lower value, which draws since then may have passed: against that a range
 //! begins a little below its bound, see [`Tick::margin`].
 
@@ -39,7 +39,7 @@ pub struct Observation {
     pub storage: Storage,
 }
 
-/// Names what stores a sequence's value; another one when the sequence was made anew.
+/// Names what stores a sequence's value; another one when the sequence was made again.
 pub type Storage = i64;
 
 /// Between ticks of one lineage the sequence was not set back, as far as can be seen.

@@ -96,13 +96,13 @@ impl DatabaseConfig {
         Self::parse("")
     }
 
-    /// The same with a password from elsewhere, found anew for each session.
+    /// The same with a password from elsewhere, found again for each session.
     #[must_use]
     pub fn with_password(self, source: PasswordSource) -> Self {
         Self { credentials: Arc::new(Credentials::of(source)), ..self }
     }
 
-    /// The same as it was read from this file: a password in it is read anew for each session.
+    /// The same as it was read from this file: a password in it is read again for each session.
     #[must_use]
     pub fn of_file(self, file: PathBuf) -> Self {
         match self.credentials.source() {

@@ -113,7 +113,7 @@ static LOST: LazyLock<Repeats<Instant, Duration>> =
 /// When no server answers, refuses us, or is hidden by a connection pooler.
 pub async fn connect(database: &DatabaseConfig, purpose: &str) -> Result<Connection> {
     let name = database.display_name();
-    patiently(database, &format!("connect to {name}"), open(database, purpose, &name)).await
+    with_timeout(database, &format!("connect to {name}"), open(database, purpose, &name)).await
 }
 
 /// Gives whatever opens or ends a session the time in which all hosts together may be tried. A network
@@ -122,7 +122,7 @@ pub async fn connect(database: &DatabaseConfig, purpose: &str) -> Result<Connect
 ///
 /// # Errors
 /// [`ErrorKind::PostgresUnavailable`] when it takes longer; the work's own.
-pub async fn patiently<T>(
+pub async fn with_timeout<T>(
     database: &DatabaseConfig,
     action: &str,
     work: impl Future<Output = Result<T>>,

@@ -1,4 +1,4 @@
-//! The password of a session: found anew for each one, so that it may change while the relay runs.
+//! The password of a session: found again for each one, so that it may change while the relay runs.
 //!
 //! Promises: a file or a command is asked at each connection; a password that is refused after one was taken
 //! counts as an outage for as long as [`Credentials::be_patient`] said, as it may be about to change.

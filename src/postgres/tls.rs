@@ -2,7 +2,7 @@
 //!
 //! Promises: a mode verifies what it verifies in libpq: `verify-full` chain and name, `verify-ca` the
 //! chain, `require` nothing unless a root certificate is there, weaker modes nothing. A server's
-//! certificate that is itself in `sslrootcert` is believed. Files are read anew for each connection,
+//! certificate that is itself in `sslrootcert` is believed. Files are read again for each connection,
 //! so a renewed certificate needs no restart.
 //! Must not: fall back to less than the mode says.
 //! Fails: a file that is missing or is not PEM is refused with its name.

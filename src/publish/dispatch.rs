@@ -12,9 +12,9 @@ use std::time::Instant;
 use hashbrown::HashSet;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, EventPlace, LendEvent, SeqSource, Standing, Whereabouts};
+use crate::event::{Event, EventPlace, LendEvent, OrderingKey, SeqSource, Whereabouts};
 use crate::order::holds::{AggregateKey, HeldFrom, Hold, Holds, Reason, Refusal, SetAside};
-use crate::publish::send_deadline::Permit;
+use crate::publish::send_deadline::SendDeadline;
 use crate::publish::sieve::{Aside, Placed, Sieve};
 use crate::publish::{Answer, InFlightBatch, Offer, Produce};
 use crate::record::encode::Encoder;
@@ -46,28 +46,28 @@ pub(super) enum Dispatched {
 
 /// The publishing thread's tools.
 #[derive(Debug)]
-pub(super) struct Desk<P> {
+pub(super) struct Dispatcher<P> {
     pub(super) encoder: Encoder,
     on_poison: OnPoison,
     pub(super) producer: P,
     holds: Holds,
     /// How many are held, for those outside.
     held: Arc<AtomicUsize>,
-    permit: Arc<Permit>,
-    /// Leads from one pick to the next, see [`Desk::sift`].
+    send_deadline: Arc<SendDeadline>,
+    /// Leads from one pick to the next, see [`Dispatcher::sift`].
     pub(super) picked: u64,
 }
 
-impl<P: Produce> Desk<P> {
+impl<P: Produce> Dispatcher<P> {
     pub(super) fn new(
         encoder: Encoder,
         on_poison: OnPoison,
         producer: P,
         held: Arc<AtomicUsize>,
-        permit: Arc<Permit>,
+        send_deadline: Arc<SendDeadline>,
     ) -> Self {
         let holds = Holds::default();
-        Self { encoder, on_poison, producer, holds, held, permit, picked: 0 }
+        Self { encoder, on_poison, producer, holds, held, send_deadline, picked: 0 }
     }
 
     /// Hands the events to the producer, in their order, and those back that are not sent.
@@ -112,7 +112,7 @@ impl<P: Produce> Desk<P> {
                 set_aside.push((place, SetAside { row, refusal }));
                 continue;
             }
-            match self.offer(&row.event(), (row.standing(), row.seq_source()), batch)? {
+            match self.offer(&row.event(), (row.ordering_key(), row.seq_source()), batch)? {
                 Dispatched::Sent => {}
                 Dispatched::Gathered => sieve.push((place, row)),
                 Dispatched::Follows => {
@@ -146,15 +146,15 @@ impl<P: Produce> Desk<P> {
     /// as a dead letter either: what is at hand may be a part.
     fn look_for_flaw<R: LendEvent>(&mut self, row: &R) -> Result<Option<Refusal>> {
         let Some(flaw) = row.flaw() else { return Ok(None) };
-        let (event, standing) = (&row.event(), row.standing());
-        let is_held = !self.holds.is_empty() && self.holds.catch(event, standing);
+        let (event, ordering_key) = (&row.event(), row.ordering_key());
+        let is_held = !self.holds.is_empty() && self.holds.catch(event, ordering_key);
         if is_held && row.whereabouts() != Whereabouts::Lent {
             return Ok(Some(Refusal::follows()));
         }
         match &self.on_poison {
             OnPoison::Stop => Err(unpublishable(event, flaw)),
             OnPoison::Park | OnPoison::DeadLetter(_) => {
-                self.hold_from(event, standing, flaw.clone()).map(Some)
+                self.hold_from(event, ordering_key, flaw.clone()).map(Some)
             }
         }
     }
@@ -163,17 +163,18 @@ impl<P: Produce> Desk<P> {
     pub(super) fn offer(
         &mut self,
         event: &Event<'_>,
-        (standing, source): (Standing, SeqSource),
+        (ordering_key, source): (OrderingKey, SeqSource),
         batch: &Arc<InFlightBatch>,
     ) -> Result<Dispatched> {
         batch.note_created(event.created_at_micros);
-        if !self.holds.is_empty() && self.holds.catch(event, standing) {
+        if !self.holds.is_empty() && self.holds.catch(event, ordering_key) {
             return Ok(Dispatched::Follows);
         }
-        let offer = match self.encoder.encode(event, EventPlace::of(event.seq, source, standing)) {
-            Ok(record) => self.producer.produce(&record, batch)?,
-            Err(cause) => Offer::Refused(cause.into()),
-        };
+        let offer =
+            match self.encoder.encode(event, EventPlace::of(event.seq, source, ordering_key)) {
+                Ok(record) => self.producer.produce(&record, batch)?,
+                Err(cause) => Offer::Refused(cause.into()),
+            };
         Ok(match offer {
             Offer::Taken => Dispatched::Sent,
             Offer::Gathered => Dispatched::Gathered,
@@ -182,8 +183,8 @@ impl<P: Produce> Desk<P> {
     }
 
     /// Until when anything is sent.
-    pub(super) fn check_permit(&self) -> Result<()> {
-        if self.permit.covers(Instant::now()) {
+    pub(super) fn check_send_deadline(&self) -> Result<()> {
+        if self.send_deadline.covers(Instant::now()) {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Fenced, "the lease ran out; nothing more is sent"))
@@ -193,7 +194,7 @@ impl<P: Produce> Desk<P> {
     pub(super) fn decide(
         &mut self,
         event: &Event<'_>,
-        standing: Standing,
+        ordering_key: OrderingKey,
         refusal: Refusal,
         batch: &Arc<InFlightBatch>,
     ) -> Result<Option<Refusal>> {
@@ -216,16 +217,16 @@ impl<P: Produce> Desk<P> {
         } else {
             refusal
         };
-        self.hold_from(event, standing, refusal).map(Some)
+        self.hold_from(event, ordering_key, refusal).map(Some)
     }
 
     fn hold_from(
         &mut self,
         event: &Event<'_>,
-        standing: Standing,
+        ordering_key: OrderingKey,
         refusal: Refusal,
     ) -> Result<Refusal> {
-        self.holds.hold(AggregateKey::of(event), HeldFrom::new(event.seq, standing));
+        self.holds.hold(AggregateKey::of(event), HeldFrom::new(event.seq, ordering_key));
         self.tell();
         Ok(refusal)
     }

@@ -1,4 +1,4 @@
-//! What the desk does with poison, in the hands of a producer that keeps a list.
+//! What the dispatcher does with poison, in the hands of a producer that keeps a list.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -40,16 +40,16 @@ impl Produce for List {
     }
 }
 
-fn desk(on_poison: OnPoison) -> (Desk<List>, Sent) {
+fn dispatcher(on_poison: OnPoison) -> (Dispatcher<List>, Sent) {
     let (sent, held) = (Sent::default(), Arc::default());
     let producer = List { sent: Arc::clone(&sent), limit: 3 };
     (
-        Desk::new(
+        Dispatcher::new(
             Encoder::new("x.{aggregatetype}".parse().unwrap()),
             on_poison,
             producer,
             held,
-            Arc::new(Permit::endless()),
+            Arc::new(SendDeadline::endless()),
         ),
         sent,
     )
@@ -72,8 +72,8 @@ fn batch() -> Arc<InFlightBatch> {
     Arc::new(InFlightBatch::new(BatchNumber(0), 99, Instant::now()))
 }
 
-fn publish(desk: &mut Desk<List>, events: &[OwnedEvent]) -> Vec<(i64, Reason)> {
-    let set_aside = desk.publish(events.to_vec(), &batch()).unwrap();
+fn publish(dispatcher: &mut Dispatcher<List>, events: &[OwnedEvent]) -> Vec<(i64, Reason)> {
+    let set_aside = dispatcher.publish(events.to_vec(), &batch()).unwrap();
     set_aside.iter().map(|one| (one.row.seq, one.refusal.reason)).collect()
 }
 
@@ -84,34 +84,34 @@ fn kinds(sent: &Sent, topic: &str) -> Vec<String> {
 
 #[test]
 fn poison_holds_its_aggregate_and_nobody_else() {
-    let (mut desk, sent) = desk(OnPoison::Park);
+    let (mut dispatcher, sent) = dispatcher(OnPoison::Park);
     let events = [event(1, "a", "1"), event(2, "a", "long"), event(3, "b", "1")];
-    assert_eq!(publish(&mut desk, &events), [(2, Reason::TooLarge)]);
+    assert_eq!(publish(&mut dispatcher, &events), [(2, Reason::TooLarge)]);
     let later = [event(4, "a", "1"), event(5, "b", "1"), event(0, "a", "1")];
-    assert_eq!(publish(&mut desk, &later), [(4, Reason::Follows)]);
+    assert_eq!(publish(&mut dispatcher, &later), [(4, Reason::Follows)]);
     assert_eq!(kinds(&sent, "x.t"), ["1", "3", "5", "0"]);
-    assert_eq!(desk.held.load(Ordering::Relaxed), 1);
-    desk.resume(&[], &[AggregateKey::of(&events[0].event())]);
-    assert_eq!(publish(&mut desk, &later), []);
-    assert_eq!(desk.held.load(Ordering::Relaxed), 0);
+    assert_eq!(dispatcher.held.load(Ordering::Relaxed), 1);
+    dispatcher.resume(&[], &[AggregateKey::of(&events[0].event())]);
+    assert_eq!(publish(&mut dispatcher, &later), []);
+    assert_eq!(dispatcher.held.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn a_bad_event_is_poison_before_any_producer_sees_it() {
-    let (mut desk, sent) = desk(OnPoison::Park);
+    let (mut dispatcher, sent) = dispatcher(OnPoison::Park);
     let headers = OwnedEvent { headers: Some("[]".to_owned()), ..event(1, "a", "1") };
     let topic = OwnedEvent { aggregate_type: "a b".to_owned(), ..event(2, "a", "1") };
     let expected = [(1, Reason::BadHeaders), (2, Reason::IllegalTopic)];
-    assert_eq!(publish(&mut desk, &[headers, topic]), expected);
+    assert_eq!(publish(&mut dispatcher, &[headers, topic]), expected);
     assert!(sent.lock().unwrap().is_empty());
 }
 
 #[test]
 fn a_dead_letter_lets_its_aggregate_go_on() {
-    let (mut desk, sent) = desk(OnPoison::DeadLetter("x.letters".to_owned()));
+    let (mut dispatcher, sent) = dispatcher(OnPoison::DeadLetter("x.letters".to_owned()));
     let bad = OwnedEvent { headers: Some("[]".to_owned()), ..event(1, "a", "1") };
     assert_eq!(
-        publish(&mut desk, &[bad, event(2, "a", "1"), event(3, "a", "long")]),
+        publish(&mut dispatcher, &[bad, event(2, "a", "1"), event(3, "a", "long")]),
         [(3, Reason::TooLarge)]
     );
     assert_eq!(kinds(&sent, "x.letters"), ["1"]);
@@ -120,9 +120,9 @@ fn a_dead_letter_lets_its_aggregate_go_on() {
 
 #[test]
 fn what_is_no_dead_letter_either_is_parked_with_both_reasons() {
-    let (mut desk, _) = desk(OnPoison::DeadLetter("x.full".to_owned()));
+    let (mut dispatcher, _) = dispatcher(OnPoison::DeadLetter("x.full".to_owned()));
     let bad = OwnedEvent { headers: Some("[]".to_owned()), ..event(1, "a", "1") };
-    let set_aside = desk.publish(vec![bad], &batch()).unwrap();
+    let set_aside = dispatcher.publish(vec![bad], &batch()).unwrap();
     let refusal = &set_aside[0].refusal;
     assert_eq!(refusal.reason, Reason::BadHeaders);
     assert!(refusal.detail.ends_with("nor as a dead letter: x.full is full"), "{refusal:?}");
@@ -130,9 +130,9 @@ fn what_is_no_dead_letter_either_is_parked_with_both_reasons() {
 
 #[test]
 fn what_waits_for_the_dead_letters_topic_is_tried_again_with_it() {
-    let (mut desk, _) = desk(OnPoison::DeadLetter("x.gone".to_owned()));
+    let (mut dispatcher, _) = dispatcher(OnPoison::DeadLetter("x.gone".to_owned()));
     let bad = OwnedEvent { headers: Some("[]".to_owned()), ..event(1, "a", "1") };
-    let set_aside = desk.publish(vec![bad], &batch()).unwrap();
+    let set_aside = dispatcher.publish(vec![bad], &batch()).unwrap();
     let refusal = &set_aside[0].refusal;
     assert_eq!(refusal.reason, Reason::TopicUnavailable);
     assert_eq!(refusal.topic.as_deref(), Some("x.gone"));
@@ -141,13 +141,13 @@ fn what_waits_for_the_dead_letters_topic_is_tried_again_with_it() {
 
 #[test]
 fn a_stop_names_the_event() {
-    let (mut desk, _) = desk(OnPoison::Stop);
-    let error = desk.publish(vec![event(7, "a", "long")], &batch()).unwrap_err();
+    let (mut dispatcher, _) = dispatcher(OnPoison::Stop);
+    let error = dispatcher.publish(vec![event(7, "a", "long")], &batch()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unpublishable);
     assert!(error.message().contains("seq 7") && error.remedy().is_some(), "{error}");
 }
 
-/// What happens to the desk; the shard's steps, without a crash.
+/// What happens to the dispatcher; the shard's steps, without a crash.
 #[derive(Clone, Debug)]
 enum Step {
     /// The next events, each of an aggregate, and whether it is poison.
@@ -167,9 +167,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The desk, and what a shard would have parked.
+/// The dispatcher, and what a shard would have parked.
 struct Bench {
-    desk: Desk<List>,
+    dispatcher: Dispatcher<List>,
     sent: Sent,
     parked: BTreeMap<i64, OwnedEvent>,
     next_seq: i64,
@@ -177,7 +177,7 @@ struct Bench {
 
 impl Bench {
     fn publish(&mut self, events: Vec<OwnedEvent>) {
-        for one in self.desk.publish(events, &batch()).unwrap() {
+        for one in self.dispatcher.publish(events, &batch()).unwrap() {
             self.parked.insert(one.row.seq, one.row);
         }
     }
@@ -198,16 +198,16 @@ impl Bench {
         let (first, rest) = all.split_at(piece.min(all.len()));
         let Some(head) = first.first() else { return };
         let key = AggregateKey::of(&head.event());
-        self.desk.resume(&[], std::slice::from_ref(&key));
+        self.dispatcher.resume(&[], std::slice::from_ref(&key));
         first.iter().for_each(|event| {
             self.parked.remove(&event.seq);
         });
         self.publish(first.to_vec());
         if let Some(next) = rest.first() {
-            self.desk.hold(vec![Hold {
+            self.dispatcher.hold(vec![Hold {
                 key,
                 head: IdHead::of(&id),
-                from: HeldFrom::new(next.seq, Standing::Written),
+                from: HeldFrom::new(next.seq, OrderingKey::Written),
             }]);
         }
     }
@@ -226,14 +226,14 @@ proptest! {
     fn each_aggregate_is_in_order_whatever_is_parked_and_tried_again(
         steps in prop::collection::vec(step(), 1..60),
     ) {
-        let (desk, sent) = desk(OnPoison::Park);
-        let mut bench = Bench { desk, sent, parked: BTreeMap::new(), next_seq: 0 };
+        let (dispatcher, sent) = dispatcher(OnPoison::Park);
+        let mut bench = Bench { dispatcher, sent, parked: BTreeMap::new(), next_seq: 0 };
         let retry_all = [Step::Mend, Step::Retry(0, 999), Step::Retry(1, 999), Step::Retry(2, 999)];
         for step in steps.into_iter().chain(retry_all) {
             match step {
                 Step::Send(events) => bench.send(events),
                 Step::Retry(aggregate, piece) => bench.retry(aggregate, piece),
-                Step::Mend => bench.desk.producer.limit = 9,
+                Step::Mend => bench.dispatcher.producer.limit = 9,
             }
             for aggregate in 0..3 {
                 let sent = bench.sent_by(aggregate);
@@ -242,7 +242,7 @@ proptest! {
         }
         let sent: usize = (0..3).map(|aggregate| bench.sent_by(aggregate).len()).sum();
         prop_assert_eq!(sent as i64, bench.next_seq, "and nothing stays behind");
-        prop_assert!(bench.desk.holds.is_empty());
+        prop_assert!(bench.dispatcher.holds.is_empty());
     }
 }
 
@@ -267,17 +267,18 @@ impl LendEvent for Withheld {
 #[test]
 fn what_is_lent_without_its_values_is_sent_nowhere() {
     for on_poison in [OnPoison::Park, OnPoison::DeadLetter("letters".to_owned())] {
-        let (mut desk, sent) = desk(on_poison);
+        let (mut dispatcher, sent) = dispatcher(on_poison);
         let withheld = |seq| Withheld(event(seq, "a", ""), Refusal::not_read(9, 8));
-        let set_aside = desk.publish(vec![withheld(1), withheld(2)], &batch()).unwrap();
+        let set_aside = dispatcher.publish(vec![withheld(1), withheld(2)], &batch()).unwrap();
         let reasons: Vec<Reason> = set_aside.iter().map(|one| one.refusal.reason).collect();
         assert_eq!(reasons, [Reason::TooLarge, Reason::Follows]);
-        let later = desk.publish(vec![event(3, "a", "x"), event(4, "b", "x")], &batch()).unwrap();
+        let later =
+            dispatcher.publish(vec![event(3, "a", "x"), event(4, "b", "x")], &batch()).unwrap();
         assert_eq!(later.len(), 1, "its aggregate is held, and no other");
         assert_eq!(sent.lock().unwrap().len(), 1);
     }
-    let (mut desk, _) = desk(OnPoison::Stop);
+    let (mut dispatcher, _) = dispatcher(OnPoison::Stop);
     let withheld = Withheld(event(1, "a", ""), Refusal::unreadable("missing chunk"));
-    let stopped = desk.publish(vec![withheld], &batch()).unwrap_err();
+    let stopped = dispatcher.publish(vec![withheld], &batch()).unwrap_err();
     assert!(stopped.message().contains("missing chunk"), "{stopped}");
 }

@@ -4,11 +4,11 @@
 //! reported as delivered when each of its records was acknowledged or handed back; after the first
 //! failure, and after the end of the lease, nothing more is sent. Must not: know PostgreSQL, cursors,
 //! or which bucket an event came from.
-//! Fails: once, by [`Report::Failed`]; the publisher is then of no more use and must be replaced.
+//! Fails: once, by [`Report::Failed`]; the publisher is then no longer usable and must be replaced.
 //!
 //! ```text
 //!  shard loop (tokio)              publishing thread              poll thread (librdkafka's queue)
-//!  orders   ──► bounded channel ──► desk: encode ──► produce
+//!  orders   ──► bounded channel ──► dispatcher: encode ──► produce
 //!  set aside ◄─ bounded channel ◄─────┘ (held, or cannot be sent)
 //!  reports  ◄── bounded channel ◄──────────────────────────────── delivery reports
 //!     └─ woken by Notify
@@ -30,12 +30,12 @@ use crate::metrics::counters::PublisherGauge;
 use crate::order::holds::{AggregateKey, Hold, Holds, SetAside};
 use crate::order::ledger::BatchNumber;
 pub use crate::publish::answer::{Answer, Company, Ground, Haste, Proof, Suspect, WAYS_MAX};
-use crate::publish::dispatch::Desk;
+use crate::publish::dispatch::Dispatcher;
 pub use crate::publish::dispatch::OnPoison;
 pub use crate::publish::in_flight_batch::InFlightBatch;
 pub use crate::publish::produce::{Offer, Produce};
 pub use crate::publish::reports::{Report, Reports};
-use crate::publish::send_deadline::Permit;
+use crate::publish::send_deadline::SendDeadline;
 use crate::publish::signals::{Latch, Letterbox};
 use crate::publish::suspense::Suspense;
 use crate::record::encode::Encoder;
@@ -109,7 +109,7 @@ impl<R: LendEvent> Publisher<R> {
         batches_max: usize,
         encoder: Encoder,
         on_poison: OnPoison,
-        permit: Arc<Permit>,
+        send_deadline: Arc<SendDeadline>,
         wake: Arc<Notify>,
         make: impl FnOnce(Reports) -> Result<P>,
     ) -> Result<Self> {
@@ -121,10 +121,16 @@ impl<R: LendEvent> Publisher<R> {
         let (failed, suspense) = (Arc::clone(&back.failed), Arc::clone(&back.suspense));
         let (topics_back, held) = (Arc::clone(&back.topics_back), Arc::new(AtomicUsize::new(0)));
         let producer = make(back.clone())?;
-        let desk = Desk::new(encoder, on_poison, producer, Arc::clone(&held), Arc::clone(&permit));
+        let dispatcher = Dispatcher::new(
+            encoder,
+            on_poison,
+            producer,
+            Arc::clone(&held),
+            Arc::clone(&send_deadline),
+        );
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || publish(&inlet, desk, &back, &aside))
+            .spawn(move || publish(&inlet, dispatcher, &back, &aside))
             .map_err(|cause| {
                 Error::new(ErrorKind::Internal, format!("no thread to publish: {cause}"))
             })?;
@@ -240,7 +246,7 @@ impl Drop for WakeAtEnd<'_> {
 /// The publishing thread: orders in, records out, until the shard closes the channel.
 fn publish<R: LendEvent, P: Produce>(
     inlet: &Receiver<Order<R>>,
-    mut desk: Desk<P>,
+    mut dispatcher: Dispatcher<P>,
     reports: &Reports,
     aside: &Sender<(BatchNumber, Vec<SetAside<R>>)>,
 ) {
@@ -256,16 +262,16 @@ fn publish<R: LendEvent, P: Produce>(
             continue;
         }
         let done = match order {
-            Order::Send(batch) => {
-                desk.check_permit().and_then(|()| publish_batch(batch, &mut desk, reports, aside))
-            }
-            Order::Renew { holds, topics } => desk.renew(holds, topics),
+            Order::Send(batch) => dispatcher
+                .check_send_deadline()
+                .and_then(|()| publish_batch(batch, &mut dispatcher, reports, aside)),
+            Order::Renew { holds, topics } => dispatcher.renew(holds, topics),
             Order::Resume { topics, aggregates } => {
-                desk.resume(&topics, &aggregates);
+                dispatcher.resume(&topics, &aggregates);
                 Ok(())
             }
             Order::Hold(holds) => {
-                desk.hold(holds);
+                dispatcher.hold(holds);
                 Ok(())
             }
         };
@@ -277,14 +283,14 @@ fn publish<R: LendEvent, P: Produce>(
 
 fn publish_batch<R: LendEvent, P: Produce>(
     batch: Batch<R>,
-    desk: &mut Desk<P>,
+    dispatcher: &mut Dispatcher<P>,
     reports: &Reports,
     aside: &Sender<(BatchNumber, Vec<SetAside<R>>)>,
 ) -> Result<()> {
     let waiting = u32::try_from(batch.rows.len()).expect("a batch has a bounded number of rows");
     let number = batch.number;
     let in_flight = Arc::new(InFlightBatch::new(number, waiting, Instant::now()));
-    let set_aside = desk.publish(batch.rows, &in_flight)?;
+    let set_aside = dispatcher.publish(batch.rows, &in_flight)?;
     let count = set_aside.len();
     if count == 0 {
         return Ok(());

@@ -32,7 +32,7 @@ pub trait Produce: Send + 'static {
     /// Whether it is worth while to tell it the topics of the batch at hand first, as some may be new.
     ///
     /// # Errors
-    /// When the producer is of no more use.
+    /// When the producer is no longer usable.
     fn wants_topics(&mut self) -> Result<bool> {
         Ok(false)
     }
@@ -40,7 +40,7 @@ pub trait Produce: Send + 'static {
     /// Records for these topics come next.
     ///
     /// # Errors
-    /// When the producer is of no more use.
+    /// When the producer is no longer usable.
     fn meet_topics(&mut self, _topics: HashSet<String>) -> Result<()> {
         Ok(())
     }
@@ -48,13 +48,13 @@ pub trait Produce: Send + 'static {
     /// Takes one record over, or says why it cannot be sent.
     ///
     /// # Errors
-    /// When the producer is of no more use.
+    /// When the producer is no longer usable.
     fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer>;
 
     /// Sends what was gathered, and waits: what became of each record, in their order.
     ///
     /// # Errors
-    /// When the producer is of no more use.
+    /// When the producer is no longer usable.
     fn confirm(&mut self, _batch: &Arc<InFlightBatch>) -> Result<Vec<Answer>> {
         Ok(Vec::new())
     }

@@ -69,7 +69,7 @@ impl Reports {
         &self.gauge
     }
 
-    /// The producer is of no more use. Only the first failure is reported.
+    /// The producer is no longer usable. Only the first failure is reported.
     pub fn failed(&self, error: Error) {
         if self.begin_failure() {
             self.send(Report::Failed(error));

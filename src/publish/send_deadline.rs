@@ -1,6 +1,6 @@
 //! Until when records may be sent: the end of the lease, as the publishing threads see it.
 //!
-//! Promises: nothing is handed to the producer after the permit's end, also in a process that was
+//! Promises: nothing is handed to the producer after the send deadline's end, also in a process that was
 //! stopped for a while and goes on. Must not: know leases or a database.
 
 use std::time::{Duration, Instant};
@@ -9,19 +9,19 @@ use crate::publish::atomics::{AtomicU64, Ordering};
 
 /// A moment that moves on as long as somebody extends it.
 #[derive(Debug)]
-pub struct Permit {
+pub struct SendDeadline {
     began: Instant,
     /// From `began` on.
     lasts_nanos: AtomicU64,
 }
 
-impl Permit {
-    /// A permit that has ended.
+impl SendDeadline {
+    /// A send deadline that has ended.
     pub fn ended() -> Self {
         Self { began: Instant::now(), lasts_nanos: AtomicU64::new(0) }
     }
 
-    /// A permit that does not end.
+    /// A send deadline that does not end.
     pub fn endless() -> Self {
         Self { began: Instant::now(), lasts_nanos: AtomicU64::new(u64::MAX) }
     }

@@ -18,7 +18,7 @@ use hashbrown::{HashMap, HashSet};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::LendEvent;
 use crate::order::holds::{Refusal, SetAside};
-use crate::publish::dispatch::{Desk, Dispatched};
+use crate::publish::dispatch::{Dispatched, Dispatcher};
 use crate::publish::sieve::{Aside, Placed, Sieve};
 use crate::publish::{
     Answer, Company, Ground, Haste, InFlightBatch, Produce, Proof, Suspect, WAYS_MAX,
@@ -219,7 +219,7 @@ fn take_turns<R>(
     }
 }
 
-impl<P: Produce> Desk<P> {
+impl<P: Produce> Dispatcher<P> {
     /// Sends what was gathered, and finds those that are refused.
     pub(super) fn sift<R: LendEvent>(
         &mut self,
@@ -244,7 +244,7 @@ impl<P: Produce> Desk<P> {
             if let Some(due) = round.iter().filter_map(|group| group.not_before).min() {
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            self.check_permit()?;
+            self.check_send_deadline()?;
             let candidates = round.into_iter().flat_map(|group| group.candidates).collect();
             self.try_again(candidates, batch, &mut sifting, set_aside)?;
             if sifting.heard.elapsed() > NOTHING_FOR {
@@ -262,7 +262,7 @@ impl<P: Produce> Desk<P> {
     ) -> Result<()> {
         let (mut gathered, mut refused) = (Vec::with_capacity(candidates.len()), Vec::new());
         for Candidate { row: (place, row), trial } in candidates {
-            match self.offer(&row.event(), (row.standing(), row.seq_source()), batch)? {
+            match self.offer(&row.event(), (row.ordering_key(), row.seq_source()), batch)? {
                 Dispatched::Sent => {}
                 Dispatched::Gathered => gathered.push(Candidate { row: (place, row), trial }),
                 Dispatched::Follows => {
@@ -392,7 +392,7 @@ impl<P: Produce> Desk<P> {
         batch: &Arc<InFlightBatch>,
         set_aside: &mut Vec<Aside<R>>,
     ) -> Result<()> {
-        if let Some(refusal) = self.decide(&row.event(), row.standing(), refusal, batch)? {
+        if let Some(refusal) = self.decide(&row.event(), row.ordering_key(), refusal, batch)? {
             set_aside.push((place, SetAside { row, refusal }));
         }
         Ok(())

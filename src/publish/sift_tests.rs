@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use crate::event::{EventId, OwnedEvent};
 use crate::order::holds::Reason;
 use crate::order::ledger::BatchNumber;
-use crate::publish::send_deadline::Permit;
+use crate::publish::send_deadline::SendDeadline;
 use crate::publish::sift::*;
 use crate::publish::{Company, Haste, Offer, OnPoison};
 use crate::record::encode::{Encoder, Record};
@@ -112,7 +112,7 @@ impl Refusing {
     }
 }
 
-fn desk(cause: Cause) -> (Desk<Refusing>, Sent, Arc<Seen>) {
+fn dispatcher(cause: Cause) -> (Dispatcher<Refusing>, Sent, Arc<Seen>) {
     let (sent, seen) = (Sent::default(), Arc::<Seen>::default());
     let producer = Refusing {
         sent: Arc::clone(&sent),
@@ -125,8 +125,8 @@ fn desk(cause: Cause) -> (Desk<Refusing>, Sent, Arc<Seen>) {
         is_topic_in_doubt: false,
     };
     let encoder = Encoder::new("t".parse().expect("a topic"));
-    let permit = Arc::new(Permit::endless());
-    (Desk::new(encoder, OnPoison::Park, producer, Arc::default(), permit), sent, seen)
+    let send_deadline = Arc::new(SendDeadline::endless());
+    (Dispatcher::new(encoder, OnPoison::Park, producer, Arc::default(), send_deadline), sent, seen)
 }
 
 fn event(seq: usize, aggregate: usize, is_bad: bool) -> OwnedEvent {
@@ -143,9 +143,12 @@ fn event(seq: usize, aggregate: usize, is_bad: bool) -> OwnedEvent {
     }
 }
 
-fn publish(desk: &mut Desk<Refusing>, events: Vec<OwnedEvent>) -> Result<Vec<(String, Reason)>> {
+fn publish(
+    dispatcher: &mut Dispatcher<Refusing>,
+    events: Vec<OwnedEvent>,
+) -> Result<Vec<(String, Reason)>> {
     let batch = Arc::new(InFlightBatch::new(BatchNumber(0), u32::MAX, Instant::now()));
-    let set_aside = desk.publish(events, &batch)?;
+    let set_aside = dispatcher.publish(events, &batch)?;
     Ok(set_aside.into_iter().map(|one| (one.row.kind, one.refusal.reason)).collect())
 }
 
@@ -154,13 +157,13 @@ proptest! {
     fn each_culprit_is_found_and_everything_else_is_sent_once(
         given in proptest::collection::vec((0_usize..40, proptest::bool::weighted(0.1)), 1..120),
     ) {
-        let (mut desk, sent, _) = desk(Cause::Theirs);
+        let (mut dispatcher, sent, _) = dispatcher(Cause::Theirs);
         let events: Vec<OwnedEvent> = given
             .iter()
             .enumerate()
             .map(|(seq, (aggregate, is_bad))| event(seq, *aggregate, *is_bad))
             .collect();
-        let found = publish(&mut desk, events.clone()).expect("it works");
+        let found = publish(&mut dispatcher, events.clone()).expect("it works");
         let (mut held, mut aside, mut expected) = (StdHashSet::new(), Vec::new(), Vec::new());
         for (event, (_, is_bad)) in events.iter().zip(&given) {
             if held.contains(&event.aggregate_id) {
@@ -183,9 +186,9 @@ proptest! {
 
 #[test]
 fn different_aggregates_are_sent_together() {
-    let (mut desk, sent, seen) = desk(Cause::Theirs);
+    let (mut dispatcher, sent, seen) = dispatcher(Cause::Theirs);
     let events = (0..64).map(|number| event(number, number, false)).collect();
-    assert!(publish(&mut desk, events).expect("it works").is_empty());
+    assert!(publish(&mut dispatcher, events).expect("it works").is_empty());
     assert_eq!(sent.lock().expect("nobody panicked").len(), 64);
     assert_eq!(seen.together.load(Relaxed), 64);
 }
@@ -222,7 +225,7 @@ fn one_that_goes_through_meanwhile_tells_that_it_is_the_record() {
 
 #[test]
 fn a_record_without_an_answer_is_given_up_when_another_one_gets_through() {
-    let (mut with_company, _, _) = desk(Cause::Unsure(Suspect::Topic));
+    let (mut with_company, _, _) = dispatcher(Cause::Unsure(Suspect::Topic));
     let events = vec![event(1, 1, true), event(2, 3, false), event(3, 2, false)];
     let found = publish(&mut with_company, events).expect("it works");
     assert_eq!(found, [("1".to_owned(), Reason::Refused)]);
@@ -230,15 +233,15 @@ fn a_record_without_an_answer_is_given_up_when_another_one_gets_through() {
 
 #[test]
 fn alone_it_is_given_up_where_its_connection_ends_each_time_or_with_its_topic() {
-    let (mut cut, _, _) = desk(Cause::Unsure(Suspect::Record));
+    let (mut cut, _, _) = dispatcher(Cause::Unsure(Suspect::Record));
     let found = publish(&mut cut, vec![event(1, 1, true)]).expect("it works");
     assert_eq!(found, [("1".to_owned(), Reason::Refused)]);
 
-    let (mut unanswered, _, _) = desk(Cause::Unsure(Suspect::Topic));
+    let (mut unanswered, _, _) = dispatcher(Cause::Unsure(Suspect::Topic));
     let found = publish(&mut unanswered, vec![event(1, 1, true)]).expect("it works");
     assert_eq!(found, [("1".to_owned(), Reason::TopicUnavailable)]);
 
-    let (mut away, _, _) = desk(Cause::Unsure(Suspect::Kafka));
+    let (mut away, _, _) = dispatcher(Cause::Unsure(Suspect::Kafka));
     let found = publish(&mut away, vec![event(1, 1, true)]).expect("others may tell");
     assert_eq!(found, [("1".to_owned(), Reason::TopicUnavailable)]);
     assert!(away.producer.is_topic_in_doubt && !away.producer.is_topic_blamed);
@@ -246,18 +249,18 @@ fn alone_it_is_given_up_where_its_connection_ends_each_time_or_with_its_topic() 
 
 #[test]
 fn a_topic_may_be_in_doubt_after_a_few_that_are_refused_alone() {
-    let (mut desk, _, seen) = desk(Cause::Unsure(Suspect::Kafka));
+    let (mut dispatcher, _, seen) = dispatcher(Cause::Unsure(Suspect::Kafka));
     let events = (0..100).map(|number| event(number, number, true)).collect();
-    let found = publish(&mut desk, events).expect("others may tell");
-    assert!(found.len() == 100 && desk.producer.is_topic_in_doubt);
+    let found = publish(&mut dispatcher, events).expect("others may tell");
+    assert!(found.len() == 100 && dispatcher.producer.is_topic_in_doubt);
     assert_eq!(seen.confirms.load(Relaxed), 4, "all, one, a half, one, and nobody else");
 }
 
 #[test]
 fn a_topic_that_takes_nothing_is_given_up_after_a_few() {
-    let (mut desk, sent, seen) = desk(Cause::Unsure(Suspect::Topic));
+    let (mut dispatcher, sent, seen) = dispatcher(Cause::Unsure(Suspect::Topic));
     let events = (0..100).map(|number| event(number, number, true)).collect();
-    let found = publish(&mut desk, events).expect("it works");
+    let found = publish(&mut dispatcher, events).expect("it works");
     assert_eq!(found.len(), 100);
     assert!(found.iter().all(|(_, reason)| *reason == Reason::TopicUnavailable), "{found:?}");
     assert_eq!(seen.confirms.load(Relaxed), 4, "all, one, a half, one, and nobody else");
@@ -267,15 +270,15 @@ fn a_topic_that_takes_nothing_is_given_up_after_a_few() {
 #[test]
 fn a_topic_that_was_long_overdue_or_given_up_before_is_not_tried_for_long() {
     for (haste, confirms) in [(Haste::Again, 1), (Haste::Overdue, 2), (Haste::Calm, 6)] {
-        let (mut desk, _, seen) = desk(Cause::Unsure(Suspect::Topic));
-        desk.producer.haste = haste;
-        let found = publish(&mut desk, vec![event(1, 1, true)]).expect("it works");
+        let (mut dispatcher, _, seen) = dispatcher(Cause::Unsure(Suspect::Topic));
+        dispatcher.producer.haste = haste;
+        let found = publish(&mut dispatcher, vec![event(1, 1, true)]).expect("it works");
         assert_eq!(found, [("1".to_owned(), Reason::TopicUnavailable)]);
         assert_eq!(seen.confirms.load(Relaxed), confirms, "{haste:?}");
     }
-    let (mut desk, _, _) = desk(Cause::Unsure(Suspect::Record));
-    desk.producer.haste = Haste::Again;
-    let found = publish(&mut desk, vec![event(1, 1, true)]).expect("it works");
+    let (mut dispatcher, _, _) = dispatcher(Cause::Unsure(Suspect::Record));
+    dispatcher.producer.haste = Haste::Again;
+    let found = publish(&mut dispatcher, vec![event(1, 1, true)]).expect("it works");
     assert_eq!(found, [("1".to_owned(), Reason::Refused)], "whose connection ends is found yet");
 }
 
@@ -313,10 +316,10 @@ fn topics_are_tried_side_by_side_and_the_groups_of_each_in_turn() {
 
 #[test]
 fn the_first_of_each_aggregate_are_found_out_before_what_follows_them() {
-    let (mut desk, sent, seen) = desk(Cause::Theirs);
+    let (mut dispatcher, sent, seen) = dispatcher(Cause::Theirs);
     let events = [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)];
     let events = events.map(|(seq, aggregate)| event(seq, aggregate, false)).to_vec();
-    assert!(publish(&mut desk, events).expect("it works").is_empty());
+    assert!(publish(&mut dispatcher, events).expect("it works").is_empty());
     let sent = sent.lock().expect("nobody panicked").clone();
     let kinds: Vec<&str> = sent.iter().map(|(_, kind)| kind.as_str()).collect();
     assert_eq!(kinds, ["1", "3", "5", "2", "4"]);

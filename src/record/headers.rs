@@ -30,7 +30,7 @@ pub enum AddedHeader {
     CreatedAt,
     /// The row's `seq`, a whole number; left out where the event is no row of the outbox.
     Seq,
-    /// [`Arrival::position`](crate::event::Arrival::position), a whole number; left out where there is none.
+    /// [`LogPosition::position`](crate::event::LogPosition::position), a whole number; left out where there is none.
     Position,
     /// The kind of aggregate, for topics that do not tell it.
     AggregateType,

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::Snapshot;
 use crate::outbox::OutboxName;
 use crate::postgres::{DatabaseConfig, connect};
-use crate::shard::log_loop::AdoptedCourse;
+use crate::shard::log_loop::AdoptedWiring;
 
 /// Whether the rows that lie before the slot are published.
 fn is_copied(tables: &[Adopted], state: &CaptureState) -> bool {
@@ -56,12 +56,12 @@ impl Adoption {
     }
 
     /// Where the tables stand now that nobody else moves them.
-    pub(super) async fn course(
+    pub(super) async fn progress_line(
         self,
         keeper: &SlotKeeper,
         state: &CaptureState,
         event_bytes_max: usize,
-    ) -> Result<(AdoptedCourse, AdoptedTables)> {
+    ) -> Result<(AdoptedWiring, AdoptedTables)> {
         let Self { store, held } = self;
         let tables = adopted_tables(store.connection()).await?;
         let names = |tables: &[Adopted]| -> Vec<OutboxName> {
@@ -81,7 +81,7 @@ impl Adoption {
             tables.iter().map(|table| table.passed.clone().unwrap_or_else(Snapshot::empty));
         let passed = passed.collect();
         let proven = tables.iter().flat_map(|table| table.streamed.clone().unwrap_or_default());
-        let course = AdoptedCourse { passed, proven: proven.collect(), copy };
-        Ok((course, AdoptedTables { tables, children, forms, form }))
+        let progress_line = AdoptedWiring { passed, proven: proven.collect(), copy };
+        Ok((progress_line, AdoptedTables { tables, children, forms, form }))
     }
 }

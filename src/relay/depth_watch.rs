@@ -15,7 +15,7 @@ use crate::metrics::counters::Monitor;
 use crate::metrics::seen::SeenBacklog;
 use crate::postgres::DatabaseConfig;
 use crate::relay::instance::Instance;
-use crate::relay::tasks::{Crew, Ended};
+use crate::relay::tasks::{Ended, SessionTasks};
 
 /// The pause between two looks, at least.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -37,13 +37,13 @@ struct DepthWatch {
 /// Looks until the session ends.
 pub(super) fn spawn_depth_watch(
     instance: &Instance,
-    crew: &mut Crew,
+    session_tasks: &mut SessionTasks,
     store: &Arc<CursorStore>,
     mode: Mode,
 ) {
     let (database, monitor) = (instance.config.database.clone(), Arc::clone(&instance.monitor));
     let watch = DepthWatch { database, store: Arc::clone(store), monitor, mode };
-    crew.tasks.spawn(watch.run());
+    session_tasks.tasks.spawn(watch.run());
 }
 
 impl DepthWatch {

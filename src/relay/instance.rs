@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
 use crate::outbox::Outbox;
 use crate::postgres::Lsn;
-use crate::publish::kafka::learned_limits::Lessons;
+use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::producer::{WARNING_PAUSE, Warnings};
 use crate::relay::held::HeldSession;
 use crate::relay::stuck::Stuck;
@@ -28,7 +28,7 @@ pub(super) struct Instance {
     /// Until when what rests on the lease may go on.
     pub(super) lease_end: Arc<LeaseEnd>,
     pub(super) warnings: Arc<Warnings>,
-    pub(super) lessons: Arc<Lessons>,
+    pub(super) learned_limits: Arc<LearnedLimits>,
     /// Becomes true when the process is to stop.
     pub(super) stop: watch::Receiver<bool>,
     pub(super) held: HeldSession,
@@ -38,7 +38,7 @@ pub(super) struct Instance {
 
 impl Instance {
     pub(super) fn new(config: Config, monitor: Arc<Monitor>, stop: watch::Receiver<bool>) -> Self {
-        let lessons = Arc::new(Lessons::new(&config.kafka.properties));
+        let learned_limits = Arc::new(LearnedLimits::new(&config.kafka.properties));
         let name = instance_name();
         introduce(&monitor, &name, &config);
         Self {
@@ -47,7 +47,7 @@ impl Instance {
             monitor,
             lease_end: Arc::default(),
             warnings: Arc::new(Warnings::new(WARNING_PAUSE)),
-            lessons,
+            learned_limits,
             stop,
             held: HeldSession::default(),
             stuck: Mutex::default(),

@@ -14,7 +14,7 @@ use crate::capture::mode::KnownSlot;
 use crate::capture::slot::SlotKeeper;
 use crate::control::cursors::{CursorStore, pause_after_save};
 use crate::error::Result;
-use crate::order::cursor::{Cohort, CohortCursor};
+use crate::order::cursor::{CursorGroup, GroupCursor};
 use crate::order::ledger::Finished;
 use crate::postgres::Lsn;
 use crate::relay::slot_monitor::look_for_gaps;
@@ -28,7 +28,7 @@ pub(super) struct LogSaver {
     pub(super) known: KnownSlot,
     /// Where there are adopted tables.
     pub(super) adoption: Option<Arc<AdoptionStore>>,
-    pub(super) cohort: Cohort,
+    pub(super) cursor_group: CursorGroup,
     pub(super) interval: Duration,
 }
 
@@ -59,7 +59,7 @@ impl LogSaver {
         let epoch = self.store.epoch_of_all()?;
         if let Some(cursor) = cursor {
             let passed = cursor.from().clone();
-            let place = CohortCursor { cohort: Arc::clone(&self.cohort), cursor };
+            let place = GroupCursor { cursor_group: Arc::clone(&self.cursor_group), cursor };
             self.store.note(&Finished { place, events: 1, parked: 0 });
             self.store.save_all().await?;
             if let Some(adoption) = &self.adoption {

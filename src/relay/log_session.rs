@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::capture::adopted::registry::AdoptionStore;
 use crate::capture::log::decode::lacked_publication;
-use crate::capture::log::durability::Fence;
+use crate::capture::log::durability::DurabilityBarrier;
 use crate::capture::mode::{KnownSlot, Mode};
 use crate::capture::mode_change::messages_lost;
 use crate::capture::slot::{Gap, SlotKeeper};
@@ -22,7 +22,7 @@ use crate::event::Bucket;
 use crate::metrics::health::SessionState;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
-use crate::postgres::{Lsn, connect, patiently};
+use crate::postgres::{Lsn, connect, with_timeout};
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::adopted_tables::Adoption;
 use crate::relay::assigner::Share;
@@ -36,8 +36,8 @@ use crate::relay::plan::{Beginning, EventCopies, Stream};
 use crate::relay::publishers::Publishers;
 use crate::relay::slot_monitor::watch_slot;
 use crate::relay::stuck::stands_still;
-use crate::relay::tasks::{Crew, Ended, Opened, Tasks, stay};
-use crate::shard::log_loop::Course;
+use crate::relay::tasks::{Ended, Opened, SessionTasks, Tasks, stay};
+use crate::shard::log_loop::ProgressLine;
 
 /// Ticks on their way to the reader.
 const TICKS_MAX: usize = 64;
@@ -95,7 +95,7 @@ impl Instance {
                 Opened { state, ..opened }
             }
         };
-        patiently(database, "look at the publication", keeper.make_publication()).await?;
+        with_timeout(database, "look at the publication", keeper.make_publication()).await?;
         Ok(opened)
     }
 
@@ -109,16 +109,22 @@ impl Instance {
         let known = state.slot.ok_or_else(slot_was_given_up)?;
         let shards = self.publisher_count(&outbox)?;
         let (lines, assignment) = ShardLines::to_reader();
-        let mut crew = Crew::join(self, &outbox, &store, lines, Share::All).await?;
+        let mut session_tasks =
+            SessionTasks::join(self, &outbox, &store, lines, Share::All).await?;
         self.monitor.set_session(SessionState::Working);
-        spawn_mode_watch(self, &mut crew, way, control);
-        spawn_depth_watch(self, &mut crew, &store, way.mode);
+        spawn_mode_watch(self, &mut session_tasks, way, control);
+        spawn_depth_watch(self, &mut session_tasks, &store, way.mode);
         let keeper = Arc::new(stream.keeper);
         let adoption = Adoption::open(&self.config.database, &keeper, stream.held).await?;
         let adopted = adoption.as_ref().map(|adoption| Arc::clone(&adoption.store));
-        let course = self.spawn_saver(&mut crew.tasks, &outbox, &keeper, &store, &known, adopted);
-        crew.tasks.spawn(watch_slot(Arc::clone(&keeper), known, Arc::clone(&self.monitor)));
-        let ticks = self.spawn_ticker(&mut crew.tasks, way.mode, &outbox, latest).await?;
+        let progress_line =
+            self.spawn_saver(&mut session_tasks.tasks, &outbox, &keeper, &store, &known, adopted);
+        session_tasks.tasks.spawn(watch_slot(
+            Arc::clone(&keeper),
+            known,
+            Arc::clone(&self.monitor),
+        ));
+        let ticks = self.spawn_ticker(&mut session_tasks.tasks, way.mode, &outbox, latest).await?;
         let task = LogTask {
             config: self.config.clone(),
             buckets: buckets(&outbox).collect(),
@@ -126,16 +132,21 @@ impl Instance {
             adoption,
             shards,
             keeper,
-            fence: self.spawn_fence(&mut crew.tasks).await?,
+            barrier: self.spawn_barrier(&mut session_tasks.tasks).await?,
             store,
-            parked: Arc::clone(&crew.parked),
+            parked: Arc::clone(&session_tasks.parked),
             gauge: self.monitor.shard(0),
-            stop: crew.stop.clone(),
+            stop: session_tasks.stop.clone(),
             assignment,
-            publishers: Publishers::new(self, producer, ArrivalPattern::Stream, &crew.permit),
+            publishers: Publishers::new(
+                self,
+                producer,
+                ArrivalPattern::Stream,
+                &session_tasks.send_deadline,
+            ),
         };
-        crew.tasks.spawn(task.run(course, ticks));
-        crew.work().await
+        session_tasks.tasks.spawn(task.run(progress_line, ticks));
+        session_tasks.work().await
     }
 
     fn spawn_saver(
@@ -146,7 +157,7 @@ impl Instance {
         store: &Arc<CursorStore>,
         known: &KnownSlot,
         adoption: Option<Arc<AdoptionStore>>,
-    ) -> Course {
+    ) -> ProgressLine {
         let (landed_sender, landed) = watch::channel(None);
         let (saved_sender, saved) = watch::channel(Lsn(0));
         let saver = LogSaver {
@@ -154,19 +165,19 @@ impl Instance {
             store: Arc::clone(store),
             known: known.clone(),
             adoption,
-            cohort: buckets(outbox).collect(),
+            cursor_group: buckets(outbox).collect(),
             interval: self.config.save_interval,
         };
         tasks.spawn(saver.run(landed, saved_sender));
-        Course { landed: landed_sender, saved }
+        ProgressLine { landed: landed_sender, saved }
     }
 
-    async fn spawn_fence(&self, tasks: &mut Tasks) -> Result<Fence> {
-        let (fence, connection) =
-            (Fence::default(), connect(&self.config.database, "fence").await?);
-        let kept = fence.clone().keep(connection);
+    async fn spawn_barrier(&self, tasks: &mut Tasks) -> Result<DurabilityBarrier> {
+        let (barrier, connection) =
+            (DurabilityBarrier::default(), connect(&self.config.database, "fence").await?);
+        let kept = barrier.clone().keep(connection);
         tasks.spawn(async move { match kept.await? {} });
-        Ok(fence)
+        Ok(barrier)
     }
 
     /// None where there is no table.

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::capture::adopted::mapping::ValueForm;
 use crate::capture::log::decode::{AdoptedTables, LogCapture, Source, StreamReading, unusable};
-use crate::capture::log::durability::Fence;
+use crate::capture::log::durability::DurabilityBarrier;
 use crate::capture::log::texts::learn;
 use crate::capture::mode::CaptureState;
 use crate::capture::slot::{Gap, SlotKeeper};
@@ -29,7 +29,7 @@ use crate::relay::assigner::shard_lines::Assignment;
 use crate::relay::publishers::Publishers;
 use crate::relay::tasks::Ended;
 use crate::shard::assignment::Holdings;
-use crate::shard::log_loop::{AdoptedCourse, Course, LogReader, ReaderWiring, TableCourse};
+use crate::shard::log_loop::{AdoptedWiring, LogReader, ProgressLine, ReaderWiring, TableWiring};
 
 /// The ticks of this session.
 pub(super) struct LogTicks {
@@ -45,7 +45,7 @@ pub(super) struct LogTask {
     pub(super) adoption: Option<Adoption>,
     pub(super) shards: usize,
     pub(super) keeper: Arc<SlotKeeper>,
-    pub(super) fence: Fence,
+    pub(super) barrier: DurabilityBarrier,
     pub(super) store: Arc<CursorStore>,
     pub(super) parked: Arc<Parked>,
     pub(super) gauge: Arc<ShardGauge>,
@@ -56,7 +56,11 @@ pub(super) struct LogTask {
 }
 
 impl LogTask {
-    pub(super) async fn run(mut self, course: Course, ticks: Option<LogTicks>) -> Result<Ended> {
+    pub(super) async fn run(
+        mut self,
+        progress_line: ProgressLine,
+        ticks: Option<LogTicks>,
+    ) -> Result<Ended> {
         let Some(holdings) = self.take_all_buckets().await? else { return Ok(Ended::Shard) };
         // Whoever had the buckets before can move nothing from here on.
         let (state, begins) = self.beginning().await?;
@@ -77,7 +81,7 @@ impl LogTask {
             .collect::<Result<Vec<_>>>()?;
         let wiring = ReaderWiring {
             capture,
-            fence: self.fence,
+            barrier: self.barrier,
             begins,
             publishers,
             store: self.store,
@@ -86,7 +90,7 @@ impl LogTask {
             holdings,
             buckets: self.buckets,
             stop: self.stop,
-            course,
+            progress_line,
             table,
             gauge: self.gauge,
         };
@@ -123,17 +127,17 @@ impl LogTask {
         &mut self,
         state: &CaptureState,
         ticks: LogTicks,
-    ) -> Result<Option<(TableCourse, AdoptedTables)>> {
+    ) -> Result<Option<(TableWiring, AdoptedTables)>> {
         let cursors = self.store.load(&self.buckets).await?;
         let (adopted, tables) = match self.adoption.take() {
-            None => (AdoptedCourse::default(), AdoptedTables::default()),
+            None => (AdoptedWiring::default(), AdoptedTables::default()),
             Some(adoption) => {
                 let event_bytes_max = self.event_bytes_max();
                 let (store, mut stop) = (Arc::clone(&adoption.store), self.stop.clone());
                 let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
                 tokio::select! {
-                    course = adoption.course(&self.keeper, state, event_bytes_max) => {
-                        course.map_err(unusable)?
+                    progress_line = adoption.progress_line(&self.keeper, state, event_bytes_max) => {
+                        progress_line.map_err(unusable)?
                     }
                     // The count of a table's rows may take as long as its owner likes.
                     () = stopped => {
@@ -145,7 +149,7 @@ impl LogTask {
         };
         let near = self.keeper.near().await?;
         let LogTicks { ticks, nudge } = ticks;
-        Ok(Some((TableCourse { cursors, near, ticks, nudge, adopted }, tables)))
+        Ok(Some((TableWiring { cursors, near, ticks, nudge, adopted }, tables)))
     }
 
     /// A larger row is parked without being read.

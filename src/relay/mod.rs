@@ -221,7 +221,7 @@ fn concerns_producer(error: &Error) -> bool {
     )
 }
 
-/// Whether the process ends for it. A server of PostgreSQL that refuses us is final: it was asked anew with the
+/// Whether the process ends for it. A server of PostgreSQL that refuses us is final: it was asked again with the
 /// password of the moment until the lease was over, and without a session there is neither lease nor cursor. A Kafka
 /// that refuses us is final at the start alone. Later librdkafka logs in by itself, to each broker, with the token of
 /// the moment; one of them may refuse while others take records, as where an authority is changed broker by broker.

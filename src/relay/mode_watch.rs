@@ -13,7 +13,7 @@ use crate::capture::table::past_ticks::{Remembered, remember_tick};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::Connection;
 use crate::relay::instance::Instance;
-use crate::relay::tasks::{Crew, Ended};
+use crate::relay::tasks::{Ended, SessionTasks};
 
 /// How often an instance looks whether the capture mode was changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,13 +41,13 @@ enum LeftSlot {
 /// Ends the session well when the process is to stop, or the capture mode was changed.
 pub(super) fn spawn_mode_watch(
     instance: &Instance,
-    crew: &mut Crew,
+    session_tasks: &mut SessionTasks,
     way: Way,
     control: Connection,
 ) {
-    let (stop, end) = (instance.stop.clone(), crew.end());
+    let (stop, end) = (instance.stop.clone(), session_tasks.end());
     let watch = ModeWatch { way, stop, end, left: LeftSlot::Droppable };
-    crew.tasks.spawn(watch.run(control));
+    session_tasks.tasks.spawn(watch.run(control));
 }
 
 impl ModeWatch {

@@ -10,7 +10,7 @@ use crate::capture::mode::{Pause, read_state};
 use crate::error::Result;
 use crate::legible;
 use crate::metrics::health::SessionState;
-use crate::postgres::patiently;
+use crate::postgres::with_timeout;
 use crate::relay::instance::Instance;
 use crate::relay::tasks::Opened;
 
@@ -31,7 +31,7 @@ impl Instance {
                 _ = stop.changed() => return Ok(()),
             }
             let look = read_state(&opened.control);
-            let state = patiently(database, "look whether publishing is paused", look).await?;
+            let state = with_timeout(database, "look whether publishing is paused", look).await?;
             if state.way() != opened.way {
                 tracing::info!("publishing goes on");
                 return Ok(());

@@ -16,7 +16,7 @@ use crate::capture::mode::{CaptureState, Flow, Mode};
 use crate::capture::mode_change::messages_lost;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::error::Result;
-use crate::postgres::{connect, patiently};
+use crate::postgres::{connect, with_timeout};
 use crate::relay::adopted_tables::can_copy;
 use crate::relay::instance::Instance;
 use crate::relay::slot_recovery::{Access, Recovery, access, may_pass};
@@ -139,7 +139,7 @@ impl Instance {
 
     async fn look_at_slot(&self, keeper: &SlotKeeper) -> Result<FoundSlot> {
         let held = self.held.take();
-        patiently(&self.config.database, "look at the slot", async {
+        with_timeout(&self.config.database, "look at the slot", async {
             let state = keeper.state().await?;
             let held = held.filter(|held| state.slot.as_ref().is_some_and(|slot| held.made(slot)));
             let access = access(keeper, &state).await?;

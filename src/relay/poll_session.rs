@@ -28,7 +28,7 @@ use crate::relay::publishers::Publishers;
 use crate::relay::shard_supervisor::{ShardContext, supervise};
 use crate::relay::slot_recovery::{Recovery, recover};
 use crate::relay::stages::SessionStage;
-use crate::relay::tasks::{Crew, Ended, Opened, Tasks};
+use crate::relay::tasks::{Ended, Opened, SessionTasks, Tasks};
 
 /// What all shards hear of the ticker, and tell it.
 struct Ticks {
@@ -53,35 +53,45 @@ impl Instance {
         let ticker = Ticker::connect(database, &outbox, cadence, begin, foreign).await?;
         let ticker = ticker.with_figures(Arc::clone(self.monitor.figures()));
         let (lines, assignments) = ShardLines::to_shards(shards);
-        let mut crew = Crew::join(self, &outbox, &store, lines, Share::Fair).await?;
+        let mut session_tasks =
+            SessionTasks::join(self, &outbox, &store, lines, Share::Fair).await?;
         *stage = if recovery.is_some() { SessionStage::Recovering } else { SessionStage::Polling };
         self.monitor.set_session(SessionState::Working);
 
-        let ticks = spawn_ticker(&mut crew.tasks, ticker, latest);
+        let ticks = spawn_ticker(&mut session_tasks.tasks, ticker, latest);
         let saving = self.monitor.figures().tasks.expect("saver of cursors");
-        crew.tasks.spawn(save_regularly(Arc::clone(&store), self.config.save_interval, saving));
-        spawn_mode_watch(self, &mut crew, way, control);
-        spawn_depth_watch(self, &mut crew, &store, way.mode);
-        self.spawn_recovery(&mut crew, recovery, &store, &ticks.nudge);
+        session_tasks.tasks.spawn(save_regularly(
+            Arc::clone(&store),
+            self.config.save_interval,
+            saving,
+        ));
+        spawn_mode_watch(self, &mut session_tasks, way, control);
+        spawn_depth_watch(self, &mut session_tasks, &store, way.mode);
+        self.spawn_recovery(&mut session_tasks, recovery, &store, &ticks.nudge);
         let context = ShardContext {
             config: self.config.clone(),
-            publishers: Publishers::new(self, producer, ArrivalPattern::Pages, &crew.permit),
+            publishers: Publishers::new(
+                self,
+                producer,
+                ArrivalPattern::Pages,
+                &session_tasks.send_deadline,
+            ),
             outbox,
             shards,
             store,
-            parked: Arc::clone(&crew.parked),
+            parked: Arc::clone(&session_tasks.parked),
             ticks: ticks.latest,
             nudge: ticks.nudge,
-            stop: crew.stop.clone(),
+            stop: session_tasks.stop.clone(),
         };
-        self.spawn_shards(&mut crew.tasks, context, assignments);
-        crew.work().await
+        self.spawn_shards(&mut session_tasks.tasks, context, assignments);
+        session_tasks.work().await
     }
 
     /// Who polls as that is how events are read copies nothing; who recovers makes what is missing.
     fn spawn_recovery(
         &self,
-        crew: &mut Crew,
+        session_tasks: &mut SessionTasks,
         recovery: Option<Recovery>,
         store: &Arc<CursorStore>,
         nudge: &Arc<Notify>,
@@ -89,8 +99,9 @@ impl Instance {
         match recovery {
             None => self.held.give_up(),
             Some(recovery) => {
-                let (store, nudge, end) = (Arc::clone(store), Arc::clone(nudge), crew.end());
-                crew.tasks.spawn(recover(recovery, store, nudge, end));
+                let (store, nudge, end) =
+                    (Arc::clone(store), Arc::clone(nudge), session_tasks.end());
+                session_tasks.tasks.spawn(recover(recovery, store, nudge, end));
             }
         }
     }

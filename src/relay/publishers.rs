@@ -12,9 +12,9 @@ use crate::error::Result;
 use crate::metrics::counters::{Monitor, PublisherGauge};
 use crate::publish::Publisher;
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig, lingering};
-use crate::publish::kafka::learned_limits::Lessons;
+use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::producer::{KafkaProducer, Warnings};
-use crate::publish::send_deadline::Permit;
+use crate::publish::send_deadline::SendDeadline;
 use crate::record::encode::Encoder;
 use crate::relay::instance::Instance;
 use crate::shard::{BATCHES_MAX, OutgoingRow};
@@ -23,9 +23,9 @@ use crate::shard::{BATCHES_MAX, OutgoingRow};
 pub(super) struct Publishers {
     config: KafkaConfig,
     producer: ProducerConfig,
-    permit: Arc<Permit>,
+    send_deadline: Arc<SendDeadline>,
     pub(super) warnings: Arc<Warnings>,
-    lessons: Arc<Lessons>,
+    learned_limits: Arc<LearnedLimits>,
     monitor: Arc<Monitor>,
 }
 
@@ -33,15 +33,15 @@ impl Publishers {
     pub(super) fn new(
         instance: &Instance,
         producer: &ProducerConfig,
-        arrival: ArrivalPattern,
-        permit: &Arc<Permit>,
+        log_position: ArrivalPattern,
+        send_deadline: &Arc<SendDeadline>,
     ) -> Self {
         Self {
             config: instance.config.kafka.clone(),
-            producer: lingering(producer, arrival),
-            permit: Arc::clone(permit),
+            producer: lingering(producer, log_position),
+            send_deadline: Arc::clone(send_deadline),
             warnings: Arc::clone(&instance.warnings),
-            lessons: Arc::clone(&instance.lessons),
+            learned_limits: Arc::clone(&instance.learned_limits),
             monitor: Arc::clone(&instance.monitor),
         }
     }
@@ -57,12 +57,13 @@ impl Publishers {
             Encoder::new(self.config.topic.clone()).with_headers(self.config.added_headers);
         let on_poison = self.config.on_poison.clone();
         let make = |reports| {
-            let config = self.lessons.apply(&self.producer);
+            let config = self.learned_limits.apply(&self.producer);
             let timestamp = self.config.record_timestamp;
-            let (warnings, lessons) = (Arc::clone(&self.warnings), Arc::clone(&self.lessons));
-            KafkaProducer::new(&name, &config, timestamp, reports, warnings, lessons)
+            let (warnings, learned_limits) =
+                (Arc::clone(&self.warnings), Arc::clone(&self.learned_limits));
+            KafkaProducer::new(&name, &config, timestamp, reports, warnings, learned_limits)
         };
-        let (permit, wake) = (Arc::clone(&self.permit), Arc::clone(wake));
-        Publisher::start(gauge, BATCHES_MAX, encoder, on_poison, permit, wake, make)
+        let (send_deadline, wake) = (Arc::clone(&self.send_deadline), Arc::clone(wake));
+        Publisher::start(gauge, BATCHES_MAX, encoder, on_poison, send_deadline, wake, make)
     }
 }

@@ -10,7 +10,7 @@ use crate::control::cursors::CursorStore;
 use crate::control::migrate;
 use crate::error::Result;
 use crate::metrics::health::SessionState;
-use crate::postgres::{connect, patiently};
+use crate::postgres::{connect, with_timeout};
 use crate::publish::kafka::config::ProducerConfig;
 use crate::relay::agreement::agree;
 use crate::relay::instance::Instance;
@@ -78,7 +78,7 @@ impl Instance {
         let database = &self.config.database;
         let connection = connect(database, "cursors").await?;
         let control = connect(database, "capture").await?;
-        patiently(database, "look at the outbox", async {
+        with_timeout(database, "look at the outbox", async {
             let outbox = migrate::load(connection.client(), &self.config.outbox).await?;
             let store = CursorStore::open(connection, self.config.on_promotion).await?;
             let store = Arc::new(store.with_figures(Arc::clone(self.monitor.figures())));

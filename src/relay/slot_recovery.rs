@@ -46,7 +46,7 @@ pub(super) async fn recover(
     nudge: Arc<Notify>,
     end: Arc<watch::Sender<bool>>,
 ) -> Result<Ended> {
-    let known = patiently(&recovery).await?;
+    let known = look_until_answered(&recovery).await?;
     let keeper = recovery.keeper;
     loop {
         store.save_all().await?;
@@ -66,7 +66,7 @@ pub(super) async fn recover(
 
 /// The slot that the stream can begin with. What the server refuses, it may allow later: events are
 /// published meanwhile, as the table is polled.
-async fn patiently(recovery: &Recovery) -> Result<KnownSlot> {
+async fn look_until_answered(recovery: &Recovery) -> Result<KnownSlot> {
     let (mut refusals, mut backoff) = (0_u64, REFUSAL);
     loop {
         let refusal = match attempt(recovery).await {

@@ -17,7 +17,7 @@ use crate::relay::tasks::{Opened, STAND_BY_INTERVAL};
 /// is kept for a copy holds back the vacuum of the whole database.
 const HELD_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How standing by ends.
+/// How ordering key by ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StandByEnd {
     /// It is this instance's turn: the lock of the log's reader is ours.

@@ -22,8 +22,8 @@ use crate::event::Bucket;
 use crate::metrics::counters::Monitor;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
-use crate::postgres::{Connection, DatabaseConfig, connect, patiently};
-use crate::publish::send_deadline::Permit;
+use crate::postgres::{Connection, DatabaseConfig, connect, with_timeout};
+use crate::publish::send_deadline::SendDeadline;
 use crate::relay::assigner::ownership::Ownership;
 use crate::relay::assigner::shard_lines::ShardLines;
 use crate::relay::assigner::{Assigner, Share};
@@ -53,16 +53,16 @@ pub(super) struct Opened {
     pub(super) store: Arc<CursorStore>,
     pub(super) latest: Arc<Tick>,
     pub(super) state: CaptureState,
-    /// How the session reads. Others may change the way at any moment: `state` may be read anew, this not.
+    /// How the session reads. Others may change the way at any moment: `state` may be read again, this not.
     pub(super) way: Way,
     /// A session for whatever concerns the capture.
     pub(super) control: Connection,
 }
 
 /// An instance's place in the tier, and the tasks that keep it.
-pub(super) struct Crew {
+pub(super) struct SessionTasks {
     pub(super) tasks: Tasks,
-    pub(super) permit: Arc<Permit>,
+    pub(super) send_deadline: Arc<SendDeadline>,
     pub(super) parked: Arc<Parked>,
     /// Becomes true when the session is to end well.
     pub(super) stop: watch::Receiver<bool>,
@@ -73,7 +73,7 @@ pub(super) struct Crew {
     database: DatabaseConfig,
 }
 
-impl Crew {
+impl SessionTasks {
     /// Joins the tier, for the shards at the other ends of these lines.
     pub(super) async fn join(
         instance: &Instance,
@@ -91,12 +91,23 @@ impl Crew {
         let mut tasks = Tasks::new();
         tasks.spawn(async move { match retention.run().await {} });
         tasks.spawn(log_figures(Arc::clone(&instance.monitor)));
-        let (permit, store) = (Arc::new(Permit::ended()), Arc::clone(store));
+        let (send_deadline, store) = (Arc::new(SendDeadline::ended()), Arc::clone(store));
         let ownership = Ownership::new(lease.name(), Arc::clone(&store), own_sender);
-        let assigner = Assigner::new(instance, lease, ownership, lines, share, Arc::clone(&permit));
+        let assigner =
+            Assigner::new(instance, lease, ownership, lines, share, Arc::clone(&send_deadline));
         let (stop_sender, stop) = watch::channel(*instance.stop.borrow());
         let stop_sender = Arc::new(stop_sender);
-        Ok(Self { tasks, permit, parked, stop, stop_sender, assigner, shards, store, database })
+        Ok(Self {
+            tasks,
+            send_deadline,
+            parked,
+            stop,
+            stop_sender,
+            assigner,
+            shards,
+            store,
+            database,
+        })
     }
 
     /// By which a task can end the session well.
@@ -113,7 +124,7 @@ impl Crew {
         // Nothing of this session, its producers least of all, is left to meet the next.
         self.tasks.shutdown().await;
         ended?;
-        patiently(&self.database, "leave the relay tier", async {
+        with_timeout(&self.database, "leave the relay tier", async {
             self.store.save_all().await?;
             self.assigner.leave().await
         })
@@ -130,7 +141,7 @@ async fn join_tier(
     let parked = connect(&config.database, "parked").await?;
     let lease = connect(&config.database, "lease").await?;
     let terms = Terms::new(config.lease_seconds);
-    patiently(&config.database, "join the relay tier", async {
+    with_timeout(&config.database, "join the relay tier", async {
         let parked = Arc::new(Parked::open(parked, outbox, config.max_event_bytes).await?);
         Ok((parked, Lease::join(lease, &instance.name, shards, terms).await?))
     })
@@ -184,7 +195,7 @@ pub(super) async fn stay<T>(
         tokio::select! {
             done = &mut work => return done,
             () = tokio::time::sleep(STAND_BY_INTERVAL) => {
-                patiently(database, "read how events are captured", read_state(control)).await?;
+                with_timeout(database, "read how events are captured", read_state(control)).await?;
             }
         }
     }

@@ -6,7 +6,7 @@
 use crate::capture::log::decode::LoggedEvent;
 use crate::capture::table::claim::{ClaimedRow, WithheldRow};
 use crate::control::parked::ParkedEvent;
-use crate::event::{Event, LendEvent, SeqSource, Standing, Whereabouts};
+use crate::event::{Event, LendEvent, OrderingKey, SeqSource, Whereabouts};
 use crate::order::holds::Refusal;
 use crate::outbox::InTable;
 
@@ -25,7 +25,7 @@ pub enum OutgoingRow {
     /// A row of the outbox that was not read whole.
     Withheld(Box<WithheldRow>),
     /// An event of the log, and by what it is compared with others.
-    Logged(LoggedEvent, Standing),
+    Logged(LoggedEvent, OrderingKey),
     /// A parked event that is tried again.
     Parked(Box<ParkedEvent>),
 }
@@ -77,12 +77,12 @@ impl LendEvent for OutgoingRow {
         }
     }
 
-    fn standing(&self) -> Standing {
+    fn ordering_key(&self) -> OrderingKey {
         match self {
-            Self::Claimed(row) => row.standing(),
-            Self::Withheld(row) => row.standing(),
-            Self::Logged(_, standing) => *standing,
-            Self::Parked(parked) => parked.standing(),
+            Self::Claimed(row) => row.ordering_key(),
+            Self::Withheld(row) => row.ordering_key(),
+            Self::Logged(_, ordering_key) => *ordering_key,
+            Self::Parked(parked) => parked.ordering_key(),
         }
     }
 

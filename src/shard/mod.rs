@@ -7,12 +7,12 @@
 //! starts the shard again starts from the saved cursors.
 //!
 //! ```text
-//!            ┌─ a cohort has an unfinished range, and there is room ─► claim its page, send it ─┐
+//!            ┌─ a cursor group has an unfinished range, and there is room ─► claim its page, send it ─┐
 //!   settle ──┼─ nothing to claim, or no room ─► wait: a tick, a report, an order ───────────────┤
 //!      ▲     ├─ something waits for quiet, something is in flight ─► wait, claim nothing ───────┤
 //!      │     └─ the same, nothing is in flight ─► begin with new buckets, try parked again ─────┤
 //!      └────────────────────────────────────────────────────────────────────────────────────────┘
-//!   the word to stop ─► nothing more is claimed ─► what is in flight lands ─► done
+//!   the signal to stop ─► nothing more is claimed ─► what is in flight lands ─► done
 //! ```
 //!
 //! How rows go out and reports come back is in `outlet`, the same for this loop and that of the log.
@@ -27,7 +27,7 @@ use crate::control::parked::Parked;
 use crate::error::Result;
 use crate::event::Bucket;
 use crate::metrics::counters::ShardGauge;
-use crate::order::cursor::{Cohort, CohortCursor, Cursor};
+use crate::order::cursor::{Cursor, CursorGroup, GroupCursor};
 use crate::order::ledger::{Ledger, Limit};
 use crate::order::tick::Tick;
 use crate::publish::Publisher;
@@ -35,7 +35,7 @@ use crate::publish::kafka::producer::Warnings;
 
 pub mod assignment;
 mod batch;
-mod cohorts;
+mod cursor_groups;
 pub mod log_loop;
 mod outlet;
 mod page;
@@ -60,15 +60,15 @@ pub struct Shard {
     nudge: Arc<Notify>,
     stop: watch::Receiver<bool>,
     holdings: Holdings,
-    cohorts: Vec<CohortCursor>,
-    /// The cohort whose turn it is.
+    cursor_groups: Vec<GroupCursor>,
+    /// The cursor group whose turn it is.
     turn: usize,
 }
 
 /// What a shard does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShardStep {
-    /// Claims the next page of this cohort.
+    /// Claims the next page of this cursor group.
     Claim(usize),
     /// Does what waits for a moment at which nothing is in flight: this is one.
     UseQuiet,
@@ -108,7 +108,7 @@ impl Shard {
         let (publishers, source) = (vec![publisher], SavedCursors(Arc::clone(&store)));
         let outlet = OutletWiring { publishers, store, parked, warnings, gauge: wiring.gauge };
         let limit = Limit { bytes: limits.in_flight_bytes, batches: BATCHES_MAX };
-        let ledger = Ledger::merging(limit, CohortCursor::is_covered_by);
+        let ledger = Ledger::merging(limit, GroupCursor::is_covered_by);
         Self {
             pages: PageReader::new(poller, wiring.stop.clone(), limits),
             outlet: Outlet::new(outlet, ledger, source),
@@ -116,7 +116,7 @@ impl Shard {
             nudge: wiring.nudge,
             stop: wiring.stop,
             holdings: wiring.holdings,
-            cohorts: Vec::new(),
+            cursor_groups: Vec::new(),
             turn: 0,
         }
     }
@@ -142,7 +142,7 @@ impl Shard {
             match self.next_step().await? {
                 ShardStep::Claim(index) => {
                     self.outlet.begin_task();
-                    self.pages.claim(&mut self.cohorts[index], &mut self.outlet).await?;
+                    self.pages.claim(&mut self.cursor_groups[index], &mut self.outlet).await?;
                     self.outlet.end_task();
                 }
                 ShardStep::UseQuiet => {
@@ -177,7 +177,7 @@ impl Shard {
 
     /// Of a range that is not finished all that was drawn may be to come; of one that is, what was drawn since.
     fn show_course(&self, tick: &Tick) {
-        let remaining = |at: &CohortCursor| {
+        let remaining = |at: &GroupCursor| {
             let (cursor, drawn) = (&at.cursor, tick.ceiling.max(0));
             let reached = match (cursor.is_finished(), tick.is_later_than(cursor.upto())) {
                 (true, false) => drawn,
@@ -186,15 +186,15 @@ impl Shard {
             };
             drawn.saturating_sub(reached.max(0)).max(0)
         };
-        let most = self.cohorts.iter().map(remaining).max().unwrap_or_default();
+        let most = self.cursor_groups.iter().map(remaining).max().unwrap_or_default();
         self.outlet.show_course(tick.ceiling.saturating_sub(most), most.unsigned_abs());
     }
 
     /// Closes the windows that have to be closed, or are old enough to be.
     async fn close_windows(&mut self, tick: &Tick) -> Result<()> {
         // Cohorts become one when they stand alike.
-        let are_many = self.cohorts.len() > 1;
-        for at in &mut self.cohorts {
+        let are_many = self.cursor_groups.len() > 1;
+        for at in &mut self.cursor_groups {
             if are_many || self.pages.is_window_due(at, tick) {
                 self.pages.close_window(at, &self.outlet).await?;
             }
@@ -209,11 +209,12 @@ impl Shard {
         }
         let leaving = self.holdings.leave(self.outlet.ledger.pages_opened());
         if !leaving.is_empty() {
-            self.cohorts = cohorts::without(std::mem::take(&mut self.cohorts), &leaving);
+            self.cursor_groups =
+                cursor_groups::without(std::mem::take(&mut self.cursor_groups), &leaving);
         }
     }
 
-    /// Begins with new buckets at their saved cursors. Nothing is in flight: what is held is read anew
+    /// Begins with new buckets at their saved cursors. Nothing is in flight: what is held is read again
     /// for all buckets, as somebody else may have lifted holds since one was here last.
     async fn begin_joined(&mut self) -> Result<()> {
         let joining = self.holdings.join();
@@ -227,11 +228,11 @@ impl Shard {
         if cursors.iter().any(|(_, cursor)| cursor.awaits_more_than(&tick)) {
             self.nudge.notify_one();
         }
-        self.cohorts.extend(cohorts::group(cursors));
+        self.cursor_groups.extend(cursor_groups::group(cursors));
         self.outlet.load_holds(&self.claimed_buckets()).await
     }
 
-    /// Begins anew with what is held, if more of it lies in memory than may. Nothing is in flight.
+    /// Begins again with what is held, if more of it lies in memory than may. Nothing is in flight.
     async fn lighten(&mut self) -> Result<()> {
         if self.outlet.is_full() {
             self.outlet.load_holds(&self.claimed_buckets()).await?;
@@ -241,7 +242,7 @@ impl Shard {
 
     /// Those that are not to be given up.
     fn claimed_buckets(&self) -> Vec<Bucket> {
-        self.cohorts.iter().flat_map(|at| at.cohort.iter().copied()).collect()
+        self.cursor_groups.iter().flat_map(|at| at.cursor_group.iter().copied()).collect()
     }
 
     /// Tries parked events again that were asked for. Nothing is in flight.
@@ -252,31 +253,33 @@ impl Shard {
         self.outlet.ledger.open_page();
         self.outlet.retry(&self.claimed_buckets()).await?;
         // It leads no cursor anywhere.
-        let nowhere = CohortCursor { cohort: Cohort::from([]), cursor: Cursor::initial() };
+        let nowhere =
+            GroupCursor { cursor_group: CursorGroup::from([]), cursor: Cursor::initial() };
         self.outlet.ledger.close_page(nowhere);
         Ok(())
     }
 
-    /// The next cohort with something to claim, in turn.
+    /// The next cursor group with something to claim, in turn.
     fn next_claim(&mut self, tick: &Arc<Tick>) -> Option<usize> {
         self.enter_tick(tick);
-        let count = self.cohorts.len();
+        let count = self.cursor_groups.len();
         let index = (0..count)
             .map(|offset| (self.turn + offset) % count)
-            .find(|index| !self.cohorts[*index].cursor.is_finished())?;
+            .find(|index| !self.cursor_groups[*index].cursor.is_finished())?;
         self.turn = index + 1;
         Some(index)
     }
 
-    /// Leads every cohort that has finished its range into the next one.
+    /// Leads every cursor group that has finished its range into the next one.
     fn enter_tick(&mut self, tick: &Arc<Tick>) {
         let is_due = |cursor: &Cursor| cursor.is_finished() && tick.is_later_than(cursor.upto());
-        if !self.cohorts.iter().any(|at| is_due(&at.cursor)) || !self.outlet.ledger.has_page_room()
+        if !self.cursor_groups.iter().any(|at| is_due(&at.cursor))
+            || !self.outlet.ledger.has_page_room()
         {
             return;
         }
-        self.cohorts = cohorts::merge(std::mem::take(&mut self.cohorts));
-        for at in &mut self.cohorts {
+        self.cursor_groups = cursor_groups::merge(std::mem::take(&mut self.cursor_groups));
+        for at in &mut self.cursor_groups {
             if is_due(&at.cursor) {
                 at.cursor.enter(tick);
                 if at.cursor.is_finished() {
@@ -287,7 +290,7 @@ impl Shard {
         }
     }
 
-    /// Waits until there is a tick, a report, or the word to stop.
+    /// Waits until there is a tick, a report, or the signal to stop.
     async fn wait(&mut self) {
         // An empty page that was just closed is finished already.
         let ledger = &self.outlet.ledger;

@@ -1,7 +1,7 @@
 //! How a shard reads a page, and what it does with one that a value ends.
 //!
 //! Promises: the cursor is led no further than what was sent, and never between rows of one `seq`; a page that
-//! a value ends is read again value by value, a few rows at first. Must not: choose which cohort is next.
+//! a value ends is read again value by value, a few rows at first. Must not: choose which cursor group is next.
 //! Fails: with the connection's error, and as the outlet.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::capture::table::claim::{ClaimedPage, ClaimedRow, PageError, PageReadi
 use crate::control::cursors::CursorStore;
 use crate::error::{Error, Result};
 use crate::metrics::histogram::micros;
-use crate::order::cursor::CohortCursor;
+use crate::order::cursor::GroupCursor;
 use crate::order::ledger::Finished;
 use crate::order::tick::Tick;
 use crate::shard::batch::{Outgoing, OutgoingRow};
@@ -49,9 +49,9 @@ pub struct ShardLimits {
 pub(super) struct SavedCursors(pub(super) Arc<CursorStore>);
 
 impl OutletSource for SavedCursors {
-    type Place = CohortCursor;
+    type Place = GroupCursor;
 
-    fn hand_on(&mut self, finished: impl Iterator<Item = Finished<CohortCursor>>) {
+    fn hand_on(&mut self, finished: impl Iterator<Item = Finished<GroupCursor>>) {
         finished.for_each(|finished| self.0.note(&finished));
     }
 
@@ -90,11 +90,11 @@ impl PageReader {
         }
     }
 
-    /// Claims the next page of a cohort, sends it, and leads the cursor behind it. Where one value ends it,
+    /// Claims the next page of a cursor group, sends it, and leads the cursor behind it. Where one value ends it,
     /// what follows is read carefully, some rows more each time.
     pub(super) async fn claim(
         &mut self,
-        at: &mut CohortCursor,
+        at: &mut GroupCursor,
         outlet: &mut Outlet<SavedCursors>,
     ) -> Result<()> {
         let rows_max = self.rows_max();
@@ -115,14 +115,14 @@ impl PageReader {
     /// Reads a page, and leads the cursor as far as it came. What PostgreSQL says of a value, if one ended it.
     async fn read(
         &mut self,
-        at: &mut CohortCursor,
+        at: &mut GroupCursor,
         outlet: &mut Outlet<SavedCursors>,
         rows_max: u32,
         reading: PageReading,
     ) -> Result<Option<Error>> {
         let mut cursor = at.cursor.clone();
         let began = Instant::now();
-        let mut page = self.poller.claim(&at.cohort, &cursor, rows_max, reading).await?;
+        let mut page = self.poller.claim(&at.cursor_group, &cursor, rows_max, reading).await?;
         outlet.figures().claim.record(micros(began.elapsed().as_micros()), 1);
         outlet.ledger.open_page();
         let mut seen = SeenPage::default();
@@ -154,30 +154,30 @@ impl PageReader {
         Ok(broken)
     }
 
-    /// Whether the open window of a cohort has to be closed, or is old enough to be.
-    pub(super) fn is_window_due(&self, at: &CohortCursor, tick: &Tick) -> bool {
-        let CohortCursor { cohort, cursor } = at;
+    /// Whether the open window of a cursor group has to be closed, or is old enough to be.
+    pub(super) fn is_window_due(&self, at: &GroupCursor, tick: &Tick) -> bool {
+        let GroupCursor { cursor_group, cursor } = at;
         if cursor.open_window().is_none() {
             return false;
         }
         let is_left = tick.is_later_than(cursor.upto()) && cursor.leaves_window(tick);
-        is_left || self.poller.is_look_due(cohort)
+        is_left || self.poller.is_look_due(cursor_group)
     }
 
-    /// Closes a cohort's window, if its ranges are read: looks for rows below them, and goes back where there
+    /// Closes a cursor group's window, if its ranges are read: looks for rows below them, and goes back where there
     /// are any.
     pub(super) async fn close_window(
         &mut self,
-        at: &mut CohortCursor,
+        at: &mut GroupCursor,
         outlet: &Outlet<SavedCursors>,
     ) -> Result<()> {
-        let CohortCursor { cohort, cursor } = at;
+        let GroupCursor { cursor_group, cursor } = at;
         let Some(window) = cursor.open_window() else { return Ok(()) };
         let upto = &cursor.upto().snapshot;
-        match self.poller.lowest_below(cohort, window, upto).await? {
+        match self.poller.lowest_below(cursor_group, window, upto).await? {
             None => cursor.close_window(),
             Some(lowest) => {
-                self.poller.note_whole(cohort, window, upto).await?;
+                self.poller.note_whole(cursor_group, window, upto).await?;
                 outlet.parking.say_below(lowest);
                 cursor.go_back();
             }

@@ -5,7 +5,7 @@
 //! tried again or discarded, and whatever crashes in between. Must not: send, claim, or know SQL.
 //! Fails: with the error of `postrider.parked`; nothing is acknowledged then.
 //!
-//! **Which order.** The log brings events by their arrival: the place of the commit, then that in the
+//! **Which order.** The log brings events by their log position: the place of the commit, then that in the
 //! transaction. Polling brings ranges of commits, each by `seq`. Writers that take turns at an aggregate get
 //! the same order from both.
 //!
@@ -32,9 +32,9 @@
 //! held. One that was, and comes before P, is sent again: a repeat, in its place. One that is in P is parked
 //! again, which changes nothing.
 //!
-//! So it must be known whether an event comes before P or not. In the log its arrival is compared with the
+//! So it must be known whether an event comes before P or not. In the log its log position is compared with the
 //! first in P. Polling compares its `seq` with the lowest in P, and so does the log with the lowest of those
-//! that polling has parked: they have no arrival. As long as one way alone has read since P began, that is
+//! that polling has parked: they have no log position. As long as one way alone has read since P began, that is
 //! exact for the log whoever writes. Where polling comes in, it is for writers that take turns.
 //!
 //! An event that is tried again is no question: it is in P, and waits as soon as one before it is held.
@@ -45,7 +45,7 @@
 //! yet is in memory. Retried events are in P until they land: nothing is looked up while a retry is on
 //! its way, so that nobody waits behind events that are just leaving.
 //!
-//! One that was discarded, and is read again because no cursor behind it was saved, enters anew, as the last.
+//! One that was discarded, and is read again because no cursor behind it was saved, enters again, as the last.
 //!
 //! `tests/model/parking.rs` runs these steps against a model that crashes anywhere and reads on in either
 //! way.
@@ -58,7 +58,7 @@ use hashbrown::HashSet;
 
 use crate::control::parked::{FromLog, Owned, Parked, ParkedWaiting, RetryPage};
 use crate::error::Result;
-use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
+use crate::event::{Bucket, Event, EventId, LendEvent, OrderingKey, OwnedEvent};
 use crate::order::holds::{AggregateKey, HELD_MAX, Hold, Reason, Refusal, SetAside};
 use crate::order::ledger::BatchNumber;
 use crate::publish::kafka::producer::Warnings;
@@ -110,7 +110,7 @@ pub(super) struct OpenBatch {
 #[derive(Debug)]
 struct Remnant {
     event: OwnedEvent,
-    standing: Standing,
+    ordering_key: OrderingKey,
     flaw: Refusal,
 }
 
@@ -119,8 +119,8 @@ impl LendEvent for Remnant {
         self.event.event()
     }
 
-    fn standing(&self) -> Standing {
-        self.standing
+    fn ordering_key(&self) -> OrderingKey {
+        self.ordering_key
     }
 
     fn flaw(&self) -> Option<&Refusal> {
@@ -285,13 +285,14 @@ impl Parking {
     /// What its table does not have is parked as far as it came.
     async fn park_part(&self, owned: &[Owned], part: &SetAside<OutgoingRow>) -> Result<()> {
         let SetAside { row, refusal } = part;
-        let (event, standing) = (row.event(), row.standing());
+        let (event, ordering_key) = (row.event(), row.ordering_key());
         let whole = row.whole().expect("it is a part");
-        let done = self.parked.park_from_table(owned, (&event, standing), whole, refusal).await?;
+        let done =
+            self.parked.park_from_table(owned, (&event, ordering_key), whole, refusal).await?;
         let FromLog::Missing(cause) = done else { return Ok(()) };
         let detail = format!("{}; only its beginning is kept: {cause}", refusal.detail);
         let refusal = Refusal { detail, ..refusal.clone() };
-        let row = Remnant { event: event.to_owned(), standing, flaw: refusal.clone() };
+        let row = Remnant { event: event.to_owned(), ordering_key, flaw: refusal.clone() };
         self.parked.park(owned, &[SetAside { row, refusal }]).await
     }
 

@@ -28,7 +28,7 @@ mod publish {
 
     use atomics::Ordering::Relaxed;
     use atomics::{AtomicBool, AtomicU32};
-    use send_deadline::Permit;
+    use send_deadline::SendDeadline;
     use signals::{Countdown, Latch, Letterbox};
 
     #[test]
@@ -131,16 +131,16 @@ mod publish {
     fn who_may_send_sees_under_which_lease() {
         loom::model(|| {
             let now = Instant::now();
-            let lease = Arc::new((Permit::ended(), AtomicU32::new(0)));
+            let lease = Arc::new((SendDeadline::ended(), AtomicU32::new(0)));
             let kept = Arc::clone(&lease);
-            let steward = thread::spawn(move || {
+            let assigner = thread::spawn(move || {
                 kept.1.store(7, Relaxed);
                 kept.0.extend(now + Duration::from_secs(5));
             });
             if lease.0.covers(now + Duration::from_secs(1)) {
                 assert_eq!(lease.1.load(Relaxed), 7, "the lease is older than the permit");
             }
-            steward.join().expect("it ends");
+            assigner.join().expect("it ends");
             assert!(!lease.0.covers(now + Duration::from_secs(6)));
         });
     }

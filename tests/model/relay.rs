@@ -136,7 +136,7 @@ pub(crate) enum LineageRule {
     Followed,
     /// Mutant: bounds hold whatever the sequence does.
     Ignored,
-    /// Mutant: only a sequence that was made anew is noticed.
+    /// Mutant: only a sequence that was made again is noticed.
     ByStorage,
     /// Mutant: what was open when it was set back is looked for above the last floor.
     BelowTheLast,

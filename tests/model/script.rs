@@ -43,7 +43,7 @@ pub(crate) enum Step {
         writer: usize,
         number: Forged,
     },
-    /// Somebody sets the sequence back, in place or by making it anew.
+    /// Somebody sets the sequence back, in place or by making it again.
     SetBack {
         in_place: bool,
     },

@@ -51,7 +51,7 @@ impl Login {
         std::fs::write(&self.file, format!("{password}\n")).unwrap();
     }
 
-    /// Ends all sessions of the login, so that each has to be opened anew.
+    /// Ends all sessions of the login, so that each has to be opened again.
     async fn end_sessions(&self) {
         let end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = $1";
         self.client.query(end, &[&self.role]).await.unwrap();

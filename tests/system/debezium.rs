@@ -456,7 +456,7 @@ fn assert_quoted(ours: &Stream, theirs: &Stream) {
     assert_ne!(partitions(ours), partitions(theirs), "other keys go to other partitions");
 }
 
-/// An expanded payload is written anew: without spaces, and without members that are null. What is no
+/// An expanded payload is written again: without spaces, and without members that are null. What is no
 /// object, and what has an array of several types, becomes a JSON string.
 fn assert_expanded(ours: &Stream, theirs: &Stream) {
     let expanded = |value: Option<Bytes>| {

@@ -144,7 +144,7 @@ async fn positions_grow_for_any_writer() {
     assert!(seqs[0] > seqs[1], "the first to commit had drawn later: {seqs:?}");
 }
 
-/// GIVEN published events WHEN the cursors are set anew, with the sequence led on, THEN each comes again with the
+/// GIVEN published events WHEN the cursors are set again, with the sequence led on, THEN each comes again with the
 /// number that it had, and later ones have numbers above what was asked for: nobody takes them for repeats.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_repeat_has_the_number_that_it_had() {

@@ -130,7 +130,7 @@ async fn more_than_lie_in_memory_stop_nobody_in_the_log() {
     more_are_held_than_lie_in_memory(fixture, &["--capture", "wal", "--shards", "2"]).await;
 }
 
-/// An id that has long been parked costs as much as any other, also when the relay begins anew.
+/// An id that has long been parked costs as much as any other, also when the relay begins again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_names_are_held_by_a_few_bytes() {
     let fixture = Fixture::new("hold_long").await;

@@ -170,7 +170,7 @@ async fn what_is_parked_holds_its_aggregate_after_a_reanchor() {
     wait_until_parked(&client, &[("1", "bad-headers")]).await;
     assert!(relay.stop().await.success());
     // As if the log of a cluster that was far ahead had brought it, and its row were truncated since: one that
-    // is there comes again, and is parked anew.
+    // is there comes again, and is parked again.
     let far = "update postrider.parked set commit_lsn = '7A/0', commit_index = 0; truncate outbox";
     client.batch_execute(far).await.expect("the owner may");
     ask(&fixture, &["migrate", "reanchor"]);

@@ -288,8 +288,8 @@ async fn odd_names_are_quoted() {
     client.query(emit, &[]).await.unwrap();
     assert_eq!(text(&connection, "select count(*)::text from postrider.events").await, "9");
     let outbox = migrate::load(client, &name).await.unwrap();
-    let cohort = [Bucket(0), Bucket(1)].into();
-    client.prepare(&claim_sql(&outbox, &cohort, PageReading::Plain, 8 << 20)).await.unwrap();
+    let cursor_group = [Bucket(0), Bucket(1)].into();
+    client.prepare(&claim_sql(&outbox, &cursor_group, PageReading::Plain, 8 << 20)).await.unwrap();
     let last = format!("select last_value::text from {}", outbox.sequence);
     assert_eq!(text(&connection, &last).await, "9");
     let longest = format!("\"{}\"", "x".repeat(54));
@@ -408,12 +408,12 @@ async fn the_relay_role_suffices() {
     assert!(!migrate::status(relay.client()).await.unwrap().is_pending());
     let tick = observed_tick(&relay_url, &outbox).await;
 
-    let cohort = [Bucket(0), Bucket(1)].into();
+    let cursor_group = [Bucket(0), Bucket(1)].into();
     let (from, upto) = (PgSnapshot(Snapshot::empty()), PgSnapshot(tick.snapshot.clone()));
     let parameters: [&(dyn ToSql + Sync); 5] = [&0_i64, &tick.ceiling, &from, &upto, &10_i64];
     let claimed = relay
         .client()
-        .query(&claim_sql(&outbox, &cohort, PageReading::Plain, 8 << 20), &parameters)
+        .query(&claim_sql(&outbox, &cursor_group, PageReading::Plain, 8 << 20), &parameters)
         .await
         .unwrap();
     assert_eq!(claimed.len(), 1);

@@ -3,7 +3,7 @@
 use postrider::control::migrate;
 use postrider::control::parked::{Parked, ParkedEvent};
 use postrider::error::ErrorKind;
-use postrider::event::{Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, Standing};
+use postrider::event::{Bucket, Event, EventId, LendEvent, LogPosition, OrderingKey, OwnedEvent};
 use postrider::order::holds::{AggregateKey, HeldFrom, Holds, Reason, Refusal, SetAside};
 use postrider::outbox::OutboxName;
 use postrider::postgres::{DatabaseConfig, connect};
@@ -14,7 +14,7 @@ use crate::support::Fixture;
 /// An event as the table or the log brings it.
 struct Read {
     event: OwnedEvent,
-    arrival: Option<Arrival>,
+    log_position: Option<LogPosition>,
 }
 
 impl LendEvent for Read {
@@ -22,8 +22,8 @@ impl LendEvent for Read {
         self.event.event()
     }
 
-    fn standing(&self) -> Standing {
-        self.arrival.map_or(Standing::Written, Standing::Committed)
+    fn ordering_key(&self) -> OrderingKey {
+        self.log_position.map_or(OrderingKey::Written, OrderingKey::Committed)
     }
 }
 
@@ -47,7 +47,7 @@ async fn open(fixture: &Fixture) -> (Parked, u16) {
 /// An event that the log brought, and one of the table.
 fn both() -> [SetAside<Read>; 2] {
     let refusal = Refusal { reason: Reason::BadHeaders, detail: "bad".into(), topic: None };
-    let event = |seq, aggregate_id: &str, arrival| {
+    let event = |seq, aggregate_id: &str, log_position| {
         let event = OwnedEvent {
             seq,
             id: EventId([7; 16]),
@@ -58,9 +58,9 @@ fn both() -> [SetAside<Read>; 2] {
             headers: Some("[1]".into()),
             created_at_micros: i64::MAX,
         };
-        SetAside { row: Read { event, arrival }, refusal: refusal.clone() }
+        SetAside { row: Read { event, log_position }, refusal: refusal.clone() }
     };
-    let last_of_all = Arrival { commit_lsn: u64::MAX - 7, index: u32::MAX };
+    let last_of_all = LogPosition { commit_lsn: u64::MAX - 7, index: u32::MAX };
     [event(2, "b", Some(last_of_all)), event(1, "a", None)]
 }
 
@@ -103,15 +103,15 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
         turn,
         flaw: None,
         event: row.event.clone(),
-        arrival: row.arrival,
+        log_position: row.log_position,
         seq_source: row.seq_source(),
     };
     let expected = [as_parked(&both[0], turns[0]), as_parked(&both[1], turns[1])];
     assert_eq!(piece.events, expected, "whole, as they were parked");
     let waiting = store.waiting(&all).await.expect("it is there");
     let from = |parked: &SetAside<Read>| {
-        let (event, standing) = (parked.row.event(), parked.row.standing());
-        (AggregateKey::of(&event), HeldFrom::new(event.seq, standing))
+        let (event, ordering_key) = (parked.row.event(), parked.row.ordering_key());
+        (AggregateKey::of(&event), HeldFrom::new(event.seq, ordering_key))
     };
     let holds: Holds = waiting.holds.expect("they are few").into_iter().collect();
     assert_eq!(holds, both.iter().map(from).collect());
@@ -145,7 +145,7 @@ async fn what_is_not_on_disk_is_not_acknowledged() {
 const ARRIVAL: &str = include_str!("../../sql/migrations/0008_arrival.sql");
 const PARKED_KEY: &str = include_str!("../../sql/migrations/0010_parked_key.sql");
 
-/// A database of the version before: what is parked there has neither turn nor arrival, and seq is its key.
+/// A database of the version before: what is parked there has neither turn nor log position, and seq is its key.
 #[tokio::test]
 async fn what_was_parked_before_there_were_turns_stays_in_order() {
     let fixture = Fixture::new("park_migrate").await;

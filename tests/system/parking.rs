@@ -156,7 +156,7 @@ async fn a_large_event_holds_its_aggregate_alone_until_the_topic_takes_it() {
     assert!(relay.stop().await.success());
 }
 
-/// The client's own limit follows the topic's, and an operator's limit counts besides.
+/// The client's own limit follows the topic's, and an operator's limit counts as well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_takes_more_than_others_gets_more() {
     let fixture = Fixture::new("park_more").await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use postrider::capture::table::claim::{PageReading, claim_sql};
 use postrider::event::Bucket;
-use postrider::order::cursor::Cohort;
+use postrider::order::cursor::CursorGroup;
 use tokio_postgres::GenericClient;
 
 use crate::support::servers::kafka;
@@ -100,9 +100,9 @@ async fn assert_plan(fixture: &Fixture, when: &str) {
         postrider::control::migrate::load(&client, &"public.outbox".parse().expect("a name"))
             .await
             .expect("it was migrated");
-    let cohort: Cohort = Arc::from((0..outbox.buckets).map(Bucket).collect::<Vec<_>>());
+    let cursor_group: CursorGroup = Arc::from((0..outbox.buckets).map(Bucket).collect::<Vec<_>>());
     client.batch_execute(SESSION).await.expect("the settings exist");
-    let claim = claim_sql(&outbox, &cohort, PageReading::Plain, 8 << 20);
+    let claim = claim_sql(&outbox, &cursor_group, PageReading::Plain, 8 << 20);
     let prepare =
         format!("prepare claim (bigint, bigint, pg_snapshot, pg_snapshot, bigint) as {claim}");
     client.batch_execute(&prepare).await.expect("the claim is valid");

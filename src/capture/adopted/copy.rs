@@ -22,7 +22,7 @@ use crate::capture::log::decode::{LargeEnd, LargePart, LoggedEvent};
 use crate::capture::log::flawed::EventOrigin;
 use crate::capture::mode::KnownSlot;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Arrival;
+use crate::event::LogPosition;
 use crate::order::log_cursor::widen;
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::outbox::OutboxName;
@@ -91,7 +91,7 @@ impl SlotSession {
         let Self { session, snapshot, begins } = self;
         tracing::info!(rows, "publishing rows of adopted tables that the stream does not bring");
         // No record of the log begins inside another: nothing of the stream arrives there.
-        let arrival = Arrival { commit_lsn: begins.0 - 1, index: 0 };
+        let log_position = LogPosition { commit_lsn: begins.0 - 1, index: 0 };
         let ids = CopiedIds { near: near_id, from: snapshot.xmin(), found: Vec::new() };
         Ok(AdoptedCopy {
             session,
@@ -101,7 +101,7 @@ impl SlotSession {
             large: None,
             patience: None,
             place,
-            arrival,
+            log_position,
             ids,
             store,
         })
@@ -183,7 +183,7 @@ pub struct AdoptedCopy {
     /// The number of the next row: unlike that of any other row.
     place: i64,
     /// Behind all that any stream brought before, and before all that the one to come brings.
-    arrival: Arrival,
+    log_position: LogPosition,
     ids: CopiedIds,
     store: Arc<AdoptionStore>,
 }
@@ -221,7 +221,7 @@ impl AdoptedCopy {
     ///
     /// # Errors
     /// When the connection fails, or a value is not what its column's type says.
-    pub async fn next(&mut self) -> Result<Option<(CopyItem, Arrival)>> {
+    pub async fn next(&mut self) -> Result<Option<(CopyItem, LogPosition)>> {
         while let Some(source) = self.sources.last() {
             if !std::mem::replace(&mut self.is_open, true) {
                 self.session.ask_rows(source.query.sql())?;
@@ -231,8 +231,8 @@ impl AdoptedCopy {
             self.patience = None;
             if let Some(row) = row {
                 let row = source.query.read(row, self.place)?;
-                let arrival = self.arrival;
-                return Ok(Some((self.item(row), arrival)));
+                let log_position = self.log_position;
+                return Ok(Some((self.item(row), log_position)));
             }
             tracing::info!(table = %source.name, "copied existing rows");
             self.sources.pop();
@@ -268,7 +268,7 @@ impl AdoptedCopy {
     /// Whatever comes next is another row.
     fn go_on(&mut self) {
         self.place += 1;
-        self.arrival.index = self.arrival.index.saturating_add(1);
+        self.log_position.index = self.log_position.index.saturating_add(1);
     }
 
     /// Gives the copy up, also where the server is busy with a function of a table's owner.

@@ -3,7 +3,7 @@
 //! Promises: payload and headers stay in the receive buffer, where they are UTF-8; what a column's type does not say
 //! as text is written as PostgreSQL would; a row that cannot be read comes all the same, with the reason and what can
 //! be read of it. Must not: know a connection. Fails: with [`ErrorKind::Schema`] when the table is not what was adopted
-//! any more; with [`ErrorKind::SlotUnusable`] when the stream has to begin anew.
+//! any more; with [`ErrorKind::SlotUnusable`] when the stream has to begin again.
 //!
 //! Source: the send functions of PostgreSQL, `src/backend/utils/adt`.
 

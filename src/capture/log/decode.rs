@@ -403,7 +403,7 @@ impl AdoptedTables {
     }
 }
 
-/// The bucket of which a table is a leaf; none for other tables.
+/// The bucket of which a table is a partition; none for other tables.
 fn bucket_of(outbox: &Outbox, relation: &Relation) -> Option<Bucket> {
     let leaf = relation.name.as_str().strip_prefix(outbox.table.as_str())?.strip_prefix("_b")?;
     let (bucket, _generation) = leaf.split_once("_g")?;

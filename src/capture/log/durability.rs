@@ -28,13 +28,13 @@ const EVERYWHERE: Lsn = Lsn(u64::MAX);
 
 /// How far the log has passed; the reader's end.
 #[derive(Clone, Debug, Default)]
-pub struct Fence {
+pub struct DurabilityBarrier {
     place: Arc<AtomicU64>,
     asked: Arc<Notify>,
     passed: Arc<Notify>,
 }
 
-impl Fence {
+impl DurabilityBarrier {
     /// Whether a commit at this place has passed.
     pub fn has_passed(&self, commit: Lsn) -> bool {
         commit.0 < self.place.load(Ordering::Acquire)
@@ -59,7 +59,7 @@ impl Fence {
         let failed = |cause| classify("learn how durable the log is", cause);
         let client = connection.client();
         let wanted = client.prepare(WANTED).await.map_err(failed)?;
-        let fence = client.prepare(FENCE).await.map_err(failed)?;
+        let barrier = client.prepare(FENCE).await.map_err(failed)?;
         loop {
             let waits: bool = client.query_one(&wanted, &[]).await.map_err(failed)?.get(0);
             let next_look = tokio::time::Instant::now() + LOOK_INTERVAL;
@@ -73,7 +73,7 @@ impl Fence {
                 self.let_pass(Lsn(0));
             }
             while tokio::time::timeout_at(next_look, self.asked.notified()).await.is_ok() {
-                self.let_pass(client.query_one(&fence, &[]).await.map_err(failed)?.get(0));
+                self.let_pass(client.query_one(&barrier, &[]).await.map_err(failed)?.get(0));
             }
         }
     }
@@ -85,14 +85,14 @@ mod tests {
 
     #[test]
     fn nothing_has_passed_before_the_first_answer() {
-        let fence = Fence::default();
-        assert!(!fence.has_passed(Lsn(0)));
-        fence.let_pass(Lsn(7));
+        let barrier = DurabilityBarrier::default();
+        assert!(!barrier.has_passed(Lsn(0)));
+        barrier.let_pass(Lsn(7));
         assert!(
-            fence.has_passed(Lsn(6)) && !fence.has_passed(Lsn(7)),
+            barrier.has_passed(Lsn(6)) && !barrier.has_passed(Lsn(7)),
             "a commit at it is behind it"
         );
-        fence.let_pass(EVERYWHERE);
-        assert!(fence.has_passed(Lsn(u64::MAX - 1)));
+        barrier.let_pass(EVERYWHERE);
+        assert!(barrier.has_passed(Lsn(u64::MAX - 1)));
     }
 }

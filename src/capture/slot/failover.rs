@@ -1,6 +1,6 @@
 //! What becomes of the slot when a standby is promoted.
 //!
-//! Promises: tells what the primary can know of it: whether the slot goes along, and whether the server holds
+//! Promises: tells what the primary can know of it: whether the slot is synchronised, and whether the server holds
 //! back what its standbys do not have. Must not: change anything; correctness rests on [`SlotKeeper::gap`]
 //! alone. Fails: with the connection's error.
 //!
@@ -16,7 +16,7 @@ const FAILOVER: &str = include_str!("../../../sql/queries/slot_failover.sql");
 /// What the server says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailoverSight {
-    /// Whether it goes along; none where no server could take it along, or none is there to be promoted.
+    /// Whether it is synchronised; none where no server could take it along, or none is there to be promoted.
     pub failover: Option<Failover>,
     /// Whether it came to this server by a promotion.
     pub has_followed: bool,
@@ -24,7 +24,7 @@ pub struct FailoverSight {
     pub invalidation_reason: Option<String>,
 }
 
-/// Whether the slot goes along with a promotion.
+/// Whether the slot is synchronised with a promotion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failover {
     /// It does not.

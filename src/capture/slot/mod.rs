@@ -27,7 +27,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::outbox::OutboxName;
 use crate::postgres::{
-    Connection, DatabaseConfig, Lsn, PgSnapshot, Walsender, classify, connect_walsender, patiently,
+    Connection, DatabaseConfig, Lsn, PgSnapshot, Walsender, classify, connect_walsender,
+    with_timeout,
 };
 
 const SERVER: &str = include_str!("../../../sql/queries/slot_server.sql");
@@ -110,7 +111,7 @@ impl SlotKeeper {
         outbox: OutboxName,
         mode: Mode,
     ) -> Result<Self> {
-        let (server, adopted) = patiently(database, "name the slot", async {
+        let (server, adopted) = with_timeout(database, "name the slot", async {
             let server = connection.client().query_one(SERVER, &[]).await;
             let server = server.map_err(|cause| classify("name the slot", cause))?;
             Ok((server, adopted_tables(&connection).await?))
@@ -261,7 +262,7 @@ impl SlotKeeper {
             .with_remedy(format!("drop it: select pg_drop_replication_slot('{}')", self.name))
     }
 
-    /// Makes publication and slot anew, in this order. It waits for all older transactions, so the
+    /// Makes publication and slot again, in this order. It waits for all older transactions, so the
     /// table is polled meanwhile. Whoever does it holds the instance lock. The name is noted first: a
     /// slot whose maker was killed is found and dropped by it.
     ///

@@ -1,6 +1,6 @@
 //! Rows below the ranges of a cursor: their numbers were not drawn when they were written.
 //!
-//! Promises: finds each that was appended to its leaf; costs about what its blocks take to be read. Must not: read
+//! Promises: finds each that was appended to its partition; costs about what its blocks take to be read. Must not: read
 //! what was written before the range, but for a bounded part. Fails: with the connection's error.
 //!
 //! Whoever owns the table can write any `seq`, with `overriding system value` or by `copy`. No claim meets a row
@@ -18,7 +18,7 @@ use tokio_postgres::types::ToSql;
 use super::claim::Poller;
 use crate::error::{ErrorKind, Result};
 use crate::event::Bucket;
-use crate::order::cursor::{Cohort, Window};
+use crate::order::cursor::{CursorGroup, Window};
 use crate::order::snapshot::Snapshot;
 use crate::outbox::Outbox;
 use crate::postgres::{PgSnapshot, classify, is_about_a_value, without_head};
@@ -31,20 +31,20 @@ const NOTE: &str = include_str!("../../../sql/queries/whole_range_note.sql");
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Blocks of 8 KiB with some 35 rows each, at 3 us a block: less than 1 % of a core.
 const GAP_BLOCKS_PER_SECOND: f64 = 2_000.0;
-/// For how long a cohort's looks may save up.
+/// For how long a cursor group's looks may save up.
 const GAP_TIME_MAX: Duration = Duration::from_secs(6);
 
-/// How a cohort was looked at last.
+/// How a cursor group was looked at last.
 #[derive(Debug)]
-pub(super) struct CohortLook {
+pub(super) struct GroupLook {
     statement: Statement,
     at: Instant,
 }
 
 impl Poller {
-    /// Whether the last look at the cohort is some time ago.
-    pub fn is_look_due(&self, cohort: &Cohort) -> bool {
-        self.looks.get(cohort).is_none_or(|look| look.at.elapsed() >= LOOK_INTERVAL)
+    /// Whether the last look at the cursor group is some time ago.
+    pub fn is_look_due(&self, cursor_group: &CursorGroup) -> bool {
+        self.looks.get(cursor_group).is_none_or(|look| look.at.elapsed() >= LOOK_INTERVAL)
     }
 
     /// The lowest `seq` among the rows of a window that lie below its ranges, if there are any. The last range ends
@@ -54,24 +54,25 @@ impl Poller {
     /// When the connection fails.
     pub async fn lowest_below(
         &mut self,
-        cohort: &Cohort,
+        cursor_group: &CursorGroup,
         window: &Window,
         upto: &Snapshot,
     ) -> Result<Option<i64>> {
         let client = self.connection.client();
-        let (statement, rested) = match self.looks.get(cohort) {
+        let (statement, rested) = match self.looks.get(cursor_group) {
             Some(look) => (look.statement.clone(), look.at.elapsed()),
             None => {
-                let statement = client.prepare(&look_sql(&self.outbox, cohort)).await;
+                let statement = client.prepare(&look_sql(&self.outbox, cursor_group)).await;
                 let failed = |cause| classify("prepare to look below the ranges", cause);
                 (statement.map_err(failed)?, GAP_TIME_MAX)
             }
         };
         let (since, upto) = (PgSnapshot(window.since.clone()), PgSnapshot(upto.clone()));
-        let blocks = gap_blocks(rested, cohort);
+        let blocks = gap_blocks(rested, cursor_group);
         let parameters: [&(dyn ToSql + Sync); 4] = [&window.bound, &since, &upto, &blocks];
         let row = client.query_one(&statement, &parameters).await;
-        self.looks.insert(Cohort::clone(cohort), CohortLook { statement, at: Instant::now() });
+        self.looks
+            .insert(CursorGroup::clone(cursor_group), GroupLook { statement, at: Instant::now() });
         match row {
             Ok(row) => Ok(row.get("lowest")),
             // A block of long ago that cannot be read any more; claims do not come by it.
@@ -93,13 +94,13 @@ impl Poller {
     /// When the connection fails.
     pub async fn note_whole(
         &self,
-        cohort: &Cohort,
+        cursor_group: &CursorGroup,
         window: &Window,
         upto: &Snapshot,
     ) -> Result<()> {
         let number =
             |bucket: &Bucket| i16::try_from(bucket.0).expect("there are at most 64 buckets");
-        let buckets: Vec<i16> = cohort.iter().map(number).collect();
+        let buckets: Vec<i16> = cursor_group.iter().map(number).collect();
         let (since, upto) = (PgSnapshot(window.since.clone()), PgSnapshot(upto.clone()));
         let parameters: [&(dyn ToSql + Sync); 3] = [&buckets, &since, &upto];
         let noted = self.connection.client().execute(NOTE, &parameters).await;
@@ -118,20 +119,20 @@ impl Poller {
     }
 }
 
-/// How many blocks before its end are looked at again in each leaf.
-fn gap_blocks(since_the_last: Duration, cohort: &Cohort) -> i64 {
-    let leaves = (cohort.len() * usize::from(Outbox::GENERATIONS)).max(1);
+/// How many blocks before its end are looked at again in each partition.
+fn gap_blocks(since_the_last: Duration, cursor_group: &CursorGroup) -> i64 {
+    let leaves = (cursor_group.len() * usize::from(Outbox::GENERATIONS)).max(1);
     let blocks = since_the_last.min(GAP_TIME_MAX).as_secs_f64() * GAP_BLOCKS_PER_SECOND;
     (blocks / leaves as f64) as i64
 }
 
-fn look_sql(outbox: &Outbox, cohort: &Cohort) -> String {
+fn look_sql(outbox: &Outbox, cursor_group: &CursorGroup) -> String {
     let arm = |bucket: &Bucket, generation: u16| {
         without_head(ARM)
             .replace("{bucket_table}", &outbox.bucket_table(*bucket))
             .replace("{generation}", &generation.to_string())
     };
-    let arms: Vec<String> = cohort
+    let arms: Vec<String> = cursor_group
         .iter()
         .flat_map(|bucket| (0..Outbox::GENERATIONS).map(|generation| arm(bucket, generation)))
         .collect();
@@ -144,9 +145,9 @@ mod tests {
 
     #[test]
     fn seldom_looks_go_further_back() {
-        let cohort = Cohort::from((0..4).map(Bucket).collect::<Vec<_>>());
-        assert_eq!(gap_blocks(Duration::from_millis(1), &cohort), 0);
-        assert_eq!(gap_blocks(Duration::from_secs(3), &cohort), 500);
-        assert_eq!(gap_blocks(Duration::from_secs(600), &cohort), 1_000);
+        let cursor_group = CursorGroup::from((0..4).map(Bucket).collect::<Vec<_>>());
+        assert_eq!(gap_blocks(Duration::from_millis(1), &cursor_group), 0);
+        assert_eq!(gap_blocks(Duration::from_secs(3), &cursor_group), 500);
+        assert_eq!(gap_blocks(Duration::from_secs(600), &cursor_group), 1_000);
     }
 }

@@ -24,10 +24,10 @@ use hashbrown::HashMap;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, RowStream, Statement};
 
-use super::below::CohortLook;
+use super::below::GroupLook;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, Event, EventId, LendEvent, Whereabouts};
-use crate::order::cursor::{Cohort, Cursor};
+use crate::order::cursor::{Cursor, CursorGroup};
 use crate::order::holds::Refusal;
 use crate::outbox::{Outbox, PayloadType};
 use crate::postgres::{
@@ -55,8 +55,8 @@ pub struct Poller {
     pub(super) connection: Connection,
     pub(super) outbox: Outbox,
     event_bytes_max: u64,
-    statements: HashMap<(Cohort, PageReading), Statement>,
-    pub(super) looks: HashMap<Cohort, CohortLook>,
+    statements: HashMap<(CursorGroup, PageReading), Statement>,
+    pub(super) looks: HashMap<CursorGroup, GroupLook>,
 }
 
 impl Poller {
@@ -87,12 +87,12 @@ impl Poller {
     /// When the connection fails.
     pub async fn claim(
         &mut self,
-        cohort: &Cohort,
+        cursor_group: &CursorGroup,
         cursor: &Cursor,
         rows_max: u32,
         reading: PageReading,
     ) -> Result<ClaimedPage> {
-        let statement = self.statement(cohort, reading).await?;
+        let statement = self.statement(cursor_group, reading).await?;
         let from = PgSnapshot(cursor.from().clone());
         let upto = PgSnapshot(cursor.upto().snapshot.clone());
         let (first, through, rows_max) = (cursor.first(), cursor.through(), i64::from(rows_max));
@@ -106,12 +106,16 @@ impl Poller {
         Ok(ClaimedPage { rows: Box::pin(rows) })
     }
 
-    async fn statement(&mut self, cohort: &Cohort, reading: PageReading) -> Result<Statement> {
-        let key = (Cohort::clone(cohort), reading);
+    async fn statement(
+        &mut self,
+        cursor_group: &CursorGroup,
+        reading: PageReading,
+    ) -> Result<Statement> {
+        let key = (CursorGroup::clone(cursor_group), reading);
         if let Some(statement) = self.statements.get(&key) {
             return Ok(statement.clone());
         }
-        let sql = claim_sql(&self.outbox, cohort, reading, self.event_bytes_max);
+        let sql = claim_sql(&self.outbox, cursor_group, reading, self.event_bytes_max);
         let statement = self
             .connection
             .client()
@@ -124,14 +128,14 @@ impl Poller {
     }
 }
 
-/// The text of the claim for a cohort.
+/// The text of the claim for a cursor group.
 pub fn claim_sql(
     outbox: &Outbox,
-    cohort: &Cohort,
+    cursor_group: &CursorGroup,
     reading: PageReading,
     event_bytes_max: u64,
 ) -> String {
-    let arms: Vec<String> = cohort
+    let arms: Vec<String> = cursor_group
         .iter()
         .map(|bucket| {
             CLAIM_ARM

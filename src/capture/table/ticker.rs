@@ -24,7 +24,9 @@ use crate::metrics::histogram::micros;
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::order::tick::{Observation, Probe, Storage, Tick};
 use crate::outbox::{Outbox, check_sequence};
-use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, Xid8, classify, connect, patiently};
+use crate::postgres::{
+    Connection, DatabaseConfig, PgSnapshot, Xid8, classify, connect, with_timeout,
+};
 
 const DRAWN: &str = include_str!("../../../sql/queries/drawn.sql");
 const SEQUENCE: &str = include_str!("../../../sql/queries/sequence_number.sql");
@@ -141,10 +143,11 @@ impl Ticker {
     ) -> Result<Self> {
         let connection = connect(database, "ticker").await?;
         let client = connection.client();
-        let sequence = patiently(database, "find the sequence", find(&connection, outbox)).await?;
+        let sequence =
+            with_timeout(database, "find the sequence", find(&connection, outbox)).await?;
         let named = |sql: &str| sql.replace("{sequence}", &escape_literal(&sequence.to_string()));
         let (drawn, probe, undrawn) = (named(DRAWN), named(PROBE), named(UNDRAWN));
-        let (drawn, probe, tick, undrawn) = patiently(database, "prepare the ticks", async {
+        let (drawn, probe, tick, undrawn) = with_timeout(database, "prepare the ticks", async {
             let prepared = tokio::try_join!(
                 client.prepare(&drawn),
                 client.prepare(&probe),
@@ -173,7 +176,7 @@ impl Ticker {
             oldest_open: None,
             figures: Arc::default(),
         };
-        patiently(database, "look at the newest rows", ticker.look_at_rows(foreign)).await?;
+        with_timeout(database, "look at the newest rows", ticker.look_at_rows(foreign)).await?;
         Ok(ticker)
     }
 

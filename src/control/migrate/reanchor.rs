@@ -1,4 +1,4 @@
-//! Sets the cursors anew, on a database of which the saved ones say nothing.
+//! Sets the cursors again, on a database of which the saved ones say nothing.
 //!
 //! Promises: afterwards every retained event is published again, with its old id; nothing is lost.
 //! Must not: run by itself; only an operator knows which server is the one.
@@ -14,7 +14,7 @@ const REANCHOR: &str = include_str!("../../../sql/reanchor.sql");
 const LEAD: &str = include_str!("../../../sql/queries/lead_sequence.sql");
 const RETAINED: &str = include_str!("../../../sql/queries/retained.sql");
 
-/// Sets all cursors anew; how many events that publishes again. A dry run only counts. New events get a `seq`
+/// Sets all cursors again; how many events that publishes again. A dry run only counts. New events get a `seq`
 /// above `seq_above`, which consumers may have seen.
 ///
 /// # Errors

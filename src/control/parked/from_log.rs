@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
 
-use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::inside::{Inside, InsideEnd, whole_sql};
+use crate::control::parked::log_position::StoredArrival;
 use crate::control::parked::{Owned, Parked, number};
 use crate::error::Result;
-use crate::event::{Event, SeqSource, Standing};
+use crate::event::{Event, OrderingKey, SeqSource};
 use crate::order::holds::Refusal;
 use crate::outbox::{InTable, PayloadType};
 use crate::postgres::fill;
@@ -39,7 +39,7 @@ impl Parked {
     pub async fn park_from_table(
         &self,
         owned: &[Owned],
-        (event, standing): (&Event<'_>, Standing),
+        (event, ordering_key): (&Event<'_>, OrderingKey),
         whole: InTable,
         refusal: &Refusal,
     ) -> Result<FromLog> {
@@ -59,7 +59,7 @@ impl Parked {
         for (names, encoding) in [(&names[..], Some(UTF_8)), (&parts[..], None)] {
             let [kind, id, name, headers] = *names else { unreachable!("there are four") };
             let given = (sql.as_str(), [kind, id, name, headers], encoding);
-            match self.try_from_table(owned, (event, standing), whole, refusal, given).await {
+            match self.try_from_table(owned, (event, ordering_key), whole, refusal, given).await {
                 Ok(None) => return Ok(FromLog::Parked),
                 Ok(Some(missing)) => failure = missing,
                 Err(error) => return Err(error),
@@ -72,15 +72,15 @@ impl Parked {
     async fn try_from_table(
         &self,
         owned: &[Owned],
-        (event, standing): (&Event<'_>, Standing),
+        (event, ordering_key): (&Event<'_>, OrderingKey),
         whole: InTable,
         refusal: &Refusal,
         (sql, [kind, id, name, headers], encoding): (&str, [Option<&str>; 4], Option<&str>),
     ) -> Result<Option<String>> {
         let fault = if encoding.is_none() { Some(refusal.detail.as_str()) } else { None };
         // What lies in the table is a row of it.
-        let arrival = StoredArrival::new(standing.arrival(), SeqSource::Table);
-        let one = Inside { seq: event.seq, id: event.id, refusal, fault, arrival };
+        let log_position = StoredArrival::new(ordering_key.log_position(), SeqSource::Table);
+        let one = Inside { seq: event.seq, id: event.id, refusal, fault, log_position };
         let bucket = number(whole.bucket);
         let own: [&(dyn ToSql + Sync); 6] = [&bucket, &kind, &id, &name, &headers, &encoding];
         let deadline = tokio::time::Instant::now() + SIGHT_PATIENCE;

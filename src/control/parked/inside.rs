@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::control::parked::arrival::StoredArrival;
+use crate::control::parked::log_position::StoredArrival;
 use crate::control::parked::{Owned, Parked, columns};
 use crate::error::{Error, Result};
 use crate::event::EventId;
@@ -25,7 +25,7 @@ pub(super) struct Inside<'a> {
     /// Why it is not parked as it was written, if it is not.
     pub(super) fault: Option<&'a str>,
     /// Where it came in the log, if it did.
-    pub(super) arrival: StoredArrival,
+    pub(super) log_position: StoredArrival,
 }
 
 /// What became of it.
@@ -54,11 +54,11 @@ impl Parked {
         doing: &'static str,
     ) -> Result<InsideEnd> {
         let failed = |cause| classify(doing, cause);
-        let Inside { seq, id, refusal, fault, arrival } = one;
+        let Inside { seq, id, refusal, fault, log_position } = one;
         let (buckets, epochs) = columns(owned);
         let id = Uuid::from_bytes(id.0);
         let (reason, detail) = (refusal.reason.name(), refusal.detail.as_str());
-        let (commit, index) = (arrival.commit(), arrival.index());
+        let (commit, index) = (log_position.commit(), log_position.index());
         let common: [&(dyn ToSql + Sync); 11] = [
             &buckets,
             &epochs,

@@ -2,15 +2,15 @@
 //! in `large_row`.
 //!
 //! Promises: as [`Parked::park`]; no more than a part is in the relay's memory; what breaks off leaves nothing.
-//! Must not: decide what is too large. Fails: as [`Parked::park`]; the session is of no more use then.
+//! Must not: decide what is too large. Fails: as [`Parked::park`]; the session is no longer usable then.
 
 use tokio_postgres::types::ToSql;
 
-use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::inside::{Inside, InsideEnd, whole_sql};
+use crate::control::parked::log_position::StoredArrival;
 use crate::control::parked::{Owned, Parked};
 use crate::error::Result;
-use crate::event::{Arrival, EventId, SeqSource};
+use crate::event::{EventId, LogPosition, SeqSource};
 use crate::order::holds::Refusal;
 use crate::postgres::{Timestamp, classify};
 
@@ -31,7 +31,7 @@ pub struct LargeMessage<'a> {
     /// Its time.
     pub created_at_micros: i64,
     /// Where it came in the log.
-    pub arrival: Arrival,
+    pub log_position: LogPosition,
     /// What it consists of.
     pub content: Content<'a>,
 }
@@ -107,9 +107,9 @@ impl Parked {
             }
             Content::Bytes(kind) => (Some(kind), 0, None, false, true),
         };
-        let LargeMessage { seq, id, arrival, .. } = message;
-        let arrival = StoredArrival::new(Some(arrival), SeqSource::Log);
-        let one = Inside { seq, id, refusal, fault: None, arrival };
+        let LargeMessage { seq, id, log_position, .. } = message;
+        let log_position = StoredArrival::new(Some(log_position), SeqSource::Log);
+        let one = Inside { seq, id, refusal, fault: None, log_position };
         let at = Timestamp(message.created_at_micros);
         let own: [&(dyn ToSql + Sync); 6] =
             [&at, &texts, &lengths, &kind, &has_headers, &has_payload];

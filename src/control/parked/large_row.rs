@@ -1,17 +1,17 @@
 //! Rows that are too large to be read at once, of which the large values were taken up in parts.
 //!
 //! Promises: as [`Parked::park`]; the row is parked whole, or as far as its texts are any. Must not: decide what is
-//! too large. Fails: as [`Parked::park`]; the session is of no more use then.
+//! too large. Fails: as [`Parked::park`]; the session is no longer usable then.
 
 use tokio_postgres::types::ToSql;
 
-use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::escape::{escaped, is_marked};
 use crate::control::parked::inside::{Inside, whole_sql};
 use crate::control::parked::large::{SAVEPOINT, TakenUp};
+use crate::control::parked::log_position::StoredArrival;
 use crate::control::parked::{Owned, Parked};
 use crate::error::Result;
-use crate::event::{Arrival, SeqSource};
+use crate::event::{LogPosition, SeqSource};
 use crate::order::holds::Refusal;
 use crate::postgres::Timestamp;
 use crate::record::large::{HandedOn, HandedTexts, LargeRow};
@@ -37,23 +37,24 @@ impl Parked {
         &self,
         owned: &[Owned],
         row: &LargeRow,
-        arrival: Arrival,
+        log_position: LogPosition,
         refusal: &Refusal,
     ) -> Result<TakenUp> {
         // What the database gave it takes; one that looks like the escape form is kept in it.
         let stored = |text: &String| if is_marked(text) { escaped(text) } else { text.clone() };
         let here = row.texts().map(|text| text.here().map(stored));
-        let first = self.try_large_row(owned, (row, &here), arrival, refusal, Texts::Converted);
+        let first =
+            self.try_large_row(owned, (row, &here), log_position, refusal, Texts::Converted);
         let TakenUp::NoEvent(cause) = first.await? else { return Ok(TakenUp::Parked) };
         let unreadable = Refusal::unreadable(&cause);
-        self.try_large_row(owned, (row, &here), arrival, &unreadable, Texts::Escaped).await
+        self.try_large_row(owned, (row, &here), log_position, &unreadable, Texts::Escaped).await
     }
 
     async fn try_large_row(
         &self,
         owned: &[Owned],
         (row, here): (&LargeRow, &[Option<String>]),
-        arrival: Arrival,
+        log_position: LogPosition,
         refusal: &Refusal,
         texts: Texts,
     ) -> Result<TakenUp> {
@@ -72,8 +73,8 @@ impl Parked {
         let encoding = (row.texts == HandedTexts::Utf8).then_some("UTF8");
         let is_escaped = texts == Texts::Escaped;
         let fault = if is_escaped { Some(refusal.detail.as_str()) } else { row.fault.as_deref() };
-        let arrival = StoredArrival::new(Some(arrival), SeqSource::Log);
-        let one = Inside { seq: row.place, id: row.id, refusal, fault, arrival };
+        let log_position = StoredArrival::new(Some(log_position), SeqSource::Log);
+        let one = Inside { seq: row.place, id: row.id, refusal, fault, log_position };
         let payload = row.payload.here();
         let own: [&(dyn ToSql + Sync); 7] =
             [&at, &here, &payload, &numbers, &forms, &encoding, &is_escaped];

@@ -4,7 +4,7 @@
 //! neither parks nor takes away. Must not: decide what is parked, or when it is tried again.
 //! Fails: [`Fenced`](crate::error::ErrorKind::Fenced) when another instance has taken a bucket; with the connection's error.
 //!
-//! **Whole.** A row holds the whole event, so the outbox's leaf may be truncated behind it.
+//! **Whole.** A row holds the whole event, so the outbox's partition may be truncated behind it.
 //!
 //! **Owned.** Each write shares a lock on the cursors of its buckets and compares their epochs in the
 //! same statement. Whoever takes a bucket waits for that lock and then sees the rows; whoever was too
@@ -13,22 +13,22 @@
 //! **In order.** A row's `turn` is drawn when it is written first: events are tried again in the order in
 //! which they were parked. `src/shard/parking.rs` says why that keeps the order.
 
-mod arrival;
 mod from_log;
 mod inside;
 mod large;
 mod large_row;
+mod log_position;
 
 use hashbrown::HashSet;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
-use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::escape::unescaped;
+use crate::control::parked::log_position::StoredArrival;
 use crate::error::{Error, Result};
 use crate::event::{
-    Arrival, Bucket, Event, EventId, LendEvent, OwnedEvent, SeqSource, Standing, Whereabouts,
+    Bucket, Event, EventId, LendEvent, LogPosition, OrderingKey, OwnedEvent, SeqSource, Whereabouts,
 };
 use crate::order::holds::{AggregateKey, HELD_MAX, HeldFrom, Hold, IdHead, Refusal};
 use crate::outbox::Outbox;
@@ -103,7 +103,7 @@ pub struct ParkedEvent {
     /// The event.
     pub event: OwnedEvent,
     /// Where the log brought it; none for one that was read from a table.
-    pub arrival: Option<Arrival>,
+    pub log_position: Option<LogPosition>,
     /// What gave it its `seq`.
     pub seq_source: SeqSource,
 }
@@ -113,8 +113,8 @@ impl LendEvent for ParkedEvent {
         self.event.event()
     }
 
-    fn standing(&self) -> Standing {
-        Standing::Waiting(self.arrival)
+    fn ordering_key(&self) -> OrderingKey {
+        OrderingKey::Waiting(self.log_position)
     }
 
     fn seq_source(&self) -> SeqSource {
@@ -317,7 +317,13 @@ impl Parked {
         };
         let (event, stored) = (event(row), StoredArrival::read(row));
         let seq_source = stored.seq_source(event.seq);
-        ParkedEvent { turn: row.get("turn"), flaw, event, arrival: stored.arrival(), seq_source }
+        ParkedEvent {
+            turn: row.get("turn"),
+            flaw,
+            event,
+            log_position: stored.log_position(),
+            seq_source,
+        }
     }
 }
 
@@ -337,7 +343,7 @@ fn hold(row: &Row) -> Hold {
     let from = HeldFrom {
         seq: row.get("seq"),
         written: row.get("written"),
-        committed: StoredArrival::read(row).arrival(),
+        committed: StoredArrival::read(row).log_position(),
     };
     let key = AggregateKey::from_bytes(row.get("aggregate")).expect("the table computes it");
     Hold { key, head: IdHead::of(&unescaped(row.get("head"))), from }

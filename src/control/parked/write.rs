@@ -6,11 +6,11 @@
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::control::parked::arrival::StoredArrival;
 use crate::control::parked::escape::{escaped, is_marked};
+use crate::control::parked::log_position::StoredArrival;
 use crate::control::parked::{Owned, Parked, columns, number, owned_all};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, LendEvent, OwnedEvent, SeqSource, Standing, Whereabouts};
+use crate::event::{Event, LendEvent, OrderingKey, OwnedEvent, SeqSource, Whereabouts};
 use crate::order::holds::{Reason, Refusal, SetAside};
 use crate::postgres::{Lsn, Timestamp, classify, is_about_a_value};
 
@@ -60,7 +60,7 @@ impl Parked {
 
     /// The event in texts that the database takes.
     async fn escape<R: LendEvent>(&self, event: &SetAside<R>) -> Result<SetAside<EscapedEvent>> {
-        let (lent, standing) = (event.row.event(), event.row.standing());
+        let (lent, ordering_key) = (event.row.event(), event.row.ordering_key());
         let seq_source = event.row.seq_source();
         let headers = match lent.headers {
             Some(headers) => Some(self.fitting(headers).await?),
@@ -81,7 +81,7 @@ impl Parked {
             Some(flaw) => Some(self.fitting_refusal(flaw).await?),
             None => None,
         };
-        Ok(SetAside { row: EscapedEvent { event: owned, standing, seq_source, flaw }, refusal })
+        Ok(SetAside { row: EscapedEvent { event: owned, ordering_key, seq_source, flaw }, refusal })
     }
 
     async fn fitting_refusal(&self, refusal: &Refusal) -> Result<Refusal> {
@@ -127,7 +127,7 @@ impl Parked {
         let details = column(&lent, |_, refusal| refusal.detail.as_str());
         let topics = column(&lent, |_, refusal| refusal.topic.as_deref());
         let attempts = column(&lent, |_, refusal| attempts(refusal));
-        let arrivals: Vec<StoredArrival> = events.iter().map(arrival_of).collect();
+        let arrivals: Vec<StoredArrival> = events.iter().map(log_position_of).collect();
         let commits: Vec<Option<Lsn>> = arrivals.iter().map(StoredArrival::commit).collect();
         let indexes: Vec<Option<i64>> = arrivals.iter().map(StoredArrival::index).collect();
         let faults: Vec<Option<&str>> = events.iter().map(fault_of).collect();
@@ -258,7 +258,7 @@ impl WriteRefusal {
 /// An event in texts that the database takes.
 struct EscapedEvent {
     event: OwnedEvent,
-    standing: Standing,
+    ordering_key: OrderingKey,
     seq_source: SeqSource,
     flaw: Option<Refusal>,
 }
@@ -268,8 +268,8 @@ impl LendEvent for EscapedEvent {
         self.event.event()
     }
 
-    fn standing(&self) -> Standing {
-        self.standing
+    fn ordering_key(&self) -> OrderingKey {
+        self.ordering_key
     }
 
     fn seq_source(&self) -> SeqSource {
@@ -318,6 +318,6 @@ fn fault_of<R: LendEvent>(event: &SetAside<R>) -> Option<&str> {
     event.row.flaw().map(|flaw| flaw.detail.as_str())
 }
 
-fn arrival_of<R: LendEvent>(event: &SetAside<R>) -> StoredArrival {
-    StoredArrival::new(event.row.standing().arrival(), event.row.seq_source())
+fn log_position_of<R: LendEvent>(event: &SetAside<R>) -> StoredArrival {
+    StoredArrival::new(event.row.ordering_key().log_position(), event.row.seq_source())
 }

@@ -1,7 +1,7 @@
 //! Bytes that came, cut into messages without copying them.
 //!
 //! Promises: a message is lent from the buffer that it was read into. Buffers are of 256 KiB, made
-//! anew when one is full and something of it is still lent, so a lent message keeps no more than that
+//! again when one is full and something of it is still lent, so a lent message keeps no more than that
 //! alive; only a longer message has a longer one, which grows with what really came. What goes through a
 //! [`MessageSieve`] leaves only what that keeps.
 //! Must not: know a socket, or what a message means.

@@ -30,7 +30,7 @@ use crate::postgres::password::Unopened;
 use crate::postgres::replication::connect::SessionScope;
 use crate::postgres::replication::session::is_on;
 use crate::postgres::replication::wire::Wire;
-use crate::postgres::{DatabaseConfig, SESSION, errors, patiently};
+use crate::postgres::{DatabaseConfig, SESSION, errors, with_timeout};
 
 /// Opens a replication session. `purpose` shows in `pg_stat_activity` as application_name
 /// `postrider <purpose>`.
@@ -48,7 +48,7 @@ pub async fn connect_walsender(database: &DatabaseConfig, purpose: &str) -> Resu
         let is_direct = rows.iter().any(|row| row.first().is_some_and(is_on));
         if is_direct { Ok(walsender) } else { Err(errors::pooler(&name)) }
     };
-    Box::pin(patiently(database, &action, opening)).await
+    Box::pin(with_timeout(database, &action, opening)).await
 }
 
 /// Whether this login gets a session in which it could copy the whole server: `pg_hba.conf` has a line for

@@ -56,7 +56,7 @@ impl Walsender {
     /// again.
     ///
     /// # Errors
-    /// The server's; the session is of no more use then.
+    /// The server's; the session is no longer usable then.
     pub async fn next_row(&mut self) -> Result<Option<Vec<Option<String>>>> {
         self.row().await.map_err(|fault| fault.during("read rows"))
     }

@@ -5,7 +5,7 @@
 //! the caller gathers one record of an aggregate at most, and nothing of the topic is in flight elsewhere.
 //! Fails: when the client cannot be made, or the shard has gone.
 //!
-//! Why clients of its own: after a refusal a gapless producer is of no more use, and everything that it had
+//! Why clients of its own: after a refusal a gapless producer is no longer usable, and everything that it had
 //! in flight is sent again. These promise no order, need none, and go on. They try a few times and not
 //! for ever, so that a record that brokers never answer is told from a broker that never answers. Each topic has one to
 //! itself as long as there are enough: what waits for an answer holds up all that goes the same way.
@@ -435,7 +435,7 @@ fn explained(words: &str, verdict: CodeVerdict, told: &str) -> (String, CodeVerd
             (format!("{words}; the last answer was: {told}"), verdict)
         }
         // It was given up here, as the same answer came again and again.
-        (None, CodeVerdict::Course) if !told.starts_with(OWN) => {
+        (None, CodeVerdict::ProgressLine) if !told.starts_with(OWN) => {
             let verdict = if told == TOO_FEW { CodeVerdict::TooFew } else { CodeVerdict::Away };
             (format!("each time the answer was: {told}"), verdict)
         }
@@ -494,7 +494,7 @@ mod tests {
         let line = "[thrd:b:1/1]: b:1/1: t [0]: MessageSet with 1 message(s) (MsgId 0, BaseSeq -1) \
                     encountered error: Err-999? (actions Permanent,MsgNotPersisted)";
         let told = answer_in(line).expect("there is one");
-        let (words, verdict) = explained("NoError (Success)", CodeVerdict::Course, told);
+        let (words, verdict) = explained("NoError (Success)", CodeVerdict::ProgressLine, told);
         assert_eq!((verdict, words.contains("999")), (CodeVerdict::Record, true), "{words}");
         let (words, verdict) = explained("timed out", CodeVerdict::Away, "Broker: Not leader");
         assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
@@ -506,7 +506,7 @@ mod tests {
         assert_eq!((verdict, words.as_str()), (CodeVerdict::Away, "timed out"), "nobody answered");
         assert_eq!(answer_in("[thrd:b:1/1]: b:1/1: Connected"), None);
         assert_eq!(partition_in(line), Some(("t".to_owned(), 0)));
-        let (words, verdict) = explained("purged", CodeVerdict::Course, "Broker: Not leader");
+        let (words, verdict) = explained("purged", CodeVerdict::ProgressLine, "Broker: Not leader");
         assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
     }
 

@@ -76,9 +76,9 @@ impl KafkaProducer {
 
     fn appended(&mut self, one: &Gathered) {
         self.topics.doubts.taken(&one.topic);
-        self.context().lessons.note_taken();
+        self.context().learned_limits.note_taken();
         if self.topics.doubts.has(&one.topic) {
-            self.context().lessons.went_through(&one.topic);
+            self.context().learned_limits.went_through(&one.topic);
         }
     }
 
@@ -96,8 +96,9 @@ impl KafkaProducer {
         Ok(match verdict {
             CodeVerdict::Size => {
                 if is_alone {
-                    let lessons = &self.context().lessons;
-                    lessons.with_sizes(|sizes| sizes.refused_record(topic, *bytes, Instant::now()));
+                    let learned_limits = &self.context().learned_limits;
+                    learned_limits
+                        .with_sizes(|sizes| sizes.refused_record(topic, *bytes, Instant::now()));
                 }
                 let detail =
                     format!("it takes {bytes} bytes, and topic {topic} refuses it: {words}");
@@ -115,7 +116,7 @@ impl KafkaProducer {
             | CodeVerdict::Away
             | CodeVerdict::Cut
             | CodeVerdict::TooFew
-            | CodeVerdict::Course => {
+            | CodeVerdict::ProgressLine => {
                 let proof = self.witness(one, verdict, company);
                 (refused(Reason::Refused, words.to_owned()), proof)
             }
@@ -128,7 +129,7 @@ impl KafkaProducer {
 
     /// How soon a topic is given up. After a standstill any that has taken nothing since may be why.
     fn haste(&self, topic: &str) -> Haste {
-        match self.context().lessons.haste(topic) {
+        match self.context().learned_limits.haste(topic) {
             Haste::Calm if self.topics.doubts.is_unproven(topic) => Haste::Overdue,
             haste => haste,
         }
@@ -137,7 +138,7 @@ impl KafkaProducer {
     /// What it takes until a refusal is the record's own that may as well be Kafka's.
     fn witness(&self, one: &Gathered, verdict: CodeVerdict, company: Company) -> Proof {
         let Gathered { topic, partition, .. } = one;
-        let lessons = &self.context().lessons;
+        let learned_limits = &self.context().learned_limits;
         let haste = self.haste(topic);
         // Of one that was given up it is known that it is not Kafka.
         let is_asked =
@@ -145,12 +146,12 @@ impl KafkaProducer {
         // A leader that does not answer anybody says nothing of a record.
         let answers = !is_asked || self.apart.leader_answers(topic, *partition);
         // While records are sent apart nothing else is: what was taken before they were is what counts.
-        let taken = lessons.last_taken(Instant::now());
+        let taken = learned_limits.last_taken(Instant::now());
         let recently = if haste == Haste::Overdue { OVERDUE_RECENTLY } else { RECENTLY };
         let is_working = taken.is_some_and(|taken| taken + recently >= self.topics.now);
         let suspect = match verdict {
             _ if !answers => Suspect::Kafka,
-            CodeVerdict::Cut if is_working && !lessons.is_cut(topic) => Suspect::Record,
+            CodeVerdict::Cut if is_working && !learned_limits.is_cut(topic) => Suspect::Record,
             // Where nothing is taken at all, something may stand between that lets no record pass.
             CodeVerdict::Cut | CodeVerdict::Topic => Suspect::Topic,
             _ if is_working || haste == Haste::Again => Suspect::Topic,
@@ -180,10 +181,10 @@ impl KafkaProducer {
                 "each time that it is sent its connection ends, and topic {topic} answers right after: {words}"
             ),
         };
-        let (lessons, is_cut, now) =
-            (&self.context().lessons, ground == Ground::Cut, Instant::now());
-        if lessons.refused_alone(topic, is_cut, now) {
-            lessons.give_up(topic, Duration::ZERO, is_cut, now);
+        let (learned_limits, is_cut, now) =
+            (&self.context().learned_limits, ground == Ground::Cut, Instant::now());
+        if learned_limits.refused_alone(topic, is_cut, now) {
+            learned_limits.give_up(topic, Duration::ZERO, is_cut, now);
             self.topics.hold_refused(topic, &refused_topic(topic, &detail))?;
         }
         Ok(Refusal { detail, ..refusal })
@@ -193,14 +194,14 @@ impl KafkaProducer {
     /// with this event, and others went through when it was away.
     pub(super) fn blame(&mut self, refusal: Refusal, event: EventId) -> Result<Refusal> {
         let Some(topic) = &refusal.topic else { return Ok(refusal) };
-        let (lessons, now) = (&self.context().lessons, Instant::now());
-        if lessons.is_blamed_again(topic, event, now) {
+        let (learned_limits, now) = (&self.context().learned_limits, Instant::now());
+        if learned_limits.is_blamed_again(topic, event, now) {
             return self.note_refused(refusal, Ground::Others);
         }
         // The first try takes its time; it is the others that are to be seldom.
-        let is_again = lessons.haste(topic) == Haste::Again;
+        let is_again = learned_limits.haste(topic) == Haste::Again;
         let took = if is_again { self.apart.last_took() } else { Duration::ZERO };
-        lessons.give_up(topic, took, false, now);
+        learned_limits.give_up(topic, took, false, now);
         self.topics.hold_refused(topic, &refused_topic(topic, &refusal.detail))?;
         Ok(self.topics.refusal(topic))
     }
@@ -211,10 +212,10 @@ impl KafkaProducer {
         let Some(topic) = &refusal.topic else { return Ok(refusal) };
         let is_whole = self.apart.is_whole(topic);
         let (now, error) = (Instant::now(), refused_topic(topic, &refusal.detail));
-        self.context().lessons.doubt(topic, now);
-        self.context().lessons.renew(self.topics.doubts.suspects(), now);
+        self.context().learned_limits.doubt(topic, now);
+        self.context().learned_limits.renew(self.topics.doubts.suspects(), now);
         // What was taken until now is no sign.
-        self.context().lessons.last_taken(now);
+        self.context().learned_limits.last_taken(now);
         self.context().reports.suspense.begin(now, is_whole);
         self.topics.hold_silently(topic, error.message())?;
         Ok(self.topics.refusal(topic))
@@ -223,7 +224,7 @@ impl KafkaProducer {
     /// Nothing can be found out: what goes to these topics is sent as usual.
     pub(super) fn trust_suspects(&self) {
         for topic in self.topics.doubts.suspects() {
-            self.context().lessons.trust(topic, Instant::now());
+            self.context().learned_limits.trust(topic, Instant::now());
         }
     }
 }

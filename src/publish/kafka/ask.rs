@@ -13,7 +13,7 @@ use crate::metrics::counters::PublisherGauge;
 use crate::publish::Reports;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::errors::unavailable;
-use crate::publish::kafka::learned_limits::Lessons;
+use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::producer::{KafkaProducer, RecordTimestamp, WARNING_PAUSE, Warnings};
 use crate::publish::kafka::topic_meetings::LEADER_DEADLINE;
 
@@ -41,6 +41,6 @@ fn asking(config: &ProducerConfig) -> Result<KafkaProducer> {
     let gauge = PublisherGauge::new("check", Arc::default());
     let (reports, warnings) =
         (Reports::new(sender, Arc::default(), gauge), Arc::new(Warnings::new(WARNING_PAUSE)));
-    let lessons = Arc::new(Lessons::new(&[]));
-    KafkaProducer::new("check", config, RecordTimestamp::Send, reports, warnings, lessons)
+    let learned_limits = Arc::new(LearnedLimits::new(&[]));
+    KafkaProducer::new("check", config, RecordTimestamp::Send, reports, warnings, learned_limits)
 }

@@ -21,7 +21,7 @@ use crate::metrics::counters::Figures;
 use crate::publish::kafka::clients::LoginSource;
 use crate::publish::kafka::errors::{Trouble, refused};
 use crate::publish::kafka::in_flight::OnWay;
-use crate::publish::kafka::learned_limits::Lessons;
+use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::producer::Warnings;
 use crate::publish::kafka::quota::Throttle;
 use crate::publish::kafka::topic_list::Listing;
@@ -36,12 +36,12 @@ pub(super) struct Context {
     pub(super) reports: Reports,
     /// What librdkafka said last.
     pub(super) trouble: Mutex<Option<Trouble>>,
-    /// Why the producer is of no more use, until that is reported.
+    /// Why the producer is no longer usable, until that is reported.
     pub(super) failure: Mutex<Option<Error>>,
     /// The one before it failed as well, a moment ago.
     pub(super) has_failed_again: AtomicBool,
     pub(super) warnings: Arc<Warnings>,
-    pub(super) lessons: Arc<Lessons>,
+    pub(super) learned_limits: Arc<LearnedLimits>,
     /// A record's fate was told since this was last looked at.
     pub(super) has_heard: AtomicBool,
     /// Topics that were found usable, to which records may be on their way.
@@ -63,20 +63,20 @@ impl Context {
         let (code, now) = (cause.rdkafka_error_code(), Instant::now());
         match CodeVerdict::of(code) {
             // No record of it was refused, but one of them may be why nothing was answered.
-            CodeVerdict::Course if self.on_way.is_given_up(batch) => {
-                return self.lessons.overdue(topic, now);
+            CodeVerdict::ProgressLine if self.on_way.is_given_up(batch) => {
+                return self.learned_limits.overdue(topic, now);
             }
             // Topic after topic refuses what was sent together, and a producer hears of a few only: no other one is
             // to fail for the rest.
-            CodeVerdict::Course if self.has_failed_again.load(Ordering::Relaxed) => {}
-            CodeVerdict::Course => return,
+            CodeVerdict::ProgressLine if self.has_failed_again.load(Ordering::Relaxed) => {}
+            CodeVerdict::ProgressLine => return,
             CodeVerdict::Away if !CodeVerdict::is_told(code) => return,
             CodeVerdict::Size => {
-                self.lessons.with_sizes(|sizes| sizes.refused_batch(self.batch_bytes, now));
+                self.learned_limits.with_sizes(|sizes| sizes.refused_batch(self.batch_bytes, now));
             }
             CodeVerdict::Topic => {
                 let error = refused(cause, topic);
-                self.lessons.refused_topic(topic, error.message(), now);
+                self.learned_limits.refused_topic(topic, error.message(), now);
             }
             CodeVerdict::Away
             | CodeVerdict::Cut
@@ -84,14 +84,14 @@ impl Context {
             | CodeVerdict::Unclear
             | CodeVerdict::Record => {}
         }
-        self.lessons.suspect(topic, now);
+        self.learned_limits.suspect(topic, now);
     }
 
     /// Nothing more is sent from here on. Why, is reported by the thread that polls, once it has heard what
     /// became of all that is in flight: others may be refused, too.
     fn fail(&self, error: Error) {
         if self.reports.begin_failure() {
-            let is_again = self.lessons.failed(Instant::now());
+            let is_again = self.learned_limits.failed(Instant::now());
             self.has_failed_again.store(is_again, Ordering::Relaxed);
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
@@ -195,7 +195,7 @@ impl ClientContext for Context {
             login.doubt();
         }
         if let Some(topic) = refused_by_unknown(reason) {
-            self.lessons.suspect(topic, Instant::now());
+            self.learned_limits.suspect(topic, Instant::now());
         }
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
             self.fail(Error::new(
@@ -215,7 +215,7 @@ impl ProducerContext for Context {
         self.has_heard.store(true, Ordering::Relaxed);
         match result {
             Ok(_) => {
-                self.lessons.note_taken();
+                self.learned_limits.note_taken();
                 self.reports.acknowledged(&batch);
             }
             Err((cause, message)) => {

@@ -15,10 +15,10 @@ use crate::publish::kafka::passwords::LoginFiles;
 use crate::secret::SecretCommand;
 
 /// Below the broker's default limit of 1,048,588 bytes per batch: one large event must not take its
-/// neighbours with it. `lessons` lowers it where a topic takes less.
+/// neighbours with it. `learned_limits` lowers it where a topic takes less.
 pub(super) const BATCH_BYTES: (&str, usize) = ("batch.size", 900_000);
 
-/// As much as a broker takes by default. `lessons` raises it where a topic takes more, so that the
+/// As much as a broker takes by default. `learned_limits` raises it where a topic takes more, so that the
 /// topic's limit alone decides; what the operator sets here is a limit of its own.
 pub(super) const MESSAGE_BYTES_MAX: (&str, usize) = ("message.max.bytes", 1_048_588);
 
@@ -132,10 +132,10 @@ pub fn librdkafka_version() -> String {
 
 /// The configuration for records that come in this way; what the operator says of lingering holds.
 #[must_use]
-pub fn lingering(config: &ProducerConfig, arrival: ArrivalPattern) -> ProducerConfig {
+pub fn lingering(config: &ProducerConfig, log_position: ArrivalPattern) -> ProducerConfig {
     let mut config = config.clone();
     if LINGER.iter().all(|name| config.get(name).is_none()) {
-        let millis = match arrival {
+        let millis = match log_position {
             ArrivalPattern::Pages => "1",
             ArrivalPattern::Stream => "5",
         };
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn lingers_as_the_operator_says_or_as_records_come() {
-        let millis = |properties: &[_], arrival| {
-            let config = lingering(&made("b:1", properties).unwrap(), arrival);
+        let millis = |properties: &[_], log_position| {
+            let config = lingering(&made("b:1", properties).unwrap(), log_position);
             LINGER.map(|name| config.get(name).map(str::to_owned))
         };
         assert_eq!(millis(&[], ArrivalPattern::Pages), [Some("1".to_owned()), None]);

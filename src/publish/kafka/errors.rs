@@ -178,7 +178,7 @@ pub(super) fn refused(cause: &KafkaError, topic: &str) -> Error {
         CodeVerdict::Away
         | CodeVerdict::Cut
         | CodeVerdict::TooFew
-        | CodeVerdict::Course
+        | CodeVerdict::ProgressLine
         | CodeVerdict::Unclear
         | CodeVerdict::Record => Error::new(
             ErrorKind::DeliveryUncertain,

@@ -35,7 +35,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is known.
 #[derive(Debug)]
-pub struct Lessons {
+pub struct LearnedLimits {
     /// Whether any topic may be suspected: all that a batch costs as long as none is.
     suspects: AtomicBool,
     /// Whether Kafka has taken any record since it was looked when.
@@ -65,7 +65,7 @@ struct RefusedTopic {
     until: Instant,
 }
 
-impl Lessons {
+impl LearnedLimits {
     /// Nothing is learnt yet; `properties` are the operator's own.
     pub fn new(properties: &[(String, String)]) -> Self {
         let own = |wanted: &str| {
@@ -282,59 +282,62 @@ mod tests {
 
     #[test]
     fn a_new_producer_is_made_with_what_was_learnt() {
-        let lessons = Lessons::new(&properties(&[("batch.size", "800000")]));
-        lessons.with_sizes(|sizes| sizes.fit_batches("t", 16_000));
-        lessons.with_sizes(|sizes| sizes.admit_messages(5_000_000));
-        let config = lessons.apply(&ClientConfig::new().into());
+        let learned_limits = LearnedLimits::new(&properties(&[("batch.size", "800000")]));
+        learned_limits.with_sizes(|sizes| sizes.fit_batches("t", 16_000));
+        learned_limits.with_sizes(|sizes| sizes.admit_messages(5_000_000));
+        let config = learned_limits.apply(&ClientConfig::new().into());
         assert_eq!(config.get("batch.size"), Some("14000"));
         assert_eq!(config.get("message.max.bytes"), Some("5000000"));
     }
 
     #[test]
     fn failures_that_are_close_to_each_other_belong_together() {
-        let (lessons, now) = (Lessons::new(&[]), Instant::now());
-        assert!(!lessons.failed(now));
-        assert!(lessons.failed(now + AGAIN / 2));
-        assert!(!lessons.failed(now + 2 * AGAIN));
+        let (learned_limits, now) = (LearnedLimits::new(&[]), Instant::now());
+        assert!(!learned_limits.failed(now));
+        assert!(learned_limits.failed(now + AGAIN / 2));
+        assert!(!learned_limits.failed(now + 2 * AGAIN));
     }
 
     #[test]
     fn nobody_asks_for_suspects_while_there_are_none() {
-        let (lessons, now) = (Lessons::new(&[]), Instant::now());
-        assert!(lessons.suspects(now).is_empty());
-        lessons.suspect("t", now);
-        assert_eq!(lessons.suspects(now), ["t"]);
-        lessons.trust("t", now);
-        assert!(lessons.suspects(now).is_empty());
-        assert!(!lessons.suspects.load(Ordering::Relaxed));
-        lessons.suspect("t", now);
-        assert_eq!(lessons.suspects(now), ["t"]);
+        let (learned_limits, now) = (LearnedLimits::new(&[]), Instant::now());
+        assert!(learned_limits.suspects(now).is_empty());
+        learned_limits.suspect("t", now);
+        assert_eq!(learned_limits.suspects(now), ["t"]);
+        learned_limits.trust("t", now);
+        assert!(learned_limits.suspects(now).is_empty());
+        assert!(!learned_limits.suspects.load(Ordering::Relaxed));
+        learned_limits.suspect("t", now);
+        assert_eq!(learned_limits.suspects(now), ["t"]);
     }
 
     #[test]
     fn after_a_standstill_any_topic_may_be_why_for_a_while() {
-        let (lessons, now) = (Lessons::new(&[]), Instant::now());
-        assert!(!lessons.is_careful(now));
-        lessons.stood_still(now);
-        assert!(lessons.is_careful(now) && !lessons.is_careful(now + CAREFUL));
+        let (learned_limits, now) = (LearnedLimits::new(&[]), Instant::now());
+        assert!(!learned_limits.is_careful(now));
+        learned_limits.stood_still(now);
+        assert!(learned_limits.is_careful(now) && !learned_limits.is_careful(now + CAREFUL));
     }
 
     #[test]
     fn a_refused_topic_is_left_alone_for_longer_each_time() {
-        let (lessons, mut now) = (Lessons::new(&[]), Instant::now());
+        let (learned_limits, mut now) = (LearnedLimits::new(&[]), Instant::now());
         let mut pauses = Vec::new();
         for _ in 0..8 {
-            lessons.refused_topic("t", "denied", now);
-            assert_eq!(lessons.is_refused("t", now).as_deref(), Some("denied"));
+            learned_limits.refused_topic("t", "denied", now);
+            assert_eq!(learned_limits.is_refused("t", now).as_deref(), Some("denied"));
             let begin = now;
-            while lessons.is_refused("t", now).is_some() {
+            while learned_limits.is_refused("t", now).is_some() {
                 now += Duration::from_secs(1);
             }
             pauses.push((now - begin).as_secs());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         now += 3 * PAUSE_MAX;
-        lessons.refused_topic("t", "denied", now);
-        assert!(lessons.is_refused("t", now + UNUSABLE.pause()).is_none(), "that was long ago");
+        learned_limits.refused_topic("t", "denied", now);
+        assert!(
+            learned_limits.is_refused("t", now + UNUSABLE.pause()).is_none(),
+            "that was long ago"
+        );
     }
 }

@@ -131,15 +131,16 @@ impl PollThread {
         let (context, now) = (self.producer.context(), Instant::now());
         let suspense = &context.reports.suspense;
         let Some(since) = suspense.since() else { return false };
-        let patience = context.lessons.patience(now) * CONNECTED_FACTOR + SUSPENSE_MORE;
+        let patience = context.learned_limits.patience(now) * CONNECTED_FACTOR + SUSPENSE_MORE;
         let is_long = now.saturating_duration_since(since) > patience;
-        let taken = context.lessons.last_taken(now).filter(|taken| suspense.is_ended_by(*taken));
+        let taken =
+            context.learned_limits.last_taken(now).filter(|taken| suspense.is_ended_by(*taken));
         let sign = taken.or_else(|| {
             let is_silent = is_long && self.producer.in_flight_count() == 0;
             (is_silent && suspense.is_ended_by_silence()).then_some(now)
         });
         if let Some(sign) = sign {
-            context.lessons.decide_doubts(sign);
+            context.learned_limits.decide_doubts(sign);
             context.reports.end_suspense();
         }
         is_long && sign.is_none()
@@ -151,7 +152,7 @@ impl PollThread {
         let (context, now) = (self.producer.context(), Instant::now());
         let is_heard = self.heard.is_some_and(|heard| now.duration_since(heard) < PATIENCE_MIN);
         let others_go_on = is_heard && self.waits(now);
-        let patience = context.lessons.patience(now);
+        let patience = context.learned_limits.patience(now);
         self.laggard.look(context.on_way.oldest_since(), others_go_on, patience, now)
     }
 
@@ -159,11 +160,11 @@ impl PollThread {
     fn give_up_oldest(&self) {
         let (context, now) = (self.producer.context(), Instant::now());
         context.on_way.give_up(now.checked_sub(PATIENCE_MIN).unwrap_or(now));
-        context.lessons.stood_still(now);
+        context.learned_limits.stood_still(now);
     }
 
     /// librdkafka waits for ever for a partition that has lost its leader, and no cursor moves past what it
-    /// waits for. A producer that begins anew finds the topic so, and holds it.
+    /// waits for. A producer that begins again finds the topic so, and holds it.
     fn lost_leader(&self) -> Option<Error> {
         let metadata = self.producer.client().fetch_metadata(None, ASK_TIMEOUT).ok()?;
         let cause = self.producer.context().lost_leader(&metadata)?;
@@ -182,10 +183,10 @@ impl PollThread {
         if has_heard {
             self.heard = Some(now);
             // Here it costs the records nothing.
-            context.lessons.last_taken(now);
+            context.learned_limits.last_taken(now);
         }
         let waits = self.waits(now);
-        let patience = context.lessons.patience(now);
+        let patience = context.learned_limits.patience(now);
         let is_alone = match self.standstill.look(waits, has_heard, patience, now) {
             Silence::Short => false,
             Silence::Long => !has_brokers(self.producer.client(), ASK_TIMEOUT),
@@ -193,7 +194,7 @@ impl PollThread {
         };
         let stands_still = is_alone && others_have_brokers(&self.config);
         if stands_still {
-            context.lessons.stood_still(now);
+            context.learned_limits.stood_still(now);
             // A record for which each connection is cut looks like brokers that are lost, and takes along
             // whatever else is on its way.
             context.on_way.give_up(now);

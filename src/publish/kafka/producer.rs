@@ -8,7 +8,7 @@
 //! Must not: decide what a failure means for a cursor.
 //! Fails: any record that was sent and then refused, or is uncertain, makes the producer useless; it
 //! is dropped, what it still holds is purged, and the shard goes back to its saved cursor. What was
-//! learnt stays in [`Lessons`].
+//! learnt stays in [`LearnedLimits`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -30,7 +30,7 @@ use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::config::BATCH_BYTES;
 use crate::publish::kafka::errors::refused;
 use crate::publish::kafka::in_flight::OnWay;
-use crate::publish::kafka::learned_limits::Lessons;
+use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::poll_thread;
 use crate::publish::kafka::quota;
 use crate::publish::kafka::quota::Throttle;
@@ -76,8 +76,8 @@ impl std::fmt::Debug for KafkaProducer {
 
 impl KafkaProducer {
     /// Builds the producer and starts its poll thread. Connections are made in the background.
-    /// `warnings` and `lessons` outlive the producer, so that one that takes its place neither says
-    /// everything anew nor meets the same refusals again; see [`Lessons::apply`].
+    /// `warnings` and `learned_limits` outlive the producer, so that one that takes its place neither says
+    /// everything again nor meets the same refusals again; see [`LearnedLimits::apply`].
     ///
     /// # Errors
     /// When librdkafka refuses the configuration, or a thread cannot be started.
@@ -87,7 +87,7 @@ impl KafkaProducer {
         record_timestamp: RecordTimestamp,
         reports: Reports,
         warnings: Arc<Warnings>,
-        lessons: Arc<Lessons>,
+        learned_limits: Arc<LearnedLimits>,
     ) -> Result<Self> {
         let (space_sender, space) = crossbeam_channel::bounded(1);
         let ended = Arc::new(AtomicBool::new(false));
@@ -97,7 +97,7 @@ impl KafkaProducer {
             failure: Mutex::default(),
             has_failed_again: AtomicBool::new(false),
             warnings,
-            lessons,
+            learned_limits,
             has_heard: AtomicBool::new(false),
             met: Mutex::default(),
             waiting_for_space: AtomicBool::new(false),

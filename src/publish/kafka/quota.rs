@@ -35,7 +35,7 @@ pub(super) struct Throttle {
     until: Mutex<Option<Instant>>,
 }
 
-/// Of librdkafka's statistics what is of use here.
+/// Of librdkafka's statistics what is useful here.
 #[derive(Deserialize)]
 struct Statistics {
     #[serde(default)]

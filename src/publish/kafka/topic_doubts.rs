@@ -48,7 +48,7 @@ impl TopicDoubts {
         if is_cleared {
             self.denied.clear();
         }
-        // One that comes anew may have records in flight.
+        // One that comes again may have records in flight.
         self.is_settled &= suspects.iter().all(|topic| self.suspects.contains(topic));
         self.suspects = suspects.into_iter().collect();
         is_cleared

@@ -89,7 +89,7 @@ impl Meetings {
 impl TopicRegistry {
     /// Asks the brokers about a topic.
     pub(super) fn meet(&mut self, topic: &str) -> Result<KnownTopic> {
-        if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
+        if let Some(detail) = self.context().learned_limits.is_refused(topic, Instant::now()) {
             return Err(Error::new(ErrorKind::TopicUnavailable, detail));
         }
         let patience = if self.held.is_empty() { TOPIC_PATIENCE } else { Duration::ZERO };
@@ -176,7 +176,7 @@ impl TopicRegistry {
         topics.retain(|topic| {
             let is_known =
                 self.held.contains_key(topic) || self.cache.get(topic, self.now).is_some();
-            !is_known && self.context().lessons.is_refused(topic, self.now).is_none()
+            !is_known && self.context().learned_limits.is_refused(topic, self.now).is_none()
         });
         if topics.len() < 2 {
             return Ok(());

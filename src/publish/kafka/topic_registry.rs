@@ -3,8 +3,8 @@
 //! Promises: a record that its topic does not take, and one for a topic that cannot be used, is refused before it
 //! is sent; a second batch goes to a partition only when the first was acknowledged; what goes to a topic in
 //! doubt goes apart. Must not: send a record, or decide what a refusal means for a cursor.
-//! Fails: when the producer is of no more use: it has failed, or its batches or records have another size than
-//! its topics take. What was learnt stays in [`Lessons`](super::learned_limits::Lessons).
+//! Fails: when the producer is no longer usable: it has failed, or its batches or records have another size than
+//! its topics take. What was learnt stays in [`LearnedLimits`](super::learned_limits::LearnedLimits).
 //!
 //! A topic's trouble is one that a broker tells of: it is not there, has no leader, has too few copies,
 //! may not be written to. Without a broker's answer it is Kafka that is away; then everything waits and
@@ -94,7 +94,7 @@ impl TopicRegistry {
         config: &ProducerConfig,
     ) -> Self {
         let now = Instant::now();
-        let is_careful = producer.context().lessons.is_careful(now);
+        let is_careful = producer.context().learned_limits.is_careful(now);
         Self {
             name: name.to_owned(),
             producer,
@@ -119,7 +119,7 @@ impl TopicRegistry {
     /// A batch begins; whether the last topic that was suspected is so no more.
     pub(super) fn begin_batch(&mut self) -> bool {
         self.now = Instant::now();
-        let suspects = self.context().lessons.suspects(self.now);
+        let suspects = self.context().learned_limits.suspects(self.now);
         let is_cleared = self.doubts.follow(suspects);
         // Nobody has to wait for that later, when something is in flight that is never answered.
         if self.cache.awaits_first()
@@ -143,7 +143,7 @@ impl TopicRegistry {
                 Size::TooLarge(refusal) => return Ok(Prepared::Refused(refusal)),
                 Size::Unknown => is_doubtful = true,
             }
-            // The topic may have been made anew, with fewer partitions.
+            // The topic may have been made again, with fewer partitions.
             known = self.cache.get_within(record.topic, LIMIT_AGE, self.now).unwrap_or(known);
         }
         let partition = topic::partition(record.key.as_bytes(), known.partitions);
@@ -199,16 +199,17 @@ impl TopicRegistry {
 
     /// What nobody tells is as much as there can be: then the broker decides.
     fn limit_bytes(&self, topic: &str, told: Option<usize>) -> usize {
-        let lessons = &self.context().lessons;
-        let known = lessons.with_sizes(|sizes| sizes.limit_bytes(topic, told, Instant::now()));
+        let learned_limits = &self.context().learned_limits;
+        let known =
+            learned_limits.with_sizes(|sizes| sizes.limit_bytes(topic, told, Instant::now()));
         known.unwrap_or(LARGEST_MESSAGE_BYTES)
     }
 
     /// A batch that is larger than its topic takes would be refused with all that is in it.
     fn fit_batches(&self, topic: &str, told: Option<usize>) -> Result<()> {
         let Some(limit_bytes) = told else { return Ok(()) };
-        let (old, lessons) = (self.batch_bytes, &self.context().lessons);
-        let new = lessons.with_sizes(|sizes| {
+        let (old, learned_limits) = (self.batch_bytes, &self.context().learned_limits);
+        let new = learned_limits.with_sizes(|sizes| {
             sizes.fit_batches(topic, limit_bytes);
             sizes.batch_bytes(Instant::now())
         });
@@ -240,7 +241,7 @@ impl TopicRegistry {
         if limit == LARGEST_MESSAGE_BYTES {
             return Ok(Size::Unknown);
         }
-        self.context().lessons.with_sizes(|sizes| sizes.admit_messages(limit));
+        self.context().learned_limits.with_sizes(|sizes| sizes.admit_messages(limit));
         Err(replaced(format!(
             "topic {topic} takes up to {limit} bytes: so does the producer from now on"
         )))
@@ -290,11 +291,11 @@ impl TopicRegistry {
     /// Holds a topic to which records are refused, whatever is in them.
     pub(super) fn hold_refused(&mut self, topic: &str, error: &Error) -> Result<()> {
         self.doubts.forget_denials(topic);
-        let (lessons, now) = (Arc::clone(&self.context().lessons), Instant::now());
-        lessons.refused_topic(topic, error.message(), now);
+        let (learned_limits, now) = (Arc::clone(&self.context().learned_limits), Instant::now());
+        learned_limits.refused_topic(topic, error.message(), now);
         // When it is tried again, a refusal is not to end the producer.
-        lessons.suspect(topic, now);
-        lessons.renew(self.doubts.suspects(), now);
+        learned_limits.suspect(topic, now);
+        learned_limits.renew(self.doubts.suspects(), now);
         self.hold(topic, error)
     }
 
@@ -302,7 +303,7 @@ impl TopicRegistry {
     pub(super) fn hold_lacking(&mut self, topic: &str) -> Result<()> {
         let Some(TopicCopies { there, needed }) = self.doubts.lacks(topic) else { return Ok(()) };
         let error = too_few_copies(topic, there, needed);
-        self.context().lessons.refused_topic(topic, error.message(), Instant::now());
+        self.context().learned_limits.refused_topic(topic, error.message(), Instant::now());
         self.hold(topic, &error)
     }
 

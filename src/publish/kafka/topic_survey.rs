@@ -97,10 +97,10 @@ impl TopicLook {
 
     /// Whatever the metadata say, a record for it may have been refused a moment ago, or will be.
     fn judge(&self, topic: &str, found: FoundTopic) -> Sight<FoundTopic> {
-        if let Some(detail) = self.context().lessons.is_refused(topic, Instant::now()) {
+        if let Some(detail) = self.context().learned_limits.is_refused(topic, Instant::now()) {
             return Sight::Unusable(Error::new(ErrorKind::TopicUnavailable, detail));
         }
-        if self.context().lessons.rests(topic, Instant::now()) {
+        if self.context().learned_limits.rests(topic, Instant::now()) {
             let cause = "it took nothing when it was tried last";
             return Sight::Unusable(Error::new(ErrorKind::TopicUnavailable, cause));
         }

@@ -1,7 +1,7 @@
 //! Keeps the lease, and sees to it that this instance works on its share of the buckets.
 //!
 //! Promises: a bucket is handed to a shard only after it was taken, and let go only after no shard
-//! has it in hand and its last cursor is saved, so that a planned move repeats nothing; the permit
+//! has it in hand and its last cursor is saved, so that a planned move repeats nothing; the send deadline
 //! to send ends with the lease. Must not: know events, or plan (`crate::control::lease::plan` does).
 //! Fails: with [`ErrorKind::Fenced`] when the lease ran out or a bucket is another instance's; with
 //! the connection's error.
@@ -21,7 +21,7 @@ use crate::control::lease::plan::{Deal, LeasePlan, Tier};
 use crate::control::lease::{Lease, Owned};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
-use crate::publish::send_deadline::Permit;
+use crate::publish::send_deadline::SendDeadline;
 use crate::relay::assigner::neighbours::Neighbours;
 use crate::relay::assigner::ownership::Ownership;
 use crate::relay::assigner::shard_lines::ShardLines;
@@ -50,7 +50,7 @@ pub(super) struct Assigner {
     ownership: Ownership,
     lines: ShardLines,
     share: Share,
-    permit: Arc<Permit>,
+    send_deadline: Arc<SendDeadline>,
     lease_end: Arc<LeaseEnd>,
     monitor: Arc<Monitor>,
     neighbours: Neighbours,
@@ -66,7 +66,7 @@ impl Assigner {
         ownership: Ownership,
         lines: ShardLines,
         share: Share,
-        permit: Arc<Permit>,
+        send_deadline: Arc<SendDeadline>,
     ) -> Self {
         Self {
             deal: Deal::new(lines.count()),
@@ -74,7 +74,7 @@ impl Assigner {
             ownership,
             lines,
             share,
-            permit,
+            send_deadline,
             lease_end: Arc::clone(&instance.lease_end),
             monitor: Arc::clone(&instance.monitor),
             neighbours: Neighbours::default(),
@@ -82,7 +82,7 @@ impl Assigner {
         }
     }
 
-    /// Works until something fails; after the word to stop it takes nothing more.
+    /// Works until something fails; after the signal to stop it takes nothing more.
     pub(super) async fn run(&mut self, stop: &watch::Receiver<bool>) -> Error {
         loop {
             let stopping = *stop.borrow();
@@ -96,7 +96,7 @@ impl Assigner {
     async fn round(&mut self, stopping: bool) -> Result<()> {
         self.lease.renew().await?;
         let deadline = self.lease.deadline();
-        self.permit.extend(deadline);
+        self.send_deadline.extend(deadline);
         self.lease_end.set(Some(deadline));
         let ahead = self.lease.database_ahead_micros();
         self.monitor.figures().database_ahead_micros.store(ahead, Ordering::Relaxed);
@@ -159,7 +159,7 @@ impl Assigner {
         }
         let taken = self.lease.take(&free).await?;
         for (bucket, _) in &taken {
-            let from = tier.standing(*bucket, self.lease.name()).name();
+            let from = tier.ordering_key(*bucket, self.lease.name()).name();
             self.monitor.buckets_taken.add(from, 1);
         }
         self.ownership.add(&taken);

@@ -1,11 +1,11 @@
 //! What comes before the stream: rows of adopted tables that it does not bring.
 //!
 //! Promises: the stream goes on only when all of them are acknowledged or parked, and noted. Must not: know
-//! a table. Fails: with the first error of either side; the copy then begins anew, with a new slot.
+//! a table. Fails: with the first error of either side; the copy then begins again, with a new slot.
 
 use crate::capture::adopted::copy::{AdoptedCopy, CopyItem};
 use crate::error::Result;
-use crate::event::{Arrival, Standing};
+use crate::event::{LogPosition, OrderingKey};
 use crate::shard::log_loop::large::Large;
 use crate::shard::log_loop::log_pages::{LogPages, SETTLE_ITEMS};
 use crate::shard::log_loop::orders::Orders;
@@ -36,12 +36,14 @@ pub(super) async fn publish_copy(pages: &mut LogPages, orders: &mut Orders) -> R
             copy.give_up().await?;
             return Ok(CopyEnd::Not);
         }
-        let Some((item, arrival)) = row else { break };
+        let Some((item, log_position)) = row else { break };
         match item {
-            CopyItem::Event(event) => pages.gather(event, Standing::Committed(arrival)).await?,
+            CopyItem::Event(event) => {
+                pages.gather(event, OrderingKey::Committed(log_position)).await?
+            }
             CopyItem::Part(part) => {
                 if large.is_nothing() {
-                    large.begin(arrival, pages).await?;
+                    large.begin(log_position, pages).await?;
                 }
                 large.take(part, pages).await?;
             }
@@ -70,13 +72,13 @@ async fn finish(mut copy: AdoptedCopy, pages: &mut LogPages) -> Result<()> {
     Ok(())
 }
 
-/// The next row of the copy, or none at its end or when the word to end comes. The first row may take
+/// The next row of the copy, or none at its end or when the signal to end comes. The first row may take
 /// hours, while the server sorts: it hears from us on the stream meanwhile.
 async fn next_copied(
     copy: &mut AdoptedCopy,
     pages: &mut LogPages,
     orders: &mut Orders,
-) -> Result<Option<(CopyItem, Arrival)>> {
+) -> Result<Option<(CopyItem, LogPosition)>> {
     loop {
         let (send_at, feedback_at) = (pages.send_at(), pages.source().heartbeat_at());
         tokio::select! {

@@ -21,7 +21,7 @@ use crate::capture::log::message;
 use crate::capture::log::message::{HEAD_BYTES, Head};
 use crate::control::parked::{Content, LargeMessage, TakenUp};
 use crate::error::Result;
-use crate::event::{Arrival, EventId, Standing};
+use crate::event::{EventId, LogPosition, OrderingKey};
 use crate::order::holds::{AggregateKey, HeldFrom, Hold, IdHead, Reason, Refusal};
 use crate::record::large::LargeRow;
 use crate::shard::log_loop::log_pages::LogPages;
@@ -41,7 +41,7 @@ pub(super) enum Large {
 /// What has come of it.
 #[derive(Debug)]
 pub(super) struct LargeParts {
-    arrival: Arrival,
+    log_position: LogPosition,
     count: i32,
     bytes: u64,
     /// The beginning of a message, as far as it names the aggregate.
@@ -108,15 +108,24 @@ impl Large {
     }
 
     /// An event begins. What came before it lands first.
-    pub(super) async fn begin(&mut self, arrival: Arrival, pages: &mut LogPages) -> Result<()> {
+    pub(super) async fn begin(
+        &mut self,
+        log_position: LogPosition,
+        pages: &mut LogPages,
+    ) -> Result<()> {
         assert!(self.is_nothing(), "one event comes at a time");
         pages.land_all().await?;
         let parked = pages.outlet.parking.parked();
         parked.begin_large().await?;
         let names_bytes_max = parked.event_bytes_max();
         let beginning = Vec::new();
-        *self =
-            Self::TakenUp(LargeParts { arrival, count: 0, bytes: 0, beginning, names_bytes_max });
+        *self = Self::TakenUp(LargeParts {
+            log_position,
+            count: 0,
+            bytes: 0,
+            beginning,
+            names_bytes_max,
+        });
         Ok(())
     }
 
@@ -150,7 +159,7 @@ impl LargeParts {
         let outlet = &mut pages.outlet;
         let (owned, saves_wait) = (outlet.store.owned(), outlet.store.pause_saves().await);
         let parked = outlet.parking.parked();
-        let done = parked.park_large_row(&owned, row, self.arrival, &refusal).await?;
+        let done = parked.park_large_row(&owned, row, self.log_position, &refusal).await?;
         drop(saves_wait);
         if let TakenUp::NoEvent(detail) = done {
             return self.park_bytes(row.place, row.created_at_micros, detail, pages).await;
@@ -172,7 +181,7 @@ impl LargeParts {
         pages.outlet.hold(Hold {
             key: AggregateKey::named(aggregate_type, aggregate_id),
             head: IdHead::of(aggregate_id),
-            from: HeldFrom::new(place, Standing::Committed(self.arrival)),
+            from: HeldFrom::new(place, OrderingKey::Committed(self.log_position)),
         });
     }
 
@@ -196,8 +205,8 @@ impl LargeParts {
             has_payload: head.has_payload(),
         };
         let (id, created_at_micros) = (head.id, head.created_at_micros);
-        let arrival = self.arrival;
-        let message = LargeMessage { seq: place, id, created_at_micros, arrival, content };
+        let log_position = self.log_position;
+        let message = LargeMessage { seq: place, id, created_at_micros, log_position, content };
         let detail = format!("the message has {} bytes, more than are read at once", self.bytes);
         let refusal = Refusal { reason: Reason::TooLarge, detail, topic: None };
         let done = park_message(message, &refusal, pages).await?;
@@ -217,8 +226,8 @@ impl LargeParts {
         pages: &mut LogPages,
     ) -> Result<()> {
         let content = Content::Bytes(UNREADABLE_TYPE);
-        let (id, arrival) = (id_at(place), self.arrival);
-        let message = LargeMessage { seq: place, id, created_at_micros, arrival, content };
+        let (id, log_position) = (id_at(place), self.log_position);
+        let message = LargeMessage { seq: place, id, created_at_micros, log_position, content };
         let refusal = Refusal { reason: Reason::Unreadable, detail, topic: None };
         park_message(message, &refusal, pages).await.map(drop)
     }

@@ -13,9 +13,9 @@
 use std::time::{Duration, Instant};
 
 use crate::capture::log::decode::{LoggedEvent, Lsn};
-use crate::capture::log::durability::Fence;
+use crate::capture::log::durability::DurabilityBarrier;
 use crate::error::Result;
-use crate::event::{Bucket, Standing};
+use crate::event::{Bucket, OrderingKey};
 use crate::shard::batch::{Outgoing, OutgoingRow};
 use crate::shard::log_loop::log_progress::LogPlace;
 use crate::shard::log_loop::log_source::LogSource;
@@ -42,7 +42,7 @@ enum Gathering {
 pub(super) struct LogPages {
     pub(super) outlet: Outlet<LogSource>,
     /// How far the log is durable.
-    fence: Fence,
+    barrier: DurabilityBarrier,
     /// What has gathered for each publisher.
     outgoing: Vec<Outgoing>,
     gathering: Gathering,
@@ -52,10 +52,10 @@ pub(super) struct LogPages {
 
 impl LogPages {
     /// With an empty page.
-    pub(super) fn new(mut outlet: Outlet<LogSource>, fence: Fence) -> Self {
+    pub(super) fn new(mut outlet: Outlet<LogSource>, barrier: DurabilityBarrier) -> Self {
         outlet.ledger.open_page();
         let outgoing = (0..outlet.publishers()).map(|_| Outgoing::default()).collect();
-        Self { outlet, fence, outgoing, gathering: Gathering::AtRest, events: 0 }
+        Self { outlet, barrier, outgoing, gathering: Gathering::AtRest, events: 0 }
     }
 
     /// Our end of the stream.
@@ -87,11 +87,15 @@ impl LogPages {
     }
 
     /// Puts an event to those that travel with it.
-    pub(super) async fn gather(&mut self, event: LoggedEvent, standing: Standing) -> Result<()> {
+    pub(super) async fn gather(
+        &mut self,
+        event: LoggedEvent,
+        ordering_key: OrderingKey,
+    ) -> Result<()> {
         let publisher = self.outlet.publisher_of(event.aggregate_id());
         self.begin_to_gather();
         self.events += 1;
-        if self.outgoing[publisher].push(OutgoingRow::Logged(event, standing)) {
+        if self.outgoing[publisher].push(OutgoingRow::Logged(event, ordering_key)) {
             self.send(publisher).await?;
         }
         Ok(())
@@ -149,15 +153,15 @@ impl LogPages {
     /// Waits until a commit at this place is as durable as the server makes commits. What was read before is
     /// not held up, and the server hears from us meanwhile.
     pub(super) async fn wait_until_durable(&mut self, commit: Lsn) -> Result<()> {
-        if self.fence.has_passed(commit) {
+        if self.barrier.has_passed(commit) {
             return Ok(());
         }
         self.send_all().await?;
-        while !self.fence.has_passed(commit) {
+        while !self.barrier.has_passed(commit) {
             self.outlet.settle().await?;
             self.outlet.source.feed_back_when_due().await?;
             tokio::select! {
-                () = self.fence.ask() => {}
+                () = self.barrier.ask() => {}
                 () = self.outlet.reported() => {}
                 () = sleep_until(self.outlet.source.heartbeat_at()) => {}
             }
@@ -165,7 +169,7 @@ impl LogPages {
         Ok(())
     }
 
-    /// Begins anew with what is held, as more of it lies in memory than may.
+    /// Begins again with what is held, as more of it lies in memory than may.
     pub(super) async fn lighten(&mut self, buckets: &[Bucket]) -> Result<()> {
         self.outlet.wait_until_landed().await?;
         self.outlet.load_holds(buckets).await

@@ -51,7 +51,7 @@ impl Landing {
 
 /// The line between the reader and whoever saves and confirms.
 #[derive(Debug)]
-pub struct Course {
+pub struct ProgressLine {
     /// How far everything has landed.
     pub landed: watch::Sender<Option<Landing>>,
     /// How far that is saved.
@@ -60,7 +60,7 @@ pub struct Course {
 
 /// Cursors and ticks, where the stream is a table's.
 #[derive(Debug)]
-pub struct TableCourse {
+pub struct TableWiring {
     /// Where each bucket stands; what it has passed is not sent again.
     pub cursors: Vec<(Bucket, Cursor)>,
     /// A transaction id of the cluster's present: the log gives the lower half of each alone. A slot does not
@@ -71,12 +71,12 @@ pub struct TableCourse {
     /// Asks for a tick at once.
     pub nudge: Arc<Notify>,
     /// What is known of the adopted tables.
-    pub adopted: AdoptedCourse,
+    pub adopted: AdoptedWiring,
 }
 
 /// Where the adopted tables stand.
 #[derive(Debug, Default)]
-pub struct AdoptedCourse {
+pub struct AdoptedWiring {
     /// By their numbers: the transactions whose rows are published.
     pub passed: Vec<Snapshot>,
     /// Transactions of which the snapshots alone do not prove it.
@@ -110,10 +110,10 @@ pub(super) enum LogProgress {
 }
 
 impl LogProgress {
-    pub(super) fn new(course: Option<TableCourse>, begins: Lsn) -> Self {
-        match course {
+    pub(super) fn new(progress_line: Option<TableWiring>, begins: Lsn) -> Self {
+        match progress_line {
             None => Self::Places,
-            Some(course) => Self::Ticks(Box::new(TableProgress::new(course, begins))),
+            Some(progress_line) => Self::Ticks(Box::new(TableProgress::new(progress_line, begins))),
         }
     }
 
@@ -213,7 +213,7 @@ pub(super) struct TableProgress {
     near: TransactionId,
     /// Where in the log that was.
     near_at: Lsn,
-    pub(super) adopted: AdoptedCourse,
+    pub(super) adopted: AdoptedWiring,
     pub(super) proven: Proven,
     claims: Claims,
     /// The last tick that was handed on.
@@ -223,8 +223,8 @@ pub(super) struct TableProgress {
 }
 
 impl TableProgress {
-    fn new(course: TableCourse, begins: Lsn) -> Self {
-        let TableCourse { cursors, near, ticks, nudge, mut adopted } = course;
+    fn new(progress_line: TableWiring, begins: Lsn) -> Self {
+        let TableWiring { cursors, near, ticks, nudge, mut adopted } = progress_line;
         let streamed = Streamed::new(cursors.iter().map(|(_, cursor)| cursor));
         let horizon = |cursor: &Cursor| cursor.from().xmax().max(cursor.upto().snapshot.xmax());
         let latest = cursors.iter().map(|(_, cursor)| cursor.upto().next).max();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::capture::log::decode::{LogCapture, Lsn};
 use crate::error::Result;
 use crate::order::ledger::Finished;
-use crate::shard::log_loop::log_progress::{Course, Landing, LogPlace, LogProgress};
+use crate::shard::log_loop::log_progress::{Landing, LogPlace, LogProgress, ProgressLine};
 use crate::shard::outlet::OutletSource;
 
 /// The server ends a stream from which it has not heard for `wal_sender_timeout`, a minute by default.
@@ -21,7 +21,7 @@ const IDLE_STEP_BYTES: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct LogSource {
     pub(super) capture: LogCapture,
-    pub(super) course: Course,
+    pub(super) progress_line: ProgressLine,
     pub(super) progress: LogProgress,
     /// Where the stream began.
     pub(super) begins: Lsn,
@@ -38,7 +38,7 @@ impl OutletSource for LogSource {
     fn hand_on(&mut self, finished: impl Iterator<Item = Finished<LogPlace>>) {
         for Finished { place, .. } in finished {
             if let Some(landing) = self.progress.land(place) {
-                self.course.landed.send_replace(Some(landing));
+                self.progress_line.landed.send_replace(Some(landing));
             }
         }
         self.hand_on_ticks();
@@ -56,12 +56,20 @@ impl OutletSource for LogSource {
 impl LogSource {
     pub(super) fn new(
         capture: LogCapture,
-        course: Course,
+        progress_line: ProgressLine,
         progress: LogProgress,
         begins: Lsn,
     ) -> Self {
         let feedback_at = Instant::now() + FEEDBACK_INTERVAL;
-        Self { capture, course, progress, begins, place: begins, received: begins, feedback_at }
+        Self {
+            capture,
+            progress_line,
+            progress,
+            begins,
+            place: begins,
+            received: begins,
+            feedback_at,
+        }
     }
 
     /// The server has come this far.
@@ -72,13 +80,13 @@ impl LogSource {
     /// Hands on what has landed of the ticks that are known by now.
     pub(super) fn hand_on_ticks(&mut self) {
         while let Some(landing) = self.progress.next_landing() {
-            self.course.landed.send_replace(Some(landing));
+            self.progress_line.landed.send_replace(Some(landing));
         }
     }
 
     /// Tells the server how far we are. What is confirmed was saved before.
     pub(super) async fn feed_back(&mut self) -> Result<()> {
-        let saved = *self.course.saved.borrow_and_update();
+        let saved = *self.progress_line.saved.borrow_and_update();
         self.feedback_at = Instant::now() + FEEDBACK_INTERVAL;
         if let Some(table) = self.progress.table() {
             table.ask_for_more(self.received);
@@ -103,12 +111,16 @@ impl LogSource {
     /// While nothing comes for the outbox, nothing of the log is needed: an idle outbox in a busy database
     /// keeps no log back. Nothing is on its way.
     pub(super) fn move_on_idle(&mut self) {
-        let landed =
-            self.course.landed.borrow().as_ref().map_or(self.begins, |landing| landing.place);
+        let landed = self
+            .progress_line
+            .landed
+            .borrow()
+            .as_ref()
+            .map_or(self.begins, |landing| landing.place);
         if self.progress.is_at_rest() && self.received.0 > landed.0 + IDLE_STEP_BYTES {
             let place = self.received;
             self.place = place;
-            self.course.landed.send_modify(|landing| match landing {
+            self.progress_line.landed.send_modify(|landing| match landing {
                 Some(landing) => landing.place = place,
                 None => *landing = Some(Landing::at(place)),
             });

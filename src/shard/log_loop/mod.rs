@@ -8,8 +8,8 @@
 //!
 //! ```text
 //!   copying ── all rows of adopted tables are noted ──► Streaming
-//!      │                                                   │ the word to end, or buckets are to be given up
-//!      │ the word to end                                   ▼
+//!      │                                                   │ the signal to end, or buckets are to be given up
+//!      │ the signal to end                                 ▼
 //!      │                                                 Ending    reads on, and asks for a tick
 //!      │                                                   │ no transaction is open, and the last one was
 //!      ▼                                                   ▼ a tick of our own, where there are ticks
@@ -21,7 +21,7 @@
 //!      │            └─ dropped: its bucket's cursor has passed it
 //!      ├─ part of a large event ──► `large`, behind all that came before
 //!      └─ commit ──► the page ends here, now and then, and at each tick
-//!   reports ──► `outlet` ── pages that are done ──► `log_source` ──► place (at a tick, cursor) ──► `Course`
+//!   reports ──► `outlet` ── pages that are done ──► `log_source` ──► place (at a tick, cursor) ──► `ProgressLine`
 //! ```
 
 use std::sync::Arc;
@@ -38,11 +38,11 @@ mod proven;
 mod transaction;
 
 use crate::capture::log::decode::{LargePart, LogCapture, LogItem, LoggedEvent, Lsn, ReplyWanted};
-use crate::capture::log::durability::Fence;
+use crate::capture::log::durability::DurabilityBarrier;
 use crate::control::cursors::CursorStore;
 use crate::control::parked::Parked;
 use crate::error::Result;
-use crate::event::{Bucket, Standing};
+use crate::event::{Bucket, OrderingKey};
 use crate::metrics::counters::ShardGauge;
 use crate::order::ledger::{Ledger, Limit};
 use crate::publish::Publisher;
@@ -53,7 +53,7 @@ use crate::shard::batch::OutgoingRow;
 use crate::shard::log_loop::copy::{CopyEnd, publish_copy};
 use crate::shard::log_loop::large::Large;
 use crate::shard::log_loop::log_pages::{GATHER, LogPages, SETTLE_ITEMS};
-pub use crate::shard::log_loop::log_progress::{AdoptedCourse, Course, Landing, TableCourse};
+pub use crate::shard::log_loop::log_progress::{AdoptedWiring, Landing, ProgressLine, TableWiring};
 use crate::shard::log_loop::log_progress::{LogPlace, LogProgress};
 use crate::shard::log_loop::log_source::LogSource;
 use crate::shard::log_loop::orders::{Orders, gone};
@@ -66,7 +66,7 @@ pub struct ReaderWiring {
     /// The stream.
     pub capture: LogCapture,
     /// How far it is durable.
-    pub fence: Fence,
+    pub barrier: DurabilityBarrier,
     /// The place up to which everything is published.
     pub begins: Lsn,
     /// Where batches go, one or more, with one wake for all.
@@ -84,9 +84,9 @@ pub struct ReaderWiring {
     /// Becomes true when the stream is to end.
     pub stop: watch::Receiver<bool>,
     /// Where the place goes.
-    pub course: Course,
+    pub progress_line: ProgressLine,
     /// None where there is no table.
-    pub table: Option<TableCourse>,
+    pub table: Option<TableWiring>,
     /// What operators see.
     pub gauge: Arc<ShardGauge>,
 }
@@ -118,12 +118,12 @@ impl LogReader {
     pub fn new(wiring: ReaderWiring, in_flight_bytes: usize) -> Self {
         let ReaderWiring { publishers, store, parked, warnings, gauge, begins, .. } = wiring;
         let progress = LogProgress::new(wiring.table, begins);
-        let source = LogSource::new(wiring.capture, wiring.course, progress, begins);
+        let source = LogSource::new(wiring.capture, wiring.progress_line, progress, begins);
         let limit = Limit { bytes: in_flight_bytes, batches: BATCHES_MAX };
         let ledger = Ledger::merging(limit, LogPlace::is_covered_by);
         let outlet = OutletWiring { publishers, store, parked, warnings, gauge };
         Self {
-            pages: LogPages::new(Outlet::new(outlet, ledger, source), wiring.fence),
+            pages: LogPages::new(Outlet::new(outlet, ledger, source), wiring.barrier),
             transaction: Transaction::default(),
             large: Large::default(),
             buckets: wiring.buckets,
@@ -187,7 +187,7 @@ impl LogReader {
         Ok(())
     }
 
-    /// After the word to end: at once where there are no ticks, else at the next one of our own ticker,
+    /// After the signal to end: at once where there are no ticks, else at the next one of our own ticker,
     /// so that a poller can go on exactly here. Others that poll already tick, too.
     async fn is_over(&mut self) -> bool {
         if self.phase == StreamPhase::Streaming {
@@ -229,20 +229,20 @@ impl LogReader {
     async fn take_event(&mut self, event: LoggedEvent) -> Result<()> {
         // Also those count that are dropped: another time of reading may not drop them.
         let (transaction, source) = (&mut self.transaction, self.pages.source());
-        let arrival = transaction.next_arrival();
+        let log_position = transaction.next_log_position();
         if source.progress.has_passed(transaction, event.origin(), event.seq())
             || transaction.stage == TransactionStage::Delivered
         {
             return Ok(());
         }
         self.pages.wait_until_durable(self.transaction.commit).await?;
-        self.pages.gather(event, Standing::Committed(arrival)).await
+        self.pages.gather(event, OrderingKey::Committed(log_position)).await
     }
 
     async fn take_part(&mut self, part: LargePart) -> Result<()> {
         if self.large.is_nothing() {
             let (transaction, source) = (&mut self.transaction, self.pages.source());
-            let arrival = transaction.next_arrival();
+            let log_position = transaction.next_log_position();
             // Rows of the outbox do not come in parts.
             if source.progress.has_passed(transaction, part.origin, 0)
                 || transaction.stage == TransactionStage::Delivered
@@ -250,7 +250,7 @@ impl LogReader {
                 self.large.pass();
             } else {
                 self.pages.wait_until_durable(self.transaction.commit).await?;
-                self.large.begin(arrival, &mut self.pages).await?;
+                self.large.begin(log_position, &mut self.pages).await?;
             }
         }
         self.large.take(part, &mut self.pages).await?;
@@ -296,7 +296,7 @@ impl LogReader {
             () = sleep_until(send_at) => {}
             () = sleep_until(look_at) => {}
             () = sleep_until(feedback_at) => {}
-            changed = source.course.saved.changed() => {
+            changed = source.progress_line.saved.changed() => {
                 changed.map_err(|_| gone())?;
                 source.hurry_feedback();
             }
@@ -326,11 +326,11 @@ impl LogReader {
             source.hand_on_ticks();
             tokio::time::sleep(GATHER).await;
         }
-        let landed = source.course.landed.borrow().as_ref().map(|landing| landing.place);
+        let landed = source.progress_line.landed.borrow().as_ref().map(|landing| landing.place);
         while let Some(landed) = landed
-            && *source.course.saved.borrow_and_update() < landed
+            && *source.progress_line.saved.borrow_and_update() < landed
         {
-            source.course.saved.changed().await.map_err(|_| gone())?;
+            source.progress_line.saved.changed().await.map_err(|_| gone())?;
         }
         self.feed_back().await
     }

@@ -1,6 +1,6 @@
 //! What the loop is told by others.
 //!
-//! Promises: the word to end is seen whichever way it comes. Must not: decide when the stream can end.
+//! Promises: the signal to end is seen whichever way it comes. Must not: decide when the stream can end.
 //! Fails: when nobody is left who could tell anything.
 
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ pub(super) struct Orders {
 }
 
 impl Orders {
-    /// By the word to stop, or because others poll already: they get the buckets once everything has
+    /// By the signal to stop, or because others poll already: they get the buckets once everything has
     /// landed, as in any planned move.
     pub(super) fn are_to_end(&mut self) -> bool {
         *self.stop.borrow() || self.holdings.is_revoked()

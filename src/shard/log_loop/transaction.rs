@@ -9,7 +9,7 @@
 //! ```
 
 use crate::capture::log::decode::Lsn;
-use crate::event::Arrival;
+use crate::event::LogPosition;
 use crate::order::snapshot::TransactionId;
 
 /// How far the transaction at hand is.
@@ -61,11 +61,11 @@ impl Transaction {
     }
 
     /// Where its next event stands in the log.
-    pub(super) fn next_arrival(&mut self) -> Arrival {
+    pub(super) fn next_log_position(&mut self) -> LogPosition {
         assert!(self.is_open(), "an event is of a transaction");
-        let arrival = Arrival { commit_lsn: self.commit.0, index: self.events };
+        let log_position = LogPosition { commit_lsn: self.commit.0, index: self.events };
         self.events = self.events.saturating_add(1);
-        arrival
+        log_position
     }
 
     /// Its commit has come.
@@ -112,8 +112,8 @@ mod tests {
         ] {
             transaction = Transaction::begin(7, Lsn(50), begins);
             assert_eq!((transaction.stage, transaction.kind), (stage, Kind::Writer));
-            let places = [0, 1].map(|_| transaction.next_arrival());
-            assert_eq!(places, [0, 1].map(|index| Arrival { commit_lsn: 50, index }));
+            let places = [0, 1].map(|_| transaction.next_log_position());
+            assert_eq!(places, [0, 1].map(|index| LogPosition { commit_lsn: 50, index }));
             transaction.end();
             assert!(!transaction.is_open());
         }
@@ -124,6 +124,6 @@ mod tests {
     fn an_event_behind_the_commit_is_a_broken_invariant() {
         let mut transaction = Transaction::begin(7, Lsn(50), Lsn(1));
         transaction.end();
-        transaction.next_arrival();
+        transaction.next_log_position();
     }
 }

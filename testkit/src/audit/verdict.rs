@@ -69,7 +69,7 @@ impl Verdict {
         self.missing + self.faults() == 0 && self.delivered == self.committed && self.exact
     }
 
-    /// Whether, besides, nothing came twice.
+    /// Whether, also, nothing came twice.
     pub fn holds_without_repeats(&self) -> bool {
         self.holds() && self.repeats == 0
     }

@@ -178,7 +178,7 @@ mod tests {
         }
         make(&file("way"), 0o700, &run_as).unwrap_err();
         no_link(&file("way"), File::open(file("way")).unwrap()).unwrap_err();
-        // What is written anew takes the link's place.
+        // What is written again takes the link's place.
         for name in ["soft", "hard", "dangling"] {
             write(&file(name), "new", &run_as).unwrap();
             assert_eq!(fs::read_to_string(file(name)).unwrap(), "new");

@@ -1,7 +1,7 @@
 //! Kafka's side: transactional ids, and for each bucket a partition of events and one of cursors.
 //!
 //! Promises: what a transaction appended is seen when it ends well, and taken out when it does not; whoever asks for
-//! an id anew ends its open transaction first. As brokers do for clients without KIP-890, the end of a transaction
+//! an id again ends its open transaction first. As brokers do for clients without KIP-890, the end of a transaction
 //! carries the producer's epoch alone: a copy that is late ends whatever that producer has open by then.
 //! Must not: know why anybody does anything. Fails: with a violation, as soon as `read_committed` shows it.
 

@@ -37,7 +37,7 @@ enum Place {
     Taken { to_fence: Ids, read: Option<u8> },
     /// Everything up to `claimed` is published, or in a transaction; what is certain is up to `certain`.
     At { claimed: u8, certain: u8 },
-    /// The producers are new, so the cursor has to be read anew.
+    /// The producers are new, so the cursor has to be read again.
     Again,
 }
 
@@ -46,7 +46,7 @@ enum Place {
 enum Producers {
     /// They may send.
     Ready,
-    /// These ids are to be asked for anew.
+    /// These ids are to be asked for again.
     ToInit(Ids),
     /// They are new; whether all buckets are still ours is to be seen.
     ToLook,
@@ -76,7 +76,7 @@ pub(super) struct Process {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Take(usize),
-    Fence(usize, u8),
+    DurabilityBarrier(usize, u8),
     Init(u8),
     Look,
     Read(usize),
@@ -154,7 +154,7 @@ impl Process {
             Place::Not => {}
             Place::Taken { to_fence, read } => {
                 let others = to_fence.iter().filter(|id| !self.own(setup).has(*id));
-                steps.extend(others.map(|id| Step::Fence(bucket, id)));
+                steps.extend(others.map(|id| Step::DurabilityBarrier(bucket, id)));
                 let is_fenced = to_fence.are_none() && is_ready;
                 match read {
                     Some(_) if is_fenced => steps.push(Step::Record(bucket)),
@@ -192,7 +192,7 @@ impl Process {
     ) -> Result<(), Violation> {
         match step {
             Step::Take(bucket) => self.take(bucket, world, setup),
-            Step::Fence(bucket, id) => {
+            Step::DurabilityBarrier(bucket, id) => {
                 world.broker.init(id, false);
                 if let Place::Taken { to_fence, .. } = &mut self.places[bucket] {
                     *to_fence = to_fence.without(id);
@@ -223,7 +223,7 @@ impl Process {
         }
     }
 
-    /// Kafka: a producer begins anew, and with it ends what was open.
+    /// Kafka: a producer begins again, and with it ends what was open.
     fn init(&mut self, id: u8, world: &mut World, setup: &Setup) {
         world.broker.init(id, true);
         for place in &mut self.places {

@@ -26,7 +26,7 @@ pub(super) enum Action {
     Process(usize, Step),
     /// A copy of a commit arrives, after all.
     Late(u8),
-    /// The coordinator ends what an id has open, or a request of the past asks for the id anew.
+    /// The coordinator ends what an id has open, or a request of the past asks for the id again.
     Disturb(u8),
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use postrider::event::{Arrival, Event, EventId, Standing};
+use postrider::event::{Event, EventId, LogPosition, OrderingKey};
 use postrider::order::holds::{AggregateKey, HeldFrom, Holds};
 use postrider::order::ledger::{BatchNumber, Ledger, Limit};
 use proptest::prelude::*;
@@ -45,7 +45,7 @@ fn key(aggregate: u8) -> AggregateKey {
 /// A batch with more to do than to be acknowledged.
 #[derive(Default)]
 struct Open {
-    set_aside: Vec<(i64, Option<Arrival>)>,
+    set_aside: Vec<(i64, Option<LogPosition>)>,
     retried: Vec<i64>,
     answers: BTreeSet<u8>,
 }
@@ -75,7 +75,7 @@ struct World {
     is_mended: bool,
     kafka: Vec<i64>,
     /// By their turns; with their arrivals, if the log had brought them.
-    parked: BTreeMap<u32, (i64, Option<Arrival>)>,
+    parked: BTreeMap<u32, (i64, Option<LogPosition>)>,
     turn: u32,
     requests: BTreeSet<u8>,
     discarded: BTreeSet<i64>,
@@ -110,7 +110,7 @@ impl World {
     }
 
     /// What is parked of an aggregate, in the order in which it is tried again.
-    fn of(&self, aggregate: u8) -> Vec<(i64, Option<Arrival>)> {
+    fn of(&self, aggregate: u8) -> Vec<(i64, Option<LogPosition>)> {
         let is_of = |(seq, _): &(i64, _)| self.aggregate(*seq) == aggregate;
         let mut all: Vec<_> = self.parked.values().copied().filter(is_of).collect();
         if self.policy.tries == TriesBy::Seq {
@@ -119,11 +119,11 @@ impl World {
         all
     }
 
-    fn park(&mut self, events: impl IntoIterator<Item = (i64, Option<Arrival>)>) {
-        for (seq, arrival) in events {
+    fn park(&mut self, events: impl IntoIterator<Item = (i64, Option<LogPosition>)>) {
+        for (seq, log_position) in events {
             if !self.parked.values().any(|(known, _)| *known == seq) {
                 self.turn += 1;
-                self.parked.insert(self.turn, (seq, arrival));
+                self.parked.insert(self.turn, (seq, log_position));
             }
         }
     }
@@ -133,11 +133,11 @@ impl World {
     }
 
     /// What a reader of the log knows of an event. Each transaction but the first has two.
-    fn arrival(&self, seq: i64) -> Option<Arrival> {
+    fn log_position(&self, seq: i64) -> Option<LogPosition> {
         let place = self.log.iter().position(|known| *known == seq)? as u64 + 1;
-        let is_known = self.shard.way == Way::Log && self.policy.holds == HoldsBy::Arrival;
+        let is_known = self.shard.way == Way::Log && self.policy.holds == HoldsBy::LogPosition;
         let index = u32::from(place % 2 == 1);
-        is_known.then_some(Arrival { commit_lsn: place / 2, index })
+        is_known.then_some(LogPosition { commit_lsn: place / 2, index })
     }
 
     fn step(&mut self, step: Step) {
@@ -183,8 +183,9 @@ impl World {
                 seqs.sort_unstable();
             }
             self.look_up(&seqs);
-            let standing = |seq| self.arrival(seq).map_or(Standing::Written, Standing::Committed);
-            let events = seqs.into_iter().map(|seq| (seq, standing(seq))).collect();
+            let ordering_key =
+                |seq| self.log_position(seq).map_or(OrderingKey::Written, OrderingKey::Committed);
+            let events = seqs.into_iter().map(|seq| (seq, ordering_key(seq))).collect();
             self.send(events, Open::default());
             self.shard.claimed = upto;
             self.shard.ledger.close_page(upto);
@@ -214,18 +215,20 @@ impl World {
     }
 
     /// The publishing thread.
-    fn send(&mut self, events: Vec<(i64, Standing)>, mut open: Open) {
+    fn send(&mut self, events: Vec<(i64, OrderingKey)>, mut open: Open) {
         let number = self.shard.ledger.add_batch(events.len() as u64, 1);
         let mut sent = 0;
-        for (seq, standing) in events {
+        for (seq, ordering_key) in events {
             let name = self.aggregate(seq).to_string();
             let event = event(seq, &name);
-            let is_caught = self.shard.holds.catch(&event, standing);
+            let is_caught = self.shard.holds.catch(&event, ordering_key);
             if is_caught || self.is_poison(seq) {
                 if !is_caught {
-                    self.shard.holds.hold(AggregateKey::of(&event), HeldFrom::new(seq, standing));
+                    self.shard
+                        .holds
+                        .hold(AggregateKey::of(&event), HeldFrom::new(seq, ordering_key));
                 }
-                open.set_aside.push((seq, arrival_of(standing)));
+                open.set_aside.push((seq, log_position_of(ordering_key)));
             } else {
                 self.shard.queue.push_back((number, seq));
                 sent += 1;
@@ -310,7 +313,7 @@ impl World {
             let answers = if rest.is_empty() { [aggregate].into() } else { BTreeSet::new() };
             let retried = first.iter().map(|(seq, _)| *seq).collect();
             let open = Open { retried, answers, ..Open::default() };
-            let events = first.iter().map(|(seq, at)| (*seq, Standing::Waiting(*at))).collect();
+            let events = first.iter().map(|(seq, at)| (*seq, OrderingKey::Waiting(*at))).collect();
             self.shard.ledger.open_page();
             self.send(events, open);
             self.shard.ledger.close_page(self.shard.claimed);
@@ -323,8 +326,8 @@ impl World {
         }
     }
 
-    fn hold_of(&self, (seq, arrival): (i64, Option<Arrival>)) -> (AggregateKey, HeldFrom) {
-        (key(self.aggregate(seq)), HeldFrom::new(seq, Standing::Waiting(arrival)))
+    fn hold_of(&self, (seq, log_position): (i64, Option<LogPosition>)) -> (AggregateKey, HeldFrom) {
+        (key(self.aggregate(seq)), HeldFrom::new(seq, OrderingKey::Waiting(log_position)))
     }
 
     fn crash(&mut self, way: Way) {
@@ -389,10 +392,12 @@ impl Shard {
     }
 }
 
-fn arrival_of(standing: Standing) -> Option<Arrival> {
-    match standing {
-        Standing::Committed(arrival) | Standing::Waiting(Some(arrival)) => Some(arrival),
-        Standing::Written | Standing::Waiting(None) => None,
+fn log_position_of(ordering_key: OrderingKey) -> Option<LogPosition> {
+    match ordering_key {
+        OrderingKey::Committed(log_position) | OrderingKey::Waiting(Some(log_position)) => {
+            Some(log_position)
+        }
+        OrderingKey::Written | OrderingKey::Waiting(None) => None,
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) enum Rest {
 /// What tells in the log whether an event comes after those that are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HoldsBy {
-    Arrival,
+    LogPosition,
     Seq,
 }
 
@@ -68,7 +68,7 @@ pub(super) const SOUND: Policy = Policy {
     retries: Retries::WhenNothingIsInFlight,
     begins: Begins::WithTheHolds,
     rest: Rest::IsHeldAgain,
-    holds: HoldsBy::Arrival,
+    holds: HoldsBy::LogPosition,
     tries: TriesBy::Turn,
     forgotten: Forgotten::LookedUp,
 };

@@ -1,7 +1,7 @@
-//! One instance: its steward, its shard, its saver and its producer, step by step.
+//! One instance: its assigner, its shard, its saver and its producer, step by step.
 //!
 //! Promises: the steps are those of `src/relay/assigner`, `src/shard` and `src/control/cursors.rs`, each
-//! statement apart from its answer; planning, dealing, cursors, ticks, ledger and the permit are the
+//! statement apart from its answer; planning, dealing, cursors, ticks, ledger and the send deadline are the
 //! real ones. Must not: take two steps at once. Fails: with a violation that it commits.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,7 +14,7 @@ use postrider::event::Bucket;
 use postrider::order::cursor::Cursor;
 use postrider::order::ledger::{BatchNumber, Ledger, Limit};
 use postrider::order::tick::{Observation, Tick};
-use postrider::publish::send_deadline::Permit;
+use postrider::publish::send_deadline::SendDeadline;
 
 use super::outside::{Moment, Outside, index};
 use super::{Bug, Dice, Violation};
@@ -22,9 +22,9 @@ use crate::database::Database;
 
 pub(super) const LIMIT: Limit = Limit { bytes: 100, batches: 6 };
 
-/// Where the steward stands: before a statement takes effect, or before its answer is there.
+/// Where the assigner stands: before a statement takes effect, or before its answer is there.
 #[derive(Debug)]
-enum Steward {
+enum BucketAssigner {
     Pause {
         until: Moment,
     },
@@ -74,9 +74,9 @@ pub(super) struct Batch {
 /// What a session has; all of it goes with the session.
 #[derive(Debug)]
 pub(crate) struct Session {
-    steward: Steward,
+    assigner: BucketAssigner,
     pub(super) deadline: Moment,
-    pub(super) permit: Permit,
+    pub(super) send_deadline: SendDeadline,
     pub(super) owned: BTreeMap<Bucket, i64>,
     pub(super) deal: Deal,
     pub(super) tick: Arc<Tick>,
@@ -207,9 +207,9 @@ impl Session {
         let sent = world.now;
         world.outside.renew(name, world.now, World::millis(world.terms.lease));
         Self {
-            steward: Steward::Pause { until: sent },
+            assigner: BucketAssigner::Pause { until: sent },
             deadline: sent + world.own_term(),
-            permit: Permit::ended(),
+            send_deadline: SendDeadline::ended(),
             owned: BTreeMap::new(),
             deal: Deal::new(2),
             tick,
@@ -239,7 +239,7 @@ impl Session {
         self.cursors.contains_key(&bucket) || self.leaving.contains_key(&bucket)
     }
 
-    /// One step of `Steward::round`.
+    /// One step of `BucketAssigner::round`.
     fn stewards(
         &mut self,
         name: &str,
@@ -250,22 +250,22 @@ impl Session {
         if world.now >= self.deadline || !has_session {
             return Ok(Stepped::Ended);
         }
-        let steward = std::mem::replace(&mut self.steward, Steward::Owners);
-        self.steward = match steward {
-            Steward::Pause { until } => self.pauses(until, stops, world),
-            Steward::Renew { sent } => {
+        let assigner = std::mem::replace(&mut self.assigner, BucketAssigner::Owners);
+        self.assigner = match assigner {
+            BucketAssigner::Pause { until } => self.pauses(until, stops, world),
+            BucketAssigner::Renew { sent } => {
                 world.outside.renew(name, world.now, World::millis(world.terms.lease));
-                Steward::Renewed { sent }
+                BucketAssigner::Renewed { sent }
             }
-            Steward::Renewed { sent } => {
+            BucketAssigner::Renewed { sent } => {
                 self.deadline = sent + world.own_term();
                 let deadline = world.began + Duration::from_millis(self.deadline);
-                // The real permit began by the real clock; it only knows the end.
-                self.permit.extend(deadline);
-                if stops { self.rests(world) } else { Steward::Owners }
+                // The real send deadline began by the real clock; it only knows the end.
+                self.send_deadline.extend(deadline);
+                if stops { self.rests(world) } else { BucketAssigner::Owners }
             }
-            Steward::Owners => Steward::Live { holdings: world.outside.owners() },
-            Steward::Live { holdings } => {
+            BucketAssigner::Owners => BucketAssigner::Live { holdings: world.outside.owners() },
+            BucketAssigner::Live { holdings } => {
                 let silence = World::millis(world.terms.silence);
                 let live = world.outside.live(name, world.now, silence);
                 match self.follows(name, &Tier { live, holdings }, world) {
@@ -273,12 +273,12 @@ impl Session {
                     None => return Ok(Stepped::Ended),
                 }
             }
-            Steward::Take { free } => {
+            BucketAssigner::Take { free } => {
                 let checks = !world.bug.takes_any_epoch();
                 let taken = world.outside.take(name, &free, world.now, checks);
-                Steward::Taken { taken }
+                BucketAssigner::Taken { taken }
             }
-            Steward::Taken { taken } => {
+            BucketAssigner::Taken { taken } => {
                 for (bucket, epoch) in taken {
                     self.owned.insert(bucket, epoch);
                     if !self.deal.contains(bucket) {
@@ -287,18 +287,18 @@ impl Session {
                 }
                 self.rests(world)
             }
-            Steward::Save { drained, number } if self.saves_done >= number => {
-                Steward::Release { drained }
+            BucketAssigner::Save { drained, number } if self.saves_done >= number => {
+                BucketAssigner::Release { drained }
             }
-            Steward::Save { drained, number } => match self.saves(world)? {
-                Stepped::On => Steward::Save { drained, number },
+            BucketAssigner::Save { drained, number } => match self.saves(world)? {
+                Stepped::On => BucketAssigner::Save { drained, number },
                 ended => return Ok(ended),
             },
-            Steward::Release { drained } => {
+            BucketAssigner::Release { drained } => {
                 world.outside.release(name, &drained);
-                Steward::Released { drained }
+                BucketAssigner::Released { drained }
             }
-            Steward::Released { drained } => {
+            BucketAssigner::Released { drained } => {
                 for (bucket, _) in &drained {
                     self.owned.remove(bucket);
                     self.progress.remove(bucket);
@@ -313,11 +313,11 @@ impl Session {
         Ok(Stepped::On)
     }
 
-    fn rests(&self, world: &World) -> Steward {
-        Steward::Pause { until: world.now + World::millis(world.terms.interval) }
+    fn rests(&self, world: &World) -> BucketAssigner {
+        BucketAssigner::Pause { until: world.now + World::millis(world.terms.interval) }
     }
 
-    fn pauses(&mut self, until: Moment, stops: bool, world: &World) -> Steward {
+    fn pauses(&mut self, until: Moment, stops: bool, world: &World) -> BucketAssigner {
         let early = world.bug == Bug::ReleasesBeforeDrained;
         let is_free = |bucket: &Bucket| {
             let given_up = stops || !self.deal.contains(*bucket);
@@ -332,17 +332,17 @@ impl Session {
             .map(|(bucket, epoch)| (*bucket, *epoch))
             .collect();
         if !drained.is_empty() || (stops && self.owned.is_empty()) {
-            return Steward::Save { drained, number: self.saves_begun + 1 };
+            return BucketAssigner::Save { drained, number: self.saves_begun + 1 };
         }
         if world.now >= until {
-            Steward::Renew { sent: world.now }
+            BucketAssigner::Renew { sent: world.now }
         } else {
-            Steward::Pause { until }
+            BucketAssigner::Pause { until }
         }
     }
 
-    /// `Steward::follow`; none when a bucket was lost.
-    fn follows(&mut self, name: &str, tier: &Tier, world: &World) -> Option<Steward> {
+    /// `BucketAssigner::follow`; none when a bucket was lost.
+    fn follows(&mut self, name: &str, tier: &Tier, world: &World) -> Option<BucketAssigner> {
         let owns = |bucket: Bucket, epoch: i64| {
             let holding = &tier.holdings[index(bucket)];
             holding.epoch == epoch && holding.owner.as_deref() == Some(name)
@@ -374,11 +374,11 @@ impl Session {
         let lack = plan.quota.saturating_sub(self.deal.len());
         let beyond = from_before.split_off(lack.min(from_before.len()));
         if !beyond.is_empty() && world.bug != Bug::ForgetsItsFormerSession {
-            return Some(Steward::Release { drained: beyond });
+            return Some(BucketAssigner::Release { drained: beyond });
         }
         let free: Vec<(Bucket, i64)> =
             from_before.into_iter().chain(plan.take.iter().copied()).take(lack).collect();
-        Some(if free.is_empty() { self.rests(world) } else { Steward::Take { free } })
+        Some(if free.is_empty() { self.rests(world) } else { BucketAssigner::Take { free } })
     }
 
     /// A whole tick; `tests/model/relay.rs` takes it apart.

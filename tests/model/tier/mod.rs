@@ -124,7 +124,7 @@ fn run(seed: u64, bug: Bug, weather: Weather) -> Result<(), Violation> {
         database: Database::new(WRITERS, AGGREGATES),
         outside: Outside::new(BUCKETS),
         now: 0,
-        // Ahead of the real clock, by which a permit begins.
+        // Ahead of the real clock, by which a send deadline begins.
         began: Instant::now() + Duration::from_secs(3_600),
         terms: Terms::new(10),
         bug,

@@ -150,7 +150,7 @@ impl Session {
         self.cursors.insert(bucket, cursor);
     }
 
-    /// One batch goes to the producer, if the permit lasts.
+    /// One batch goes to the producer, if the send deadline lasts.
     pub(super) fn publishes(
         &mut self,
         name: &str,
@@ -160,7 +160,7 @@ impl Session {
         if self.failed {
             return Ok(Stepped::On);
         }
-        if !self.permit.covers(world.clock()) {
+        if !self.send_deadline.covers(world.clock()) {
             return Ok(Stepped::Ended);
         }
         for (bucket, seq) in &batch.rows {

@@ -6,7 +6,7 @@ use postrider::control::cursors::{CursorStore, OnPromotion};
 use postrider::control::lease::{Lease, Terms};
 use postrider::error::ErrorKind;
 use postrider::event::Bucket;
-use postrider::order::cursor::{Cohort, CohortCursor, Cursor};
+use postrider::order::cursor::{Cursor, CursorGroup, GroupCursor};
 use postrider::order::ledger::Finished;
 use postrider::order::tick::{Observation, Tick};
 use postrider::postgres::{Connection, DatabaseConfig, connect};
@@ -24,7 +24,7 @@ async fn join(fixture: &Fixture, name: &str) -> Lease {
     Lease::join(session(fixture).await, name, 1, Terms::new(60)).await.expect("it may join")
 }
 
-fn page_done() -> Finished<CohortCursor> {
+fn page_done() -> Finished<GroupCursor> {
     let snapshot = "20:20:".parse().expect("a snapshot");
     let seen = Observation { floor: 5, snapshot, next: 20, ceiling: 9, storage: 1 };
     let tick = Arc::new(Tick::follow(&Tick::first(), seen).expect("it is later"));
@@ -32,7 +32,7 @@ fn page_done() -> Finished<CohortCursor> {
     cursor.enter(&tick);
     cursor.finish();
     Finished {
-        place: CohortCursor { cohort: Cohort::from([BUCKET]), cursor },
+        place: GroupCursor { cursor_group: CursorGroup::from([BUCKET]), cursor },
         events: 1,
         parked: 0,
     }

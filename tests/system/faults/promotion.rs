@@ -84,7 +84,7 @@ impl Pair {
     }
 
     /// Kills the primary and promotes; a relay that may not follow must refuse the other timeline and
-    /// end. An operator sets the cursors anew, and a new relay starts.
+    /// end. An operator sets the cursors again, and a new relay starts.
     pub(crate) async fn fail_over_by_hand(&mut self, relay: RelayProcess) -> RelayProcess {
         self.promote();
         relay.wait_until_it_says("timeline 1 and not 2").await;
@@ -188,7 +188,7 @@ impl Pair {
         while admin.query(waits, &[]).await.expect("an answer").is_empty() {
             patience.pause().await;
         }
-        // Time in which a relay without a fence would publish.
+        // Time in which a relay without a barrier would publish.
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 
@@ -256,7 +256,7 @@ async fn a_synchronous_standby_takes_back_nothing_that_was_published() {
 
 /// Behind an asynchronous standby the lost tail was published: nobody can take that back. But the
 /// numbers that are given out a second time hide no new event, whether the relay follows by itself
-/// or an operator sets the cursors anew.
+/// or an operator sets the cursors again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lost_tail_of_an_asynchronous_standby_hides_nothing() {
     let mut pair = Pair::new("promoted_async", &[]).await;
@@ -278,7 +278,7 @@ pub(crate) async fn assert_tail_was_all(pair: Pair, relay: RelayProcess) {
     assert_tail_was(ROUNDS, pair, relay).await;
 }
 
-/// Of what never reached the standby, so many events were published; besides, all is well.
+/// Of what never reached the standby, so many events were published; otherwise all is well.
 pub(crate) async fn assert_tail_was(published: u64, pair: Pair, relay: RelayProcess) {
     let fixture = pair.both();
     let verdict = pair.publish_the_rest(relay).await.audit(&fixture);

@@ -7,12 +7,12 @@ use postrider::event::{EventId, OwnedEvent};
 use postrider::metrics::counters::PublisherGauge;
 use postrider::order::ledger::{Ledger, Limit};
 use postrider::publish::kafka::config::producer_config;
-use postrider::publish::kafka::learned_limits::Lessons;
+use postrider::publish::kafka::learned_limits::LearnedLimits;
 use postrider::publish::kafka::passwords::LoginFiles;
 use postrider::publish::kafka::producer::{
     KafkaProducer, RecordTimestamp, WARNING_PAUSE, Warnings,
 };
-use postrider::publish::send_deadline::Permit;
+use postrider::publish::send_deadline::SendDeadline;
 use postrider::publish::{Batch, OnPoison, Publisher, Report};
 use postrider::record::encode::Encoder;
 use tokio::sync::Notify;
@@ -31,18 +31,18 @@ fn publisher(brokers: &str, topic: &str) -> Publisher<OwnedEvent> {
     let config = producer_config(brokers, &properties, None, &LoginFiles::default())
         .expect("these can be set");
     let encoder = Encoder::new(topic.parse().expect("a topic's name"));
-    let (permit, wake) = (Arc::new(Permit::endless()), Arc::new(Notify::new()));
+    let (send_deadline, wake) = (Arc::new(SendDeadline::endless()), Arc::new(Notify::new()));
     let make = |reports| {
-        let (warnings, lessons) =
-            (Arc::new(Warnings::new(WARNING_PAUSE)), Arc::new(Lessons::new(&properties)));
-        KafkaProducer::new("gap", &config, RecordTimestamp::Send, reports, warnings, lessons)
+        let (warnings, learned_limits) =
+            (Arc::new(Warnings::new(WARNING_PAUSE)), Arc::new(LearnedLimits::new(&properties)));
+        KafkaProducer::new("gap", &config, RecordTimestamp::Send, reports, warnings, learned_limits)
     };
     Publisher::start(
         PublisherGauge::new("gap", Arc::default()),
         8,
         encoder,
         OnPoison::Park,
-        permit,
+        send_deadline,
         wake,
         make,
     )

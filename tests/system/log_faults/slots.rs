@@ -1,4 +1,4 @@
-//! Slots that are lost, advanced, or left behind, and publications that are made anew.
+//! Slots that are lost, advanced, or left behind, and publications that are made again.
 
 use std::time::{Duration, Instant};
 

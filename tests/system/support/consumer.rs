@@ -95,7 +95,7 @@ pub(crate) fn read_topic(brokers: &str, topic: &str) -> Vec<Consumed> {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         // A consumer that looked while all brokers were fenced knows none any more and hears nothing;
-        // the next one begins anew. tests/system/faults/README.md tells of it.
+        // the next one begins again. tests/system/faults/README.md tells of it.
         match read_once(brokers, topic) {
             Ok(records) => return records,
             Err(cause) => assert!(Instant::now() < deadline, "{topic} cannot be read: {cause}"),
@@ -208,7 +208,7 @@ pub(crate) async fn add_partitions(brokers: &str, name: &str, count: usize) {
     assert!(made.iter().all(Result::is_ok), "{made:?}");
 }
 
-/// Makes a topic anew, with so many partitions.
+/// Makes a topic again, with so many partitions.
 pub(crate) async fn make_anew(brokers: &str, name: &str, partitions: i32, limit: &str) {
     let gone = admin(brokers).delete_topics(&[name], &AdminOptions::new()).await;
     let gone = gone.expect("Kafka answers");

@@ -19,7 +19,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Sessions {
     /// Nothing: an error ends the test.
     Whole,
-    /// Its server may go away: it is made anew, and a commit that got no answer may have happened.
+    /// Its server may go away: it is made again, and a commit that got no answer may have happened.
     Broken,
 }
 

@@ -9,7 +9,7 @@
 use tokio_postgres::Row;
 
 use crate::capture::adopted::row::PLACE_BASE;
-use crate::event::{Arrival, SeqSource};
+use crate::event::{LogPosition, SeqSource};
 use crate::postgres::Lsn;
 
 /// Added to the commit of a row of the outbox.
@@ -19,57 +19,60 @@ const FREE_BITS: u64 = 7;
 
 /// The columns `commit_lsn` and `commit_index`; both null for an event that was read from a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct StoredArrival(Option<Arrival>);
+pub(super) struct StoredArrival(Option<LogPosition>);
 
 impl StoredArrival {
-    pub(super) fn new(arrival: Option<Arrival>, source: SeqSource) -> Self {
-        let mark = |arrival: Arrival| match source {
+    pub(super) fn new(log_position: Option<LogPosition>, source: SeqSource) -> Self {
+        let mark = |log_position: LogPosition| match source {
             // A copy arrives where no commit lies.
-            SeqSource::Table if arrival.commit_lsn & FREE_BITS == 0 => {
-                Arrival { commit_lsn: arrival.commit_lsn | ROW_MARK, ..arrival }
+            SeqSource::Table if log_position.commit_lsn & FREE_BITS == 0 => {
+                LogPosition { commit_lsn: log_position.commit_lsn | ROW_MARK, ..log_position }
             }
-            SeqSource::Table | SeqSource::Log => arrival,
+            SeqSource::Table | SeqSource::Log => log_position,
         };
-        Self(arrival.map(mark))
+        Self(log_position.map(mark))
     }
 
     pub(super) fn read(row: &Row) -> Self {
         let (commit, index): (Option<Lsn>, Option<i64>) =
             (row.get("commit_lsn"), row.get("commit_index"));
-        Self(commit.zip(index).map(|(commit, index)| Arrival {
+        Self(commit.zip(index).map(|(commit, index)| LogPosition {
             commit_lsn: commit.0,
             index: u32::try_from(index).expect("the table checks it"),
         }))
     }
 
     pub(super) fn commit(&self) -> Option<Lsn> {
-        self.0.map(|arrival| Lsn(arrival.commit_lsn))
+        self.0.map(|log_position| Lsn(log_position.commit_lsn))
     }
 
     pub(super) fn index(&self) -> Option<i64> {
-        self.0.map(|arrival| arrival.index.into())
+        self.0.map(|log_position| log_position.index.into())
     }
 
-    fn is_marked(arrival: Arrival) -> bool {
-        arrival.commit_lsn & FREE_BITS == ROW_MARK
+    fn is_marked(log_position: LogPosition) -> bool {
+        log_position.commit_lsn & FREE_BITS == ROW_MARK
     }
 
     /// Where the log brought it.
-    pub(super) fn arrival(self) -> Option<Arrival> {
-        let commit_lsn = |arrival: Arrival| match Self::is_marked(arrival) {
-            true => arrival.commit_lsn & !FREE_BITS,
-            false => arrival.commit_lsn,
+    pub(super) fn log_position(self) -> Option<LogPosition> {
+        let commit_lsn = |log_position: LogPosition| match Self::is_marked(log_position) {
+            true => log_position.commit_lsn & !FREE_BITS,
+            false => log_position.commit_lsn,
         };
-        self.0.map(|arrival| Arrival { commit_lsn: commit_lsn(arrival), ..arrival })
+        self.0.map(|log_position| LogPosition {
+            commit_lsn: commit_lsn(log_position),
+            ..log_position
+        })
     }
 
     /// What gave the event with this `seq` that number.
     pub(super) fn seq_source(self, seq: i64) -> SeqSource {
         match self.0 {
-            // Those of adopted tables, which lose their arrivals when the cursors are set anew.
+            // Those of adopted tables, which lose their arrivals when the cursors are set again.
             None if seq >= PLACE_BASE => SeqSource::Log,
             None => SeqSource::Table,
-            Some(arrival) if Self::is_marked(arrival) => SeqSource::Table,
+            Some(log_position) if Self::is_marked(log_position) => SeqSource::Table,
             Some(_) => SeqSource::Log,
         }
     }
@@ -81,19 +84,19 @@ mod tests {
 
     #[test]
     fn what_is_kept_comes_back() {
-        let commit = Arrival { commit_lsn: 0x16b_3748, index: 9 };
-        let copy = Arrival { commit_lsn: commit.commit_lsn - 1, index: 0 };
-        for (arrival, source, kept) in [
+        let commit = LogPosition { commit_lsn: 0x16b_3748, index: 9 };
+        let copy = LogPosition { commit_lsn: commit.commit_lsn - 1, index: 0 };
+        for (log_position, source, kept) in [
             (Some(commit), SeqSource::Table, commit.commit_lsn + 1),
             (Some(commit), SeqSource::Log, commit.commit_lsn),
             (Some(copy), SeqSource::Log, copy.commit_lsn),
         ] {
-            let stored = StoredArrival::new(arrival, source);
+            let stored = StoredArrival::new(log_position, source);
             assert_eq!(stored.commit().expect("it is kept").0, kept);
-            assert_eq!((stored.arrival(), stored.seq_source(7)), (arrival, source));
+            assert_eq!((stored.log_position(), stored.seq_source(7)), (log_position, source));
         }
         let polled = StoredArrival::new(None, SeqSource::Table);
-        assert_eq!((polled.commit(), polled.index(), polled.arrival()), (None, None, None));
+        assert_eq!((polled.commit(), polled.index(), polled.log_position()), (None, None, None));
         assert_eq!(polled.seq_source(PLACE_BASE - 1), SeqSource::Table);
         assert_eq!(polled.seq_source(PLACE_BASE), SeqSource::Log, "of an adopted table");
     }

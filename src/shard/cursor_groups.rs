@@ -1,44 +1,44 @@
 //! Buckets with equal cursors, claimed together.
 //!
-//! Promises: cohorts become one only when their cursors stand at the same place, so that no bucket
+//! Promises: cursor groups become one only when their cursors stand at the same place, so that no bucket
 //! passes a row twice or not at all. Must not: move a cursor.
 
 use crate::event::Bucket;
-use crate::order::cursor::{Cohort, CohortCursor, Cursor};
+use crate::order::cursor::{Cursor, CursorGroup, GroupCursor};
 
 /// Buckets with the same cursor are claimed together.
-pub(super) fn group(cursors: Vec<(Bucket, Cursor)>) -> Vec<CohortCursor> {
+pub(super) fn group(cursors: Vec<(Bucket, Cursor)>) -> Vec<GroupCursor> {
     let singles = cursors
         .into_iter()
-        .map(|(bucket, cursor)| CohortCursor { cohort: Cohort::from([bucket]), cursor })
+        .map(|(bucket, cursor)| GroupCursor { cursor_group: CursorGroup::from([bucket]), cursor })
         .collect();
     merge_where(singles, |_| true)
 }
 
-/// Finished cohorts at the same tick become one.
-pub(super) fn merge(cohorts: Vec<CohortCursor>) -> Vec<CohortCursor> {
-    if cohorts.len() < 2 {
-        return cohorts;
+/// Finished cursor groups at the same tick become one.
+pub(super) fn merge(cursor_groups: Vec<GroupCursor>) -> Vec<GroupCursor> {
+    if cursor_groups.len() < 2 {
+        return cursor_groups;
     }
-    merge_where(cohorts, Cursor::is_finished)
+    merge_where(cursor_groups, Cursor::is_finished)
 }
 
-/// The cohorts without these buckets.
-pub(super) fn without(cohorts: Vec<CohortCursor>, leaving: &[Bucket]) -> Vec<CohortCursor> {
+/// The cursor groups without these buckets.
+pub(super) fn without(cursor_groups: Vec<GroupCursor>, leaving: &[Bucket]) -> Vec<GroupCursor> {
     let stays = |bucket: &Bucket| !leaving.contains(bucket);
-    cohorts
+    cursor_groups
         .into_iter()
-        .map(|CohortCursor { cohort, cursor }| CohortCursor {
-            cohort: cohort.iter().copied().filter(stays).collect(),
+        .map(|GroupCursor { cursor_group, cursor }| GroupCursor {
+            cursor_group: cursor_group.iter().copied().filter(stays).collect(),
             cursor,
         })
-        .filter(|at| !at.cohort.is_empty())
+        .filter(|at| !at.cursor_group.is_empty())
         .collect()
 }
 
-fn merge_where(cohorts: Vec<CohortCursor>, may: impl Fn(&Cursor) -> bool) -> Vec<CohortCursor> {
+fn merge_where(cursor_groups: Vec<GroupCursor>, may: impl Fn(&Cursor) -> bool) -> Vec<GroupCursor> {
     let mut merged: Vec<(Vec<Bucket>, Cursor)> = Vec::new();
-    for CohortCursor { cohort, cursor } in cohorts {
+    for GroupCursor { cursor_group, cursor } in cursor_groups {
         let same = |other: &Cursor| {
             *other == cursor
                 || (other.is_finished()
@@ -47,17 +47,17 @@ fn merge_where(cohorts: Vec<CohortCursor>, may: impl Fn(&Cursor) -> bool) -> Vec
                     && other.window() == cursor.window())
         };
         match merged.iter_mut().find(|(_, other)| may(&cursor) && same(other)) {
-            Some((buckets, _)) => buckets.extend(cohort.iter()),
-            None => merged.push((cohort.to_vec(), cursor)),
+            Some((buckets, _)) => buckets.extend(cursor_group.iter()),
+            None => merged.push((cursor_group.to_vec(), cursor)),
         }
     }
     let sorted = |mut buckets: Vec<Bucket>| {
         buckets.sort_unstable();
-        Cohort::from(buckets)
+        CursorGroup::from(buckets)
     };
     merged
         .into_iter()
-        .map(|(buckets, cursor)| CohortCursor { cohort: sorted(buckets), cursor })
+        .map(|(buckets, cursor)| GroupCursor { cursor_group: sorted(buckets), cursor })
         .collect()
 }
 
@@ -80,29 +80,32 @@ mod tests {
         cursor
     }
 
-    fn buckets(cohorts: &[CohortCursor]) -> Vec<Vec<u16>> {
-        cohorts.iter().map(|at| at.cohort.iter().map(|bucket| bucket.0).collect()).collect()
+    fn buckets(cursor_groups: &[GroupCursor]) -> Vec<Vec<u16>> {
+        cursor_groups
+            .iter()
+            .map(|at| at.cursor_group.iter().map(|bucket| bucket.0).collect())
+            .collect()
     }
 
-    fn one(bucket: u16, cursor: Cursor) -> CohortCursor {
-        CohortCursor { cohort: Cohort::from([Bucket(bucket)]), cursor }
+    fn one(bucket: u16, cursor: Cursor) -> GroupCursor {
+        GroupCursor { cursor_group: CursorGroup::from([Bucket(bucket)]), cursor }
     }
 
     #[test]
     fn equal_cursors_are_claimed_together() {
-        let cohorts = group(vec![
+        let cursor_groups = group(vec![
             (Bucket(0), at(10)),
             (Bucket(1), at(20)),
             (Bucket(2), at(10)),
             (Bucket(3), Cursor::initial()),
         ]);
-        assert_eq!(buckets(&cohorts), [vec![0, 2], vec![1], vec![3]]);
+        assert_eq!(buckets(&cursor_groups), [vec![0, 2], vec![1], vec![3]]);
     }
 
     #[test]
     fn a_bucket_that_leaves_takes_nobody_with_it() {
-        let cohorts = group((0..4).map(|bucket| (Bucket(bucket), at(10))).collect());
-        let left = without(cohorts, &[Bucket(1), Bucket(2)]);
+        let cursor_groups = group((0..4).map(|bucket| (Bucket(bucket), at(10))).collect());
+        let left = without(cursor_groups, &[Bucket(1), Bucket(2)]);
         assert_eq!(buckets(&left), [vec![0, 3]]);
         assert_eq!(without(left, &[Bucket(0), Bucket(3)]), []);
     }
