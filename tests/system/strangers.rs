@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
+use crate::adopt::{ADOPT, END, adopt, legacy_outbox};
 use crate::retention::{quick_ring, wait_until_empty};
 use crate::support::fixture::{connect, empty_database};
 use crate::support::servers::{kafka, postgres};
@@ -306,4 +307,29 @@ async fn default_privileges_give_nothing_in_the_schema_postrider() {
         alter default privileges revoke all on schemas from public, strangers_defaults_app;
         alter default privileges grant insert on tables to public";
     execute(&client, presets).await;
+}
+
+/// A session's name is anybody's: who holds no lease and saves no cursor is asked to be given nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_calls_itself_a_relay_dictates_no_advice() {
+    let fixture = Fixture::new("strangers_named").await;
+    let pretender = stranger(&fixture.name).await;
+    let relay = RelayProcess::start(&fixture, &[]);
+    wait_for_shares(&fixture.client().await, &[8]).await;
+    for name in ["postrider cursors", "postrider reader"] {
+        execute(&pretender, &format!("set application_name = '{name}'")).await;
+        command(&fixture, &["capture", "switch", "wal"]);
+        command(&fixture, &["capture", "switch", "poll"]);
+    }
+    relay.stop_well().await;
+    let owner = legacy_outbox(&fixture).await;
+    execute(&pretender, "set application_name = 'postrider lease'").await;
+    let said = adopt(&fixture, ADOPT);
+    assert!(!said.contains(&fixture.name), "{said}");
+    // With the rights of a relay it is one, and is named.
+    let grant = format!("grant insert, update on postrider.instance to {}", fixture.name);
+    adopt(&fixture, END);
+    execute(&owner, &grant).await;
+    let said = adopt(&fixture, ADOPT);
+    assert!(said.contains(&fixture.name), "{said}");
 }
