@@ -38,7 +38,7 @@ impl Pool {
 
     /// One that nobody else has.
     pub(crate) async fn get(&self) -> Result<Lent<'_>> {
-        let send_deadline = self.permits.acquire().await?;
+        let permit = self.permits.acquire().await?;
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let client = match idle {
@@ -46,7 +46,7 @@ impl Pool {
                 Some(client) => client,
                 None => connect(&self.url).await?,
             };
-            return Ok(Lent { client: Some(client), pool: self, _permit: send_deadline });
+            return Ok(Lent { client: Some(client), pool: self, _permit: permit });
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Promises: a record is judged only when the fate of its transaction is known. A record can arrive
 //! before the writer has the answer to its commit; it is then held, with all later records of its
-//! key, so that the order of log position stays what it was. What is still held at the end was written
+//! key, so that the order of arrival stays what it was. What is still held at the end was written
 //! by nobody. Must not: read a table or a topic itself.
 //!
 //! Ages run from the moment before the commit is sent to the moment the consumer has the record, on
@@ -86,7 +86,7 @@ struct CheckState {
     known: HashSet<EventId>,
     /// Committed and not arrived: when the commit was sent.
     awaited: HashMap<EventId, Instant>,
-    /// By key, in the order of log position.
+    /// By key, in the order of arrival.
     held: HashMap<String, VecDeque<SeenRecord>>,
     totals: Totals,
     ages: Ages,

@@ -91,7 +91,7 @@ impl Display {
         }
     }
 
-    /// Closes the view; the highest rate of log position is what remains.
+    /// Closes the view; the highest rate of arrival is what remains.
     pub(super) fn close(self) -> u64 {
         self.meter.peak_delivered()
     }

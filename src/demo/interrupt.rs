@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::demo::terminal;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A handle on the signal to stop.
+/// A handle on the word to stop.
 #[derive(Clone, Debug)]
 pub(super) struct Interrupt {
     words: watch::Sender<u32>,

@@ -117,7 +117,7 @@ fn conclude(outcome: &DemoOutcome) -> Result<ExitCode> {
     for trouble in &outcome.troubles {
         output::progress(&format!("error: {trouble}"));
     }
-    let is_good = words::is_proven(&outcome.findings.verdict, outcome.findings.progress_line);
+    let is_good = words::is_proven(&outcome.findings.verdict, outcome.findings.course);
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

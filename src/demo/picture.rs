@@ -104,7 +104,7 @@ impl RateMeter {
         rates
     }
 
-    /// The highest rate of log position over a whole second.
+    /// The highest rate of arrival over a whole second.
     pub(super) fn peak_delivered(&self) -> u64 {
         self.peak_delivered
     }

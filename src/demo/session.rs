@@ -51,7 +51,7 @@ impl Troubles {
         }
     }
 
-    fn progress_line(&self) -> DemoEnd {
+    fn course(&self) -> DemoEnd {
         if self.0.is_empty() { DemoEnd::Finished } else { DemoEnd::BrokenOff }
     }
 }
@@ -112,7 +112,7 @@ impl DemoParts {
         troubles.note(display.until(DemoPhase::Writing, self.write(end, interrupt)).await?);
         let Self { check, consumer, mut relay, shop } = self;
         troubles.note(display.until(DemoPhase::Draining, shop.close()).await?);
-        if troubles.progress_line() == DemoEnd::Finished {
+        if troubles.course() == DemoEnd::Finished {
             let drained = drain(&check, &consumer, &mut relay, interrupt);
             troubles.note(display.until(DemoPhase::Draining, drained).await?);
         }
@@ -120,19 +120,13 @@ impl DemoParts {
         troubles.note(display.until(DemoPhase::Stopping, consumer.finish()).await?);
         let peak_rate = display.close();
         let (totals, verdict, ages) = check.conclude();
-        let progress_line = troubles.progress_line();
-        let findings = DemoFindings {
-            servers: String::new(),
-            totals,
-            verdict,
-            ages,
-            progress_line,
-            peak_rate,
-        };
+        let course = troubles.course();
+        let findings =
+            DemoFindings { servers: String::new(), totals, verdict, ages, course, peak_rate };
         Ok(DemoOutcome { findings, troubles: troubles.0 })
     }
 
-    /// Lets the shop write until the end, the signal to stop, or the first failure.
+    /// Lets the shop write until the end, the word to stop, or the first failure.
     async fn write(&mut self, end: Instant, interrupt: &Interrupt) -> Result<()> {
         tokio::select! {
             () = tokio::time::sleep_until(end.into()) => Ok(()),

@@ -1,6 +1,6 @@
 //! What is said at the end.
 //!
-//! Promises: the verdict in words, the figures behind it, and how to go on. Must not: judge again.
+//! Promises: the verdict in words, the figures behind it, and how to go on. Must not: judge anew.
 //! Fails: never; it only makes lines.
 
 use crate::demo::ages::AgePercentiles;
@@ -16,7 +16,7 @@ pub(super) struct DemoFindings {
     pub(super) totals: Totals,
     pub(super) verdict: Verdict,
     pub(super) ages: AgePercentiles,
-    pub(super) progress_line: DemoEnd,
+    pub(super) course: DemoEnd,
     /// Events per second at best.
     pub(super) peak_rate: u64,
 }
@@ -51,7 +51,7 @@ pub(super) fn lines(findings: &DemoFindings) -> Vec<String> {
             after_rollback(verdict)
         ),
         format!("delivered    {} events, {repeats}", grouped(verdict.delivered)),
-        format!("the check    {}", conclusion(verdict, findings.progress_line)),
+        format!("the check    {}", conclusion(verdict, findings.course)),
         format!("peak rate    {} events/s delivered", grouped(findings.peak_rate)),
         format!("age          {age}"),
         String::new(),
@@ -75,7 +75,7 @@ mod tests {
             totals: Totals { rolled_back_events: 7, ..Totals::default() },
             verdict: Verdict { committed: 3, delivered: 3, ..Verdict::default() },
             ages: AgePercentiles::default(),
-            progress_line: DemoEnd::Finished,
+            course: DemoEnd::Finished,
             peak_rate: 12,
         };
         assert!(lines(&findings).join("\n").contains("never published"));

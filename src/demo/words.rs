@@ -43,15 +43,15 @@ pub(super) enum DemoEnd {
 }
 
 /// The last word.
-pub(super) fn conclusion(verdict: &Verdict, progress_line: DemoEnd) -> String {
+pub(super) fn conclusion(verdict: &Verdict, course: DemoEnd) -> String {
     let mut faults = faults(verdict);
-    if verdict.missing > 0 && progress_line == DemoEnd::Finished {
+    if verdict.missing > 0 && course == DemoEnd::Finished {
         faults.insert(0, described(&verdict.missing_fault()));
     }
     if !faults.is_empty() {
         return format!("BROKEN: {}", faults.join(", "));
     }
-    if progress_line == DemoEnd::BrokenOff {
+    if course == DemoEnd::BrokenOff {
         let missing = grouped(verdict.missing);
         return format!(
             "not finished: {missing} committed events had not arrived when it broke off"
@@ -64,8 +64,8 @@ pub(super) fn conclusion(verdict: &Verdict, progress_line: DemoEnd) -> String {
 }
 
 /// Whether the demo has shown what it is there to show.
-pub(super) fn is_proven(verdict: &Verdict, progress_line: DemoEnd) -> bool {
-    progress_line == DemoEnd::Finished && verdict.committed > 0 && verdict.holds()
+pub(super) fn is_proven(verdict: &Verdict, course: DemoEnd) -> bool {
+    course == DemoEnd::Finished && verdict.committed > 0 && verdict.holds()
 }
 
 #[cfg(test)]

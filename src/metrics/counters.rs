@@ -33,7 +33,7 @@ pub struct ShardGauge {
     /// How often it got further than it had ever been.
     pub advanced: AtomicU64,
     progress: Mutex<ShardProgress>,
-    /// How often it had to begin again.
+    /// How often it had to begin anew.
     pub begun_anew: AtomicU64,
     /// How far it is, on a scale of its own.
     pub position: AtomicI64,
@@ -118,7 +118,7 @@ impl ShardGauge {
         }
     }
 
-    /// The shard begins again, or its session has ended: what was in flight may come again.
+    /// The shard begins anew, or its session has ended: what was in flight may come again.
     pub fn begin_anew(&self, why: &str) {
         let events = self.in_flight_events.swap(0, Ordering::Relaxed);
         self.in_flight_bytes.store(0, Ordering::Relaxed);

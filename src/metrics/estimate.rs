@@ -21,7 +21,7 @@ impl Estimate {
     pub fn look(&mut self, now_millis: u64, position: i64, remaining: u64) -> f64 {
         let is_back = self.places.back().is_some_and(|(_, before)| *before > position);
         if is_back {
-            // It began again, or another scale counts.
+            // It began anew, or another scale counts.
             self.places.clear();
         }
         self.places.push_back((now_millis, position));

@@ -26,7 +26,7 @@ const LIVE_LIMIT_MILLIS: u64 = 30_000;
 const READY_LIMIT_MIN_MILLIS: u64 = 10_000;
 /// Between two looks no more than this counts: nobody looked, so nobody else could do anything, either.
 const STEP_MAX_MILLIS: u64 = 2_000;
-/// A shard that begins again so many times in [`ANEW_WINDOW_MILLIS`] does not get on, whatever it has sent meanwhile.
+/// A shard that begins anew so many times in [`ANEW_WINDOW_MILLIS`] does not get on, whatever it has sent meanwhile.
 const ANEW_MAX: u64 = 5;
 const ANEW_WINDOW_MILLIS: u64 = 60_000;
 
@@ -75,7 +75,7 @@ pub struct ShardReading {
     pub acknowledged: u64,
     /// How often it got further than ever.
     pub advanced: u64,
-    /// How often it began again.
+    /// How often it began anew.
     pub begun_anew: u64,
     /// How far it is, on a scale of its own.
     pub position: i64,
@@ -198,11 +198,11 @@ impl StillCount {
 #[derive(Debug, Default)]
 struct ShardHealth {
     /// Since it got further, or had no work.
-    ordering_key: StillCount,
+    standing: StillCount,
     /// Since something was acknowledged, or nothing was in flight.
     unacknowledged: StillCount,
     begun_anew: u64,
-    /// When it began again lately.
+    /// When it began anew lately.
     anew: VecDeque<u64>,
     estimate: Estimate,
 }
@@ -210,7 +210,7 @@ struct ShardHealth {
 impl ShardHealth {
     fn new(reading: &ShardReading, now_millis: u64) -> Self {
         Self {
-            ordering_key: StillCount::begin(reading.advanced, now_millis),
+            standing: StillCount::begin(reading.advanced, now_millis),
             unacknowledged: StillCount::begin(reading.acknowledged, now_millis),
             begun_anew: reading.begun_anew,
             ..Self::default()
@@ -218,10 +218,10 @@ impl ShardHealth {
     }
 
     fn look(&mut self, reading: &ShardReading, step_millis: u64, now_millis: u64) {
-        self.ordering_key.look(reading.advanced, now_millis);
+        self.standing.look(reading.advanced, now_millis);
         self.unacknowledged.look(reading.acknowledged, now_millis);
         if !reading.has_work {
-            self.ordering_key.since_millis = now_millis;
+            self.standing.since_millis = now_millis;
             self.unacknowledged.since_millis = now_millis;
         } else if reading.in_flight_bytes == 0 {
             // Between two producers: not Kafka's time, and no end of its silence.
@@ -238,7 +238,7 @@ impl ShardHealth {
 
     /// What keeps it from getting on, but for Kafka's silence.
     fn trouble(&self, limit_millis: u64, now_millis: u64) -> Option<String> {
-        let stands = self.ordering_key.lasts_millis(now_millis);
+        let stands = self.standing.lasts_millis(now_millis);
         if self.unacknowledged.lasts_millis(now_millis) >= limit_millis {
             None
         } else if stands >= limit_millis {

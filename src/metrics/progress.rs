@@ -1,6 +1,6 @@
 //! Whether a shard gets further, or does the same again and again.
 //!
-//! Promises: what was acknowledged before, and is sent again after a failure, is no progress. Must not: know a clock.
+//! Promises: what was acknowledged before, and is sent anew after a failure, is no progress. Must not: know a clock.
 //!
 //! ```text
 //!   life 1   page ✓   page: batch ✓ batch ✓ batch ✗     3 steps
@@ -27,7 +27,7 @@ pub enum ProgressStep {
 }
 
 impl ShardProgress {
-    /// The shard begins again.
+    /// The shard begins anew.
     pub fn begin(&mut self) {
         self.now = 0;
     }

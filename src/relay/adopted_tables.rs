@@ -56,7 +56,7 @@ impl Adoption {
     }
 
     /// Where the tables stand now that nobody else moves them.
-    pub(super) async fn progress_line(
+    pub(super) async fn wiring(
         self,
         keeper: &SlotKeeper,
         state: &CaptureState,
@@ -81,7 +81,7 @@ impl Adoption {
             tables.iter().map(|table| table.passed.clone().unwrap_or_else(Snapshot::empty));
         let passed = passed.collect();
         let proven = tables.iter().flat_map(|table| table.streamed.clone().unwrap_or_default());
-        let progress_line = AdoptedWiring { passed, proven: proven.collect(), copy };
-        Ok((progress_line, AdoptedTables { tables, children, forms, form }))
+        let wiring = AdoptedWiring { passed, proven: proven.collect(), copy };
+        Ok((wiring, AdoptedTables { tables, children, forms, form }))
     }
 }

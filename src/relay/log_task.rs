@@ -136,7 +136,7 @@ impl LogTask {
                 let (store, mut stop) = (Arc::clone(&adoption.store), self.stop.clone());
                 let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
                 tokio::select! {
-                    progress_line = adoption.progress_line(&self.keeper, state, event_bytes_max) => {
+                    progress_line = adoption.wiring(&self.keeper, state, event_bytes_max) => {
                         progress_line.map_err(unusable)?
                     }
                     // The count of a table's rows may take as long as its owner likes.

@@ -33,12 +33,12 @@ impl Publishers {
     pub(super) fn new(
         instance: &Instance,
         producer: &ProducerConfig,
-        log_position: ArrivalPattern,
+        arrivals: ArrivalPattern,
         send_deadline: &Arc<SendDeadline>,
     ) -> Self {
         Self {
             config: instance.config.kafka.clone(),
-            producer: lingering(producer, log_position),
+            producer: lingering(producer, arrivals),
             send_deadline: Arc::clone(send_deadline),
             warnings: Arc::clone(&instance.warnings),
             learned_limits: Arc::clone(&instance.learned_limits),

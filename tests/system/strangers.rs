@@ -74,12 +74,16 @@ async fn a_session_that_is_no_instance_and_keeps_the_lock_is_told() {
     let (keeper, client) = (fixture.client().await, fixture.client().await);
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
     relay.wait_until_it_says("reading the log").await;
-    let held = "select count(*) from pg_locks join pg_stat_activity using (pid)
-        where relation = 'postrider.log_reader'::regclass and backend_xmin is null and backend_xid is null";
-    // It has a snapshot while it looks whether the capture mode was changed.
-    let patience = Patience::until("its transaction has no number and no snapshot");
-    while client.query_one(held, &[]).await.expect("it answers").get::<_, i64>(0) == 0 {
-        patience.pause().await;
+    let holders = "select count(*) from pg_locks join pg_stat_activity using (pid)
+        where relation = 'postrider.log_reader'::regclass";
+    let looked = format!("{holders} and query like '%how events are read%'");
+    let held_lightly = format!("{looked} and backend_xmin is null and backend_xid is null");
+    // It has a snapshot while it looks whether the capture mode was changed, and none behind that.
+    for (what, seen) in [("it looked", looked), ("no number and no snapshot", held_lightly)] {
+        let patience = Patience::until(what);
+        while client.query_one(&seen, &[]).await.expect("it answers").get::<_, i64>(0) == 0 {
+            patience.pause().await;
+        }
     }
     relay.stop_well().await;
     execute(&keeper, "begin; lock table postrider.log_reader in share mode").await;

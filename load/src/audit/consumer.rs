@@ -133,14 +133,14 @@ struct Alike {
 impl Alike {
     fn add(
         &mut self,
-        log_position: ArrivedEvent,
+        arrival: ArrivedEvent,
         seen: &mut Consumed,
         epoch: Epoch,
         written: &WriterTotals,
     ) {
-        if !self.first.is_some_and(|first| first.is_like(&log_position)) {
+        if !self.first.is_some_and(|first| first.is_like(&arrival)) {
             self.flush(seen, epoch, written);
-            self.first = Some(log_position);
+            self.first = Some(arrival);
         }
         self.count += 1;
     }
@@ -174,8 +174,8 @@ pub(crate) fn follow(
         })?;
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
         let mut alike = Alike::default();
-        if let Some(log_position) = first {
-            alike.add(log_position, &mut seen, epoch, written);
+        if let Some(arrival) = first {
+            alike.add(arrival, &mut seen, epoch, written);
         }
         take_ready(&mut reader, &mut seen, &mut alike, epoch, written)?;
         alike.flush(&mut seen, epoch, written);
@@ -184,8 +184,8 @@ pub(crate) fn follow(
     let mut last = topic.reader(reader.positions())?;
     last.read_to(&topic.ends()?, |message| {
         let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log_position) = seen.take(message, epoch.elapsed_us()) {
-            seen.time(&log_position, 1, epoch, written);
+        if let Some(arrival) = seen.take(message, epoch.elapsed_us()) {
+            seen.time(&arrival, 1, epoch, written);
         }
     })
 }
@@ -203,11 +203,10 @@ fn take_ready(
         if at % CLOCK_PERIOD == 0 {
             now_us = epoch.elapsed_us();
         }
-        let mut log_position = None;
-        let step =
-            reader.step(Duration::ZERO, |message| log_position = seen.take(message, now_us))?;
-        if let Some(log_position) = log_position {
-            alike.add(log_position, seen, epoch, written);
+        let mut arrival = None;
+        let step = reader.step(Duration::ZERO, |message| arrival = seen.take(message, now_us))?;
+        if let Some(arrival) = arrival {
+            alike.add(arrival, seen, epoch, written);
         }
         if step != ReadStep::Record {
             return Ok(());

@@ -193,10 +193,10 @@ fn write(plan: &PeersPlan, report: &PeersReport) -> Result<()> {
 }
 
 fn judge(standings: &[PeerResult]) -> Result<()> {
-    for ordering_key in standings {
-        let audits = ordering_key.runs.iter().filter_map(|run| run.audit.as_ref());
+    for standing in standings {
+        let audits = standing.runs.iter().filter_map(|run| run.audit.as_ref());
         if let Some(verdict) = audits.into_iter().find(|verdict| !verdict.holds()) {
-            bail!(Broken(format!("{}: {}", ordering_key.name, verdict)));
+            bail!(Broken(format!("{}: {}", standing.name, verdict)));
         }
     }
     Ok(())

@@ -49,26 +49,26 @@ pub(crate) struct MeasuredLimit {
 /// The table, with the relay's rate over each peer's, median by median.
 pub(super) fn markdown(standings: &[PeerResult], limits: &[Vec<MeasuredLimit>]) -> Result<String> {
     let first = standings.first().context("nobody took part")?;
-    let rate = |ordering_key: &PeerResult| ordering_key.range(|run| Some(run.events_per_second));
+    let rate = |standing: &PeerResult| standing.range(|run| Some(run.events_per_second));
     let relay_rate = rate(first).context("the relay has no run")?.median;
     let mut text = String::from(
         "| who | runs | events/s | relay's rate is | CPU µs/event | PostgreSQL CPU µs/event | \
          peak MB | missing / out of order / repeats |\n|---|---|---|---|---|---|---|---|\n",
     );
-    for ordering_key in standings.iter().filter(|ordering_key| !ordering_key.runs.is_empty()) {
+    for standing in standings.iter().filter(|standing| !standing.runs.is_empty()) {
         let show = |range: Option<Range>, decimals| {
             range.map_or_else(|| "–".to_owned(), |range| range.show(decimals))
         };
-        let ratio = rate(ordering_key).map_or(0.0, |range| relay_rate / range.median);
-        let audits = || ordering_key.runs.iter().filter_map(|run| run.audit.as_ref());
+        let ratio = rate(standing).map_or(0.0, |range| relay_rate / range.median);
+        let audits = || standing.runs.iter().filter_map(|run| run.audit.as_ref());
         text.push_str(&format!(
             "| {} | {} | {} | {ratio:.2} × | {} | {} | {} | {} / {} / {} |\n",
-            ordering_key.name,
-            ordering_key.runs.len(),
-            show(rate(ordering_key), 0),
-            show(ordering_key.range(|run| Some(run.relay_cpu_us_per_event)), 2),
-            show(ordering_key.range(|run| run.postgres_cpu_us_per_event), 2),
-            show(ordering_key.range(|run| Some(run.relay_peak_megabytes)), 0),
+            standing.name,
+            standing.runs.len(),
+            show(rate(standing), 0),
+            show(standing.range(|run| Some(run.relay_cpu_us_per_event)), 2),
+            show(standing.range(|run| run.postgres_cpu_us_per_event), 2),
+            show(standing.range(|run| Some(run.relay_peak_megabytes)), 0),
             audits().map(|audit| audit.missing).sum::<u64>(),
             audits().map(|audit| audit.out_of_order).sum::<u64>(),
             audits().map(|audit| audit.repeats).sum::<u64>(),
@@ -84,7 +84,7 @@ pub(super) fn markdown(standings: &[PeerResult], limits: &[Vec<MeasuredLimit>]) 
     // Every round has the same ones, in the same order.
     for limit in limits.first().into_iter().flatten() {
         let range = Range::of(named(limit.name)).context("no limit was measured")?;
-        let beside = standings.iter().find(|ordering_key| ordering_key.name == limit.beside);
+        let beside = standings.iter().find(|standing| standing.name == limit.beside);
         let bounded = beside.and_then(rate).context("nobody was measured beside a limit")?.median;
         let whose = match limit.beside {
             beside if beside == first.name => String::new(),

@@ -39,8 +39,8 @@ const JSONB_VERSION_BYTES: usize = 1;
 pub type Forms = HashMap<u32, Form>;
 
 /// The place of a row at this position of the log, in the order of writing.
-pub fn place_at(log_position: i64) -> i64 {
-    PLACE_BASE + log_position
+pub fn place_at(arrival: i64) -> i64 {
+    PLACE_BASE + arrival
 }
 
 /// The id that an event has: a UUID as it is, a number as a UUID that ends with it, any other text as

@@ -109,7 +109,7 @@ impl Tier {
     }
 
     /// Whose a bucket was, for the instance `own`.
-    pub fn ordering_key(&self, bucket: Bucket, own: &str) -> BucketStanding {
+    pub fn standing(&self, bucket: Bucket, own: &str) -> BucketStanding {
         let holding = self.holdings.iter().find(|holding| holding.bucket == bucket);
         match holding.and_then(|holding| holding.owner.as_deref()) {
             None => BucketStanding::Nobody,
@@ -123,7 +123,7 @@ impl Tier {
     pub fn counts(&self, own: &str) -> BucketCounts {
         let mut counts = BucketCounts { owned: 0, free: 0 };
         for holding in &self.holdings {
-            match self.ordering_key(holding.bucket, own) {
+            match self.standing(holding.bucket, own) {
                 BucketStanding::Own => counts.owned += 1,
                 BucketStanding::Nobody | BucketStanding::Dead => counts.free += 1,
                 BucketStanding::Other => {}
@@ -258,7 +258,7 @@ mod tests {
         let tier = tier(&["a", "b"], &[Some("a"), None, Some("dead"), Some("b"), Some("dead")]);
         assert_eq!(tier.dead(), BTreeMap::from([("dead", 2)]));
         assert_eq!(tier.counts("a"), BucketCounts { owned: 1, free: 3 });
-        let names = [0, 1, 2, 3].map(|bucket| tier.ordering_key(Bucket(bucket), "a").name());
+        let names = [0, 1, 2, 3].map(|bucket| tier.standing(Bucket(bucket), "a").name());
         assert_eq!(names, ["itself", "nobody", "dead", "other"]);
     }
 

@@ -435,7 +435,7 @@ fn explained(words: &str, verdict: CodeVerdict, told: &str) -> (String, CodeVerd
             (format!("{words}; the last answer was: {told}"), verdict)
         }
         // It was given up here, as the same answer came again and again.
-        (None, CodeVerdict::ProgressLine) if !told.starts_with(OWN) => {
+        (None, CodeVerdict::BrokenOff) if !told.starts_with(OWN) => {
             let verdict = if told == TOO_FEW { CodeVerdict::TooFew } else { CodeVerdict::Away };
             (format!("each time the answer was: {told}"), verdict)
         }
@@ -494,7 +494,7 @@ mod tests {
         let line = "[thrd:b:1/1]: b:1/1: t [0]: MessageSet with 1 message(s) (MsgId 0, BaseSeq -1) \
                     encountered error: Err-999? (actions Permanent,MsgNotPersisted)";
         let told = answer_in(line).expect("there is one");
-        let (words, verdict) = explained("NoError (Success)", CodeVerdict::ProgressLine, told);
+        let (words, verdict) = explained("NoError (Success)", CodeVerdict::BrokenOff, told);
         assert_eq!((verdict, words.contains("999")), (CodeVerdict::Record, true), "{words}");
         let (words, verdict) = explained("timed out", CodeVerdict::Away, "Broker: Not leader");
         assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
@@ -506,7 +506,7 @@ mod tests {
         assert_eq!((verdict, words.as_str()), (CodeVerdict::Away, "timed out"), "nobody answered");
         assert_eq!(answer_in("[thrd:b:1/1]: b:1/1: Connected"), None);
         assert_eq!(partition_in(line), Some(("t".to_owned(), 0)));
-        let (words, verdict) = explained("purged", CodeVerdict::ProgressLine, "Broker: Not leader");
+        let (words, verdict) = explained("purged", CodeVerdict::BrokenOff, "Broker: Not leader");
         assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
     }
 

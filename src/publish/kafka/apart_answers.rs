@@ -116,7 +116,7 @@ impl KafkaProducer {
             | CodeVerdict::Away
             | CodeVerdict::Cut
             | CodeVerdict::TooFew
-            | CodeVerdict::ProgressLine => {
+            | CodeVerdict::BrokenOff => {
                 let proof = self.witness(one, verdict, company);
                 (refused(Reason::Refused, words.to_owned()), proof)
             }

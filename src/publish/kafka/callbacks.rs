@@ -63,13 +63,13 @@ impl Context {
         let (code, now) = (cause.rdkafka_error_code(), Instant::now());
         match CodeVerdict::of(code) {
             // No record of it was refused, but one of them may be why nothing was answered.
-            CodeVerdict::ProgressLine if self.on_way.is_given_up(batch) => {
+            CodeVerdict::BrokenOff if self.on_way.is_given_up(batch) => {
                 return self.learned_limits.overdue(topic, now);
             }
             // Topic after topic refuses what was sent together, and a producer hears of a few only: no other one is
             // to fail for the rest.
-            CodeVerdict::ProgressLine if self.has_failed_again.load(Ordering::Relaxed) => {}
-            CodeVerdict::ProgressLine => return,
+            CodeVerdict::BrokenOff if self.has_failed_again.load(Ordering::Relaxed) => {}
+            CodeVerdict::BrokenOff => return,
             CodeVerdict::Away if !CodeVerdict::is_told(code) => return,
             CodeVerdict::Size => {
                 self.learned_limits.with_sizes(|sizes| sizes.refused_batch(self.batch_bytes, now));

@@ -132,10 +132,10 @@ pub fn librdkafka_version() -> String {
 
 /// The configuration for records that come in this way; what the operator says of lingering holds.
 #[must_use]
-pub fn lingering(config: &ProducerConfig, log_position: ArrivalPattern) -> ProducerConfig {
+pub fn lingering(config: &ProducerConfig, arrivals: ArrivalPattern) -> ProducerConfig {
     let mut config = config.clone();
     if LINGER.iter().all(|name| config.get(name).is_none()) {
-        let millis = match log_position {
+        let millis = match arrivals {
             ArrivalPattern::Pages => "1",
             ArrivalPattern::Stream => "5",
         };
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn lingers_as_the_operator_says_or_as_records_come() {
-        let millis = |properties: &[_], log_position| {
-            let config = lingering(&made("b:1", properties).unwrap(), log_position);
+        let millis = |properties: &[_], arrivals| {
+            let config = lingering(&made("b:1", properties).unwrap(), arrivals);
             LINGER.map(|name| config.get(name).map(str::to_owned))
         };
         assert_eq!(millis(&[], ArrivalPattern::Pages), [Some("1".to_owned()), None]);

@@ -178,7 +178,7 @@ pub(super) fn refused(cause: &KafkaError, topic: &str) -> Error {
         CodeVerdict::Away
         | CodeVerdict::Cut
         | CodeVerdict::TooFew
-        | CodeVerdict::ProgressLine
+        | CodeVerdict::BrokenOff
         | CodeVerdict::Unclear
         | CodeVerdict::Record => Error::new(
             ErrorKind::DeliveryUncertain,

@@ -20,7 +20,7 @@ pub(super) enum CodeVerdict {
     /// The same, of one that was sent alone: a broker said last that too few copies are in step.
     TooFew,
     /// The producer's own progress was broken off; the record says nothing of it.
-    ProgressLine,
+    BrokenOff,
     /// What the brokers have noted of the producer, or something that they cannot name: another try may
     /// go well.
     Unclear,
@@ -67,7 +67,7 @@ impl CodeVerdict {
             | Code::PurgeInflight
             | Code::BrokerDestroy
             | Code::Fatal
-            | Code::GaplessGuarantee => Self::ProgressLine,
+            | Code::GaplessGuarantee => Self::BrokenOff,
             Code::OutOfOrderSequenceNumber
             | Code::DuplicateSequenceNumber
             | Code::UnknownProducerId
@@ -90,7 +90,7 @@ impl CodeVerdict {
         match self {
             Self::Size | Self::Record => 1,
             Self::Topic => 2,
-            Self::Away | Self::Cut | Self::TooFew | Self::ProgressLine | Self::Unclear => 3,
+            Self::Away | Self::Cut | Self::TooFew | Self::BrokenOff | Self::Unclear => 3,
         }
     }
 }
@@ -162,7 +162,7 @@ mod tests {
         use RDKafkaErrorCode as Code;
         for code in [Code::BrokerTransportFailure, Code::NotEnoughReplicas, Code::PurgeInflight] {
             let verdict = CodeVerdict::of(Some(code));
-            assert!(matches!(verdict, CodeVerdict::Away | CodeVerdict::ProgressLine), "{code}");
+            assert!(matches!(verdict, CodeVerdict::Away | CodeVerdict::BrokenOff), "{code}");
         }
         assert!(!CodeVerdict::is_told(Some(Code::BrokerTransportFailure)));
         assert!(CodeVerdict::is_told(Some(Code::Unknown)));

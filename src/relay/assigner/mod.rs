@@ -159,7 +159,7 @@ impl Assigner {
         }
         let taken = self.lease.take(&free).await?;
         for (bucket, _) in &taken {
-            let from = tier.ordering_key(*bucket, self.lease.name()).name();
+            let from = tier.standing(*bucket, self.lease.name()).name();
             self.monitor.buckets_taken.add(from, 1);
         }
         self.ownership.add(&taken);

@@ -158,7 +158,7 @@ pub(super) fn properties(
         format!("share.coordinator.state.topic.min.isr={in_sync}"),
         "share.coordinator.state.topic.num.partitions=4".to_owned(),
         // After a kill the broker may register again only when its old session is over: 9 s by
-        // default. Much less would barrier a broker that a busy machine holds up.
+        // default. Much less would fence a broker that a busy machine holds up.
         "broker.session.timeout.ms=3000".to_owned(),
         "broker.heartbeat.interval.ms=500".to_owned(),
         // The default takes 128 MB of the heap at the start, for compacted topics of any size.

@@ -45,14 +45,14 @@ pub(crate) enum Fault {
 }
 
 #[derive(Clone)]
-struct ProgressLine {
+struct Course {
     upstream: Arc<AtomicU16>,
     fault: Arc<Mutex<Fault>>,
 }
 
 pub(crate) struct Refuser {
     port: u16,
-    progress_line: ProgressLine,
+    course: Course,
 }
 
 impl Refuser {
@@ -60,16 +60,16 @@ impl Refuser {
     pub(crate) fn start() -> (Self, Kafka) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("it is bound").port();
-        let progress_line = ProgressLine {
+        let course = Course {
             upstream: Arc::new(AtomicU16::new(0)),
             fault: Arc::new(Mutex::new(Fault::None)),
         };
-        let accepted = progress_line.clone();
+        let accepted = course.clone();
         std::thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
-                let progress_line = accepted.clone();
+                let course = accepted.clone();
                 std::thread::spawn(move || {
-                    if let Err(error) = carry(client, &progress_line) {
+                    if let Err(error) = carry(client, &course) {
                         eprintln!("a connection through the refuser ended: {error}");
                     }
                 });
@@ -77,8 +77,8 @@ impl Refuser {
         });
         let kafka = start_kafka(KafkaOptions { proxy_port: Some(port), ..KafkaOptions::default() });
         let upstream = kafka.proxied_port().expect("it was asked for");
-        progress_line.upstream.store(upstream, Ordering::Relaxed);
-        (Self { port, progress_line }, kafka)
+        course.upstream.store(upstream, Ordering::Relaxed);
+        (Self { port, course }, kafka)
     }
 
     pub(crate) fn brokers(&self) -> String {
@@ -86,13 +86,13 @@ impl Refuser {
     }
 
     pub(crate) fn set(&self, fault: Fault) {
-        *self.progress_line.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+        *self.course.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 }
 
-fn carry(mut client: TcpStream, progress_line: &ProgressLine) -> io::Result<()> {
+fn carry(mut client: TcpStream, course: &Course) -> io::Result<()> {
     let server =
-        TcpStream::connect((Ipv4Addr::LOCALHOST, progress_line.upstream.load(Ordering::Relaxed)))?;
+        TcpStream::connect((Ipv4Addr::LOCALHOST, course.upstream.load(Ordering::Relaxed)))?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     // Both the broker's answers and ours go to the client, whole each.
@@ -107,7 +107,7 @@ fn carry(mut client: TcpStream, progress_line: &ProgressLine) -> io::Result<()> 
         let client = to_client.lock().unwrap_or_else(PoisonError::into_inner);
         client.shutdown(Shutdown::Both)
     });
-    let ended = forward(&mut client, &server, &answers, progress_line);
+    let ended = forward(&mut client, &server, &answers, course);
     // Whoever has hung up already does not mind.
     drop((client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both), back.join()));
     ended
@@ -117,10 +117,10 @@ fn forward(
     client: &mut TcpStream,
     mut server: &TcpStream,
     answers: &Mutex<TcpStream>,
-    progress_line: &ProgressLine,
+    course: &Course,
 ) -> io::Result<()> {
     while let Ok(frame) = read_frame(client) {
-        let fault = *progress_line.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = *course.fault.lock().unwrap_or_else(PoisonError::into_inner);
         let mark = frame.windows(MARKER.len()).position(|bytes| bytes == MARKER.as_bytes());
         let is_marked = mark.is_some();
         let is_produce = frame.starts_with(&PRODUCE.to_be_bytes());
