@@ -508,6 +508,8 @@ mod tests {
         assert_eq!(partition_in(line), Some(("t".to_owned(), 0)));
         let (words, verdict) = explained("purged", CodeVerdict::BrokenOff, "Broker: Not leader");
         assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
+        let (words, verdict) = explained("purged", CodeVerdict::BrokenOff, TOO_FEW);
+        assert_eq!((verdict, words.contains("in-sync")), (CodeVerdict::TooFew, true), "{words}");
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! A database and topics of one's own, migrated by the real command.
 
+use std::collections::HashMap;
 use std::process::Command;
 
+use postrider_testkit::servers::Postgres;
+use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls};
 
 use super::servers::{both, postgres};
 use super::{Capture, Proxy};
 
 /// How a test's outbox is made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Options {
     pub(crate) buckets: u16,
     pub(crate) payload: &'static str,
@@ -41,16 +44,16 @@ impl Fixture {
     /// On the shared servers, with a table made in another way.
     pub(crate) async fn with(name: &str, options: Options) -> Self {
         let (postgres, kafka) = both();
-        let admin = postgres.url("postgres");
-        create_database(&admin, name).await;
-        let fixture = Self {
+        let template = template(postgres, kafka.brokers(), &options).await;
+        let admin = connect(&postgres.url("postgres")).await;
+        let create = format!("create database \"{name}\" template \"{template}\"");
+        admin.batch_execute(&create).await.expect("the name is free");
+        Self {
             database_url: postgres.url(name),
             brokers: kafka.brokers().to_owned(),
             name: name.to_owned(),
             capture: Capture::default(),
-        };
-        fixture.migrate(&options);
-        fixture
+        }
     }
 
     /// On servers of one's own.
@@ -196,6 +199,21 @@ impl Fixture {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }
     }
+}
+
+/// The database on the shared server that was migrated so. It is copied, as that takes a fraction of the time.
+async fn template(postgres: &Postgres, brokers: &str, options: &Options) -> String {
+    static MADE: Mutex<Option<HashMap<Options, String>>> = Mutex::const_new(None);
+    let mut made = MADE.lock().await;
+    let made = made.get_or_insert_default();
+    if let Some(name) = made.get(options) {
+        return name.clone();
+    }
+    let name = format!("migrated_{}", made.len());
+    let (admin, url) = (postgres.url("postgres"), postgres.url(&name));
+    Fixture::made(&name, &admin, url, brokers, options).await;
+    made.insert(options.clone(), name.clone());
+    name
 }
 
 pub(crate) async fn connect(url: &str) -> Client {
