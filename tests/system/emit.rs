@@ -72,14 +72,20 @@ async fn who_may_insert_locks_and_who_may_not_does_not() {
     let advisory = "set role emit_stranger; select
         pg_advisory_lock(hashtextextended('order', hashtextextended(n::text, 0))) from generate_series(1, 50) n";
     execute(&stranger, advisory).await;
-    execute(&owner, "begin; select postrider.emit('order', '1', 'T', '{}')").await;
     let writer = fixture.client().await;
     execute(&writer, "set role emit_writer; set lock_timeout = '300ms'").await;
-    execute(&writer, "select postrider.emit('order', '2', 'T', '{}')").await;
     let one = "select postrider.emit('order', '1', 'T', '{}')";
-    assert_eq!(refused(&writer, one).await, "55P03", "the first has not committed");
-    execute(&owner, "commit").await;
-    execute(&writer, one).await;
+    for whose_lock in ["is made", "is found"] {
+        execute(&owner, &format!("begin; {one}")).await;
+        execute(&writer, "select postrider.emit('order', '2', 'T', '{}')").await;
+        assert_eq!(
+            refused(&writer, one).await,
+            "55P03",
+            "not committed, and the lock {whose_lock}"
+        );
+        execute(&owner, "commit").await;
+        execute(&writer, one).await;
+    }
     for sql in [
         one,
         "insert into postrider.emitting (aggregate) values (1)",
