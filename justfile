@@ -72,6 +72,11 @@ loom:
 docs:
     RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
+# Write the pages of docs/reference anew, from the flags, the table of errors and a migrated database.
+reference:
+    POSTRIDER_WRITE_REFERENCE=1 cargo test --locked --lib reference
+    POSTRIDER_WRITE_REFERENCE=1 cargo test --locked --test system -- --exact reference::the_page_of_tables_is_what_the_server_has
+
 # Check licences and sources of the dependencies (needs cargo-deny).
 deny:
     cargo deny --log-level error check licenses bans sources

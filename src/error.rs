@@ -56,6 +56,26 @@ pub enum Disposition {
 }
 
 impl ErrorKind {
+    /// Every kind, in the order of their definition: for pages and tests that go through all of them.
+    pub const ALL: [Self; 16] = [
+        Self::Config,
+        Self::PostgresUnavailable,
+        Self::PostgresRefused,
+        Self::Standby,
+        Self::History,
+        Self::SetBack,
+        Self::Schema,
+        Self::SlotUnusable,
+        Self::KafkaUnavailable,
+        Self::KafkaRefused,
+        Self::TopicUnavailable,
+        Self::DeliveryUncertain,
+        Self::Unpublishable,
+        Self::Fenced,
+        Self::ShutdownTimeout,
+        Self::Internal,
+    ];
+
     /// The table: kind, disposition, exit code of the process when it ends for it.
     const fn row(self) -> (Disposition, u8) {
         match self {

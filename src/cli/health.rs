@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// An answer is a few lines.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
-const NOT_WELL: u8 = 1;
+pub(super) const NOT_WELL: u8 = 1;
 
 /// Asks a running instance whether it is alive, or ready.
 #[derive(Args, Debug)]

@@ -35,6 +35,8 @@ mod migrate;
 mod output;
 mod parked;
 mod pause;
+#[cfg(all(test, feature = "demo"))]
+mod reference_tests;
 mod run;
 mod status;
 mod wait;

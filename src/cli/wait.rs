@@ -23,8 +23,8 @@ use crate::postgres::Connection;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How many parked events are named.
 const NAMED_MAX: i64 = 10;
-const NOT_IN_TIME: u8 = 7;
-const PARKED: u8 = 8;
+pub(super) const NOT_IN_TIME: u8 = 7;
+pub(super) const PARKED: u8 = 8;
 
 /// Waits until every event that was committed before now is published.
 ///

@@ -7,6 +7,7 @@ mod circles;
 mod layers;
 mod links;
 mod names;
+mod runbook;
 mod sources;
 mod supply;
 mod tidy;

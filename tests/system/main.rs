@@ -51,6 +51,7 @@ mod plan;
 mod printed;
 mod quota;
 mod records;
+mod reference;
 mod refusals;
 mod retention;
 mod rotation;
