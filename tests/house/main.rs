@@ -6,6 +6,7 @@
 mod circles;
 mod layers;
 mod links;
+mod named_tests;
 mod names;
 mod runbook;
 mod sources;

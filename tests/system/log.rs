@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::SinkExt as _;
+use postrider_testkit::audit::Fate;
 use tokio_postgres::Client;
 
+use crate::support::consumer::read_topic;
+use crate::support::writer::{AGGREGATE_TYPE, Inserted};
 use crate::support::{Bulk, Fixture, History, Patience, RelayProcess, Traffic};
 use crate::told::as_relay;
 
@@ -70,6 +74,50 @@ async fn kills_of_the_reader_lose_nothing_and_the_others_take_over() {
         reader = next;
     }
     let verdict = traffic.finish([reader], &fixture, &history).await;
+    assert!(verdict.holds(), "{verdict}");
+}
+
+/// Rows that `copy` or one statement has written: the server gives many of them one position in the WAL.
+async fn copy_rows(client: &Client, first: u64, rows: u64) -> Vec<Inserted> {
+    let command = "copy outbox (id, aggregatetype, aggregateid, type, payload) from stdin";
+    let mut sink = std::pin::pin!(client.copy_in(command).await.expect("the superuser may"));
+    let (mut text, mut written) = (String::new(), Vec::new());
+    for number in first..first + rows {
+        let (id, aggregate) = (uuid::Uuid::new_v4(), format!("copied-{}", number % 50));
+        text.push_str(&format!(
+            "{id}\t{AGGREGATE_TYPE}\t{aggregate}\tChanged\t{{\"n\": {number}}}\n"
+        ));
+        written.push(Inserted { id, aggregate, number });
+    }
+    sink.send(bytes::Bytes::from(text)).await.expect("the session lives");
+    sink.finish().await.expect("nothing is in the way of the commit");
+    written
+}
+
+/// A reader that remembered a position in place of transactions would skip the rest of those that share it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_between_rows_of_one_position_loses_none() {
+    const ROWS: u64 = 20_000;
+    let fixture = Fixture::new("log_one_position").await;
+    let history = History::default();
+    // Little is in flight at a time, so that the kill comes in the middle.
+    let arguments = [WAL, &["--max-in-flight-bytes", "64KiB"]].concat();
+    let client = fixture.client().await;
+    let mut cut_in_the_middle = 0;
+    for round in 0..2 {
+        let relay = RelayProcess::start(&fixture, &arguments);
+        relay.wait_until_it_says("reading the log").await;
+        history.ended(copy_rows(&client, round * ROWS, ROWS).await, Fate::Committed);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        relay.kill();
+        let there = read_topic(&fixture.brokers, &fixture.topic(AGGREGATE_TYPE)).len() as u64;
+        cut_in_the_middle += u64::from(there > 0 && there < (round + 1) * ROWS);
+    }
+    let relay = RelayProcess::start(&fixture, WAL);
+    fixture.wait_published().await;
+    relay.stop_well().await;
+    assert!(cut_in_the_middle > 0, "each kill came before the first row, or behind the last");
+    let verdict = history.audit(&fixture);
     assert!(verdict.holds(), "{verdict}");
 }
 
