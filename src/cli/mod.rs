@@ -38,6 +38,7 @@ mod pause;
 #[cfg(all(test, feature = "demo"))]
 mod reference_tests;
 mod run;
+mod service;
 mod status;
 mod wait;
 mod waiting;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::cli::service::ServiceManager;
 use crate::cli::{block_on, prepare};
 use crate::config::Config;
 use crate::config::settings::{CommonSettings, RelaySettings};
@@ -46,12 +47,20 @@ pub(super) fn run(arguments: RunArguments) -> Result<()> {
         logging::own_stderr(common.log_format);
         let config = Config::resolve(&common, &relay)?;
         announce(&config, file.path.as_deref());
+        let manager = ServiceManager::of_environment();
+        let told = manager.clone();
         let shutdown = async move {
             signals.next().await;
             tokio::spawn(cut_short_at_next(signals));
+            if let Some(manager) = told {
+                manager.tell_stopping();
+            }
         };
         let monitor = Arc::new(Monitor::default());
         http::serve(config.admin_listen, Arc::clone(&monitor)).await?;
+        if let Some(manager) = manager {
+            manager.watch_over(Arc::clone(&monitor));
+        }
         Box::pin(relay::run(config, monitor, shutdown)).await
     })?;
     tracing::info!("stopped: everything that was claimed is acknowledged and saved");

@@ -12,8 +12,8 @@
 //! Both take `?verbose` and `?exclude=NAME`, and answer in the form of Kubernetes' own.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
@@ -29,6 +29,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
 use crate::metrics::counters::Monitor;
 use crate::metrics::health::HealthCheck;
+use crate::metrics::vitals::Vitals;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -62,7 +63,8 @@ pub async fn serve(listen: AdminListen, monitor: Arc<Monitor>) -> Result<()> {
 }
 
 pub(super) fn routes(monitor: Arc<Monitor>) -> Router {
-    let admin = Arc::new(Admin { monitor, looked: Mutex::new((0, Instant::now())) });
+    let vitals = Vitals::new(Arc::clone(&monitor), Instant::now());
+    let admin = Arc::new(Admin { monitor, vitals });
     Router::new()
         .route("/metrics", get(figures))
         .route("/livez", get(life))
@@ -73,19 +75,7 @@ pub(super) fn routes(monitor: Arc<Monitor>) -> Router {
 /// What the answers are made of.
 struct Admin {
     monitor: Arc<Monitor>,
-    /// How many looks there were, and when there was last one more.
-    looked: Mutex<(u64, Instant)>,
-}
-
-impl Admin {
-    /// Since when nobody looks how things are, as far as those know who asked.
-    fn unlooked(&self, looks: u64, now: Instant) -> Duration {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        if looked.0 != looks {
-            *looked = (looks, now);
-        }
-        now.saturating_duration_since(looked.1)
-    }
+    vitals: Vitals,
 }
 
 async fn figures(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
@@ -99,10 +89,7 @@ async fn figures(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
 }
 
 async fn life(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> (StatusCode, String) {
-    let health = admin.monitor.health();
-    let unlooked = admin.unlooked(health.looks(), Instant::now()).as_millis();
-    let checks = health.live(u64::try_from(unlooked).unwrap_or(u64::MAX));
-    drop(health);
+    let checks = admin.vitals.checks(Instant::now());
     answer("livez", "alive", checks, &AskedChecks::read(query.as_deref()))
 }
 
@@ -218,12 +205,7 @@ mod tests {
 
     #[test]
     fn a_runtime_where_nobody_looks_is_dead() {
-        let admin = Admin { monitor: Arc::default(), looked: Mutex::new((0, Instant::now())) };
-        let now = Instant::now();
-        let later = now + Duration::from_secs(31);
-        assert!(admin.unlooked(0, later) >= Duration::from_secs(30));
-        assert_eq!(admin.unlooked(1, later), Duration::ZERO);
-        let checks = admin.monitor.health().live(31_000);
+        let checks = Monitor::default().health().live(31_000);
         let (status, text) = answer("livez", "alive", checks, &AskedChecks::default());
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(text.starts_with("[-]runtime nobody has looked for 31s\n"), "{text}");

@@ -15,3 +15,4 @@ mod openmetrics;
 mod process;
 pub mod progress;
 pub mod seen;
+pub mod vitals;

@@ -5,6 +5,7 @@
 mod configuration;
 mod failures;
 mod help;
+mod service;
 mod signals;
 
 use std::path::PathBuf;

@@ -56,6 +56,7 @@ mod refusals;
 mod retention;
 mod rotation;
 mod sequence;
+mod service;
 mod settings;
 mod strangers;
 mod switching;

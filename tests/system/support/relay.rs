@@ -16,6 +16,15 @@ pub(crate) struct RelayProcess {
 impl RelayProcess {
     /// Starts `postrider run` with further arguments.
     pub(crate) fn start(fixture: &Fixture, arguments: &[&str]) -> Self {
+        Self::start_in(fixture, arguments, &[])
+    }
+
+    /// As [`Self::start`], with further variables.
+    pub(crate) fn start_in(
+        fixture: &Fixture,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
@@ -24,6 +33,7 @@ impl RelayProcess {
             .command()
             .arg("run")
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).expect("a log file can be made"))
