@@ -179,7 +179,15 @@ impl Outbox {
 
     /// A bucket's table, quoted and qualified.
     pub fn bucket_table(&self, bucket: Bucket) -> String {
-        let table = format!("{}_b{:02}", self.table, bucket.0);
+        self.part(format!("{}_b{:02}", self.table, bucket.0))
+    }
+
+    /// The table of a bucket's generation, quoted and qualified.
+    pub fn partition_table(&self, bucket: Bucket, generation: u16) -> String {
+        self.part(format!("{}_b{:02}_g{generation}", self.table, bucket.0))
+    }
+
+    fn part(&self, table: String) -> String {
         OutboxName { schema: self.schema.clone(), table }.quoted()
     }
 }

@@ -123,8 +123,41 @@ impl Config {
 }
 
 impl KafkaConfig {
+    /// How a client logs in, and what it has the broker prove.
+    pub fn login_words(&self) -> String {
+        let value = |name: &str| {
+            let found = self.properties.iter().rev().find(|(given, _)| given == name);
+            found.map(|(_, value)| value.trim().to_ascii_uppercase())
+        };
+        let protocol = value("security.protocol").unwrap_or_else(|| "PLAINTEXT".to_owned());
+        let mechanism = value("sasl.mechanisms").or_else(|| value("sasl.mechanism"));
+        let login = match (protocol.starts_with("SASL"), mechanism) {
+            (true, Some(mechanism)) => format!("login by {mechanism}"),
+            (true, None) => "login by GSSAPI".to_owned(),
+            (false, _) if value("ssl.certificate.location").is_some() => {
+                "login by certificate".to_owned()
+            }
+            (false, _) => "no login".to_owned(),
+        };
+        let proof = match self.weakness_of_way() {
+            None => "; the broker proves its name by certificate",
+            Some(_) => "; the broker proves nothing",
+        };
+        format!("{protocol}, {login}{proof}")
+    }
+
     /// Why the conversation with a broker beyond this machine may be overheard or bent, if it may.
     fn weakness(&self) -> Option<&'static str> {
+        let is_near = |broker: &str| {
+            let broker = broker.rsplit_once("://").map_or(broker, |(_, place)| place).trim();
+            let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
+            is_near(host)
+        };
+        self.weakness_of_way().filter(|_| !self.brokers.split(',').all(is_near))
+    }
+
+    /// The same, wherever the broker is.
+    fn weakness_of_way(&self) -> Option<&'static str> {
         let value = |name: &str| {
             let found = self.properties.iter().rev().find(|(given, _)| given == name);
             found.map(|(_, value)| value.trim().to_ascii_lowercase())
@@ -133,20 +166,14 @@ impl KafkaConfig {
         let is_unproved = value("enable.ssl.certificate.verification")
             .is_some_and(|text| ["false", "0", "f"].contains(&text.as_str()));
         let is_nameless = value("ssl.endpoint.identification.algorithm");
-        let is_near = |broker: &str| {
-            let broker = broker.rsplit_once("://").map_or(broker, |(_, place)| place).trim();
-            let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
-            is_near(host)
-        };
-        let weakness = match (is_encrypted, is_unproved, is_nameless.as_deref()) {
+        match (is_encrypted, is_unproved, is_nameless.as_deref()) {
             (false, ..) => Some("it goes without encryption"),
             (true, true, _) => Some("it is encrypted, but nobody proves who the broker is"),
             (true, false, Some("none")) => {
                 Some("it is encrypted, but the broker's name is not looked at")
             }
             (true, false, _) => None,
-        };
-        weakness.filter(|_| !self.brokers.split(',').all(is_near))
+        }
     }
 }
 

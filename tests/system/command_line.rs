@@ -303,9 +303,9 @@ async fn check_names_what_a_role_lacks() {
     assert_check(&limited, brokers, 4, &["may not update postrider.log_reader", remedy]);
     let rights = "grant update on postrider.log_reader to \"{role}\"; grant delete on postrider.emitting to \"{role}\"";
     execute(&admin, &rights.replace("{role}", &role)).await;
-    assert_check(&limited, brokers, 0, &["\u{2714} rights", "\u{2714} row security"]);
+    assert_check(&limited, brokers, 0, &["\u{2714} rights", "\u{2714} row-security"]);
     execute(&admin, "alter table public.outbox_b02 enable row level security").await;
-    let words = ["\u{2718} row security", "public.outbox_b02", "disable row level security"];
+    let words = ["\u{2718} row-security", "public.outbox_b02", "disable row level security"];
     assert_check(&limited, brokers, 4, &words);
     execute(&admin, &format!("drop owned by \"{role}\"; drop role \"{role}\"")).await;
 }

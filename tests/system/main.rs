@@ -24,6 +24,7 @@ mod crash;
 mod credentials;
 mod debezium;
 mod debezium_switch;
+mod doctor;
 mod emit;
 mod encryption;
 mod event_places;

@@ -37,6 +37,7 @@ pub(super) async fn connections(
     let limits = limits.map_err(|cause| classify("look how many sessions are allowed", cause))?;
     for limit in limits {
         let (allowed, whose): (i64, &str) = (limit.get("allowed"), limit.get("whose"));
+        let taken: i64 = limit.get("taken");
         if allowed < needed {
             let cause = format!(
                 "run opens {needed} sessions with {shards} shards by {}; {whose} allows {allowed}",
@@ -44,6 +45,16 @@ pub(super) async fn connections(
             );
             let remedy = format!("raise it to {needed} for each instance, or lower --shards");
             return Err(Error::new(ErrorKind::PostgresRefused, cause).with_remedy(remedy));
+        }
+        if allowed - taken < needed {
+            let found = format!(
+                "run opens {needed} sessions with {shards} shards by {}; {whose} allows {allowed}, and others have {taken}",
+                mode.name()
+            );
+            let remedy =
+                format!("raise it by {} at least, or lower --shards", needed - (allowed - taken));
+            findings.warned("connections", found, &remedy);
+            return Ok(());
         }
     }
     findings.passed("connections", format!("run opens up to {needed} of them"));

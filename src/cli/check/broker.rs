@@ -1,12 +1,15 @@
 //! The Kafka side of `check`: a broker answers, and the topics of waiting events are there.
 //!
-//! Promises: one request, however many topics there are; no topic is made by it. Must not: publish.
+//! Promises: a few requests, however many topics there are; no topic is made by them. Must not: publish.
 //! Fails: when a thread breaks down; what Kafka refuses is a finding.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::cli::backlog::{EventKind, WaitingKinds};
 use crate::cli::check::findings::Findings;
+use crate::cli::check::topics;
+use crate::cli::check::topics::named;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId};
@@ -16,8 +19,8 @@ use crate::publish::kafka::topic_check;
 use crate::publish::kafka::topic_check::{ExistingTopics, MissingTopics};
 use crate::record::topic::TopicTemplate;
 
-/// So many missing topics are named.
-const NAMED_MAX: usize = 20;
+/// How the relay logs in, and who the broker proves to be.
+const LOGIN: &str = "kafka-auth";
 
 /// Looks at all that `run` needs of Kafka. What waits is `None` when it could not be read.
 ///
@@ -28,26 +31,35 @@ pub(super) async fn look(
     config: &Config,
     producer: &ProducerConfig,
     waiting: Option<WaitingKinds>,
+    patience: Duration,
 ) -> Result<()> {
     let is_known = waiting.is_some() || config.kafka.topic.is_fixed();
     let waiting = waiting.unwrap_or_default();
-    let (mut topics, unnamed) = topics(&config.kafka.topic, &waiting.kinds);
+    let (mut wanted, unnamed) = names(&config.kafka.topic, &waiting.kinds);
     if let OnPoison::DeadLetter(topic) = &config.kafka.on_poison {
-        topics.insert(topic.clone());
+        wanted.insert(topic.clone());
     }
-    let existing = match ask(producer.clone(), topics.clone()).await? {
+    let existing = match ask(producer.clone(), wanted.clone(), patience).await? {
         Ok(existing) => existing,
+        Err(error) if error.kind() == ErrorKind::KafkaRefused => {
+            findings.failed(LOGIN, &error);
+            return Ok(());
+        }
         Err(error) => {
             findings.failed("kafka", &error);
             return Ok(());
         }
     };
     findings.passed("kafka", format!("{} answers", config.kafka.brokers));
+    findings.passed(LOGIN, config.kafka.login_words());
     for error in &unnamed {
         findings.failed("topics", error);
     }
-    if !topics.is_empty() {
+    if !wanted.is_empty() {
         judge(findings, producer, &existing).await;
+        if let Err(error) = topics::look(findings, config, producer, &existing).await {
+            findings.failed("kafka", &error);
+        }
     } else if is_known && waiting.kinds.is_empty() {
         let found = match waiting.may_be_more {
             false => "no event waits, so none was looked for",
@@ -59,7 +71,7 @@ pub(super) async fn look(
 }
 
 /// The topics of the waiting events, and why some have none; a fixed topic even when none waits.
-fn topics(
+fn names(
     template: &TopicTemplate,
     waiting: &BTreeSet<EventKind>,
 ) -> (BTreeSet<String>, Vec<Error>) {
@@ -110,17 +122,6 @@ async fn judge(findings: &mut Findings, producer: &ProducerConfig, existing: &Ex
     for error in unusable {
         findings.failed("topics", error);
     }
-    // One is enough to know; each costs a request.
-    let asked: BTreeSet<String> = ready.iter().take(NAMED_MAX).cloned().collect();
-    if let Some(topic) = topic_check::keeps_its_limit(producer, &asked).await {
-        findings.warned(
-            "topics",
-            format!(
-                "{topic} does not tell how much it takes: the broker refuses what is too large"
-            ),
-            "grant DescribeConfigs on the topics, so that batches fit at once",
-        );
-    }
     if missing.is_empty() {
         return;
     }
@@ -148,32 +149,13 @@ async fn judge(findings: &mut Findings, producer: &ProducerConfig, existing: &Ex
     }
 }
 
-/// The names, or the first of many.
-fn named(topics: &BTreeSet<String>) -> String {
-    let first: Vec<&str> = topics.iter().take(NAMED_MAX).map(String::as_str).collect();
-    let names = first.join(", ");
-    match topics.len() - first.len() {
-        0 => names,
-        more => format!("{names} and {more} more"),
-    }
-}
-
 /// Asks librdkafka, which blocks. The outer error is a breakdown, the inner one an answer.
-async fn ask(producer: ProducerConfig, topics: BTreeSet<String>) -> Result<Result<ExistingTopics>> {
-    tokio::task::spawn_blocking(move || topic_check::look(&producer, &topics))
+async fn ask(
+    producer: ProducerConfig,
+    topics: BTreeSet<String>,
+    patience: Duration,
+) -> Result<Result<ExistingTopics>> {
+    tokio::task::spawn_blocking(move || topic_check::look(&producer, &topics, patience))
         .await
         .map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_many_topics_the_first_are_named() {
-        let topics = |count: usize| (0..count).map(|n| format!("t{n:02}")).collect();
-        assert_eq!(named(&topics(2)), "t00, t01");
-        assert!(named(&topics(NAMED_MAX)).ends_with("t18, t19"));
-        assert!(named(&topics(NAMED_MAX + 3)).ends_with("t18, t19 and 3 more"));
-    }
 }

@@ -63,7 +63,7 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
             look_at_gathering(findings, &messages).await?;
             if messages_are_open(&messages).await? {
                 let cause = "every login of this database may write messages, and so events";
-                findings.warned("writers", cause, CLOSE_MESSAGES);
+                findings.warned("messages", cause, CLOSE_MESSAGES);
             }
             look_at_failover(findings, &messages).await?;
         }

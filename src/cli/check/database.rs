@@ -3,7 +3,7 @@
 //! Promises: stops at the first trouble that hides what follows it; every trouble is a finding.
 //! Must not: change anything. Fails: never; what PostgreSQL refuses is a finding.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_postgres::Row;
 
@@ -11,7 +11,7 @@ use crate::capture::mode::{Mode, read_state};
 use crate::capture::mode_change::ROWS_REMEDY;
 use crate::cli::backlog::{Onlooker, WaitingKinds};
 use crate::cli::check::findings::Findings;
-use crate::cli::check::{access, capture, reach};
+use crate::cli::check::{access, capture, reach, ring, server};
 use crate::cli::for_lookers;
 use crate::config::Config;
 use crate::control::cursors::History;
@@ -32,8 +32,11 @@ const VERSION_MIN: i32 = 140_000;
 /// be read.
 pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<WaitingKinds> {
     let mut connection = noted(findings, "postgres", connect(&config.database, "check").await)?;
-    let server = describe_server(findings, config, &connection).await;
-    noted(findings, "postgres", server)?;
+    let described = describe_server(findings, config, &connection).await;
+    let round_trip = noted(findings, "postgres", described)?;
+    let lease_seconds = config.lease_seconds;
+    let timeouts = server::timeouts(findings, &connection, lease_seconds, round_trip).await;
+    noted(findings, "timeouts", timeouts);
     if let Some(history) = noted(findings, "primary", History::read(&connection).await) {
         let (cluster, timeline) = (history.system_identifier, history.timeline);
         findings.passed("primary", format!("cluster {cluster}, timeline {timeline}"));
@@ -43,10 +46,11 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
     let connections = access::connections(findings, config, &connection, &outbox).await;
     noted(findings, "connections", connections);
     findings.passed("tables", format!("{}, {} buckets", config.outbox, outbox.buckets));
+    look_behind(findings, &connection, &outbox).await;
     let rights = rights(findings, &connection, &outbox).await;
     noted(findings, "rights", rights)?;
     let row_security = row_security(findings, &connection, &outbox).await;
-    noted(findings, "row security", row_security)?;
+    noted(findings, "row-security", row_security)?;
     let needless = access::needless(findings, &connection).await;
     noted(findings, "rights", needless);
     let capture = capture::look(findings, config).await;
@@ -57,31 +61,46 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
     noted(findings, "events", waiting)
 }
 
+/// What disturbs a relay only after a while.
+async fn look_behind(findings: &mut Findings, connection: &Connection, outbox: &Outbox) {
+    let partitions = ring::partitions(findings, connection, outbox).await;
+    noted(findings, "index", partitions);
+    let ring = ring::ring(findings, connection, outbox).await;
+    noted(findings, "ring", ring);
+    let autovacuum = server::autovacuum(findings, connection).await;
+    noted(findings, "autovacuum", autovacuum);
+    let writers = server::writers(findings, connection).await;
+    noted(findings, "writers", writers);
+}
+
 /// The value, or `None` and the trouble among the findings.
 fn noted<T>(findings: &mut Findings, name: &'static str, result: Result<T>) -> Option<T> {
     let remedy = "run `check` as the relay's role; if this is that role, grant it the rights of sql/roles.sql";
     result.map_err(|error| findings.failed(name, &for_lookers(error, remedy))).ok()
 }
 
+/// Who the server is; how long a round trip to it takes.
 async fn describe_server(
     findings: &mut Findings,
     config: &Config,
     connection: &Connection,
-) -> Result<()> {
+) -> Result<Duration> {
     let failed = |cause| classify("ask for the server's version", cause);
     // The first round trip fills the server's caches.
     connection.client().query_one(SERVER, &[]).await.map_err(failed)?;
     let begin = Instant::now();
     let row = connection.client().query_one(SERVER, &[]).await.map_err(failed)?;
-    let millis = begin.elapsed().as_secs_f64() * 1_000.0;
+    let round_trip = begin.elapsed();
+    let millis = round_trip.as_secs_f64() * 1_000.0;
     let (version, role): (String, String) = (row.get("version"), row.get("role"));
     let tls = row.get::<_, Option<String>>("tls").unwrap_or_else(|| "no TLS".to_owned());
     let place = config.database.display_name();
     findings.passed("postgres", format!("{place} as {role}, {tls}, round trip {millis:.1} ms"));
     check_version(findings, &row, &version);
+    server::clock(findings, row.get("clock_seconds"), round_trip);
     if row.get::<_, bool>("may_replicate") && may_copy_server(&config.database).await? {
         findings.warned(
-            "replication",
+            "copying",
             format!("pg_hba.conf has a line for replication that lets {role} copy the whole server"),
             "reads of the log need no such line: let an earlier one refuse this login (host replication … reject)",
         );
@@ -93,7 +112,7 @@ async fn describe_server(
             "set fsync = on in postgresql.conf, unless the data may be lost",
         );
     }
-    Ok(())
+    Ok(round_trip)
 }
 
 fn check_version(findings: &mut Findings, row: &Row, version: &str) {
@@ -183,7 +202,7 @@ async fn row_security(
         .await
         .map_err(|cause| classify("look at row security", cause))?;
     let Some(first) = hidden.first() else {
-        findings.passed("row security", "hides nothing from this role");
+        findings.passed("row-security", "hides nothing from this role");
         return Ok(());
     };
     let table: String = first.get("object");

@@ -29,6 +29,15 @@ impl CheckOutcome {
     }
 }
 
+/// What becomes of a check that has found warnings, and no trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnWarnings {
+    /// It has passed.
+    Allow,
+    /// It has failed.
+    Deny,
+}
+
 /// Longer than anything of ours.
 const DETAIL_CHARACTERS: usize = 4_000;
 const PLAIN: &str = "\u{1b}[0m";
@@ -71,9 +80,17 @@ impl Findings {
         });
     }
 
-    /// That of the first failure.
-    pub(super) fn exit_code(&self) -> ExitCode {
-        self.first_failure.map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind.exit_code()))
+    /// That of the first failure; without one, what warnings are worth.
+    pub(super) fn exit_code(&self, warnings: OnWarnings) -> ExitCode {
+        match (self.first_failure, warnings) {
+            (Some(kind), _) => ExitCode::from(kind.exit_code()),
+            (None, OnWarnings::Deny) if self.count(CheckOutcome::Warned) > 0 => ExitCode::FAILURE,
+            (None, OnWarnings::Allow | OnWarnings::Deny) => ExitCode::SUCCESS,
+        }
+    }
+
+    fn count(&self, outcome: CheckOutcome) -> usize {
+        self.checks.iter().filter(|found| found.outcome == outcome).count()
     }
 
     /// One line per finding, the remedy below it, and the sum.
@@ -95,8 +112,7 @@ impl Findings {
     }
 
     fn sum(&self) -> String {
-        let count = |outcome| self.checks.iter().filter(|found| found.outcome == outcome).count();
-        match (count(CheckOutcome::Failed), count(CheckOutcome::Warned)) {
+        match (self.count(CheckOutcome::Failed), self.count(CheckOutcome::Warned)) {
             (0, 0) => "no problems\n".to_owned(),
             (failed, warned) => {
                 format!("{}, {}\n", number(failed, "problem"), number(warned, "warning"))
@@ -122,8 +138,10 @@ mod tests {
         let mut findings = Findings::default();
         findings.passed("config", "defaults");
         assert_eq!(findings.list(false), "\u{2714} config        defaults\nno problems\n");
-        assert_eq!(findings.exit_code(), ExitCode::SUCCESS);
+        assert_eq!(findings.exit_code(OnWarnings::Deny), ExitCode::SUCCESS);
         findings.warned("durability", "fsync is off", "set fsync = on");
+        assert_eq!(findings.exit_code(OnWarnings::Allow), ExitCode::SUCCESS);
+        assert_eq!(findings.exit_code(OnWarnings::Deny), ExitCode::from(1));
         let error = Error::new(ErrorKind::Schema, "no table").with_remedy("run migrate up");
         findings.failed("tables", &error);
         findings.failed("kafka", &Error::new(ErrorKind::KafkaUnavailable, "nobody there"));
@@ -131,7 +149,11 @@ mod tests {
         assert!(list.contains("\u{2718} tables        no table\n"), "{list}");
         assert!(list.contains("                fix: run migrate up\n"), "{list}");
         assert!(list.ends_with("2 problems, 1 warning\n"), "{list}");
-        assert_eq!(findings.exit_code(), ExitCode::from(6), "that of the first failure");
+        assert_eq!(
+            findings.exit_code(OnWarnings::Deny),
+            ExitCode::from(6),
+            "that of the first failure"
+        );
         assert!(findings.list(true).contains("\u{1b}[31m\u{2718}\u{1b}[0m tables"));
     }
 }

@@ -4,17 +4,22 @@
 //! of the first trouble. Must not: change the database or publish. Fails: only when it cannot answer.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::cli::check::findings::Findings;
+use crate::cli::check::findings::{Findings, OnWarnings};
 use crate::cli::{block_on, output, prepare};
 use crate::config::Config;
 use crate::config::file::FileSettings;
 use crate::config::settings::{CommonSettings, RelaySettings};
-use crate::error::Result;
+use crate::config::units::Span;
+use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
+
+/// So long Kafka may take at least.
+const KAFKA_PATIENCE_MIN: Duration = Duration::from_secs(2);
 
 mod access;
 mod broker;
@@ -23,20 +28,38 @@ mod database;
 mod findings;
 mod headers;
 mod reach;
+mod ring;
+mod server;
+mod topics;
 
 /// Checks that run would work: configuration, PostgreSQL, tables, rights, capture, Kafka, topics.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Takes the same settings as run. Changes nothing, neither in PostgreSQL nor in Kafka.
+Takes the same settings as run. Changes nothing, neither in PostgreSQL nor in Kafka. In JSON each finding
+has the name of its check, which stays the same from version to version: see docs/check.md.
 
 Examples:
   postrider check --database-url postgres://relay@db/shop --brokers kafka:9092
+  postrider check --deny-warnings --timeout 10s
+  postrider check --offline --config postrider.toml
   postrider check --json")]
 pub(super) struct CheckArguments {
     #[command(flatten)]
     relay: RelaySettings,
     #[command(flatten)]
     common: CommonSettings,
+
+    /// Looks at the configuration alone: nothing is asked of PostgreSQL or Kafka.
+    #[arg(long)]
+    offline: bool,
+
+    /// Ends with 1 when there are warnings, and no problems.
+    #[arg(long)]
+    deny_warnings: bool,
+
+    /// How long all of it may take.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    timeout: Span,
 
     /// Prints JSON instead of a list.
     #[arg(long)]
@@ -57,7 +80,12 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
                 let (way, remedy) = way.split_once("; ").expect("each way says what closes it");
                 findings.warned("transport", way, remedy);
             }
-            findings = block_on(look(findings, config, producer))?;
+            if arguments.offline {
+                findings.passed("kafka-auth", config.kafka.login_words());
+            } else {
+                let patience = Duration::from(arguments.timeout);
+                findings = block_on(look(findings, config, producer, patience))?;
+            }
         }
     }
     if arguments.json {
@@ -65,7 +93,8 @@ pub(super) fn run(arguments: CheckArguments) -> Result<ExitCode> {
     } else {
         output::answer_styled(&findings.list(output::stdout_has_colour()))?;
     }
-    Ok(findings.exit_code())
+    let warnings = if arguments.deny_warnings { OnWarnings::Deny } else { OnWarnings::Allow };
+    Ok(findings.exit_code(warnings))
 }
 
 fn settle(
@@ -93,8 +122,28 @@ async fn look(
     mut findings: Findings,
     config: Config,
     producer: ProducerConfig,
+    patience: Duration,
 ) -> Result<Findings> {
-    let waiting = database::look(&mut findings, &config).await;
-    broker::look(&mut findings, &config, &producer, waiting).await?;
+    let deadline = Instant::now() + patience;
+    let late = |server: &str, kind: ErrorKind| {
+        let cause = format!("{server} did not answer everything within {patience:?}");
+        let remedy = "look what holds it up, or raise --timeout";
+        Error::new(kind, cause).with_remedy(remedy)
+    };
+    let database = Box::pin(database::look(&mut findings, &config));
+    let waiting = match tokio::time::timeout(patience, database).await {
+        Ok(waiting) => waiting,
+        Err(_) => {
+            findings.failed("timeout", &late("PostgreSQL", ErrorKind::PostgresUnavailable));
+            None
+        }
+    };
+    // Kafka is worth a look of its own, also where PostgreSQL has taken all the time.
+    let left = deadline.saturating_duration_since(Instant::now()).max(KAFKA_PATIENCE_MIN);
+    let broker = broker::look(&mut findings, &config, &producer, waiting, left);
+    match tokio::time::timeout(left + KAFKA_PATIENCE_MIN, broker).await {
+        Ok(ended) => ended?,
+        Err(_) => findings.failed("timeout", &late("Kafka", ErrorKind::KafkaUnavailable)),
+    }
     Ok(findings)
 }

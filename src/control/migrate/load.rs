@@ -4,6 +4,7 @@
 //! the order of events rests. Must not: change anything.
 //! Fails: [`ErrorKind::Schema`], with what is missing and how to get it.
 
+use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::{Client, Row};
 
 use crate::control::migrate::registry;
@@ -14,6 +15,7 @@ use crate::outbox::{Outbox, OutboxName, check_sequence};
 use crate::postgres::classify;
 
 const OUTBOX_SHAPE: &str = include_str!("../../../sql/queries/outbox_shape.sql");
+const ELSEWHERE: &str = include_str!("../../../sql/queries/outbox_elsewhere.sql");
 const GENERATIONS: i64 = 3;
 
 const MIGRATE: &str = "run `postrider migrate up`";
@@ -46,14 +48,38 @@ pub async fn load(client: &Client, name: &OutboxName) -> Result<Outbox> {
     }
     let failed = |cause| classify("look at the outbox's columns", cause);
     let shape = client.query_opt(OUTBOX_SHAPE, &[&name.quoted()]).await.map_err(failed)?;
-    let Some(shape) = shape else {
-        let cause = format!("the table {name} is gone");
-        return Err(Error::new(ErrorKind::Schema, cause).with_remedy(RESTORE));
-    };
+    let Some(shape) = shape else { return Err(missing(client, name).await?) };
     let sequence = check(&settings, &TableShape::read(&shape).map_err(failed)?)?;
     let Settings { outbox, buckets, payload, generation_seconds } = settings;
     let OutboxName { schema, table } = outbox;
     Ok(Outbox { schema, table, buckets, payload, generation_seconds, sequence })
+}
+
+/// Why there is no table of that name: it is somewhere else, or gone.
+async fn missing(client: &Client, name: &OutboxName) -> Result<Error> {
+    let failed = |cause| classify("look where the outbox is", cause);
+    let Some(found) = client.query_opt(ELSEWHERE, &[]).await.map_err(failed)? else {
+        let cause = format!("the table {name} is gone");
+        return Ok(Error::new(ErrorKind::Schema, cause).with_remedy(RESTORE));
+    };
+    let now = OutboxName {
+        schema: found.try_get("schema_name").map_err(failed)?,
+        table: found.try_get("table_name").map_err(failed)?,
+    };
+    let OutboxName { schema, table } = name;
+    let mut commands = Vec::new();
+    if now.schema != *schema {
+        let schema = escape_identifier(schema);
+        commands.push(format!("alter table {} set schema {schema}", now.quoted()));
+    }
+    if now.table != *table {
+        let moved = OutboxName { schema: schema.clone(), table: now.table.clone() };
+        let table = escape_identifier(table);
+        commands.push(format!("alter table {} rename to {table}", moved.quoted()));
+    }
+    let cause = format!("the outbox {name} was moved or renamed: it is {now} now");
+    let remedy = format!("put it back; run: {}", commands.join("; "));
+    Ok(Error::new(ErrorKind::Schema, cause).with_remedy(remedy))
 }
 
 /// What the catalog says about the table.

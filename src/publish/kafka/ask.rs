@@ -4,6 +4,7 @@
 //! Fails: when no broker answers in time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::Producer;
@@ -24,14 +25,14 @@ use crate::publish::kafka::topic_meetings::LEADER_DEADLINE;
 pub fn check(config: &ProducerConfig, topic: Option<&str>) -> Result<()> {
     match topic {
         Some(topic) => asking(config)?.topics.look_up(topic, LEADER_DEADLINE, || true).map(|_| ()),
-        None => fetch_all(config).map(|_| ()),
+        None => fetch_all(config, LEADER_DEADLINE).map(|_| ()),
     }
 }
 
 /// What the brokers say of all topics. Asked for a topic by its name, they might create it.
-pub(super) fn fetch_all(config: &ProducerConfig) -> Result<Metadata> {
+pub(super) fn fetch_all(config: &ProducerConfig, patience: Duration) -> Result<Metadata> {
     let producer = asking(config)?;
-    let answer = producer.producer.client().fetch_metadata(None, LEADER_DEADLINE);
+    let answer = producer.producer.client().fetch_metadata(None, patience.min(LEADER_DEADLINE));
     answer.map_err(|cause| unavailable(&cause, producer.context().last_trouble()))
 }
 

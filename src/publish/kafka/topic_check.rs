@@ -4,29 +4,56 @@
 //! nothing. Must not: publish, or change a broker's settings.
 //! Fails: when no broker answers; a topic that cannot be used is an answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminOptions, ConfigSource, OwnedResourceSpecifier, ResourceSpecifier};
 use rdkafka::error::KafkaError;
 
 use crate::error::{Error, Result};
 use crate::publish::kafka::clients::ProducerConfig;
-use crate::publish::kafka::{ask, errors, topic_config};
+use crate::publish::kafka::topic_list::Listing;
+use crate::publish::kafka::{ask, errors};
 
-/// One request for a broker's settings.
+/// One request for the settings of a broker, or of some topics.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
+/// So many topics are asked for by one request.
+const TOGETHER: usize = 200;
 const CREATION_SETTING: &str = "auto.create.topics.enable";
+
+/// How a topic that is there is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TopicLayout {
+    /// How many partitions it has.
+    pub partitions: NonZeroU32,
+    /// How many copies each of them has; the fewest.
+    pub copies: usize,
+}
+
+/// A setting of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldSetting {
+    /// Its value; none for a secret.
+    pub value: Option<String>,
+    /// Whether the topic itself was given it, and not the broker.
+    pub is_own: bool,
+}
+
+/// The settings of a topic by name, as a broker tells them.
+pub type ToldSettings = BTreeMap<String, ToldSetting>;
 
 /// What Kafka says of the topics that were asked for.
 #[derive(Debug, Default)]
 pub struct ExistingTopics {
     /// Those that can be published to now.
-    pub ready: BTreeSet<String>,
+    pub ready: BTreeMap<String, TopicLayout>,
     /// Why others, which are there, cannot.
     pub unusable: Vec<Error>,
     /// Those that the brokers do not list for this user.
     pub missing: BTreeSet<String>,
+    /// How many brokers there are.
+    pub brokers: usize,
     /// A broker that can be asked for its settings.
     broker: Option<i32>,
 }
@@ -42,29 +69,33 @@ pub enum MissingTopics {
     Unknown,
 }
 
-/// Looks for these topics. Blocks.
+/// Looks for these topics. Blocks, for as long as that at most.
 ///
 /// # Errors
 /// When no broker answers in time, or librdkafka refuses its configuration.
-pub fn look(config: &ProducerConfig, wanted: &BTreeSet<String>) -> Result<ExistingTopics> {
-    let metadata = ask::fetch_all(config)?;
-    let listed: BTreeSet<&str> = metadata.topics().iter().map(|topic| topic.name()).collect();
+pub fn look(
+    config: &ProducerConfig,
+    wanted: &BTreeSet<String>,
+    patience: Duration,
+) -> Result<ExistingTopics> {
+    let metadata = ask::fetch_all(config, patience)?;
+    let listing = Listing::of(&metadata);
     let broker = metadata.brokers().first().map(|broker| broker.id());
-    let mut existing = ExistingTopics { broker, ..ExistingTopics::default() };
+    let brokers = metadata.brokers().len();
+    let mut existing = ExistingTopics { brokers, broker, ..ExistingTopics::default() };
     for topic in wanted {
-        if let Some(other) = errors::colliding(topic, listed.iter().copied()) {
-            existing.unusable.push(errors::collision(topic, other));
-            continue;
-        }
-        if !listed.contains(topic.as_str()) {
-            existing.missing.insert(topic.clone());
-            continue;
-        }
-        match errors::ready_partitions(topic, &metadata) {
-            Ok(_) => {
-                existing.ready.insert(topic.clone());
+        let listed = metadata.topics().iter().map(|topic| topic.name());
+        match listing.get(topic) {
+            Some(Ok((partitions, copies))) => {
+                existing.ready.insert(topic.clone(), TopicLayout { partitions, copies });
             }
-            Err(error) => existing.unusable.push(error),
+            Some(Err(error)) => existing.unusable.push(error),
+            None => match errors::colliding(topic, listed) {
+                Some(other) => existing.unusable.push(errors::collision(topic, other)),
+                None => {
+                    existing.missing.insert(topic.clone());
+                }
+            },
         }
     }
     Ok(existing)
@@ -90,21 +121,32 @@ impl ExistingTopics {
     }
 }
 
-/// The first of these topics of which the broker does not tell this user how much it takes.
-pub async fn keeps_its_limit(config: &ProducerConfig, topics: &BTreeSet<String>) -> Option<String> {
-    let admin = match config.admin() {
-        Ok(admin) => admin,
-        Err(error) => {
-            tracing::debug!(cause = error.message(), "no client to ask for the settings of topics");
-            return None;
-        }
-    };
-    for topic in topics {
-        if topic_config::describe(&admin, topic).await.is_err() {
-            return Some(topic.clone());
+/// The settings of these topics, which are there; of one that the broker keeps to itself there are none.
+///
+/// # Errors
+/// When no broker answers in time.
+pub async fn settings<'a>(
+    config: &ProducerConfig,
+    topics: impl Iterator<Item = &'a String>,
+) -> Result<BTreeMap<String, ToldSettings>> {
+    let admin = config.admin()?;
+    let options = AdminOptions::new().request_timeout(Some(SETTINGS_TIMEOUT));
+    let topics: Vec<ResourceSpecifier<'_>> =
+        topics.map(|topic| ResourceSpecifier::Topic(topic)).collect();
+    let mut found = BTreeMap::new();
+    for some in topics.chunks(TOGETHER) {
+        let answers = admin.describe_configs(some, &options).await;
+        for answer in answers.map_err(|cause| errors::unavailable(&cause, None))? {
+            let Ok(answer) = answer else { continue };
+            let OwnedResourceSpecifier::Topic(topic) = answer.specifier else { continue };
+            let told = answer.entries.into_iter().map(|entry| {
+                let is_own = entry.source == ConfigSource::DynamicTopic;
+                (entry.name, ToldSetting { value: entry.value, is_own })
+            });
+            found.insert(topic, told.collect());
         }
     }
-    None
+    Ok(found)
 }
 
 async fn creates_topics(config: &ProducerConfig, broker: i32) -> Result<Option<bool>> {
