@@ -53,6 +53,8 @@ begin
     update postrider.capture_slot
     set slot_snapshot = null, slot_lsn = null, delivered_lsn = null, publication = null
     where (select mode from postrider.capture) = 'wal';
+    -- What was committed to Kafka counts no more.
+    update postrider.capture set delivery_term = delivery_term + 1;
     -- Of adopted tables all rows that are pending come again.
     update postrider.adopted set passed = null;
     perform set_config('search_path', former_search_path, true);

@@ -9,4 +9,5 @@ select
     case when not pg_is_in_recovery() then
         ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::integer
     end as timeline,
-    case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() end as lsn
+    case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() end as lsn,
+    case when not pg_is_in_recovery() then pg_current_wal_flush_lsn() end as flushed

@@ -70,11 +70,47 @@ pub enum Flow {
     Paused,
 }
 
+/// How events are delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryMode {
+    /// Cursors are saved behind what Kafka has acknowledged.
+    AtLeastOnce,
+    /// Cursors are committed to Kafka with what they stand behind.
+    ExactlyOnce {
+        /// Rises with each switch.
+        term: i64,
+    },
+}
+
+impl DeliveryMode {
+    /// The name of the setting.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AtLeastOnce => "at-least-once",
+            Self::ExactlyOnce { .. } => "exactly-once",
+        }
+    }
+
+    fn read(name: &str, term: i64) -> Result<Self> {
+        match name {
+            "at-least-once" => Ok(Self::AtLeastOnce),
+            "exactly-once" => Ok(Self::ExactlyOnce { term }),
+            _ => {
+                let cause = format!("postrider.capture has the delivery {name:?}");
+                Err(Error::new(ErrorKind::Schema, cause)
+                    .with_remedy("use the version of postrider that wrote it"))
+            }
+        }
+    }
+}
+
 /// What a session goes by: when it is another one, the session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
     /// How events are read.
     pub mode: Mode,
+    /// How they are delivered.
+    pub delivery: DeliveryMode,
     /// How many tables are adopted.
     pub adopted: i64,
     /// Whether they are read at all.
@@ -86,6 +122,8 @@ pub struct Way {
 pub struct CaptureState {
     /// How events are read now.
     pub mode: Mode,
+    /// How they are delivered.
+    pub delivery: DeliveryMode,
     /// What our slot is called, from before it is made until it is dropped.
     pub slot_name: Option<String>,
     /// What is known of it; none while it is made, or when it is of no use for this mode.
@@ -96,13 +134,15 @@ pub struct CaptureState {
     pub adopted: i64,
     /// Who has paused publishing, if somebody has.
     pub pause: Option<Pause>,
+    /// The database's number in its cluster.
+    pub database: u32,
 }
 
 impl CaptureState {
     /// What a session goes by that begins now.
     pub fn way(&self) -> Way {
         let flow = if self.pause.is_some() { Flow::Paused } else { Flow::Running };
-        Way { mode: self.mode, adopted: self.adopted, flow }
+        Way { mode: self.mode, delivery: self.delivery, adopted: self.adopted, flow }
     }
 }
 
@@ -156,6 +196,7 @@ pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
     let slot = snapshot.zip(lsn.zip(publication));
     Ok(CaptureState {
         mode: Mode::read(row.get("mode"))?,
+        delivery: DeliveryMode::read(row.get("delivery"), row.get("delivery_term"))?,
         slot_name: row.get("slot_name"),
         slot: slot.map(|(snapshot, (lsn, publication))| KnownSlot {
             snapshot: snapshot.0,
@@ -165,6 +206,7 @@ pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
         delivered: row.get("delivered_lsn"),
         adopted: row.get("adopted"),
         pause: Pause::read(&row),
+        database: row.get("database"),
     })
 }
 

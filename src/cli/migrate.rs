@@ -5,11 +5,12 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::{block_on, output, prepare};
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::control::delivery::{Changed, renew_term};
 use crate::control::migrate;
 use crate::control::migrate::MigrationRequest;
 use crate::error::{ErrorKind, Result};
@@ -60,6 +61,12 @@ enum MigrateCommand {
         /// Only says how many events would be published again.
         #[arg(long)]
         dry_run: bool,
+
+        /// Keeps the cursors that PostgreSQL has, and gives up those in Kafka: where events are delivered exactly
+        /// once and the topic of cursors is gone or was changed. What was published since a cursor was saved is
+        /// repeated.
+        #[arg(long, value_name = "WHERE", conflicts_with_all = ["seq_above", "dry_run"])]
+        cursor_from: Option<CursorFrom>,
     },
     /// Makes the inbox of a consumer, in the consumer's own database: --database-url names that one.
     Inbox {
@@ -71,6 +78,13 @@ enum MigrateCommand {
         #[command(flatten)]
         common: CommonSettings,
     },
+}
+
+/// Which cursors hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CursorFrom {
+    /// Those that PostgreSQL has.
+    Postgres,
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,7 +132,10 @@ pub(super) fn run(arguments: MigrateArguments) -> Result<ExitCode> {
     match arguments.command {
         MigrateCommand::Up { common, table } => up(settled(common)?, &table),
         MigrateCommand::Print { common, table } => print(&settled(common)?, &table),
-        MigrateCommand::Reanchor { common, seq_above, dry_run } => {
+        MigrateCommand::Reanchor { common, cursor_from: Some(CursorFrom::Postgres), .. } => {
+            renew(settled(common)?)
+        }
+        MigrateCommand::Reanchor { common, seq_above, dry_run, cursor_from: None } => {
             reanchor(settled(common)?, seq_above, dry_run)
         }
         MigrateCommand::Inbox { command: InboxCommand::Up { common } } => {
@@ -176,6 +193,24 @@ fn reanchor(common: CommonSettings, seq_above: Option<i64>, dry_run: bool) -> Re
         }
         false => {
             format!("the cursors are set anew: {retained} retained events are published again\n")
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn renew(common: CommonSettings) -> Result<ExitCode> {
+    let (database, outbox) = (config::database(&common)?, config::outbox(&common)?);
+    let changed = block_on(async move {
+        let connection = connect(&database, "migrate").await?;
+        migrate::load(connection.client(), &outbox).await?;
+        renew_term(&connection).await
+    })?;
+    output::answer(match changed {
+        Changed::Yes => {
+            "the cursors that PostgreSQL has hold; what was published since they were saved is repeated\n"
+        }
+        Changed::Not => {
+            "nothing to do: events are delivered at least once, by PostgreSQL's cursors\n"
         }
     })?;
     Ok(ExitCode::SUCCESS)

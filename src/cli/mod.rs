@@ -29,6 +29,7 @@ mod capture;
 mod check;
 mod completions;
 mod config;
+mod delivery;
 mod health;
 mod man;
 mod migrate;
@@ -73,6 +74,7 @@ enum Command {
     Status(status::StatusArguments),
     Parked(parked::ParkedArguments),
     Capture(capture::CaptureArguments),
+    Delivery(delivery::DeliveryArguments),
     Adopt(adopt::AdoptArguments),
     Pause(pause::PauseArguments),
     Resume(pause::ResumeArguments),
@@ -106,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::run(arguments),
         Command::Parked(arguments) => parked::run(arguments),
         Command::Capture(arguments) => capture::run(arguments),
+        Command::Delivery(arguments) => delivery::run(arguments),
         Command::Adopt(arguments) => adopt::run(arguments),
         Command::Pause(arguments) => pause::pause(arguments),
         Command::Resume(arguments) => pause::resume(&arguments),

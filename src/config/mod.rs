@@ -47,6 +47,8 @@ pub struct Config {
     pub outbox: OutboxName,
     /// How events are read, if that was said; else as the database says.
     pub capture: Option<Mode>,
+    /// How they have to be delivered, if that was said; the database says how they are.
+    pub delivery: Option<Delivery>,
     /// Claim loops in this instance; `None` is one per core.
     pub shards: Option<NonZeroU16>,
     /// Within how many seconds a dead instance's buckets are taken.
@@ -215,7 +217,6 @@ impl Config {
     /// [`ErrorKind::Config`] with the setting's name when a value has no meaning, or two contradict
     /// each other.
     pub fn resolve(common: &CommonSettings, relay: &RelaySettings) -> Result<Self> {
-        check_modes(relay)?;
         let lease_seconds = lease_seconds(relay)?;
         // Others have the lease for as long: whoever changes a password has so much time for both sides.
         let patience = Duration::from_secs(u64::from(lease_seconds));
@@ -225,6 +226,7 @@ impl Config {
             database,
             outbox: outbox(common)?,
             capture: relay.capture.map(Mode::from),
+            delivery: relay.delivery,
             shards: relay.shards,
             lease_seconds,
             cadence: cadence(relay)?,
@@ -316,18 +318,6 @@ fn admin_listen(relay: &RelaySettings) -> Result<AdminListen> {
                 .with_remedy("write it as 127.0.0.1:9786, [::]:9786 or off")
         }),
     }
-}
-
-/// What this version cannot do is said at once, not when the first event waits.
-fn check_modes(relay: &RelaySettings) -> Result<()> {
-    if let Some(Delivery::ExactlyOnce) = relay.delivery {
-        return Err(Error::new(
-            ErrorKind::Config,
-            "--delivery exactly-once is not there yet: this version delivers at least once",
-        )
-        .with_remedy("leave --delivery out, and let consumers drop repeats by the header id"));
-    }
-    Ok(())
 }
 
 fn on_promotion(relay: &RelaySettings, database: &DatabaseConfig) -> OnPromotion {

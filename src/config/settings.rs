@@ -125,7 +125,8 @@ pub struct RelaySettings {
     )]
     pub topic: Option<String>,
 
-    /// How often an event may arrive [default: at-least-once].
+    /// Insists on how often an event may arrive: does not start where the database says otherwise, see
+    /// `postrider delivery` [default: as the database says].
     #[arg(long, env = "POSTRIDER_DELIVERY", hide_env = true, help_heading = "Kafka")]
     pub delivery: Option<Delivery>,
 
@@ -404,9 +405,18 @@ impl From<Capture> for Mode {
 pub enum Delivery {
     /// After a crash an event may be sent again, with the same id.
     AtLeastOnce,
-    /// By Kafka's transactions. Not there yet, so no help offers it.
-    #[value(hide = true)]
+    /// By Kafka's transactions: whoever reads committed records alone sees each event once.
     ExactlyOnce,
+}
+
+impl Delivery {
+    /// The name of the setting.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AtLeastOnce => "at-least-once",
+            Self::ExactlyOnce => "exactly-once",
+        }
+    }
 }
 
 /// Where a record's timestamp comes from.

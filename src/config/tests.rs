@@ -41,10 +41,10 @@ fn has_defaults() {
 }
 
 #[test]
-fn refuses_what_is_not_there_yet() {
-    let error = refused(&RelaySettings { delivery: Some(Delivery::ExactlyOnce), ..relay() });
-    assert_eq!(error.kind(), ErrorKind::Config);
-    resolved(&RelaySettings { delivery: Some(Delivery::AtLeastOnce), ..relay() });
+fn every_way_of_delivery_and_of_reading_can_be_asked_for() {
+    for asked in [None, Some(Delivery::AtLeastOnce), Some(Delivery::ExactlyOnce)] {
+        assert_eq!(resolved(&RelaySettings { delivery: asked, ..relay() }).delivery, asked);
+    }
     for (asked, mode) in [
         (None, None),
         (Some(Capture::Poll), Some(Mode::Poll)),

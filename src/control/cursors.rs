@@ -23,6 +23,8 @@ use crate::order::saved_cursor::SavedCursor;
 use crate::order::tick::{Carry, Lineage, Tick};
 use crate::postgres::{Connection, Lsn, PgSnapshot, Xid8, classify};
 
+pub mod exactly;
+
 const HISTORY: &str = include_str!("../../sql/queries/history.sql");
 const LOAD: &str = include_str!("../../sql/queries/cursor_load.sql");
 const SAVE: &str = include_str!("../../sql/queries/cursor_save.sql");
@@ -57,6 +59,10 @@ impl History {
     /// # Errors
     /// [`ErrorKind::Standby`] when the server is in recovery.
     pub async fn read(connection: &Connection) -> Result<Self> {
+        Self::read_upto(connection, "lsn").await
+    }
+
+    async fn read_upto(connection: &Connection, end: &str) -> Result<Self> {
         let failed = |cause| classify("read the server's history", cause);
         let row = connection.client().query_one(HISTORY, &[]).await.map_err(failed)?;
         if row.get("standby") {
@@ -66,7 +72,7 @@ impl History {
             )
             .with_remedy("name the primary; with several hosts add target_session_attrs=read-write to the URL"));
         }
-        let lsn: Lsn = row.get("lsn");
+        let lsn: Lsn = row.get(end);
         Ok(Self {
             system_identifier: row.get("system_identifier"),
             timeline: row.get("timeline"),

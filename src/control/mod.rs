@@ -1,6 +1,7 @@
 //! postrider's own tables: cursors, leases, parked events, retention and the schema itself.
 
 pub mod cursors;
+pub mod delivery;
 pub mod depth;
 pub mod lease;
 pub mod migrate;

@@ -83,6 +83,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
         on_promotion: OnPromotion::Refuse,
         outbox: OutboxName::default(),
         capture: None,
+        delivery: None,
         shards,
         lease_seconds: DEFAULT_LEASE_SECONDS,
         cadence: Cadence { min: Duration::from_millis(5), max: Duration::from_millis(50) },

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metrics::counters::{Monitor, ShardGauge, Tally};
 use crate::metrics::histogram::{Counted, Histogram};
+use crate::metrics::infos::{build_labels, instance_labels};
 use crate::metrics::process::ProcessFigures;
 use crate::postgres;
-use crate::publish::kafka::config::librdkafka_version;
 
 /// A family of figures.
 #[derive(Debug)]
@@ -355,6 +355,20 @@ pub(super) const CATALOGUE: &[Family] = &[
         FigureSource::Tally(|monitor| &monitor.figures().producers_replaced),
     ),
     family(
+        "postrider_transaction_end_seconds",
+        Distribution,
+        &[],
+        "The end of a transaction that was committed, where events are delivered exactly once",
+        FigureSource::Histogram(|monitor| &monitor.figures().transaction_end),
+    ),
+    family(
+        "postrider_transactions_dropped",
+        Counter,
+        &["reason"],
+        "Transactions whose producer was dropped before their end was sure",
+        FigureSource::Tally(|monitor| &monitor.figures().transactions_dropped),
+    ),
+    family(
         "postrider_slot_retained_bytes",
         Gauge,
         &[],
@@ -380,14 +394,14 @@ pub(super) const CATALOGUE: &[Family] = &[
         Info,
         &["version", "revision", "librdkafka"],
         "What this program is",
-        FigureSource::Many(build),
+        FigureSource::Many(|_| info(build_labels())),
     ),
     family(
         "postrider_instance",
         Info,
         &["instance", "capture", "delivery", "timeline"],
         "Who this instance is in the tier, and how it reads and delivers",
-        FigureSource::Many(instance),
+        FigureSource::Many(|monitor| info(instance_labels(monitor))),
     ),
     family(
         "process_cpu_seconds",
@@ -473,22 +487,6 @@ fn buckets(monitor: &Monitor) -> Vec<LabelledFigure> {
     [("owned", counts.owned), ("free", counts.free)].map(sample).to_vec()
 }
 
-fn build(_: &Monitor) -> Vec<LabelledFigure> {
-    let labels = vec![
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("revision", option_env!("POSTRIDER_REVISION").unwrap_or("unknown").to_owned()),
-        ("librdkafka", librdkafka_version()),
-    ];
-    vec![LabelledFigure { labels, figure: FigureValue::Count(1) }]
-}
-
-fn instance(monitor: &Monitor) -> Vec<LabelledFigure> {
-    let instance = monitor.instance();
-    let labels = vec![
-        ("instance", instance.name),
-        ("capture", instance.capture),
-        ("delivery", instance.delivery),
-        ("timeline", instance.timeline.map(|timeline| timeline.to_string()).unwrap_or_default()),
-    ];
+fn info(labels: Vec<(&'static str, String)>) -> Vec<LabelledFigure> {
     vec![LabelledFigure { labels, figure: FigureValue::Count(1) }]
 }

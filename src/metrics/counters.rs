@@ -79,6 +79,10 @@ pub struct Figures {
     pub kafka_errors: Tally,
     /// Producers that gave way to another, by why.
     pub producers_replaced: Tally,
+    /// The end of a transaction, where events are delivered exactly once.
+    pub transaction_end: Histogram,
+    /// Transactions that did not end for sure, by why.
+    pub transactions_dropped: Tally,
     /// Events that were in flight when something failed, by what.
     pub maybe_repeated: Tally,
     /// Attempts of retention, by what was in the way.

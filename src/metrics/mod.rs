@@ -11,6 +11,7 @@ pub mod estimate;
 pub mod health;
 pub mod histogram;
 pub mod http;
+mod infos;
 mod openmetrics;
 mod process;
 pub mod progress;

@@ -35,6 +35,7 @@ fn full() -> Arc<Monitor> {
         &figures.kafka_errors,
         &figures.producers_replaced,
         &figures.maybe_repeated,
+        &figures.transactions_dropped,
         &figures.retention_blocked,
         &monitor.sessions_ended,
         &monitor.buckets_taken,

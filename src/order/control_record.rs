@@ -9,7 +9,7 @@
 //! {"v": 1, "term": 2, "system": 7450000000000000000, "timeline": 1, "lsn": "0/16B3748", "epoch": 12,
 //!  "cursor": {"from": "740:740:", "upto": "745:745:", "next": 745, "floor": 900, "end": 901,
 //!             "carry": [[741, 742, 880]], "storage": 16400, "began": 3, "position": 901},
-//!  "log": {"commit": "0/16B3700", "events": 3}, "answered": 17}
+//!  "log": {"commit": "0/16B3700", "events": 3}, "retried": [17, 18]}
 //! ```
 //!
 //! `term` is that of the database's mode: what was recorded before delivery was switched, or before the cursors were
@@ -39,8 +39,8 @@ pub struct ControlRecord {
     pub cursor: Option<SavedCursor>,
     /// How far the log is published, where it is read.
     pub log: Option<RecordedPlace>,
-    /// The latest request to try parked events again that is answered with it.
-    pub answered: Option<i64>,
+    /// Parked events that are published with it, by their turns. They may not be taken away yet.
+    pub retried: Vec<i64>,
 }
 
 /// A place in the log: everything before it is published.
@@ -50,6 +50,13 @@ pub struct RecordedPlace {
     pub commit: u64,
     /// And so many events of the one that commits here.
     pub events: u64,
+}
+
+impl RecordedPlace {
+    /// Whether the event of this number, in the transaction that commits there, lies before it.
+    pub fn covers(&self, commit: u64, index: u32) -> bool {
+        (commit, u64::from(index)) < (self.commit, self.events)
+    }
 }
 
 /// A record that cannot be gone by.
@@ -81,8 +88,8 @@ struct WrittenRecord {
     cursor: Option<WrittenCursor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     log: Option<WrittenPlace>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    answered: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    retried: Vec<i64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,7 +134,7 @@ impl ControlRecord {
             epoch: self.epoch,
             cursor: self.cursor.as_ref().map(write_cursor),
             log: self.log.map(|log| WrittenPlace { commit: text(log.commit), events: log.events }),
-            answered: self.answered,
+            retried: self.retried.clone(),
         };
         serde_json::to_string(&written).expect("numbers and texts can be written")
     }
@@ -152,7 +159,7 @@ impl ControlRecord {
             epoch: written.epoch,
             cursor: written.cursor.map(read_cursor).transpose()?,
             log: written.log.map(read_log).transpose()?,
-            answered: written.answered,
+            retried: written.retried,
         })
     }
 }
@@ -267,14 +274,14 @@ mod tests {
             epoch: 12,
             cursor: Some(cursor()),
             log: Some(RecordedPlace { commit: 0x16B_3700, events: 3 }),
-            answered: Some(17),
+            retried: vec![17, 18],
         }
     }
 
     #[test]
     fn what_is_written_is_read_back() {
         let whole = record();
-        let bare = ControlRecord { cursor: None, log: None, answered: None, ..whole.clone() };
+        let bare = ControlRecord { cursor: None, log: None, retried: Vec::new(), ..whole.clone() };
         for record in [whole, bare] {
             assert_eq!(ControlRecord::decode(record.encode().as_bytes()), Ok(record));
         }
@@ -283,9 +290,18 @@ mod tests {
     /// As it lies in topics by now: who changes this raises the version.
     #[test]
     fn a_record_that_was_written_once_can_be_read_for_ever() {
-        let written = r#"{"v":1,"term":2,"system":-7450000000000000000,"timeline":3,"lsn":"1/16B3748","epoch":12,"cursor":{"from":"740:740:","upto":"741:745:741,742","next":745,"floor":900,"end":9223372036854775807,"carry":[[741,742,-5],[744,744,-4611686018427387904]],"storage":16400,"began":3,"position":-1,"window":{"since":"700:700:","bound":880}},"log":{"commit":"0/16B3700","events":3},"answered":17}"#;
+        let written = r#"{"v":1,"term":2,"system":-7450000000000000000,"timeline":3,"lsn":"1/16B3748","epoch":12,"cursor":{"from":"740:740:","upto":"741:745:741,742","next":745,"floor":900,"end":9223372036854775807,"carry":[[741,742,-5],[744,744,-4611686018427387904]],"storage":16400,"began":3,"position":-1,"window":{"since":"700:700:","bound":880}},"log":{"commit":"0/16B3700","events":3},"retried":[17,18]}"#;
         assert_eq!(record().encode(), written);
         assert_eq!(ControlRecord::decode(written.as_bytes()), Ok(record()));
+    }
+
+    #[test]
+    fn a_place_covers_what_lies_before_it() {
+        let place = RecordedPlace { commit: 50, events: 2 };
+        let covered =
+            [(49, 7), (50, 0), (50, 1), (50, 2), (51, 0)].map(|(at, n)| place.covers(at, n));
+        assert_eq!(covered, [true, true, true, false, false]);
+        assert!(!RecordedPlace { commit: 50, events: 0 }.covers(50, 0));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::LendEvent;
+use crate::event::{Bucket, LendEvent};
 use crate::metrics::counters::PublisherGauge;
 use crate::order::holds::{AggregateKey, Hold, Holds, SetAside};
 use crate::order::ledger::BatchNumber;
@@ -82,6 +82,8 @@ enum Order<R> {
     Resume { topics: Vec<String>, aggregates: Vec<AggregateKey> },
     /// Hold these, too.
     Hold(Vec<Hold>),
+    /// End the transaction, with these cursors as its last records.
+    End(Vec<(Bucket, String)>),
 }
 
 /// One producer with its publishing thread, as the shard sees it.
@@ -114,7 +116,7 @@ impl<R: LendEvent> Publisher<R> {
         make: impl FnOnce(Reports) -> Result<P>,
     ) -> Result<Self> {
         let (orders, inlet) = crossbeam_channel::bounded(batches_max + ORDERS_MAX);
-        let (sender, reports) = crossbeam_channel::bounded(batches_max + 1);
+        let (sender, reports) = crossbeam_channel::bounded(batches_max + 2);
         let (aside, set_aside) = crossbeam_channel::bounded(batches_max);
         let name = format!("publish-{}", gauge.name);
         let back = Reports::new(sender, Arc::clone(&wake), gauge);
@@ -164,13 +166,17 @@ impl<R: LendEvent> Publisher<R> {
         self.order(Order::Hold(holds));
     }
 
+    /// Ends the transaction, with these cursors as its last records; one at a time.
+    pub fn end(&self, cursors: Vec<(Bucket, String)>) {
+        self.order(Order::End(cursors));
+    }
+
     fn order(&self, order: Order<R>) {
         let orders = self.orders.as_ref().expect("the publisher is running");
         match orders.try_send(order) {
             Ok(()) => {}
             Err(TrySendError::Full(_)) => unreachable!("the shard bounds what is on its way"),
-            // The thread ends only by a panic, which is a failure like any other.
-            Err(TrySendError::Disconnected(_)) => self.failed.set(),
+            Err(TrySendError::Disconnected(_)) => self.failed.set(), // The thread has panicked.
         }
     }
 
@@ -274,6 +280,10 @@ fn publish<R: LendEvent, P: Produce>(
                 dispatcher.hold(holds);
                 Ok(())
             }
+            Order::End(cursors) => dispatcher
+                .check_send_deadline()
+                .and_then(|()| dispatcher.producer.end(&cursors))
+                .map(|()| reports.send(Report::Ended)),
         };
         if let Err(error) = done {
             reports.failed(error);

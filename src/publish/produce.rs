@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use crate::error::Result;
-use crate::event::EventId;
+use crate::event::{Bucket, EventId};
 use crate::order::holds::{Reason, Refusal};
 use crate::publish::answer::{Answer, Ground};
 use crate::publish::in_flight_batch::InFlightBatch;
@@ -50,6 +50,14 @@ pub trait Produce: Send + 'static {
     /// # Errors
     /// When the producer is no longer usable.
     fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer>;
+
+    /// Ends the transaction in which all is that was sent, with these cursors as its last records.
+    ///
+    /// # Errors
+    /// When the producer is no longer usable, and nobody knows how the transaction has ended.
+    fn end(&mut self, _cursors: &[(Bucket, String)]) -> Result<()> {
+        Ok(())
+    }
 
     /// Sends what was gathered, and waits: what became of each record, in their order.
     ///

@@ -10,7 +10,7 @@ use crossbeam_channel::{Sender, TrySendError};
 use tokio::sync::Notify;
 
 use crate::error::Error;
-use crate::metrics::counters::PublisherGauge;
+use crate::metrics::counters::{Figures, PublisherGauge};
 use crate::order::ledger::BatchNumber;
 use crate::publish::in_flight_batch::InFlightBatch;
 use crate::publish::signals::{Latch, Letterbox};
@@ -21,6 +21,8 @@ use crate::publish::suspense::Suspense;
 pub enum Report {
     /// Each record of the batch was acknowledged, but for those that were set aside.
     Delivered(BatchNumber),
+    /// The oldest transaction that was to end has ended, for sure.
+    Ended,
     /// A record was refused, or its fate is unknown. Nothing that follows it was sent.
     Failed(Error),
 }
@@ -38,7 +40,7 @@ pub struct Reports {
 }
 
 impl Reports {
-    /// Reports that go to `sender`, which must have room for one per batch in flight and one more.
+    /// Reports that go to `sender`, which must have room for one per batch in flight and two more.
     pub(super) fn new(sender: Sender<Report>, wake: Arc<Notify>, gauge: PublisherGauge) -> Self {
         Self {
             sender,
@@ -62,6 +64,11 @@ impl Reports {
             batch.measure(&self.gauge.shard, Instant::now());
             self.send(Report::Delivered(batch.number()));
         }
+    }
+
+    /// What all publishers count together.
+    pub(super) fn figures(&self) -> &Figures {
+        &self.gauge.shard.instance
     }
 
     /// What is counted of the publisher.
@@ -96,10 +103,10 @@ impl Reports {
         self.failed.is_taken()
     }
 
-    fn send(&self, report: Report) {
+    pub(super) fn send(&self, report: Report) {
         match self.sender.try_send(report) {
             Ok(()) => self.wake.notify_one(),
-            // One report per batch in flight and one failure: the channel holds them all.
+            // One report per batch in flight, one end and one failure: the channel holds them all.
             Err(TrySendError::Full(_)) => unreachable!("more reports than batches in flight"),
             // The shard has gone back to its saved cursor; it will read these events again.
             Err(TrySendError::Disconnected(_)) => self.failed.set(),

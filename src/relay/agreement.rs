@@ -6,11 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::capture::mode::{CaptureState, Mode, change_mode, read_state};
+use crate::capture::mode::{CaptureState, DeliveryMode, Mode, change_mode, read_state};
 use crate::capture::mode_change::{Loss, check_change};
 use crate::capture::slot::SlotKeeper;
 use crate::capture::slot::reader_lock::{try_lock, unlock};
 use crate::capture::slot::requirements::{Readers, check_needs};
+use crate::config::settings::Delivery;
 use crate::control::lease::live_instances;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Connection, DatabaseConfig, connect};
@@ -53,6 +54,18 @@ pub(super) async fn agree(
         Mode::Message => begin_messages(&opened.control, &messages, now).await?,
     }
     read_state(&opened.control).await
+}
+
+/// Refuses to deliver otherwise than the flag insists.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when the database says otherwise.
+pub(super) fn insist(asked: Option<Delivery>, now: DeliveryMode) -> Result<()> {
+    let Some(asked) = asked.filter(|asked| asked.name() != now.name()) else { return Ok(()) };
+    let (asked, now) = (asked.name(), now.name());
+    let cause = format!("--delivery {asked} does not fit: the database says {now}");
+    let remedy = format!("run `postrider delivery switch {asked}`, or leave --delivery out");
+    Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy))
 }
 
 /// Instances that wait for the end of the pause have no lease, and cannot be seen.

@@ -94,7 +94,6 @@ fn introduce(monitor: &Monitor, name: &str, config: &Config) {
     monitor.figures().generations_filled.store(-1, Ordering::Relaxed);
     monitor.set_instance(|instance| {
         name.clone_into(&mut instance.name);
-        "at-least-once".clone_into(&mut instance.delivery);
         instance.lease_seconds = config.lease_seconds.into();
     });
 }

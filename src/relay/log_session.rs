@@ -28,6 +28,7 @@ use crate::relay::adopted_tables::Adoption;
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::ShardLines;
 use crate::relay::depth_watch::spawn_depth_watch;
+use crate::relay::exactly::ExactlyOnce;
 use crate::relay::instance::Instance;
 use crate::relay::log_saver::LogSaver;
 use crate::relay::log_task::{LogTask, LogTicks};
@@ -108,6 +109,8 @@ impl Instance {
         let Opened { outbox, store, latest, state, way, control } = opened;
         let known = state.slot.ok_or_else(slot_was_given_up)?;
         let shards = self.publisher_count(&outbox)?;
+        let (own, count) = ((way, state.database), outbox.buckets);
+        let exactly = ExactlyOnce::of(self, &store, own, producer, count).await?;
         let (lines, assignment) = ShardLines::to_reader();
         let mut session_tasks =
             SessionTasks::join(self, &outbox, &store, lines, Share::All).await?;
@@ -144,6 +147,7 @@ impl Instance {
                 ArrivalPattern::Stream,
                 &session_tasks.send_deadline,
             ),
+            exactly,
         };
         session_tasks.tasks.spawn(task.run(progress_line, ticks));
         session_tasks.work().await

@@ -24,12 +24,20 @@ use crate::metrics::counters::ShardGauge;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
 use crate::postgres::{Lsn, connect_walsender};
+use crate::publish::Publisher;
 use crate::relay::adopted_tables::Adoption;
 use crate::relay::assigner::shard_lines::Assignment;
+use crate::relay::exactly::ExactlyOnce;
 use crate::relay::publishers::Publishers;
 use crate::relay::tasks::Ended;
+use crate::shard::OutgoingRow;
 use crate::shard::assignment::Holdings;
-use crate::shard::log_loop::{AdoptedWiring, LogReader, ProgressLine, ReaderWiring, TableWiring};
+use crate::shard::log_loop::{
+    AdoptedWiring, LogBeginning, LogReader, ProgressLine, ReaderWiring, TableWiring,
+};
+
+/// The one that reads the log.
+const ONLY_SHARD: &str = "log";
 
 /// The ticks of this session.
 pub(super) struct LogTicks {
@@ -53,6 +61,8 @@ pub(super) struct LogTask {
     pub(super) buckets: Vec<Bucket>,
     pub(super) assignment: Assignment,
     pub(super) publishers: Publishers,
+    /// Where events are delivered exactly once.
+    pub(super) exactly: Option<ExactlyOnce>,
 }
 
 impl LogTask {
@@ -64,7 +74,19 @@ impl LogTask {
         let Some(holdings) = self.take_all_buckets().await? else { return Ok(Ended::Shard) };
         // Whoever had the buckets before can move nothing from here on.
         let (state, begins) = self.beginning().await?;
-        let (table, source) = match ticks {
+        let wake = Arc::new(Notify::new());
+        // A producer takes its id before it is looked whether the buckets are still ours.
+        let publishers = self.start_publishers(&wake).await?;
+        let found = match &self.exactly {
+            None => None,
+            Some(exactly) => {
+                Some(exactly.shard(ONLY_SHARD).find(&self.store, &self.buckets).await?)
+            }
+        };
+        let present = self.store.present().await?;
+        let committed = found.as_ref().and_then(|found| found.log(&present));
+        let begins = committed.map_or(begins, |committed| begins.max(Lsn(committed.commit)));
+        let (mut table, source) = match ticks {
             None => (None, Source::Messages),
             Some(ticks) => {
                 let found = self.table_course(&state, ticks).await?;
@@ -72,13 +94,12 @@ impl LogTask {
                 (Some(table), Source::Table(self.outbox.clone(), tables))
             }
         };
+        if let (Some(found), Some(table)) = (&found, &mut table) {
+            table.cursors = found.cursors(std::mem::take(&mut table.cursors), &present)?;
+        }
         self.keeper.free().await?;
         let capture = self.start_stream(begins, source).await?;
         tracing::info!(slot = self.keeper.name(), shards = self.shards, "reading the log");
-        let wake = Arc::new(Notify::new());
-        let publishers = (0..self.shards)
-            .map(|shard| self.publishers.start(shard, &wake))
-            .collect::<Result<Vec<_>>>()?;
         let wiring = ReaderWiring {
             capture,
             barrier: self.barrier,
@@ -93,9 +114,29 @@ impl LogTask {
             progress_line,
             table,
             gauge: self.gauge,
+            exactly: found.zip(self.exactly.as_ref()).map(|(found, exactly)| LogBeginning {
+                found,
+                term: exactly.term(),
+                taken_at: Lsn(present.lsn),
+                committed,
+            }),
         };
         let reader = LogReader::new(wiring, self.config.max_in_flight_bytes);
         reader.run().await.map(|()| Ended::Shard)
+    }
+
+    /// One producer has one transaction: where events are delivered exactly once there is one.
+    async fn start_publishers(&self, wake: &Arc<Notify>) -> Result<Vec<Publisher<OutgoingRow>>> {
+        let Some(exactly) = &self.exactly else {
+            let start = |shard: usize| self.publishers.start(shard, wake, None);
+            return (0..self.shards).map(start).collect();
+        };
+        let (publishers, terms) = (self.publishers.clone(), exactly.terms(ONLY_SHARD));
+        let wake = Arc::clone(wake);
+        let started = tokio::task::spawn_blocking(move || publishers.start(0, &wake, Some(&terms)));
+        let started =
+            started.await.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))?;
+        Ok(vec![started?])
     }
 
     /// All buckets, in hand; none when the session ends before.

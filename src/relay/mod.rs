@@ -75,6 +75,7 @@ mod adopted_tables;
 mod agreement;
 mod assigner;
 mod depth_watch;
+mod exactly;
 mod held;
 mod instance;
 mod log_saver;

@@ -22,6 +22,7 @@ use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::{Assignment, ShardLines};
 use crate::relay::depth_watch::spawn_depth_watch;
+use crate::relay::exactly::ExactlyOnce;
 use crate::relay::instance::Instance;
 use crate::relay::mode_watch::spawn_mode_watch;
 use crate::relay::publishers::Publishers;
@@ -45,7 +46,9 @@ impl Instance {
         recovery: Option<Recovery>,
         stage: &mut SessionStage,
     ) -> Result<()> {
-        let Opened { outbox, store, latest, way, control, .. } = opened;
+        let Opened { outbox, store, latest, way, control, state } = opened;
+        let (own, buckets) = ((way, state.database), outbox.buckets);
+        let exactly = ExactlyOnce::of(self, &store, own, producer, buckets).await?;
         remember_first_tick(way, &control).await?;
         let shards = self.shard_count(&outbox)?;
         let (database, cadence) = (&self.config.database, self.config.cadence);
@@ -83,6 +86,7 @@ impl Instance {
             ticks: ticks.latest,
             nudge: ticks.nudge,
             stop: session_tasks.stop.clone(),
+            exactly,
         };
         self.spawn_shards(&mut session_tasks.tasks, context, assignments);
         session_tasks.work().await

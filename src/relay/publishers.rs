@@ -14,12 +14,15 @@ use crate::publish::Publisher;
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig, lingering};
 use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::producer::{KafkaProducer, Warnings};
+use crate::publish::kafka::transaction::TransactionTerms;
+use crate::publish::kafka::transactional_id::transactional;
 use crate::publish::send_deadline::SendDeadline;
 use crate::record::encode::Encoder;
 use crate::relay::instance::Instance;
 use crate::shard::{BATCHES_MAX, OutgoingRow};
 
 /// Everything that a publisher needs to be started.
+#[derive(Clone)]
 pub(super) struct Publishers {
     config: KafkaConfig,
     producer: ProducerConfig,
@@ -50,18 +53,31 @@ impl Publishers {
     ///
     /// # Errors
     /// As [`Publisher::start`].
-    pub(super) fn start(&self, shard: usize, wake: &Arc<Notify>) -> Result<Publisher<OutgoingRow>> {
+    pub(super) fn start(
+        &self,
+        shard: usize,
+        wake: &Arc<Notify>,
+        terms: Option<&TransactionTerms>,
+    ) -> Result<Publisher<OutgoingRow>> {
         let name = shard.to_string();
         let gauge = PublisherGauge::new(&name, self.monitor.shard(shard));
         let encoder =
             Encoder::new(self.config.topic.clone()).with_headers(self.config.added_headers);
         let on_poison = self.config.on_poison.clone();
         let make = |reports| {
-            let config = self.learned_limits.apply(&self.producer);
+            let mut config = self.learned_limits.apply(&self.producer);
+            if let Some(terms) = terms {
+                config = transactional(&config, &terms.id, terms.timeout);
+            }
             let timestamp = self.config.record_timestamp;
             let (warnings, learned_limits) =
                 (Arc::clone(&self.warnings), Arc::clone(&self.learned_limits));
-            KafkaProducer::new(&name, &config, timestamp, reports, warnings, learned_limits)
+            let producer =
+                KafkaProducer::new(&name, &config, timestamp, reports, warnings, learned_limits)?;
+            match terms {
+                Some(terms) => producer.with_transactions(terms),
+                None => Ok(producer),
+            }
         };
         let (send_deadline, wake) = (Arc::clone(&self.send_deadline), Arc::clone(wake));
         Publisher::start(gauge, BATCHES_MAX, encoder, on_poison, send_deadline, wake, make)

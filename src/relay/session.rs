@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::metrics::health::SessionState;
 use crate::postgres::{connect, with_timeout};
 use crate::publish::kafka::config::ProducerConfig;
-use crate::relay::agreement::agree;
+use crate::relay::agreement::{agree, insist};
 use crate::relay::instance::Instance;
 use crate::relay::plan::{ReaderLock, SessionPlan};
 use crate::relay::stages::{Progress, SessionStage};
@@ -32,6 +32,7 @@ impl Instance {
         let agreed = agree(&opened, database, self.config.capture, progress);
         opened.state = stay(&opened.control, database, Box::pin(agreed)).await?;
         opened.way = opened.state.way();
+        insist(self.config.delivery, opened.way.delivery)?;
         self.introduce(&opened);
         let mut plan = self.plan(opened, ReaderLock::Unknown).await?;
         loop {
@@ -68,8 +69,10 @@ impl Instance {
     /// Tells operators who works here, and how.
     fn introduce(&self, opened: &Opened) {
         let (capture, timeline) = (opened.way.mode.name(), opened.store.timeline());
+        let delivery = opened.way.delivery.name();
         self.monitor.set_instance(|instance| {
             capture.clone_into(&mut instance.capture);
+            delivery.clone_into(&mut instance.delivery);
             instance.timeline = Some(timeline);
         });
     }

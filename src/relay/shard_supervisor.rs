@@ -14,15 +14,17 @@ use crate::capture::table::claim::Poller;
 use crate::config::Config;
 use crate::control::cursors::CursorStore;
 use crate::control::parked::Parked;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::counters::ShardGauge;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
+use crate::publish::Publisher;
 use crate::relay::assigner::shard_lines::Assignment;
 use crate::relay::concerns_producer;
+use crate::relay::exactly::ExactlyOnce;
 use crate::relay::publishers::Publishers;
 use crate::relay::tasks::{Ended, TROUBLE};
-use crate::shard::{Shard, ShardLimits, Wiring};
+use crate::shard::{OutgoingRow, Shard, ShardLimits, Wiring};
 
 /// Everything that a shard needs to be started again.
 pub(super) struct ShardContext {
@@ -36,6 +38,8 @@ pub(super) struct ShardContext {
     /// Asks for a tick at once.
     pub(super) nudge: Arc<Notify>,
     pub(super) stop: watch::Receiver<bool>,
+    /// Where events are delivered exactly once.
+    pub(super) exactly: Option<ExactlyOnce>,
 }
 
 /// Runs one shard; after trouble with Kafka starts it again from its saved cursors.
@@ -104,7 +108,7 @@ impl ShardContext {
         let event_bytes_max = self.config.max_event_bytes;
         let poller =
             Poller::connect(&self.config.database, &self.outbox, &name, event_bytes_max).await?;
-        let publisher = self.publishers.start(index, &Arc::default())?;
+        let publisher = self.start_publisher(index).await?;
         let limits = ShardLimits {
             page_rows: self.config.page_rows,
             in_flight_bytes: (self.config.max_in_flight_bytes / self.shards).max(1),
@@ -121,7 +125,20 @@ impl ShardContext {
             stop: self.stop.clone(),
             holdings: assignment.holdings(),
             gauge,
+            exactly: self.exactly.as_ref().map(|exactly| exactly.shard(&name)),
         };
         Shard::new(wiring, limits).run().await
+    }
+
+    /// Where it takes part in transactions it waits for the end of what was open before.
+    async fn start_publisher(&self, index: usize) -> Result<Publisher<OutgoingRow>> {
+        let Some(exactly) = &self.exactly else {
+            return self.publishers.start(index, &Arc::default(), None);
+        };
+        let (publishers, terms) = (self.publishers.clone(), exactly.terms(&index.to_string()));
+        let started = tokio::task::spawn_blocking(move || {
+            publishers.start(index, &Arc::default(), Some(&terms))
+        });
+        started.await.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))?
     }
 }

@@ -63,6 +63,17 @@ impl Holdings {
         self.leaving.front().is_some_and(|(pages, _)| *pages <= pages_finished)
     }
 
+    /// What is in hand.
+    pub(super) fn held(&self) -> Vec<Bucket> {
+        self.held.borrow().iter().copied().collect()
+    }
+
+    /// Buckets whose last page is done, and that [`Holdings::settle`] would let go.
+    pub(super) fn drained(&self, pages_finished: u64) -> Vec<Bucket> {
+        let done = self.leaving.iter().take_while(|(pages, _)| *pages <= pages_finished);
+        done.map(|(_, bucket)| *bucket).collect()
+    }
+
     /// Lets buckets go whose last page is done; whether there may be more to do.
     pub(super) fn settle(&mut self, pages_finished: u64) -> bool {
         let due = self.is_due(pages_finished);

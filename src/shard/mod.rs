@@ -18,6 +18,7 @@
 //! How rows go out and reports come back is in `outlet`, the same for this loop and that of the log.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
@@ -28,7 +29,8 @@ use crate::error::Result;
 use crate::event::Bucket;
 use crate::metrics::counters::ShardGauge;
 use crate::order::cursor::{Cursor, CursorGroup, GroupCursor};
-use crate::order::ledger::{Ledger, Limit};
+use crate::order::ledger::{Finished, Ledger, Limit};
+use crate::order::snapshot::TransactionId;
 use crate::order::tick::Tick;
 use crate::publish::Publisher;
 use crate::publish::kafka::producer::Warnings;
@@ -36,20 +38,28 @@ use crate::publish::kafka::producer::Warnings;
 pub mod assignment;
 mod batch;
 mod cursor_groups;
+pub mod exactly;
 pub mod log_loop;
 mod outlet;
 mod page;
 mod parking;
 mod probes;
+mod transactions;
 
 use crate::shard::assignment::Holdings;
 pub use crate::shard::batch::OutgoingRow;
+use crate::shard::exactly::{Begun, Exactly};
 use crate::shard::outlet::{Outlet, OutletWiring, sleep_until};
 pub use crate::shard::page::ShardLimits;
 use crate::shard::page::{PageReader, SavedCursors};
+use crate::shard::transactions::{Intervals, ShardTransactions};
 
 /// Batches between claim and acknowledgement.
 pub const BATCHES_MAX: usize = 1_024;
+
+/// How long a transaction gathers what is sent.
+const TRANSACTION_INTERVALS: Intervals =
+    Intervals { live: Duration::from_millis(100), backlog: Duration::from_millis(500) };
 
 /// Everything that a shard works with.
 #[derive(Debug)]
@@ -63,6 +73,11 @@ pub struct Shard {
     cursor_groups: Vec<GroupCursor>,
     /// The cursor group whose turn it is.
     turn: usize,
+    /// Where cursors are committed to Kafka.
+    exactly: Option<Exactly>,
+    /// Nothing parked is tried again before all is passed that this transaction's write comes after: what was sent
+    /// before what is parked may not have been committed.
+    retries_wait_for: Option<TransactionId>,
 }
 
 /// What a shard does next.
@@ -99,25 +114,32 @@ pub struct Wiring {
     pub holdings: Holdings,
     /// What operators see.
     pub gauge: Arc<ShardGauge>,
+    /// Where cursors are committed to Kafka.
+    pub exactly: Option<Exactly>,
 }
 
 impl Shard {
     /// A shard that has no bucket in hand yet.
     pub fn new(wiring: Wiring, limits: ShardLimits) -> Self {
         let Wiring { poller, publisher, store, parked, warnings, ticks, .. } = wiring;
-        let (publishers, source) = (vec![publisher], SavedCursors(Arc::clone(&store)));
+        let term = wiring.exactly.as_ref().map(|exactly| exactly.term);
+        let (publishers, source) = (vec![publisher], SavedCursors::new(Arc::clone(&store), term));
         let outlet = OutletWiring { publishers, store, parked, warnings, gauge: wiring.gauge };
         let limit = Limit { bytes: limits.in_flight_bytes, batches: BATCHES_MAX };
         let ledger = Ledger::merging(limit, GroupCursor::is_covered_by);
+        let mut outlet = Outlet::new(outlet, ledger, source);
+        outlet.transactions = term.map(|_| ShardTransactions::new(TRANSACTION_INTERVALS));
         Self {
             pages: PageReader::new(poller, wiring.stop.clone(), limits),
-            outlet: Outlet::new(outlet, ledger, source),
+            outlet,
             ticks,
             nudge: wiring.nudge,
             stop: wiring.stop,
             holdings: wiring.holdings,
             cursor_groups: Vec::new(),
             turn: 0,
+            exactly: wiring.exactly,
+            retries_wait_for: None,
         }
     }
 
@@ -135,7 +157,7 @@ impl Shard {
     async fn work(&mut self) -> Result<()> {
         while !*self.stop.borrow() {
             self.outlet.settle().await?;
-            self.follow_holdings();
+            self.follow_holdings().await?;
             if self.outlet.is_time_to_look() {
                 self.outlet.parking.look(&self.claimed_buckets()).await?;
             }
@@ -147,6 +169,7 @@ impl Shard {
                 }
                 ShardStep::UseQuiet => {
                     self.outlet.begin_task();
+                    self.outlet.end_transaction().await?;
                     self.begin_joined().await?;
                     self.lighten().await?;
                     self.retry().await?;
@@ -157,22 +180,61 @@ impl Shard {
         }
         self.outlet.wait_until_landed().await?;
         assert!(self.outlet.ledger.is_empty(), "no page is open, and none is left");
-        Ok(())
+        self.outlet.conclude().await?;
+        let held = self.holdings.held();
+        self.clear(&held).await
+    }
+
+    /// Nothing of ours is open with these any more.
+    async fn clear(&mut self, buckets: &[Bucket]) -> Result<()> {
+        if self.exactly.is_none() || buckets.is_empty() {
+            return Ok(());
+        }
+        self.outlet.source.forget(buckets);
+        self.outlet.store.clear_ids(buckets).await
+    }
+
+    /// Whether parked events may be tried again, if any are asked for.
+    fn wants_retry(&mut self) -> bool {
+        if !self.outlet.parking.wants_quiet() {
+            return false;
+        }
+        let Some(xid) = self.retries_wait_for else { return true };
+        let has_passed = |at: &GroupCursor| {
+            at.cursor.from().sees(xid)
+                || (at.cursor.is_finished() && at.cursor.upto().snapshot.sees(xid))
+        };
+        if self.cursor_groups.iter().all(has_passed) {
+            self.retries_wait_for = None;
+            return true;
+        }
+        self.nudge.notify_one();
+        false
     }
 
     async fn next_step(&mut self) -> Result<ShardStep> {
         let is_full = self.outlet.is_full();
-        if is_full || self.holdings.wants_more() || self.outlet.parking.wants_quiet() {
-            let is_quiet = self.outlet.ledger.is_empty();
-            return Ok(if is_quiet { ShardStep::UseQuiet } else { ShardStep::Wait });
+        let is_due = self.outlet.is_transaction_due();
+        if is_due || is_full || self.holdings.wants_more() || self.wants_retry() {
+            return Ok(self.quiet_step());
         }
         // One and the same: a later one may leave a window that this one does not.
         let tick = Arc::clone(&self.ticks.borrow_and_update());
         self.show_course(&tick);
         self.close_windows(&tick).await?;
         let claim = self.next_claim(&tick);
+        if claim.is_none() {
+            self.outlet.note_ran_out();
+            if self.outlet.is_transaction_due() {
+                return Ok(self.quiet_step());
+            }
+        }
         let has_room = self.outlet.ledger.has_room() && self.outlet.ledger.has_page_room();
         Ok(claim.filter(|_| has_room).map_or(ShardStep::Wait, ShardStep::Claim))
+    }
+
+    fn quiet_step(&self) -> ShardStep {
+        if self.outlet.ledger.is_empty() { ShardStep::UseQuiet } else { ShardStep::Wait }
     }
 
     /// Of a range that is not finished all that was drawn may be to come; of one that is, what was drawn since.
@@ -203,15 +265,18 @@ impl Shard {
     }
 
     /// Claims no more for buckets that are to be given up, and lets those go whose last page is done.
-    fn follow_holdings(&mut self) {
-        if !self.holdings.settle(self.outlet.ledger.pages_finished()) {
-            return;
+    async fn follow_holdings(&mut self) -> Result<()> {
+        let drained = self.holdings.drained(self.outlet.pages_settled());
+        self.clear(&drained).await?;
+        if !self.holdings.settle(self.outlet.pages_settled()) {
+            return Ok(());
         }
         let leaving = self.holdings.leave(self.outlet.ledger.pages_opened());
         if !leaving.is_empty() {
             self.cursor_groups =
                 cursor_groups::without(std::mem::take(&mut self.cursor_groups), &leaving);
         }
+        Ok(())
     }
 
     /// Begins with new buckets at their saved cursors. Nothing is in flight: what is held is read again
@@ -223,13 +288,46 @@ impl Shard {
         }
         // One that was ours a moment ago may have a cursor that is not saved yet.
         self.outlet.store.save_all().await?;
-        let cursors = self.outlet.store.load(&joining).await?;
+        let cursors = match self.exactly.clone() {
+            None => self.outlet.store.load(&joining).await?,
+            Some(exactly) => self.begin_exactly(&exactly, &joining).await?,
+        };
         let tick = Arc::clone(&self.ticks.borrow());
         if cursors.iter().any(|(_, cursor)| cursor.awaits_more_than(&tick)) {
             self.nudge.notify_one();
         }
         self.cursor_groups.extend(cursor_groups::group(cursors));
         self.outlet.load_holds(&self.claimed_buckets()).await
+    }
+
+    /// Begins with buckets whose cursors are committed to Kafka.
+    async fn begin_exactly(
+        &mut self,
+        exactly: &Exactly,
+        joining: &[Bucket],
+    ) -> Result<Vec<(Bucket, Cursor)>> {
+        self.outlet.conclude().await?;
+        let store = Arc::clone(&self.outlet.store);
+        let Begun { cursors, fresh, retried, since } = exactly.begin(&store, joining).await?;
+        if !retried.is_empty() {
+            self.outlet.parking.parked().answer(&store.owned(), &retried, &[]).await?;
+        }
+        self.outlet.source.begin(&cursors);
+        if !fresh.is_empty() {
+            let place = |(bucket, cursor): &(Bucket, Cursor)| Finished {
+                place: GroupCursor {
+                    cursor_group: CursorGroup::from([*bucket]),
+                    cursor: cursor.clone(),
+                },
+                events: 0,
+                parked: 0,
+            };
+            let first = cursors.iter().filter(|(bucket, _)| fresh.contains(bucket));
+            self.outlet.commit_places(&first.map(place).collect::<Vec<_>>()).await?;
+            store.mark_term(&fresh, exactly.term).await?;
+        }
+        self.retries_wait_for = Some(since);
+        Ok(cursors)
     }
 
     /// Begins again with what is held, if more of it lies in memory than may. Nothing is in flight.
@@ -247,7 +345,7 @@ impl Shard {
 
     /// Tries parked events again that were asked for. Nothing is in flight.
     async fn retry(&mut self) -> Result<()> {
-        if !self.outlet.parking.wants_quiet() {
+        if !self.wants_retry() {
             return Ok(());
         }
         self.outlet.ledger.open_page();
@@ -294,14 +392,16 @@ impl Shard {
     async fn wait(&mut self) {
         // An empty page that was just closed is finished already.
         let ledger = &self.outlet.ledger;
-        if ledger.is_front_finished() || self.holdings.is_due(ledger.pages_finished()) {
+        if ledger.is_front_finished() || self.holdings.is_due(self.outlet.pages_settled()) {
             return;
         }
         let look = self.outlet.parking.next_look();
+        let ends = self.outlet.transaction_due_at().filter(|due| *due > Instant::now());
         let ended = tokio::select! {
             changed = self.ticks.changed() => changed.is_err(),
             () = self.outlet.reported() => false,
             () = sleep_until(look) => false,
+            () = sleep_until(ends) => false,
             changed = self.stop.changed() => changed.is_err(),
             changed = self.holdings.changed() => changed.is_err(),
         };

@@ -35,6 +35,9 @@ use crate::publish::kafka::producer::Warnings;
 use crate::publish::{Batch, Publisher, Report};
 use crate::shard::batch::{Outgoing, OutgoingRow};
 use crate::shard::parking::Parking;
+use crate::shard::transactions::ShardTransactions;
+
+mod commits;
 
 /// Where events come from, as far as the outlet has to do with it.
 pub(super) trait OutletSource {
@@ -52,6 +55,17 @@ pub(super) trait OutletSource {
     /// # Errors
     /// As reading from it.
     async fn heartbeat(&mut self) -> Result<()>;
+
+    /// How far these pages lead each bucket, as the last records of their transaction. With these parked events in it
+    /// every bucket is named. None where it cannot be said yet: the transaction goes on.
+    ///
+    /// # Errors
+    /// As the place of the log is asked for.
+    async fn control_records(
+        &mut self,
+        landed: &[Finished<Self::Place>],
+        retried: &[i64],
+    ) -> Result<Option<Vec<(Bucket, String)>>>;
 }
 
 /// What an outlet is connected to.
@@ -77,6 +91,8 @@ pub(super) struct Outlet<S: OutletSource> {
     pub(super) ledger: Ledger<S::Place>,
     pub(super) parking: Parking,
     pub(super) store: Arc<CursorStore>,
+    /// Where events are delivered exactly once.
+    pub(super) transactions: Option<ShardTransactions<S::Place>>,
     publishers: Vec<Publisher<OutgoingRow>>,
     /// Deals aggregates to publishers.
     hasher: DefaultHashBuilder,
@@ -101,6 +117,7 @@ impl<S: OutletSource> Outlet<S> {
             ledger,
             parking: Parking::new(parked, warnings),
             store,
+            transactions: None,
             publishers,
             hasher: DefaultHashBuilder::default(),
             task: OutletTask::None,
@@ -132,6 +149,7 @@ impl<S: OutletSource> Outlet<S> {
         }
         let (rows, bytes) = outgoing.take();
         let number = self.ledger.add_batch(rows.len() as u64, bytes);
+        self.note_sent();
         self.publishers[publisher].send(Batch { number, rows });
         Ok(())
     }
@@ -143,8 +161,7 @@ impl<S: OutletSource> Outlet<S> {
         if self.parking.has_open() {
             self.land_or_press().await?;
         }
-        let (ledger, gauge) = (&mut self.ledger, &self.gauge);
-        self.source.hand_on(std::iter::from_fn(|| next_finished(ledger, gauge)));
+        self.hand_on();
         self.show();
         Ok(())
     }
@@ -154,6 +171,11 @@ impl<S: OutletSource> Outlet<S> {
             while let Some(report) = publisher.next_report()? {
                 let number = match report {
                     Report::Delivered(number) => number,
+                    Report::Ended => {
+                        let transactions = self.transactions.as_mut().expect("one was to end");
+                        self.source.hand_on(transactions.take_ended().into_iter());
+                        continue;
+                    }
                     Report::Failed(error) => return Err(error),
                 };
                 while let Some((number, events)) = publisher.next_set_aside() {
@@ -182,6 +204,12 @@ impl<S: OutletSource> Outlet<S> {
 
     /// Parks what was set aside, batch by batch, each when all that was sent before is acknowledged.
     async fn land(&mut self) -> Result<()> {
+        if self.transactions.is_some() && self.parking.has_retried() {
+            // What is taken away has to be there for whoever reads committed records only; and all of it at once.
+            let Some(turns) = self.parking.tried_again() else { return Ok(()) };
+            self.end_with(&turns).await?;
+            self.await_end().await?;
+        }
         while let Some(oldest) = self.ledger.oldest()
             && let Some((number, batch)) = self.parking.take(oldest)
         {
@@ -346,6 +374,7 @@ impl<S: OutletSource> Outlet<S> {
         self.wait_for_room().await?;
         let (rows, bytes) = outgoing.take();
         let number = self.ledger.add_batch(rows.len() as u64, bytes);
+        self.note_sent();
         self.parking.retries(number, &rows);
         self.publishers[publisher].send(Batch { number, rows });
         Ok(())
@@ -355,8 +384,9 @@ impl<S: OutletSource> Outlet<S> {
         let (owned, saves_wait) = (self.store.owned(), self.store.pause_saves().await);
         self.parking.all_sent(&owned).await?;
         drop(saves_wait);
-        if self.parking.looks_up() {
-            // What is tried again is not to be found where the others are looked up.
+        if self.parking.looks_up() || self.transactions.is_some() {
+            // What is tried again is not to be found where the others are looked up, and nothing is to be in its
+            // transaction that no cursor leads behind.
             self.wait_until_landed().await?;
         }
         Ok(())

@@ -8,14 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use hashbrown::HashMap;
 use tokio::sync::watch;
 
 use crate::capture::table::claim::{ClaimedPage, ClaimedRow, PageError, PageReading, Poller};
 use crate::control::cursors::CursorStore;
 use crate::error::{Error, Result};
+use crate::event::Bucket;
 use crate::metrics::histogram::micros;
-use crate::order::cursor::GroupCursor;
+use crate::order::control_record::ControlRecord;
+use crate::order::cursor::{Cursor, GroupCursor};
 use crate::order::ledger::Finished;
+use crate::order::saved_cursor::SavedCursor;
 use crate::order::tick::Tick;
 use crate::shard::batch::{Outgoing, OutgoingRow};
 use crate::shard::outlet::{Outlet, OutletSource};
@@ -46,13 +50,35 @@ pub struct ShardLimits {
 
 /// Where finished pages lead: to the cursors that are saved next.
 #[derive(Debug)]
-pub(super) struct SavedCursors(pub(super) Arc<CursorStore>);
+pub(super) struct SavedCursors {
+    store: Arc<CursorStore>,
+    /// Since when cursors are committed to Kafka, where they are.
+    term: Option<i64>,
+    /// Where each bucket stands that has one there.
+    committed: HashMap<Bucket, Cursor>,
+}
+
+impl SavedCursors {
+    pub(super) fn new(store: Arc<CursorStore>, term: Option<i64>) -> Self {
+        Self { store, term, committed: HashMap::new() }
+    }
+
+    /// These are no more ours.
+    pub(super) fn forget(&mut self, buckets: &[Bucket]) {
+        buckets.iter().for_each(|bucket| _ = self.committed.remove(bucket));
+    }
+
+    /// Where a bucket begins.
+    pub(super) fn begin(&mut self, cursors: &[(Bucket, Cursor)]) {
+        self.committed.extend(cursors.iter().cloned());
+    }
+}
 
 impl OutletSource for SavedCursors {
     type Place = GroupCursor;
 
     fn hand_on(&mut self, finished: impl Iterator<Item = Finished<GroupCursor>>) {
-        finished.for_each(|finished| self.0.note(&finished));
+        finished.for_each(|finished| self.store.note(&finished));
     }
 
     fn heartbeat_at(&self) -> Option<Instant> {
@@ -61,6 +87,34 @@ impl OutletSource for SavedCursors {
 
     async fn heartbeat(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    async fn control_records(
+        &mut self,
+        landed: &[Finished<GroupCursor>],
+        retried: &[i64],
+    ) -> Result<Option<Vec<(Bucket, String)>>> {
+        let term = self.term.expect("cursors are committed to Kafka");
+        let mut moved: HashMap<Bucket, &Cursor> = HashMap::new();
+        for Finished { place: GroupCursor { cursor_group, cursor }, .. } in landed {
+            moved.extend(cursor_group.iter().map(|bucket| (*bucket, cursor)));
+        }
+        let moved: Vec<(Bucket, Cursor)> =
+            moved.into_iter().map(|(bucket, cursor)| (bucket, cursor.clone())).collect();
+        self.committed.extend(moved.iter().cloned());
+        let named: Vec<(Bucket, Cursor)> = match retried {
+            [] => moved,
+            _ => self.committed.iter().map(|(at, cursor)| (*at, cursor.clone())).collect(),
+        };
+        let (history, owned) = (self.store.flushed().await?, self.store.owned());
+        let epochs: HashMap<Bucket, i64> = owned.into_iter().collect();
+        let record = |(bucket, cursor): (Bucket, Cursor)| {
+            let epoch = *epochs.get(&bucket).ok_or_else(Error::fenced)?;
+            let (cursor, retried) = (Some(SavedCursor::from(&cursor)), retried.to_vec());
+            let record = ControlRecord { term, history, epoch, cursor, log: None, retried };
+            Ok((bucket, record.encode()))
+        };
+        named.into_iter().map(record).collect::<Result<_>>().map(Some)
     }
 }
 

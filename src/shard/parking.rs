@@ -106,6 +106,14 @@ pub(super) struct OpenBatch {
     is_delivered: bool,
 }
 
+impl OpenBatch {
+    /// The turns of the parked events that it carries, and that were sent.
+    fn published(&self) -> impl Iterator<Item = i64> {
+        let again: HashSet<i64> = self.set_aside.iter().filter_map(|one| one.row.turn()).collect();
+        self.retried.iter().copied().filter(move |turn| !again.contains(turn))
+    }
+}
+
 /// What came of an event that is nowhere whole.
 #[derive(Debug)]
 struct Remnant {
@@ -242,6 +250,18 @@ impl Parking {
         true
     }
 
+    /// Whether any parked events are on their way that are tried again.
+    pub(super) fn has_retried(&self) -> bool {
+        self.open.values().any(|batch| !batch.retried.is_empty())
+    }
+
+    /// The turns of what is tried again and was sent; none while any of it is on its way.
+    pub(super) fn tried_again(&self) -> Option<Vec<i64>> {
+        let retried = || self.open.values().filter(|batch| !batch.retried.is_empty());
+        let are_delivered = retried().all(|batch| batch.is_delivered);
+        are_delivered.then(|| retried().flat_map(OpenBatch::published).collect())
+    }
+
     /// Whether any batch is more than in flight.
     pub(super) fn has_open(&self) -> bool {
         !self.open.is_empty()
@@ -297,9 +317,7 @@ impl Parking {
     }
 
     async fn end_retried(&mut self, batch: &OpenBatch, owned: &[Owned]) -> Result<()> {
-        let again: HashSet<i64> = batch.set_aside.iter().filter_map(|one| one.row.turn()).collect();
-        let published: Vec<i64> =
-            batch.retried.iter().copied().filter(|turn| !again.contains(turn)).collect();
+        let published: Vec<i64> = batch.published().collect();
         self.parked.answer(owned, &published, &[]).await?;
         let retry = self.retry.as_mut().expect("parked events are sent by a retry");
         let stuck = batch.set_aside.iter().map(|one| AggregateKey::of(&one.row.event()));

@@ -99,7 +99,6 @@ fn what_has_no_meaning_is_refused() {
     let refused = |flags: &[&str], words: &[&str]| {
         place.run(&[&["run"], &url[..], flags].concat()).failed(3, words);
     };
-    refused(&["--delivery", "exactly-once"], &["at least once"]);
     refused(&["--topic", "a.{b}"], &["--topic", "{aggregatetype}"]);
     refused(&["--dead-letter-topic", "a.{type}"], &["--dead-letter-topic", "depends"]);
     refused(&["--dead-letter-topic", "a b"], &["--dead-letter-topic", "outbox.dead-letter"]);

@@ -43,12 +43,12 @@ fn check_lists_each_trouble_and_exits_with_the_first() {
 #[test]
 fn check_answers_in_json() {
     let place = Place::new();
-    let answer = place.run(&["check", "--delivery", "exactly-once", "--json"]);
+    let answer = place.run(&["check", "--topic", "a.{b}", "--json"]);
     assert_eq!(answer.code, Some(3), "{answer:?}");
     let found: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!(found["checks"][0]["name"], "config");
     assert_eq!(found["checks"][0]["outcome"], "failed");
-    assert!(found["checks"][0]["remedy"].as_str().unwrap().contains("--delivery"));
+    assert!(found["checks"][0]["remedy"].as_str().unwrap().contains("{aggregatetype}"));
 }
 
 #[test]

@@ -155,5 +155,4 @@ fn no_value_is_offered_that_is_refused() {
         assert!(answer.stderr.contains("property acks"), "{flag} {value}: {answer:?}");
     }
     assert!(offered > 10, "{help}");
-    assert!(!help.contains("exactly-once"), "{help}");
 }

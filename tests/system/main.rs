@@ -28,6 +28,7 @@ mod doctor;
 mod emit;
 mod encryption;
 mod event_places;
+mod exactly;
 mod faults;
 mod health;
 mod holds;

@@ -116,6 +116,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "health",
         sql: include_str!("../../../sql/migrations/0018_health.sql"),
     },
+    Migration {
+        version: 19,
+        name: "delivery",
+        sql: include_str!("../../../sql/migrations/0019_delivery.sql"),
+    },
 ];
 
 impl Migration {

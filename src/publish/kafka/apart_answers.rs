@@ -43,6 +43,7 @@ impl KafkaProducer {
         let place = self.apart.place(record.topic, haste)?;
         let base = BaseRecord::with_opaque_to(record.topic, place.number);
         let base = self.fill(base, record, partition);
+        self.keep_tried(&base);
         self.apart.gather(one, place, base);
         Ok(())
     }
@@ -58,10 +59,14 @@ impl KafkaProducer {
             producer.context().check_alive()
         })?;
         let mut answers = Vec::with_capacity(fates.len());
-        for (one, fate, company) in fates {
+        let tried = self.take_tried();
+        for (number, (one, fate, company)) in fates.into_iter().enumerate() {
             answers.push(match fate {
                 RecordFate::Appended => {
-                    self.context().reports.acknowledged(batch);
+                    match tried.get(number) {
+                        Some(tried) => self.send_tried(tried, batch)?,
+                        None => self.context().reports.acknowledged(batch),
+                    }
                     self.appended(&one);
                     Answer::Appended
                 }

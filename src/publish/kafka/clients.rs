@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rdkafka::admin::AdminClient;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
@@ -98,6 +99,16 @@ impl ProducerConfig {
         self.producer(AsideContext)
     }
 
+    /// A client that reads, with these properties as well.
+    pub(super) fn consumer(
+        &self,
+        properties: &[(&str, &str)],
+    ) -> Result<Arc<BaseConsumer<AsideContext>>> {
+        let mut own = self.clone();
+        properties.iter().for_each(|(name, value)| own.set(name, *value));
+        own.attend(|properties| properties.create_with_context(AsideContext).map_err(invalid))
+    }
+
     /// A client for administration.
     pub(super) fn admin(&self) -> Result<Arc<AdminClient<AsideContext>>> {
         self.attend(|properties| properties.create_with_context(AsideContext).map_err(invalid))
@@ -132,6 +143,8 @@ impl ClientContext for AsideContext {
         tracing::debug!(target: "librdkafka", %error, reason);
     }
 }
+
+impl ConsumerContext for AsideContext {}
 
 impl ProducerContext for AsideContext {
     type DeliveryOpaque = ();

@@ -65,7 +65,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("max.in.flight", "idempotence needs at most 5, and sets it"),
     ("max.in.flight.requests.per.connection", "idempotence needs at most 5, and sets it"),
     ("queuing.strategy", "idempotence needs fifo, and sets it"),
-    ("transactional.id", "this version delivers at least once"),
+    ("transactional.id", "postrider names its producers itself: see `postrider delivery`"),
     ("delivery.report.only.error", "a cursor moves only by acknowledgements"),
     ("plugin.library.paths", "a library would run with the relay's rights"),
     ("ssl.engine.location", "a library would run with the relay's rights"),

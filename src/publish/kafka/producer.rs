@@ -22,7 +22,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use rdkafka::util::IntoOpaque;
 
 use crate::error::Result;
-use crate::event::EventId;
+use crate::event::{Bucket, EventId};
 use crate::order::holds::Refusal;
 use crate::publish::kafka::apart::Apart;
 use crate::publish::kafka::callbacks::Context;
@@ -35,6 +35,7 @@ use crate::publish::kafka::poll_thread;
 use crate::publish::kafka::quota;
 use crate::publish::kafka::quota::Throttle;
 use crate::publish::kafka::topic_registry::{Prepared, TopicRegistry, number};
+use crate::publish::kafka::transaction::ProducerTransactions;
 pub use crate::publish::warnings::{WARNING_PAUSE, Warnings};
 use crate::publish::{Answer, Ground, InFlightBatch, Offer, Produce, Reports};
 use crate::record::encode::Record;
@@ -60,6 +61,7 @@ pub struct KafkaProducer {
     pub(super) topics: TopicRegistry,
     /// Sends what goes to topics in doubt.
     pub(super) apart: Apart,
+    pub(super) transactions: Option<ProducerTransactions>,
     record_timestamp: RecordTimestamp,
     space: Receiver<()>,
     ended: Arc<AtomicBool>,
@@ -114,6 +116,7 @@ impl KafkaProducer {
             topics: TopicRegistry::new(name, Arc::clone(&producer), config),
             producer,
             apart: Apart::new(config),
+            transactions: None,
             record_timestamp,
             space,
             ended,
@@ -196,11 +199,16 @@ impl Produce for KafkaProducer {
                 Ok(Offer::Gathered)
             }
             Prepared::Partition(partition) => {
+                self.begin_transaction()?;
                 self.context().on_way.note(batch, self.topics.now);
                 self.send(record, partition, batch)?;
                 Ok(Offer::Taken)
             }
         }
+    }
+
+    fn end(&mut self, cursors: &[(Bucket, String)]) -> Result<()> {
+        self.end_transaction(cursors)
     }
 
     fn confirm(&mut self, batch: &Arc<InFlightBatch>) -> Result<Vec<Answer>> {
@@ -244,6 +252,7 @@ impl Drop for KafkaProducer {
     /// Purges what was not acknowledged: its fate is decided by the saved cursor. The poll thread is
     /// not waited for; it ends within a second or two, and with it the client.
     fn drop(&mut self) {
+        self.abandon_transaction();
         self.ended.store(true, Ordering::Release);
         self.producer.purge(PurgeConfig::default().queue().inflight());
     }

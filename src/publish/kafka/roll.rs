@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use postrider_token::{set_password, set_token};
 use rdkafka::ClientContext;
 use rdkafka::admin::AdminClient;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 /// What a client shows to the brokers.
@@ -27,6 +28,15 @@ pub(super) trait LogsIn: Send + Sync {
 }
 
 impl<C: ProducerContext + 'static> LogsIn for BaseProducer<C> {
+    fn log_in(&self, credential: Credential<'_>) -> Result<(), String> {
+        match credential {
+            Credential::Token(token) => set_token(self.client(), &token),
+            Credential::Password(password) => set_password(self.client(), &password),
+        }
+    }
+}
+
+impl<C: ConsumerContext + 'static> LogsIn for BaseConsumer<C> {
     fn log_in(&self, credential: Credential<'_>) -> Result<(), String> {
         match credential {
             Credential::Token(token) => set_token(self.client(), &token),

@@ -16,6 +16,7 @@ use crate::capture::log::decode::{LoggedEvent, Lsn};
 use crate::capture::log::durability::DurabilityBarrier;
 use crate::error::Result;
 use crate::event::{Bucket, OrderingKey};
+use crate::order::control_record::RecordedPlace;
 use crate::shard::batch::{Outgoing, OutgoingRow};
 use crate::shard::log_loop::log_progress::LogPlace;
 use crate::shard::log_loop::log_source::LogSource;
@@ -35,6 +36,15 @@ enum Gathering {
     AtRest,
     /// Others to travel with, or its end; until this moment.
     Until(Instant),
+}
+
+/// Where the stream stands, between two transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StandsAt {
+    /// At the commit of a tick of our own.
+    Tick,
+    /// At that of any other.
+    Commit,
 }
 
 /// The pages that the stream fills.
@@ -167,6 +177,32 @@ impl LogPages {
             }
         }
         Ok(())
+    }
+
+    /// Ends the transaction in Kafka, if it is time and the stream stands where others can go on.
+    pub(super) async fn commit_if_due(&mut self, stands_at: StandsAt) -> Result<()> {
+        if !self.outlet.is_transaction_due() {
+            return Ok(());
+        }
+        match stands_at {
+            StandsAt::Tick => {}
+            StandsAt::Commit if self.outlet.source.progress.ends_anywhere() => {
+                self.end_page(None).await?;
+            }
+            StandsAt::Commit => return Ok(()),
+        }
+        self.outlet.wait_until_landed().await?;
+        self.outlet.end_transaction().await
+    }
+
+    /// Ends the transaction in Kafka behind a part of one of PostgreSQL's, which takes long.
+    pub(super) async fn commit_part(&mut self, part: RecordedPlace) -> Result<()> {
+        self.send_all().await?;
+        self.outlet.wait_until_landed().await?;
+        if let Some(commits) = &mut self.outlet.source.commits {
+            commits.note_part(part);
+        }
+        self.outlet.end_transaction().await
     }
 
     /// Begins again with what is held, as more of it lies in memory than may.

@@ -280,6 +280,11 @@ impl TableProgress {
         }
     }
 
+    /// Asks, however often it was asked before.
+    pub(super) fn ask_again_for_tick(&self) {
+        self.nudge.notify_one();
+    }
+
     /// Rows of adopted tables draw no `seq`, by which the ticker sees that there is something to pass; and what
     /// lay far ahead of a tick waits for another. An outbox at rest does not tick, and the ids of others go on.
     pub(super) fn ask_for_more(&self, received: Lsn) {

@@ -8,12 +8,16 @@ use std::time::{Duration, Instant};
 
 use crate::capture::log::decode::{LogCapture, Lsn};
 use crate::error::Result;
+use crate::event::Bucket;
 use crate::order::ledger::Finished;
+use crate::shard::log_loop::log_commits::LogCommits;
 use crate::shard::log_loop::log_progress::{Landing, LogPlace, LogProgress, ProgressLine};
 use crate::shard::outlet::OutletSource;
 
 /// The server ends a stream from which it has not heard for `wal_sender_timeout`, a minute by default.
 const FEEDBACK_INTERVAL: Duration = Duration::from_secs(1);
+/// Before it is looked again whether our ticker has told of a tick that the stream has brought.
+const TICK_PAUSE: Duration = Duration::from_millis(2);
 /// While nothing comes for the outbox, the place moves on in steps of so many bytes of the log.
 const IDLE_STEP_BYTES: u64 = 1024 * 1024;
 
@@ -30,12 +34,19 @@ pub(super) struct LogSource {
     /// How far the server says it has come.
     received: Lsn,
     feedback_at: Instant,
+    /// Where events are delivered exactly once.
+    pub(super) commits: Option<LogCommits>,
 }
 
 impl OutletSource for LogSource {
     type Place = LogPlace;
 
     fn hand_on(&mut self, finished: impl Iterator<Item = Finished<LogPlace>>) {
+        if let Some(landing) = self.commits.as_mut().and_then(LogCommits::take_ended) {
+            // Its pages were reckoned when it was told to end.
+            self.progress_line.landed.send_replace(Some(landing));
+            return;
+        }
         for Finished { place, .. } in finished {
             if let Some(landing) = self.progress.land(place) {
                 self.progress_line.landed.send_replace(Some(landing));
@@ -50,6 +61,35 @@ impl OutletSource for LogSource {
 
     async fn heartbeat(&mut self) -> Result<()> {
         self.feed_back().await
+    }
+
+    async fn control_records(
+        &mut self,
+        landed: &[Finished<LogPlace>],
+        retried: &[i64],
+    ) -> Result<Option<Vec<(Bucket, String)>>> {
+        let mut reached = None;
+        let known = self.commits.as_ref().map_or(0, |commits| commits.reckoned);
+        for Finished { place, .. } in &landed[known..] {
+            reached = self.progress.land(*place).or(reached);
+        }
+        while self.progress.awaits_ticks() {
+            match self.progress.next_landing() {
+                Some(landing) => reached = Some(landing),
+                None => {
+                    if let Some(table) = self.progress.table() {
+                        table.ask_again_for_tick();
+                    }
+                    tokio::time::sleep(TICK_PAUSE).await;
+                }
+            }
+        }
+        let commits = self.commits.as_mut().expect("cursors are committed to Kafka");
+        commits.reckoned = landed.len();
+        if reached.is_none() && !landed.is_empty() && !commits.is_behind_part() {
+            return Ok(None);
+        }
+        commits.records(reached, retried).await.map(Some)
     }
 }
 
@@ -69,7 +109,13 @@ impl LogSource {
             place: begins,
             received: begins,
             feedback_at,
+            commits: None,
         }
+    }
+
+    /// How far the server says it has come.
+    pub(super) fn received(&self) -> Lsn {
+        self.received
     }
 
     /// The server has come this far.

@@ -25,11 +25,14 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use hashbrown::HashMap;
 use tokio::sync::watch;
 
 mod copy;
 mod large;
+mod log_commits;
 mod log_pages;
 mod log_progress;
 mod log_source;
@@ -42,23 +45,28 @@ use crate::capture::log::durability::DurabilityBarrier;
 use crate::control::cursors::CursorStore;
 use crate::control::parked::Parked;
 use crate::error::Result;
-use crate::event::{Bucket, OrderingKey};
+use crate::event::{Bucket, LogPosition, OrderingKey};
 use crate::metrics::counters::ShardGauge;
+use crate::order::control_record::RecordedPlace;
+use crate::order::cursor::Cursor;
 use crate::order::ledger::{Ledger, Limit};
 use crate::publish::Publisher;
 use crate::publish::kafka::producer::Warnings;
-use crate::shard::BATCHES_MAX;
 use crate::shard::assignment::Holdings;
 use crate::shard::batch::OutgoingRow;
+use crate::shard::exactly::CommittedCursors;
 use crate::shard::log_loop::copy::{CopyEnd, publish_copy};
 use crate::shard::log_loop::large::Large;
-use crate::shard::log_loop::log_pages::{GATHER, LogPages, SETTLE_ITEMS};
+use crate::shard::log_loop::log_commits::LogCommits;
+use crate::shard::log_loop::log_pages::{GATHER, LogPages, SETTLE_ITEMS, StandsAt};
 pub use crate::shard::log_loop::log_progress::{AdoptedWiring, Landing, ProgressLine, TableWiring};
 use crate::shard::log_loop::log_progress::{LogPlace, LogProgress};
 use crate::shard::log_loop::log_source::LogSource;
 use crate::shard::log_loop::orders::{Orders, gone};
 use crate::shard::log_loop::transaction::{Kind, Transaction, TransactionStage};
 use crate::shard::outlet::{Outlet, OutletSource, OutletWiring, sleep_until};
+use crate::shard::transactions::ShardTransactions;
+use crate::shard::{BATCHES_MAX, TRANSACTION_INTERVALS};
 
 /// What a reader is connected to.
 #[derive(Debug)]
@@ -89,6 +97,26 @@ pub struct ReaderWiring {
     pub table: Option<TableWiring>,
     /// What operators see.
     pub gauge: Arc<ShardGauge>,
+    /// Where events are delivered exactly once.
+    pub exactly: Option<LogBeginning>,
+}
+
+/// Whether an event was published before the stream began.
+fn is_published(published: Option<RecordedPlace>, log_position: LogPosition) -> bool {
+    published.is_some_and(|place| place.covers(log_position.commit_lsn, log_position.index))
+}
+
+/// What was found of all buckets in Kafka.
+#[derive(Debug)]
+pub struct LogBeginning {
+    /// What was found.
+    pub found: CommittedCursors,
+    /// Under which term.
+    pub term: i64,
+    /// Where the server was when whoever had the buckets before had ended.
+    pub taken_at: Lsn,
+    /// Up to where the log is published, perhaps in the middle of a transaction.
+    pub committed: Option<RecordedPlace>,
 }
 
 /// Reads one stream.
@@ -102,6 +130,13 @@ pub struct LogReader {
     phase: StreamPhase,
     /// Items since others were looked at.
     items: u32,
+    /// What there is to do about it first.
+    exactly: Option<LogBeginning>,
+    /// Nothing parked is tried again before the stream has come so far: what was sent before what is parked may not
+    /// have been committed.
+    retries_wait_for: Lsn,
+    /// What lies before this was published before the stream began.
+    published: Option<RecordedPlace>,
 }
 
 /// How far the stream is to go.
@@ -117,13 +152,29 @@ impl LogReader {
     /// A reader at the beginning of its stream.
     pub fn new(wiring: ReaderWiring, in_flight_bytes: usize) -> Self {
         let ReaderWiring { publishers, store, parked, warnings, gauge, begins, .. } = wiring;
+        let cursors = wiring.table.as_ref().map(|table| table.cursors.clone()).unwrap_or_default();
+        let mut places: HashMap<Bucket, Option<Cursor>> =
+            wiring.buckets.iter().map(|bucket| (*bucket, None)).collect();
+        places.extend(cursors.into_iter().map(|(bucket, cursor)| (bucket, Some(cursor))));
         let progress = LogProgress::new(wiring.table, begins);
-        let source = LogSource::new(wiring.capture, wiring.progress_line, progress, begins);
+        let mut source = LogSource::new(wiring.capture, wiring.progress_line, progress, begins);
+        source.commits = wiring
+            .exactly
+            .as_ref()
+            .map(|exactly| LogCommits::new(Arc::clone(&store), exactly.term, places, begins.0));
         let limit = Limit { bytes: in_flight_bytes, batches: BATCHES_MAX };
         let ledger = Ledger::merging(limit, LogPlace::is_covered_by);
         let outlet = OutletWiring { publishers, store, parked, warnings, gauge };
+        let mut outlet = Outlet::new(outlet, ledger, source);
+        outlet.transactions =
+            wiring.exactly.as_ref().map(|_| ShardTransactions::new(TRANSACTION_INTERVALS));
+        let retries_wait_for = wiring.exactly.as_ref().map_or(Lsn(0), |found| found.taken_at);
+        let published = wiring.exactly.as_ref().and_then(|found| found.committed);
         Self {
-            pages: LogPages::new(Outlet::new(outlet, ledger, source), wiring.barrier),
+            exactly: wiring.exactly,
+            retries_wait_for,
+            published,
+            pages: LogPages::new(outlet, wiring.barrier),
             transaction: Transaction::default(),
             large: Large::default(),
             buckets: wiring.buckets,
@@ -147,6 +198,7 @@ impl LogReader {
 
     async fn work(&mut self) -> Result<()> {
         self.pages.outlet.load_holds(&self.buckets).await?;
+        self.begin_exactly().await?;
         if publish_copy(&mut self.pages, &mut self.orders).await? == CopyEnd::Not {
             return Ok(());
         }
@@ -177,7 +229,15 @@ impl LogReader {
         if outlet.is_full() {
             self.pages.lighten(&self.buckets).await?;
         }
-        if self.pages.outlet.parking.wants_quiet() && !self.transaction.is_open() {
+        if self.transaction.is_open()
+            && self.large.is_nothing()
+            && self.pages.outlet.is_transaction_overdue()
+        {
+            self.pages.commit_part(self.transaction.place()).await?;
+        }
+        let is_between = !self.transaction.is_open() && !self.pages.outlet.is_transaction_open();
+        let is_past = self.retries_wait_for <= self.pages.source().received();
+        if self.pages.outlet.parking.wants_quiet() && is_between && is_past {
             self.pages.retry(&self.buckets).await?;
         }
         // A stream that never pauses is confirmed all the same.
@@ -232,6 +292,7 @@ impl LogReader {
         let log_position = transaction.next_log_position();
         if source.progress.has_passed(transaction, event.origin(), event.seq())
             || transaction.stage == TransactionStage::Delivered
+            || is_published(self.published, log_position)
         {
             return Ok(());
         }
@@ -246,6 +307,7 @@ impl LogReader {
             // Rows of the outbox do not come in parts.
             if source.progress.has_passed(transaction, part.origin, 0)
                 || transaction.stage == TransactionStage::Delivered
+                || is_published(self.published, log_position)
             {
                 self.large.pass();
             } else {
@@ -263,16 +325,51 @@ impl LogReader {
         source.place = end;
         source.receive(end);
         let tick = source.progress.commit(&self.transaction, end);
-        self.pages.commit(tick).await
+        self.pages.commit(tick).await?;
+        self.commit_if_due().await
+    }
+
+    /// Commits to Kafka first where it is not known yet that anything is, and takes away what is published.
+    async fn begin_exactly(&mut self) -> Result<()> {
+        let Some(exactly) = self.exactly.take() else { return Ok(()) };
+        let store = Arc::clone(&self.pages.outlet.store);
+        if !exactly.found.retried.is_empty() {
+            let (owned, turns) = (store.owned(), &exactly.found.retried);
+            self.pages.outlet.parking.parked().answer(&owned, turns, &[]).await?;
+        }
+        if !exactly.found.fresh.is_empty() {
+            self.pages.outlet.commit_places(&[]).await?;
+            store.mark_term(&exactly.found.fresh, exactly.term).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the transaction in Kafka where that is due and the stream stands between two of PostgreSQL's.
+    async fn commit_if_due(&mut self) -> Result<()> {
+        if self.transaction.is_open() || !self.pages.outlet.is_transaction_due() {
+            return Ok(());
+        }
+        let is_tick = self.transaction.kind == Kind::Tick;
+        let mut stands_at = StandsAt::Commit;
+        if let Some(table) = self.pages.source().progress.table() {
+            if is_tick && table.is_own(table.last_tick()).await {
+                stands_at = StandsAt::Tick;
+            } else {
+                table.ask_again_for_tick();
+            }
+        }
+        self.pages.commit_if_due(stands_at).await
     }
 
     /// Waits for whatever comes first.
     async fn wait(&mut self) -> Result<()> {
+        self.pages.outlet.note_ran_out();
         self.pages.outlet.settle().await?;
         self.look_around().await?;
         if self.is_over().await {
             return Ok(());
         }
+        self.commit_if_due().await?;
         if self.pages.is_due() {
             self.pages.send_all().await?;
             if !self.transaction.is_open() && self.pages.source().progress.ends_anywhere() {
@@ -289,12 +386,14 @@ impl LogReader {
     async fn next_item(&mut self) -> Result<Option<LogItem>> {
         let (send_at, outlet) = (self.pages.send_at(), &mut self.pages.outlet);
         let (look_at, feedback_at) = (outlet.parking.next_look(), outlet.source.heartbeat_at());
+        let ends_at = outlet.transaction_due_at().filter(|due| *due > Instant::now());
         let (source, reported) = outlet.source_and_reported();
         tokio::select! {
             item = source.capture.next() => return item.map(Some),
             () = reported => {}
             () = sleep_until(send_at) => {}
             () = sleep_until(look_at) => {}
+            () = sleep_until(ends_at) => {}
             () = sleep_until(feedback_at) => {}
             changed = source.progress_line.saved.changed() => {
                 changed.map_err(|_| gone())?;
@@ -321,6 +420,7 @@ impl LogReader {
             self.pages.end_page(None).await?;
         }
         self.pages.outlet.wait_until_landed().await?;
+        self.pages.outlet.conclude().await?;
         let source = self.pages.source();
         while source.progress.awaits_ticks() {
             source.hand_on_ticks();

@@ -10,6 +10,7 @@
 
 use crate::capture::log::decode::Lsn;
 use crate::event::LogPosition;
+use crate::order::control_record::RecordedPlace;
 use crate::order::snapshot::TransactionId;
 
 /// How far the transaction at hand is.
@@ -66,6 +67,11 @@ impl Transaction {
         let log_position = LogPosition { commit_lsn: self.commit.0, index: self.events };
         self.events = self.events.saturating_add(1);
         log_position
+    }
+
+    /// Behind the events that came until now.
+    pub(super) fn place(&self) -> RecordedPlace {
+        RecordedPlace { commit: self.commit.0, events: self.events.into() }
     }
 
     /// Its commit has come.

@@ -26,6 +26,10 @@ pub(crate) fn marked(code: i16) -> String {
 }
 
 const PRODUCE: i16 = 0;
+/// The word by which a transaction ends.
+const END_TRANSACTION: i16 = 26;
+/// Behind the correlation and the throttle of its answer, which has no tags yet.
+const END_CODE: std::ops::Range<usize> = 8..10;
 /// From this version on requests and answers have tags, and short lengths.
 const FLEXIBLE: i16 = 9;
 
@@ -42,12 +46,15 @@ pub(crate) enum Fault {
     Cut,
     /// Whatever is to be written is answered with this code.
     AnswerAll(i16),
+    /// The next word that ends a transaction is kept, and its connection ends; later ones go through.
+    KeepEnd,
 }
 
 #[derive(Clone)]
 struct Course {
     upstream: Arc<AtomicU16>,
     fault: Arc<Mutex<Fault>>,
+    kept: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 pub(crate) struct Refuser {
@@ -63,6 +70,7 @@ impl Refuser {
         let course = Course {
             upstream: Arc::new(AtomicU16::new(0)),
             fault: Arc::new(Mutex::new(Fault::None)),
+            kept: Arc::default(),
         };
         let accepted = course.clone();
         std::thread::spawn(move || {
@@ -87,6 +95,22 @@ impl Refuser {
 
     pub(crate) fn set(&self, fault: Fault) {
         *self.course.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// Whether a word that ends a transaction was kept.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.course.kept.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Lets the broker have what was kept, though whoever sent it has gone; the code of its answer.
+    pub(crate) fn deliver_kept(&self) -> i16 {
+        let kept = self.course.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let upstream = self.course.upstream.load(Ordering::Relaxed);
+        let mut broker = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).expect("it listens");
+        let to = Mutex::new(broker.try_clone().expect("a second end"));
+        write_frame(&to, &kept.expect("something was kept")).expect("the broker reads");
+        let answer = read_frame(&mut broker).expect("the broker answers");
+        i16::from_be_bytes(answer[END_CODE].try_into().expect("two bytes"))
     }
 }
 
@@ -137,6 +161,11 @@ fn forward(
                 }
             }
             Fault::Cut if is_marked && is_produce => return Ok(()),
+            Fault::KeepEnd if frame.starts_with(&END_TRANSACTION.to_be_bytes()) => {
+                *course.fault.lock().unwrap_or_else(PoisonError::into_inner) = Fault::None;
+                *course.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(frame);
+                return Ok(());
+            }
             Fault::AnswerAll(code) if is_produce => write_frame(answers, &refuse(&frame, code)?)?,
             _ => {
                 server.write_all(&(frame.len() as u32).to_be_bytes())?;

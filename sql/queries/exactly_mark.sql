@@ -1,0 +1,8 @@
+-- Purpose: a cursor of these buckets is committed to Kafka under this term. $1 buckets, $2 our epochs, $3 the term.
+-- Locks:   row locks on the buckets' cursors, for one short transaction.
+-- Plan:    one key lookup per bucket.
+-- Hazard:  only after the commit: from here on a cursor that is missing in Kafka is an error.
+update postrider.cursor as kept
+set delivery_term = $3
+from unnest($1::smallint[], $2::bigint[]) as given (bucket, epoch)
+where kept.bucket = given.bucket and kept.epoch = given.epoch

@@ -1,0 +1,369 @@
+//! A client beside the producer, which finds out what brokers take.
+//!
+//! Promises: the fate of each record is known in the end, and what was refused alone is told with the broker's own
+//! words; where records are parts of transactions, nothing of what is tried stays. Must not: choose what goes where.
+//! Fails: when the client cannot be made, or a record has no answer.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::publish::kafka::clients::ProducerConfig;
+use crate::publish::kafka::config::MESSAGE_BYTES_MAX;
+use crate::publish::kafka::errors::unavailable;
+use crate::publish::kafka::sizes::LARGEST_MESSAGE_BYTES;
+use crate::publish::kafka::transactional_id::{TRANSACTIONAL_ID, take_id, transactional};
+use crate::publish::kafka::verdict::{CodeVerdict, unknown, words};
+use crate::publish::{Company, Haste};
+
+/// What differs from other producers. It may have one request in flight at a broker, and gives up after a
+/// few tries; a broker that takes longer than this to answer may still append what it was sent: a repeat.
+const PROPERTIES: &[(&str, &str)] = &[
+    ("enable.idempotence", "false"),
+    ("enable.gapless.guarantee", "false"),
+    ("max.in.flight.requests.per.connection", "1"),
+    ("retries", "3"),
+    // A record for which a connection is cut is soon known.
+    ("reconnect.backoff.max.ms", "500"),
+    // Only librdkafka's log tells what a broker answered to a request that was tried again.
+    ("debug", "msg"),
+];
+/// The same of one that is part of transactions: it can only do what idempotence allows. Nothing of it is ever
+/// committed: it finds out what brokers take, and who reads committed records sees none of that.
+const PROBING: &[(&str, &str)] = &[
+    ("enable.gapless.guarantee", "false"),
+    ("max.in.flight.requests.per.connection", "1"),
+    ("reconnect.backoff.max.ms", "500"),
+    ("debug", "msg"),
+];
+/// What a process that died has tried is ended by the coordinator so long after the last answer that it waited for.
+const TRIAL_MARGIN: Duration = Duration::from_secs(5);
+/// How long the end of what was tried is waited for. Whoever has the id next ends it, too.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// A broker that refuses a record so many times, for a reason after which librdkafka tries again, goes on so.
+const REFUSALS_MAX: u32 = 3;
+/// How long a record may have no answer.
+const MESSAGE_TIMEOUT: &str = "message.timeout.ms";
+/// How librdkafka begins what no broker said.
+const OWN: &str = "Local: ";
+/// What it says of a request that had no answer when its connection ended.
+const CUT: &str = "Local: Broker transport failure";
+/// What it says of a partition with fewer copies in step than it asks for.
+const TOO_FEW: &str = "Broker: Not enough in-sync replicas";
+
+/// The settings of clients beside a producer with these, and how their transactional ids begin, where they only try
+/// what is to be sent by another.
+pub(super) fn beside(config: &ProducerConfig) -> (ProducerConfig, Option<String>) {
+    let mut config = config.clone();
+    let id = config.get(TRANSACTIONAL_ID).map(|id| format!("{id}-apart"));
+    for (name, value) in if id.is_some() { PROBING } else { PROPERTIES } {
+        config.set(name, *value);
+    }
+    config.set_log_level(RDKafkaLogLevel::Debug);
+    config.set(MESSAGE_BYTES_MAX.0, LARGEST_MESSAGE_BYTES.to_string());
+    (config, id)
+}
+
+/// How long a record is waited for. The longer its topic has had no answer, the less.
+fn timeout(haste: Haste) -> Duration {
+    Duration::from_secs(match haste {
+        Haste::Calm => 10,
+        Haste::Overdue => 4,
+        Haste::Again => 2,
+    })
+}
+
+/// What became of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RecordFate {
+    /// It is in Kafka.
+    Appended,
+    /// It is not, or nobody knows: what was said, and whose trouble it is.
+    Refused { words: String, verdict: CodeVerdict },
+}
+
+/// A record that was gathered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gathered {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) bytes: usize,
+}
+
+/// A client with its connections: a topic that gets no answer there holds up no other one.
+pub(super) struct SideClient {
+    pub(super) client: Arc<BaseProducer<Answers>>,
+    pub(super) haste: Haste,
+    /// Where what was gathered goes.
+    pub(super) topics: Vec<String>,
+    pub(super) count: usize,
+    trial: TrialState,
+    /// Among those that are there; for a transactional id of its own.
+    pub(super) name: usize,
+}
+
+/// Whether what is sent is to stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TrialState {
+    /// It is.
+    No,
+    /// It is taken back: it only shows what brokers take.
+    Open,
+    /// It was taken back: the client only answers questions.
+    Ended,
+}
+
+impl SideClient {
+    pub(super) fn new(
+        config: &ProducerConfig,
+        id: Option<&String>,
+        name: usize,
+        haste: Haste,
+    ) -> Result<Self> {
+        let (topics, mut trial) = (Vec::new(), TrialState::No);
+        let id = id.map(|id| format!("{id}-{name}"));
+        let mut config = match &id {
+            None => config.clone(),
+            Some(id) => transactional(config, id, timeout(haste) + TRIAL_MARGIN),
+        };
+        config.set(MESSAGE_TIMEOUT, timeout(haste).as_millis().to_string());
+        let client = config.producer(Answers::default())?;
+        if let Some(id) = &id {
+            take_id(&*client, id)?;
+            client.begin_transaction().map_err(|cause| unavailable(&cause, None))?;
+            trial = TrialState::Open;
+        }
+        Ok(Self { client, haste, topics, count: 0, trial, name })
+    }
+
+    pub(super) fn is_to_be_replaced(&self, haste: Haste) -> bool {
+        self.count == 0 && (self.haste != haste || self.trial == TrialState::Ended)
+    }
+
+    pub(super) fn is_free_for(&self, haste: Haste) -> bool {
+        self.count == 0 && self.haste == haste
+    }
+}
+
+/// What the brokers answered, by the records' numbers.
+#[derive(Default)]
+pub(super) struct Answers {
+    fates: Mutex<Vec<Option<RecordFate>>>,
+    /// What a broker answered last, as the log has it.
+    told: Mutex<Option<String>>,
+    /// How often a broker said no, by partition, and gave a reason after which librdkafka tries again.
+    refusals: Mutex<HashMap<(String, i32), u32>>,
+}
+
+impl SideClient {
+    /// What became of all that was gathered for it, by their numbers, and whether that was one alone.
+    pub(super) fn take_fates(&mut self) -> Result<(Vec<Option<RecordFate>>, Company)> {
+        self.topics.clear();
+        let count = std::mem::take(&mut self.count);
+        let company = if count == 1 { Company::Alone } else { Company::Others };
+        let Some(mut fates) = self.client.context().take() else {
+            return Err(Error::new(
+                ErrorKind::DeliveryUncertain,
+                "a record sent apart has no answer",
+            ));
+        };
+        assert_eq!(fates.len(), count, "each record has one fate");
+        self.take_back();
+        let told = self.client.context().take_told();
+        if let ([RecordFate::Refused { words, verdict }], Some(told)) = (fates.as_mut_slice(), told)
+        {
+            (*words, *verdict) = explained(words, *verdict, &told);
+        }
+        Ok((fates.into_iter().map(Some).collect(), company))
+    }
+
+    /// After a refusal nothing more of a transaction is answered.
+    pub(super) fn give_up_refused(&self) {
+        if self.trial == TrialState::Open && self.client.context().is_any_refused() {
+            self.client.purge(PurgeConfig::default().queue().inflight());
+        }
+    }
+
+    /// What was tried is not to stay.
+    fn take_back(&mut self) {
+        if self.trial != TrialState::Open {
+            return;
+        }
+        if let Err(cause) = self.client.abort_transaction(END_TIMEOUT) {
+            tracing::debug!(%cause, "what was tried is ended by whoever tries next");
+        }
+        self.trial = TrialState::Ended;
+    }
+}
+
+impl Answers {
+    fn fates(&self) -> MutexGuard<'_, Vec<Option<RecordFate>>> {
+        lock(&self.fates)
+    }
+
+    pub(super) fn expect_one_more(&self) {
+        self.fates().push(None);
+    }
+
+    pub(super) fn answer(&self, number: usize, cause: Option<&KafkaError>) {
+        let fate = match cause {
+            None => RecordFate::Appended,
+            Some(cause) => {
+                let verdict = CodeVerdict::of(cause.rdkafka_error_code());
+                RecordFate::Refused { words: words(cause), verdict }
+            }
+        };
+        self.fates()[number] = Some(fate);
+    }
+
+    /// Whether brokers have refused all that has no fate yet again and again: more tries tell nothing new.
+    pub(super) fn are_all_refused<'a>(
+        &self,
+        gathered: impl Iterator<Item = &'a Gathered>,
+        haste: Haste,
+    ) -> bool {
+        let (fates, refusals) = (self.fates(), lock(&self.refusals));
+        let most = if haste == Haste::Again { 1 } else { REFUSALS_MAX };
+        let mut open = fates.iter().zip(gathered).filter(|(fate, _)| fate.is_none()).peekable();
+        let refusals_of = |one: &Gathered| {
+            refusals.get(&(one.topic.clone(), one.partition)).copied().unwrap_or_default()
+        };
+        open.peek().is_some() && open.all(|(_, one)| refusals_of(one) >= most)
+    }
+
+    fn is_any_refused(&self) -> bool {
+        self.fates().iter().any(|fate| matches!(fate, Some(RecordFate::Refused { .. })))
+    }
+
+    fn take_told(&self) -> Option<String> {
+        lock(&self.refusals).clear();
+        lock(&self.told).take()
+    }
+
+    /// All of them; none if one is missing.
+    fn take(&self) -> Option<Vec<RecordFate>> {
+        std::mem::take(&mut *self.fates()).into_iter().collect()
+    }
+}
+
+/// What a record was refused for that was alone, given what the log says of it.
+fn explained(words: &str, verdict: CodeVerdict, told: &str) -> (String, CodeVerdict) {
+    match (unknown(told), verdict) {
+        (Some(code), _) => {
+            (format!("code {code}, which librdkafka does not know"), CodeVerdict::Record)
+        }
+        (None, CodeVerdict::Away) if told == CUT => (words.to_owned(), CodeVerdict::Cut),
+        // What librdkafka says of its own accord is nobody's answer.
+        (None, CodeVerdict::Away) if !told.starts_with(OWN) => {
+            let verdict = if told == TOO_FEW { CodeVerdict::TooFew } else { verdict };
+            (format!("{words}; the last answer was: {told}"), verdict)
+        }
+        // It was given up here, as the same answer came again and again.
+        (None, CodeVerdict::BrokenOff) if !told.starts_with(OWN) => {
+            let verdict = if told == TOO_FEW { CodeVerdict::TooFew } else { CodeVerdict::Away };
+            (format!("each time the answer was: {told}"), verdict)
+        }
+        (None, _) => (words.to_owned(), verdict),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a line of librdkafka's log says that a broker answered to records.
+fn answer_in(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once(" encountered error: ")?;
+    rest.split_once(" (actions ").map(|(words, _)| words)
+}
+
+/// To which partition such a line belongs.
+fn partition_in(line: &str) -> Option<(String, i32)> {
+    let (head, _) = line.split_once(": MessageSet with ")?;
+    let (_, name) = head.rsplit_once(": ")?;
+    let (topic, number) = name.rsplit_once(" [")?;
+    Some((topic.to_owned(), number.strip_suffix(']')?.parse().ok()?))
+}
+
+impl ClientContext for Answers {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(words) = answer_in(message) {
+            if let (false, Some(partition)) = (words.starts_with(OWN), partition_in(message)) {
+                *lock(&self.refusals).entry(partition).or_default() += 1;
+            }
+            *lock(&self.told) = Some(words.to_owned());
+            tracing::debug!(target: "librdkafka", facility, message);
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason);
+    }
+}
+
+impl ProducerContext for Answers {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
+        self.answer(number, result.as_ref().err().map(|(cause, _)| cause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_tells_what_was_answered() {
+        let line = "[thrd:b:1/1]: b:1/1: t [0]: MessageSet with 1 message(s) (MsgId 0, BaseSeq -1) \
+                    encountered error: Err-999? (actions Permanent,MsgNotPersisted)";
+        let told = answer_in(line).expect("there is one");
+        let (words, verdict) = explained("NoError (Success)", CodeVerdict::BrokenOff, told);
+        assert_eq!((verdict, words.contains("999")), (CodeVerdict::Record, true), "{words}");
+        let (words, verdict) = explained("timed out", CodeVerdict::Away, "Broker: Not leader");
+        assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
+        let (words, verdict) = explained("timed out", CodeVerdict::Away, TOO_FEW);
+        assert_eq!((verdict, words.contains("in-sync")), (CodeVerdict::TooFew, true), "{words}");
+        let (words, verdict) = explained("timed out", CodeVerdict::Away, CUT);
+        assert_eq!((verdict, words.as_str()), (CodeVerdict::Cut, "timed out"));
+        let (words, verdict) = explained("timed out", CodeVerdict::Away, "Local: Timed out");
+        assert_eq!((verdict, words.as_str()), (CodeVerdict::Away, "timed out"), "nobody answered");
+        assert_eq!(answer_in("[thrd:b:1/1]: b:1/1: Connected"), None);
+        assert_eq!(partition_in(line), Some(("t".to_owned(), 0)));
+        let (words, verdict) = explained("purged", CodeVerdict::BrokenOff, "Broker: Not leader");
+        assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
+        let (words, verdict) = explained("purged", CodeVerdict::BrokenOff, TOO_FEW);
+        assert_eq!((verdict, words.contains("in-sync")), (CodeVerdict::TooFew, true), "{words}");
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_is_not_waited_for_where_nothing_else_is() {
+        let one = |topic: &str| Gathered { topic: topic.to_owned(), partition: 0, bytes: 9 };
+        let (gathered, answers) = ([one("t"), one("u")], Answers::default());
+        let refuse = |topic: &str| {
+            let line = format!(
+                "[thrd:b]: b/1: {topic} [0]: MessageSet with 1 message(s) (MsgId 0, BaseSeq -1) \
+                 encountered error: Broker: Not leader (actions Refresh,Retry)"
+            );
+            answers.log(RDKafkaLogLevel::Debug, "MSGSET", &line);
+        };
+        assert!(!answers.are_all_refused(gathered.iter(), Haste::Calm), "nothing was sent");
+        gathered.iter().for_each(|_| answers.expect_one_more());
+        (0..REFUSALS_MAX).for_each(|_| refuse("t"));
+        assert!(
+            !answers.are_all_refused(gathered.iter(), Haste::Calm),
+            "the other one may be answered yet"
+        );
+        answers.answer(1, None);
+        assert!(answers.are_all_refused(gathered.iter(), Haste::Calm));
+        answers.take_told();
+        assert!(!answers.are_all_refused(gathered.iter(), Haste::Calm));
+    }
+}

@@ -1,0 +1,60 @@
+//! The id by which brokers know a producer for ever.
+//!
+//! Promises: what was open under an id has ended when it is taken, and whoever had it is refused. Must not: begin a
+//! transaction. Fails: when no broker answers in time, or none lets us.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{Producer, ProducerContext};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::publish::kafka::clients::ProducerConfig;
+use crate::publish::kafka::errors::unavailable;
+
+/// The property that names a producer to the brokers.
+pub(super) const TRANSACTIONAL_ID: &str = "transactional.id";
+/// Between two tries of a request.
+pub(super) const RETRY_BACKOFF: Duration = Duration::from_millis(250);
+/// Until a coordinator is found and has ended what was open.
+const INIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// One try of it.
+const INIT_STEP: Duration = Duration::from_secs(5);
+
+/// The configuration of a producer under an id.
+#[must_use]
+pub fn transactional(config: &ProducerConfig, id: &str, timeout: Duration) -> ProducerConfig {
+    let mut config = config.clone();
+    let millis = timeout.as_millis();
+    config.set(TRANSACTIONAL_ID, id);
+    config.set("transaction.timeout.ms", millis.to_string());
+    config.set("socket.timeout.ms", millis.min(60_000).to_string());
+    config.set("retry.backoff.ms", RETRY_BACKOFF.as_millis().to_string());
+    config
+}
+
+/// Asks for the id: what was open under it has ended when this returns, and whoever had it is refused.
+///
+/// # Errors
+/// When no broker answers in time, or none lets us.
+pub(super) fn take_id<P: Producer<C>, C: ProducerContext>(producer: &P, id: &str) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        match producer.init_transactions(INIT_STEP) {
+            Ok(()) => return Ok(()),
+            Err(KafkaError::Transaction(cause))
+                if cause.is_retriable() && begin.elapsed() < INIT_TIMEOUT => {}
+            Err(KafkaError::Transaction(cause)) if !cause.is_retriable() => {
+                return Err(Error::new(
+                    ErrorKind::KafkaRefused,
+                    format!("the transactional id {id} cannot be taken: {cause}"),
+                )
+                .with_remedy(
+                    "grant Write and Describe on the transactional ids that begin with postrider-; \
+                     transaction.max.timeout.ms of the brokers must not be below twice --lease-seconds",
+                ));
+            }
+            Err(cause) => return Err(unavailable(&cause, None)),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! How what has landed is committed to Kafka, where events are delivered exactly once.
+//!
+//! Promises: a page is handed on when the transaction has ended in which its events are; with the cursors behind what
+//! has landed each transaction ends. Must not: know what a place is. Fails: as the source does, and the publisher.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Result;
+use crate::event::Bucket;
+use crate::order::ledger::Finished;
+use crate::shard::outlet::{Outlet, OutletSource, next_finished};
+use crate::shard::transactions::ShardTransactions;
+
+/// A transaction that cannot end where it should is ended in the middle after this.
+const TRANSACTION_PATIENCE: Duration = Duration::from_secs(3);
+
+impl<S: OutletSource> Outlet<S> {
+    pub(in crate::shard) fn note_sent(&mut self) {
+        if let Some(transactions) = &mut self.transactions {
+            transactions.note_sent(Instant::now());
+        }
+    }
+
+    /// The source has nothing more at the moment: what is sent is not to wait for more.
+    pub(in crate::shard) fn note_ran_out(&mut self) {
+        if let Some(transactions) = &mut self.transactions {
+            transactions.note_ran_out();
+        }
+    }
+
+    /// Hands on what is done; what is in a transaction waits for its end.
+    pub(in crate::shard) fn hand_on(&mut self) {
+        let (ledger, gauge) = (&mut self.ledger, &self.gauge);
+        let mut finished = std::iter::from_fn(|| next_finished(ledger, gauge));
+        match &mut self.transactions {
+            Some(transactions) if !transactions.are_none() => {
+                finished.for_each(|page| transactions.land(page));
+            }
+            Some(transactions) => {
+                self.source.hand_on(&mut finished);
+                transactions.pass(ledger.pages_finished());
+            }
+            None => self.source.hand_on(finished),
+        }
+    }
+
+    /// How many pages are done for good.
+    pub(in crate::shard) fn pages_settled(&self) -> u64 {
+        let finished = self.ledger.pages_finished();
+        self.transactions.as_ref().map_or(finished, ShardTransactions::pages)
+    }
+
+    /// Whether the transaction is to end as soon as all has landed.
+    pub(in crate::shard) fn is_transaction_due(&self) -> bool {
+        self.transactions.as_ref().is_some_and(|open| open.are_due(Instant::now()))
+    }
+
+    /// Whether it is to end wherever it is.
+    pub(in crate::shard) fn is_transaction_overdue(&self) -> bool {
+        let due = self.transaction_due_at();
+        due.is_some_and(|due| due + TRANSACTION_PATIENCE <= Instant::now())
+    }
+
+    /// Whether anything is in an open transaction, or in one that is about to end.
+    pub(in crate::shard) fn is_transaction_open(&self) -> bool {
+        self.transactions.as_ref().is_some_and(|open| !open.are_none())
+    }
+
+    /// When it is to end.
+    pub(in crate::shard) fn transaction_due_at(&self) -> Option<Instant> {
+        self.transactions.as_ref().and_then(ShardTransactions::due_at)
+    }
+
+    /// Ends the open transaction, if there is one. Nothing is in flight; it is not waited for.
+    pub(in crate::shard) async fn end_transaction(&mut self) -> Result<()> {
+        match &self.transactions {
+            Some(transactions) if transactions.is_open() => self.end_with(&[]).await,
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The same, and waits until nothing is open.
+    pub(in crate::shard) async fn conclude(&mut self) -> Result<()> {
+        self.await_end().await?;
+        self.end_transaction().await?;
+        self.await_end().await
+    }
+
+    /// Commits where these buckets stand, and waits for it. Nothing is open.
+    pub(in crate::shard) async fn commit_places(
+        &mut self,
+        places: &[Finished<S::Place>],
+    ) -> Result<()> {
+        if let Some(records) = self.source.control_records(places, &[]).await? {
+            self.tell_end(records);
+        }
+        self.await_end().await
+    }
+
+    pub(in crate::shard) async fn end_with(&mut self, retried: &[i64]) -> Result<()> {
+        self.await_end().await?;
+        let Some(transactions) = &self.transactions else { return Ok(()) };
+        let landed = transactions.landed();
+        if let Some(records) = self.source.control_records(landed, retried).await? {
+            self.tell_end(records);
+        }
+        Ok(())
+    }
+
+    fn tell_end(&mut self, records: Vec<(Bucket, String)>) {
+        let Some(transactions) = &mut self.transactions else { return };
+        transactions.end(self.ledger.pages_finished());
+        assert_eq!(self.publishers.len(), 1, "a transaction is one producer's");
+        self.publishers[0].end(records);
+    }
+
+    /// Waits until no transaction is about to end.
+    pub(in crate::shard) async fn await_end(&mut self) -> Result<()> {
+        while self.transactions.as_ref().is_some_and(ShardTransactions::is_ending) {
+            self.take_reports()?;
+            if self.transactions.as_ref().is_some_and(ShardTransactions::is_ending) {
+                self.wait().await?;
+            }
+        }
+        Ok(())
+    }
+}
