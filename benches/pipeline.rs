@@ -85,6 +85,7 @@ fn settle(publisher: &Publisher<MemoryRow>, ledger: &mut Ledger<Cursor>) {
     while let Some(report) = publisher.next_report().expect("the thread lives") {
         match report {
             Report::Delivered(number) => ledger.acknowledge(number),
+            Report::Ended => unreachable!("nothing is sent in transactions"),
             Report::Failed(error) => panic!("{error}"),
         }
     }

@@ -12,3 +12,4 @@ pub mod mode_change;
 pub mod mode_switch;
 pub mod slot;
 pub mod table;
+pub mod tier_look;

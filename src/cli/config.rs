@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, Subcommand};
-use serde::Serialize;
 
 use crate::cli::{CommandLine, output, prepare};
 use crate::config;
@@ -17,8 +16,10 @@ use crate::config::catalogue::{
 };
 use crate::config::environment;
 use crate::config::file;
-use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::config::file::FileSettings;
+use crate::config::settings::{CommonSettings, Property, RelaySettings};
 use crate::error::Result;
+use crate::metrics::shape::{SettingOrigin, SettingStatus};
 
 const MASKED: &str = "***";
 const DATABASE_URL: &str = "DATABASE_URL";
@@ -62,37 +63,6 @@ struct ShowConfigArguments {
     common: CommonSettings,
 }
 
-/// A setting that holds.
-#[derive(Debug, Serialize)]
-struct Shown {
-    name: String,
-    /// None where it is not set and has no default.
-    value: Option<String>,
-    origin: Origin,
-    /// Which variable, or which file.
-    from: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Origin {
-    Flag,
-    Environment,
-    File,
-    Default,
-}
-
-impl Origin {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Flag => "flag",
-            Self::Environment => "environment",
-            Self::File => "file",
-            Self::Default => "default",
-        }
-    }
-}
-
 pub(super) fn run(arguments: ConfigArguments) -> Result<ExitCode> {
     match arguments.command {
         ConfigCommand::Init => output::answer(&template())?,
@@ -110,36 +80,50 @@ fn show(arguments: ShowConfigArguments) -> Result<()> {
     let typed = typed.expect("this is the command that was typed");
     let flags = relay.property.clone();
     let (common, relay, below) = prepare(common, relay, "warn")?;
-    let mut table = file::values(&below)?;
+    let shown = holding(typed, flags, &common, &below)?;
+    if json {
+        output::answer_json(&shown)?;
+    } else {
+        let line = |one: &SettingStatus| line(one, origin);
+        output::answer(&shown.iter().map(line).collect::<String>())?;
+    }
+    Config::resolve(&common, &relay).map(drop)
+}
+
+/// The settings that hold, each with its origin, and no secret.
+///
+/// # Errors
+/// When a table of properties in the file has no meaning.
+pub(super) fn holding(
+    typed: &ArgMatches,
+    flags: Vec<Property>,
+    common: &CommonSettings,
+    below: &FileSettings,
+) -> Result<Vec<SettingStatus>> {
+    let mut table = file::values(below)?;
     let path = below.path.as_ref().map(|path| path.display().to_string());
     let (properties, files) = (table.remove(PROPERTIES), table.remove(PROPERTY_FILES));
-    let mut shown: Vec<Shown> = settings()
+    let mut shown: Vec<SettingStatus> = settings()
         .iter()
         .map(|setting| of_setting(setting, typed, &table, path.as_deref()))
-        .map(|shown| without_secret(shown, &common))
+        .map(|shown| without_secret(shown, common))
         .collect();
     for (tables, is_file) in [(properties, false), (files, true)] {
         if let Some(toml::Value::Table(table)) = tables {
-            let found = file::flat(table)?.into_iter().map(config::settings::Property::into_pair);
-            shown.extend(
-                found.map(|pair| of_property(pair, is_file, Origin::File, path.as_deref())),
-            );
+            let found = file::flat(table)?.into_iter().map(Property::into_pair);
+            let path = path.as_deref();
+            shown.extend(found.map(|pair| of_property(pair, is_file, SettingOrigin::File, path)));
         }
     }
     let of_environment = environment::properties(std::env::vars_os())?;
     for (found, is_file) in [(of_environment.values, false), (of_environment.files, true)] {
-        let found = found.into_iter().map(config::settings::Property::into_pair);
-        shown.extend(found.map(|pair| of_property(pair, is_file, Origin::Environment, None)));
+        let (found, origin) =
+            (found.into_iter().map(Property::into_pair), SettingOrigin::Environment);
+        shown.extend(found.map(|pair| of_property(pair, is_file, origin, None)));
     }
-    let found = flags.into_iter().map(config::settings::Property::into_pair);
-    shown.extend(found.map(|pair| of_property(pair, false, Origin::Flag, None)));
-    if json {
-        output::answer_json(&shown)?;
-    } else {
-        let line = |one: &Shown| one.line(origin);
-        output::answer(&shown.iter().map(line).collect::<String>())?;
-    }
-    Config::resolve(&common, &relay).map(drop)
+    let found = flags.into_iter().map(Property::into_pair);
+    shown.extend(found.map(|pair| of_property(pair, false, SettingOrigin::Flag, None)));
+    Ok(shown)
 }
 
 fn of_setting(
@@ -147,7 +131,7 @@ fn of_setting(
     typed: &ArgMatches,
     table: &toml::Table,
     path: Option<&str>,
-) -> Shown {
+) -> SettingStatus {
     let name = setting.name.clone();
     let values = typed.get_raw(&setting.id).map(|values| {
         let values: Vec<_> = values.map(|value| value.to_string_lossy()).collect();
@@ -155,14 +139,14 @@ fn of_setting(
     });
     let in_file = table.get(&name).map(plain);
     let (value, origin, from) = match (typed.value_source(&setting.id), in_file) {
-        (Some(ValueSource::CommandLine), _) => (values, Origin::Flag, None),
+        (Some(ValueSource::CommandLine), _) => (values, SettingOrigin::Flag, None),
         (Some(ValueSource::EnvVariable), _) => {
-            (values, Origin::Environment, setting.variable.clone())
+            (values, SettingOrigin::Environment, setting.variable.clone())
         }
-        (_, Some(value)) => (Some(value), Origin::File, path.map(str::to_owned)),
-        (_, None) => (setting.default.clone(), Origin::Default, None),
+        (_, Some(value)) => (Some(value), SettingOrigin::File, path.map(str::to_owned)),
+        (_, None) => (setting.default.clone(), SettingOrigin::Default, None),
     };
-    Shown { name, value, origin, from }
+    SettingStatus { name, value, origin, from }
 }
 
 /// A value of the file as it would be typed.
@@ -177,15 +161,15 @@ fn plain(value: &toml::Value) -> String {
 fn of_property(
     (name, value): (String, String),
     is_file: bool,
-    origin: Origin,
+    origin: SettingOrigin,
     path: Option<&str>,
-) -> Shown {
+) -> SettingStatus {
     let value = match (is_file, is_secret(&name)) {
         (true, _) => format!("the content of {value}"),
         (false, true) => MASKED.to_owned(),
         (false, false) => value,
     };
-    Shown {
+    SettingStatus {
         name: format!("librdkafka.{name}"),
         value: Some(value),
         origin,
@@ -194,14 +178,15 @@ fn of_property(
 }
 
 /// A URL may hold a password, and a command's arguments a key.
-fn without_secret(mut shown: Shown, common: &CommonSettings) -> Shown {
-    let is_default = shown.origin == Origin::Default;
+fn without_secret(mut shown: SettingStatus, common: &CommonSettings) -> SettingStatus {
+    let is_default = shown.origin == SettingOrigin::Default;
     match shown.name.as_str() {
         // The variable that many platforms set, which is none of our own.
         "database-url" if is_default && std::env::var_os(DATABASE_URL).is_some() => {
             let named = config::database(common).map(|database| database.display_name());
             shown.value = Some(named.unwrap_or_else(|_| MASKED.to_owned()));
-            (shown.origin, shown.from) = (Origin::Environment, Some(DATABASE_URL.to_owned()));
+            (shown.origin, shown.from) =
+                (SettingOrigin::Environment, Some(DATABASE_URL.to_owned()));
         }
         _ if is_default => {}
         "database-url" => {
@@ -217,16 +202,15 @@ fn without_secret(mut shown: Shown, common: &CommonSettings) -> Shown {
     shown
 }
 
-impl Shown {
-    fn line(&self, with_origin: bool) -> String {
-        let value = self.value.as_deref().unwrap_or("-");
-        if !with_origin {
-            return format!("{} = {value}\n", self.name);
-        }
-        let origin = match &self.from {
-            Some(from) => format!("{} ({from})", self.origin.name()),
-            None => self.origin.name().to_owned(),
-        };
-        format!("{:<28}  {origin:<42}  {value}\n", self.name)
+fn line(setting: &SettingStatus, with_origin: bool) -> String {
+    let SettingStatus { name, value, origin, from } = setting;
+    let value = value.as_deref().unwrap_or("-");
+    if !with_origin {
+        return format!("{name} = {value}\n");
     }
+    let origin = match from {
+        Some(from) => format!("{} ({from})", origin.name()),
+        None => origin.name().to_owned(),
+    };
+    format!("{name:<28}  {origin:<42}  {value}\n")
 }

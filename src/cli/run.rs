@@ -6,17 +6,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, CommandFactory as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::cli::config::holding;
 use crate::cli::service::ServiceManager;
-use crate::cli::{block_on, prepare};
+use crate::cli::{CommandLine, block_on, prepare};
 use crate::config::Config;
-use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::config::file::FileSettings;
+use crate::config::settings::{CommonSettings, Property, RelaySettings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging;
+use crate::metrics::admin::Admin;
 use crate::metrics::counters::Monitor;
 use crate::metrics::http;
+use crate::metrics::shape::SettingStatus;
 use crate::relay;
 
 /// The exit code when a second signal cuts the stop short.
@@ -43,6 +47,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<()> {
     block_on(async move {
         // First of all: whoever asks for a stop at once gets one, and no end by a signal.
         let mut signals = StopSignals::listen()?;
+        let flags = arguments.relay.property.clone();
         let (common, relay, file) = prepare(arguments.common, arguments.relay, "info")?;
         logging::own_stderr(common.log_format);
         let config = Config::resolve(&common, &relay)?;
@@ -57,7 +62,8 @@ pub(super) fn run(arguments: RunArguments) -> Result<()> {
             }
         };
         let monitor = Arc::new(Monitor::default());
-        http::serve(config.admin_listen, Arc::clone(&monitor)).await?;
+        let admin = Admin::new(Arc::clone(&monitor), settings(flags, &common, &file)?);
+        http::serve(config.admin_listen, admin).await?;
         if let Some(manager) = manager {
             manager.watch_over(Arc::clone(&monitor));
         }
@@ -65,6 +71,17 @@ pub(super) fn run(arguments: RunArguments) -> Result<()> {
     })?;
     tracing::info!("stopped: everything that was claimed is acknowledged and saved");
     Ok(())
+}
+
+/// By what it works, for whoever asks it.
+fn settings(
+    flags: Vec<Property>,
+    common: &CommonSettings,
+    file: &FileSettings,
+) -> Result<Vec<SettingStatus>> {
+    let typed = CommandLine::command().get_matches();
+    let typed = typed.subcommand_matches("run").expect("this is the command that was typed");
+    holding(typed, flags, common, file)
 }
 
 /// The first line of the log: who works, from where to where.

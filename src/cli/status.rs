@@ -9,8 +9,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::capture::mode::{Pause, read_state};
+use crate::capture::tier_look::{Looker, TierLook};
 use crate::cli::adopted_backlog;
 use crate::cli::adopted_backlog::AdoptedWaiting;
 use crate::cli::backlog::{BucketState, Onlooker};
@@ -25,9 +27,10 @@ use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::config::units::show_bytes;
 use crate::control::migrate;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::legible;
+use crate::metrics::shape::TierReport;
 use crate::outbox::{Outbox, OutboxName};
 use crate::postgres::{Connection, DatabaseConfig, classify, connect};
 
@@ -43,7 +46,7 @@ const INSTANCES: &str = include_str!("../../sql/queries/instances.sql");
 #[command(after_help = "\
 Examples:
   postrider status
-  postrider status --json | jq .oldest_unpublished_age_seconds")]
+  postrider status --json | jq .sentence,.oldest_unpublished_age_seconds")]
 pub(super) struct StatusArguments {
     #[command(flatten)]
     common: CommonSettings,
@@ -119,13 +122,61 @@ struct BucketStatus {
 pub(super) fn run(arguments: StatusArguments) -> Result<ExitCode> {
     let (common, ..) = prepare(arguments.common, RelaySettings::default(), "warn")?;
     let (database, outbox) = (config::database(&common)?, config::outbox(&common)?);
-    let status = block_on(look(&database, &outbox)).map_err(for_onlookers)?;
     if arguments.json {
-        output::answer_json(&status)?;
+        let both = async {
+            let status = Box::pin(look(&database, &outbox)).await?;
+            Ok((
+                status,
+                TierLook::open(&database, "status").await?.look(Looker::People).await?.tier,
+            ))
+        };
+        let (status, tier) = block_on(both).map_err(for_onlookers)?;
+        output::answer_json(&with_names_of_tier(&status, &tier)?)?;
     } else {
+        let status = block_on(look(&database, &outbox)).map_err(for_onlookers)?;
         output::answer(&status.table())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The status, and beside it under the names of `/api/v1/tier` what it does not have itself.
+fn with_names_of_tier(status: &ShownStatus, tier: &TierReport) -> Result<Value> {
+    let unwritable = |cause| {
+        Error::new(ErrorKind::Internal, format!("the status cannot be written as JSON: {cause}"))
+    };
+    let mut both = serde_json::to_value(status).map_err(unwritable)?;
+    add_members(&mut both, serde_json::to_value(tier).map_err(unwritable)?);
+    Ok(both)
+}
+
+/// Adds what is not there. Buckets come in the same order on both sides, and so do instances, unless one came or went
+/// between the two looks: then they are told apart by their names.
+fn add_members(known: &mut Value, added: Value) {
+    match (known, added) {
+        (Value::Object(known), Value::Object(added)) => {
+            for (name, value) in added {
+                match known.get_mut(&name) {
+                    Some(known) => add_members(known, value),
+                    None => {
+                        known.insert(name, value);
+                    }
+                }
+            }
+        }
+        (Value::Array(known), Value::Array(added)) => {
+            for value in added {
+                let is_same = |one: &&mut Value| {
+                    ["bucket", "name"]
+                        .iter()
+                        .any(|key| one.get(key).is_some() && one.get(key) == value.get(key))
+                };
+                if let Some(known) = known.iter_mut().find(is_same) {
+                    add_members(known, value);
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Whoever looks on may not be the relay, and needs no right to work as one.
@@ -339,6 +390,23 @@ impl ShownStatus {
 mod tests {
     use super::*;
     use crate::cli::waiting::LookState;
+
+    #[test]
+    fn what_is_known_stays_and_what_is_not_is_added() {
+        let mut known = serde_json::json!({
+            "parked": {"events": 3}, "slot": null, "buckets": [{"bucket": 1, "epoch": 4}, {"bucket": 2, "epoch": 5}],
+        });
+        let added = serde_json::json!({
+            "schema": "s", "parked": {"events": 9, "by_reason": {}}, "slot": {"name": "p"},
+            "buckets": [{"bucket": 2, "state": "idle", "epoch": 9}, {"bucket": 3, "state": "free"}],
+        });
+        add_members(&mut known, added);
+        let wanted = serde_json::json!({
+            "schema": "s", "parked": {"events": 3, "by_reason": {}}, "slot": null,
+            "buckets": [{"bucket": 1, "epoch": 4}, {"bucket": 2, "state": "idle", "epoch": 5}],
+        });
+        assert_eq!(known, wanted);
+    }
 
     #[test]
     fn a_lower_bound_says_so() {

@@ -294,7 +294,7 @@ pub struct RelaySettings {
     )]
     pub replay_window: Option<SpanOrZero>,
 
-    /// Answers /metrics, /livez and /readyz at this address; off for none [default: 127.0.0.1:9786].
+    /// Answers /metrics, /livez, /readyz and /api/v1/… at this address; off for none [default: 127.0.0.1:9786].
     #[arg(
         long,
         value_name = "HOST:PORT",

@@ -2,7 +2,6 @@
 
 pub mod cursors;
 pub mod delivery;
-pub mod depth;
 pub mod lease;
 pub mod migrate;
 pub mod parked;

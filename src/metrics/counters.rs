@@ -11,7 +11,8 @@ use crate::metrics::beats::{Beats, Pulse};
 use crate::metrics::health::{Health, SessionState, ShardReading};
 use crate::metrics::histogram::Histogram;
 use crate::metrics::progress::{ProgressStep, ShardProgress};
-use crate::metrics::seen::{InstanceInfo, SeenBacklog};
+use crate::metrics::recent::{CountedSoFar, ExactBacklog, Recent};
+use crate::metrics::seen::{InstanceInfo, SeenBacklog, SeenTier};
 
 /// The figures of one shard.
 #[derive(Debug, Default)]
@@ -201,6 +202,10 @@ pub struct Monitor {
     slot: Mutex<Option<SlotFigures>>,
     buckets: Mutex<Option<BucketCounts>>,
     seen: Mutex<Option<SeenBacklog>>,
+    tier: Mutex<Option<Arc<SeenTier>>>,
+    /// What each shard works on.
+    dealt: Mutex<Vec<Vec<u16>>>,
+    recent: Mutex<Recent>,
     instance: Mutex<InstanceInfo>,
     health: Mutex<Health>,
     /// Sessions that have ended, by why.
@@ -247,12 +252,15 @@ impl Monitor {
 
     /// A session has begun its work, or has ended. What it knew ends with it.
     pub fn set_session(&self, session: SessionState) {
-        if !session.is_working() {
+        let is_over = !session.is_working();
+        *lock(&self.session) = session;
+        if is_over {
             *lock(&self.slot) = None;
             *lock(&self.buckets) = None;
             *lock(&self.seen) = None;
+            lock(&self.dealt).clear();
+            lock(&self.recent).look_at_backlog(None);
         }
-        *lock(&self.session) = session;
     }
 
     /// Whether the process is to stop.
@@ -290,9 +298,57 @@ impl Monitor {
         lock(&self.seen).clone()
     }
 
-    /// What was seen to wait in the database; none while it cannot be seen.
+    /// What was seen to wait in the database; none while it cannot be seen. What was seen for a session that has
+    /// ended meanwhile says nothing.
     pub fn set_seen(&self, seen: Option<SeenBacklog>) {
+        let session = lock(&self.session);
+        let seen = seen.filter(|_| session.is_working());
+        let is_exact =
+            |seen: &&SeenBacklog| !seen.is_lower_bound && !seen.oldest_age_seconds.is_empty();
+        let exact = seen.as_ref().filter(is_exact).map(|seen| ExactBacklog {
+            at_millis: self.recent().now_millis(),
+            buckets: seen.oldest_age_seconds.keys().copied().collect(),
+            events: seen.backlog_events,
+            gone: self.published() + self.parked(),
+        });
+        self.recent().look_at_backlog(exact);
         *lock(&self.seen) = seen;
+    }
+
+    /// All instances and buckets, as they were seen last; none before the first look.
+    pub fn tier(&self) -> Option<Arc<SeenTier>> {
+        lock(&self.tier).clone()
+    }
+
+    /// What was seen of the tier, which stays until something else is seen.
+    pub fn set_tier(&self, tier: SeenTier) {
+        *lock(&self.tier) = Some(Arc::new(tier));
+    }
+
+    /// What each shard works on.
+    pub fn dealt(&self) -> Vec<Vec<u16>> {
+        lock(&self.dealt).clone()
+    }
+
+    /// The shards were told what to work on.
+    pub fn set_dealt(&self, dealt: Vec<Vec<u16>>) {
+        *lock(&self.dealt) = dealt;
+    }
+
+    /// How fast things went lately.
+    pub fn recent(&self) -> MutexGuard<'_, Recent> {
+        lock(&self.recent)
+    }
+
+    /// Takes note of what was counted up to now.
+    pub fn look_at_counts(&self, now_millis: u64) {
+        self.recent().look(now_millis, || CountedSoFar {
+            at_millis: now_millis,
+            published: self.published_by_shard(),
+            event_age: Some(self.figures.event_age.counted()),
+            claim: Some(self.figures.claim.counted()),
+            publish: Some(self.figures.publish.counted()),
+        });
     }
 
     /// Who this is.
@@ -318,6 +374,11 @@ impl Monitor {
     /// Events acknowledged by Kafka.
     pub fn published(&self) -> u64 {
         self.published_by_shard().iter().sum()
+    }
+
+    /// Events that were parked, each time.
+    fn parked(&self) -> u64 {
+        lock(&self.shards).iter().map(|gauge| gauge.parked.load(Ordering::Relaxed)).sum()
     }
 
     /// Bytes between claim and acknowledgement.

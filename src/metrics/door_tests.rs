@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::metrics::admin::Admin;
 use crate::metrics::counters::Monitor;
 use crate::metrics::door::{CONNECTIONS_MAX, answer};
 
@@ -15,7 +16,8 @@ const SOON: Duration = Duration::from_secs(20);
 async fn open() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it has an address");
-    tokio::spawn(answer(listener, crate::metrics::http::routes(Arc::new(Monitor::default()))));
+    let admin = Admin::new(Arc::new(Monitor::default()), Vec::new());
+    tokio::spawn(answer(listener, crate::metrics::http::routes(admin)));
     address
 }
 

@@ -113,6 +113,8 @@ pub struct HealthCheck {
     pub outcome: HealthOutcome,
     /// What there is to say.
     pub words: String,
+    /// Since when it is not well; none where it is, or that is not known.
+    pub since_millis: Option<u64>,
 }
 
 /// What came of a check.
@@ -126,11 +128,17 @@ pub enum HealthOutcome {
 
 impl HealthCheck {
     fn well(name: &str, words: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), outcome: HealthOutcome::Well, words: words.into() }
+        let (name, outcome) = (name.to_owned(), HealthOutcome::Well);
+        Self { name, outcome, words: words.into(), since_millis: None }
     }
 
     fn ill(name: &str, words: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), outcome: HealthOutcome::Ill, words: words.into() }
+        let (name, outcome) = (name.to_owned(), HealthOutcome::Ill);
+        Self { name, outcome, words: words.into(), since_millis: None }
+    }
+
+    fn since(self, millis: u64) -> Self {
+        Self { since_millis: Some(millis), ..self }
     }
 
     /// Whether it is well.
@@ -351,20 +359,23 @@ impl Health {
 
     fn postgres(&self) -> HealthCheck {
         const NAME: &str = "postgres";
-        let since = show_seconds(self.clock_millis.saturating_sub(self.session_since_millis));
+        let since_millis = self.clock_millis.saturating_sub(self.session_since_millis);
+        let since = show_seconds(since_millis);
         match &self.latest.session {
             SessionState::Between(None) => {
-                HealthCheck::ill(NAME, format!("no session for {since}"))
+                HealthCheck::ill(NAME, format!("no session for {since}")).since(since_millis)
             }
             SessionState::Between(Some(cause)) => {
                 HealthCheck::ill(NAME, format!("no session for {since}: {cause}"))
+                    .since(since_millis)
             }
             SessionState::Obstructed => HealthCheck::ill(
                 NAME,
                 format!(
                     "for {since} a session that is no instance keeps the lock of the log's reader"
                 ),
-            ),
+            )
+            .since(since_millis),
             SessionState::StandingBy => {
                 HealthCheck::well(NAME, "ok, standing by: another instance reads the log")
             }
@@ -381,8 +392,9 @@ impl Health {
             self.latest.tasks.iter().map(|beat| (self.silent_millis(&self.tasks, beat), beat));
         match silent.max_by_key(|(silent, _)| *silent) {
             Some((silent, beat)) if silent >= self.limit_millis() => {
-                let (task, silent) = (&beat.name, show_seconds(silent));
-                HealthCheck::ill(name, format!("the {task} has had no answer for {silent}"))
+                let (task, shown) = (&beat.name, show_seconds(silent));
+                HealthCheck::ill(name, format!("the {task} has had no answer for {shown}"))
+                    .since(silent)
             }
             Some(_) | None => HealthCheck::well(name, "ok"),
         }
@@ -392,7 +404,8 @@ impl Health {
         const NAME: &str = "lease";
         match (&self.latest.session, self.latest.lease_left_millis) {
             (SessionState::Working, Some(left)) if left <= 0 => {
-                HealthCheck::ill(NAME, format!("ran out {} ago", show_seconds(left.unsigned_abs())))
+                let since = left.unsigned_abs();
+                HealthCheck::ill(NAME, format!("ran out {} ago", show_seconds(since))).since(since)
             }
             (SessionState::Working, Some(left)) => {
                 HealthCheck::well(NAME, format!("{} left", show_seconds(left.unsigned_abs())))
@@ -416,19 +429,26 @@ impl Health {
         let (silent, bytes) = (show_seconds(millis), show_mebibytes(in_flight_bytes));
         if millis >= self.limit_millis() {
             let words = format!("nothing acknowledged for {silent}, {bytes} in flight");
-            return HealthCheck::ill(NAME, words);
+            return HealthCheck::ill(NAME, words).since(millis);
         }
         HealthCheck::well(NAME, format!("ok, {bytes} in flight"))
     }
 
+    /// What keeps each shard from getting on, but for Kafka's silence.
+    pub fn shard_troubles(&self) -> Vec<Option<String>> {
+        let (limit, now) = (self.limit_millis(), self.clock_millis);
+        self.shards.iter().map(|shard| shard.trouble(limit, now)).collect()
+    }
+
     fn get_on(&self) -> HealthCheck {
         const NAME: &str = "shards";
-        let (limit, now) = (self.limit_millis(), self.clock_millis);
-        let ill = self.shards.iter().enumerate().find_map(|(number, shard)| {
-            shard.trouble(limit, now).map(|words| format!("shard {number} {words}"))
-        });
+        let troubles = self.shard_troubles().into_iter().enumerate();
+        let ill = troubles.filter_map(|(number, words)| Some((number, words?))).next();
         match ill {
-            Some(words) => HealthCheck::ill(NAME, words),
+            Some((number, words)) => {
+                let since = self.shards[number].standing.lasts_millis(self.clock_millis);
+                HealthCheck::ill(NAME, format!("shard {number} {words}")).since(since)
+            }
             None if self.latest.is_stopping => {
                 HealthCheck::well(NAME, "ok, stopping: what is in flight lands")
             }

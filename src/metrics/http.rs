@@ -8,8 +8,9 @@
 //! | `/metrics` | all figures, in the text form of OpenMetrics |
 //! | `/livez` | 200 while the runtime and the threads that publish and poll give signs of life |
 //! | `/readyz` | 200 while it gets on, stands by, or has nothing to do; else 503, and why |
+//! | `/api/v1/…` | how things are, as JSON |
 //!
-//! Both take `?verbose` and `?exclude=NAME`, and answer in the form of Kubernetes' own.
+//! The probes take `?verbose` and `?exclude=NAME`, and answer in the form of Kubernetes' own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,13 +24,12 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use super::{door, openmetrics};
+use super::{api, door, openmetrics};
 use crate::config::AdminListen;
 use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
-use crate::metrics::counters::Monitor;
+use crate::metrics::admin::Admin;
 use crate::metrics::health::HealthCheck;
-use crate::metrics::vitals::Vitals;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -38,7 +38,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when an address that was asked for cannot be listened on.
-pub async fn serve(listen: AdminListen, monitor: Arc<Monitor>) -> Result<()> {
+pub async fn serve(listen: AdminListen, admin: Admin) -> Result<()> {
     let (address, is_asked) = match listen {
         AdminListen::Off => return Ok(()),
         AdminListen::Default(address) => (address, false),
@@ -58,24 +58,17 @@ pub async fn serve(listen: AdminListen, monitor: Arc<Monitor>) -> Result<()> {
     };
     let address: Option<SocketAddr> = listener.local_addr().ok();
     tracing::info!(address = address.map(|address| address.to_string()), "answering /metrics");
-    tokio::spawn(door::answer(listener, routes(monitor)));
+    tokio::spawn(door::answer(listener, routes(admin)));
     Ok(())
 }
 
-pub(super) fn routes(monitor: Arc<Monitor>) -> Router {
-    let vitals = Vitals::new(Arc::clone(&monitor), Instant::now());
-    let admin = Arc::new(Admin { monitor, vitals });
+pub(super) fn routes(admin: Admin) -> Router {
     Router::new()
         .route("/metrics", get(figures))
         .route("/livez", get(life))
         .route("/readyz", get(readiness))
-        .with_state(admin)
-}
-
-/// What the answers are made of.
-struct Admin {
-    monitor: Arc<Monitor>,
-    vitals: Vitals,
+        .merge(api::routes())
+        .with_state(Arc::new(admin))
 }
 
 async fn figures(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
@@ -168,11 +161,12 @@ fn answer(
 
 #[cfg(test)]
 mod tests {
+
     use super::*;
     use crate::metrics::health::HealthOutcome;
 
     fn check(name: &str, outcome: HealthOutcome, words: &str) -> HealthCheck {
-        HealthCheck { name: name.to_owned(), outcome, words: words.to_owned() }
+        HealthCheck { name: name.to_owned(), outcome, words: words.to_owned(), since_millis: None }
     }
 
     fn asked(query: &str) -> (StatusCode, String) {
@@ -205,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_runtime_where_nobody_looks_is_dead() {
-        let checks = Monitor::default().health().live(31_000);
+        let checks = crate::metrics::counters::Monitor::default().health().live(31_000);
         let (status, text) = answer("livez", "alive", checks, &AskedChecks::default());
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(text.starts_with("[-]runtime nobody has looked for 31s\n"), "{text}");

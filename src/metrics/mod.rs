@@ -1,9 +1,12 @@
 //! What an instance tells of itself: counters, how well it is by them, their text form, and the server that answers
 //! for all of it.
 
+pub mod admin;
+mod api;
 pub mod beats;
 mod catalogue;
 pub mod counters;
+pub mod describe;
 mod door;
 #[cfg(test)]
 mod door_tests;
@@ -15,5 +18,10 @@ mod infos;
 mod openmetrics;
 mod process;
 pub mod progress;
+pub mod recent;
+#[cfg(test)]
+mod sample;
 pub mod seen;
+pub mod sentence;
+pub mod shape;
 pub mod vitals;

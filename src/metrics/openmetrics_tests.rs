@@ -24,6 +24,7 @@ fn full() -> Arc<Monitor> {
         backlog_bytes: 7_000,
         is_lower_bound: true,
         parked: BTreeMap::from([("too-large".to_owned(), 2)]),
+        parked_aggregates: 1,
         parked_oldest_age_seconds: 90.5,
         topics_held: 1,
     }));

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::metrics::shape::{ParkedAggregate, TierReport};
+
 /// What waits in the buckets of one instance.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SeenBacklog {
@@ -17,10 +19,23 @@ pub struct SeenBacklog {
     pub is_lower_bound: bool,
     /// Parked events, by reason.
     pub parked: BTreeMap<String, u64>,
+    /// Whose they are.
+    pub parked_aggregates: u64,
     /// Since when the oldest of them is parked; 0 where none is.
     pub parked_oldest_age_seconds: f64,
     /// Topics for which events are parked until they can be used.
     pub topics_held: u64,
+}
+
+/// What was seen of the whole tier.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenTier {
+    /// When, since some moment that stays the same.
+    pub at_millis: u64,
+    /// All instances and buckets.
+    pub tier: TierReport,
+    /// The first parked events of each aggregate; perhaps not all.
+    pub parked: Vec<ParkedAggregate>,
 }
 
 /// Who an instance is, and how it reads and delivers.

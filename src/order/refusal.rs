@@ -59,6 +59,32 @@ impl Reason {
     }
 }
 
+/// What helps against a reason, by the name under which it is stored.
+pub fn fix(reason: &str) -> &'static str {
+    match reason.parse() {
+        Ok(Reason::TooLarge) => {
+            "raise the topic's max.message.bytes (above 8 MiB --max-event-bytes, too), then retry; or discard it"
+        }
+        Ok(Reason::IllegalTopic) => {
+            "discard it, or mend its row in postrider.parked (or --topic), then retry"
+        }
+        Ok(Reason::BadHeaders | Reason::BadTime) => {
+            "discard it, or mend its row in postrider.parked, then retry"
+        }
+        Ok(Reason::Refused) => "mend what the broker's words name, then retry; or discard it",
+        Ok(Reason::Unreadable) => {
+            "discard it, or mend its row in postrider.parked, set its fault to null, then retry"
+        }
+        Ok(Reason::TopicUnavailable) => {
+            "make the topic, or grant the right to write to it; the retry comes by itself"
+        }
+        Ok(Reason::Follows) => {
+            "nothing is wrong with it; it goes when the event before it has gone"
+        }
+        Err(_) => "this version does not know the reason: see `postrider parked show`",
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())

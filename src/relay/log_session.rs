@@ -27,7 +27,6 @@ use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::adopted_tables::Adoption;
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::ShardLines;
-use crate::relay::depth_watch::spawn_depth_watch;
 use crate::relay::exactly::ExactlyOnce;
 use crate::relay::instance::Instance;
 use crate::relay::log_saver::LogSaver;
@@ -116,7 +115,6 @@ impl Instance {
             SessionTasks::join(self, &outbox, &store, lines, Share::All).await?;
         self.monitor.set_session(SessionState::Working);
         spawn_mode_watch(self, &mut session_tasks, way, control);
-        spawn_depth_watch(self, &mut session_tasks, &store, way.mode);
         let keeper = Arc::new(stream.keeper);
         let adoption = Adoption::open(&self.config.database, &keeper, stream.held).await?;
         let adopted = adoption.as_ref().map(|adoption| Arc::clone(&adoption.store));

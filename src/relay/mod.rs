@@ -74,7 +74,6 @@ use crate::relay::tasks::TROUBLE;
 mod adopted_tables;
 mod agreement;
 mod assigner;
-mod depth_watch;
 mod exactly;
 mod held;
 mod instance;
@@ -94,6 +93,7 @@ mod stages;
 mod stand_by;
 mod stuck;
 mod tasks;
+mod tier_watch;
 mod watch;
 
 /// Relays until `shutdown` is ready, then lets what is in flight land.
@@ -111,6 +111,8 @@ pub async fn run(
     // It ends with us, and not with the work: what hangs is to be seen.
     let mut watching = JoinSet::new();
     watching.spawn(watch::watch(Arc::clone(&monitor), Arc::clone(&instance.lease_end)));
+    let database = instance.config.database.clone();
+    watching.spawn(tier_watch::watch(database, instance.name.clone(), Arc::clone(&monitor)));
     let mut work = pin!(instance.run());
     tokio::select! {
         ended = &mut work => return ended,

@@ -21,7 +21,6 @@ use crate::postgres::Connection;
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::{Assignment, ShardLines};
-use crate::relay::depth_watch::spawn_depth_watch;
 use crate::relay::exactly::ExactlyOnce;
 use crate::relay::instance::Instance;
 use crate::relay::mode_watch::spawn_mode_watch;
@@ -69,7 +68,6 @@ impl Instance {
             saving,
         ));
         spawn_mode_watch(self, &mut session_tasks, way, control);
-        spawn_depth_watch(self, &mut session_tasks, &store, way.mode);
         self.spawn_recovery(&mut session_tasks, recovery, &store, &ticks.nudge);
         let context = ShardContext {
             config: self.config.clone(),

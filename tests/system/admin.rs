@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::support::{Fixture, RelayProcess};
 
 /// Where the relay said that it answers.
@@ -83,5 +85,79 @@ async fn figures_and_readiness_are_answered() {
     let said = String::from_utf8_lossy(&taken.stderr);
     assert_eq!(taken.status.code(), Some(3), "{said}");
     assert!(said.contains(&format!("--admin-listen {address} cannot be listened on")), "{said}");
+    relay.stop_well().await;
+}
+
+/// The body of an answer, as JSON.
+fn json(answer: &str) -> Value {
+    let (_, body) = answer.split_once("\r\n\r\n").expect("it has a head");
+    serde_json::from_str(body).unwrap_or_else(|cause| panic!("{cause}: {answer}"))
+}
+
+/// Members that `shown` lacks of those that `wanted` has, by their paths.
+fn lacking(shown: &Value, wanted: &Value, path: &str, lacks: &mut Vec<String>) {
+    match (shown, wanted) {
+        (Value::Object(shown), Value::Object(wanted)) => {
+            for (name, value) in wanted {
+                let path = format!("{path}/{name}");
+                match shown.get(name) {
+                    Some(shown) => lacking(shown, value, &path, lacks),
+                    None => lacks.push(path),
+                }
+            }
+        }
+        (Value::Array(shown), Value::Array(wanted)) => {
+            assert_eq!(shown.len(), wanted.len(), "{path}");
+            for (shown, wanted) in shown.iter().zip(wanted) {
+                lacking(shown, wanted, path, lacks);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The tier as one of its instances sees it, what is parked with what helps, and the same names in `status --json`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tier_is_told_as_json() {
+    let fixture = Fixture::new("admin_tier").await;
+    let client = fixture.client().await;
+    let relay = RelayProcess::start(&fixture, &["--admin-listen", "127.0.0.1:0"]);
+    let address = address(&relay).await;
+    relay.wait_until_it_says("relaying").await;
+    let write = "select postrider.emit('order', 'a' || n, 'T', '{}') from generate_series(1, 40) n;
+        insert into public.outbox (id, aggregatetype, aggregateid, type, payload, headers)
+        values (gen_random_uuid(), 'order', 'bad', 'T', '{}', '[1]'),
+            (gen_random_uuid(), 'order', 'bad', 'T', '{}', null)";
+    client.batch_execute(write).await.expect("events are written");
+    wait_for(&address, "/api/v1/parked", "\"events\":2,").await;
+    let parked = json(&get(&address, "/api/v1/parked"));
+    assert_eq!(parked["listed"][0]["reason"], "bad-headers", "{parked}");
+    assert_eq!(parked["listed"][0]["events"], 2, "{parked}");
+    assert!(parked["listed"][0]["fix"].as_str().is_some_and(|fix| fix.contains("discard")));
+    let tier = json(&get(&address, "/api/v1/tier"));
+    assert_eq!(tier["instances"][0]["state"], "alive", "{tier}");
+    assert!(
+        tier["buckets"].as_array().is_some_and(|all| all.iter().all(|one| one["state"] == "idle"))
+    );
+    assert_eq!((&tier["backlog"]["events"], &tier["parked"]["aggregates"]), (&0.into(), &1.into()));
+    let status = json(&get(&address, "/api/v1/status"));
+    assert_eq!(status["state"], "publishing", "{status}");
+    assert_eq!(status["instance"], tier["instances"][0]["name"], "{status}");
+    assert_eq!(
+        status["buckets"].as_array().map(Vec::len),
+        tier["buckets"].as_array().map(Vec::len)
+    );
+    let dealt = status["shards"].as_array().expect("it has shards").iter();
+    let dealt: usize = dealt.filter_map(|shard| shard["buckets"].as_array().map(Vec::len)).sum();
+    assert_eq!(Some(dealt), tier["buckets"].as_array().map(Vec::len), "{status}");
+    let config = json(&get(&address, "/api/v1/config"));
+    let settings = config["settings"].as_array().expect("it has settings");
+    let listen = settings.iter().find(|one| one["name"] == "admin-listen").expect("it is one");
+    assert_eq!((&listen["value"], &listen["origin"]), (&"127.0.0.1:0".into(), &"flag".into()));
+    let output = fixture.command().args(["status", "--json"]).output().expect("the binary runs");
+    let shown: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let mut lacks = Vec::new();
+    lacking(&shown, &tier, "", &mut lacks);
+    assert!(lacks.is_empty(), "status --json lacks {lacks:?}");
     relay.stop_well().await;
 }

@@ -12,6 +12,7 @@
 //!    └─ a tenth of --lease-seconds, or when a shard has let go
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use crate::control::lease::plan::{Deal, LeasePlan, Tier};
 use crate::control::lease::{Lease, Owned};
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Bucket;
 use crate::metrics::counters::Monitor;
 use crate::publish::send_deadline::SendDeadline;
 use crate::relay::assigner::neighbours::Neighbours;
@@ -140,6 +142,8 @@ impl Assigner {
         self.lines.take_back(&mut self.deal, self.ownership.buckets(), plan.quota);
         self.take(tier, &plan).await?;
         self.lines.hand_out(&self.deal);
+        let buckets = |shard: &BTreeSet<Bucket>| shard.iter().map(|bucket| bucket.0).collect();
+        self.monitor.set_dealt(self.deal.shards().iter().map(buckets).collect());
         self.told.tell(self.deal.len(), tier.live.len(), self.lines.count());
         Ok(())
     }

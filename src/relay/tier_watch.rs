@@ -1,0 +1,92 @@
+//! Looks now and then at the tier, at how much waits in the own buckets and what is parked, for whoever asks.
+//!
+//! Promises: takes a hundredth of the time at most, and relaying goes on without it. Must not: end a session, or keep one
+//! of its own while the relay has none. Fails: never; what cannot be seen is not told.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::capture::tier_look::{Looker, TierLook, TierSight};
+use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::counters::Monitor;
+use crate::metrics::health::SessionState;
+use crate::metrics::seen::SeenTier;
+use crate::postgres::DatabaseConfig;
+
+/// The pause between two looks, at least.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// And at most.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// The pause behind a look is at least so many times as long as the look was.
+const PAUSE_PER_LOOK: u32 = 100;
+/// How often it is looked whether the session is another one.
+const STEP: Duration = Duration::from_millis(250);
+/// Before the first look of a session its buckets are taken.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A look that takes longer gets no answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Looks, as long as somebody polls it.
+pub(super) async fn watch(database: DatabaseConfig, name: String, monitor: Arc<Monitor>) {
+    let mut looking = None;
+    loop {
+        let session = monitor.session();
+        if matches!(session, SessionState::Between(_)) {
+            looking = None;
+            tokio::time::sleep(STEP).await;
+            continue;
+        }
+        let began = Instant::now();
+        match look(&database, &name, &mut looking).await {
+            Ok(sight) => show(&monitor, sight),
+            Err(cause) => {
+                // The others of the session meet the same, and tell it.
+                tracing::debug!(cause = cause.message(), "the tier cannot be seen");
+                looking = None;
+                monitor.set_seen(None);
+            }
+        }
+        let pause = (began.elapsed() * PAUSE_PER_LOOK).clamp(LOOK_INTERVAL, LOOK_INTERVAL_MAX);
+        wait(&monitor, &session, pause).await;
+    }
+}
+
+/// What is seen of own buckets concerns a session that has some.
+fn show(monitor: &Monitor, sight: TierSight) {
+    let is_working = monitor.session() == SessionState::Working;
+    monitor.set_seen(is_working.then_some(sight.own));
+    let at_millis = monitor.recent().now_millis();
+    monitor.set_tier(SeenTier { at_millis, tier: sight.tier, parked: sight.parked });
+}
+
+async fn look(
+    database: &DatabaseConfig,
+    name: &str,
+    looking: &mut Option<TierLook>,
+) -> Result<TierSight> {
+    let looked = async {
+        let session = match looking {
+            Some(session) => session,
+            None => looking.insert(TierLook::open(database, "figures").await?),
+        };
+        session.look(Looker::Instance(name)).await
+    };
+    tokio::time::timeout(PATIENCE, looked).await.unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::PostgresUnavailable, "no answer to a look at the tier"))
+    })
+}
+
+/// Until the next look is due, or soon after the session has become another one.
+async fn wait(monitor: &Monitor, session: &SessionState, pause: Duration) {
+    let until = Instant::now() + pause;
+    while Instant::now() < until {
+        tokio::time::sleep(STEP).await;
+        let now = monitor.session();
+        if now != *session {
+            if !matches!(now, SessionState::Between(_)) {
+                tokio::time::sleep(FIRST_PAUSE).await;
+            }
+            return;
+        }
+    }
+}
