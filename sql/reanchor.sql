@@ -48,6 +48,14 @@ begin
         owner = null,
         epoch = epoch + 1;
     update postrider.parked set commit_lsn = null, commit_index = null where commit_lsn is not null;
+    -- What was committed when a replay was asked for is told by a snapshot of the former server.
+    update postrider.replay_bucket set ended_at = clock_timestamp() where ended_at is null;
+    update postrider.replay as asked
+    set cancelled_at = clock_timestamp(), cancelled_by = 'reanchor'
+    where cancelled_at is null
+        and exists (
+            select from postrider.replay_bucket as part
+            where part.replay = asked.replay and part.ended_at >= transaction_timestamp());
     -- The log brings nothing again: the table is read first, and a new slot is made meanwhile. Messages
     -- have no table, and their slot stays.
     update postrider.capture_slot

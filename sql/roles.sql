@@ -70,6 +70,7 @@ begin
     execute format('grant select, insert, delete on postrider.parked_request to %I', relay);
     execute format('grant select, update on postrider.capture, postrider.capture_slot to %I', relay);
     execute format('grant select, insert, delete on postrider.past_tick, postrider.whole_range to %I', relay);
+    execute format('grant select, insert, update on postrider.replay, postrider.replay_bucket to %I', relay);
     execute format('grant update on postrider.log_reader to %I', relay);
     execute format('grant select, update, delete, truncate on postrider.emitting to %I', relay);
     -- Where default privileges were hardened nobody may call what others made.

@@ -29,6 +29,7 @@ with held as (
         ('capture', 'UPDATE'), ('capture_slot', 'UPDATE'),
         ('past_tick', 'INSERT'), ('past_tick', 'DELETE'), ('whole_range', 'INSERT'), ('whole_range', 'DELETE'),
         ('log_reader', 'UPDATE'),
+        ('replay', 'INSERT'), ('replay', 'UPDATE'), ('replay_bucket', 'INSERT'), ('replay_bucket', 'UPDATE'),
         ('emitting', 'UPDATE'), ('emitting', 'DELETE'), ('emitting', 'TRUNCATE')
 ), relay (grantee) as (
     select grantee from held

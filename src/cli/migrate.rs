@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::cli::{block_on, output, prepare};
+use crate::cli::{block_on, handover, output, prepare};
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::control::delivery::{Changed, renew_term};
@@ -24,6 +24,7 @@ Examples:
   postrider migrate up --database-url postgres://owner@db/shop
   postrider migrate up --outbox app.events --buckets 32 --payload jsonb
   postrider migrate print > postrider.sql
+  postrider migrate handover && pg_dump shop | psql -h new shop && postrider migrate reanchor --handover
   postrider migrate inbox up --database-url postgres://owner@db/billing")]
 pub(super) struct MigrateArguments {
     #[command(subcommand)]
@@ -46,6 +47,7 @@ enum MigrateCommand {
         #[command(flatten)]
         table: TableSettings,
     },
+    Handover(handover::HandoverArguments),
     /// Sets all cursors anew on a restored or promoted database; repeats every retained event.
     ///
     /// Writers wait while it runs. Running instances notice it and begin anew.
@@ -58,14 +60,19 @@ enum MigrateCommand {
         #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(1..=SEQ_ABOVE_MAX))]
         seq_above: Option<i64>,
 
-        /// Only says how many events would be published again.
+        /// The database is a copy that was made after `postrider migrate handover`: every retained event counts as
+        /// published. Refused where others are retained than were then.
+        #[arg(long, conflicts_with = "seq_above")]
+        handover: bool,
+
+        /// Only says how many events would be published again, or count as published.
         #[arg(long)]
         dry_run: bool,
 
         /// Keeps the cursors that PostgreSQL has, and gives up those in Kafka: where events are delivered exactly
         /// once and the topic of cursors is gone or was changed. What was published since a cursor was saved is
         /// repeated.
-        #[arg(long, value_name = "WHERE", conflicts_with_all = ["seq_above", "dry_run"])]
+        #[arg(long, value_name = "WHERE", conflicts_with_all = ["seq_above", "handover", "dry_run"])]
         cursor_from: Option<CursorFrom>,
     },
     /// Makes the inbox of a consumer, in the consumer's own database: --database-url names that one.
@@ -132,10 +139,14 @@ pub(super) fn run(arguments: MigrateArguments) -> Result<ExitCode> {
     match arguments.command {
         MigrateCommand::Up { common, table } => up(settled(common)?, &table),
         MigrateCommand::Print { common, table } => print(&settled(common)?, &table),
+        MigrateCommand::Handover(arguments) => handover::run(arguments),
+        MigrateCommand::Reanchor { common, handover: true, dry_run, .. } => {
+            handover::reanchor(&settled(common)?, dry_run)
+        }
         MigrateCommand::Reanchor { common, cursor_from: Some(CursorFrom::Postgres), .. } => {
             renew(settled(common)?)
         }
-        MigrateCommand::Reanchor { common, seq_above, dry_run, cursor_from: None } => {
+        MigrateCommand::Reanchor { common, seq_above, dry_run, .. } => {
             reanchor(settled(common)?, seq_above, dry_run)
         }
         MigrateCommand::Inbox { command: InboxCommand::Up { common } } => {

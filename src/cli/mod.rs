@@ -30,6 +30,7 @@ mod check;
 mod completions;
 mod config;
 mod delivery;
+mod handover;
 mod health;
 mod man;
 mod migrate;

@@ -110,7 +110,7 @@ fn checked(reason: &str) -> Result<String> {
 }
 
 /// An instance leaves the tier when what it had in flight has landed.
-async fn wait_until_quiet(connection: &Connection) -> Result<()> {
+pub(super) async fn wait_until_quiet(connection: &Connection) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let live = live_instances(connection).await?;

@@ -30,6 +30,7 @@ mod encryption;
 mod event_places;
 mod exactly;
 mod faults;
+mod handover;
 mod health;
 mod holds;
 mod inbox;

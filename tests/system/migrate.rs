@@ -220,13 +220,14 @@ async fn pending_migrations_are_told() {
     let back = "drop view postrider.health, postrider.events, postrider.log_reader; drop table postrider.emitting cascade;
                 drop domain postrider.aggregate_type cascade;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
-                    postrider.capture, postrider.capture_slot, postrider.adopted, postrider.past_tick, postrider.whole_range;
+                    postrider.capture, postrider.capture_slot, postrider.adopted, postrider.past_tick, postrider.whole_range,
+                    postrider.handover, postrider.replay_bucket, postrider.replay;
                 drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event,
                     postrider.aggregate_digest, postrider.legible, postrider.legible_payload, postrider.event_bytes,
                     postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row, postrider.printed, postrider.in_utf8;
                 alter table public.outbox alter column txid type xid8; drop domain postrider.own_transaction;
                 alter table postrider.cursor drop upto_sequence, drop upto_began, drop window_since, drop window_bound,
-                    drop window_of; delete from postrider.migration where version >= 3";
+                    drop window_of, drop fence, drop delivery_term; delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
     let status = migrate::status(client).await.unwrap();
     assert!(status.is_pending());

@@ -21,4 +21,6 @@ pub(crate) const TITLES: &[&str] = &[
     "0016 window",
     "0017 pause",
     "0018 health",
+    "0019 delivery",
+    "0020 steer",
 ];

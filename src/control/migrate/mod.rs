@@ -6,6 +6,7 @@
 //! Fails: [`ErrorKind::Schema`] when what is there does not fit; [`ErrorKind::Config`] for a request
 //! without meaning.
 
+pub mod handover;
 pub mod inbox;
 mod load;
 mod reanchor;

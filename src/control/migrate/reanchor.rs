@@ -10,8 +10,8 @@ use crate::error::Result;
 use crate::outbox::{Outbox, OutboxName};
 use crate::postgres::classify;
 
-const REANCHOR: &str = include_str!("../../../sql/reanchor.sql");
-const LEAD: &str = include_str!("../../../sql/queries/lead_sequence.sql");
+pub(super) const REANCHOR: &str = include_str!("../../../sql/reanchor.sql");
+pub(super) const LEAD: &str = include_str!("../../../sql/queries/lead_sequence.sql");
 const RETAINED: &str = include_str!("../../../sql/queries/retained.sql");
 
 /// Sets all cursors again; how many events that publishes again. A dry run only counts. New events get a `seq`

@@ -121,6 +121,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "delivery",
         sql: include_str!("../../../sql/migrations/0019_delivery.sql"),
     },
+    Migration {
+        version: 20,
+        name: "steer",
+        sql: include_str!("../../../sql/migrations/0020_steer.sql"),
+    },
 ];
 
 impl Migration {

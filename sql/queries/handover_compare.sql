@@ -1,0 +1,9 @@
+-- Purpose: what was recorded at the hand-over, beside what {outbox} retains here. No row where nothing was recorded.
+-- Locks:   access share on the outbox. Whoever goes by it has locked writers out.
+-- Plan:    reads every partition from end to end.
+-- Hazard:  none.
+select recorded.events as recorded, recorded.drawn, here.events,
+    here.seq_sum = recorded.seq_sum as is_same_sum,
+    (select count(*) from {outbox} where seq > coalesce(recorded.highest_seq, -9223372036854775808)) as above
+from postrider.handover as recorded,
+    (select count(*) as events, coalesce(sum(seq), 0) as seq_sum from {outbox}) as here
