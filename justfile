@@ -55,6 +55,10 @@ openmetrics:
     pip install --quiet --require-hashes --only-binary=:all: --no-deps --upgrade --target target/openmetrics -r .ci/openmetrics.txt
     PYTHONPATH=target/openmetrics python3 -c "import sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as read; print(len(list(read(sys.stdin.read()))), 'families')" < src/metrics/figures.txt
 
+# The alerts are read by Prometheus' own tool (needs promtool).
+rules:
+    promtool check rules deploy/prometheus/postrider.rules.yml
+
 # systemd finds the unit closed enough (needs systemd-analyze).
 service:
     systemd-analyze security --offline=true --threshold=20 --no-pager deploy/systemd/postrider@.service

@@ -5,116 +5,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::metrics::counters::{Monitor, ShardGauge, Tally};
-use crate::metrics::histogram::{Counted, Histogram};
+use crate::metrics::counters::{Monitor, PromotionReadiness};
+use crate::metrics::family::FigureKind::{Counter, Gauge, Histogram as Distribution, Info};
+use crate::metrics::family::{Family, FigureSource, FigureValue, LabelledFigure, family};
+use crate::metrics::health::SessionState;
 use crate::metrics::infos::{build_labels, instance_labels};
 use crate::metrics::process::ProcessFigures;
 use crate::postgres;
-
-/// A family of figures.
-#[derive(Debug)]
-pub(super) struct Family {
-    /// As it is asked for, but for what its kind adds: `_total`, `_info`, `_bucket`.
-    pub(super) name: &'static str,
-    pub(super) kind: FigureKind,
-    /// The names of its labels.
-    pub(super) labels: &'static [&'static str],
-    pub(super) help: &'static str,
-    pub(super) source: FigureSource,
-}
-
-/// What a figure is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FigureKind {
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-}
-
-/// Where a family's figures come from.
-#[derive(Debug)]
-pub(super) enum FigureSource {
-    /// A counter of each shard.
-    Shards(fn(&ShardGauge) -> &AtomicU64),
-    Tally(fn(&Monitor) -> &Tally),
-    Histogram(fn(&Monitor) -> &Histogram),
-    /// One number, if it is known.
-    One(fn(&Monitor) -> Option<FigureValue>),
-    Many(fn(&Monitor) -> Vec<LabelledFigure>),
-}
-
-/// One line, or those of a histogram.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct LabelledFigure {
-    pub(super) labels: Vec<(&'static str, String)>,
-    pub(super) figure: FigureValue,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum FigureValue {
-    Count(u64),
-    Whole(i64),
-    Seconds(f64),
-    Counted(Counted),
-}
-
-impl FigureValue {
-    /// A gauge cannot show more than half of all numbers of 64 bits, which is enough for what it counts.
-    fn whole(number: u64) -> Self {
-        Self::Whole(i64::try_from(number).unwrap_or(i64::MAX))
-    }
-}
-
-impl Family {
-    /// What is known at this moment.
-    pub(super) fn read(&self, monitor: &Monitor) -> Vec<LabelledFigure> {
-        let alone = |figure| vec![LabelledFigure { labels: Vec::new(), figure }];
-        match &self.source {
-            FigureSource::Shards(read) => {
-                let shards = monitor.shards();
-                let sample = |(shard, gauge): (usize, _)| LabelledFigure {
-                    labels: vec![("shard", shard.to_string())],
-                    figure: self.number(read(gauge).load(Ordering::Relaxed)),
-                };
-                shards.iter().map(|gauge| &**gauge).enumerate().map(sample).collect()
-            }
-            FigureSource::Tally(read) => {
-                let counts = read(monitor).counts().into_iter();
-                let label = self.labels.first().expect("a tally has a label");
-                counts
-                    .map(|(value, count)| LabelledFigure {
-                        labels: vec![(*label, value)],
-                        figure: FigureValue::Count(count),
-                    })
-                    .collect()
-            }
-            FigureSource::Histogram(read) => alone(FigureValue::Counted(read(monitor).counted())),
-            FigureSource::One(read) => read(monitor).map(alone).unwrap_or_default(),
-            FigureSource::Many(read) => read(monitor),
-        }
-    }
-
-    fn number(&self, number: u64) -> FigureValue {
-        if self.kind == FigureKind::Counter {
-            FigureValue::Count(number)
-        } else {
-            FigureValue::whole(number)
-        }
-    }
-}
-
-const fn family(
-    name: &'static str,
-    kind: FigureKind,
-    labels: &'static [&'static str],
-    help: &'static str,
-    source: FigureSource,
-) -> Family {
-    Family { name, kind, labels, help, source }
-}
-
-use FigureKind::{Counter, Gauge, Histogram as Distribution, Info};
 
 /// All of them, in the order in which they are asked for: is it working, how far behind, what holds it, the tier,
 /// PostgreSQL, Kafka, the slot, the process.
@@ -125,6 +22,13 @@ pub(super) const CATALOGUE: &[Family] = &[
         &[],
         "1 while a session works, stands by or is paused",
         FigureSource::One(|monitor| Some(FigureValue::Whole(monitor.is_working().into()))),
+    ),
+    family(
+        "postrider_paused",
+        Gauge,
+        &[],
+        "1 while people have paused publishing",
+        FigureSource::One(|monitor| Some(FigureValue::Whole(is_paused(monitor).into()))),
     ),
     family(
         "postrider_events_published",
@@ -390,6 +294,13 @@ pub(super) const CATALOGUE: &[Family] = &[
         FigureSource::One(|monitor| Some(FigureValue::whole(monitor.slot()?.age_seconds))),
     ),
     family(
+        "postrider_slot_ready_for_promotion",
+        Gauge,
+        &[],
+        "1 where the slot is ready for the promotion of a standby, 0 where it is not",
+        FigureSource::One(ready_for_promotion),
+    ),
+    family(
         "postrider_build",
         Info,
         &["version", "revision", "librdkafka"],
@@ -434,6 +345,16 @@ pub(super) const CATALOGUE: &[Family] = &[
         }),
     ),
 ];
+
+fn is_paused(monitor: &Monitor) -> bool {
+    matches!(monitor.session(), SessionState::Paused { .. })
+}
+
+/// Known where there is a standby that could be promoted.
+fn ready_for_promotion(monitor: &Monitor) -> Option<FigureValue> {
+    let is_ready = monitor.slot()?.promotion? == PromotionReadiness::Ready;
+    Some(FigureValue::Whole(is_ready.into()))
+}
 
 fn known(number: &AtomicU64) -> Option<FigureValue> {
     let number = number.load(Ordering::Relaxed);

@@ -182,6 +182,17 @@ pub struct SlotFigures {
     pub safe_bytes: Option<u64>,
     /// Since when it was not confirmed further, although the log went on.
     pub age_seconds: u64,
+    /// What a promotion would find; none where no standby could be promoted.
+    pub promotion: Option<PromotionReadiness>,
+}
+
+/// Whether a standby could be promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromotionReadiness {
+    /// It has the slot, and all that was published.
+    Ready,
+    /// It would lack one of the two, or keeps the server from sending.
+    NotReady,
 }
 
 /// What an instance has of the tier's buckets.

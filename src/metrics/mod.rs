@@ -11,6 +11,7 @@ mod door;
 #[cfg(test)]
 mod door_tests;
 pub mod estimate;
+mod family;
 pub mod health;
 pub mod histogram;
 pub mod http;

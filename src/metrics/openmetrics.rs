@@ -11,8 +11,9 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::metrics::catalogue::{CATALOGUE, Family, FigureKind, FigureValue, LabelledFigure};
+use crate::metrics::catalogue::CATALOGUE;
 use crate::metrics::counters::Monitor;
+use crate::metrics::family::{Family, FigureKind, FigureValue, LabelledFigure};
 
 /// All figures at this moment.
 pub(super) fn text(monitor: Arc<Monitor>) -> Result<String, Error> {

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::metrics::counters::{BucketCounts, SlotFigures};
+use crate::metrics::counters::{BucketCounts, PromotionReadiness, SlotFigures};
 use crate::metrics::health::SessionState;
 use crate::metrics::seen::SeenBacklog;
 
@@ -16,6 +16,7 @@ fn full() -> Arc<Monitor> {
         retained_bytes: 4096,
         safe_bytes: Some(9),
         age_seconds: 3,
+        promotion: Some(PromotionReadiness::NotReady),
     }));
     monitor.set_buckets(BucketCounts { owned: 5, free: 1 });
     monitor.set_seen(Some(SeenBacklog {
@@ -80,6 +81,27 @@ fn all_figures_are_written() {
         assert!(text.lines().any(|written| written == line), "{line} in {text}");
     }
     assert!(text.contains("postrider_build_info{version="), "{text}");
+}
+
+#[test]
+fn a_pause_and_the_readiness_for_a_promotion_are_told() {
+    let monitor = full();
+    let has = |line: &str| {
+        let text = text(Arc::clone(&monitor)).expect("it can be written");
+        text.lines().any(|written| written == line)
+    };
+    assert!(has("postrider_paused 0") && has("postrider_slot_ready_for_promotion 0"));
+    let slot =
+        |promotion| SlotFigures { retained_bytes: 0, safe_bytes: None, age_seconds: 0, promotion };
+    monitor.set_slot(Some(slot(Some(PromotionReadiness::Ready))));
+    assert!(has("postrider_slot_ready_for_promotion 1"));
+    monitor.set_slot(Some(slot(None)));
+    assert!(
+        !has("postrider_slot_ready_for_promotion 0")
+            && !has("postrider_slot_ready_for_promotion 1")
+    );
+    monitor.set_session(SessionState::Paused { reason: "a new broker".to_owned() });
+    assert!(has("postrider_paused 1") && has("postrider_working 1"));
 }
 
 #[test]

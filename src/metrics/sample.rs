@@ -158,7 +158,12 @@ pub(super) fn monitor(size: SampleSize) -> Arc<Monitor> {
     monitor.shard(1).held_aggregates.store(2, Ordering::Relaxed);
     monitor.set_dealt(vec![vec![0], vec![2]]);
     monitor.set_buckets(BucketCounts { owned: 2, free: 1 });
-    let slot = SlotFigures { retained_bytes: 40_000_000, safe_bytes: None, age_seconds: 3 };
+    let slot = SlotFigures {
+        retained_bytes: 40_000_000,
+        safe_bytes: None,
+        age_seconds: 3,
+        promotion: None,
+    };
     monitor.set_slot(Some(slot));
     for second in 0..=11_u64 {
         move_on(&monitor, second);

@@ -12,7 +12,7 @@ use crate::capture::mode_change::{ROWS_REMEDY, rows_wait};
 use crate::capture::slot::failover::Failover;
 use crate::capture::slot::{Gap, SlotKeeper, SlotSight};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::counters::{Monitor, SlotFigures};
+use crate::metrics::counters::{Monitor, PromotionReadiness, SlotFigures};
 use crate::postgres::Lsn;
 use crate::relay::tasks::Ended;
 
@@ -45,10 +45,10 @@ pub(super) async fn watch_slot(
     monitor: Arc<Monitor>,
 ) -> Result<Ended> {
     let mut moved = Moved { confirmed: None, at: Instant::now() };
-    let (mut looks, mut said, mut rows) = (0_u32, None, false);
+    let (mut looks, mut failover, mut rows) = (0_u32, None, false);
     loop {
         if looks.is_multiple_of(LOOKS_PER_FAILOVER) {
-            said = warn_of_failover(&keeper, said).await?;
+            failover = look_at_failover(&keeper, failover).await?;
             if keeper.mode() == Mode::Message {
                 rows = warn_of_rows(&keeper, rows).await?;
             }
@@ -59,7 +59,9 @@ pub(super) async fn watch_slot(
         }
         if let Some(sight) = keeper.sight().await? {
             show_course(&monitor, &sight);
-            monitor.set_slot(Some(moved.figures(sight, Instant::now())));
+            let figures = moved.figures(sight, Instant::now());
+            let promotion = failover.as_ref().map(|failover| readiness(failover, keeper.mode()));
+            monitor.set_slot(Some(SlotFigures { promotion, ..figures }));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
@@ -87,12 +89,16 @@ async fn warn_of_rows(keeper: &SlotKeeper, were_said: bool) -> Result<bool> {
     Ok(waits)
 }
 
-/// Says once what would go wrong if a standby were promoted; gives what was said.
-async fn warn_of_failover(keeper: &SlotKeeper, said: Option<Failover>) -> Result<Option<Failover>> {
-    let failover = keeper.failover().await?.and_then(|sight| sight.failover);
-    let trouble = failover.filter(|failover| failover.is_trouble(keeper.mode()));
-    if trouble != said
-        && let Some(trouble) = &trouble
+/// Says once what would go wrong if a standby were promoted; gives what is seen now.
+async fn look_at_failover(
+    keeper: &SlotKeeper,
+    before: Option<Failover>,
+) -> Result<Option<Failover>> {
+    let now = keeper.failover().await?.and_then(|sight| sight.failover);
+    let is_trouble = |failover: &&Failover| failover.is_trouble(keeper.mode());
+    let said = before.as_ref().filter(is_trouble);
+    if let Some(trouble) = now.as_ref().filter(is_trouble)
+        && said != Some(trouble)
     {
         tracing::warn!(
             slot = keeper.name(),
@@ -101,7 +107,14 @@ async fn warn_of_failover(keeper: &SlotKeeper, said: Option<Failover>) -> Result
             "the slot is not ready for the promotion of a standby"
         );
     }
-    Ok(trouble)
+    Ok(now)
+}
+
+fn readiness(failover: &Failover, mode: Mode) -> PromotionReadiness {
+    match failover.is_trouble(mode) {
+        true => PromotionReadiness::NotReady,
+        false => PromotionReadiness::Ready,
+    }
 }
 
 /// When the slot was last seen to move, or to have nothing to move for.
@@ -120,6 +133,7 @@ impl Moved {
             retained_bytes: sight.retained_bytes,
             safe_bytes: sight.safe_bytes,
             age_seconds: (now - self.at).as_secs(),
+            promotion: None,
         }
     }
 }
