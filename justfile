@@ -63,6 +63,16 @@ rules:
 service:
     systemd-analyze security --offline=true --threshold=20 --no-pager deploy/systemd/postrider@.service
 
+# Build the image without a container engine, and run it against real servers: just image [dev] (needs root).
+image profile='release':
+    cargo build --locked --profile {{profile}} --no-default-features --bin postrider
+    rm -rf target/image
+    mkdir -p target/image
+    cp target/{{ if profile == 'dev' { 'debug' } else { profile } }}/postrider target/image/
+    deploy/image/build target/image/layout target/image/postrider
+    cargo build --locked --bin postrider
+    deploy/image/try target/image/layout target/debug/postrider
+
 # What is deployed builds without the demo, and without what only the demo needs.
 lean:
     cargo check --locked --workspace --no-default-features
