@@ -73,6 +73,11 @@ image profile='release':
     cargo build --locked --bin postrider
     deploy/image/try target/image/layout target/debug/postrider
 
+# Lint and render the chart, and read what it renders by the types of Kubernetes (needs Go).
+chart:
+    cargo build --locked --bin postrider
+    deploy/helm/try target/chart target/debug/postrider
+
 # What is deployed builds without the demo, and without what only the demo needs.
 lean:
     cargo check --locked --workspace --no-default-features
