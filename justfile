@@ -78,6 +78,10 @@ chart:
     cargo build --locked --bin postrider
     deploy/helm/try target/chart target/debug/postrider
 
+# What would be published, as it would be: packed, and built from the packed sources.
+publishable:
+    cargo publish --dry-run --locked --workspace
+
 # What is deployed builds without the demo, and without what only the demo needs.
 lean:
     cargo check --locked --workspace --no-default-features
