@@ -4,6 +4,7 @@
 //! Must not: need a service or a build. Fails: with all that is wrong at once, not with the first.
 
 mod circles;
+mod deployed;
 mod figures;
 mod layers;
 mod links;
