@@ -82,6 +82,11 @@ chart:
 publishable:
     cargo publish --dry-run --locked --workspace
 
+# The packages of Debian and of RPM, in target/packages (needs cargo-deb and cargo-generate-rpm).
+packages:
+    cargo build --release --locked --no-default-features --bin postrider
+    deploy/release/packages target/release/postrider target/packages
+
 # What is deployed builds without the demo, and without what only the demo needs.
 lean:
     cargo check --locked --workspace --no-default-features
