@@ -55,13 +55,29 @@ openmetrics:
     pip install --quiet --require-hashes --only-binary=:all: --no-deps --upgrade --target target/openmetrics -r .ci/openmetrics.txt
     PYTHONPATH=target/openmetrics python3 -c "import sys; from prometheus_client.openmetrics.parser import text_string_to_metric_families as read; print(len(list(read(sys.stdin.read()))), 'families')" < src/metrics/figures.txt
 
-# The alerts are read by Prometheus' own tool (needs promtool).
+# The alerts, by Prometheus' own tool, against what real relays told under real faults (needs promtool).
 rules:
     promtool check rules deploy/prometheus/postrider.rules.yml
+    promtool test rules deploy/prometheus/postrider.rules.test.yml
+
+# Record anew what relays tell under faults: a quarter of an hour (needs psql, setpriv, and to be root).
+rules-record:
+    cargo build --locked
+    pip install --quiet --only-binary=:all: --upgrade --target target/rules-python kafka-python==3.0.12
+    PYTHONPATH=target/rules-python python3 deploy/prometheus/record.py target/debug/postrider
 
 # systemd finds the unit closed enough (needs systemd-analyze).
 service:
     systemd-analyze security --offline=true --threshold=20 --no-pager deploy/systemd/postrider@.service
+
+# What would be published, as it would be: packed, and built from the packed sources.
+publishable:
+    cargo publish --dry-run --locked --workspace
+
+# The packages of Debian and of RPM, in target/packages (needs cargo-deb and cargo-generate-rpm).
+packages:
+    cargo build --release --locked --no-default-features --bin postrider
+    deploy/release/packages target/release/postrider target/packages
 
 # Build the image without a container engine, and run it against real servers: just image [dev] (needs root).
 image profile='release':
@@ -77,15 +93,6 @@ image profile='release':
 chart:
     cargo build --locked --bin postrider
     deploy/helm/try target/chart target/debug/postrider
-
-# What would be published, as it would be: packed, and built from the packed sources.
-publishable:
-    cargo publish --dry-run --locked --workspace
-
-# The packages of Debian and of RPM, in target/packages (needs cargo-deb and cargo-generate-rpm).
-packages:
-    cargo build --release --locked --no-default-features --bin postrider
-    deploy/release/packages target/release/postrider target/packages
 
 # What is deployed builds without the demo, and without what only the demo needs.
 lean:
