@@ -26,6 +26,26 @@ system filter='':
 one name:
     cargo test --locked --test system -- --exact --nocapture {{name}}
 
+# The system tests on one pair of versions, fetched through Maven: just on 14.20.0 3.9.1 [order::].
+on postgres kafka filter='':
+    POSTRIDER_TEST_POSTGRES='{{postgres}}' POSTRIDER_TEST_KAFKA='{{kafka}}' cargo test --locked --test system -- {{filter}}
+
+# The same on PostgreSQL 14 to 18 and Kafka 3.9 to 4.x, one after the other: hours for all, minutes for a module.
+matrix filter='':
+    just on 14.20.0 3.9.1 {{filter}}
+    just on 15.15.0 4.0.1 {{filter}}
+    just on 16.11.0 4.1.1 {{filter}}
+    just on 17.9.0 4.4.0 {{filter}}
+    just on 18.1.0 4.4.0 {{filter}}
+
+# The oldest compiler that is promised (rust-version in Cargo.toml): needs it from rustup.
+msrv:
+    cargo +{{ `sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml` }} check --locked --workspace
+
+# Compare the drain of this tree with that of another commit, in turns: just baseline <database url> <brokers> <commit> [more flags].
+baseline database_url brokers commit *flags:
+    .ci/baseline '{{database_url}}' '{{brokers}}' '{{commit}}' {{flags}}
+
 # Run the consumers and writers of clients/: needs Python, a JDK with Maven, Go, Node.js. What is missing fails.
 clients:
     cargo clippy --locked --test clients -- -D warnings

@@ -10,6 +10,7 @@ mod layers;
 mod links;
 mod named_tests;
 mod names;
+mod owners;
 mod runbook;
 mod sources;
 mod supply;

@@ -20,6 +20,10 @@ pub struct Host {
     pub cache_folders: Vec<PathBuf>,
     /// Places for servers' folders; the first usable one is taken.
     pub temporary_folders: Vec<PathBuf>,
+    /// The version of PostgreSQL that is fetched where one is; none is the pinned one.
+    pub postgres_version: Option<String>,
+    /// The version of Kafka; none is the pinned one.
+    pub kafka_version: Option<String>,
 }
 
 impl Default for Host {
@@ -32,7 +36,7 @@ impl Host {
     /// Programs: `$JAVA_HOME/bin`, `$PATH`, then the usual places of PostgreSQL and Java. Cache:
     /// `$POSTRIDER_CACHE`, else `$XDG_CACHE_HOME/postrider` or `~/.cache/postrider`, and
     /// `/var/cache/postrider` for root, whose home the servers' user cannot enter. Servers' folders:
-    /// `$TMPDIR`, else `/tmp`.
+    /// `$TMPDIR`, else `/tmp`. Versions: `$POSTRIDER_TEST_POSTGRES` and `$POSTRIDER_TEST_KAFKA`.
     #[must_use]
     pub fn from_environment() -> Self {
         let mut program_folders: Vec<PathBuf> =
@@ -41,7 +45,13 @@ impl Host {
         program_folders.extend(usual_places());
         let mut temporary_folders = vec![env::temp_dir()];
         temporary_folders.extend([PathBuf::from("/tmp"), PathBuf::from("/var/tmp")]);
-        Self { program_folders, cache_folders: cache_folders(), temporary_folders }
+        Self {
+            program_folders,
+            cache_folders: cache_folders(),
+            temporary_folders,
+            postgres_version: version("POSTRIDER_TEST_POSTGRES"),
+            kafka_version: version("POSTRIDER_TEST_KAFKA"),
+        }
     }
 
     /// The program's path as found, links not followed. Root passes over what others may change.
@@ -65,6 +75,11 @@ impl Host {
             variable: "POSTRIDER_CACHE",
         })
     }
+}
+
+/// The variable's value where it is a version; `fetched` asks for the pinned one.
+fn version(variable: &str) -> Option<String> {
+    env::var(variable).ok().filter(|value| value.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 /// Folder names for a message.

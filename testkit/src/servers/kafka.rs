@@ -11,7 +11,7 @@ use crate::servers::host::Host;
 use crate::servers::java::Java;
 use crate::servers::kafka_files;
 pub use crate::servers::kafka_files::Listener;
-use crate::servers::kafka_files::{NodePlace, OWN_PROPERTIES, VERSION};
+use crate::servers::kafka_files::{NodePlace, OWN_PROPERTIES};
 use crate::servers::port::free_port;
 use crate::servers::server::{Launch, Server, Signal, Workspace};
 use rdkafka::ClientConfig;
@@ -126,7 +126,8 @@ impl Kafka {
         kafka.format(&new_identity())?;
         kafka.start_somewhere()?;
         progress(&format!(
-            "Apache Kafka {VERSION} (Java {}) ready on port {} in {:.1} s",
+            "Apache Kafka {} (Java {}) ready on port {} in {:.1} s",
+            kafka.version(),
             kafka.java.version,
             kafka.place.broker,
             begin.elapsed().as_secs_f64()
@@ -145,7 +146,8 @@ impl Kafka {
         let class_path = kafka_files::class_path(&jars)?;
         let workspace = Workspace::create(&options.host, "kafka")?;
         folder::make(&temporary_folder(workspace.folder()), 0o700, workspace.run_as())?;
-        let server = Server::new(workspace, format!("Kafka {VERSION}"));
+        let name = format!("Kafka {}", kafka_files::version(&options.host));
+        let server = Server::new(workspace, name);
         let (brokers, place) = (String::new(), NodePlace::default());
         Ok(Self { server, options, java, class_path, brokers, place })
     }
@@ -227,7 +229,7 @@ impl Kafka {
     /// The broker's version.
     #[must_use]
     pub fn version(&self) -> &str {
-        VERSION
+        kafka_files::version(&self.options.host)
     }
 
     /// The broker's log.

@@ -1,6 +1,7 @@
 //! Apache Kafka's jars, and the files that a broker starts from.
 //!
-//! Promises: one pinned version, fetched once; properties in which the caller's come last.
+//! Promises: one pinned version, fetched once, or the one that is asked for, which Maven alone compares; properties in
+//! which the caller's come last.
 //! Must not: fetch when the cache has the jars. Fails: as the cache and Maven do.
 
 use crate::servers::cache;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 const POM: &str = include_str!("kafka.pom.xml");
 const HASHES: &str = include_str!("kafka.sha256");
 /// The version that the `pom.xml` names.
-pub(super) const VERSION: &str = "4.4.0";
+const VERSION: &str = "4.4.0";
 const NEEDED: &str = "it is needed once to fetch Kafka";
 
 /// Properties that tell where the broker is; the handle must know them.
@@ -30,14 +31,29 @@ pub(super) const OWN_PROPERTIES: [&str; 8] = [
     "log.dirs",
 ];
 
+/// The version that this machine starts.
+pub(super) fn version(host: &Host) -> &str {
+    host.kafka_version.as_deref().unwrap_or(VERSION)
+}
+
 /// The folder with the jars.
 pub(super) fn jars(host: &Host, progress: &dyn Fn(&str)) -> Result<PathBuf, EmbeddedError> {
-    cache::part(host, &format!("kafka-{VERSION}"), |workspace, target| {
+    let version = version(host);
+    cache::part(host, &format!("kafka-{version}"), |workspace, target| {
         let maven = Maven::find(host, NEEDED)?;
-        progress(&format!("fetching Apache Kafka {VERSION} through Maven (43 MB, once)"));
-        let what = format!("Apache Kafka {VERSION}");
-        maven.copy_dependencies(workspace, &what, POM, Some(&Hashes::new(HASHES)), target)
+        progress(&format!("fetching Apache Kafka {version} through Maven (43 MB, once)"));
+        let what = format!("Apache Kafka {version}");
+        let hashes = (version == VERSION).then(|| Hashes::new(HASHES));
+        if hashes.is_none() {
+            progress("only Maven checks it: postrider has no SHA-256 of this version");
+        }
+        maven.copy_dependencies(workspace, &what, &pom(version), hashes.as_ref(), target)
     })
+}
+
+/// What Maven is asked for.
+fn pom(version: &str) -> String {
+    POM.replace(&format!("<version>{VERSION}</version>"), &format!("<version>{version}</version>"))
 }
 
 /// The class path: every jar by name and in order. A `*` would be shorter, but a shared archive of
@@ -181,7 +197,11 @@ mod tests {
 
     #[test]
     fn version_is_the_one_in_the_pom() {
-        assert!(POM.contains(&format!("<version>{VERSION}</version>")));
+        assert_eq!(POM.matches(&format!("<version>{VERSION}</version>")).count(), 1);
+        assert_eq!(pom(VERSION), POM);
+        assert!(
+            pom("3.9.1").contains("<version>3.9.1</version>") && !pom("3.9.1").contains(VERSION)
+        );
     }
 
     #[test]

@@ -133,20 +133,21 @@ fn parse_version(answer: &str) -> Option<(u32, String)> {
 
 fn fetched(host: &Host, progress: &dyn Fn(&str)) -> Result<Binaries, EmbeddedError> {
     let platform = platform()?;
-    let name = format!("postgres-{FETCHED_VERSION}-{platform}");
+    let version = host.postgres_version.as_deref().unwrap_or(FETCHED_VERSION);
+    let name = format!("postgres-{version}-{platform}");
     let part = cache::part(host, &name, |workspace, target| {
         let maven = Maven::find(host, NEEDED)?;
-        progress(&format!("fetching PostgreSQL {FETCHED_VERSION} through Maven (15 MB, once)"));
+        progress(&format!("fetching PostgreSQL {version} through Maven (15 MB, once)"));
         let jars = workspace.folder().join("jars");
-        let what = format!("PostgreSQL {FETCHED_VERSION}");
-        let jar = format!("embedded-postgres-binaries-{platform}-{FETCHED_VERSION}.jar");
+        let what = format!("PostgreSQL {version}");
+        let jar = format!("embedded-postgres-binaries-{platform}-{version}.jar");
         let hashes = Hashes::new(HASHES).only(&jar);
         if hashes.is_none() {
             progress(
-                "only Maven checks it: postrider has no SHA-256 of the build for this machine",
+                "only Maven checks it: postrider has no SHA-256 of this version for this machine",
             );
         }
-        let pom = POM.replace("PLATFORM", platform);
+        let pom = POM.replace("PLATFORM", platform).replace(FETCHED_VERSION, version);
         maven.copy_dependencies(workspace, &what, &pom, hashes.as_ref(), &jars)?;
         archive::unpack_jar(&jars.join(jar), target)
     })?;

@@ -57,10 +57,13 @@ pub(crate) fn both() -> (&'static Postgres, &'static SharedKafka) {
 pub(crate) fn start_postgres(settings: &[(&str, &str)]) -> Postgres {
     let settings =
         settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    // Another version than the system's can be tried: POSTRIDER_TEST_POSTGRES=fetched.
+    // Another version than the system's can be tried: POSTRIDER_TEST_POSTGRES=fetched, or =16.11.0.
     let source = match std::env::var("POSTRIDER_TEST_POSTGRES").as_deref() {
         Ok("fetched") => PostgresSource::Fetched,
-        Ok(other) => panic!("POSTRIDER_TEST_POSTGRES knows only fetched, not {other}"),
+        Ok(version) if version.starts_with(|first: char| first.is_ascii_digit()) => {
+            PostgresSource::Fetched
+        }
+        Ok(other) => panic!("POSTRIDER_TEST_POSTGRES is fetched or a version, not {other}"),
         Err(_) => PostgresSource::Any,
     };
     let options = PostgresOptions { source, settings, ..PostgresOptions::default() };
