@@ -5,5 +5,7 @@
 -- Hazard:  a row that this statement sees was written by a transaction that had ended: an id at or above
 --          the snapshot's xmax is not of this cluster. It is a sample: rows below the newest are not read.
 select max(seq) as highest,
-    max(txid) filter (where txid >= pg_snapshot_xmax(pg_current_snapshot())) as foreign_txid
+    -- Its max: PostgreSQL 14 has none for xid8.
+    (array_agg(txid order by txid desc) filter (where txid >= pg_snapshot_xmax(pg_current_snapshot())))[1]
+        as foreign_txid
 from ({bucket_arms}) as newest

@@ -10,7 +10,7 @@ with noted as (
     select upto_next, pg_snapshot_xmin(upto_snapshot), upto_floor, upto_sequence, upto_began
     from postrider.cursor
     where upto_sequence is not null and upto_began is not null
-        and upto_next > coalesce((select max(next) from postrider.past_tick), '0')
+        and upto_next > coalesce((select next from postrider.past_tick order by next desc limit 1), '0')
         and coalesce(
             (select noted_at from postrider.past_tick order by next desc limit 1)
                 not between clock_timestamp() - interval '900 milliseconds' and clock_timestamp(), true)

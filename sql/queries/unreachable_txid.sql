@@ -27,7 +27,9 @@ where parked.seq is null
             order by next desc
             limit 1)
         or written.txid < (
-            select max(pg_snapshot_xmin(upto_snapshot)) from postrider.cursor
-            where upto_next < written.writer))
+            select pg_snapshot_xmin(upto_snapshot) from postrider.cursor
+            where upto_next < written.writer
+            order by 1 desc
+            limit 1))
 order by written.seq
 limit $1

@@ -168,6 +168,37 @@ fn sql_lives_in_its_folder() {
     );
 }
 
+/// What the oldest PostgreSQL that is promised does not know; `just matrix` runs the tests on it.
+const NOT_IN_POSTGRES_14: &[&str] = &[
+    // Ids of transactions have an order there, and no aggregates.
+    "max(txid",
+    "min(txid",
+    "max(next)",
+    "min(next)",
+    "max(pg_snapshot_",
+    "min(pg_snapshot_",
+    "max(pg_current_xact_id",
+    "merge into",
+    "any_value(",
+];
+
+fn too_new(source: &Source) -> Vec<String> {
+    let finding = |(index, line): (usize, &str)| {
+        let line = line.split("--").next().unwrap_or_default().to_lowercase();
+        let word = NOT_IN_POSTGRES_14.iter().find(|word| line.contains(**word))?;
+        Some(format!("{}:{}: PostgreSQL 14 does not know {word}", source.path, index + 1))
+    };
+    source.text.lines().enumerate().filter_map(finding).collect()
+}
+
+#[test]
+fn sql_is_known_to_the_oldest_server() {
+    report(&files("sql", &[".sql"]).iter().flat_map(too_new).collect::<Vec<_>>());
+    let sql = "select max(txid), max(seq) -- max(next)\nfrom t\n";
+    let source = Source { path: "sql/a.sql".to_owned(), text: sql.to_owned() };
+    assert_eq!(too_new(&source), ["sql/a.sql:1: PostgreSQL 14 does not know max(txid"]);
+}
+
 fn word_findings(source: &Source) -> Vec<String> {
     let path = &source.path;
     let line_findings = |(index, line): (usize, &str)| {
