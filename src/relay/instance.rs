@@ -3,7 +3,7 @@
 //! Promises: its name is no other instance's, and stays for the life of the process. Must not: talk to a server.
 //! Fails: with [`ErrorKind::Config`] when more shards are asked for than there are buckets.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -32,6 +32,8 @@ pub(super) struct Instance {
     /// Becomes true when the process is to stop.
     pub(super) stop: watch::Receiver<bool>,
     pub(super) held: HeldSession,
+    /// Whether this process has had a session with the outbox.
+    pub(super) has_worked: AtomicBool,
     /// Where streams of the log have ended.
     stuck: Mutex<Stuck>,
 }
@@ -50,6 +52,7 @@ impl Instance {
             learned_limits,
             stop,
             held: HeldSession::default(),
+            has_worked: AtomicBool::new(false),
             stuck: Mutex::default(),
         }
     }

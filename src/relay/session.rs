@@ -4,13 +4,17 @@
 //! Must not: know what an event says, or who owns what. Fails: with the first error that concerns all shards.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use crate::capture::mode::read_state;
 use crate::control::cursors::CursorStore;
 use crate::control::migrate;
+use crate::control::migrate::{LaterMigrations, LoadedOutbox};
 use crate::error::Result;
 use crate::metrics::health::SessionState;
-use crate::postgres::{connect, with_timeout};
+use crate::outbox::Outbox;
+use crate::postgres::{Connection, connect, with_timeout};
 use crate::publish::kafka::config::ProducerConfig;
 use crate::relay::agreement::{agree, insist};
 use crate::relay::instance::Instance;
@@ -77,12 +81,35 @@ impl Instance {
         });
     }
 
+    /// The outbox. Whoever has worked with it bears what a later version adds to the schema: it was there when that
+    /// came, and a lost session is no reason to end while instances are replaced one by one.
+    async fn load(&self, connection: &Connection) -> Result<Outbox> {
+        let later = match self.has_worked.load(Ordering::Relaxed) {
+            true => LaterMigrations::Borne,
+            false => LaterMigrations::Refused,
+        };
+        let loaded = migrate::load_with(connection.client(), &self.config.outbox, later).await?;
+        self.has_worked.store(true, Ordering::Relaxed);
+        let LoadedOutbox { outbox, later_migration } = loaded;
+        if let Some(migration) = later_migration
+            && let Some(unsaid) = self.warnings.note("a later schema", Instant::now())
+        {
+            tracing::warn!(
+                migration,
+                unsaid,
+                remedy = "replace this instance; a new start of this version is refused",
+                "the schema was raised by a later version: this instance goes on"
+            );
+        }
+        Ok(outbox)
+    }
+
     async fn open(&self) -> Result<Opened> {
         let database = &self.config.database;
         let connection = connect(database, "cursors").await?;
         let control = connect(database, "capture").await?;
         with_timeout(database, "look at the outbox", async {
-            let outbox = migrate::load(connection.client(), &self.config.outbox).await?;
+            let outbox = self.load(&connection).await?;
             let store = CursorStore::open(connection, self.config.on_promotion).await?;
             let store = Arc::new(store.with_figures(Arc::clone(self.monitor.figures())));
             let latest = store.latest_tick().await?;

@@ -133,3 +133,77 @@ async fn an_upgrade_under_the_former_relay_loses_nothing() {
     fixture.wait_published().await;
     relay.stop_well().await;
 }
+
+/// What the next version would do: a step that this one does not know, which adds and takes nothing away.
+const LATER_STEP: &str = "
+    begin;
+    alter table postrider.cursor add column later integer;
+    alter table postrider.instance add column later integer;
+    insert into postrider.migration (version, name, checksum)
+        select max(version) + 1, 'later', 'of a later version' from postrider.migration;
+    commit";
+
+/// Ends all sessions of relays.
+const CUT: &str = "
+    select count(pg_terminate_backend(pid)) from pg_stat_activity
+    where datname = current_database() and application_name like 'postrider%' and pid <> pg_backend_pid()";
+
+/// GIVEN two instances of this version under load WHEN a later version raises the schema, and they lose their sessions
+/// THEN both go on and say so; a new start is refused; and nothing is lost while they are replaced one by one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_schema_is_raised_under_two_instances() {
+    let fixture = Fixture::new("upgrade_later").await;
+    create_topic(&fixture.brokers, &fixture.topic("thing"), 2).await;
+    let client = fixture.client().await;
+    let relays = [RelayProcess::start(&fixture, &[]), RelayProcess::start(&fixture, &[])];
+    for relay in &relays {
+        relay.wait_until_it_says("relaying").await;
+    }
+    let (writes, is_over) = (fixture.client().await, Arc::new(AtomicBool::new(false)));
+    let over = Arc::clone(&is_over);
+    let writing = tokio::spawn(async move {
+        let mut number = 0;
+        while !over.load(Ordering::Relaxed) {
+            number += 1;
+            write(&writes, number..=number).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        number
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    execute(&client, LATER_STEP).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    execute(&client, CUT).await;
+    for relay in &relays {
+        relay.wait_until_it_says("the schema was raised by a later version").await;
+    }
+    let refused = fixture.command().arg("run").output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(6), "{said}");
+    assert!(
+        said.contains("which this version knows not") && said.contains("or a later one"),
+        "{said}"
+    );
+    let [first, second] = relays;
+    first.stop_well().await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    is_over.store(true, Ordering::Relaxed);
+    let written = writing.await.expect("no write fails");
+    fixture.wait_published().await;
+    second.stop_well().await;
+    let records = read_topic(&fixture.brokers, &fixture.topic("thing"));
+    let kind = |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|kind| kind.parse().ok());
+    let kinds: BTreeSet<u32> =
+        records.iter().filter_map(|record| record.header("type").and_then(kind)).collect();
+    assert_eq!(kinds, (1..=written).collect::<BTreeSet<u32>>());
+}
+
+/// GIVEN the schema of an earlier version WHEN this one is started on it THEN it refuses, and says what comes first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_schema_comes_first() {
+    let (fixture, _) = at_the_former_schema("upgrade_first").await;
+    let refused = fixture.command().arg("run").output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(6), "{said}");
+    assert!(said.contains("migration 0013") && said.contains("postrider migrate up"), "{said}");
+}

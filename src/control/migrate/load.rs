@@ -8,7 +8,7 @@ use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::{Client, Row};
 
 use crate::control::migrate::registry;
-use crate::control::migrate::registry::MIGRATIONS;
+use crate::control::migrate::registry::{Applied, LaterMigrations, MIGRATIONS};
 use crate::control::migrate::{MigrationState, Settings, check_version, read_settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, OutboxName, check_sequence};
@@ -26,13 +26,35 @@ const RESTORE: &str = "restore the table as `postrider migrate print` shows it";
 /// # Errors
 /// [`ErrorKind::Schema`] when it is missing, was made by another version, or was changed since.
 pub async fn load(client: &Client, name: &OutboxName) -> Result<Outbox> {
+    load_with(client, name, LaterMigrations::Refused).await.map(|loaded| loaded.outbox)
+}
+
+/// The outbox, and what a later version has done to its schema.
+#[derive(Debug)]
+pub struct LoadedOutbox {
+    /// As it was made.
+    pub outbox: Outbox,
+    /// The latest migration, where it is of a later version.
+    pub later_migration: Option<String>,
+}
+
+/// As [`load`], where migrations of a later version may be borne.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_with(
+    client: &Client,
+    name: &OutboxName,
+    later: LaterMigrations,
+) -> Result<LoadedOutbox> {
     let state = MigrationState::read(client, name).await?;
     check_version(state.server_version)?;
     if !state.has_registry {
         let cause = format!("there is no outbox: this database was not migrated for {name}");
         return Err(Error::new(ErrorKind::Schema, cause).with_remedy(MIGRATE));
     }
-    let applied = registry::read(client).await?;
+    let applied = registry::read_with(client, later).await?;
+    let later_migration = applied.get(MIGRATIONS.len()..).and_then(<[_]>::last).map(Applied::title);
     if let Some(pending) = MIGRATIONS.get(applied.len()) {
         let cause = format!("migration {} is pending", pending.title());
         return Err(Error::new(ErrorKind::Schema, cause).with_remedy(MIGRATE));
@@ -52,7 +74,8 @@ pub async fn load(client: &Client, name: &OutboxName) -> Result<Outbox> {
     let sequence = check(&settings, &TableShape::read(&shape).map_err(failed)?)?;
     let Settings { outbox, buckets, payload, generation_seconds } = settings;
     let OutboxName { schema, table } = outbox;
-    Ok(Outbox { schema, table, buckets, payload, generation_seconds, sequence })
+    let outbox = Outbox { schema, table, buckets, payload, generation_seconds, sequence };
+    Ok(LoadedOutbox { outbox, later_migration })
 }
 
 /// Why there is no table of that name: it is somewhere else, or gone.
