@@ -8,8 +8,10 @@ use std::collections::BTreeSet;
 use tokio_postgres::types::ToSql;
 
 use crate::cli::waiting::{LookState, Waiting, Waits};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, EventId};
 use crate::postgres::{Connection, classify, fill, without_head};
+use crate::record::topic::TopicTemplate;
 
 const STATE: &str = include_str!("../../sql/queries/bucket_state.sql");
 const BACKLOG: &str = include_str!("../../sql/queries/bucket_backlog.sql");
@@ -48,6 +50,28 @@ pub(super) struct BucketState {
 pub(super) struct EventKind {
     pub(super) aggregate_type: String,
     pub(super) kind: String,
+}
+
+impl EventKind {
+    /// Where such an event goes.
+    pub(super) fn topic(&self, template: &TopicTemplate) -> Result<String> {
+        let event = Event {
+            seq: 0,
+            id: EventId([0; 16]),
+            aggregate_type: &self.aggregate_type,
+            aggregate_id: "",
+            kind: &self.kind,
+            payload: None,
+            headers: None,
+            created_at_micros: 0,
+        };
+        let mut buffer = String::new();
+        template.render(&event, &mut buffer).map(str::to_owned).map_err(|cause| {
+            let cause = format!("a waiting event cannot be published: {cause}");
+            Error::new(ErrorKind::Unpublishable, cause)
+                .with_remedy("change --topic, or what writes such an aggregatetype or type")
+        })
+    }
 }
 
 /// The kinds of events that were seen to wait.

@@ -18,8 +18,10 @@ use crate::config::environment;
 use crate::config::file;
 use crate::config::file::FileSettings;
 use crate::config::settings::{CommonSettings, Property, RelaySettings};
+use crate::config::topics::TOPIC_RULES;
 use crate::error::Result;
 use crate::metrics::shape::{SettingOrigin, SettingStatus};
+use crate::record::topic_rules::TopicRule;
 
 const MASKED: &str = "***";
 const DATABASE_URL: &str = "DATABASE_URL";
@@ -103,11 +105,13 @@ pub(super) fn holding(
     let mut table = file::values(below)?;
     let path = below.path.as_ref().map(|path| path.display().to_string());
     let (properties, files) = (table.remove(PROPERTIES), table.remove(PROPERTY_FILES));
+    table.remove(TOPIC_RULES);
     let mut shown: Vec<SettingStatus> = settings()
         .iter()
         .map(|setting| of_setting(setting, typed, &table, path.as_deref()))
         .map(|shown| without_secret(shown, common))
         .collect();
+    shown.extend(below.relay.creation.topics.iter().map(|rule| of_rule(rule, path.as_deref())));
     for (tables, is_file) in [(properties, false), (files, true)] {
         if let Some(toml::Value::Table(table)) = tables {
             let found = file::flat(table)?.into_iter().map(Property::into_pair);
@@ -173,6 +177,15 @@ fn of_property(
         name: format!("librdkafka.{name}"),
         value: Some(value),
         origin,
+        from: path.map(str::to_owned),
+    }
+}
+
+fn of_rule(rule: &TopicRule, path: Option<&str>) -> SettingStatus {
+    SettingStatus {
+        name: format!("{TOPIC_RULES}.\"{}\"", rule.pattern),
+        value: Some(rule.shape.to_string()),
+        origin: SettingOrigin::File,
         from: path.map(str::to_owned),
     }
 }

@@ -42,6 +42,8 @@ mod reference_tests;
 mod run;
 mod service;
 mod status;
+mod tap;
+mod topics;
 mod wait;
 mod waiting;
 
@@ -80,6 +82,8 @@ enum Command {
     Pause(pause::PauseArguments),
     Resume(pause::ResumeArguments),
     Wait(wait::WaitArguments),
+    Topics(topics::TopicsArguments),
+    Tap(tap::TapArguments),
     #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
     Config(config::ConfigArguments),
@@ -114,6 +118,8 @@ pub fn main() -> ExitCode {
         Command::Pause(arguments) => pause::pause(arguments),
         Command::Resume(arguments) => pause::resume(&arguments),
         Command::Wait(arguments) => wait::run(arguments),
+        Command::Topics(arguments) => topics::run(arguments),
+        Command::Tap(arguments) => tap::run(arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(arguments),
         Command::Config(arguments) => config::run(arguments),

@@ -24,11 +24,28 @@ pub(super) fn answer(text: &str) -> Result<()> {
 /// # Errors
 /// As [`answer`].
 pub(super) fn answer_styled(text: &str) -> Result<()> {
+    answer_while_read(text).map(drop)
+}
+
+/// Whether anybody reads stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Somebody does.
+    There,
+    /// Nobody any more.
+    Gone,
+}
+
+/// Writes a piece of an answer that goes on as long as somebody reads it.
+///
+/// # Errors
+/// As [`answer`].
+pub(super) fn answer_while_read(text: &str) -> Result<Reader> {
     let mut stdout = io::stdout().lock();
     let line_end = if text.ends_with('\n') { "" } else { "\n" };
     match write!(stdout, "{text}{line_end}").and_then(|()| stdout.flush()) {
-        Ok(()) => Ok(()),
-        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Ok(()) => Ok(Reader::There),
+        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(cause) => {
             Err(Error::new(ErrorKind::Internal, format!("stdout cannot be written: {cause}")))
         }

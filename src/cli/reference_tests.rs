@@ -75,6 +75,7 @@ fn form(setting: &Setting) -> &'static str {
     match setting.form {
         SettingForm::Text => "text",
         SettingForm::Integer => "number",
+        SettingForm::Boolean => "`true` or `false`",
         SettingForm::List => "list of texts",
     }
 }

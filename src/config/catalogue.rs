@@ -11,6 +11,7 @@ use clap::{Arg, Args, Command};
 use serde_json::{Map, Value, json};
 
 use crate::config::settings::{CommonSettings, RelaySettings};
+use crate::config::topics::TOPIC_RULES;
 
 /// The file's name for librdkafka's properties.
 pub const PROPERTIES: &str = "librdkafka";
@@ -30,6 +31,8 @@ pub enum SettingForm {
     Text,
     /// A number.
     Integer,
+    /// True or false.
+    Boolean,
     /// Texts, separated by commas in a flag.
     List,
 }
@@ -96,6 +99,8 @@ fn form(flag: &Arg) -> SettingForm {
         || is(TypeId::of::<NonZeroU32>())
     {
         SettingForm::Integer
+    } else if is(TypeId::of::<bool>()) {
+        SettingForm::Boolean
     } else {
         SettingForm::Text
     }
@@ -121,6 +126,11 @@ pub fn template() -> String {
         }
         text.push_str(&format!("\n{}# {}\n", comment(&setting.help), example(setting)));
     }
+    text.push_str(&format!(
+        "\n## Topics\n\n# How topics are made that fit a pattern (* is any text); the first that fits holds.\n\
+         # [{TOPIC_RULES}.\"outbox.event.*\"]\n# partitions = 32\n# replication-factor = 3\n\
+         # config = {{ \"min.insync.replicas\" = \"2\" }}\n"
+    ));
     text.push_str(&format!(
         "\n## librdkafka\n\n# Any property of librdkafka.\n# [{PROPERTIES}]\n# \"compression.type\" = \"zstd\"\n\
          \n# Files that hold the values of properties; those of the log-in are read again for each one.\n\
@@ -151,6 +161,7 @@ fn example(setting: &Setting) -> String {
     let value = match (form, text) {
         (SettingForm::Integer, Some(number)) if number.parse::<u32>().is_ok() => number.clone(),
         (SettingForm::Integer, _) => "1".to_owned(),
+        (SettingForm::Boolean, _) => "false".to_owned(),
         (SettingForm::List, Some(text)) => format!("[{text:?}]"),
         (SettingForm::List, None) => "[]".to_owned(),
         (SettingForm::Text, Some(text)) => format!("{text:?}"),
@@ -177,12 +188,28 @@ pub fn schema() -> Value {
         json!({"type": "object", "description": "Files that hold the values of properties.",
             "additionalProperties": {"type": ["string", "object"]}}),
     );
+    properties.insert(TOPIC_RULES.to_owned(), topic_rules());
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "postrider.toml",
         "type": "object",
         "properties": properties,
         "additionalProperties": false,
+    })
+}
+
+fn topic_rules() -> Value {
+    let count = json!({"type": "integer", "minimum": 1});
+    let config = json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}});
+    let rule = json!({
+        "type": "object",
+        "properties": {"partitions": count, "replication-factor": count, "config": config},
+        "additionalProperties": false,
+    });
+    json!({
+        "type": "object",
+        "description": "How topics are made, by patterns of their names; the first that fits holds.",
+        "additionalProperties": rule,
     })
 }
 
@@ -194,6 +221,7 @@ fn property(setting: &Setting) -> Value {
     let mut property = match setting.form {
         SettingForm::Text => text,
         SettingForm::Integer => json!({"type": "integer", "minimum": 1}),
+        SettingForm::Boolean => json!({"type": "boolean"}),
         SettingForm::List => json!({"type": "array", "items": text}),
     };
     property["description"] = json!(setting.help);

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 use crate::config::catalogue;
 use crate::config::catalogue::{PROPERTIES, PROPERTY_FILES};
 use crate::config::settings::{CommonSettings, Property, RelaySettings};
+use crate::config::topics::TOPIC_RULES;
 use crate::error::{Error, ErrorKind};
 use crate::secret;
 
@@ -143,17 +144,18 @@ fn parse(text: &str) -> Result<(CommonSettings, RelaySettings, usize), Flaw> {
             return Err(unknown(key, &known, text));
         }
     }
-    Ok((typed(text)?, typed(text)?, table.len()))
+    let relay = RelaySettings { creation: typed(text)?, records: typed(text)?, ..typed(text)? };
+    Ok((typed(text)?, relay, table.len()))
 }
 
 fn typed<T: DeserializeOwned>(text: &str) -> Result<T, Flaw> {
     toml::from_str(text).map_err(|cause| Flaw::of(&cause, text))
 }
 
-/// Every key that a file may have: the long flags but `config`, and the tables of properties.
+/// Every key that a file may have: the long flags but `config`, the tables of properties, and that of topics.
 fn keys() -> Vec<String> {
     let flags = catalogue::settings().into_iter().map(|setting| setting.name);
-    flags.chain([PROPERTIES, PROPERTY_FILES].map(str::to_owned)).collect()
+    flags.chain([PROPERTIES, PROPERTY_FILES, TOPIC_RULES].map(str::to_owned)).collect()
 }
 
 /// What a file that was read says, key by key, as it stands there.
@@ -337,6 +339,10 @@ mod tests {
     fn refuses_values_with_their_line() {
         let said = refused("outbox = 'o'\nshards = 'many'\n");
         assert!(said.contains("p.toml:2"), "{said}");
+        let said = refused("outbox = 'o'\n[topics.\"a b\"]\npartitions = 1\n");
+        assert!(said.contains("p.toml:2") && said.contains("no topic can have"), "{said}");
+        let said = refused("[topics.t]\n\npartition = 1\n");
+        assert!(said.contains("p.toml:3") && said.contains("partition"), "{said}");
         let said = refused("tick-min = 'soon'");
         assert!(said.contains("p.toml:1") && said.contains("100ms"), "{said}");
         assert!(refused("outbox = \n").contains("p.toml:1"));

@@ -5,7 +5,6 @@
 //! TOML file, default. Must not: connect. Fails: with [`ErrorKind::Config`], naming the setting.
 
 use std::env::VarError;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::Path;
@@ -16,22 +15,28 @@ use crate::capture::table::ticker::Cadence;
 use crate::control::cursors::OnPromotion;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::postgres::{DatabaseConfig, PasswordSource, is_near};
+use crate::postgres::{DatabaseConfig, PasswordSource};
 use crate::publish::OnPoison;
 use crate::publish::kafka::passwords::LoginFiles;
 use crate::publish::kafka::producer::RecordTimestamp;
 use crate::publish::kafka::tokens;
+use crate::record::cloud_events::default_source;
 use crate::record::encode::AddedHeaders;
 use crate::record::topic::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
+use crate::record::topic_rules::TopicRules;
 use crate::secret::{self, SecretCommand};
 
 pub mod catalogue;
 pub mod environment;
 pub mod file;
+mod kafka;
 mod property;
+pub mod records;
 pub mod settings;
+pub mod topics;
 pub mod units;
 
+use crate::config::records::RecordKind;
 use crate::config::settings::{
     CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings, TimestampSource,
 };
@@ -84,6 +89,16 @@ pub enum AdminListen {
     On(SocketAddr),
 }
 
+/// What becomes of a topic that is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMissingTopic {
+    /// The brokers make it, or its events wait until somebody does.
+    #[default]
+    Leave,
+    /// It is made before its first event is sent.
+    Make,
+}
+
 /// The Kafka side of the configuration.
 #[derive(Clone)]
 pub struct KafkaConfig {
@@ -97,6 +112,12 @@ pub struct KafkaConfig {
     pub added_headers: AddedHeaders,
     /// What to do with an event that cannot become a record.
     pub on_poison: OnPoison,
+    /// What every record is.
+    pub record_kind: RecordKind,
+    /// How topics are made.
+    pub topic_rules: TopicRules,
+    /// What is done about a topic that is not there.
+    pub on_missing_topic: OnMissingTopic,
     /// librdkafka's properties, in the order in which they are set; a later one wins.
     pub properties: Vec<(String, String)>,
     /// Which of them are read again while the relay runs, and from where.
@@ -124,79 +145,6 @@ impl Config {
     }
 }
 
-impl KafkaConfig {
-    /// How a client logs in, and what it has the broker prove.
-    pub fn login_words(&self) -> String {
-        let value = |name: &str| {
-            let found = self.properties.iter().rev().find(|(given, _)| given == name);
-            found.map(|(_, value)| value.trim().to_ascii_uppercase())
-        };
-        let protocol = value("security.protocol").unwrap_or_else(|| "PLAINTEXT".to_owned());
-        let mechanism = value("sasl.mechanisms").or_else(|| value("sasl.mechanism"));
-        let login = match (protocol.starts_with("SASL"), mechanism) {
-            (true, Some(mechanism)) => format!("login by {mechanism}"),
-            (true, None) => "login by GSSAPI".to_owned(),
-            (false, _) if value("ssl.certificate.location").is_some() => {
-                "login by certificate".to_owned()
-            }
-            (false, _) => "no login".to_owned(),
-        };
-        let proof = match self.weakness_of_way() {
-            None => "; the broker proves its name by certificate",
-            Some(_) => "; the broker proves nothing",
-        };
-        format!("{protocol}, {login}{proof}")
-    }
-
-    /// Why the conversation with a broker beyond this machine may be overheard or bent, if it may.
-    fn weakness(&self) -> Option<&'static str> {
-        let is_near = |broker: &str| {
-            let broker = broker.rsplit_once("://").map_or(broker, |(_, place)| place).trim();
-            let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
-            is_near(host)
-        };
-        self.weakness_of_way().filter(|_| !self.brokers.split(',').all(is_near))
-    }
-
-    /// The same, wherever the broker is.
-    fn weakness_of_way(&self) -> Option<&'static str> {
-        let value = |name: &str| {
-            let found = self.properties.iter().rev().find(|(given, _)| given == name);
-            found.map(|(_, value)| value.trim().to_ascii_lowercase())
-        };
-        let is_encrypted = value("security.protocol").is_some_and(|way| way.contains("ssl"));
-        let is_unproved = value("enable.ssl.certificate.verification")
-            .is_some_and(|text| ["false", "0", "f"].contains(&text.as_str()));
-        let is_nameless = value("ssl.endpoint.identification.algorithm");
-        match (is_encrypted, is_unproved, is_nameless.as_deref()) {
-            (false, ..) => Some("it goes without encryption"),
-            (true, true, _) => Some("it is encrypted, but nobody proves who the broker is"),
-            (true, false, Some("none")) => {
-                Some("it is encrypted, but the broker's name is not looked at")
-            }
-            (true, false, _) => None,
-        }
-    }
-}
-
-impl fmt::Debug for KafkaConfig {
-    /// A property's value may be a password.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.properties.iter().map(|(name, _)| name.as_str()).collect();
-        formatter
-            .debug_struct("KafkaConfig")
-            .field("brokers", &self.brokers)
-            .field("topic", &self.topic)
-            .field("record_timestamp", &self.record_timestamp)
-            .field("added_headers", &self.added_headers)
-            .field("on_poison", &self.on_poison)
-            .field("properties", &names)
-            .field("login_files", &self.login_files)
-            .field("token_command", &self.token_command)
-            .finish()
-    }
-}
-
 /// Within how many seconds a dead instance's buckets are taken, if nothing else is said.
 pub const DEFAULT_LEASE_SECONDS: u32 = 10;
 
@@ -221,10 +169,13 @@ impl Config {
         // Others have the lease for as long: whoever changes a password has so much time for both sides.
         let patience = Duration::from_secs(u64::from(lease_seconds));
         let database = database(common)?.patient_with_refusals(patience);
+        let outbox = outbox(common)?;
+        let usual = || default_source(database.database_name(), &outbox);
+        let record_kind = relay.records.kind(usual)?;
         Ok(Self {
             on_promotion: on_promotion(relay, &database),
             database,
-            outbox: outbox(common)?,
+            outbox,
             capture: relay.capture.map(Mode::from),
             delivery: relay.delivery,
             shards: relay.shards,
@@ -239,7 +190,7 @@ impl Config {
             replay_window: relay.replay_window.map(Duration::from),
             admin_listen: admin_listen(relay)?,
             shutdown_timeout: relay.shutdown_timeout.unwrap_or_else(|| millis(25_000)).into(),
-            kafka: kafka(relay)?,
+            kafka: kafka(relay, record_kind)?,
         })
     }
 }
@@ -356,7 +307,7 @@ fn cadence(relay: &RelaySettings) -> Result<Cadence> {
     Ok(Cadence { min, max })
 }
 
-fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
+fn kafka(relay: &RelaySettings, record_kind: RecordKind) -> Result<KafkaConfig> {
     let brokers = relay.brokers.as_deref().unwrap_or("localhost:9092").trim();
     if brokers.is_empty() {
         return Err(Error::new(ErrorKind::Config, "--brokers is empty")
@@ -392,6 +343,12 @@ fn kafka(relay: &RelaySettings) -> Result<KafkaConfig> {
         },
         added_headers: add.iter().copied().map(Into::into).collect(),
         on_poison: on_poison(relay)?,
+        record_kind,
+        topic_rules: relay.creation.rules(),
+        on_missing_topic: match relay.creation.create_topics {
+            Some(true) => OnMissingTopic::Make,
+            Some(false) | None => OnMissingTopic::Leave,
+        },
         properties,
         login_files,
         token_command: relay

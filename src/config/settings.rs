@@ -13,6 +13,8 @@ use serde::Deserialize;
 use crate::capture::mode::Mode;
 pub use crate::config::property::Property;
 use crate::config::property::PropertyParser;
+use crate::config::records::RecordSettings;
+use crate::config::topics::TopicCreationSettings;
 use crate::config::units::{ByteSize, Secret, Span, SpanOrZero};
 use crate::record::encode;
 
@@ -160,6 +162,16 @@ pub struct RelaySettings {
         help_heading = "Kafka"
     )]
     pub dead_letter_topic: Option<String>,
+
+    /// Whether missing topics are made, and how.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub creation: TopicCreationSettings,
+
+    /// The form of records.
+    #[command(flatten)]
+    #[serde(skip)]
+    pub records: RecordSettings,
 
     /// Sets a librdkafka property, like linger.ms=20; may be given many times. Better for a secret:
     /// POSTRIDER_X_SASL_PASSWORD, or POSTRIDER_X_SASL_PASSWORD_FILE with a file's path.
@@ -348,6 +360,8 @@ impl RelaySettings {
             on_poison: self.on_poison.or(below.on_poison),
             dead_letter_topic: self.dead_letter_topic.or(below.dead_letter_topic),
             kafka_token_command: self.kafka_token_command.or(below.kafka_token_command),
+            creation: self.creation.over(below.creation),
+            records: self.records.over(below.records),
             property: [below.property, self.property].concat(),
             properties: [below.properties, self.properties].concat(),
             property_files: [below.property_files, self.property_files].concat(),

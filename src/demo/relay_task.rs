@@ -11,8 +11,10 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::capture::table::ticker::Cadence;
+use crate::config::records::RecordKind;
 use crate::config::{
     AdminListen, Config, DEFAULT_EVENT_BYTES_MAX, DEFAULT_LEASE_SECONDS, KafkaConfig,
+    OnMissingTopic,
 };
 use crate::control::cursors::OnPromotion;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +26,7 @@ use crate::publish::kafka::passwords::LoginFiles;
 use crate::publish::kafka::producer::RecordTimestamp;
 use crate::record::encode::AddedHeaders;
 use crate::record::topic::DEFAULT_TOPIC_TEMPLATE;
+use crate::record::topic_rules::TopicRules;
 
 /// A running relay.
 #[derive(Debug)]
@@ -100,6 +103,9 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
             record_timestamp: RecordTimestamp::default(),
             added_headers: AddedHeaders::default(),
             on_poison: OnPoison::Park,
+            record_kind: RecordKind::Plain,
+            topic_rules: TopicRules::default(),
+            on_missing_topic: OnMissingTopic::Leave,
             token_command: None,
             properties: Vec::new(),
             login_files: LoginFiles::default(),

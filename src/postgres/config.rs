@@ -122,8 +122,13 @@ impl DatabaseConfig {
     pub fn display_name(&self) -> String {
         let servers: Vec<String> =
             servers(&self.driver).map(|(host, port)| format!("{host}:{port}")).collect();
-        let database = self.driver.get_dbname().or(self.driver.get_user()).unwrap_or_default();
+        let database = self.database_name();
         format!("{}/{database}", servers.join(","))
+    }
+
+    /// The database's name; that of the user where none was given, as libpq has it.
+    pub fn database_name(&self) -> &str {
+        self.driver.get_dbname().or(self.driver.get_user()).unwrap_or_default()
     }
 
     /// Why the conversation with a server beyond this machine may be overheard or bent, if it may.

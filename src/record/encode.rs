@@ -29,6 +29,7 @@
 
 use crate::event::{Event, EventId, EventPlace};
 use crate::order::holds::Refusal;
+pub use crate::record::cloud_events::RecordFormat;
 pub use crate::record::headers::{
     AGGREGATE_TYPE_HEADER, AddedHeader, AddedHeaders, CREATED_AT_HEADER, POSITION_HEADER,
     SEQ_HEADER,
@@ -101,6 +102,7 @@ impl<'a> Record<'a> {
 pub struct Encoder {
     template: TopicTemplate,
     added: AddedHeaders,
+    format: RecordFormat,
     topic: String,
     headers: HeaderBuffer,
 }
@@ -111,6 +113,7 @@ impl Encoder {
         Self {
             template,
             added: AddedHeaders::default(),
+            format: RecordFormat::default(),
             topic: String::new(),
             headers: HeaderBuffer::default(),
         }
@@ -120,6 +123,13 @@ impl Encoder {
     #[must_use]
     pub fn with_headers(mut self, added: AddedHeaders) -> Self {
         self.added = added;
+        self
+    }
+
+    /// Sets what records look like.
+    #[must_use]
+    pub fn with_format(mut self, format: RecordFormat) -> Self {
+        self.format = format;
         self
     }
 
@@ -146,8 +156,14 @@ impl Encoder {
         self.headers.push(ID_HEADER, event.id.encode(&mut id));
         self.headers.push(TYPE_HEADER, event.kind);
         push_added(&mut self.headers, self.added, event, place)?;
+        if let RecordFormat::CloudEvents(cloud) = &self.format {
+            cloud.push(&mut self.headers, event)?;
+        }
         if let Some(object) = event.headers {
             push_members(&mut self.headers, object)?;
+        }
+        if let RecordFormat::CloudEvents(cloud) = &self.format {
+            cloud.complete(&mut self.headers, event);
         }
         Ok(Record {
             topic,
@@ -305,6 +321,23 @@ mod tests {
         assert_eq!(record.header_count(), 2);
         let tombstone = Event { payload: None, ..row };
         assert_eq!(encoder.encode(&tombstone, EventPlace::default()).unwrap().value, None);
+    }
+
+    #[test]
+    fn debeziums_text_of_a_trace_becomes_headers() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let text = format!("#now\\ntraceparent={PARENT}\\ntracestate=a\\\\=b\\n");
+        let object = format!(r#"{{"a": "1", "tracingspancontext": "{text}", "b": "2"}}"#);
+        let trace = some("traceparent", PARENT);
+        let expected = [some("a", "1"), some("b", "2"), trace.clone(), some("tracestate", "a=b")];
+        assert_eq!(members(&object).unwrap(), expected);
+        let own = object.replace(r#""a": "1""#, r#""TraceParent": "mine""#);
+        assert_eq!(members(&own).unwrap(), [some("TraceParent", "mine"), some("b", "2")]);
+        let none = r#"{"tracingspancontext": "uber-trace-id=1"}"#;
+        assert_eq!(members(none).unwrap(), [some("tracingspancontext", "uber-trace-id=1")]);
+        // A column of that name, adopted for headers.
+        assert_eq!(members(&format!("#now\ntraceparent={PARENT}\n")).unwrap(), [trace]);
+        assert!(members("#now\nother=1\n").is_err());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::event::{Event, EventPlace};
+use crate::record::trace::{SPAN_CONTEXT, TRACEPARENT, TRACESTATE, TraceContext};
 use crate::record::unpublishable::{RowTime, Unpublishable};
 
 /// The header that carries the row's time, where it is asked for.
@@ -85,6 +86,17 @@ impl HeaderBuffer {
         start..self.text.len()
     }
 
+    /// Whether a header has this name, in whatever case.
+    pub(super) fn has_named(&self, name: &str) -> bool {
+        self.spans.iter().any(|span| self.text[span.name.clone()].eq_ignore_ascii_case(name))
+    }
+
+    /// Where the value of the header with this name lies.
+    pub(super) fn value_of(&self, name: &str) -> Option<Range<usize>> {
+        let found = self.spans.iter().find(|span| &self.text[span.name.clone()] == name);
+        found.and_then(|span| span.value.clone())
+    }
+
     /// Whether one of the first `own` headers has the name that lies at `name`.
     pub(super) fn is_among(&self, own: usize, name: &Range<usize>) -> bool {
         let name = &self.text[name.clone()];
@@ -137,6 +149,13 @@ pub(super) fn push_members(headers: &mut HeaderBuffer, text: &str) -> Result<(),
         _ if text == "null" => return Ok(()),
         _ => "no JSON",
     };
+    // What a column of Debezium's has, where it was adopted for headers.
+    if found == "no JSON"
+        && let Some(context) = TraceContext::of_properties(text)
+    {
+        push_trace(headers, &context);
+        return Ok(());
+    }
     if found != "an object" {
         return Err(Unpublishable::HeadersNotAnObject { found });
     }
@@ -146,7 +165,37 @@ pub(super) fn push_members(headers: &mut HeaderBuffer, text: &str) -> Result<(),
         .deserialize(&mut source)
         .and_then(|()| source.end())
         .map_err(|error| Unpublishable::HeadersMalformed { reason: error.to_string() })?;
-    headers.spans[own..].iter().try_for_each(|span| check_name(&headers.text[span.name.clone()]))
+    headers.spans[own..]
+        .iter()
+        .try_for_each(|span| check_name(&headers.text[span.name.clone()]))?;
+    unfold_trace(headers, own);
+    Ok(())
+}
+
+/// Appends the headers of a trace, those of whose names there are none.
+fn push_trace(headers: &mut HeaderBuffer, context: &TraceContext) {
+    if headers.has_named(TRACEPARENT) {
+        return;
+    }
+    headers.push(TRACEPARENT, &context.parent);
+    if let Some(state) = context.state.as_ref().filter(|_| !headers.has_named(TRACESTATE)) {
+        headers.push(TRACESTATE, state);
+    }
+}
+
+/// Puts the headers of a trace in the place of Debezium's text, where one behind the first `own` headers is that.
+fn unfold_trace(headers: &mut HeaderBuffer, own: usize) {
+    let HeaderBuffer { text, spans } = headers;
+    let is_context = |span: &HeaderSpan| &text[span.name.clone()] == SPAN_CONTEXT;
+    let Some(place) = spans[own..].iter().position(is_context).map(|place| own + place) else {
+        return;
+    };
+    let value = spans[place].value.clone();
+    let context = value.and_then(|value| TraceContext::of_properties(&text[value]));
+    if let Some(context) = context {
+        spans.remove(place);
+        push_trace(headers, &context);
+    }
 }
 
 /// Refuses the names that no client library can send.

@@ -40,6 +40,9 @@ pub enum Unpublishable {
         /// The name; only its beginning when it is long.
         name: String,
     },
+    /// Records are to be CloudEvents, which need a type.
+    #[error("type is empty, and a CloudEvent needs one")]
+    CloudEventWithoutType,
     /// `created_at` has no RFC 3339 text, and the header was asked for.
     #[error(
         "created_at ({}) cannot be a header: it is not within 0001-01-01 and 9999-12-30",
@@ -67,7 +70,8 @@ impl From<Unpublishable> for Refusal {
             Unpublishable::HeadersNotAnObject { .. }
             | Unpublishable::HeadersMalformed { .. }
             | Unpublishable::HeaderNameEmpty
-            | Unpublishable::HeaderNameWithNul { .. } => Reason::BadHeaders,
+            | Unpublishable::HeaderNameWithNul { .. }
+            | Unpublishable::CloudEventWithoutType => Reason::BadHeaders,
             Unpublishable::CreatedAtOutOfRange { .. }
             | Unpublishable::TimestampOutOfRange { .. } => Reason::BadTime,
         };

@@ -126,6 +126,7 @@ impl Instance {
             Arc::clone(&self.monitor),
         ));
         let ticks = self.spawn_ticker(&mut session_tasks.tasks, way.mode, &outbox, latest).await?;
+        let payload = outbox.payload;
         let task = LogTask {
             config: self.config.clone(),
             buckets: buckets(&outbox).collect(),
@@ -141,6 +142,7 @@ impl Instance {
             assignment,
             publishers: Publishers::new(
                 self,
+                payload,
                 producer,
                 ArrivalPattern::Stream,
                 &session_tasks.send_deadline,

@@ -60,7 +60,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch as channel;
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::{Config, OnMissingTopic};
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
 use crate::metrics::health::SessionState;
@@ -178,12 +178,16 @@ impl Instance {
 
     fn producer_config(&self) -> Result<ProducerConfig> {
         let kafka = &self.config.kafka;
-        config::producer_config(
+        let config = config::producer_config(
             &kafka.brokers,
             &kafka.properties,
             kafka.token_command.as_ref(),
             &kafka.login_files,
-        )
+        )?;
+        Ok(match kafka.on_missing_topic {
+            OnMissingTopic::Leave => config,
+            OnMissingTopic::Make => config.making_topics(kafka.topic_rules.clone()),
+        })
     }
 
     /// A broker must answer at the start; a topic that is the same for all events must be there.

@@ -73,6 +73,7 @@ impl Instance {
             config: self.config.clone(),
             publishers: Publishers::new(
                 self,
+                outbox.payload,
                 producer,
                 ArrivalPattern::Pages,
                 &session_tasks.send_deadline,

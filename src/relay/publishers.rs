@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::config::KafkaConfig;
 use crate::error::Result;
 use crate::metrics::counters::{Monitor, PublisherGauge};
+use crate::outbox::PayloadType;
 use crate::publish::Publisher;
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig, lingering};
 use crate::publish::kafka::learned_limits::LearnedLimits;
@@ -17,7 +18,6 @@ use crate::publish::kafka::producer::{KafkaProducer, Warnings};
 use crate::publish::kafka::transaction::TransactionTerms;
 use crate::publish::kafka::transactional_id::transactional;
 use crate::publish::send_deadline::SendDeadline;
-use crate::record::encode::Encoder;
 use crate::relay::instance::Instance;
 use crate::shard::{BATCHES_MAX, OutgoingRow};
 
@@ -25,6 +25,7 @@ use crate::shard::{BATCHES_MAX, OutgoingRow};
 #[derive(Clone)]
 pub(super) struct Publishers {
     config: KafkaConfig,
+    payload: PayloadType,
     producer: ProducerConfig,
     send_deadline: Arc<SendDeadline>,
     pub(super) warnings: Arc<Warnings>,
@@ -35,12 +36,14 @@ pub(super) struct Publishers {
 impl Publishers {
     pub(super) fn new(
         instance: &Instance,
+        payload: PayloadType,
         producer: &ProducerConfig,
         arrivals: ArrivalPattern,
         send_deadline: &Arc<SendDeadline>,
     ) -> Self {
         Self {
             config: instance.config.kafka.clone(),
+            payload,
             producer: lingering(producer, arrivals),
             send_deadline: Arc::clone(send_deadline),
             warnings: Arc::clone(&instance.warnings),
@@ -61,8 +64,7 @@ impl Publishers {
     ) -> Result<Publisher<OutgoingRow>> {
         let name = shard.to_string();
         let gauge = PublisherGauge::new(&name, self.monitor.shard(shard));
-        let encoder =
-            Encoder::new(self.config.topic.clone()).with_headers(self.config.added_headers);
+        let encoder = self.config.encoder(self.payload);
         let on_poison = self.config.on_poison.clone();
         let make = |reports| {
             let mut config = self.learned_limits.apply(&self.producer);

@@ -162,7 +162,7 @@ const JSONB_EXPANSION_MAX: u64 = 8_192;
 const JSONB_TRUSTED_BYTES: u64 = 2_048;
 
 /// The expression for a column's length.
-fn bytes_sql(column: &str, of: PayloadType, event_bytes_max: u64) -> String {
+pub(super) fn bytes_sql(column: &str, of: PayloadType, event_bytes_max: u64) -> String {
     match of {
         PayloadType::Text | PayloadType::Bytea => format!("octet_length({column})"),
         PayloadType::Json => format!(
@@ -181,7 +181,7 @@ fn bytes_sql(column: &str, of: PayloadType, event_bytes_max: u64) -> String {
 
 /// The claim's columns, in its order; a payload may be any of four types, and what was read carefully is
 /// bytes and text.
-fn check_columns(statement: &Statement) -> Result<()> {
+pub(super) fn check_columns(statement: &Statement) -> Result<()> {
     const EXPECTED: [&[Type]; 11] = [
         &[Type::INT8],
         &[Type::UUID],
@@ -215,6 +215,15 @@ pub enum PageError {
     Value(Error),
     /// The session failed.
     Session(Error),
+}
+
+impl PageError {
+    /// The error, whatever it is of.
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::Value(error) | Self::Session(error) => error,
+        }
+    }
 }
 
 /// A page on its way: rows as they arrive, under the connection's back-pressure.
@@ -295,6 +304,11 @@ impl ClaimedRow {
             aggregate_id: self.text(AGGREGATE_ID).to_owned(),
             refusal,
         })
+    }
+
+    /// A row of a statement with the claim's columns.
+    pub(super) fn of(row: Row) -> std::result::Result<Self, PageError> {
+        Self(row).checked()
     }
 
     /// A server whose encoding is UTF-8 converts nothing: bytes of a damaged text come as they are.

@@ -3,4 +3,5 @@
 mod below;
 pub mod claim;
 pub mod past_ticks;
+pub mod sample;
 pub mod ticker;

@@ -10,13 +10,13 @@ use crate::cli::backlog::{EventKind, WaitingKinds};
 use crate::cli::check::findings::Findings;
 use crate::cli::check::topics;
 use crate::cli::check::topics::named;
-use crate::config::Config;
+use crate::config::{Config, OnMissingTopic};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, EventId};
 use crate::publish::OnPoison;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::publish::kafka::topic_check;
 use crate::publish::kafka::topic_check::{ExistingTopics, MissingTopics};
+use crate::publish::kafka::topic_creation::{Rehearsal, create_topics};
 use crate::record::topic::TopicTemplate;
 
 /// How the relay logs in, and who the broker proves to be.
@@ -56,7 +56,7 @@ pub(super) async fn look(
         findings.failed("topics", error);
     }
     if !wanted.is_empty() {
-        judge(findings, producer, &existing).await;
+        judge(findings, config, producer, &existing).await;
         if let Err(error) = topics::look(findings, config, producer, &existing).await {
             findings.failed("kafka", &error);
         }
@@ -81,7 +81,7 @@ fn names(
     let mut topics = BTreeSet::new();
     let mut unnamed = Vec::new();
     for kind in waiting {
-        match render(template, kind) {
+        match kind.topic(template) {
             Ok(topic) => {
                 topics.insert(topic);
             }
@@ -91,28 +91,12 @@ fn names(
     (topics, unnamed)
 }
 
-fn render(template: &TopicTemplate, kind: &EventKind) -> Result<String> {
-    let event = Event {
-        seq: 0,
-        id: EventId([0; 16]),
-        aggregate_type: &kind.aggregate_type,
-        aggregate_id: "",
-        kind: &kind.kind,
-        payload: None,
-        headers: None,
-        created_at_micros: 0,
-    };
-    let mut buffer = String::new();
-    template.render(&event, &mut buffer).map(str::to_owned).map_err(|cause| {
-        Error::new(
-            ErrorKind::Unpublishable,
-            format!("a waiting event cannot be published: {cause}"),
-        )
-        .with_remedy("change --topic, or what writes such an aggregatetype or type")
-    })
-}
-
-async fn judge(findings: &mut Findings, producer: &ProducerConfig, existing: &ExistingTopics) {
+async fn judge(
+    findings: &mut Findings,
+    config: &Config,
+    producer: &ProducerConfig,
+    existing: &ExistingTopics,
+) {
     let ExistingTopics { ready, unusable, missing, .. } = existing;
     if !ready.is_empty() {
         let all = ready.len() + unusable.len() + missing.len();
@@ -124,6 +108,9 @@ async fn judge(findings: &mut Findings, producer: &ProducerConfig, existing: &Ex
     }
     if missing.is_empty() {
         return;
+    }
+    if config.kafka.on_missing_topic == OnMissingTopic::Make {
+        return rehearse(findings, config, producer, missing).await;
     }
     let names = named(missing);
     let refused = |cause: String| {
@@ -146,6 +133,34 @@ async fn judge(findings: &mut Findings, producer: &ProducerConfig, existing: &Ex
                 "not there: {names}; the broker does not say whether it creates topics by itself"
             )),
         ),
+    }
+}
+
+/// Whether the topics could be made that `run` would make.
+async fn rehearse(
+    findings: &mut Findings,
+    config: &Config,
+    producer: &ProducerConfig,
+    missing: &BTreeSet<String>,
+) {
+    let names: Vec<&str> = missing.iter().map(String::as_str).collect();
+    let rehearsed = create_topics(producer, &config.kafka.topic_rules, &names, Rehearsal::On).await;
+    let rehearsed = match rehearsed {
+        Ok(rehearsed) => rehearsed,
+        Err(error) => return findings.failed("kafka", &error),
+    };
+    let mut could_be_made = BTreeSet::new();
+    for (topic, outcome) in rehearsed {
+        match outcome {
+            Ok(()) => {
+                could_be_made.insert(topic);
+            }
+            Err(error) => findings.failed("acl", &error),
+        }
+    }
+    if !could_be_made.is_empty() {
+        let names = named(&could_be_made);
+        findings.passed("topics", format!("not there yet: {names}; run makes them"));
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn look(
     if existing.ready.is_empty() {
         return Ok(());
     }
-    findings.passed("partitions", partitions(&existing.ready));
+    look_at_partitions(findings, config, &existing.ready);
     let settings = topic_check::settings(producer, existing.ready.keys()).await?;
     access(findings, existing, &settings);
     let told: Vec<ToldTopic<'_>> = existing
@@ -67,6 +67,31 @@ impl<'a> ToldTopic<'a> {
             is_unclean: value(UNCLEAN) == Some("true"),
             limit_bytes: value(LIMIT)?.parse().ok()?,
         })
+    }
+}
+
+/// Whether each topic has as many as the file says.
+fn look_at_partitions(
+    findings: &mut Findings,
+    config: &Config,
+    topics: &BTreeMap<String, TopicLayout>,
+) {
+    let mut is_well = true;
+    for (topic, TopicLayout { partitions, .. }) in topics {
+        let wanted = config.kafka.topic_rules.shape(topic).partitions;
+        if let Some(wanted) = wanted.filter(|wanted| wanted != partitions) {
+            let found =
+                format!("{topic} has {partitions} partitions, and the settings say {wanted}");
+            findings.warned(
+                "partitions",
+                found,
+                "see `postrider topics`, which raises them only by --move-keys",
+            );
+            is_well = false;
+        }
+    }
+    if is_well {
+        findings.passed("partitions", partitions(topics));
     }
 }
 

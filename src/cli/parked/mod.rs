@@ -78,7 +78,7 @@ struct Selection {
     reason: Option<Reason>,
 }
 
-fn aggregate(text: &str) -> std::result::Result<(String, String), String> {
+pub(super) fn aggregate(text: &str) -> std::result::Result<(String, String), String> {
     let (aggregate_type, aggregate_id) =
         text.split_once('/').ok_or("write an aggregate as type/id, like order/4711")?;
     Ok((aggregate_type.to_owned(), aggregate_id.to_owned()))

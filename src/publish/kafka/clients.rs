@@ -17,6 +17,7 @@ use crate::publish::kafka::errors::invalid;
 use crate::publish::kafka::passwords::{LoginFiles, Passwords};
 use crate::publish::kafka::roll::LogsIn;
 use crate::publish::kafka::tokens::Tokens;
+use crate::record::topic_rules::TopicRules;
 use crate::secret::SecretCommand;
 
 /// What a client is made from; only this folder looks inside.
@@ -24,6 +25,7 @@ use crate::secret::SecretCommand;
 pub struct ProducerConfig {
     properties: ClientConfig,
     login: Option<LoginSource>,
+    topic_rules: Option<Arc<TopicRules>>,
 }
 
 /// Who gives all clients what they log in with, where that changes.
@@ -45,7 +47,7 @@ impl LoginSource {
 
 impl From<ClientConfig> for ProducerConfig {
     fn from(properties: ClientConfig) -> Self {
-        Self { properties, login: None }
+        Self { properties, login: None, topic_rules: None }
     }
 }
 
@@ -60,6 +62,17 @@ impl ProducerConfig {
     pub(super) fn with_login_of(self, files: LoginFiles) -> Self {
         let passwords = Arc::new(Passwords::new(files, &self.properties));
         Self { login: Some(LoginSource::Passwords(passwords)), ..self }
+    }
+
+    /// The same for producers that make topics which are missing.
+    #[must_use]
+    pub fn making_topics(self, rules: TopicRules) -> Self {
+        Self { topic_rules: Some(Arc::new(rules)), ..self }
+    }
+
+    /// How missing topics are made; none where they are not.
+    pub(super) fn topic_rules(&self) -> Option<&Arc<TopicRules>> {
+        self.topic_rules.as_ref()
     }
 
     /// A property that was set.

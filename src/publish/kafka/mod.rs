@@ -24,6 +24,7 @@ pub mod tokens;
 mod topic_cache;
 pub mod topic_check;
 mod topic_config;
+pub mod topic_creation;
 mod topic_doubts;
 mod topic_list;
 mod topic_meetings;

@@ -20,6 +20,8 @@ use crate::publish::kafka::{ask, errors};
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(5);
 /// So many topics are asked for by one request.
 const TOGETHER: usize = 200;
+/// What the names of Kafka's own topics begin with.
+const OWN_OF_KAFKA: &str = "__";
 const CREATION_SETTING: &str = "auto.create.topics.enable";
 
 /// How a topic that is there is laid out.
@@ -67,6 +69,16 @@ pub enum MissingTopics {
     Refused,
     /// They do not let this user know.
     Unknown,
+}
+
+/// The names of all topics, but for Kafka's own. Blocks, for as long as that at most.
+///
+/// # Errors
+/// As [`look`].
+pub fn listed(config: &ProducerConfig, patience: Duration) -> Result<Vec<String>> {
+    let metadata = ask::fetch_all(config, patience)?;
+    let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+    Ok(names.filter(|name| !name.starts_with(OWN_OF_KAFKA)).collect())
 }
 
 /// Looks for these topics. Blocks, for as long as that at most.

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::Producer;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::errors::{colliding, collision, copies, ready_partitions, unavailable};
 use crate::publish::kafka::poll_thread;
 use crate::publish::kafka::topic_cache::KnownTopic;
+use crate::publish::kafka::topic_creation::{Absence, Presence, is_listed};
 use crate::publish::kafka::topic_list::Listing;
 use crate::publish::kafka::topic_registry::TopicRegistry;
 use crate::publish::kafka::topic_survey::{FoundTopic, Refreshed};
@@ -35,6 +37,8 @@ const MEETINGS_MAX: f64 = 100.0;
 const MEETINGS_PER_SECOND: f64 = 5.0;
 /// After a new topic was met more are likely for so long: the topics of each batch are looked through.
 const LIKELY_FOR: Duration = Duration::from_secs(10);
+/// So many topics are made by one request.
+const MADE_MAX: usize = 50;
 /// How often it is looked which topics in use are to be looked at again.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
@@ -131,10 +135,16 @@ impl TopicRegistry {
         gives_up: impl Fn() -> bool,
     ) -> Result<(NonZeroU32, usize)> {
         let begin = Instant::now();
-        let mut answered = None;
+        let (mut answered, mut presence) = (None, None);
         loop {
             self.context().beat();
-            let answer = self.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT);
+            let answer = match self.ensure(topic, &mut presence) {
+                Ok(()) => self.producer.client().fetch_metadata(Some(topic), METADATA_TIMEOUT),
+                Err(Absence::Refused(cause)) => return Err(cause),
+                Err(Absence::Unanswered(cause)) => Err(cause),
+            };
+            // Whoever has made it waits for its leaders.
+            let patience = if presence == Some(Presence::Made) { TOPIC_PATIENCE } else { patience };
             let (problem, is_over) = match answer {
                 Ok(metadata) => match ready_partitions(topic, &metadata) {
                     Ok(partitions) => {
@@ -157,6 +167,51 @@ impl TopicRegistry {
             }
             std::thread::park_timeout(LEADER_PAUSE);
         }
+    }
+
+    /// Makes the topic if it is missing and that is wanted; once it was seen, nothing more.
+    fn ensure(
+        &self,
+        topic: &str,
+        presence: &mut Option<Presence>,
+    ) -> std::result::Result<(), Absence> {
+        if let (Some(creator), None) = (&self.creator, &presence) {
+            *presence = Some(creator.ensure(self.producer.client(), topic)?);
+        }
+        Ok(())
+    }
+
+    /// Makes those of these topics that are not listed, and waits a moment until they are.
+    fn make_missing(&self, topics: &HashSet<String>, listed: Metadata) -> Metadata {
+        let Some(creator) = &self.creator else { return listed };
+        let missing: Vec<&str> = topics
+            .iter()
+            .map(String::as_str)
+            .filter(|topic| !is_listed(&listed, topic))
+            .take(MADE_MAX)
+            .collect();
+        if missing.len() < 2 {
+            return listed;
+        }
+        // What is refused is told where the topic is met alone.
+        let made = creator.make(&missing);
+        let made: Vec<&str> = missing
+            .into_iter()
+            .filter(|topic| made.get(*topic).is_some_and(std::result::Result::is_ok))
+            .collect();
+        let (begin, mut listed) = (Instant::now(), listed);
+        while begin.elapsed() < TOPIC_PATIENCE {
+            self.context().beat();
+            if let Ok(now) = self.producer.client().fetch_metadata(None, METADATA_TIMEOUT) {
+                listed = now;
+            }
+            let is_ready = |topic: &&str| ready_partitions(topic, &listed).is_ok();
+            if made.iter().all(is_ready) {
+                break;
+            }
+            std::thread::park_timeout(LEADER_PAUSE);
+        }
+        listed
     }
 
     /// Asks the brokers about a topic, unless too many were new just now.
@@ -185,6 +240,7 @@ impl TopicRegistry {
             // Whoever meets them one by one waits until there is an answer.
             return Ok(());
         };
+        let metadata = self.make_missing(&topics, metadata);
         let listing = Listing::of(&metadata);
         let there: Vec<&str> = topics.iter().map(String::as_str).collect();
         let there = there.into_iter().filter_map(|topic| Some((topic, listing.get(topic)?.ok()?)));

@@ -25,6 +25,7 @@ use crate::publish::kafka::errors::{replaced, too_few_copies};
 use crate::publish::kafka::sizes::LARGEST_MESSAGE_BYTES;
 use crate::publish::kafka::topic_cache::{Before, KnownTopic, TopicCache};
 use crate::publish::kafka::topic_config::Limits;
+use crate::publish::kafka::topic_creation::TopicCreator;
 use crate::publish::kafka::topic_doubts::{TopicCopies, TopicDoubts};
 use crate::publish::kafka::topic_meetings::Meetings;
 use crate::publish::kafka::topic_survey::{FoundTopic, Refreshed, SharedLimits, TopicLook};
@@ -71,6 +72,8 @@ pub(super) struct TopicRegistry {
     pub(super) doubts: TopicDoubts,
     pub(super) limits: SharedLimits,
     pub(super) meetings: Meetings,
+    /// Makes topics that are missing, where that is wanted.
+    pub(super) creator: Option<Arc<TopicCreator>>,
     watcher: Option<TopicWatcher>,
     /// What the watcher has found out about topics in use.
     pub(super) refreshed: Arc<Tray<Refreshed>>,
@@ -104,6 +107,7 @@ impl TopicRegistry {
             doubts: if is_careful { TopicDoubts::of_all() } else { TopicDoubts::default() },
             limits: SharedLimits::new(Limits::new(config)),
             meetings: Meetings::new(now),
+            creator: TopicCreator::of(config),
             watcher: None,
             refreshed: Tray::new(),
             batch_bytes: number(config, BATCH_BYTES),
@@ -337,6 +341,7 @@ impl TopicRegistry {
             let look = TopicLook {
                 producer: Arc::clone(&self.producer),
                 limits: self.limits.clone(),
+                creator: self.creator.clone(),
                 refreshed: Arc::clone(&self.refreshed),
             };
             self.watcher = Some(TopicWatcher::start(&self.name, look)?);

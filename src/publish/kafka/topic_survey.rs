@@ -1,7 +1,8 @@
 //! What the brokers say of many topics at once.
 //!
 //! Promises: any number of topics costs one list of all topics, one question for the settings of those that
-//! are there, and a few questions by name for those that are not: asked so, a broker may create them.
+//! are there, and a few questions by name for those that are not: asked so, a broker may create them, or they are
+//! made before, where that is wanted.
 //! Must not: hold up a publishing thread but for topics that it has not met. Fails: never; no answer is
 //! an answer.
 
@@ -15,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::publish::kafka::callbacks::Context;
 use crate::publish::kafka::errors;
 use crate::publish::kafka::topic_config::{Limits, TopicSettings};
+use crate::publish::kafka::topic_creation::{Absence, Presence, TopicCreator};
 use crate::publish::kafka::topic_list::Listing;
 use crate::publish::kafka::topic_watcher::{LookAtTopics, Sight, Tray};
 
@@ -60,6 +62,7 @@ impl SharedLimits {
 pub(super) struct TopicLook {
     pub(super) producer: Arc<BaseProducer<Context>>,
     pub(super) limits: SharedLimits,
+    pub(super) creator: Option<Arc<TopicCreator>>,
     pub(super) refreshed: Arc<Tray<Refreshed>>,
 }
 
@@ -68,7 +71,17 @@ impl TopicLook {
         self.producer.context()
     }
 
+    /// Asked for by its name a broker might make one in its own way, so it is made before, where that is wanted.
     fn by_name(&self, topic: &str) -> Sight<(NonZeroU32, usize)> {
+        if let Some(creator) = &self.creator {
+            match creator.ensure(self.producer.client(), topic) {
+                Ok(Presence::Found) => {}
+                // Its leaders are chosen in a moment.
+                Ok(Presence::Made) => return Sight::NotYet,
+                Err(Absence::Refused(cause)) => return Sight::Unusable(cause),
+                Err(Absence::Unanswered(_)) => return Sight::Unseen,
+            }
+        }
         let Ok(metadata) = self.producer.client().fetch_metadata(Some(topic), TIMEOUT) else {
             return Sight::Unseen;
         };
