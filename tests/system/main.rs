@@ -34,6 +34,7 @@ mod faults;
 mod handover;
 mod health;
 mod holds;
+mod idle;
 mod inbox;
 mod law;
 mod log;
