@@ -67,7 +67,13 @@ declare
                             from (select ctid from only %1$s order by seq desc limit 16) as last
                         ), '(0,0)')
                         and (seq <= coalesce($6, $1)) is true
-                        and not pg_visible_in_snapshot(txid, $5)) as waits
+                        and not pg_visible_in_snapshot(txid, $5)) as waits,
+            exists (
+                select
+                from postrider.replay_bucket as part
+                where part.bucket = {bucket} and part.ended_at is null
+                    and exists (select from only %1$s where seq between part.next_seq and part.last_seq)
+            ) as is_replayed
         $leaf$, leaf);
     saved record;
     seen record;
@@ -77,7 +83,9 @@ begin
     if {generation} in ((date_part('epoch', begun)::bigint / generation_seconds) % 3,
             (date_part('epoch', begun + margin)::bigint / generation_seconds) % 3) then
         outcome := 'current';
-    elsif pg_relation_size(leaf) > 0 and not has_table_privilege(leaf, 'truncate') then
+    elsif pg_relation_size(leaf) > 0
+            and not (has_table_privilege(leaf, 'truncate')
+                and has_table_privilege('postrider.replay_bucket', 'select')) then
         outcome := 'refused';
     elsif pg_relation_size(leaf) > 0 then
         foreach step in array array['look', 'act'] loop
@@ -94,6 +102,11 @@ begin
                     saved.looked, saved.bound;
             if seen.waits then
                 outcome := 'waiting';
+                exit;
+            end if;
+            -- Whoever asks for a replay reads the partition first, and keeps that lock until it is written down.
+            if seen.is_replayed then
+                outcome := 'replayed';
                 exit;
             end if;
             -- A time that is still to come, as of a clock that goes wrong, would keep the partition for ever.

@@ -10,6 +10,7 @@ pub mod log;
 pub mod mode;
 pub mod mode_change;
 pub mod mode_switch;
+pub mod replay;
 pub mod slot;
 pub mod table;
 pub mod tier_look;

@@ -39,6 +39,7 @@ mod parked;
 mod pause;
 #[cfg(all(test, feature = "demo"))]
 mod reference_tests;
+mod replay;
 mod run;
 mod service;
 mod status;
@@ -84,6 +85,7 @@ enum Command {
     Wait(wait::WaitArguments),
     Topics(topics::TopicsArguments),
     Tap(tap::TapArguments),
+    Replay(replay::ReplayArguments),
     #[cfg(feature = "demo")]
     Demo(demo::DemoArguments),
     Config(config::ConfigArguments),
@@ -120,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Wait(arguments) => wait::run(arguments),
         Command::Topics(arguments) => topics::run(arguments),
         Command::Tap(arguments) => tap::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo::run(arguments),
         Command::Config(arguments) => config::run(arguments),

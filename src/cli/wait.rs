@@ -57,7 +57,8 @@ pub(super) fn run(arguments: WaitArguments) -> Result<ExitCode> {
     let WaitArguments { timeout, common } = arguments;
     let deadline = Instant::now() + Duration::from(timeout);
     let ended = block_on(async move {
-        let connection = open_outbox(common, "pause").await?;
+        // By this name the relays know that somebody waits.
+        let connection = open_outbox(common, "wait").await?;
         wait(&connection, deadline).await
     })?;
     output::answer(&ended.words())?;

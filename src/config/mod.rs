@@ -391,7 +391,11 @@ fn on_poison(relay: &RelaySettings) -> Result<OnPoison> {
     })
 }
 
-fn topic(relay: &RelaySettings) -> Result<TopicTemplate> {
+/// The template of topics.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for one that names no topic.
+pub fn topic(relay: &RelaySettings) -> Result<TopicTemplate> {
     let text = relay.topic.as_deref().unwrap_or(DEFAULT_TOPIC_TEMPLATE);
     text.parse().map_err(|cause| {
         Error::new(ErrorKind::Config, format!("--topic: {cause}"))

@@ -154,6 +154,11 @@ impl CursorStore {
         Self { figures, ..self }
     }
 
+    /// The session, for a short look at what concerns owned buckets.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// The server's timeline, as it was when this session began.
     pub fn timeline(&self) -> i32 {
         self.history.timeline

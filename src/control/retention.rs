@@ -1,7 +1,7 @@
 //! Retention: gives the space of past generations back, by truncation, and never blocks a writer.
 //!
-//! Promises: a partition is emptied only when the saved cursor of its bucket has passed every row in it and
-//! its newest row is older than the replay window; a writer never waits for a lock that retention is
+//! Promises: a partition is emptied only when the saved cursor of its bucket has passed every row in it, no replay is
+//! to send any of them, and its newest row is older than the replay window; a writer never waits for a lock that retention is
 //! waiting for. Must not: move a cursor, know Kafka, or end the session: relaying goes on without it.
 //! Fails: says in the log what is in the way, and tries again at the next pass.
 //!
@@ -238,7 +238,10 @@ impl Retention {
             }
             AttemptOutcome::Current | AttemptOutcome::Taken => {}
             AttemptOutcome::Refused => self.warnings.missing_right(leaf),
-            AttemptOutcome::Waiting | AttemptOutcome::Locked | AttemptOutcome::Slow => {
+            AttemptOutcome::Waiting
+            | AttemptOutcome::Replayed
+            | AttemptOutcome::Locked
+            | AttemptOutcome::Slow => {
                 let since = *self.hindered.entry(leaf.oid).or_insert_with(Instant::now);
                 if since.elapsed() > self.generation() * OVERDUE_GENERATIONS {
                     self.warnings.overdue(leaf, outcome, since.elapsed());
@@ -273,6 +276,8 @@ enum AttemptOutcome {
     Young,
     /// It holds a row that the saved cursor has not passed.
     Waiting,
+    /// It holds a row that a replay is to send once more.
+    Replayed,
     /// Somebody holds a lock on it.
     Locked,
     /// The check would hold the lock for too long.
@@ -294,6 +299,7 @@ impl AttemptOutcome {
             "current" => Self::Current,
             "young" => Self::Young,
             "waiting" => Self::Waiting,
+            "replayed" => Self::Replayed,
             "locked" => Self::Locked,
             "slow" => Self::Slow,
             "taken" => Self::Taken,
@@ -308,6 +314,7 @@ impl AttemptOutcome {
     fn blocks(self) -> Option<&'static str> {
         match self {
             Self::Waiting => Some("waiting"),
+            Self::Replayed => Some("replayed"),
             Self::Locked => Some("locked"),
             Self::Slow => Some("slow"),
             Self::Refused => Some("refused"),
@@ -339,6 +346,10 @@ impl AttemptOutcome {
             Self::Waiting => {
                 ("it holds rows that are not published", "see `postrider status` for what waits")
             }
+            Self::Replayed => (
+                "a replay is to send rows of it",
+                "see `postrider replay list`; `postrider replay cancel` lets it go",
+            ),
             _ => (
                 "checking its rows takes too long",
                 "end long transactions; if there are none, give the server's disk time or memory",
@@ -427,9 +438,8 @@ impl RetentionWarnings {
             self.missing_right = Some(Instant::now());
             tracing::warn!(
                 leaf = leaf.name,
-                remedy =
-                    "grant truncate on the outbox's leaves to the role: run sql/roles.sql again",
-                "the role may not truncate: published rows stay; relaying goes on"
+                remedy = "grant truncate on the outbox's leaves, and select on postrider.replay_bucket, to the role: run sql/roles.sql again",
+                "the role may not truncate, or not see what is replayed: published rows stay; relaying goes on"
             );
         }
     }
@@ -512,7 +522,7 @@ mod tests {
             assigned.chain(noted).chain(set).map(|rest| rest.split('\'').next().unwrap()).collect();
         words.sort_unstable();
         words.dedup();
-        assert_eq!(words.len(), 10, "{words:?}");
+        assert_eq!(words.len(), 11, "{words:?}");
         for word in words {
             assert!(AttemptOutcome::from_word(word).is_some(), "{word}");
         }

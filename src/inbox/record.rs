@@ -8,10 +8,9 @@ use std::str::FromStr as _;
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use crate::record::encode::REPLAY_HEADER;
 use crate::record::encode::{AGGREGATE_TYPE_HEADER, ID_HEADER, POSITION_HEADER, SEQ_HEADER};
 
-/// The header of a record that is sent once more because somebody asked for it.
-pub const REPLAY_HEADER: &str = "postrider.replay";
 /// A position has so many digits at most.
 const POSITION_DIGITS: usize = 28;
 

@@ -44,6 +44,9 @@ pub const ID_HEADER: &str = "id";
 /// The header that carries the event's type.
 pub const TYPE_HEADER: &str = "type";
 
+/// The header that carries the number of the replay which has sent the record once more.
+pub const REPLAY_HEADER: &str = "postrider.replay";
+
 /// An event as Kafka sees it, lent by the event and by the [`Encoder`].
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
@@ -103,6 +106,8 @@ pub struct Encoder {
     template: TopicTemplate,
     added: AddedHeaders,
     format: RecordFormat,
+    /// Of which replay all records are; none for those that are sent as they come.
+    replay: Option<String>,
     topic: String,
     headers: HeaderBuffer,
 }
@@ -114,6 +119,7 @@ impl Encoder {
             template,
             added: AddedHeaders::default(),
             format: RecordFormat::default(),
+            replay: None,
             topic: String::new(),
             headers: HeaderBuffer::default(),
         }
@@ -130,6 +136,20 @@ impl Encoder {
     #[must_use]
     pub fn with_format(mut self, format: RecordFormat) -> Self {
         self.format = format;
+        self
+    }
+
+    /// Names topics by another template.
+    #[must_use]
+    pub fn with_topic(mut self, template: TopicTemplate) -> Self {
+        self.template = template;
+        self
+    }
+
+    /// Marks all records as those of a replay.
+    #[must_use]
+    pub fn with_replay(mut self, number: i64) -> Self {
+        self.replay = Some(number.to_string());
         self
     }
 
@@ -156,6 +176,9 @@ impl Encoder {
         self.headers.push(ID_HEADER, event.id.encode(&mut id));
         self.headers.push(TYPE_HEADER, event.kind);
         push_added(&mut self.headers, self.added, event, place)?;
+        if let Some(replay) = &self.replay {
+            self.headers.push(REPLAY_HEADER, replay);
+        }
         if let RecordFormat::CloudEvents(cloud) = &self.format {
             cloud.push(&mut self.headers, event)?;
         }
@@ -338,6 +361,14 @@ mod tests {
         // A column of that name, adopted for headers.
         assert_eq!(members(&format!("#now\ntraceparent={PARENT}\n")).unwrap(), [trace]);
         assert!(members("#now\nother=1\n").is_err());
+    }
+
+    #[test]
+    fn a_replay_marks_its_records_whatever_the_row_says() {
+        let mut encoder = encoder().with_replay(7);
+        let row = event(Some(r#"{"postrider.replay": "forged", "b": "x"}"#));
+        let record = encoder.encode(&row, EventPlace::default()).unwrap();
+        assert_eq!(owned(&record)[2..], [some("postrider.replay", "7"), some("b", "x")]);
     }
 
     #[test]

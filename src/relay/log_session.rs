@@ -34,6 +34,7 @@ use crate::relay::log_task::{LogTask, LogTicks};
 use crate::relay::mode_watch::spawn_mode_watch;
 use crate::relay::plan::{Beginning, EventCopies, Stream};
 use crate::relay::publishers::Publishers;
+use crate::relay::replays::spawn_replays;
 use crate::relay::slot_monitor::watch_slot;
 use crate::relay::stuck::stands_still;
 use crate::relay::tasks::{Ended, Opened, SessionTasks, Tasks, stay};
@@ -127,6 +128,10 @@ impl Instance {
         ));
         let ticks = self.spawn_ticker(&mut session_tasks.tasks, way.mode, &outbox, latest).await?;
         let payload = outbox.payload;
+        if let Some(ticks) = &ticks {
+            // Where there is a table.
+            spawn_replays(self, &mut session_tasks, (&outbox, &store), producer, &ticks.nudge);
+        }
         let task = LogTask {
             config: self.config.clone(),
             buckets: buckets(&outbox).collect(),

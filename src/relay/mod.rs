@@ -85,6 +85,8 @@ mod paused;
 mod plan;
 mod poll_session;
 mod publishers;
+mod replay_sender;
+mod replays;
 mod session;
 mod shard_supervisor;
 mod slot_monitor;

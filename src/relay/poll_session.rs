@@ -25,6 +25,7 @@ use crate::relay::exactly::ExactlyOnce;
 use crate::relay::instance::Instance;
 use crate::relay::mode_watch::spawn_mode_watch;
 use crate::relay::publishers::Publishers;
+use crate::relay::replays::spawn_replays;
 use crate::relay::shard_supervisor::{ShardContext, supervise};
 use crate::relay::slot_recovery::{Recovery, recover};
 use crate::relay::stages::SessionStage;
@@ -69,6 +70,7 @@ impl Instance {
         ));
         spawn_mode_watch(self, &mut session_tasks, way, control);
         self.spawn_recovery(&mut session_tasks, recovery, &store, &ticks.nudge);
+        spawn_replays(self, &mut session_tasks, (&outbox, &store), producer, &ticks.nudge);
         let context = ShardContext {
             config: self.config.clone(),
             publishers: Publishers::new(

@@ -9,15 +9,18 @@ use tokio::sync::Notify;
 
 use crate::config::KafkaConfig;
 use crate::error::Result;
+use crate::event::LendEvent;
 use crate::metrics::counters::{Monitor, PublisherGauge};
 use crate::outbox::PayloadType;
-use crate::publish::Publisher;
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig, lingering};
 use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::producer::{KafkaProducer, Warnings};
 use crate::publish::kafka::transaction::TransactionTerms;
 use crate::publish::kafka::transactional_id::transactional;
 use crate::publish::send_deadline::SendDeadline;
+use crate::publish::{OnPoison, Publisher};
+use crate::record::encode::Encoder;
+use crate::record::topic::TopicTemplate;
 use crate::relay::instance::Instance;
 use crate::shard::{BATCHES_MAX, OutgoingRow};
 
@@ -65,7 +68,33 @@ impl Publishers {
         let name = shard.to_string();
         let gauge = PublisherGauge::new(&name, self.monitor.shard(shard));
         let encoder = self.config.encoder(self.payload);
-        let on_poison = self.config.on_poison.clone();
+        self.begin((gauge, encoder), self.config.on_poison.clone(), Arc::clone(wake), terms)
+    }
+
+    /// Starts a publisher for a replay, which marks its records, to these topics or to those as ever. Its figures are
+    /// its own: events are not published by it.
+    ///
+    /// # Errors
+    /// As [`Publisher::start`].
+    pub(super) fn start_replay<R: LendEvent>(
+        &self,
+        replay: i64,
+        to_topic: Option<TopicTemplate>,
+    ) -> Result<Publisher<R>> {
+        let gauge = PublisherGauge::new(&format!("replay-{replay}"), Arc::default());
+        let topic = to_topic.unwrap_or_else(|| self.config.topic.clone());
+        let encoder = self.config.encoder(self.payload).with_topic(topic).with_replay(replay);
+        self.begin((gauge, encoder), OnPoison::Park, Arc::default(), None)
+    }
+
+    fn begin<R: LendEvent>(
+        &self,
+        (gauge, encoder): (PublisherGauge, Encoder),
+        on_poison: OnPoison,
+        wake: Arc<Notify>,
+        terms: Option<&TransactionTerms>,
+    ) -> Result<Publisher<R>> {
+        let name = gauge.name.clone();
         let make = |reports| {
             let mut config = self.learned_limits.apply(&self.producer);
             if let Some(terms) = terms {
@@ -81,7 +110,7 @@ impl Publishers {
                 None => Ok(producer),
             }
         };
-        let (send_deadline, wake) = (Arc::clone(&self.send_deadline), Arc::clone(wake));
+        let send_deadline = Arc::clone(&self.send_deadline);
         Publisher::start(gauge, BATCHES_MAX, encoder, on_poison, send_deadline, wake, make)
     }
 }

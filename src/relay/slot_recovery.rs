@@ -134,7 +134,8 @@ pub(super) fn may_pass(error: &Error) -> bool {
     )
 }
 
-fn covers(cursor: &Cursor, snapshot: &Snapshot) -> bool {
+/// Whether a cursor has passed everything that the snapshot sees.
+pub(super) fn covers(cursor: &Cursor, snapshot: &Snapshot) -> bool {
     // What lies below an open window was not looked for yet.
     let is_looked_at = cursor.window().is_none_or(|window| window.since.covers(snapshot));
     let is_read = cursor.range_from().covers(snapshot)

@@ -58,6 +58,7 @@ mod quota;
 mod records;
 mod reference;
 mod refusals;
+mod replay;
 mod retention;
 mod rotation;
 mod sequence;

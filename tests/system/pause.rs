@@ -47,6 +47,11 @@ async fn pauses_and_goes_on(name: &str, capture: &str) {
     write(&client, 500).await;
     assert_ends(&fixture, &["wait"], 0, &["everything that was committed before is published"]);
     assert_eq!(records(&fixture), 500);
+    if capture != "message" {
+        // Nothing comes any more, but for what the relay itself writes into the log.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_ends(&fixture, &["wait"], 0, &["everything that was committed before is published"]);
+    }
 
     write(&client, 2_000).await;
     assert_ends(

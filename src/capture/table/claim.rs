@@ -38,7 +38,8 @@ use crate::postgres::{
 const CLAIM: &str = include_str!("../../../sql/queries/claim.sql");
 const CLAIM_CAREFULLY: &str = include_str!("../../../sql/queries/claim_carefully.sql");
 const CLAIM_ARM: &str = include_str!("../../../sql/queries/claim_arm.sql");
-const CLAIM_SESSION: &str = include_str!("../../../sql/queries/claim_session.sql");
+pub(in crate::capture) const CLAIM_SESSION: &str =
+    include_str!("../../../sql/queries/claim_session.sql");
 
 /// How a page is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,7 +163,7 @@ const JSONB_EXPANSION_MAX: u64 = 8_192;
 const JSONB_TRUSTED_BYTES: u64 = 2_048;
 
 /// The expression for a column's length.
-pub(super) fn bytes_sql(column: &str, of: PayloadType, event_bytes_max: u64) -> String {
+pub(in crate::capture) fn bytes_sql(column: &str, of: PayloadType, event_bytes_max: u64) -> String {
     match of {
         PayloadType::Text | PayloadType::Bytea => format!("octet_length({column})"),
         PayloadType::Json => format!(
@@ -181,7 +182,7 @@ pub(super) fn bytes_sql(column: &str, of: PayloadType, event_bytes_max: u64) -> 
 
 /// The claim's columns, in its order; a payload may be any of four types, and what was read carefully is
 /// bytes and text.
-pub(super) fn check_columns(statement: &Statement) -> Result<()> {
+pub(in crate::capture) fn check_columns(statement: &Statement) -> Result<()> {
     const EXPECTED: [&[Type]; 11] = [
         &[Type::INT8],
         &[Type::UUID],
@@ -228,7 +229,7 @@ impl PageError {
 
 /// A page on its way: rows as they arrive, under the connection's back-pressure.
 pub struct ClaimedPage {
-    rows: Pin<Box<RowStream>>,
+    pub(in crate::capture) rows: Pin<Box<RowStream>>,
 }
 
 impl std::fmt::Debug for ClaimedPage {
