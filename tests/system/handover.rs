@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::process::Command;
 
-use postrider_testkit::servers::Postgres;
+use postrider_testkit::servers::{KafkaOptions, Postgres};
 use tokio_postgres::Client;
 
 use crate::support::consumer::create_topic;
 use crate::support::fixture::{connect, create_database};
 use crate::support::servers::postgres;
-use crate::support::{Consumed, Fixture, RelayProcess, read_topic, start_postgres};
+use crate::support::{Consumed, Fixture, RelayProcess, read_topic, start_kafka, start_postgres};
 
 #[track_caller]
 fn ask(fixture: &Fixture, arguments: &[&str], code: i32, words: &str) {
@@ -171,4 +171,46 @@ async fn what_was_written_after_the_record_is_refused() {
     let messages = "update postrider.capture set mode = 'message'";
     client.batch_execute(messages).await.expect("the owner may");
     ask(&fixture, &["migrate", "handover"], 4, "capture switch poll");
+}
+
+/// GIVEN a relay in mid-traffic, WHEN publishing is paused, the instances are started anew with the brokers of another
+/// cluster, and publishing goes on, THEN each event is in one of the two, once, and those of an aggregate in their order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_go_on_in_another_kafka_cluster() {
+    let (former, kafka) =
+        (Fixture::new("handover_kafka").await, start_kafka(KafkaOptions::default()));
+    let new = former.with_brokers(kafka.brokers().to_owned());
+    for fixture in [&former, &new] {
+        create_topic(&fixture.brokers, &fixture.topic("order"), 3).await;
+    }
+    let client = former.client().await;
+    let relays = [RelayProcess::start(&former, &[]), RelayProcess::start(&former, &[])];
+    relays[0].wait_until_it_says("relaying").await;
+    write(&client, 1..=3_000).await;
+    ask(&former, &["pause", "--reason", "new brokers"], 0, "is acknowledged and saved");
+    write(&client, 3_001..=3_200).await;
+    for relay in relays {
+        relay.stop_well().await;
+    }
+    let relays = [RelayProcess::start(&new, &[]), RelayProcess::start(&new, &[])];
+    for relay in &relays {
+        relay.wait_until_it_says("publishing is paused").await;
+    }
+    ask(&new, &["resume"], 0, "goes on");
+    ask(&new, &["wait"], 0, "is published");
+    let topic = former.topic("order");
+    let mut found = numbers(&read_topic(&former.brokers, &topic));
+    let in_former = found.len();
+    found.extend(numbers(&read_topic(&new.brokers, &topic)));
+    assert!(found.len() > in_former, "the new cluster has the rest");
+    for key in 0..7 {
+        let of_key = found.iter().filter(|(other, _)| *other == key.to_string());
+        assert!(of_key.map(|(_, number)| *number).is_sorted(), "aggregate {key}");
+    }
+    let mut sorted: Vec<i32> = found.into_iter().map(|(_, number)| number).collect();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (1..=3_200).collect::<Vec<_>>());
+    for relay in relays {
+        relay.stop_well().await;
+    }
 }
