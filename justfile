@@ -57,6 +57,11 @@ soak minutes seed='' capture='' rate='':
         POSTRIDER_SOAK_CAPTURE='{{capture}}' POSTRIDER_SOAK_RATE='{{rate}}' \
         cargo test --release --locked --test system -- --nocapture faults::schedule
 
+# Exactly-once delivery under so many deaths in each way of reading: just deaths 50.
+deaths count='50':
+    POSTRIDER_EXACTLY_DEATHS={{count}} \
+        cargo test --locked --test system -- --nocapture --test-threads=1 exactly_deaths::
+
 # The order service for a minute or more, with everything killed that can be killed: just orders 300.
 orders seconds='60':
     ORDER_SERVICE_SECONDS={{seconds}} cargo test --locked --test order_service -- --nocapture

@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use crate::capture::mode::{DeliveryMode, Way};
 use crate::control::cursors::CursorStore;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::order::history::Ancestors;
+use crate::postgres::{DatabaseConfig, connect_walsender};
 use crate::publish::kafka::config::ProducerConfig;
+use crate::publish::kafka::control_topic;
 use crate::publish::kafka::control_topic::ControlTopic;
 use crate::publish::kafka::transaction::TransactionTerms;
+use crate::publish::kafka::transactional_id::transaction_timeout;
 use crate::relay::instance::Instance;
 use crate::shard::exactly::Exactly;
 
-/// A transaction without an end is ended by its coordinator after this, at the earliest.
-const TIMEOUT_MIN: Duration = Duration::from_secs(20);
-/// The same, by the leases that it has to outlast.
-const LEASES: u32 = 2;
+/// The one that no promotion began.
+const FIRST_TIMELINE: i32 = 1;
 
 /// What all shards of an instance have in common.
 #[derive(Clone, Debug)]
@@ -27,6 +29,7 @@ pub(super) struct ExactlyOnce {
     timeout: Duration,
     control: ControlTopic,
     term: i64,
+    ancestors: Ancestors,
 }
 
 impl ExactlyOnce {
@@ -39,10 +42,12 @@ impl ExactlyOnce {
         buckets: u16,
     ) -> Result<Option<Self>> {
         let DeliveryMode::ExactlyOnce { term } = way.delivery else { return Ok(None) };
-        let system = store.present().await?.system_identifier;
+        let present = store.present().await?;
         let lease = Duration::from_secs(instance.config.lease_seconds.into());
         let own = (instance.name.as_str(), lease);
-        Ok(Some(Self::new((system, database), own, producer, buckets, term)))
+        let system = present.system_identifier;
+        let ancestors = ancestors(&instance.config.database, present.timeline).await;
+        Ok(Some(Self { ancestors, ..Self::new((system, database), own, producer, buckets, term) }))
     }
 
     fn new(
@@ -52,10 +57,11 @@ impl ExactlyOnce {
         buckets: u16,
         term: i64,
     ) -> Self {
-        let prefix = format!("postrider-{}-{database}", system_identifier.cast_unsigned());
-        let control = ControlTopic::new(producer, &format!("{prefix}-cursors"), buckets);
-        let timeout = TIMEOUT_MIN.max(lease * LEASES);
-        Self { prefix, instance: instance.to_owned(), timeout, control, term }
+        let prefix = control_topic::prefix(system_identifier, database);
+        let control = ControlTopic::new(producer, &control_topic::name(&prefix), buckets);
+        let timeout = transaction_timeout(lease);
+        let (instance, ancestors) = (instance.to_owned(), Ancestors::default());
+        Self { prefix, instance, timeout, control, term, ancestors }
     }
 
     /// Since when events are delivered so.
@@ -75,6 +81,34 @@ impl ExactlyOnce {
     /// How the shard begins with its buckets.
     pub(super) fn shard(&self, shard: &str) -> Exactly {
         let ids = vec![self.terms(shard).id];
-        Exactly { control: self.control.clone(), ids, term: self.term }
+        let (control, ancestors) = (self.control.clone(), self.ancestors.clone());
+        Exactly { control, ids, term: self.term, ancestors }
     }
+}
+
+/// From where a promoted server's timeline comes. To learn that takes the right to read the log: without it, what was
+/// committed on an earlier timeline is not gone by.
+async fn ancestors(database: &DatabaseConfig, timeline: i32) -> Ancestors {
+    if timeline <= FIRST_TIMELINE {
+        return Ancestors::default();
+    }
+    ask_ancestors(database, timeline).await.unwrap_or_else(|error| {
+        tracing::warn!(
+            timeline,
+            cause = error.message(),
+            remedy = "give the relay's role the attribute replication, and a line for its database in pg_hba.conf",
+            "nobody tells where the server's timeline began: what was published before it may be repeated"
+        );
+        Ancestors::default()
+    })
+}
+
+async fn ask_ancestors(database: &DatabaseConfig, timeline: i32) -> Result<Ancestors> {
+    let mut session = connect_walsender(database, "history").await?;
+    let answer = session.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
+    let content = answer.first().and_then(|row| row.get(1)?.as_deref()).unwrap_or_default();
+    content.parse().map_err(|cause| {
+        let cause = format!("the history of timeline {timeline} cannot be read: {cause}");
+        Error::new(ErrorKind::History, cause)
+    })
 }

@@ -37,6 +37,8 @@ pub struct Exactly {
     pub ids: Vec<String>,
     /// Since when events are delivered so.
     pub term: i64,
+    /// From where the server's timeline comes.
+    pub ancestors: Ancestors,
 }
 
 /// What was found of buckets that a shard begins with.
@@ -62,6 +64,7 @@ pub struct CommittedCursors {
     pub retried: Vec<i64>,
     /// Whoever sees what this transaction wrote sees all that was there before.
     pub since: TransactionId,
+    ancestors: Ancestors,
 }
 
 impl CommittedCursors {
@@ -77,7 +80,7 @@ impl CommittedCursors {
         let go_on = |(bucket, saved): (Bucket, Cursor)| {
             let cursor = match self.records.get(&bucket) {
                 None => saved,
-                Some(record) => later(bucket, saved, record, present)?,
+                Some(record) => later(bucket, saved, record, (present, &self.ancestors))?,
             };
             Ok((bucket, cursor))
         };
@@ -87,7 +90,7 @@ impl CommittedCursors {
     /// Up to where the log is published, as far as that was committed.
     pub fn log(&self, present: &History) -> Option<RecordedPlace> {
         let is_ours = |record: &&ControlRecord| {
-            present.judge(&record.history, &Ancestors::default()) == Worth::Valid
+            present.judge(&record.history, &self.ancestors) == Worth::Valid
         };
         self.records.values().filter(is_ours).filter_map(|record| record.log).max()
     }
@@ -112,7 +115,8 @@ impl Exactly {
         let mut records = self.fence_and_read(&taken).await?;
         records.retain(|_, record| record.term == self.term);
         let since = store.record_ids(buckets, &self.ids).await?;
-        let mut found = CommittedCursors { records, fresh: Vec::new(), retried: Vec::new(), since };
+        let (fresh, retried, ancestors) = (Vec::new(), Vec::new(), self.ancestors.clone());
+        let mut found = CommittedCursors { records, fresh, retried, since, ancestors };
         for Taken { bucket, term, .. } in taken {
             let was_committed = term == Some(self.term);
             match found.records.get(&bucket) {
@@ -168,9 +172,9 @@ fn later(
     bucket: Bucket,
     saved: Cursor,
     record: &ControlRecord,
-    present: &History,
+    (present, ancestors): (&History, &Ancestors),
 ) -> Result<Cursor> {
-    match present.judge(&record.history, &Ancestors::default()) {
+    match present.judge(&record.history, ancestors) {
         Worth::Valid => {}
         worth @ (Worth::Forgotten | Worth::Unknown) => {
             tracing::warn!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::adopt::{ADOPT, adopt, legacy_outbox, number};
+use crate::exactly::deliver_exactly_once;
 use crate::support::fixture::Options;
 use crate::support::{Consumed, Fixture, Patience, RelayProcess, read_topic};
 use crate::told::as_relay;
@@ -55,6 +56,32 @@ async fn a_copy_whose_first_row_takes_long_is_made_once() {
     assert_eq!(said.matches("publishing rows of adopted tables").count(), 1, "{said}");
     let all = records_now(&fixture, "order");
     assert_eq!(all.len(), 350, "no row came twice");
+}
+
+/// What is noted as copied is there for whoever reads committed records: it comes neither never nor twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_committed_before_it_is_noted() {
+    const ROWS: usize = 400;
+    let fixture = Fixture::new("adopt_exactly").await;
+    let client = legacy_outbox(&fixture).await;
+    let sql = "insert into legacy.outbox (id, aggregatetype, aggregateid, type)
+        select gen_random_uuid(), 'order', 'a' || n % 7, 'T' from generate_series(1, 400) as n";
+    client.batch_execute(sql).await.expect("rows are written");
+    deliver_exactly_once(&fixture);
+    // It takes longer than one transaction of Kafka's.
+    let pending = "not published and pg_sleep(0.003) is not null";
+    adopt(&fixture, &["legacy.outbox", "--pending", pending, "--order-by", "n"]);
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    let patience = Patience::until("the copy is noted");
+    while number(&client, "select count(*) from postrider.adopted where passed is null").await > 0 {
+        patience.pause().await;
+    }
+    relay.kill();
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    client.batch_execute(sql).await.expect("more rows are written");
+    records(&fixture, &relay, "order", 2 * ROWS).await;
+    relay.stop_well().await;
+    assert_eq!(records_now(&fixture, "order").len(), 2 * ROWS);
 }
 
 /// Rows are taken one by one, however many wait.

@@ -19,7 +19,7 @@ use crate::support::{
 /// What a broker says of a producer's epoch that is not the latest.
 const OLD_EPOCHS: [i16; 2] = [47, 90];
 
-fn deliver_exactly_once(fixture: &Fixture) {
+pub(crate) fn deliver_exactly_once(fixture: &Fixture) {
     ask(fixture, &["delivery", "switch", "exactly-once", "--no-wait"]);
 }
 
@@ -44,6 +44,8 @@ async fn the_database_says_how_events_are_delivered() {
     other.wait_until_it_says("relaying").await;
     let told = ask(&fixture, &["delivery", "switch", "exactly-once"]);
     assert!(told.contains("events are delivered exactly once"), "{told}");
+    let told = ask(&fixture, &["check"]);
+    assert!(told.contains("take a transactional id"), "{told}");
     let ended = relay.wait(Duration::from_secs(60)).await;
     assert_eq!(ended.code(), Some(3), "it insists on another way: {ended}");
     other.stop_well().await;
@@ -51,52 +53,6 @@ async fn the_database_says_how_events_are_delivered() {
     let relay = RelayProcess::start(&fixture, &["--delivery", "exactly-once"]);
     relay.wait_until_it_says("relaying").await;
     relay.stop_well().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_in_full_flight_repeat_nothing() {
-    let fixture = Fixture::new("exactly_kills").await;
-    deliver_exactly_once(&fixture);
-    let history = History::default();
-    let traffic = Traffic::start(&fixture, &history, 3).await;
-    for shards in ["1", "3", "2"] {
-        let relay = RelayProcess::start(&fixture, &["--shards", shards]);
-        relay.wait_until_it_says("relaying").await;
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        relay.kill();
-    }
-    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let verdict = traffic.finish([relay], &fixture, &history).await;
-    assert!(verdict.holds_without_repeats(), "{verdict}");
-}
-
-async fn kills_repeat_nothing(name: &str, capture: Capture) {
-    let fixture = Fixture::new(name).await.captured_by(capture);
-    deliver_exactly_once(&fixture);
-    let history = History::default();
-    let start = || RelayProcess::start(&fixture, &["--capture", capture.name()]);
-    let mut relay = start();
-    relay.wait_until_it_says(capture.words()).await;
-    let traffic = Traffic::start(&fixture, &history, 2).await;
-    for _ in 0..3 {
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        relay.kill();
-        relay = start();
-        relay.wait_until_it_says(capture.words()).await;
-    }
-    let verdict = traffic.finish([relay], &fixture, &history).await;
-    assert!(verdict.holds_without_repeats(), "{verdict}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_while_the_log_is_read_repeat_nothing() {
-    kills_repeat_nothing("exactly_wal", Capture::Wal).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kills_while_messages_are_read_repeat_nothing() {
-    kills_repeat_nothing("exactly_message", Capture::Message).await;
 }
 
 /// A transaction of PostgreSQL's that takes longer than one of Kafka's may is committed part by part.

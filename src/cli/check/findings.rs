@@ -80,6 +80,11 @@ impl Findings {
         });
     }
 
+    /// Whether anything has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.first_failure.is_some()
+    }
+
     /// That of the first failure; without one, what warnings are worth.
     pub(super) fn exit_code(&self, warnings: OnWarnings) -> ExitCode {
         match (self.first_failure, warnings) {

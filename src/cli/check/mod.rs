@@ -25,6 +25,7 @@ mod access;
 mod broker;
 mod capture;
 mod database;
+mod exactly;
 mod findings;
 mod headers;
 mod reach;
@@ -35,7 +36,8 @@ mod topics;
 /// Checks that run would work: configuration, PostgreSQL, tables, rights, capture, Kafka, topics.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Takes the same settings as run. Changes nothing, neither in PostgreSQL nor in Kafka. In JSON each finding
+Takes the same settings as run. Changes nothing, neither in PostgreSQL nor in Kafka; where events are
+delivered exactly once it takes a transactional id for a moment. In JSON each finding
 has the name of its check, which stays the same from version to version: see docs/check.md.
 
 Examples:
@@ -144,6 +146,13 @@ async fn look(
     match tokio::time::timeout(left + KAFKA_PATIENCE_MIN, broker).await {
         Ok(ended) => ended?,
         Err(_) => findings.failed("timeout", &late("Kafka", ErrorKind::KafkaUnavailable)),
+    }
+    if findings.has_failed() {
+        return Ok(findings);
+    }
+    let transactions = Box::pin(exactly::look(&mut findings, &config, &producer));
+    if tokio::time::timeout(left + KAFKA_PATIENCE_MIN, transactions).await.is_err() {
+        findings.failed("timeout", &late("Kafka", ErrorKind::KafkaUnavailable));
     }
     Ok(findings)
 }

@@ -31,6 +31,16 @@ const COPIES: i32 = 3;
 /// Of whoever only ends what another has open.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How all is called that an outbox has in Kafka for its transactions.
+pub fn prefix(system_identifier: i64, database: u32) -> String {
+    format!("postrider-{}-{database}", system_identifier.cast_unsigned())
+}
+
+/// The name of an outbox's topic of cursors.
+pub fn name(prefix: &str) -> String {
+    format!("{prefix}-cursors")
+}
+
 /// The topic of cursors.
 #[derive(Clone, Debug)]
 pub struct ControlTopic {

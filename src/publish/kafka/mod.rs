@@ -32,5 +32,6 @@ mod topic_registry;
 mod topic_survey;
 mod topic_watcher;
 pub mod transaction;
+pub mod transaction_check;
 pub mod transactional_id;
 mod verdict;

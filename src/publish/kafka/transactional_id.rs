@@ -21,6 +21,17 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// One try of it.
 const INIT_STEP: Duration = Duration::from_secs(5);
 
+/// A transaction without an end is ended by its coordinator after this, at the earliest.
+const TIMEOUT_MIN: Duration = Duration::from_secs(20);
+/// The same, by the leases that it has to outlast.
+const LEASES: u32 = 2;
+
+/// After so long without an end the coordinator ends a transaction of whoever has such a lease.
+#[must_use]
+pub fn transaction_timeout(lease: Duration) -> Duration {
+    TIMEOUT_MIN.max(lease * LEASES)
+}
+
 /// The configuration of a producer under an id.
 #[must_use]
 pub fn transactional(config: &ProducerConfig, id: &str, timeout: Duration) -> ProducerConfig {

@@ -52,6 +52,9 @@ pub(super) async fn publish_copy(pages: &mut LogPages, orders: &mut Orders) -> R
         if items >= SETTLE_ITEMS {
             items = 0;
             pages.outlet.settle().await?;
+            if large.is_nothing() && pages.outlet.is_transaction_due() {
+                pages.commit_so_far().await?;
+            }
         }
         pages.source().feed_back_when_due().await?;
     }
@@ -61,6 +64,8 @@ pub(super) async fn publish_copy(pages: &mut LogPages, orders: &mut Orders) -> R
 
 /// Notes what was copied, once all of it has landed.
 async fn finish(mut copy: AdoptedCopy, pages: &mut LogPages) -> Result<()> {
+    // Noted is what whoever reads committed records sees, and nothing else.
+    pages.commit_so_far().await?;
     pages.end_page(None).await?;
     pages.outlet.wait_until_landed().await?;
     let epoch = pages.outlet.store.epoch_of_all()?;
@@ -81,11 +86,13 @@ async fn next_copied(
 ) -> Result<Option<(CopyItem, LogPosition)>> {
     loop {
         let (send_at, feedback_at) = (pages.send_at(), pages.source().heartbeat_at());
+        let ends_at = pages.outlet.transaction_due_at();
         tokio::select! {
             biased;
             row = copy.next() => return row,
             () = pages.outlet.reported() => pages.outlet.settle().await?,
             () = sleep_until(send_at) => pages.send_all().await?,
+            () = sleep_until(ends_at) => pages.commit_so_far().await?,
             () = sleep_until(feedback_at) => pages.source().feed_back().await?,
             changed = orders.changed() => changed?,
         }

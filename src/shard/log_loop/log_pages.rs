@@ -195,6 +195,13 @@ impl LogPages {
         self.outlet.end_transaction().await
     }
 
+    /// Ends the transaction in Kafka, if there is one, and waits for that: what is in it leads no place further.
+    pub(super) async fn commit_so_far(&mut self) -> Result<()> {
+        self.send_all().await?;
+        self.outlet.wait_until_landed().await?;
+        self.outlet.conclude().await
+    }
+
     /// Ends the transaction in Kafka behind a part of one of PostgreSQL's, which takes long.
     pub(super) async fn commit_part(&mut self, part: RecordedPlace) -> Result<()> {
         self.send_all().await?;

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::event_places::assert_growing;
+use crate::exactly::deliver_exactly_once;
 use crate::support::fixture::connect;
 use crate::support::servers::kafka;
 use crate::support::writer::{AGGREGATE_TYPE, Inserted, write_event};
@@ -272,6 +273,32 @@ async fn a_promotion_that_must_not_be_followed_is_refused_until_reanchored() {
     let relay = pair.publish_a_tail_that_is_lost("refuse").await;
     let relay = pair.fail_over_by_hand(relay).await;
     assert_tail_was_all(pair, relay).await;
+}
+
+/// The saved cursors are old, and those in Kafka are of the timeline before: the promoted server tells where that ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promotion_that_lost_nothing_repeats_nothing_that_was_committed_to_kafka() {
+    let mut pair = Pair::new("promoted_exactly", &[]).await;
+    deliver_exactly_once(&pair.fixture);
+    let flags = ["--shards", "2", "--on-promotion", "follow"];
+    let lazy = [&flags[..], &["--save-interval", "10m"]].concat();
+    let relay = RelayProcess::start(&pair.both(), &lazy);
+    relay.wait_until_it_says("relaying").await;
+    let client = pair.fixture.client().await;
+    pair.write(&client, 0).await;
+    let (brokers, topic) = (pair.fixture.brokers.clone(), pair.fixture.topic(AGGREGATE_TYPE));
+    let seen = || read_topic(&brokers, &topic).len() as u64;
+    let patience = Patience::until("all is committed to Kafka");
+    while seen() < ROUNDS {
+        patience.pause().await;
+    }
+    relay.kill();
+    pair.wait_until_the_standby_has_all().await;
+    pair.promote();
+    let relay = RelayProcess::start(&pair.both(), &flags);
+    pair.fixture.wait_published().await;
+    relay.stop_well().await;
+    assert_eq!(seen(), ROUNDS, "nothing came twice");
 }
 
 pub(crate) async fn assert_tail_was_all(pair: Pair, relay: RelayProcess) {
