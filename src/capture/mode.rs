@@ -19,6 +19,8 @@ const MODE: &str = include_str!("../../sql/queries/capture_mode.sql");
 const PAUSE: &str = include_str!("../../sql/queries/pause.sql");
 const RESUME: &str = include_str!("../../sql/queries/resume.sql");
 const LEAVE: &str = include_str!("../../sql/queries/slot_leave.sql");
+/// What may be too much for a line.
+const REASON_CHARACTERS_MAX: usize = 1_000;
 /// The publication of the outbox.
 const TABLE_PUBLICATION: &str = "postrider";
 /// The publication without a table.
@@ -210,6 +212,21 @@ pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
     })
 }
 
+/// A pause's reason as it is stored: a line of text.
+///
+/// # Errors
+/// [`ErrorKind::Config`] for none, or too long a one.
+pub fn checked_reason(reason: &str) -> Result<String> {
+    let reason = reason.trim();
+    let length = reason.chars().count();
+    if (1..=REASON_CHARACTERS_MAX).contains(&length) && !reason.contains('\0') {
+        return Ok(reason.to_owned());
+    }
+    let cause = format!("the reason for a pause has {length} characters");
+    let remedy = format!("give --reason between 1 and {REASON_CHARACTERS_MAX} characters");
+    Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy))
+}
+
 /// Pauses publishing, or gives the pause that is there another reason and end.
 ///
 /// # Errors
@@ -253,4 +270,17 @@ pub async fn leave_slot(connection: &mut Connection, slot: &str) -> Result<bool>
     transaction.query(LEAVE, &[&slot]).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     Ok(read_state(connection).await?.slot_name.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_a_line_of_text() {
+        assert_eq!(checked_reason(" upgrade ").expect("it is one"), "upgrade");
+        for text in ["", "  ", &"x".repeat(1_001), "a\0b"] {
+            assert_eq!(checked_reason(text).expect_err("it is none").kind(), ErrorKind::Config);
+        }
+    }
 }

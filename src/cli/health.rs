@@ -79,17 +79,17 @@ fn path(ready: bool, excluded: &[String]) -> Result<String> {
 }
 
 /// Host and port of a URL, as in `http://10.0.0.7:9786/`.
-fn authority_of(url: &str) -> Result<String> {
+pub(super) fn authority_of(url: &str) -> Result<String> {
     let authority = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
     let is_one = |text: &&str| text.contains(':') && !text.contains(['/', '?', '@', ' ']);
     authority.filter(is_one).map(str::to_owned).ok_or_else(|| {
-        Error::new(ErrorKind::Config, "--url has no meaning")
+        Error::new(ErrorKind::Config, "the URL has no meaning")
             .with_remedy("write it as http://HOST:PORT, without a path")
     })
 }
 
 /// Who listens on all addresses is asked on this machine's own.
-fn authority_of_listener(admin_listen: Option<String>) -> Result<String> {
+pub(super) fn authority_of_listener(admin_listen: Option<String>) -> Result<String> {
     let listen = match admin_listen {
         Some(listen) => Some(listen),
         None => file::read(None)?.relay.admin_listen,

@@ -23,8 +23,6 @@ use crate::postgres::Connection;
 /// How long it is waited for instances to let what is in flight land.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// What may be too much for a line.
-const REASON_CHARACTERS_MAX: usize = 1_000;
 
 /// Pauses publishing, for all instances, until `postrider resume`.
 ///
@@ -61,7 +59,7 @@ pub(super) struct ResumeArguments {
 
 pub(super) fn pause(arguments: PauseArguments) -> Result<ExitCode> {
     let PauseArguments { reason, lasts, common } = arguments;
-    let reason = checked(&reason)?;
+    let reason = mode::checked_reason(&reason)?;
     let text = block_on(async move {
         let connection = open_outbox(common, "pause").await?;
         mode::pause(&connection, &reason, lasts.map(Duration::from)).await?;
@@ -98,17 +96,6 @@ pub(super) fn words(pause: &Pause) -> String {
     format!("paused for {age} by {by}, {ends}: {}", legible::name(&pause.reason))
 }
 
-fn checked(reason: &str) -> Result<String> {
-    let reason = reason.trim();
-    let length = reason.chars().count();
-    if (1..=REASON_CHARACTERS_MAX).contains(&length) && !reason.contains('\0') {
-        return Ok(reason.to_owned());
-    }
-    let cause = format!("the reason for a pause has {length} characters");
-    let remedy = format!("give --reason between 1 and {REASON_CHARACTERS_MAX} characters");
-    Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy))
-}
-
 /// An instance leaves the tier when what it had in flight has landed.
 pub(super) async fn wait_until_quiet(connection: &Connection) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
@@ -127,18 +114,5 @@ pub(super) async fn wait_until_quiet(connection: &Connection) -> Result<()> {
             ));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_is_a_line_of_text() {
-        assert_eq!(checked(" upgrade ").expect("it is one"), "upgrade");
-        for text in ["", "  ", &"x".repeat(1_001), "a\0b"] {
-            assert_eq!(checked(text).expect_err("it is none").kind(), ErrorKind::Config);
-        }
     }
 }

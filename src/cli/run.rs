@@ -62,7 +62,8 @@ pub(super) fn run(arguments: RunArguments) -> Result<()> {
             }
         };
         let monitor = Arc::new(Monitor::default());
-        let admin = Admin::new(Arc::clone(&monitor), settings(flags, &common, &file)?);
+        let admin = Admin::new(Arc::clone(&monitor), settings(flags, &common, &file)?)
+            .steered(config.admin_token.clone(), &config.database);
         http::serve(config.admin_listen, admin).await?;
         if let Some(manager) = manager {
             manager.watch_over(Arc::clone(&monitor));

@@ -26,6 +26,7 @@ use crate::record::topic::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
 use crate::record::topic_rules::TopicRules;
 use crate::secret::{self, SecretCommand};
 
+pub mod admin_token;
 pub mod catalogue;
 pub mod environment;
 pub mod file;
@@ -36,6 +37,7 @@ pub mod settings;
 pub mod topics;
 pub mod units;
 
+use crate::config::admin_token::AdminToken;
 use crate::config::records::RecordKind;
 use crate::config::settings::{
     CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings, TimestampSource,
@@ -72,6 +74,8 @@ pub struct Config {
     pub replay_window: Option<Duration>,
     /// Where figures are asked for.
     pub admin_listen: AdminListen,
+    /// What those have to show who would steer it there; none: nobody may.
+    pub admin_token: Option<AdminToken>,
     /// How long a stop may wait for acknowledgements.
     pub shutdown_timeout: Duration,
     /// Where the events go.
@@ -189,6 +193,7 @@ impl Config {
             save_interval: relay.save_interval.unwrap_or_else(|| millis(100)).into(),
             replay_window: relay.replay_window.map(Duration::from),
             admin_listen: admin_listen(relay)?,
+            admin_token: relay.admin_token_file.clone().map(AdminToken::open).transpose()?,
             shutdown_timeout: relay.shutdown_timeout.unwrap_or_else(|| millis(25_000)).into(),
             kafka: kafka(relay, record_kind)?,
         })

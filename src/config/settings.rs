@@ -306,7 +306,7 @@ pub struct RelaySettings {
     )]
     pub replay_window: Option<SpanOrZero>,
 
-    /// Answers /metrics, /livez, /readyz and /api/v1/… at this address; off for none [default: 127.0.0.1:9786].
+    /// Answers a page, /metrics, /livez, /readyz and /api/v1/… at this address; off for none [default: 127.0.0.1:9786].
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -315,6 +315,17 @@ pub struct RelaySettings {
         help_heading = "Observability"
     )]
     pub admin_listen: Option<String>,
+
+    /// Lets whoever shows the token in this file pause, resume, retry and discard there; without it they can
+    /// only look.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "POSTRIDER_ADMIN_TOKEN_FILE",
+        hide_env = true,
+        help_heading = "Observability"
+    )]
+    pub admin_token_file: Option<PathBuf>,
 
     /// Waits this long for acknowledgements when it stops [default: 25s].
     #[arg(
@@ -376,6 +387,7 @@ impl RelaySettings {
             save_interval: self.save_interval.or(below.save_interval),
             replay_window: self.replay_window.or(below.replay_window),
             admin_listen: self.admin_listen.or(below.admin_listen),
+            admin_token_file: self.admin_token_file.or(below.admin_token_file),
             shutdown_timeout: self.shutdown_timeout.or(below.shutdown_timeout),
         }
     }

@@ -96,6 +96,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
         save_interval: Duration::from_millis(100),
         replay_window: None,
         admin_listen: AdminListen::Off,
+        admin_token: None,
         shutdown_timeout: Duration::from_secs(10),
         kafka: KafkaConfig {
             brokers: brokers.to_owned(),

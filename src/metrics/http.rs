@@ -1,13 +1,15 @@
 //! What tools ask a running instance over HTTP: figures, and whether it works.
 //!
 //! Promises: an answer costs the relay nothing but the reading of counters, and slow or many clients hold
-//! up neither the relay nor each other. Must not: steer anything, or ask the database. Fails: at the start, when an address that was asked for cannot be listened on.
+//! up neither the relay nor each other. Must not: ask the database for an answer, or steer anything without a token
+//! ([`steer`]). Fails: at the start, when an address that was asked for cannot be listened on.
 //!
 //! | path | answer |
 //! |---|---|
 //! | `/metrics` | all figures, in the text form of OpenMetrics |
 //! | `/livez` | 200 while the runtime and the threads that publish and poll give signs of life |
 //! | `/readyz` | 200 while it gets on, stands by, or has nothing to do; else 503, and why |
+//! | `/` | how things are, as a page |
 //! | `/api/v1/…` | how things are, as JSON |
 //!
 //! The probes take `?verbose` and `?exclude=NAME`, and answer in the form of Kubernetes' own.
@@ -24,7 +26,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use super::{api, door, openmetrics};
+use super::{api, door, openmetrics, page, steer};
 use crate::config::AdminListen;
 use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
@@ -63,11 +65,17 @@ pub async fn serve(listen: AdminListen, admin: Admin) -> Result<()> {
 }
 
 pub(super) fn routes(admin: Admin) -> Router {
+    let steering = match &admin.steering {
+        Some(_) => steer::routes(),
+        None => Router::new(),
+    };
     Router::new()
+        .route("/", get(page::page))
         .route("/metrics", get(figures))
         .route("/livez", get(life))
         .route("/readyz", get(readiness))
         .merge(api::routes())
+        .merge(steering)
         .with_state(Arc::new(admin))
 }
 

@@ -17,12 +17,14 @@ pub mod histogram;
 pub mod http;
 mod infos;
 mod openmetrics;
+mod page;
 mod process;
 pub mod progress;
 pub mod recent;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 pub mod seen;
 pub mod sentence;
 pub mod shape;
+pub mod steer;
 pub mod vitals;

@@ -18,18 +18,18 @@ use crate::order::refusal::fix;
 
 /// How much there is of everything.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SampleSize {
-    pub(super) buckets: u16,
-    pub(super) instances: u16,
-    pub(super) parked: u64,
+pub(crate) struct SampleSize {
+    pub(crate) buckets: u16,
+    pub(crate) instances: u16,
+    pub(crate) parked: u64,
 }
 
 /// Enough to see each member of each shape.
-pub(super) const SMALL: SampleSize = SampleSize { buckets: 3, instances: 2, parked: 3 };
+pub(crate) const SMALL: SampleSize = SampleSize { buckets: 3, instances: 2, parked: 3 };
 /// As much as there may be on a bad day.
-pub(super) const LARGE: SampleSize = SampleSize { buckets: 64, instances: 5, parked: 10_000 };
+pub(crate) const LARGE: SampleSize = SampleSize { buckets: 64, instances: 5, parked: 10_000 };
 
-pub(super) fn instance_name(number: u16) -> String {
+pub(crate) fn instance_name(number: u16) -> String {
     format!("relay-{number}:7:abc12{number}")
 }
 
@@ -144,7 +144,7 @@ fn tier(size: SampleSize) -> TierReport {
 }
 
 /// An instance that has seen such a tier, and publishes.
-pub(super) fn monitor(size: SampleSize) -> Arc<Monitor> {
+pub(crate) fn monitor(size: SampleSize) -> Arc<Monitor> {
     let monitor = Arc::new(Monitor::default());
     monitor.set_instance(|instance| {
         instance.name = instance_name(0);
@@ -184,7 +184,7 @@ pub(super) fn monitor(size: SampleSize) -> Arc<Monitor> {
 }
 
 /// A second passes.
-pub(super) fn move_on(monitor: &Monitor, second: u64) {
+pub(crate) fn move_on(monitor: &Monitor, second: u64) {
     for number in 0..2 {
         let shard = monitor.shard(number);
         shard.published.fetch_add(49_102, Ordering::Relaxed);
@@ -208,7 +208,7 @@ pub(super) fn move_on(monitor: &Monitor, second: u64) {
 }
 
 /// The same, as those see it who ask over HTTP.
-pub(super) fn admin(monitor: &Arc<Monitor>) -> Admin {
+pub(crate) fn admin(monitor: &Arc<Monitor>) -> Admin {
     let setting = |name: &str, value: Option<&str>, origin, from: Option<&str>| SettingStatus {
         name: name.to_owned(),
         value: value.map(str::to_owned),

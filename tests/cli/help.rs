@@ -82,6 +82,8 @@ fn run_knows_every_flag() {
         "on-poison",
         "dead-letter-topic",
         "add-headers",
+        "admin-listen",
+        "admin-token-file",
     ] {
         assert!(help.contains(&format!("--{flag}")), "--{flag} is missing in {help}");
     }

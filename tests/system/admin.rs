@@ -161,3 +161,62 @@ async fn the_tier_is_told_as_json() {
     assert!(lacks.is_empty(), "status --json lacks {lacks:?}");
     relay.stop_well().await;
 }
+
+/// Asks for something to be done; status and body.
+fn post(address: &str, path: &str, token: &str, body: &str) -> (String, Value) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Authorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, _) = answer.split_once("\r\n").expect("it has a head");
+    (head.to_owned(), json(&answer))
+}
+
+/// Who has the token pauses, resumes, and has what is parked tried again and discarded; who has not does nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_the_token_steers() {
+    let fixture = Fixture::new("admin_steer").await;
+    let client = fixture.client().await;
+    let token = "0123456789abcdef-system";
+    let file = std::env::temp_dir().join(format!("postrider-steer-{}", std::process::id()));
+    std::fs::write(&file, token).expect("it can be written");
+    let path = file.to_str().expect("it is text");
+    let arguments = ["--admin-listen", "127.0.0.1:0", "--admin-token-file", path];
+    let relay = RelayProcess::start(&fixture, &arguments);
+    let address = address(&relay).await;
+    relay.wait_until_it_says("relaying").await;
+    let (head, refused) = post(&address, "/api/v1/pause", "0123456789abcdef-other", "{}");
+    assert!(head.contains("401") && refused["schema"] == "postrider/error/1", "{head} {refused}");
+    let asked = r#"{"reason": "the brokers move", "for_seconds": 3600}"#;
+    let (head, done) = post(&address, "/api/v1/pause", token, asked);
+    assert!(head.contains("200"), "{head} {done}");
+    wait_for(&address, "/api/v1/status", "\"state\":\"paused\"").await;
+    let status = json(&get(&address, "/api/v1/status"));
+    assert_eq!(status["paused"]["reason"], "the brokers move", "{status}");
+    let write = "insert into public.outbox (id, aggregatetype, aggregateid, type, payload, headers)
+        values (gen_random_uuid(), 'order', 'bad', 'T', '{}', '[1]')";
+    client.batch_execute(write).await.expect("an event is written");
+    let (_, done) = post(&address, "/api/v1/resume", token, "{}");
+    assert_eq!(done["done"], "publishing goes on", "{done}");
+    wait_for(&address, "/api/v1/parked", "\"reason\":\"bad-headers\"").await;
+    let event = json(&get(&address, "/api/v1/parked"))["listed"][0]["event"].to_string();
+    let (_, done) = post(&address, "/api/v1/parked/retry", token, r#"{"reason": "bad-headers"}"#);
+    assert_eq!(done["done"], "1 aggregate will be tried again", "{done}");
+    let other = r#"{"event": "018f4e6a-5b1c-7def-8a00-0123456789ab"}"#;
+    let (_, done) = post(&address, "/api/v1/parked/discard", token, other);
+    assert_eq!(done["done"], "0 events discarded", "{done}");
+    let (_, done) =
+        post(&address, "/api/v1/parked/discard", token, &format!("{{\"event\": {event}}}"));
+    assert_eq!(done["done"], "1 event discarded", "{done}");
+    let left = client.query_one("select count(*) from postrider.parked", &[]).await;
+    assert_eq!(left.expect("the table answers").get::<_, i64>(0), 0);
+    assert!(relay.said().contains("somebody with the admin token"), "{}", relay.said());
+    assert!(!relay.said().contains(token), "the token is in the log");
+    std::fs::remove_file(&file).expect("it is there");
+    relay.stop_well().await;
+}

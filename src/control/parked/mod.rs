@@ -13,6 +13,7 @@
 //! **In order.** A row's `turn` is drawn when it is written first: events are tried again in the order in
 //! which they were parked. `src/shard/parking.rs` says why that keeps the order.
 
+pub mod ask;
 mod from_log;
 mod inside;
 mod large;

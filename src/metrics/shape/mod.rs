@@ -30,3 +30,5 @@ pub const PARKED_SCHEMA: &str = "postrider/parked/1";
 pub const CONFIG_SCHEMA: &str = "postrider/config/1";
 /// The name of what is answered where nothing else can be.
 pub const ERROR_SCHEMA: &str = "postrider/error/1";
+/// The name of the answer to something that was asked to be done.
+pub const DONE_SCHEMA: &str = "postrider/done/1";
