@@ -68,7 +68,7 @@ orders seconds='60':
 
 # What relays cost that have nothing to do, each on a database of its own: just idle 50 [seconds].
 idle databases='50' seconds='60':
-    POSTRIDER_IDLE_DATABASES={{databases}} POSTRIDER_IDLE_SECONDS={{seconds}} \
+    POSTRIDER_TEST_IDLE_DATABASES={{databases}} POSTRIDER_TEST_IDLE_SECONDS={{seconds}} \
         cargo test --release --locked --test system -- --exact --nocapture idle::relays_at_rest_cost_little_on_many_databases
 
 # Change PostgreSQL's password and Kafka's token once a minute for some minutes: just credentials 60.

@@ -33,8 +33,8 @@ const PER_LOOK_MAX: i64 = 100;
 /// Shows records as they would be sent, one JSON object per line, without Kafka.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Begins with the newest events that the outbox holds, published or not, and goes on with those that are written,
-100 per interval at most: it is a sample. Changes nothing.
+Begins with the newest events that the outbox holds, published or not, and goes on with those that
+are written, 100 per interval at most: it is a sample. Changes nothing.
 
 Examples:
   postrider tap --limit 1

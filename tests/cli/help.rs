@@ -2,8 +2,18 @@
 
 use super::Place;
 
-const COMMANDS: &[&str] =
-    &["run", "migrate", "check", "status", "parked", "capture", "adopt", "completions"];
+const COMMANDS: &[&str] = &[
+    "run",
+    "migrate",
+    "check",
+    "status",
+    "parked",
+    "capture",
+    "adopt",
+    "topics",
+    "tap",
+    "completions",
+];
 
 fn help_of(arguments: &[&str]) -> String {
     let answer = Place::new().run(arguments);
@@ -38,6 +48,11 @@ fn every_help_is_at_most_100_columns_wide_and_has_an_example() {
     for command in ["list", "show", "retry", "discard"] {
         let help = help_of(&["parked", command, "--help"]);
         assert!(help.contains("--database-url") && help.contains("Example"), "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    }
+    for command in ["plan", "apply"] {
+        let help = help_of(&["topics", command, "--help"]);
+        assert!(help.contains("--topic-partitions"), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
     for command in ["show", "switch"] {
@@ -84,6 +99,11 @@ fn run_knows_every_flag() {
         "add-headers",
         "admin-listen",
         "admin-token-file",
+        "create-topics",
+        "topic-partitions",
+        "topic-replication-factor",
+        "format",
+        "cloudevents-source",
     ] {
         assert!(help.contains(&format!("--{flag}")), "--{flag} is missing in {help}");
     }

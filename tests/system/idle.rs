@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Fixture, RelayProcess, start_postgres};
 
-const DATABASES: &str = "POSTRIDER_IDLE_DATABASES";
-const SECONDS: &str = "POSTRIDER_IDLE_SECONDS";
+const DATABASES: &str = "POSTRIDER_TEST_IDLE_DATABASES";
+const SECONDS: &str = "POSTRIDER_TEST_IDLE_SECONDS";
 /// What each may take of a core in a debug build, on a machine that does other things.
 const CORE_SHARE_MAX: f64 = 0.25;
 const MEMORY_KILOBYTES_MAX: u64 = 200_000;

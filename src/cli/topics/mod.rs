@@ -42,8 +42,8 @@ What a topic is to be like stands in the file, the first pattern that fits holds
   replication-factor = 3
   config = { \"min.insync.replicas\" = \"2\" }
 
-Looks at the topics of events that wait or were written last, at those named in the file, and at those that are
-there and fit a pattern. Changes nothing, but for `apply`.
+Looks at the topics of events that wait or were written last, at those named in the file, and at those
+that are there and fit a pattern. Changes nothing, but for `apply`.
 
 Examples:
   postrider topics
