@@ -1,8 +1,8 @@
 //! A database and topics of one's own, migrated by the real command.
 
-use std::collections::HashMap;
 use std::process::Command;
 
+use hashbrown::HashMap;
 use postrider_testkit::servers::Postgres;
 use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls};
