@@ -44,6 +44,7 @@ mod run;
 mod service;
 mod status;
 mod tap;
+mod top;
 mod topics;
 mod wait;
 mod waiting;
@@ -76,6 +77,7 @@ enum Command {
     Check(check::CheckArguments),
     Health(health::HealthArguments),
     Status(status::StatusArguments),
+    Top(top::TopArguments),
     Parked(parked::ParkedArguments),
     Capture(capture::CaptureArguments),
     Delivery(delivery::DeliveryArguments),
@@ -113,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::Health(arguments) => health::run(arguments),
         Command::Status(arguments) => status::run(arguments),
+        Command::Top(arguments) => top::run(arguments),
         Command::Parked(arguments) => parked::run(arguments),
         Command::Capture(arguments) => capture::run(arguments),
         Command::Delivery(arguments) => delivery::run(arguments),

@@ -7,6 +7,7 @@ const COMMANDS: &[&str] = &[
     "migrate",
     "check",
     "status",
+    "top",
     "parked",
     "capture",
     "adopt",
@@ -128,6 +129,7 @@ fn usage_errors_exit_with_2() {
     place.run(&["parked", "list", "--reason", "bad"]).failed(2, &["too-large, illegal-topic"]);
     place.run(&["parked", "list", "--aggregate", "order"]).failed(2, &["order/4711"]);
     place.run(&["parked", "show", "7"]).failed(2, &["<ID>"]);
+    place.run(&["top"]).failed(3, &["there is no terminal", "use `postrider status`"]);
     place.run(&["migrate", "up", "--buckets", "65"]).failed(2, &["1..=64"]);
     place.run(&["migrate", "up", "--payload", "xml"]).failed(2, &["--payload", "bytea"]);
 }
