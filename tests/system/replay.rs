@@ -157,6 +157,9 @@ async fn what_was_not_published_is_left_out() {
         values ('order', '1', '21', '{}', '[]'), ('order', '1', '22', '{}', null),
             ('order', 'gone', '23', '{}', '[]'), ('order', 'gone', '24', '{}', null)";
     client.batch_execute(bad).await.expect("it is written");
+    // Behind them in their buckets, so that they are in the middle.
+    let later = "select postrider.emit('order', 'x' || n, (100 + n)::text, '{}') from generate_series(1, 40) n";
+    client.batch_execute(later).await.expect("events are written");
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
     relay.wait_until_it_says("reading the log").await;
     ask(
@@ -171,9 +174,9 @@ async fn what_was_not_published_is_left_out() {
     }
     let since = ["--since", "2026-01-01", "--until", "tomorrow"];
     let replay = [&["replay", "--aggregate-type", "order", "--same-topic"][..], &since].concat();
-    ask(&fixture, &replay, 0, &["replay 1: 22 events", &own, "not published: 2 events parked"]);
+    ask(&fixture, &replay, 0, &["replay 1: 62 events", &own, "not published: 2 events parked"]);
     wait_until_done(&fixture, 1).await;
-    assert_whole(&fixture, &own, "1", (1..=20).chain([24]));
+    assert_whole(&fixture, &own, "1", (1..=20).chain([24]).chain(101..=140));
     assert_eq!(listed(&fixture, 1)["left_out"], 1, "the one that was discarded");
 
     // One by its id, one by its aggregate, and by types of events.
