@@ -57,8 +57,8 @@ fn warnings(source: &Source) -> Vec<Warning> {
             let line = parts.code[..start].matches('\n').count() + 1;
             let end = opening + call_length(&parts.code[opening..]);
             let last_line = parts.code[..end].matches('\n').count() + 1;
-            let mut texts = parts.strings.iter().filter(|(at, _)| (line..=last_line).contains(at));
-            let words = texts.next_back().and_then(|(_, message)| fixed_words(message));
+            let last = parts.strings.iter().rfind(|(at, _)| (line..=last_line).contains(at));
+            let words = last.and_then(|(_, message)| fixed_words(message));
             found.extend(words.map(|words| Warning { line, words }));
         }
     }
