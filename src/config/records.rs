@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::record::encode;
 
 /// The form of records.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -26,6 +27,34 @@ pub struct RecordSettings {
         help_heading = "Kafka"
     )]
     pub cloudevents_source: Option<String>,
+}
+
+/// A header that is added on request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum HeaderName {
+    /// The row's `created_at`, as RFC 3339 text.
+    CreatedAt,
+    /// The row's `seq`, in `poll` and `wal`.
+    Seq,
+    /// The event's place in the log, in `wal` and `message`.
+    Position,
+    /// The kind of aggregate, for topics that do not tell it.
+    #[serde(rename = "aggregatetype")]
+    #[value(name = "aggregatetype")]
+    AggregateType,
+}
+
+impl From<HeaderName> for encode::AddedHeader {
+    fn from(header: HeaderName) -> Self {
+        match header {
+            HeaderName::CreatedAt => Self::CreatedAt,
+            HeaderName::Seq => Self::Seq,
+            HeaderName::Position => Self::Position,
+            HeaderName::AggregateType => Self::AggregateType,
+        }
+    }
 }
 
 /// How the headers of a record are made.

@@ -13,10 +13,9 @@ use serde::Deserialize;
 use crate::capture::mode::Mode;
 pub use crate::config::property::Property;
 use crate::config::property::PropertyParser;
-use crate::config::records::RecordSettings;
+use crate::config::records::{HeaderName, RecordSettings};
 use crate::config::topics::TopicCreationSettings;
 use crate::config::units::{ByteSize, Secret, Span, SpanOrZero};
-use crate::record::encode;
 
 /// Settings of every command that talks to the database.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -475,32 +474,4 @@ pub enum PoisonPolicy {
     DeadLetter,
     /// The relay ends.
     Stop,
-}
-
-/// A header that is added on request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[value(rename_all = "snake_case")]
-pub enum HeaderName {
-    /// The row's `created_at`, as RFC 3339 text.
-    CreatedAt,
-    /// The row's `seq`, in `poll` and `wal`.
-    Seq,
-    /// The event's place in the log, in `wal` and `message`.
-    Position,
-    /// The kind of aggregate, for topics that do not tell it.
-    #[serde(rename = "aggregatetype")]
-    #[value(name = "aggregatetype")]
-    AggregateType,
-}
-
-impl From<HeaderName> for encode::AddedHeader {
-    fn from(header: HeaderName) -> Self {
-        match header {
-            HeaderName::CreatedAt => Self::CreatedAt,
-            HeaderName::Seq => Self::Seq,
-            HeaderName::Position => Self::Position,
-            HeaderName::AggregateType => Self::AggregateType,
-        }
-    }
 }
