@@ -102,7 +102,7 @@ pub(super) fn holding(
     common: &CommonSettings,
     below: &FileSettings,
 ) -> Result<Vec<SettingStatus>> {
-    let mut table = file::values(below)?;
+    let mut table = below.values.0.clone();
     let path = below.path.as_ref().map(|path| path.display().to_string());
     let (properties, files) = (table.remove(PROPERTIES), table.remove(PROPERTY_FILES));
     table.remove(TOPIC_RULES);

@@ -24,15 +24,25 @@ pub const DEFAULT_FILE: &str = "postrider.toml";
 pub struct FileSettings {
     /// Which file was read, if any.
     pub path: Option<PathBuf>,
-    /// How many keys it sets.
-    pub keys: usize,
+    /// Its keys and their values, as they stand there.
+    pub values: FileValues,
     /// Its settings for every command.
     pub common: CommonSettings,
     /// Its settings for the relay.
     pub relay: RelaySettings,
 }
 
-/// Reads the named file, or `postrider.toml` where there is one.
+/// What stands in a file, secrets too: they are not printed.
+#[derive(Clone, Default)]
+pub struct FileValues(pub toml::Table);
+
+impl fmt::Debug for FileValues {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} keys", self.0.len())
+    }
+}
+
+/// Reads the named file, or `postrider.toml` where there is one. Once: it may be a pipe.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] when the named file cannot be read, or the file says something that has no
@@ -55,8 +65,8 @@ pub fn read(named: Option<&Path>) -> crate::error::Result<FileSettings> {
             .with_remedy("check --config (POSTRIDER_CONFIG) and the file's permissions"));
         }
     };
-    let (common, relay, keys) = parse(&text).map_err(|flaw| flaw.at(path))?;
-    Ok(FileSettings { path: Some(path.to_owned()), keys, common, relay })
+    let (common, relay, table) = parse(&text).map_err(|flaw| flaw.at(path))?;
+    Ok(FileSettings { path: Some(path.to_owned()), values: FileValues(table), common, relay })
 }
 
 /// A file that merely lies in the current folder says where passwords go: it must be ours.
@@ -136,7 +146,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-fn parse(text: &str) -> Result<(CommonSettings, RelaySettings, usize), Flaw> {
+fn parse(text: &str) -> Result<(CommonSettings, RelaySettings, toml::Table), Flaw> {
     let table: toml::Table = typed(text)?;
     let known = keys();
     for key in table.keys() {
@@ -145,7 +155,7 @@ fn parse(text: &str) -> Result<(CommonSettings, RelaySettings, usize), Flaw> {
         }
     }
     let relay = RelaySettings { creation: typed(text)?, records: typed(text)?, ..typed(text)? };
-    Ok((typed(text)?, relay, table.len()))
+    Ok((typed(text)?, relay, table))
 }
 
 fn typed<T: DeserializeOwned>(text: &str) -> Result<T, Flaw> {
@@ -156,20 +166,6 @@ fn typed<T: DeserializeOwned>(text: &str) -> Result<T, Flaw> {
 fn keys() -> Vec<String> {
     let flags = catalogue::settings().into_iter().map(|setting| setting.name);
     flags.chain([PROPERTIES, PROPERTY_FILES, TOPIC_RULES].map(str::to_owned)).collect()
-}
-
-/// What a file that was read says, key by key, as it stands there.
-///
-/// # Errors
-/// As [`read`].
-pub fn values(settings: &FileSettings) -> crate::error::Result<toml::Table> {
-    let Some(path) = &settings.path else { return Ok(toml::Table::new()) };
-    let unreadable = |cause: std::io::Error| {
-        let cause = format!("the configuration file {} cannot be read: {cause}", path.display());
-        Error::new(ErrorKind::Config, cause)
-    };
-    let text = secret::read_file(path).map_err(unreadable)?;
-    typed(&text).map_err(|flaw| flaw.at(path))
 }
 
 /// The properties of a table of librdkafka's, each with its dotted name.
@@ -282,14 +278,14 @@ mod tests {
 
     #[test]
     fn reads_what_the_flags_know() {
-        let (common, relay, keys) = parse(
+        let (common, relay, table) = parse(
             "outbox = 'app.events'\nshards = 3\ntick-max = '20ms'\nadd-headers = ['created_at']\n\
              [librdkafka]\nlinger.ms = 20\n'compression.type' = 'zstd'\n",
         )
         .unwrap();
         assert_eq!(common.outbox.as_deref(), Some("app.events"));
         assert_eq!(relay.shards.map(u16::from), Some(3));
-        assert_eq!(keys, 5);
+        assert_eq!(table.len(), 5);
         assert!(relay.properties.contains(&Property::new("linger.ms", "20")));
         assert!(relay.properties.contains(&Property::new("compression.type", "zstd")));
     }

@@ -290,6 +290,9 @@ async fn check_names_what_a_role_lacks() {
     assert_check(&limited, brokers, 4, &["may not insert postrider.parked", remedy]);
     let rights = "insert, update, delete on postrider.parked, postrider.parked_request";
     execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
+    let remedy = "grant update on postrider.replay_bucket";
+    assert_check(&limited, brokers, 4, &["may not update postrider.replay_bucket", remedy]);
+    execute(&admin, &format!("grant update on postrider.replay_bucket to \"{role}\"")).await;
     let remedy = "grant update on postrider.capture";
     assert_check(&limited, brokers, 4, &["may not update postrider.capture", remedy]);
     let rights = "update on postrider.capture, postrider.capture_slot, postrider.adopted";

@@ -326,7 +326,7 @@ async fn a_changed_table_is_refused() {
         (
             "alter table public.outbox rename to gone",
             "alter table public.gone rename to outbox",
-            "is gone",
+            "moved or renamed",
         ),
         (
             "drop view postrider.health, postrider.events; alter table public.outbox alter payload type jsonb",

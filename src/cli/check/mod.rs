@@ -115,7 +115,9 @@ fn settle(
 
 fn describe(file: &FileSettings) -> String {
     match &file.path {
-        Some(path) => format!("{} ({} keys), flags and environment", path.display(), file.keys),
+        Some(path) => {
+            format!("{} ({} keys), flags and environment", path.display(), file.values.0.len())
+        }
         None => "flags, environment and defaults; no file".to_owned(),
     }
 }
