@@ -8,7 +8,7 @@
 //! librdkafka asks for the end of a transaction again by itself, and reports success as if it had asked once. A copy
 //! of that request may arrive late, and an older broker then ends whatever the producer has open by then. A copy is
 //! sent `RETRY_BACKOFF` after the one before it at the earliest, less a fifth: what took less than
-//! [`CERTAIN_WITHIN`] was asked for once. `tests/model/exact` shows what follows from any other rule.
+//! `CERTAIN_WITHIN` was asked for once. `tests/model/exact` shows what follows from any other rule.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
