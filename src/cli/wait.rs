@@ -34,7 +34,7 @@ pub(super) const PARKED: u8 = 8;
 #[command(after_help = "\
 Examples:
   postrider wait --timeout 30s && run-the-assertions
-  postrider pause --reason 'new cluster' && postrider wait")]
+  postrider wait && postrider pause --reason 'new cluster'")]
 pub(super) struct WaitArguments {
     /// How long it may take.
     #[arg(long, value_name = "TIME", default_value = "60s")]

@@ -16,7 +16,11 @@ use crate::publish::kafka::control_topic::ControlTopic;
 use crate::publish::kafka::transaction::TransactionTerms;
 use crate::publish::kafka::transactional_id::transaction_timeout;
 use crate::relay::instance::Instance;
+use crate::relay::tasks::{Ended, Tasks};
 use crate::shard::exactly::Exactly;
+
+/// How often the topic of cursors is looked at.
+const TOPIC_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The one that no promotion began.
 const FIRST_TIMELINE: i32 = 1;
@@ -69,6 +73,12 @@ impl ExactlyOnce {
         self.term
     }
 
+    /// Looks now and then whether the topic of cursors is what it was: brokers may make one that is gone anew, for
+    /// whoever writes to it, with other partitions.
+    pub(super) fn spawn_watch(&self, tasks: &mut Tasks) {
+        tasks.spawn(watch(self.control.clone()));
+    }
+
     /// How a shard's producer takes part.
     pub(super) fn terms(&self, shard: &str) -> TransactionTerms {
         TransactionTerms {
@@ -83,6 +93,26 @@ impl ExactlyOnce {
         let ids = vec![self.terms(shard).id];
         let (control, ancestors) = (self.control.clone(), self.ancestors.clone());
         Exactly { control, ids, term: self.term, ancestors }
+    }
+}
+
+async fn watch(control: ControlTopic) -> Result<Ended> {
+    let mut was_there = false;
+    loop {
+        tokio::time::sleep(TOPIC_LOOK_INTERVAL).await;
+        let asked = control.clone();
+        let looked = tokio::task::spawn_blocking(move || asked.is_there()).await;
+        match looked.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))? {
+            Ok(true) => was_there = true,
+            Ok(false) if was_there => return Err(control.gone()),
+            // It is made by the first shard that begins.
+            Ok(false) => {}
+            Err(error) if error.kind() == ErrorKind::KafkaRefused => return Err(error),
+            // Shards meet the same, and tell it.
+            Err(error) => {
+                tracing::debug!(cause = error.message(), "the topic of cursors cannot be looked at")
+            }
+        }
     }
 }
 

@@ -116,6 +116,9 @@ impl Instance {
             SessionTasks::join(self, &outbox, &store, lines, Share::All).await?;
         self.monitor.set_session(SessionState::Working);
         spawn_mode_watch(self, &mut session_tasks, way, control);
+        if let Some(exactly) = &exactly {
+            exactly.spawn_watch(&mut session_tasks.tasks);
+        }
         let keeper = Arc::new(stream.keeper);
         let adoption = Adoption::open(&self.config.database, &keeper, stream.held).await?;
         let adopted = adoption.as_ref().map(|adoption| Arc::clone(&adoption.store));

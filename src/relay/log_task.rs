@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -75,6 +76,10 @@ impl LogTask {
         // Whoever had the buckets before can move nothing from here on.
         let (state, begins) = self.beginning().await?;
         let wake = Arc::new(Notify::new());
+        if self.exactly.is_some() {
+            // Kafka may give no answer while it is asked, and then this does not get on.
+            self.gauge.has_work.store(true, Ordering::Relaxed);
+        }
         // A producer takes its id before it is looked whether the buckets are still ours.
         let publishers = self.start_publishers(&wake).await?;
         let found = match &self.exactly {

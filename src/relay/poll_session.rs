@@ -62,6 +62,9 @@ impl Instance {
         self.monitor.set_session(SessionState::Working);
 
         let ticks = spawn_ticker(&mut session_tasks.tasks, ticker, latest);
+        if let Some(exactly) = &exactly {
+            exactly.spawn_watch(&mut session_tasks.tasks);
+        }
         let saving = self.monitor.figures().tasks.expect("saver of cursors");
         session_tasks.tasks.spawn(save_regularly(
             Arc::clone(&store),

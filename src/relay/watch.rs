@@ -61,10 +61,11 @@ pub(super) async fn watch(monitor: Arc<Monitor>, lease_end: Arc<LeaseEnd>) {
         };
         let count = |shard: &Arc<ShardGauge>| shard.acknowledged.load(Ordering::Relaxed);
         let counted = shards.iter().map(count).sum();
-        if std::mem::replace(&mut acknowledged, counted) != counted {
+        let before = std::mem::replace(&mut acknowledged, counted);
+        if before != counted {
             monitor.figures().forget_trouble();
         }
-        if let Some(word) = told.next(silence, now) {
+        if let Some(word) = told.next(silence, before < counted, now) {
             word.say(monitor.figures().trouble());
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
@@ -76,6 +77,8 @@ pub(super) async fn watch(monitor: Arc<Monitor>, lease_end: Arc<LeaseEnd>) {
 struct ToldSilence {
     at: Option<Instant>,
     longest_millis: u64,
+    /// Whether anything was acknowledged since. A session that ends, with all that was in flight, ends no silence.
+    is_over: bool,
 }
 
 /// What is to be said.
@@ -88,22 +91,28 @@ enum Word {
 }
 
 impl ToldSilence {
-    fn next(&mut self, silence: Option<KafkaSilence>, now: Instant) -> Option<Word> {
+    fn next(
+        &mut self,
+        silence: Option<KafkaSilence>,
+        is_acknowledging: bool,
+        now: Instant,
+    ) -> Option<Word> {
+        self.is_over |= is_acknowledging;
         let silent = silence.filter(|silence| Duration::from_millis(silence.millis) >= SILENCE_MAX);
         match (silent, self.at) {
             (Some(silence), at) => {
                 self.longest_millis = silence.millis;
                 let is_due = at.is_none_or(|at| now.duration_since(at) >= WARNING_INTERVAL);
                 is_due.then(|| {
-                    self.at = Some(now);
+                    (self.at, self.is_over) = (Some(now), false);
                     Word::Silence(silence)
                 })
             }
-            (None, Some(_)) => {
+            (None, Some(_)) if self.is_over => {
                 self.at = None;
                 Some(Word::Over { millis: self.longest_millis })
             }
-            (None, None) => None,
+            (None, _) => None,
         }
     }
 }
@@ -139,7 +148,10 @@ mod tests {
             let millis = (half * 500).saturating_sub(10_000);
             let silence = (half <= 120).then_some(KafkaSilence { millis, in_flight_bytes: 7 });
             let now = start + Duration::from_millis(half * 500);
-            said.extend(told.next(silence, now).map(|word| (half / 2, word)));
+            // The session ends in the fifty-fifth, and the next one has nothing in flight for a while.
+            let silence = silence.filter(|_| !(110..116).contains(&half));
+            let is_acknowledging = half > 120;
+            said.extend(told.next(silence, is_acknowledging, now).map(|word| (half / 2, word)));
         }
         let silent = |millis| Word::Silence(KafkaSilence { millis, in_flight_bytes: 7 });
         let over = Word::Over { millis: 50_000 };

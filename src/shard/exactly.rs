@@ -22,11 +22,7 @@ use crate::order::cursor::Cursor;
 use crate::order::history::{Ancestors, History, Worth};
 use crate::order::later::{Choice, choose};
 use crate::order::snapshot::TransactionId;
-use crate::publish::kafka::control_topic::ControlTopic;
-
-/// What to do where a cursor in Kafka cannot be gone by.
-const KEEP_SAVED: &str = "find out who deleted or changed the topic; `postrider migrate reanchor --cursor-from \
-     postgres` goes on from PostgreSQL's cursors, and repeats what was published since they were saved";
+use crate::publish::kafka::control_topic::{ControlTopic, KEEP_SAVED};
 
 /// What a shard needs for it.
 #[derive(Clone, Debug)]

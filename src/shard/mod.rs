@@ -307,6 +307,8 @@ impl Shard {
         joining: &[Bucket],
     ) -> Result<Vec<(Bucket, Cursor)>> {
         self.outlet.conclude().await?;
+        // Kafka may give no answer while it is asked, and then this does not get on.
+        self.outlet.begin_task();
         let store = Arc::clone(&self.outlet.store);
         let Begun { cursors, fresh, retried, since } = exactly.begin(&store, joining).await?;
         if !retried.is_empty() {
@@ -327,6 +329,7 @@ impl Shard {
             store.mark_term(&fresh, exactly.term).await?;
         }
         self.retries_wait_for = Some(since);
+        self.outlet.end_task();
         Ok(cursors)
     }
 

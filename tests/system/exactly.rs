@@ -204,8 +204,12 @@ async fn a_control_topic_that_is_gone_is_refused() {
         .set("bootstrap.servers", &fixture.brokers)
         .create()
         .expect("a client can be made");
-    let gone = admin.delete_topics(&[topic], &AdminOptions::new()).await.expect("Kafka answers");
-    assert!(gone.iter().all(Result::is_ok), "{gone:?}");
+    let delete = async || {
+        let gone = admin.delete_topics(&[topic], &AdminOptions::new()).await;
+        let gone = gone.expect("Kafka answers");
+        assert!(gone.iter().all(Result::is_ok), "{gone:?}");
+    };
+    delete().await;
     client.batch_execute(write).await.expect("another one");
     let relay = RelayProcess::start(&fixture, &[]);
     relay.wait_until_it_says("though one was committed").await;
@@ -215,8 +219,20 @@ async fn a_control_topic_that_is_gone_is_refused() {
     ask(&fixture, &["migrate", "reanchor", "--cursor-from", "postgres"]);
     let relay = RelayProcess::start(&fixture, &["--delivery", "exactly-once"]);
     fixture.wait_published().await;
-    relay.stop_well().await;
     assert_eq!(read_topic(&fixture.brokers, &fixture.topic("t")).len(), 2, "all was saved");
+    // It has been looked at once before it goes.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    delete().await;
+    // Whoever makes it anew makes it otherwise.
+    create_topic(&fixture.brokers, topic, 1).await;
+    let ended = relay.wait(Duration::from_secs(60)).await;
+    assert_eq!(ended.code(), Some(5), "{ended}");
+    delete().await;
+    ask(&fixture, &["migrate", "reanchor", "--cursor-from", "postgres"]);
+    client.batch_execute(write).await.expect("another one");
+    let relay = RelayProcess::start(&fixture, &[]);
+    fixture.wait_published().await;
+    relay.stop_well().await;
 }
 
 /// What librdkafka does by itself: it asks for the end again, and says that all is well. Then the next

@@ -140,6 +140,7 @@ fn seqs(text: &str) -> std::result::Result<(i64, i64), String> {
         None => text.parse::<i64>().map(|only| (only, only)).map_err(|_| ()),
     };
     match range {
+        Ok((i64::MIN, i64::MAX)) => Err("name one end at least, like 5..".to_owned()),
         Ok((first, last)) if first <= last => Ok((first, last)),
         _ => {
             Err("write two numbers, the lower one first, like 5..9; one may be left out".to_owned())
@@ -269,7 +270,7 @@ mod tests {
         ] {
             assert_eq!(seqs(text), Ok(range), "{text}");
         }
-        for text in ["9..5", "", "a..b", "1...2", "1-2", "5..9..11"] {
+        for text in ["9..5", "", "..", "a..b", "1...2", "1-2", "5..9..11"] {
             assert!(seqs(text).is_err(), "{text}");
         }
     }

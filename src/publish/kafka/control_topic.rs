@@ -31,6 +31,11 @@ const COPIES: i32 = 3;
 /// Of whoever only ends what another has open.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What to do where a cursor in Kafka cannot be gone by.
+pub const KEEP_SAVED: &str = "find out who deleted or changed the topic, and remove what there is of it: it is made \
+     again; `postrider migrate reanchor --cursor-from postgres` goes on from PostgreSQL's cursors, and repeats what was \
+     published since they were saved";
+
 /// How all is called that an outbox has in Kafka for its transactions.
 pub fn prefix(system_identifier: i64, database: u32) -> String {
     format!("postrider-{}-{database}", system_identifier.cast_unsigned())
@@ -95,10 +100,27 @@ impl ControlTopic {
         }
         let (name, buckets) = (&self.name, self.buckets);
         Err(Error::new(
-            ErrorKind::TopicUnavailable,
+            ErrorKind::KafkaRefused,
             format!("topic {name} has {partitions} partitions, and there are {buckets} buckets"),
         )
-        .with_remedy(format!("nobody but postrider may make or change topic {name}")))
+        .with_remedy(KEEP_SAVED))
+    }
+
+    /// Whether it is there, with a partition for each bucket.
+    ///
+    /// # Errors
+    /// [`ErrorKind::KafkaRefused`] where it has another number of partitions; when no broker answers in time.
+    pub fn is_there(&self) -> Result<bool> {
+        match self.partitions()? {
+            0 => Ok(false),
+            partitions => self.check(partitions).map(|()| true),
+        }
+    }
+
+    /// The error for one that was there, and is gone.
+    pub fn gone(&self) -> Error {
+        let cause = format!("topic {} is gone, and the cursors with it", self.name);
+        Error::new(ErrorKind::KafkaRefused, cause).with_remedy(KEEP_SAVED)
     }
 
     /// How many partitions it has; none where it is missing.
