@@ -31,6 +31,8 @@ struct Law {
     /// How its session plans.
     session: &'static str,
     broken: &'static str,
+    /// What to do first.
+    first: &'static str,
 }
 
 const LAWS: [Law; 2] = [
@@ -38,11 +40,15 @@ const LAWS: [Law; 2] = [
         look: SEQ,
         session: LEAF_SESSION,
         broken: "their seq was not drawn when they were written",
+        first: "",
     },
     Law {
         look: TXID,
         session: "",
         broken: "their txid is not that of the transaction that wrote them",
+        first: "if this is a restored or copied database, most of them may be published: run `postrider migrate reanchor \
+                --handover` after a hand-over (it repeats nothing), `postrider migrate reanchor` else (it repeats what is \
+                retained); if not, ",
     },
 ];
 
@@ -118,5 +124,5 @@ fn unreached(rows: &[Row], outbox: &OutboxName, law: &Law) -> Error {
     ];
     let command = fill(without_head(WRITE_ANEW).trim(), &places);
     Error::new(ErrorKind::Unpublishable, cause)
-        .with_remedy(format!("write each anew, like: {command}"))
+        .with_remedy(format!("{}write each anew, like: {command}", law.first))
 }
