@@ -12,7 +12,7 @@ use super::*;
 use crate::metrics::counters::Monitor;
 use crate::metrics::health::{Readings, SessionState};
 use crate::metrics::http;
-use crate::metrics::sample::{LARGE, SMALL, admin, monitor};
+use crate::metrics::sample::{LARGE, SMALL, admin, look, monitor};
 use crate::metrics::shape::{InstanceCondition, InstanceReport, ParkedReport, TierReport};
 
 async fn ask(admin: Admin, path: &str) -> (StatusCode, String) {
@@ -171,15 +171,7 @@ fn silent_for_half_a_minute(monitor: &Monitor) {
     monitor.shard(0).in_flight_bytes.store(6 << 20, std::sync::atomic::Ordering::Relaxed);
     monitor.figures().note_trouble("all brokers are down");
     for second in 12..=45_u64 {
-        monitor.look_at_counts(second * 1_000);
-        monitor.health().look(Readings {
-            now_millis: second * 1_000,
-            session: SessionState::Working,
-            lease_left_millis: Some(8_100),
-            lease_millis: 10_000,
-            shards: monitor.shards().iter().map(|shard| shard.reading()).collect(),
-            ..Readings::default()
-        });
+        look(monitor, second);
     }
 }
 

@@ -196,6 +196,11 @@ pub(crate) fn move_on(monitor: &Monitor, second: u64) {
     figures.event_age.record(168_000, 1_204);
     figures.claim.record(3_100, 100);
     figures.publish.record(7_900, 200);
+    look(monitor, second);
+}
+
+/// What is seen in this second, in a session that works.
+pub(super) fn look(monitor: &Monitor, second: u64) {
     monitor.look_at_counts(second * 1_000);
     monitor.health().look(Readings {
         now_millis: second * 1_000,

@@ -12,7 +12,7 @@ use crate::order::history::Ancestors;
 use crate::postgres::{DatabaseConfig, connect_walsender};
 use crate::publish::kafka::config::ProducerConfig;
 use crate::publish::kafka::control_topic;
-use crate::publish::kafka::control_topic::ControlTopic;
+use crate::publish::kafka::control_topic::{ControlTopic, WatchedTopic};
 use crate::publish::kafka::transaction::TransactionTerms;
 use crate::publish::kafka::transactional_id::transaction_timeout;
 use crate::relay::instance::Instance;
@@ -97,16 +97,19 @@ impl ExactlyOnce {
 }
 
 async fn watch(control: ControlTopic) -> Result<Ended> {
-    let mut was_there = false;
+    let (mut was_there, mut watched) = (false, None::<WatchedTopic>);
     loop {
         tokio::time::sleep(TOPIC_LOOK_INTERVAL).await;
-        let asked = control.clone();
-        let looked = tokio::task::spawn_blocking(move || asked.is_there()).await;
-        match looked.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))? {
-            Ok(true) => was_there = true,
-            Ok(false) if was_there => return Err(control.gone()),
+        let (topic, known) = (control.clone(), watched.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let watched = known.map_or_else(|| topic.watched(), Ok)?;
+            watched.is_there().map(|is_there| (is_there, watched))
+        });
+        match looked.await.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))? {
+            Ok((true, same)) => (was_there, watched) = (true, Some(same)),
+            Ok((false, _)) if was_there => return Err(control.gone()),
             // It is made by the first shard that begins.
-            Ok(false) => {}
+            Ok((false, same)) => watched = Some(same),
             Err(error) if error.kind() == ErrorKind::KafkaRefused => return Err(error),
             // Shards meet the same, and tell it.
             Err(error) => {

@@ -12,6 +12,7 @@ use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
+use rdkafka::producer::BaseProducer;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -54,6 +55,35 @@ pub struct ControlTopic {
     buckets: u16,
 }
 
+/// A client that only asks.
+type Asker = Arc<BaseProducer<AsideContext>>;
+
+/// The topic of cursors, for whoever looks at it again and again.
+#[derive(Clone)]
+pub struct WatchedTopic {
+    topic: ControlTopic,
+    asker: Asker,
+}
+
+impl std::fmt::Debug for WatchedTopic {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.topic.fmt(formatter)
+    }
+}
+
+impl WatchedTopic {
+    /// Whether it is there, with a partition for each bucket.
+    ///
+    /// # Errors
+    /// [`ErrorKind::KafkaRefused`] where it has another number of partitions; when no broker answers in time.
+    pub fn is_there(&self) -> Result<bool> {
+        match self.topic.partitions(&self.asker)? {
+            0 => Ok(false),
+            partitions => self.topic.check(partitions).map(|()| true),
+        }
+    }
+}
+
 /// Where a partition is read.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
@@ -79,19 +109,20 @@ impl ControlTopic {
     /// # Errors
     /// When the brokers do not make it, or it has another number of partitions.
     pub fn ensure(&self) -> Result<bool> {
-        let found = self.partitions()?;
+        let asker = self.config.asker()?;
+        let found = self.partitions(&asker)?;
         if found > 0 {
             return self.check(found).map(|()| true);
         }
         self.make()?;
         let begin = Instant::now();
         while begin.elapsed() < ANSWER_TIMEOUT {
-            if self.partitions()? == usize::from(self.buckets) {
+            if self.partitions(&asker)? == usize::from(self.buckets) {
                 return Ok(false);
             }
             std::thread::sleep(POLL_STEP);
         }
-        self.check(self.partitions()?).map(|()| false)
+        self.check(self.partitions(&asker)?).map(|()| false)
     }
 
     fn check(&self, partitions: usize) -> Result<()> {
@@ -106,15 +137,12 @@ impl ControlTopic {
         .with_remedy(KEEP_SAVED))
     }
 
-    /// Whether it is there, with a partition for each bucket.
+    /// The same, by a client that stays.
     ///
     /// # Errors
-    /// [`ErrorKind::KafkaRefused`] where it has another number of partitions; when no broker answers in time.
-    pub fn is_there(&self) -> Result<bool> {
-        match self.partitions()? {
-            0 => Ok(false),
-            partitions => self.check(partitions).map(|()| true),
-        }
+    /// When no client can be made.
+    pub fn watched(&self) -> Result<WatchedTopic> {
+        Ok(WatchedTopic { topic: self.clone(), asker: self.config.asker()? })
     }
 
     /// The error for one that was there, and is gone.
@@ -124,10 +152,9 @@ impl ControlTopic {
     }
 
     /// How many partitions it has; none where it is missing.
-    fn partitions(&self) -> Result<usize> {
-        let asker = self.config.asker()?;
+    fn partitions(&self, asker: &Asker) -> Result<usize> {
         // Asked for all of them: for one that is missing the brokers might make it, with their own settings.
-        let metadata = rdkafka::producer::Producer::client(&*asker)
+        let metadata = rdkafka::producer::Producer::client(&**asker)
             .fetch_metadata(None, ANSWER_TIMEOUT)
             .map_err(|cause| unavailable(&cause, None))?;
         let found = metadata.topics().iter().find(|topic| topic.name() == self.name);
@@ -189,7 +216,7 @@ impl ControlTopic {
             ("fetch.wait.max.ms", "20"),
         ])?;
         let deadline = Instant::now() + READ_TIMEOUT;
-        match self.partitions()? {
+        match self.partitions(&self.config.asker()?)? {
             // Nothing is there to be read. What that means is not known here.
             0 => return Ok(HashMap::new()),
             partitions => self.check(partitions)?,
