@@ -5,7 +5,8 @@
 -- Plan:    merge append over one index scan on (seq) per partition, without a sort; the conditions stand
 --          outside the union because the planner merges ordered arms only when they have none. Sizes are
 --          told without reading values, and asked last; but of json and jsonb only where the stored size
---          leaves no doubt (src/capture/table/claim.rs).
+--          leaves no doubt (src/capture/table/claim.rs). Most rows are small in each column, which is known sooner
+--          than their sum.
 -- Hazard:  a lower bound on seq alone loses rows, a cut by transaction id reorders them. The bound
 --          comes from the ticks (src/order/tick.rs); the two snapshots decide what belongs to the page. A cut
 --          between rows of one seq would lose those behind it.
@@ -15,7 +16,8 @@ where seq >= $1
     and seq <= $2
     and not pg_visible_in_snapshot(txid, $3)
     and pg_visible_in_snapshot(txid, $4)
-    and (octet_length(aggregatetype) + octet_length(aggregateid) + octet_length(type)
+    and (({is_small})
+        or octet_length(aggregatetype) + octet_length(aggregateid) + octet_length(type)
             + coalesce({payload_bytes}, 0) + coalesce({headers_bytes}, 0) <= {event_bytes_max}
         or postrider.refuse_large_row(seq))
 order by seq

@@ -4,6 +4,7 @@
 //! not: change anything, or need a right that whoever looks on has not. Fails: with the connection's error.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use tokio_postgres::types::ToSql;
@@ -33,8 +34,12 @@ const SLOT: &str = include_str!("../../sql/queries/slot_watch.sql");
 /// The claim's plan serves here too: by the index on seq, without a sort.
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
 
-/// Rows that are looked at per own bucket, on either side of the place above which most that wait lie.
+/// Rows that are looked at per own bucket, on either side of the place above which most that wait lie: at most, and by people.
 const LOOK_AT: i64 = 5_000;
+/// By an instance at first, which has a backlog to read, and where a look takes long: later looks come the sooner.
+const LOOK_AT_MIN: i64 = 1_000;
+/// How long an instance's look shall take at most: it rests a hundred times as long.
+const LOOK_TIME: Duration = Duration::from_millis(50);
 /// And per bucket of another instance, which looks for itself: enough for the oldest, and whether few or many wait.
 const LOOK_AT_OTHERS: i64 = 500;
 /// Parked events that are listed.
@@ -72,6 +77,8 @@ pub struct TierLook {
     parked: Statement,
     first: Statement,
     instances: Statement,
+    /// How many rows an instance looks at next.
+    look_at: i64,
 }
 
 /// A bucket's row, and where to look for what waits in it.
@@ -115,7 +122,15 @@ impl TierLook {
             client.prepare(INSTANCES)
         );
         let (state, parked, first, instances) = prepared.map_err(failed)?;
-        Ok(Self { connection, state, backlogs: HashMap::new(), parked, first, instances })
+        Ok(Self {
+            connection,
+            state,
+            backlogs: HashMap::new(),
+            parked,
+            first,
+            instances,
+            look_at: LOOK_AT_MIN,
+        })
     }
 
     /// Looks.
@@ -123,6 +138,7 @@ impl TierLook {
     /// # Errors
     /// When the connection fails.
     pub async fn look(&mut self, looker: Looker<'_>) -> Result<TierSight> {
+        let began = Instant::now();
         let capture = read_state(&self.connection).await?;
         let instances = self.instances().await?;
         let parked = self.parked().await?;
@@ -160,6 +176,7 @@ impl TierLook {
         };
         tier.sentence = sentence::of_tier(&tier);
         let first = if tier.parked.events > 0 { self.first().await? } else { Vec::new() };
+        self.look_at = next_look_at(self.look_at, began.elapsed());
         Ok(TierSight { tier, parked: first, own })
     }
 
@@ -191,6 +208,10 @@ impl TierLook {
     ) -> Result<Vec<BucketPlace>> {
         let rows = self.connection.client().query(&self.state, &[]).await;
         let rows = rows.map_err(|cause| classify("read the cursors", cause))?;
+        let near = match looker {
+            Looker::Instance(_) => self.look_at,
+            Looker::People => LOOK_AT,
+        };
         let place = |row: &Row| {
             let bucket = row.get::<_, i16>("bucket").unsigned_abs();
             let owner: Option<String> = row.get("owner");
@@ -201,7 +222,7 @@ impl TierLook {
             BucketPlace {
                 floor: row.get("floor"),
                 recent_floor: row.get("recent_floor"),
-                rows_max: if is_near { LOOK_AT } else { LOOK_AT_OTHERS },
+                rows_max: if is_near { near } else { LOOK_AT_OTHERS },
                 status: BucketReport {
                     bucket,
                     epoch: row.get("epoch"),
@@ -344,6 +365,12 @@ fn slot(name: &str, delivered: Option<Lsn>, sight: Option<&Row>) -> TierSlot {
 fn shown_pause(pause: Pause) -> TierPause {
     let Pause { reason, by, for_seconds, left_seconds } = pause;
     TierPause { reason, by, for_seconds, left_seconds }
+}
+
+/// How many rows the next look is at, by how long one took.
+fn next_look_at(look_at: i64, took: Duration) -> i64 {
+    let next = if took > LOOK_TIME { look_at / 2 } else { look_at * 2 };
+    next.clamp(LOOK_AT_MIN, LOOK_AT)
 }
 
 fn with_depth(status: BucketReport, depth: Option<&Depth>) -> BucketReport {

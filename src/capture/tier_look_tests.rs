@@ -104,3 +104,12 @@ fn only_what_is_owned_counts_as_own() {
     assert_eq!((all.events, all.aggregates, all.by_reason["too-large"]), (10, 4, 4));
     assert_eq!(all.oldest_seconds, Some(4.0));
 }
+
+#[test]
+fn a_look_that_takes_long_is_followed_by_a_shorter_one() {
+    let (short, long) = (Duration::from_millis(5), Duration::from_millis(320));
+    assert_eq!(next_look_at(LOOK_AT_MIN, short), 2_000);
+    assert_eq!(next_look_at(4_000, short), LOOK_AT);
+    assert_eq!(next_look_at(LOOK_AT, long), 2_500);
+    assert_eq!(next_look_at(LOOK_AT_MIN, long), LOOK_AT_MIN);
+}

@@ -150,6 +150,7 @@ pub fn claim_sql(
     };
     claim
         .replace("{bucket_arms}", &arms.join("union all\n"))
+        .replace("{is_small}", &small_sql(outbox.payload, event_bytes_max))
         .replace("{payload_bytes}", &bytes_sql("payload", outbox.payload, event_bytes_max))
         .replace("{headers_bytes}", &bytes_sql("headers", PayloadType::Jsonb, event_bytes_max))
         .replace("{event_bytes_max}", &event_bytes_max.min(i64::MAX as u64).to_string())
@@ -175,9 +176,36 @@ pub(in crate::capture) fn bytes_sql(column: &str, of: PayloadType, event_bytes_m
         PayloadType::Jsonb => format!(
             "case when pg_column_size({column}) <= {} and pg_column_compression({column}) is null \
              then pg_column_size({column}) else octet_length({column}::text) end",
-            JSONB_TRUSTED_BYTES.min((event_bytes_max / JSONB_EXPANSION_MAX).max(1_024))
+            jsonb_trusted_bytes(event_bytes_max)
         ),
     }
+}
+
+fn jsonb_trusted_bytes(event_bytes_max: u64) -> u64 {
+    JSONB_TRUSTED_BYTES.min((event_bytes_max / JSONB_EXPANSION_MAX).max(1_024))
+}
+
+/// A cheaper test, true of most rows: no column takes more than an eighth of what an event may take, as `bytes_sql`
+/// measures it.
+fn small_sql(payload: PayloadType, event_bytes_max: u64) -> String {
+    let share = event_bytes_max / 8;
+    let jsonb = |column: &str| {
+        let trusted = jsonb_trusted_bytes(event_bytes_max).min(share);
+        format!("pg_column_size({column}) <= {trusted} and pg_column_compression({column}) is null")
+    };
+    let payload = match payload {
+        PayloadType::Text | PayloadType::Bytea => format!("octet_length(payload) <= {share}"),
+        PayloadType::Json => {
+            format!("pg_column_size(payload) <= {}", event_bytes_max / JSON_COMPRESSION_MAX)
+        }
+        PayloadType::Jsonb => jsonb("payload"),
+    };
+    format!(
+        "octet_length(aggregatetype) <= {share} and octet_length(aggregateid) <= {share} \
+         and octet_length(type) <= {share} and (payload is null or {payload}) \
+         and (headers is null or {})",
+        jsonb("headers")
+    )
 }
 
 /// The claim's columns, in its order; a payload may be any of four types, and what was read carefully is
@@ -419,5 +447,15 @@ mod tests {
         assert!(jsonb.starts_with("case when pg_column_size(headers) <= 1024 and "), "{jsonb}");
         let jsonb = bytes_sql("headers", PayloadType::Jsonb, 1 << 40);
         assert!(jsonb.starts_with("case when pg_column_size(headers) <= 2048 and "), "{jsonb}");
+    }
+
+    #[test]
+    fn what_is_small_is_small_with_all_its_columns() {
+        let json = small_sql(PayloadType::Json, 8 << 20);
+        assert!(json.starts_with("octet_length(aggregatetype) <= 1048576 and "), "{json}");
+        assert!(json.contains("(payload is null or pg_column_size(payload) <= 32768)"), "{json}");
+        let tiny = small_sql(PayloadType::Jsonb, 1_024);
+        assert!(tiny.contains("pg_column_size(payload) <= 128 and "), "{tiny}");
+        assert!(tiny.contains("pg_column_size(headers) <= 128 and "), "{tiny}");
     }
 }
