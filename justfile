@@ -57,6 +57,10 @@ soak minutes seed='' capture='' rate='':
         POSTRIDER_SOAK_CAPTURE='{{capture}}' POSTRIDER_SOAK_RATE='{{rate}}' \
         cargo test --release --locked --test system -- --nocapture faults::schedule
 
+# All tests of faults, in one way of delivery: just faults exactly-once [faults::cluster]. With exactly-once no audit bears a repeat.
+faults delivery='exactly-once' filter='faults:: log_faults::':
+    POSTRIDER_TEST_DELIVERY='{{delivery}}' cargo test --locked --test system -- --nocapture --test-threads=3 {{filter}}
+
 # Exactly-once delivery under so many deaths in each way of reading: just deaths 50.
 deaths count='50':
     POSTRIDER_EXACTLY_DEATHS={{count}} \

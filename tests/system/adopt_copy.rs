@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::adopt::{ADOPT, adopt, legacy_outbox, number};
-use crate::exactly::deliver_exactly_once;
 use crate::support::fixture::Options;
 use crate::support::{Consumed, Fixture, Patience, RelayProcess, read_topic};
 use crate::told::as_relay;
@@ -67,7 +66,7 @@ async fn a_copy_is_committed_before_it_is_noted() {
     let sql = "insert into legacy.outbox (id, aggregatetype, aggregateid, type)
         select gen_random_uuid(), 'order', 'a' || n % 7, 'T' from generate_series(1, 400) as n";
     client.batch_execute(sql).await.expect("rows are written");
-    deliver_exactly_once(&fixture);
+    fixture.deliver_exactly_once();
     // It takes longer than one transaction of Kafka's.
     let pending = "not published and pg_sleep(0.003) is not null";
     adopt(&fixture, &["legacy.outbox", "--pending", pending, "--order-by", "n"]);

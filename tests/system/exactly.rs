@@ -19,8 +19,23 @@ use crate::support::{
 /// What a broker says of a producer's epoch that is not the latest.
 const OLD_EPOCHS: [i16; 2] = [47, 90];
 
-pub(crate) fn deliver_exactly_once(fixture: &Fixture) {
-    ask(fixture, &["delivery", "switch", "exactly-once", "--no-wait"]);
+/// Where the cursors of this outbox are.
+pub(crate) async fn cursor_topic(fixture: &Fixture) -> String {
+    let database = "select oid::bigint from pg_database where datname = current_database()";
+    let row = fixture.client().await.query_one(database, &[]).await;
+    let ending = format!("-{}-cursors", row.expect("it answers").get::<_, i64>(0));
+    let topics = list_topics(&fixture.brokers);
+    topics.into_iter().find(|topic| topic.ends_with(&ending)).expect("it was made")
+}
+
+pub(crate) async fn delete_topic(fixture: &Fixture, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", &fixture.brokers)
+        .create()
+        .expect("a client can be made");
+    let gone = admin.delete_topics(&[topic], &AdminOptions::new()).await;
+    let gone = gone.expect("Kafka answers");
+    assert!(gone.iter().all(Result::is_ok), "{gone:?}");
 }
 
 /// The flag insists, and changes nothing; the switch waits until each bucket has a cursor in Kafka.
@@ -60,7 +75,7 @@ async fn the_database_says_how_events_are_delivered() {
 async fn a_giant_transaction_is_published_in_parts_and_once() {
     const EVENTS: usize = 120_000;
     let fixture = Fixture::new("exactly_giant").await.captured_by(Capture::Message);
-    deliver_exactly_once(&fixture);
+    fixture.deliver_exactly_once();
     let arguments = ["--capture", "message", "--max-in-flight-bytes", "256KiB"];
     let relay = RelayProcess::start(&fixture, &arguments);
     relay.wait_until_it_says("reading the log").await;
@@ -90,7 +105,7 @@ async fn parked_events_are_published_once_and_in_order() {
     for capture in [Capture::Poll, Capture::Wal] {
         let name = format!("exactly_parked_{}", capture.name());
         let fixture = Fixture::new(&name).await.captured_by(capture);
-        deliver_exactly_once(&fixture);
+        fixture.deliver_exactly_once();
         let topic = fixture.topic("t");
         create_topic_with(&fixture.brokers, &topic, &[("max.message.bytes", "20000")]).await;
         let client = fixture.client().await;
@@ -122,7 +137,7 @@ async fn parked_events_are_published_once_and_in_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_ways_of_reading_repeat_nothing() {
     let fixture = Fixture::new("exactly_ways").await;
-    deliver_exactly_once(&fixture);
+    fixture.deliver_exactly_once();
     let history = History::default();
     let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
     relay.wait_until_it_says("relaying").await;
@@ -144,7 +159,7 @@ async fn other_ways_of_reading_repeat_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_that_stands_still_and_wakes_repeats_nothing() {
     let fixture = Fixture::new("exactly_stopped").await;
-    deliver_exactly_once(&fixture);
+    fixture.deliver_exactly_once();
     let history = History::default();
     let traffic = Traffic::start(&fixture, &history, 2).await;
     let one = RelayProcess::start(&fixture, &["--shards", "2"]);
@@ -169,7 +184,7 @@ async fn brokers_that_die_with_transactions_open_repeat_nothing() {
     let kafka = start_kafka(KafkaOptions::default());
     let mut fixture = Fixture::new("exactly_broker").await;
     fixture.brokers = kafka.brokers().to_owned();
-    deliver_exactly_once(&fixture);
+    fixture.deliver_exactly_once();
     let history = History::default();
     let traffic = Traffic::start(&fixture, &history, 2).await;
     let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
@@ -188,27 +203,15 @@ async fn brokers_that_die_with_transactions_open_repeat_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_control_topic_that_is_gone_is_refused() {
     let fixture = Fixture::new("exactly_gone").await;
-    deliver_exactly_once(&fixture);
+    fixture.deliver_exactly_once();
     let client = fixture.client().await;
     let write = "select postrider.emit('t', 'a', 'Happened', '{}')";
     client.batch_execute(write).await.expect("an event can be written");
     let relay = RelayProcess::start(&fixture, &[]);
     fixture.wait_published().await;
     relay.stop_well().await;
-    let database = "select oid::bigint from pg_database where datname = current_database()";
-    let oid: i64 = client.query_one(database, &[]).await.expect("it answers").get(0);
-    let ending = format!("-{oid}-cursors");
-    let topics = list_topics(&fixture.brokers);
-    let topic = topics.iter().find(|topic| topic.ends_with(&ending)).expect("it was made");
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", &fixture.brokers)
-        .create()
-        .expect("a client can be made");
-    let delete = async || {
-        let gone = admin.delete_topics(&[topic], &AdminOptions::new()).await;
-        let gone = gone.expect("Kafka answers");
-        assert!(gone.iter().all(Result::is_ok), "{gone:?}");
-    };
+    let topic = &cursor_topic(&fixture).await;
+    let delete = async || delete_topic(&fixture, topic).await;
     delete().await;
     client.batch_execute(write).await.expect("another one");
     let relay = RelayProcess::start(&fixture, &[]);
@@ -282,7 +285,7 @@ async fn a_late_word_ends_the_next_transaction_of_a_producer_that_is_kept() {
 async fn late_words_change_nothing_where_the_producer_was_dropped() {
     let (refuser, _kafka) = Refuser::start();
     let fixture = Fixture::new("exactly_late").await.with_brokers(refuser.brokers());
-    deliver_exactly_once(&fixture);
+    fixture.deliver_exactly_once();
     let history = History::default();
     let traffic = Traffic::start(&fixture, &history, 2).await;
     let relay = RelayProcess::start(&fixture, &["--shards", "1"]);

@@ -13,7 +13,6 @@ use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use crate::exactly::deliver_exactly_once;
 use crate::support::consumer::create_topic;
 use crate::support::traffic::Load;
 use crate::support::writer::AGGREGATE_TYPE;
@@ -157,7 +156,7 @@ async fn deaths_repeat_nothing(name: &str, capture: Capture) {
     if let Some(kafka) = &kafka {
         fixture.brokers = kafka.brokers().to_owned();
     }
-    deliver_exactly_once(&fixture);
+    fixture.deliver_exactly_once();
     let topic = fixture.topic(AGGREGATE_TYPE);
     create_topic(&fixture.brokers, &topic, 1).await;
     let history = History::default();

@@ -30,6 +30,7 @@ mod emit;
 mod encryption;
 mod event_places;
 mod exactly;
+mod exactly_cluster;
 mod exactly_deaths;
 mod faults;
 mod handover;

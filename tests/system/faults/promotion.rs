@@ -9,7 +9,6 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::event_places::assert_growing;
-use crate::exactly::deliver_exactly_once;
 use crate::support::fixture::connect;
 use crate::support::servers::kafka;
 use crate::support::writer::{AGGREGATE_TYPE, Inserted, write_event};
@@ -279,7 +278,7 @@ async fn a_promotion_that_must_not_be_followed_is_refused_until_reanchored() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_that_lost_nothing_repeats_nothing_that_was_committed_to_kafka() {
     let mut pair = Pair::new("promoted_exactly", &[]).await;
-    deliver_exactly_once(&pair.fixture);
+    pair.fixture.deliver_exactly_once();
     let flags = ["--shards", "2", "--on-promotion", "follow"];
     let lazy = [&flags[..], &["--save-interval", "10m"]].concat();
     let relay = RelayProcess::start(&pair.both(), &lazy);

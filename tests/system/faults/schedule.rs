@@ -2,8 +2,8 @@
 //!
 //! Promises: the same seed gives the same schedule, read in the same way; after each step everything
 //! that was written until then is published or parked in time, and now and then what is parked is set
-//! right, in order. Must not: let a relay that ended for no good reason go unnoticed.
-//! Fails: with the seed, the step, and the relays' logs.
+//! right, in order; nothing comes twice where events are delivered exactly once. Must not: let a relay that ended
+//! for no good reason go unnoticed. Fails: with the seed, the step, and the relays' logs.
 //!
 //! `POSTRIDER_SOAK_SECONDS`, `POSTRIDER_SEED`, `POSTRIDER_SOAK_CAPTURE` and `POSTRIDER_SOAK_RATE`
 //! are told of in the README of this folder; `just soak` sets them.
@@ -18,12 +18,15 @@ use super::poison::Poison;
 use crate::support::fixture::Options;
 use crate::support::writer::{Inserted, write_event};
 use crate::support::{
-    Capture, Ending, Fixture, History, Load, Mode, Proxy, Random, RelayProcess, Traffic,
+    Capture, Delivery, Ending, Fixture, History, Load, Mode, Proxy, Random, RelayProcess, Traffic,
     start_postgres, start_proxied_kafka,
 };
 
 const SECONDS_DEFAULT: u64 = 25;
 const SEED_DEFAULT: u64 = 1;
+/// In the everyday run of exactly-once delivery: a few steps, and another schedule.
+const SECONDS_EXACTLY: u64 = 8;
+const SEED_EXACTLY: u64 = 3;
 /// Transactions per second of all writers: faults and not the processor shall be what counts.
 const RATE_DEFAULT: u64 = 1_000;
 /// Of a second's transactions so many cannot be published.
@@ -159,22 +162,53 @@ fn load(rate: u64) -> Load {
     Load { pause, flawed_every: Some(flawed_every), ..Load::BROKEN }
 }
 
+/// What is asked for, or what an everyday run does.
+struct Asked {
+    seconds: u64,
+    seed: u64,
+    capture: Capture,
+    rate: u64,
+    delivery: Delivery,
+}
+
+impl Asked {
+    fn of(delivery: Delivery, (everyday_seconds, everyday_seed): (u64, u64)) -> Self {
+        let seconds = setting("POSTRIDER_SOAK_SECONDS", everyday_seconds);
+        // Everyday runs are alike, so that a failure is the change's; a soak looks for what is not known.
+        let drawn = if seconds == everyday_seconds {
+            everyday_seed
+        } else {
+            u64::from(uuid::Uuid::new_v4().as_u128() as u32)
+        };
+        let seed = setting("POSTRIDER_SEED", drawn);
+        let (capture, rate) = (capture(seed), setting("POSTRIDER_SOAK_RATE", RATE_DEFAULT));
+        println!(
+            "{}: POSTRIDER_SEED={seed} POSTRIDER_SOAK_SECONDS={seconds} POSTRIDER_SOAK_CAPTURE={} \
+             POSTRIDER_SOAK_RATE={rate} repeats this schedule",
+            delivery.name(),
+            capture.name()
+        );
+        Self { seconds, seed, capture, rate, delivery }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_random_schedule_of_faults() {
-    let seconds = setting("POSTRIDER_SOAK_SECONDS", SECONDS_DEFAULT);
-    // Everyday runs are alike, so that a failure is the change's; a soak looks for what is not known.
-    let drawn = match seconds {
-        SECONDS_DEFAULT => SEED_DEFAULT,
-        _ => u64::from(uuid::Uuid::new_v4().as_u128() as u32),
-    };
-    let seed = setting("POSTRIDER_SEED", drawn);
-    let (capture, rate) = (capture(seed), setting("POSTRIDER_SOAK_RATE", RATE_DEFAULT));
-    println!(
-        "POSTRIDER_SEED={seed} POSTRIDER_SOAK_SECONDS={seconds} POSTRIDER_SOAK_CAPTURE={} \
-         POSTRIDER_SOAK_RATE={rate} repeats this schedule",
-        capture.name()
-    );
-    let mut world = World::new(seed, capture).await;
+    let asked = Asked::of(Delivery::asked(), (SECONDS_DEFAULT, SEED_DEFAULT));
+    pass_through_faults(&asked).await;
+}
+
+/// GIVEN exactly-once delivery WHEN all of this happens at random THEN whoever reads committed records sees each event
+/// once and in order, parked ones too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_random_schedule_of_faults_repeats_nothing_where_events_come_once() {
+    let asked = Asked::of(Delivery::ExactlyOnce, (SECONDS_EXACTLY, SEED_EXACTLY));
+    pass_through_faults(&asked).await;
+}
+
+async fn pass_through_faults(asked: &Asked) {
+    let Asked { seconds, seed, capture, rate, delivery } = *asked;
+    let mut world = World::new(asked).await;
     let history = History::default();
     let fixture = world.fixture.clone();
     let poison = Poison(&fixture);
@@ -211,20 +245,26 @@ async fn a_random_schedule_of_faults() {
         relay.stop_well().await;
     }
     let verdict = history.audit(&fixture);
-    println!("seed {seed}, {}: {verdict}", capture.name());
+    println!("seed {seed}, {}, {}: {verdict}", capture.name(), delivery.name());
     assert!(verdict.holds(), "seed {seed}: {verdict}");
+    let bears_repeats = delivery == Delivery::AtLeastOnce;
+    assert!(bears_repeats || verdict.repeats == 0, "seed {seed}: {verdict}");
 }
 
 impl World {
-    async fn new(seed: u64, capture: Capture) -> Self {
+    async fn new(asked: &Asked) -> Self {
+        let Asked { seed, capture, delivery, .. } = *asked;
         let postgres = start_postgres(&[]);
         let (kafka, kafka_proxy) = start_proxied_kafka(KafkaOptions::default());
         let postgres_proxy = Proxy::before(postgres.port());
         let options = Options { generation_seconds: 5, ..Options::default() };
-        let url = postgres.url("schedule");
-        let admin = postgres.url("postgres");
-        let fixture = Fixture::made("schedule", &admin, url, kafka.brokers(), &options).await;
+        let (name, admin) = (format!("schedule_{}", delivery.name()), postgres.url("postgres"));
+        let url = postgres.url(&name);
+        let fixture = Fixture::made(&name, &admin, url, kafka.brokers(), &options).await;
         let fixture = fixture.captured_by(capture);
+        if delivery == Delivery::ExactlyOnce {
+            fixture.deliver_exactly_once();
+        }
         let brokers = format!("127.0.0.1:{}", kafka_proxy.port());
         let relayed = fixture.through(&postgres_proxy).with_brokers(brokers);
         Self {

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls};
 
 use super::servers::{both, postgres};
-use super::{Capture, Proxy};
+use super::{Capture, Delivery, Proxy};
 
 /// How a test's outbox is made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,6 +110,17 @@ impl Fixture {
             .expect("the binary runs");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "migrate up: {said}");
+        if Delivery::asked() == Delivery::ExactlyOnce {
+            self.deliver_exactly_once();
+        }
+    }
+
+    /// From here on events are delivered exactly once; nobody is waited for.
+    pub(crate) fn deliver_exactly_once(&self) {
+        let switch = ["delivery", "switch", "exactly-once", "--no-wait"];
+        let output = self.command().args(switch).output().expect("the binary runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "delivery switch: {said}");
     }
 
     /// The binary, pointed at this fixture.

@@ -17,7 +17,7 @@ pub(crate) mod vectors;
 pub(crate) mod writer;
 
 pub(crate) use bulk::Bulk;
-pub(crate) use capture::Capture;
+pub(crate) use capture::{Capture, Delivery};
 pub(crate) use consumer::{Consumed, read_topic};
 pub(crate) use fixture::Fixture;
 pub(crate) use patience::Patience;

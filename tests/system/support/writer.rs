@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::consumer::audit_topic;
 use super::fixture::try_connect;
-use super::{Capture, Fixture};
+use super::{Capture, Delivery, Fixture};
 
 /// The aggregate type of all events that a [`Writer`] writes.
 pub(crate) const AGGREGATE_TYPE: &str = "order";
@@ -48,14 +48,17 @@ impl History {
         history.extend(events.into_iter().map(|event| (event, fate)));
     }
 
-    /// Reads the topic and compares.
+    /// Reads the topic and compares. In a run in which all is delivered exactly once nothing may have come twice.
     pub(crate) fn audit(&self, fixture: &Fixture) -> Verdict {
         let mut auditor = Auditor::new();
         for (event, fate) in self.0.lock().expect("no writer panicked").iter() {
             auditor.wrote(EventId(event.id.into_bytes()), &event.aggregate, event.number, *fate);
         }
         audit_topic(&mut auditor, &fixture.brokers, &fixture.topic(AGGREGATE_TYPE));
-        auditor.verdict()
+        let verdict = auditor.verdict();
+        let bears_repeats = Delivery::asked() == Delivery::AtLeastOnce;
+        assert!(bears_repeats || verdict.repeats == 0, "{}: {verdict}", fixture.name);
+        verdict
     }
 }
 
