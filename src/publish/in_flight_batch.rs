@@ -4,6 +4,7 @@
 //! what is told is never better than the truth. Must not: know what is in it.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::metrics::counters::ShardGauge;
@@ -13,6 +14,13 @@ use crate::publish::signals::Countdown;
 
 /// Before all times that PostgreSQL knows, but for the one that is infinitely early, lies this much.
 const EARLIEST_MICROS: i64 = -211_813_488_000_000_000;
+
+/// Where brokers have put a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AppendedAt {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+}
 
 /// A batch on its way: how many of its records wait for an acknowledgement.
 #[derive(Debug)]
@@ -25,6 +33,8 @@ pub struct InFlightBatch {
     /// The earliest time of its events.
     oldest_micros: AtomicI64,
     sent: Instant,
+    /// Where its records are, for whoever asks; nobody does where they are events.
+    appended: Option<Mutex<Vec<AppendedAt>>>,
 }
 
 impl InFlightBatch {
@@ -37,7 +47,33 @@ impl InFlightBatch {
             set_aside: AtomicU32::new(0),
             oldest_micros: AtomicI64::new(i64::MAX),
             sent: now,
+            appended: None,
         }
+    }
+
+    /// The same, and it is noted where they are.
+    pub(super) fn that_is_located(self) -> Self {
+        Self { appended: Some(Mutex::default()), ..self }
+    }
+
+    /// Whether it is noted where its records are.
+    pub(super) fn is_located(&self) -> bool {
+        self.appended.is_some()
+    }
+
+    /// Takes note of where a record is.
+    pub(super) fn note_appended(&self, at: AppendedAt) {
+        if let Some(appended) = &self.appended {
+            appended.lock().unwrap_or_else(PoisonError::into_inner).push(at);
+        }
+    }
+
+    /// Where those are that were acknowledged.
+    pub(super) fn appended(&self) -> Vec<AppendedAt> {
+        let noted = |appended: &Mutex<Vec<_>>| {
+            appended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        self.appended.as_ref().map(noted).unwrap_or_default()
     }
 
     /// The ledger's number for it.

@@ -74,7 +74,7 @@ impl ExactlyOnce {
     }
 
     /// Looks now and then whether the topic of cursors is what it was: brokers may make one that is gone anew, for
-    /// whoever writes to it, with other partitions.
+    /// whoever writes to it.
     pub(super) fn spawn_watch(&self, tasks: &mut Tasks) {
         tasks.spawn(watch(self.control.clone()));
     }
@@ -102,7 +102,7 @@ async fn watch(control: ControlTopic) -> Result<Ended> {
         tokio::time::sleep(TOPIC_LOOK_INTERVAL).await;
         let (topic, known) = (control.clone(), watched.clone());
         let looked = tokio::task::spawn_blocking(move || {
-            let watched = known.map_or_else(|| topic.watched(), Ok)?;
+            let mut watched = known.map_or_else(|| topic.watched(), Ok)?;
             watched.is_there().map(|is_there| (is_there, watched))
         });
         match looked.await.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))? {

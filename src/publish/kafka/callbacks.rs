@@ -18,6 +18,7 @@ use rdkafka::producer::ProducerContext;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::counters::Figures;
+use crate::publish::in_flight_batch::AppendedAt;
 use crate::publish::kafka::clients::LoginSource;
 use crate::publish::kafka::errors::{Trouble, refused};
 use crate::publish::kafka::in_flight::OnWay;
@@ -214,8 +215,12 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, batch: Arc<InFlightBatch>) {
         self.has_heard.store(true, Ordering::Relaxed);
         match result {
-            Ok(_) => {
+            Ok(message) => {
                 self.learned_limits.note_taken();
+                if batch.is_located() {
+                    let (partition, offset) = (message.partition(), message.offset());
+                    batch.note_appended(AppendedAt { partition, offset });
+                }
                 self.reports.acknowledged(&batch);
             }
             Err((cause, message)) => {

@@ -17,6 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
+use crate::publish::in_flight_batch::AppendedAt;
 use crate::publish::kafka::clients::{AsideContext, ProducerConfig};
 use crate::publish::kafka::errors::unavailable;
 use crate::publish::kafka::transactional_id::{take_id, transactional};
@@ -29,6 +30,8 @@ const POLL_STEP: Duration = Duration::from_millis(50);
 /// The last records of a partition are read first; twice as many each time that none of them was committed.
 const FIRST_STEP: i64 = 16;
 const COPIES: i32 = 3;
+/// A cursor, and the end of its transaction.
+const CURSOR_AND_END: i64 = 2;
 /// Of whoever only ends what another has open.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -58,11 +61,34 @@ pub struct ControlTopic {
 /// A client that only asks.
 type Asker = Arc<BaseProducer<AsideContext>>;
 
+/// The error for a topic of cursors that was there, and is gone.
+fn gone(name: &str) -> Error {
+    let cause = format!("topic {name} is gone, and the cursors with it");
+    Error::new(ErrorKind::KafkaRefused, cause).with_remedy(KEEP_SAVED)
+}
+
+/// The error for one that is not the one to which cursors were written.
+fn made_anew(name: &str) -> Error {
+    let cause = format!(
+        "topic {name} is gone, and the cursors with it: the one of this name was made anew, or its brokers have lost \
+         what was in it"
+    );
+    Error::new(ErrorKind::KafkaRefused, cause).with_remedy(KEEP_SAVED)
+}
+
 /// The topic of cursors, for whoever looks at it again and again.
 #[derive(Clone)]
 pub struct WatchedTopic {
     topic: ControlTopic,
     asker: Asker,
+    furthest: Option<PartitionEnd>,
+}
+
+/// Up to where a partition was seen to go. It never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PartitionEnd {
+    partition: i32,
+    end: i64,
 }
 
 impl std::fmt::Debug for WatchedTopic {
@@ -72,15 +98,75 @@ impl std::fmt::Debug for WatchedTopic {
 }
 
 impl WatchedTopic {
-    /// Whether it is there, with a partition for each bucket.
+    /// Whether it is there, with a partition for each bucket, and the same as before.
     ///
     /// # Errors
-    /// [`ErrorKind::KafkaRefused`] where it has another number of partitions; when no broker answers in time.
-    pub fn is_there(&self) -> Result<bool> {
+    /// [`ErrorKind::KafkaRefused`] where it has another number of partitions, or was made anew; when no broker answers
+    /// in time.
+    pub fn is_there(&mut self) -> Result<bool> {
         match self.topic.partitions(&self.asker)? {
             0 => Ok(false),
-            partitions => self.topic.check(partitions).map(|()| true),
+            partitions => {
+                self.topic.check(partitions)?;
+                self.look_at_the_furthest().map(|()| true)
+            }
         }
+    }
+
+    /// Looks at the partition that went furthest: in a topic that is made anew it begins at its start. All of them
+    /// are looked at as long as nothing is in them.
+    fn look_at_the_furthest(&mut self) -> Result<()> {
+        let looked_at = match self.furthest {
+            Some(known) => vec![known.partition],
+            None => (0..self.topic.buckets.into()).collect(),
+        };
+        for partition in looked_at {
+            let (_, end) = rdkafka::producer::Producer::client(&*self.asker)
+                .fetch_watermarks(&self.topic.name, partition, ANSWER_TIMEOUT)
+                .map_err(|cause| unavailable(&cause, None))?;
+            self.furthest = further(self.furthest, PartitionEnd { partition, end })
+                .map_err(|Back| made_anew(&self.topic.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// A partition is not as long as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Back;
+
+/// The one of both that goes further, if anything is in it.
+fn further(
+    known: Option<PartitionEnd>,
+    seen: PartitionEnd,
+) -> std::result::Result<Option<PartitionEnd>, Back> {
+    match known {
+        Some(known) if known.partition == seen.partition && seen.end < known.end => Err(Back),
+        Some(known) if seen.end < known.end => Ok(Some(known)),
+        Some(_) | None => Ok(Some(seen).filter(|seen| seen.end > 0)),
+    }
+}
+
+/// Where the next cursor of each partition comes at the earliest, for its only writer.
+#[derive(Debug, Default)]
+pub(super) struct CursorEnds(HashMap<i32, i64>);
+
+impl CursorEnds {
+    /// A cursor was acknowledged there, in the topic of this name. It has to come behind all that were there before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::KafkaRefused`] where it does not: the topic was made anew.
+    pub(super) fn note(&mut self, name: &str, at: AppendedAt) -> Result<()> {
+        let next = self.0.entry(at.partition).or_default();
+        // A broker that has it already may not say where.
+        if at.offset < 0 {
+            return Ok(());
+        }
+        if at.offset < *next {
+            return Err(made_anew(name));
+        }
+        *next = at.offset + CURSOR_AND_END;
+        Ok(())
     }
 }
 
@@ -142,13 +228,12 @@ impl ControlTopic {
     /// # Errors
     /// When no client can be made.
     pub fn watched(&self) -> Result<WatchedTopic> {
-        Ok(WatchedTopic { topic: self.clone(), asker: self.config.asker()? })
+        Ok(WatchedTopic { topic: self.clone(), asker: self.config.asker()?, furthest: None })
     }
 
     /// The error for one that was there, and is gone.
     pub fn gone(&self) -> Error {
-        let cause = format!("topic {} is gone, and the cursors with it", self.name);
-        Error::new(ErrorKind::KafkaRefused, cause).with_remedy(KEEP_SAVED)
+        gone(&self.name)
     }
 
     /// How many partitions it has; none where it is missing.
@@ -281,5 +366,44 @@ impl ControlTopic {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_never_goes_back() {
+        let at = |partition, end| PartitionEnd { partition, end };
+        assert_eq!(further(None, at(0, 0)), Ok(None), "nothing is in it");
+        assert_eq!(further(None, at(3, 8)), Ok(Some(at(3, 8))));
+        assert_eq!(further(Some(at(3, 8)), at(4, 7)), Ok(Some(at(3, 8))), "it is another one");
+        assert_eq!(further(Some(at(3, 8)), at(4, 9)), Ok(Some(at(4, 9))));
+        assert_eq!(further(Some(at(3, 8)), at(3, 8)), Ok(Some(at(3, 8))), "nothing came");
+        assert_eq!(further(Some(at(3, 8)), at(3, 7)), Err(Back));
+        assert_eq!(further(Some(at(3, 8)), at(3, 0)), Err(Back));
+    }
+
+    #[test]
+    fn a_cursor_comes_behind_the_one_before_and_the_end_of_its_transaction() {
+        let noted = |offsets: &[i64]| {
+            let mut ends = CursorEnds::default();
+            offsets
+                .iter()
+                .try_for_each(|offset| ends.note("t", AppendedAt { partition: 0, offset: *offset }))
+        };
+        assert!(noted(&[0, 2, 4, 17, 19]).is_ok(), "others may end what they had open");
+        assert!(noted(&[5, -1_001, 7]).is_ok(), "nobody says where it is");
+        for made_anew in [&[0, 0][..], &[0, 1], &[40, 42, 0], &[40, 41], &[7, -1_001, 1]] {
+            let error = noted(made_anew).expect_err("it is another topic");
+            assert_eq!(error.kind(), ErrorKind::KafkaRefused, "{made_anew:?}");
+            assert!(error.message().contains("t is gone, and the cursors with it"), "{error}");
+        }
+        let mut ends = CursorEnds::default();
+        for partition in [0, 1] {
+            let at = AppendedAt { partition, offset: 0 };
+            ends.note("t", at).expect("each partition has its own");
+        }
     }
 }

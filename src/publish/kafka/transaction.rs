@@ -2,8 +2,9 @@
 //!
 //! Promises: a transaction counts as committed only where its end was asked for once and came soon; after anything
 //! else the producer is no longer usable, and nothing is aborted: whoever takes the id again ends what is open. The
-//! records that say how far it leads are its last ones. Must not: know what they say.
-//! Fails: with [`crate::error::ErrorKind::DeliveryUncertain`] for an end that nobody is sure of.
+//! records that say how far it leads are its last ones, and none ends whose cursors went to a topic that was made anew.
+//! Must not: know what they say. Fails: with [`crate::error::ErrorKind::DeliveryUncertain`] for an end that nobody is
+//! sure of.
 //!
 //! librdkafka asks for the end of a transaction again by itself, and reports success as if it had asked once. A copy
 //! of that request may arrive late, and an older broker then ends whatever the producer has open by then. A copy is
@@ -23,6 +24,7 @@ use crate::metrics::histogram::micros;
 use crate::order::ledger::BatchNumber;
 use crate::publish::InFlightBatch;
 use crate::publish::kafka::apart::ApartRecord;
+use crate::publish::kafka::control_topic::CursorEnds;
 use crate::publish::kafka::errors::{refused, replaced};
 use crate::publish::kafka::producer::KafkaProducer;
 use crate::publish::kafka::transactional_id::take_id;
@@ -47,6 +49,8 @@ pub struct TransactionTerms {
 #[derive(Debug)]
 pub(super) struct ProducerTransactions {
     control_topic: String,
+    /// Where its cursors are there.
+    cursor_ends: CursorEnds,
     is_open: bool,
     /// What is tried apart, to be sent when a broker has taken it there.
     tried: Vec<TriedRecord>,
@@ -113,6 +117,7 @@ impl KafkaProducer {
         take_id(&*self.producer, &terms.id)?;
         self.transactions = Some(ProducerTransactions {
             control_topic: terms.control_topic.clone(),
+            cursor_ends: CursorEnds::default(),
             is_open: false,
             tried: Vec::new(),
         });
@@ -170,12 +175,15 @@ impl KafkaProducer {
     pub(super) fn end_transaction(&mut self, cursors: &[(Bucket, String)]) -> Result<()> {
         self.begin_transaction()?;
         self.topics.settle()?;
-        self.send_cursors(cursors)?;
+        let sent = self.send_cursors(cursors)?;
         self.topics.settle()?;
+        let transactions = self.transactions.as_mut().expect("it has them");
+        // Before it ends: nothing is published whose cursor went to another topic.
+        let (topic, ends) = (&transactions.control_topic, &mut transactions.cursor_ends);
+        sent.appended().into_iter().try_for_each(|at| ends.note(topic, at))?;
         let began = Instant::now();
         let ended = self.producer.commit_transaction(END_TIMEOUT);
         let took = began.elapsed();
-        let transactions = self.transactions.as_mut().expect("it has them");
         transactions.is_open = false;
         let figures = self.context().reports.figures();
         match judge(ended, took) {
@@ -196,11 +204,12 @@ impl KafkaProducer {
         }
     }
 
-    fn send_cursors(&self, cursors: &[(Bucket, String)]) -> Result<()> {
+    fn send_cursors(&self, cursors: &[(Bucket, String)]) -> Result<Arc<InFlightBatch>> {
         let topic = &self.transactions.as_ref().expect("it has them").control_topic;
         // One more than there are: nobody is told of it.
         let waiting = u32::try_from(cursors.len() + 1).expect("there are few buckets");
-        let quiet = Arc::new(InFlightBatch::new(BatchNumber(0), waiting, Instant::now()));
+        let quiet = InFlightBatch::new(BatchNumber(0), waiting, Instant::now());
+        let quiet = Arc::new(quiet.that_is_located());
         for (bucket, value) in cursors {
             let key = bucket.0.to_string();
             let record = BaseRecord::with_opaque_to(topic, Arc::clone(&quiet))
@@ -209,7 +218,7 @@ impl KafkaProducer {
                 .payload(value.as_bytes());
             self.producer.send(record).map_err(|(cause, _)| refused(&cause, topic))?;
         }
-        Ok(())
+        Ok(quiet)
     }
 }
 

@@ -1,0 +1,48 @@
+//! The topic of cursors under instances that run: one that was made anew is not the one that was written to.
+
+use std::time::Duration;
+
+use crate::exactly::{cursor_topic, delete_topic};
+use crate::parking::ask;
+use crate::support::consumer::create_topic;
+use crate::support::{Fixture, RelayProcess, read_topic};
+
+const BUCKETS: i32 = 8;
+/// Until an instance has looked at the topic, which it does every 5 s.
+const LOOKED: Duration = Duration::from_secs(7);
+
+async fn make_anew(fixture: &Fixture, topic: &str) {
+    delete_topic(fixture, topic).await;
+    create_topic(&fixture.brokers, topic, BUCKETS).await;
+}
+
+/// GIVEN an owner that has committed a cursor WHEN the topic is made anew with as many partitions THEN its next
+/// transaction is not committed, and the process ends as where the topic is gone; one that has nothing to commit finds
+/// it out, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_of_cursors_that_is_made_anew_ends_whoever_wrote_to_the_old_one() {
+    let fixture = Fixture::new("exactly_anew").await;
+    fixture.deliver_exactly_once();
+    let client = fixture.client().await;
+    let write = "select postrider.emit('t', 'a', 'Happened', '{}')";
+    client.batch_execute(write).await.expect("an event can be written");
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    fixture.wait_published().await;
+    let topic = cursor_topic(&fixture).await;
+    make_anew(&fixture, &topic).await;
+    client.batch_execute(write).await.expect("another one");
+    relay.wait_until_it_says("is gone, and the cursors with it").await;
+    let ended = relay.wait(Duration::from_secs(60)).await;
+    assert_eq!(ended.code(), Some(5), "{ended}");
+    let seen = || read_topic(&fixture.brokers, &fixture.topic("t")).len();
+    assert_eq!(seen(), 1, "the other one is not committed");
+    ask(&fixture, &["migrate", "reanchor", "--cursor-from", "postgres"]);
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    fixture.wait_published().await;
+    assert_eq!(seen(), 2, "all was saved");
+    tokio::time::sleep(LOOKED).await;
+    make_anew(&fixture, &topic).await;
+    relay.wait_until_it_says("was made anew").await;
+    let ended = relay.wait(Duration::from_secs(60)).await;
+    assert_eq!(ended.code(), Some(5), "{ended}");
+}
