@@ -76,7 +76,10 @@ pub enum Flow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryMode {
     /// Cursors are saved behind what Kafka has acknowledged.
-    AtLeastOnce,
+    AtLeastOnce {
+        /// Rises with each switch.
+        term: i64,
+    },
     /// Cursors are committed to Kafka with what they stand behind.
     ExactlyOnce {
         /// Rises with each switch.
@@ -88,14 +91,21 @@ impl DeliveryMode {
     /// The name of the setting.
     pub fn name(self) -> &'static str {
         match self {
-            Self::AtLeastOnce => "at-least-once",
+            Self::AtLeastOnce { .. } => "at-least-once",
             Self::ExactlyOnce { .. } => "exactly-once",
+        }
+    }
+
+    /// Since which switch.
+    pub fn term(self) -> i64 {
+        match self {
+            Self::AtLeastOnce { term } | Self::ExactlyOnce { term } => term,
         }
     }
 
     fn read(name: &str, term: i64) -> Result<Self> {
         match name {
-            "at-least-once" => Ok(Self::AtLeastOnce),
+            "at-least-once" => Ok(Self::AtLeastOnce { term }),
             "exactly-once" => Ok(Self::ExactlyOnce { term }),
             _ => {
                 let cause = format!("postrider.capture has the delivery {name:?}");

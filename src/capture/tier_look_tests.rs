@@ -30,7 +30,7 @@ fn instance(name: &str, state: TierInstanceCondition) -> TierInstance {
 fn capture(pause: Option<Pause>) -> CaptureState {
     CaptureState {
         mode: Mode::Poll,
-        delivery: DeliveryMode::AtLeastOnce,
+        delivery: DeliveryMode::AtLeastOnce { term: 0 },
         slot_name: None,
         slot: None,
         delivered: None,

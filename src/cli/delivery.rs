@@ -12,6 +12,7 @@ use crate::capture::mode::{DeliveryMode, read_state};
 use crate::cli::{block_on, output, prepare};
 use crate::config;
 use crate::config::settings::{CommonSettings, Delivery, RelaySettings};
+use crate::config::units::Span;
 use crate::control::delivery::{Changed, DeliveryProgress, look, switch_delivery};
 use crate::control::lease::live_instances;
 use crate::control::migrate;
@@ -19,8 +20,6 @@ use crate::error::Result;
 use crate::legible;
 use crate::postgres::{Connection, connect};
 
-/// So long the instances are waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// So long all of them may be without a lease while they follow.
 const CHANGEOVER: Duration = Duration::from_secs(5);
@@ -50,6 +49,10 @@ enum DeliveryCommand {
         #[arg(long)]
         no_wait: bool,
 
+        /// How long the instances may take. The switch stands also where they are not in time.
+        #[arg(long, value_name = "TIME", default_value = "60s", conflicts_with = "no_wait")]
+        timeout: Span,
+
         #[command(flatten)]
         common: CommonSettings,
     },
@@ -63,20 +66,18 @@ pub(super) fn run(arguments: DeliveryArguments) -> Result<ExitCode> {
             output::answer(&words(state.delivery, &look(&connection).await?))?;
             Ok(ExitCode::SUCCESS)
         }),
-        DeliveryCommand::Switch { to, no_wait, common } => block_on(async {
+        DeliveryCommand::Switch { to, no_wait, timeout, common } => block_on(async move {
             let connection = open(common).await?;
             let changed = switch_delivery(&connection, to.name()).await?;
             if changed == Changed::Yes {
                 output::answer(&format!("switched to {}", to.name()))?;
             }
-            match to {
-                Delivery::ExactlyOnce if !no_wait => wait(&connection).await,
-                Delivery::ExactlyOnce | Delivery::AtLeastOnce => {
-                    let state = read_state(&connection).await?;
-                    output::answer(&words(state.delivery, &look(&connection).await?))?;
-                    Ok(ExitCode::SUCCESS)
-                }
+            if !no_wait {
+                return wait(&connection, to, timeout.into()).await;
             }
+            let state = read_state(&connection).await?;
+            output::answer(&words(state.delivery, &look(&connection).await?))?;
+            Ok(ExitCode::SUCCESS)
         }),
     }
 }
@@ -89,24 +90,31 @@ async fn open(common: CommonSettings) -> Result<Connection> {
 }
 
 fn words(delivery: DeliveryMode, progress: &DeliveryProgress) -> String {
-    let DeliveryProgress { buckets, committed, .. } = progress;
+    let DeliveryProgress { buckets, followed, .. } = progress;
+    let often = how_often(delivery.name());
     match delivery {
-        DeliveryMode::AtLeastOnce => "events are delivered at least once".to_owned(),
-        DeliveryMode::ExactlyOnce { .. } if progress.is_done() => {
-            "events are delivered exactly once".to_owned()
-        }
+        _ if progress.is_done() => format!("events are delivered {often}"),
+        DeliveryMode::AtLeastOnce { .. } => format!(
+            "events are to be delivered {often}; {followed} of {buckets} buckets are by now"
+        ),
         DeliveryMode::ExactlyOnce { .. } => format!(
-            "events are to be delivered exactly once; {committed} of {buckets} buckets have a cursor in Kafka"
+            "events are to be delivered {often}; {followed} of {buckets} buckets have a cursor in Kafka"
         ),
     }
 }
 
-/// From the moment at which each bucket has a cursor in Kafka events are delivered exactly once.
-async fn wait(connection: &Connection) -> Result<ExitCode> {
+/// The setting in words.
+fn how_often(name: &str) -> String {
+    name.replace('-', " ")
+}
+
+/// From the moment at which each bucket has a cursor in Kafka events are delivered exactly once; and at least once
+/// where each bucket's owner has begun with it anew, and so has ended its last transaction.
+async fn wait(connection: &Connection, to: Delivery, patience: Duration) -> Result<ExitCode> {
     let (began, mut seen_at) = (Instant::now(), Instant::now());
     loop {
         let (state, progress) = (read_state(connection).await?, look(connection).await?);
-        let is_other = state.delivery == DeliveryMode::AtLeastOnce;
+        let is_other = state.delivery.name() != to.name();
         if progress.is_done() || is_other {
             output::answer(&words(state.delivery, &progress))?;
             return Ok(if is_other { ExitCode::FAILURE } else { ExitCode::SUCCESS });
@@ -118,25 +126,30 @@ async fn wait(connection: &Connection) -> Result<ExitCode> {
         if live_instances(connection).await? > 0 {
             seen_at = Instant::now();
         } else if seen_at.elapsed() >= CHANGEOVER {
-            output::answer("no instance runs now; the next one delivers exactly once")?;
+            let often = how_often(to.name());
+            output::answer(&format!("no instance runs now; the next one delivers {often}"))?;
             return Ok(ExitCode::SUCCESS);
         }
-        if began.elapsed() >= PATIENCE {
-            output::answer(&still(&progress))?;
+        if began.elapsed() >= patience {
+            output::answer(&still(to, &progress))?;
             return Ok(ExitCode::FAILURE);
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
-fn still(progress: &DeliveryProgress) -> String {
-    let DeliveryProgress { buckets, committed, behind } = progress;
+fn still(to: Delivery, progress: &DeliveryProgress) -> String {
+    let DeliveryProgress { buckets, followed, behind } = progress;
     let names: Vec<String> = behind.iter().map(|name| legible::name(name)).collect();
     let who = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+    let lack = match to {
+        Delivery::AtLeastOnce => "may still be delivered in transactions",
+        Delivery::ExactlyOnce => "have no cursor in Kafka yet",
+    };
     format!(
-        "{} of {buckets} buckets have no cursor in Kafka yet; {who} has them. The switch stands. Look at what that \
-         instance logs; one of an earlier version of postrider has to be replaced",
-        buckets - committed
+        "{} of {buckets} buckets {lack}; {who} has them. The switch stands. Look at what that instance logs; one of \
+         an earlier version of postrider has to be replaced",
+        buckets - followed
     )
 }
 
@@ -146,17 +159,23 @@ mod tests {
 
     #[test]
     fn it_is_told_how_far_the_instances_are() {
-        let progress = |committed| DeliveryProgress {
-            buckets: 16,
-            committed,
-            behind: vec!["old:1".to_owned()],
-        };
-        let mode = DeliveryMode::ExactlyOnce { term: 3 };
-        assert_eq!(words(mode, &progress(16)), "events are delivered exactly once");
-        assert!(words(mode, &progress(4)).contains("4 of 16 buckets"));
-        assert!(words(DeliveryMode::AtLeastOnce, &progress(16)).contains("at least once"));
-        let told = still(&progress(4));
-        assert!(told.contains("12 of 16") && told.contains("old:1"), "{told}");
-        assert!(still(&DeliveryProgress { behind: Vec::new(), ..progress(1) }).contains("nobody"));
+        let progress =
+            |followed| DeliveryProgress { buckets: 16, followed, behind: vec!["old:1".to_owned()] };
+        let once = DeliveryMode::ExactlyOnce { term: 3 };
+        let often = DeliveryMode::AtLeastOnce { term: 4 };
+        assert_eq!(words(once, &progress(16)), "events are delivered exactly once");
+        assert_eq!(words(often, &progress(16)), "events are delivered at least once");
+        assert!(words(once, &progress(4)).contains("4 of 16 buckets have a cursor"));
+        assert!(words(often, &progress(4)).contains("to be delivered at least once; 4 of 16"));
+        for (to, word) in
+            [(Delivery::ExactlyOnce, "no cursor"), (Delivery::AtLeastOnce, "in transactions")]
+        {
+            let told = still(to, &progress(4));
+            for word in ["12 of 16", "old:1", "The switch stands", word] {
+                assert!(told.contains(word), "{told}");
+            }
+        }
+        let unowned = DeliveryProgress { behind: Vec::new(), ..progress(1) };
+        assert!(still(Delivery::ExactlyOnce, &unowned).contains("nobody"));
     }
 }

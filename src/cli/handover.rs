@@ -150,7 +150,7 @@ fn check(state: &CaptureState) -> Result<()> {
             ),
             "end the adoption with --mark (postrider adopt --end), hand over, and adopt it again on the other server",
         )
-    } else if state.delivery != DeliveryMode::AtLeastOnce {
+    } else if matches!(state.delivery, DeliveryMode::ExactlyOnce { .. }) {
         (
             "the cursors that hold are in Kafka, and are of this server's history".to_owned(),
             "run `postrider delivery switch at-least-once`, hand over, and switch back on the other server",
@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn what_only_this_servers_log_tells_is_not_handed_over() {
-        let (often, once) = (DeliveryMode::AtLeastOnce, DeliveryMode::ExactlyOnce { term: 1 });
+        let (often, once) =
+            (DeliveryMode::AtLeastOnce { term: 2 }, DeliveryMode::ExactlyOnce { term: 1 });
         assert!(check(&state(Mode::Poll, 0, often)).is_ok());
         assert!(check(&state(Mode::Wal, 0, often)).is_ok());
         for (state, word) in [

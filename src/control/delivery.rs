@@ -19,13 +19,13 @@ pub enum Changed {
     Not,
 }
 
-/// How far the instances are with exactly-once delivery.
+/// How far the instances are with what the database says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryProgress {
     /// How many buckets there are.
     pub buckets: i64,
-    /// How many of them have a cursor in Kafka.
-    pub committed: i64,
+    /// How many of them are delivered so: where exactly once, they have a cursor in Kafka.
+    pub followed: i64,
     /// Who has the others.
     pub behind: Vec<String>,
 }
@@ -33,7 +33,7 @@ pub struct DeliveryProgress {
 impl DeliveryProgress {
     /// Whether all have followed.
     pub fn is_done(&self) -> bool {
-        self.committed == self.buckets
+        self.followed == self.buckets
     }
 }
 
@@ -69,7 +69,7 @@ pub async fn look(connection: &Connection) -> Result<DeliveryProgress> {
     let behind: Option<Vec<String>> = row.get("behind");
     Ok(DeliveryProgress {
         buckets: row.get("buckets"),
-        committed: row.get("committed"),
+        followed: row.get("followed"),
         behind: behind.unwrap_or_default(),
     })
 }

@@ -156,6 +156,7 @@ impl Instance {
                 &session_tasks.send_deadline,
             ),
             exactly,
+            delivery_term: way.delivery.term(),
         };
         session_tasks.tasks.spawn(task.run(progress_line, ticks));
         session_tasks.work().await

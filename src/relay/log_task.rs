@@ -64,6 +64,8 @@ pub(super) struct LogTask {
     pub(super) publishers: Publishers,
     /// Where events are delivered exactly once.
     pub(super) exactly: Option<ExactlyOnce>,
+    /// Since which switch events are delivered as they are.
+    pub(super) delivery_term: i64,
 }
 
 impl LogTask {
@@ -83,7 +85,10 @@ impl LogTask {
         // A producer takes its id before it is looked whether the buckets are still ours.
         let publishers = self.start_publishers(&wake).await?;
         let found = match &self.exactly {
-            None => None,
+            None => {
+                self.store.mark_term(&self.buckets, self.delivery_term).await?;
+                None
+            }
             Some(exactly) => {
                 Some(exactly.shard(ONLY_SHARD).find(&self.store, &self.buckets).await?)
             }

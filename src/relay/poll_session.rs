@@ -91,6 +91,7 @@ impl Instance {
             nudge: ticks.nudge,
             stop: session_tasks.stop.clone(),
             exactly,
+            delivery_term: way.delivery.term(),
         };
         self.spawn_shards(&mut session_tasks.tasks, context, assignments);
         session_tasks.work().await

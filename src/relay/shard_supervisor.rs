@@ -40,6 +40,8 @@ pub(super) struct ShardContext {
     pub(super) stop: watch::Receiver<bool>,
     /// Where events are delivered exactly once.
     pub(super) exactly: Option<ExactlyOnce>,
+    /// Since which switch events are delivered as they are.
+    pub(super) delivery_term: i64,
 }
 
 /// Runs one shard; after trouble with Kafka starts it again from its saved cursors.
@@ -124,6 +126,7 @@ impl ShardContext {
             nudge: Arc::clone(&self.nudge),
             stop: self.stop.clone(),
             holdings: assignment.holdings(),
+            delivery_term: self.delivery_term,
             gauge,
             exactly: self.exactly.as_ref().map(|exactly| exactly.shard(&name)),
         };

@@ -75,6 +75,8 @@ pub struct Shard {
     turn: usize,
     /// Where cursors are committed to Kafka.
     exactly: Option<Exactly>,
+    /// Since which switch events are delivered as they are.
+    delivery_term: i64,
     /// Nothing parked is tried again before all is passed that this transaction's write comes after: what was sent
     /// before what is parked may not have been committed.
     retries_wait_for: Option<TransactionId>,
@@ -116,6 +118,8 @@ pub struct Wiring {
     pub gauge: Arc<ShardGauge>,
     /// Where cursors are committed to Kafka.
     pub exactly: Option<Exactly>,
+    /// Since which switch events are delivered as they are.
+    pub delivery_term: i64,
 }
 
 impl Shard {
@@ -139,6 +143,7 @@ impl Shard {
             cursor_groups: Vec::new(),
             turn: 0,
             exactly: wiring.exactly,
+            delivery_term: wiring.delivery_term,
             retries_wait_for: None,
         }
     }
@@ -289,7 +294,11 @@ impl Shard {
         // One that was ours a moment ago may have a cursor that is not saved yet.
         self.outlet.store.save_all().await?;
         let cursors = match self.exactly.clone() {
-            None => self.outlet.store.load(&joining).await?,
+            None => {
+                let store = &self.outlet.store;
+                store.mark_term(&joining, self.delivery_term).await?;
+                store.load(&joining).await?
+            }
             Some(exactly) => self.begin_exactly(&exactly, &joining).await?,
         };
         let tick = Arc::clone(&self.ticks.borrow());

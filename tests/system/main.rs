@@ -32,6 +32,7 @@ mod event_places;
 mod exactly;
 mod exactly_cluster;
 mod exactly_deaths;
+mod exactly_switch;
 mod exactly_topic;
 mod faults;
 mod handover;

@@ -44,10 +44,13 @@ async fn try_to_look(
         let remedy = format!("run `postrider delivery switch {asked}`, or leave --delivery out");
         findings.failed("delivery", &Error::new(ErrorKind::Config, cause).with_remedy(remedy));
     }
-    if now == DeliveryMode::AtLeastOnce && config.delivery != Some(Delivery::ExactlyOnce) {
-        return Ok(());
-    }
-    let committed = delivery::look(&connection).await?.committed;
+    let was_committed = match now {
+        DeliveryMode::AtLeastOnce { .. } if config.delivery != Some(Delivery::ExactlyOnce) => {
+            return Ok(());
+        }
+        DeliveryMode::AtLeastOnce { .. } => false,
+        DeliveryMode::ExactlyOnce { .. } => delivery::look(&connection).await?.followed > 0,
+    };
     let system = History::read(&connection).await?.system_identifier;
     let prefix = control_topic::prefix(system, state.database);
     let (id, cursors) = (format!("{prefix}-check"), control_topic::name(&prefix));
@@ -55,7 +58,7 @@ async fn try_to_look(
     let (producer, topic) = (producer.clone(), cursors.clone());
     let asked = tokio::task::spawn_blocking(move || ask(&producer, &id, timeout, &topic)).await;
     let needs = asked.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))??;
-    judge(findings, &needs, (&cursors, outbox.buckets), committed > 0);
+    judge(findings, &needs, (&cursors, outbox.buckets), was_committed);
     Ok(())
 }
 

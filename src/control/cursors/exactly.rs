@@ -19,6 +19,9 @@ const RECORD: &str = include_str!("../../../sql/queries/exactly_record.sql");
 const CLEAR: &str = include_str!("../../../sql/queries/exactly_clear.sql");
 const MARK: &str = include_str!("../../../sql/queries/exactly_mark.sql");
 
+/// The term of a database in which nobody has changed how events are delivered.
+const NEVER_SWITCHED: i64 = 0;
+
 /// A bucket that was taken.
 #[derive(Clone, Debug)]
 pub struct Taken {
@@ -76,11 +79,14 @@ impl CursorStore {
         self.change(CLEAR, &[&numbers, &epochs]).await
     }
 
-    /// A cursor of these buckets is committed to Kafka under this term.
+    /// These buckets are delivered as this term says: where exactly once, a cursor of each is committed to Kafka.
     ///
     /// # Errors
     /// When the connection fails.
     pub async fn mark_term(&self, buckets: &[Bucket], term: i64) -> Result<()> {
+        if term == NEVER_SWITCHED {
+            return Ok(());
+        }
         let (numbers, epochs) = self.owned_columns(buckets)?;
         self.change(MARK, &[&numbers, &epochs, &term]).await
     }
