@@ -70,6 +70,12 @@ deaths count='50':
 orders seconds='60':
     ORDER_SERVICE_SECONDS={{seconds}} cargo test --locked --test order_service -- --nocapture
 
+# A tier, seen: five relays, three brokers, a primary with a standby, each on a host of its own, links that are cut, and the pages open: just tier [seconds], else until Ctrl-C (needs root).
+tier seconds='':
+    cargo build --release --locked --package postrider --package postrider-load --bins
+    cargo build --release --locked --package postrider-testkit --example parts
+    deploy/tier/tier.py target/release {{seconds}}
+
 # What relays cost that have nothing to do, each on a database of its own: just idle 50 [seconds].
 idle databases='50' seconds='60':
     POSTRIDER_TEST_IDLE_DATABASES={{databases}} POSTRIDER_TEST_IDLE_SECONDS={{seconds}} \
