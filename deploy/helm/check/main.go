@@ -1,7 +1,9 @@
-// Reads rendered manifests by the very types of Kubernetes, of Prometheus' operator and of KEDA.
+// Reads rendered manifests by the very types of Kubernetes, of Prometheus' operator and of KEDA, and judges those of
+// Kubernetes as its API server does, by the server's own code.
 //
-// A field that its type does not have, or a value of another type, ends it with the document and the cause. It also checks
-// what no type says: selectors fit the labels of the pods, and what a pod mounts is rendered or named as foreign.
+// A field that its type does not have, a value of another type, or what the server would refuse ends it with the document and
+// the cause. It also checks what no type says: selectors fit the labels of the pods, and what a pod mounts is rendered or named
+// as foreign.
 package main
 
 import (
@@ -17,6 +19,7 @@ import (
 	policy "k8s.io/api/policy/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 )
 
@@ -66,7 +69,13 @@ func read(document []byte) (any, error) {
 		return nil, fmt.Errorf("%s/%s is no kind that the chart has", head.APIVersion, head.Kind)
 	}
 	object := make()
-	return object, yaml.UnmarshalStrict(document, object)
+	if err := yaml.UnmarshalStrict(document, object); err != nil {
+		return nil, err
+	}
+	if one, is := object.(runtime.Object); is {
+		return object, admit(one)
+	}
+	return object, nil
 }
 
 type seen struct {
