@@ -227,7 +227,7 @@ fn codes() -> Vec<(u8, String)> {
         (4, "PostgreSQL".to_owned()),
         (5, "Kafka".to_owned()),
         (6, "schema; `migrate status`: migrations are pending".to_owned()),
-        (wait::NOT_IN_TIME, "`wait`: not published in time, or publishing is paused".to_owned()),
+        (wait::NOT_IN_TIME, "`wait`: not published in time; it says whether a pause or a missing instance may be why".to_owned()),
         (wait::PARKED, "`wait`: all is published but what is parked".to_owned()),
     ]
 }

@@ -1,7 +1,7 @@
 //! `postrider wait`: until everything that was committed before is published.
 //!
-//! Promises: ends well only when it is; what is parked is named. Must not: change anything, or wait where nothing
-//! moves. Fails: when PostgreSQL cannot be read.
+//! Promises: ends well only when it is; what is parked is named; a pause is waited for like anything else, as it may end,
+//! and is told at once. Must not: change anything. Fails: when PostgreSQL cannot be read.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::capture::barrier::{Barrier, Behind};
-use crate::capture::mode::read_state;
+use crate::capture::mode::{Pause, read_state};
 use crate::cli::output::count;
 use crate::cli::parked::{Chosen, list};
 use crate::cli::pause::words;
 use crate::cli::{block_on, open_outbox, output};
 use crate::config::settings::CommonSettings;
 use crate::config::units::{Span, show_bytes};
+use crate::control::lease::live_instances;
 use crate::error::Result;
 use crate::legible;
 use crate::postgres::Connection;
@@ -28,8 +29,9 @@ pub(super) const PARKED: u8 = 8;
 
 /// Waits until every event that was committed before now is published.
 ///
-/// What is committed meanwhile is not waited for. Ends with 0 when all is published, with 7 when it is not in
-/// time, with 8 when all is published but what is parked.
+/// What is committed meanwhile is not waited for. While publishing is paused it is waited all the same, as the pause may
+/// end; stderr says so at once. Ends with 0 when all is published, with 7 when it is not in time, with 8 when all
+/// is published but what is parked.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -48,9 +50,18 @@ pub(super) struct WaitArguments {
 enum WaitEnd {
     Published,
     Parked(list::List),
-    NotInTime(Behind),
-    /// Nothing moves: publishing is paused.
-    Paused(Behind, String),
+    NotInTime(Behind, Hindrance),
+}
+
+/// What may be the cause that it is not published in time.
+#[derive(Debug)]
+enum Hindrance {
+    /// Publishing is paused, in these words.
+    Paused(String),
+    /// No instance has a lease.
+    NobodyRuns,
+    /// None that can be told from here.
+    Unknown,
 }
 
 pub(super) fn run(arguments: WaitArguments) -> Result<ExitCode> {
@@ -67,20 +78,44 @@ pub(super) fn run(arguments: WaitArguments) -> Result<ExitCode> {
 
 async fn wait(connection: &Connection, deadline: Instant) -> Result<WaitEnd> {
     let barrier = Barrier::take(connection).await?;
+    let mut told: Option<String> = None;
     loop {
         let state = read_state(connection).await?;
         let behind = barrier.behind(connection, &state).await?;
         if behind == Behind::Nothing {
             return parked(connection).await;
         }
-        if let Some(pause) = state.pause {
-            return Ok(WaitEnd::Paused(behind, words(&pause)));
-        }
         if Instant::now() >= deadline {
-            return Ok(WaitEnd::NotInTime(behind));
+            let hindrance = hindrance(connection, state.pause.as_ref()).await?;
+            return Ok(WaitEnd::NotInTime(behind, hindrance));
+        }
+        if let Some(pause) = &state.pause
+            && told.as_ref() != Some(&pause.reason)
+        {
+            tell(pause);
+            told = Some(pause.reason.clone());
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// To whoever looks at a script that stands.
+fn tell(pause: &Pause) {
+    tracing::warn!(
+        reason = pause.reason,
+        by = pause.by,
+        ends_in_seconds = pause.left_seconds.map(f64::round),
+        remedy = "run `postrider resume` when it may go on",
+        "publishing is paused: waiting until it goes on"
+    );
+}
+
+async fn hindrance(connection: &Connection, pause: Option<&Pause>) -> Result<Hindrance> {
+    Ok(match pause {
+        Some(pause) => Hindrance::Paused(words(pause)),
+        None if live_instances(connection).await? == 0 => Hindrance::NobodyRuns,
+        None => Hindrance::Unknown,
+    })
 }
 
 async fn parked(connection: &Connection) -> Result<WaitEnd> {
@@ -93,17 +128,21 @@ impl WaitEnd {
         match self {
             Self::Published => ExitCode::SUCCESS,
             Self::Parked(_) => ExitCode::from(PARKED),
-            Self::NotInTime(_) | Self::Paused(..) => ExitCode::from(NOT_IN_TIME),
+            Self::NotInTime(..) => ExitCode::from(NOT_IN_TIME),
         }
     }
 
     fn words(&self) -> String {
         match self {
             Self::Published => "everything that was committed before is published".to_owned(),
-            Self::NotInTime(behind) => {
-                format!("not published in time: {}; see `postrider status`", behind_words(behind))
+            Self::NotInTime(behind, hindrance) => {
+                let cause = match hindrance {
+                    Hindrance::Paused(pause) => pause,
+                    Hindrance::NobodyRuns => "no instance of postrider runs",
+                    Hindrance::Unknown => "see `postrider status`",
+                };
+                format!("not published in time: {}; {cause}", behind_words(behind))
             }
-            Self::Paused(behind, pause) => format!("{}; {pause}", behind_words(behind)),
             Self::Parked(found) => parked_words(found),
         }
     }
@@ -142,11 +181,18 @@ mod tests {
 
     #[test]
     fn what_waits_is_said() {
+        let paused = Hindrance::Paused("paused for 1.0s".to_owned());
         for (ended, said) in [
             (WaitEnd::Published, "is published"),
-            (WaitEnd::NotInTime(Behind::Buckets(1)), "in time: events of 1 bucket may wait"),
-            (WaitEnd::NotInTime(Behind::LogBytes(2_048)), "2.0 KiB of the server's log"),
-            (WaitEnd::Paused(Behind::Log, "paused for 1.0s".to_owned()), "not read yet; paused"),
+            (
+                WaitEnd::NotInTime(Behind::Buckets(1), Hindrance::Unknown),
+                "in time: events of 1 bucket may wait; see",
+            ),
+            (
+                WaitEnd::NotInTime(Behind::LogBytes(2_048), Hindrance::NobodyRuns),
+                "2.0 KiB of the server's log are not read; no instance",
+            ),
+            (WaitEnd::NotInTime(Behind::Log, paused), "not read yet; paused"),
         ] {
             assert!(ended.words().contains(said), "{}", ended.words());
         }
