@@ -41,13 +41,17 @@ Examples:
   postrider tap --aggregate order/4711 --format cloudevents
   postrider tap --type OrderPlaced --interval 5s | jq .headers")]
 pub(super) struct TapArguments {
-    /// Shows events of this aggregate: its type, a slash, its id.
+    /// Shows events of this aggregate: its type up to the first slash, its id behind it.
     #[arg(long, value_name = "TYPE/ID", value_parser = crate::cli::parked::aggregate)]
     aggregate: Option<(String, String)>,
 
-    /// Shows events of aggregates of this type.
+    /// Shows events of aggregates of this type, also of one with a slash in it.
     #[arg(long, value_name = "TYPE", conflicts_with = "aggregate")]
     aggregate_type: Option<String>,
+
+    /// Shows events of aggregates of this id.
+    #[arg(long, value_name = "ID", conflicts_with = "aggregate")]
+    aggregate_id: Option<String>,
 
     /// Shows events of this type.
     #[arg(long = "type", value_name = "TYPE")]
@@ -151,7 +155,7 @@ async fn tap(arguments: TapArguments) -> Result<()> {
 fn filter(arguments: &TapArguments) -> SampleFilter {
     let (aggregate_type, aggregate_id) = match &arguments.aggregate {
         Some((aggregate_type, id)) => (Some(aggregate_type.clone()), Some(id.clone())),
-        None => (arguments.aggregate_type.clone(), None),
+        None => (arguments.aggregate_type.clone(), arguments.aggregate_id.clone()),
     };
     SampleFilter { aggregate_type, aggregate_id, kind: arguments.kind.clone() }
 }

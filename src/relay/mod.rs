@@ -86,6 +86,7 @@ mod plan;
 mod poll_session;
 mod publishers;
 mod replay_sender;
+mod replay_turns;
 mod replays;
 mod session;
 mod shard_supervisor;

@@ -2,11 +2,12 @@
 //! taken where somebody waits for one (`postrider wait`).
 //!
 //! Promises: of the owned buckets what was asked for is sent in the order of `seq`, to its own topics, marked, and no
-//! faster than asked for; how far it came is saved only behind Kafka's acknowledgement. Must not: touch what shards
+//! faster than asked for; how far it came is saved only behind Kafka's acknowledgement; several are sent side by side,
+//! so that one that is slow or held up holds up no other. Must not: touch what shards
 //! send, hold an aggregate, or end the session: relaying goes on without it.
 //! Fails: never; what is in the way is written down beside the replay, and tried again.
 //!
-//! It has a producer of its own, and shards know nothing of it. That keeps the order all the same: nothing is sent
+//! Each has a producer of its own, and shards know nothing of it. That keeps the order all the same: nothing is sent
 //! before the bucket's cursor covers all that was committed when the replay was asked for, so that none of its events
 //! appears first by a replay; and what one owner sends is a run of the same events from a place that is acknowledged, so
 //! that two owners in a row leave repeats and no gap. Among the shard's own batches it would cost each page a moment
@@ -21,7 +22,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Mutex, Notify, watch};
 
 use crate::capture::replay;
 use crate::capture::replay::reader::{ReplayRange, ReplayReader};
@@ -35,13 +38,10 @@ use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::instance::Instance;
 use crate::relay::publishers::Publishers;
 use crate::relay::replay_sender::{ReplaySender, SentPage};
+use crate::relay::replay_turns::{LOOK_INTERVAL, ReplayTurns, TROUBLE_PAUSE, TurnEnd};
 use crate::relay::slot_recovery::covers;
 use crate::relay::tasks::{Ended, SessionTasks};
 
-/// How often it is looked whether a replay is asked for.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// After trouble.
-const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 /// A replay has its turn for so long: then it is looked who else waits, and which buckets are ours.
 const TURN: Duration = Duration::from_secs(10);
 /// Events of one page, at most.
@@ -58,6 +58,8 @@ struct ReplayTask {
     /// Asks for a tick at once: an outbox at rest does not tick by itself, and cursors wait for it.
     nudge: Arc<Notify>,
     stop: watch::Receiver<bool>,
+    /// Sessions that no turn uses; none where nothing is to be sent.
+    readers: Mutex<Vec<ReplayReader>>,
 }
 
 /// Sends replays until the session ends.
@@ -82,39 +84,31 @@ pub(super) fn spawn_replays(
         ),
         nudge: Arc::clone(nudge),
         stop: session_tasks.stop.clone(),
+        readers: Mutex::default(),
     };
     session_tasks.tasks.spawn(task.run());
 }
 
-/// How a turn has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TurnEnd {
-    /// There may be more to do at once.
-    Over,
-    /// Nothing can be done now.
-    Waits,
-    /// A topic takes nothing.
-    Held,
-}
-
 impl ReplayTask {
     /// Works until the session ends.
-    async fn run(mut self) -> Result<Ended> {
-        let mut reader = None;
+    async fn run(self) -> Result<Ended> {
+        let (mut turns, mut sending) = (ReplayTurns::default(), FuturesUnordered::new());
+        let mut stop = self.stop.clone();
         loop {
-            let pause = match self.round(&mut reader).await {
-                Ok(TurnEnd::Over) => Duration::ZERO,
-                Ok(TurnEnd::Waits) => LOOK_INTERVAL,
-                Ok(TurnEnd::Held) => TROUBLE_PAUSE,
+            let pause = match self.begin(&mut turns).await {
+                Ok(begun) => {
+                    sending.extend(begun.into_iter().map(|replay| self.turn(replay)));
+                    LOOK_INTERVAL
+                }
                 Err(error) => {
-                    reader = None;
                     self.tell(&error);
                     TROUBLE_PAUSE
                 }
             };
             tokio::select! {
+                Some((replay, end)) = sending.next() => turns.ended(replay, end, Instant::now()),
                 () = tokio::time::sleep(pause) => {}
-                _ = self.stop.changed() => return Ok(Ended::Helper),
+                _ = stop.changed() => return Ok(Ended::Helper),
             }
         }
     }
@@ -130,35 +124,34 @@ impl ReplayTask {
         }
     }
 
-    /// One turn for each replay that can go on.
-    async fn round(&self, reader: &mut Option<ReplayReader>) -> Result<TurnEnd> {
-        let owned = self.owned();
-        let asked = replay::look(self.store.connection(), &owned).await?;
+    /// The replays that have a turn now.
+    async fn begin(&self, turns: &mut ReplayTurns) -> Result<Vec<OpenReplay>> {
+        let (owned, connection) = (self.owned(), self.store.connection());
+        let asked = replay::look(connection, &owned).await?;
         if asked.is_waited {
             self.nudge.notify_one();
         }
         if !asked.is_any_open {
-            *reader = None;
-            return Ok(TurnEnd::Waits);
+            self.readers.lock().await.clear();
+            return Ok(Vec::new());
         }
-        let reader = match reader {
-            Some(reader) => reader,
-            None => {
-                let (database, bytes) = (&self.config.database, self.config.max_event_bytes);
-                reader.insert(ReplayReader::connect(database, &self.outbox, bytes).await?)
+        let mut open = replay::open(connection, &owned).await?;
+        let numbers: Vec<i64> = open.iter().map(|replay| replay.replay).collect();
+        let begun = turns.begin(&numbers, Instant::now());
+        open.retain(|replay| begun.contains(&replay.replay));
+        Ok(open)
+    }
+
+    /// A replay's turn, to its end. Trouble is written down, and others have their turn all the same.
+    async fn turn(&self, replay: OpenReplay) -> (i64, TurnEnd) {
+        let end = match self.send_some(&replay).await {
+            Ok(end) => end,
+            Err(error) => {
+                self.tell(&error);
+                TurnEnd::Held
             }
         };
-        let (mut end, mut failed) = (TurnEnd::Waits, None);
-        for replay in replay::open(reader.connection(), &owned).await? {
-            match self.turn(reader, &replay).await {
-                Ok(TurnEnd::Over) => end = TurnEnd::Over,
-                Ok(TurnEnd::Held) if end == TurnEnd::Waits => end = TurnEnd::Held,
-                Ok(TurnEnd::Held | TurnEnd::Waits) => {}
-                // Others have their turn all the same.
-                Err(error) => failed = Some(error),
-            }
-        }
-        failed.map_or(Ok(end), Err)
+        (replay.replay, end)
     }
 
     fn owned(&self) -> Vec<Bucket> {
@@ -178,7 +171,7 @@ impl ReplayTask {
     }
 
     /// Sends some of a replay: bucket by bucket, until its turn is over.
-    async fn turn(&self, reader: &mut ReplayReader, replay: &OpenReplay) -> Result<TurnEnd> {
+    async fn send_some(&self, replay: &OpenReplay) -> Result<TurnEnd> {
         let parts = match self.covered(replay).await {
             Ok(parts) => parts,
             // Some bucket was taken meanwhile.
@@ -191,17 +184,40 @@ impl ReplayTask {
         if parts.is_empty() {
             return Ok(TurnEnd::Waits);
         }
-        let mut sender = ReplaySender::start(&self.publishers, replay)?;
+        let mut reader = self.reader().await?;
+        let mut sender = match ReplaySender::start(&self.publishers, replay) {
+            Ok(sender) => sender,
+            Err(error) => {
+                held(&reader, (replay, parts[0]), &error).await?;
+                return Err(error);
+            }
+        };
         let until = Instant::now() + TURN;
         let mut ended = Ok(TurnEnd::Over);
         for part in parts {
-            ended = self.send_part(reader, &mut sender, (replay, part), until).await;
+            ended = self.send_part(&mut reader, &mut sender, (replay, part), until).await;
             if !matches!(ended, Ok(TurnEnd::Over)) {
                 break;
             }
         }
         sender.close().await?;
+        // One whose session has failed is not used again.
+        if ended.is_ok() {
+            self.readers.lock().await.push(reader);
+        }
         ended
+    }
+
+    /// A session to read with: one that another turn has left, or a new one.
+    async fn reader(&self) -> Result<ReplayReader> {
+        let left = self.readers.lock().await.pop();
+        match left {
+            Some(reader) => Ok(reader),
+            None => {
+                let (database, bytes) = (&self.config.database, self.config.max_event_bytes);
+                ReplayReader::connect(database, &self.outbox, bytes).await
+            }
+        }
     }
 
     /// Sends a bucket's events, until there are no more or the turn is over.
@@ -220,13 +236,14 @@ impl ReplayTask {
             let page = reader.page(range, pace.page_rows()).await?;
             let reached = page.last_seq.map_or(part.next_seq, |last| last.saturating_add(1));
             let is_last = page.is_last;
-            let step = match sender.send(page).await? {
-                SentPage::Sent { sent, left_out } => {
+            let step = match sender.send(page).await {
+                Ok(SentPage::Sent { sent, left_out }) => {
                     ReplayStep { next_seq: reached, sent, left_out, trouble: None, is_end: is_last }
                 }
-                SentPage::Waits(trouble) => {
-                    let next_seq = part.next_seq;
-                    ReplayStep { next_seq, trouble: Some(trouble), ..ReplayStep::default() }
+                Ok(SentPage::Waits(trouble)) => waiting(part, trouble),
+                Err(error) => {
+                    held(reader, (replay, part), &error).await?;
+                    return Err(error);
                 }
             };
             let save = replay::save(reader.connection(), replay.replay, part.bucket, &step);
@@ -241,6 +258,21 @@ impl ReplayTask {
         }
         Ok(TurnEnd::Over)
     }
+}
+
+/// A step that goes nowhere, for this reason.
+fn waiting(part: OpenPart, trouble: String) -> ReplayStep {
+    ReplayStep { next_seq: part.next_seq, trouble: Some(trouble), ..ReplayStep::default() }
+}
+
+/// Writes down what holds a replay up, where whoever asked for it looks.
+async fn held(
+    reader: &ReplayReader,
+    (replay, part): (&OpenReplay, OpenPart),
+    error: &Error,
+) -> Result<()> {
+    let step = waiting(part, error.message().to_owned());
+    replay::save(reader.connection(), replay.replay, part.bucket, &step).await.map(drop)
 }
 
 /// How fast a replay is sent here.

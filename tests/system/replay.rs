@@ -208,6 +208,47 @@ async fn what_was_not_published_is_left_out() {
     ask(&fixture, &["replay", "--type", "1"], 3, &["no table retains them"]);
 }
 
+/// GIVEN two replays that are slow, WHEN more are asked for, THEN these are sent meanwhile, also one of a type with a slash
+/// in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_that_is_slow_holds_up_no_other() {
+    let fixture = Fixture::new("replay_turns").await;
+    let again = fixture.topic("again");
+    create_topic(&fixture.brokers, &fixture.topic("order"), 1).await;
+    create_topic(&fixture.brokers, &again, 1).await;
+    let client = fixture.client().await;
+    write(&client, 40, 200).await;
+    let slashed = "select postrider.emit('shop/order', '7', '201', '{}'), postrider.emit('shop', 'order/7', '202', '{}')";
+    client.batch_execute(slashed).await.expect("it is written");
+    let relay = RelayProcess::start(&fixture, &["--topic", &fixture.topic("order")]);
+    fixture.wait_published().await;
+    let slow = ["--seq", "1..200", "--rate", "1/s"];
+    for (chosen, said) in [
+        (&slow[..], "replay 1: 200 events"),
+        (&slow[..], "replay 2: 200 events"),
+        (&["--seq", "1..200"][..], "replay 3: 200 events"),
+        (&["--aggregate-type", "shop/order", "--aggregate-id", "7"][..], "replay 4: 1 event"),
+        (&["--aggregate", "shop/order/7"][..], "replay 5: 1 event"),
+    ] {
+        let arguments = [&["replay", "--to-topic", &again], chosen].concat();
+        ask(&fixture, &arguments, 0, &[said]);
+    }
+    for done in [3, 4, 5] {
+        wait_until_done(&fixture, done).await;
+    }
+    assert!(listed(&fixture, 1)["sent"].as_i64() < Some(150), "the first one is at it still");
+    assert_whole(&fixture, &again, "3", 1..=200);
+    assert_whole(&fixture, &again, "4", 201..=201);
+    assert_whole(&fixture, &again, "5", 202..=202);
+    for cancelled in ["1", "2"] {
+        ask(&fixture, &["replay", "cancel", cancelled], 0, &["is cancelled"]);
+    }
+    let two = ["--aggregate-type", "a", "--aggregate-type", "b", "--aggregate-id", "7"];
+    ask(&fixture, &[&["replay"][..], &two].concat(), 3, &["belongs to one --aggregate-type"]);
+    ask(&fixture, &["replay", "--aggregate", "shop/x/7"], 0, &["a type with a slash"]);
+    relay.stop_well().await;
+}
+
 /// Clean-up waits for a replay, and for no other; afterwards what is gone is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clean_up_waits_for_a_replay() {
@@ -218,7 +259,9 @@ async fn clean_up_waits_for_a_replay() {
     create_topic(&fixture.brokers, &again, 1).await;
     let client = fixture.client().await;
     write(&client, 6, 60).await;
-    ask(&fixture, &["replay", "--seq", "1..", "--rate", "8/s"], 0, &["replay 1: 60 events"]);
+    let said = ["replay 1: 60 events", "no instance of postrider runs"];
+    ask(&fixture, &["replay", "--seq", "1..", "--rate", "8/s"], 0, &said);
+    ask(&fixture, &["replay", "list"], 0, &["waits", "no instance of postrider runs"]);
     let relay = RelayProcess::start(&fixture, &["--replay-window", "0s"]);
     wait_until_done(&fixture, 1).await;
     assert_whole(&fixture, &again, "1", 1..=60);

@@ -34,6 +34,9 @@ const LOOK: &str = include_str!("../../../sql/queries/replay_look.sql");
 const OPEN: &str = include_str!("../../../sql/queries/replay_open.sql");
 const SAVE: &str = include_str!("../../../sql/queries/replay_save.sql");
 
+/// So many are sent side by side by an instance: each takes a session and a producer.
+pub const TURNS_MAX: usize = 4;
+
 /// Which events are meant; all conditions hold together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplayFilter {

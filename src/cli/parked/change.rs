@@ -91,7 +91,7 @@ pub(super) fn retry(arguments: RetryArguments) -> Result<ExitCode> {
     let mut text: String = rows.iter().map(line).collect();
     let aggregates = count(i64::try_from(rows.len()).unwrap_or(i64::MAX), "aggregate");
     text.push_str(&match (rows.is_empty(), dry_run) {
-        (true, _) => nothing_chosen(&chosen).to_owned(),
+        (true, _) => nothing_chosen(&chosen),
         (false, true) => format!("{aggregates} would be tried again\n"),
         (false, false) => format!("{aggregates} will be tried again by the relay\n"),
     });
@@ -117,7 +117,7 @@ pub(super) fn discard(arguments: DiscardArguments) -> Result<ExitCode> {
     let mut text: String = gone.iter().map(|one| format!("{}\n", one.0)).collect();
     let events = count(i64::try_from(gone.len()).unwrap_or(i64::MAX), "event");
     text.push_str(&match (gone.is_empty(), dry_run) {
-        (true, _) => nothing_chosen(&chosen).to_owned(),
+        (true, _) => nothing_chosen(&chosen),
         (false, true) => format!("{events} would be discarded\n"),
         (false, false) => format!("{events} discarded\n"),
     });

@@ -57,7 +57,7 @@ pub(super) fn run(arguments: ParkedArguments) -> Result<ExitCode> {
 /// Which parked events are meant; several conditions all hold.
 #[derive(Args, Clone, Debug)]
 struct Selection {
-    /// Chooses an aggregate: its type, a slash, its id.
+    /// Chooses an aggregate: its type up to the first slash, its id behind it.
     #[arg(long, value_name = "TYPE/ID", value_parser = aggregate)]
     aggregate: Option<(String, String)>,
 
@@ -79,8 +79,9 @@ struct Selection {
 }
 
 pub(super) fn aggregate(text: &str) -> std::result::Result<(String, String), String> {
-    let (aggregate_type, aggregate_id) =
-        text.split_once('/').ok_or("write an aggregate as type/id, like order/4711")?;
+    let (aggregate_type, aggregate_id) = text.split_once('/').ok_or(
+        "write an aggregate as type/id, like order/4711; where the type has a slash: --aggregate-type and --aggregate-id",
+    )?;
     Ok((aggregate_type.to_owned(), aggregate_id.to_owned()))
 }
 
@@ -88,14 +89,19 @@ fn reasons() -> impl TypedValueParser<Value = Reason> {
     PossibleValuesParser::new(Reason::ALL.map(Reason::name)).try_map(|name| name.parse::<Reason>())
 }
 
-/// Why nothing may have been chosen.
-fn nothing_chosen(chosen: &Chosen) -> &'static str {
-    match &chosen.aggregate_id {
+/// Why nothing may have been chosen by this id; empty where it has no slash.
+pub(super) fn slash_words(aggregate_id: Option<&str>) -> &'static str {
+    match aggregate_id {
         Some(id) if id.contains('/') => {
-            "nothing is parked that was chosen (a type with a slash: --aggregate-type and --aggregate-id)\n"
+            " (a type with a slash: --aggregate-type and --aggregate-id)"
         }
-        Some(_) | None => "nothing is parked that was chosen\n",
+        Some(_) | None => "",
     }
+}
+
+/// Nothing was chosen, and why that may be.
+fn nothing_chosen(chosen: &Chosen) -> String {
+    format!("nothing is parked that was chosen{}\n", slash_words(chosen.aggregate_id.as_deref()))
 }
 
 /// The selection as a statement's first parameters.
@@ -125,6 +131,9 @@ mod tests {
     #[test]
     fn an_aggregate_is_cut_at_its_first_slash() {
         assert_eq!(aggregate("order/a/b"), Ok(("order".to_owned(), "a/b".to_owned())));
-        assert!(aggregate("order").is_err());
+        let refused = aggregate("order").expect_err("it is none");
+        assert!(refused.contains("--aggregate-id"), "{refused}");
+        assert_eq!(slash_words(Some("b")), "");
+        assert!(slash_words(Some("b/7")).contains("--aggregate-type"));
     }
 }

@@ -1,6 +1,7 @@
 //! `postrider replay list` and `postrider replay cancel`.
 //!
-//! Promises: each replay with how far it is and what it waits for; a cancelled one sends no further page.
+//! Promises: each replay with how far it is and what it waits for, also where none gets on; a cancelled one sends no
+//! further page.
 //! Must not: take away what was sent. Fails: as its parent.
 
 use std::process::ExitCode;
@@ -9,9 +10,13 @@ use clap::Args;
 use serde::Serialize;
 use tokio_postgres::Row;
 
+use crate::capture::mode::read_state;
+use crate::capture::replay::TURNS_MAX;
 use crate::cli::output::show_age;
+use crate::cli::pause::words;
 use crate::cli::{block_on, open_outbox, output};
 use crate::config::settings::CommonSettings;
+use crate::control::lease::live_instances;
 use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
 use crate::postgres::{Connection, classify};
@@ -66,19 +71,31 @@ struct ListedReplay {
     requested_by: String,
     age_seconds: f64,
     cancelled_by: Option<String>,
-    /// What it waits for.
+    /// Earlier replays that have not ended.
+    earlier_open: i64,
+    /// What is in its way.
     trouble: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct ReplayList {
+    /// Why none gets on: publishing is paused, or nobody publishes.
+    hindrance: Option<String>,
     replays: Vec<ListedReplay>,
+}
+
+/// What a replay waits for that was asked for just now, in lines; empty where it begins at once.
+pub(super) async fn waits_for(connection: &Connection, replay: i64) -> Result<String> {
+    let list = read(connection, (1, Some(replay))).await?;
+    let mut text = list.hindrance.map(|hindrance| format!("{hindrance}\n")).unwrap_or_default();
+    text.extend(list.replays.first().and_then(ListedReplay::behind).map(|words| words + "\n"));
+    Ok(text)
 }
 
 pub(super) fn run(arguments: ReplayListArguments) -> Result<ExitCode> {
     let list = block_on(async move {
         let connection = open_outbox(arguments.common, "replay").await?;
-        read(&connection, arguments.limit).await
+        read(&connection, (arguments.limit, None)).await
     })?;
     if arguments.json {
         output::answer_json(&list)?;
@@ -107,10 +124,25 @@ pub(super) fn cancel(arguments: &CancelArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn read(connection: &Connection, limit: u32) -> Result<ReplayList> {
-    let rows = connection.client().query(LIST, &[&i64::from(limit)]).await;
+/// So many at most; only one, if it is named.
+async fn read(connection: &Connection, (limit, only): (u32, Option<i64>)) -> Result<ReplayList> {
+    let rows = connection.client().query(LIST, &[&i64::from(limit), &only]).await;
     let rows = rows.map_err(|cause| classify("list replays", cause))?;
-    Ok(ReplayList { replays: rows.iter().map(ListedReplay::read).collect() })
+    let replays: Vec<ListedReplay> = rows.iter().map(ListedReplay::read).collect();
+    let hindrance = match replays.iter().any(|replay| replay.buckets_open > 0) {
+        true => hindrance(connection).await?,
+        false => None,
+    };
+    Ok(ReplayList { hindrance, replays })
+}
+
+/// Why nobody sends a replay.
+async fn hindrance(connection: &Connection) -> Result<Option<String>> {
+    if let Some(pause) = read_state(connection).await?.pause {
+        return Ok(Some(format!("no replay is sent: publishing is {}", words(&pause))));
+    }
+    let is_nobody = live_instances(connection).await? == 0;
+    Ok(is_nobody.then(|| "no replay is sent: no instance of postrider runs".to_owned()))
 }
 
 impl ListedReplay {
@@ -127,6 +159,7 @@ impl ListedReplay {
             requested_by: row.get("requested_by"),
             age_seconds: row.get("age_seconds"),
             cancelled_by: row.get("cancelled_by"),
+            earlier_open: row.get("earlier_open"),
             trouble: row.get("trouble"),
         }
     }
@@ -142,10 +175,31 @@ impl ListedReplay {
             self.left_out,
             show_age(Some(self.age_seconds)),
         );
-        if let Some(trouble) = &self.trouble {
-            line.push_str(&format!("{:>8}{}\n", "", legible::name(trouble)));
+        if let Some(words) = self.waits_for() {
+            line.push_str(&format!("{:>8}{words}\n", ""));
         }
         line
+    }
+
+    /// What it waits for, if it does.
+    fn waits_for(&self) -> Option<String> {
+        if self.state != "waits" {
+            return None;
+        }
+        let committed = || "begins when all that was committed before it is published".to_owned();
+        let trouble = self.trouble.as_deref().map(legible::name);
+        Some(trouble.or_else(|| self.behind()).unwrap_or_else(committed))
+    }
+
+    /// Whether it has to wait for others.
+    fn behind(&self) -> Option<String> {
+        let is_behind = self.earlier_open >= TURNS_MAX as i64;
+        let earlier = self.earlier_open;
+        is_behind.then(|| {
+            format!(
+                "takes turns with {earlier} earlier replays: an instance sends {TURNS_MAX} at a time"
+            )
+        })
     }
 }
 
@@ -159,6 +213,46 @@ impl ReplayList {
             "replay", "state", "events", "sent", "left out", "asked"
         );
         text.extend(self.replays.iter().map(ListedReplay::line));
+        text.extend(self.hindrance.as_ref().map(|hindrance| format!("{hindrance}\n")));
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(state: &str, earlier_open: i64, trouble: Option<&str>) -> ListedReplay {
+        ListedReplay {
+            replay: 7,
+            state: state.to_owned(),
+            events: 10,
+            sent: 0,
+            left_out: 0,
+            to_topic: None,
+            events_per_second: None,
+            buckets_open: 1,
+            requested_by: "operator".to_owned(),
+            age_seconds: 1.0,
+            cancelled_by: None,
+            earlier_open,
+            trouble: trouble.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn what_waits_says_what_for() {
+        for (replay, said) in [
+            (listed("waits", 0, None), "begins when all that was committed"),
+            (listed("waits", 3, None), "begins when all that was committed"),
+            (listed("waits", 4, None), "takes turns with 4 earlier replays"),
+            (listed("waits", 9, Some("topic x is away")), "topic x is away"),
+        ] {
+            assert!(replay.line().contains(said), "{}", replay.line());
+        }
+        assert_eq!(listed("runs", 9, None).line().lines().count(), 1);
+        let hindrance = Some("no replay is sent: no instance of postrider runs".to_owned());
+        let table = ReplayList { hindrance, replays: vec![listed("waits", 0, None)] }.table();
+        assert!(table.ends_with("no instance of postrider runs\n"), "{table}");
     }
 }

@@ -49,6 +49,7 @@ Examples:
   postrider replay --aggregate order/4711 --dry-run
   postrider replay --since '2026-11-30 06:00' --until '2026-11-30 07:00' --to-topic orders.again --rate 500/s
   postrider replay --seq 100000..200000 --type OrderPlaced
+  postrider replay --aggregate-type shop/order --aggregate-id 4711
   postrider replay list
   postrider replay cancel 7")]
 pub(super) struct ReplayArguments {
@@ -71,13 +72,17 @@ enum ReplayCommand {
     .multiple(true)
     .args(["aggregate", "aggregate_type", "kind", "event", "seq", "since", "until"]))]
 struct AskArguments {
-    /// Chooses an aggregate: its type, a slash, its id.
+    /// Chooses an aggregate: its type up to the first slash, its id behind it.
     #[arg(long, value_name = "TYPE/ID", value_parser = aggregate)]
     aggregate: Vec<(String, String)>,
 
-    /// Chooses aggregates of this type.
+    /// Chooses aggregates of this type, also of one with a slash in it.
     #[arg(long, value_name = "TYPE")]
     aggregate_type: Vec<String>,
+
+    /// Of the one --aggregate-type, chooses the aggregate of this id alone.
+    #[arg(long, value_name = "ID", requires = "aggregate_type")]
+    aggregate_id: Vec<String>,
 
     /// Chooses events of this type: what their header `type` says.
     #[arg(long = "type", value_name = "TYPE")]
@@ -182,15 +187,21 @@ fn run_ask(arguments: AskArguments) -> Result<ExitCode> {
         }
     };
     let way = ReplayWay { to_topic, events_per_second: arguments.rate };
-    let (replay, found, filter) = block_on(async move {
+    let aggregates = aggregates(&arguments)?;
+    let (replay, found, filter, waits_for) = block_on(async move {
         let mut connection = connect(&config::database(&common)?, "replay").await?;
         let outbox = migrate::load(connection.client(), &config::outbox(&common)?).await?;
         check_mode(read_state(&connection).await?.mode)?;
-        let filter = filter(&connection, arguments).await?;
+        let filter = filter(&connection, arguments, aggregates).await?;
         let (replay, found) = look(&mut connection, &outbox, &filter, &way, is_dry_run).await?;
-        Ok((replay, found, filter))
+        let waits_for = match replay {
+            Some(replay) => list::waits_for(&connection, replay).await?,
+            None => String::new(),
+        };
+        Ok((replay, found, filter, waits_for))
     })?;
-    output::answer(&found_words(replay, &found, &filter, &template))?;
+    let said = found_words(replay, &found, &filter, &template);
+    output::answer(&(said + &waits_for))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -239,13 +250,31 @@ fn check_mode(mode: Mode) -> Result<()> {
     }
 }
 
-async fn filter(connection: &Connection, arguments: AskArguments) -> Result<ReplayFilter> {
-    let AskArguments { aggregate, aggregate_type, kind, event, seq, since, until, .. } = arguments;
+/// Types of aggregates, each with an id, or none for all of the type.
+fn aggregates(arguments: &AskArguments) -> Result<Vec<(String, Option<String>)>> {
+    let AskArguments { aggregate, aggregate_type, aggregate_id, .. } = arguments;
+    let single = aggregate.iter().map(|(kind, id)| (kind.clone(), Some(id.clone())));
+    let named: Vec<_> = match aggregate_type.as_slice() {
+        kinds if aggregate_id.is_empty() => kinds.iter().map(|kind| (kind.clone(), None)).collect(),
+        [kind] => aggregate_id.iter().map(|id| (kind.clone(), Some(id.clone()))).collect(),
+        _ => {
+            let cause = "--aggregate-id belongs to one --aggregate-type, and there are several";
+            return Err(Error::new(ErrorKind::Config, cause)
+                .with_remedy("ask for a replay of each, or use --aggregate TYPE/ID"));
+        }
+    };
+    Ok(single.chain(named).collect())
+}
+
+async fn filter(
+    connection: &Connection,
+    arguments: AskArguments,
+    aggregates: Vec<(String, Option<String>)>,
+) -> Result<ReplayFilter> {
+    let AskArguments { kind, event, seq, since, until, .. } = arguments;
     let (since, until) = times(connection, since, until).await?;
-    let whole = aggregate_type.into_iter().map(|aggregate_type| (aggregate_type, None));
-    let single = aggregate.into_iter().map(|(aggregate_type, id)| (aggregate_type, Some(id)));
     Ok(ReplayFilter {
-        aggregates: single.chain(whole).collect(),
+        aggregates,
         types: kind,
         ids: event,
         seqs: seq.unwrap_or((i64::MIN, i64::MAX)),

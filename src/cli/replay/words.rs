@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::capture::replay::{FoundEvents, OldestEvent, ReplayFilter};
 use crate::cli::output::count;
+use crate::cli::parked::slash_words;
 use crate::event::{Event, EventId};
 use crate::legible;
 use crate::record::topic::TopicTemplate;
@@ -23,7 +24,11 @@ pub(super) fn found_words(
     let events: i64 = found.parts.iter().map(|part| part.events).sum();
     let (events, is_any) = (count(events, "event"), events > 0);
     let mut text = match (is_any, replay) {
-        (false, _) => "no retained event that was published is chosen\n".to_owned(),
+        (false, _) => {
+            let ids = filter.aggregates.iter().filter_map(|(_, id)| id.as_deref());
+            let why = ids.map(|id| slash_words(Some(id))).find(|why| !why.is_empty());
+            format!("no retained event that was published is chosen{}\n", why.unwrap_or_default())
+        }
         (true, None) => format!("{events} would be sent once more, to\n"),
         (true, Some(replay)) => {
             format!("replay {replay}: {events} will be sent once more by the relays, to\n")
