@@ -1,9 +1,9 @@
 -- Purpose: writes down what {outbox} retains, all of which is published or parked.
 -- Locks:   one row. Whoever runs it has the lock on the outbox.
 -- Plan:    reads every partition from end to end.
--- Hazard:  it is told by count, highest number and sum: a copy that has the same has the same events.
+-- Hazard:  it is told by count, highest number and a digest of all: a copy that has the same has the same events.
 insert into postrider.handover (events, highest_seq, seq_sum, drawn, system_identifier)
-select count(*), max(seq), coalesce(sum(seq), 0),
+select count(*), max(seq), {digest},
     (select coalesce(pg_sequence_last_value(pg_get_serial_sequence('{outbox}', 'seq')::regclass), 0)),
     (select system_identifier from pg_control_system())
 from {outbox}

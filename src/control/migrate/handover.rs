@@ -7,7 +7,7 @@
 //!
 //! Why nothing is lost. The record is made under a lock that no open writer leaves: each retained row belongs to a
 //! transaction that has ended, and is published or parked. In the copy the same rows are told by their count, their
-//! highest `seq` and the sum of all. They are made rows of one transaction, and the cursors' snapshot sees exactly
+//! highest `seq` and a digest of each one's `seq` and `id`. They are made rows of one transaction, and the cursors' snapshot sees exactly
 //! that one and what has ended beside it: whoever writes from then on is not seen, and comes next.
 
 use tokio_postgres::error::SqlState;
@@ -16,13 +16,15 @@ use tokio_postgres::{Client, GenericClient};
 use crate::control::migrate::reanchor::{LEAD, REANCHOR};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, OutboxName};
-use crate::postgres::classify;
+use crate::postgres::{classify, without_head};
 
 const LOCK: &str = include_str!("../../../sql/queries/handover_lock.sql");
 const LOOK: &str = include_str!("../../../sql/queries/handover_look.sql");
 const NOTE: &str = include_str!("../../../sql/queries/handover_note.sql");
 const COMPARE: &str = include_str!("../../../sql/queries/handover_compare.sql");
 const PASS: &str = include_str!("../../../sql/queries/handover_pass.sql");
+const DIGEST: &str = include_str!("../../../sql/queries/handover_digest.sql");
+const NONE: &str = include_str!("../../../sql/queries/handover_none.sql");
 const SEQUENCES: &str = include_str!("../../../sql/queries/handover_sequences.sql");
 
 /// What a hand-over has written down.
@@ -79,10 +81,13 @@ pub async fn reanchor_handover(client: &mut Client, outbox: &Outbox, dry_run: bo
         recorded: row.get("recorded"),
         events: row.get("events"),
         above: row.get("above"),
-        is_same_sum: row.get("is_same_sum"),
+        is_same_digest: row.get("is_same_digest"),
         drawn: row.get("drawn"),
     });
-    let copy = check(compared)?;
+    let copy = match compared {
+        Some(copy) => check(copy)?,
+        None => return Err(no_record(&transaction).await?),
+    };
     if dry_run {
         return Ok(copy.events);
     }
@@ -106,25 +111,40 @@ struct ComparedCopy {
     events: i64,
     /// How many of these have a higher `seq` than any had then.
     above: i64,
-    is_same_sum: bool,
+    /// Whether these have the same numbers and ids.
+    is_same_digest: bool,
     /// What the sequence had given out then.
     drawn: i64,
 }
 
 const REPEAT: &str = "or run `postrider migrate reanchor` without --handover, which publishes all retained events again";
 
+/// Why there is no record: the copy was made too early, or nothing is to be done.
+async fn no_record(client: &impl GenericClient) -> Result<Error> {
+    let looked = client.query_one(NONE, &[]).await;
+    let is_here: bool =
+        looked.map_err(|cause| classify("look at the cursors", cause))?.get("is_here");
+    Ok(if is_here {
+        let cause = "no hand-over is recorded, and the cursors are of this server: a record was used up here before, or \
+                     none was made";
+        Error::new(ErrorKind::History, cause).with_remedy(
+            "nothing is to be done after `reanchor --handover`: start the relays, then run `postrider resume`; \
+             `postrider migrate handover` makes a record",
+        )
+    } else {
+        let cause = "no hand-over was recorded before this copy was made";
+        Error::new(ErrorKind::History, cause).with_remedy(format!(
+            "run `postrider migrate handover` on the former server, and copy the database again, {REPEAT}"
+        ))
+    })
+}
+
 /// The copy, if it holds what was recorded and nothing else.
-fn check(compared: Option<ComparedCopy>) -> Result<ComparedCopy> {
+fn check(copy: ComparedCopy) -> Result<ComparedCopy> {
     let refuse = |cause: String, remedy: &str| {
         Err(Error::new(ErrorKind::History, cause).with_remedy(format!("{remedy}, {REPEAT}")))
     };
-    let Some(copy) = compared else {
-        let cause = "no hand-over was recorded before this copy was made";
-        let remedy =
-            "run `postrider migrate handover` on the former server, and copy the database again";
-        return refuse(cause.to_owned(), remedy);
-    };
-    let ComparedCopy { recorded, events, above, is_same_sum, .. } = copy;
+    let ComparedCopy { recorded, events, above, is_same_digest, .. } = copy;
     if above > 0 {
         let cause = format!(
             "{above} retained events were written after the hand-over was recorded: they are not published"
@@ -132,10 +152,16 @@ fn check(compared: Option<ComparedCopy>) -> Result<ComparedCopy> {
         let remedy = "stop the writers, hand over again on the former server, and copy it again";
         return refuse(cause, remedy);
     }
-    if events != recorded || !is_same_sum {
-        let cause = format!(
-            "the outbox retains {events} events here, and other ones ({recorded}) when the hand-over was recorded"
-        );
+    if events != recorded || !is_same_digest {
+        let cause = if events == recorded {
+            format!(
+                "the outbox retains {events} events here, and others than when the hand-over was recorded"
+            )
+        } else {
+            format!(
+                "the outbox retains {events} events here, and {recorded} when the hand-over was recorded"
+            )
+        };
         let remedy = "wait until the copy is complete, or copy the database again";
         return refuse(cause, remedy);
     }
@@ -158,6 +184,7 @@ async fn lock(client: &impl GenericClient, outbox: &Outbox) -> Result<()> {
 fn named(statement: &str, outbox: &Outbox) -> String {
     let name = OutboxName { schema: outbox.schema.clone(), table: outbox.table.clone() }.quoted();
     let text = name.replace('\'', "''");
+    let statement = statement.replace("{digest}", without_head(DIGEST).trim());
     let mut parts = statement.split("{outbox}");
     let mut filled = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -173,19 +200,15 @@ mod tests {
     use super::*;
 
     const COPY: ComparedCopy =
-        ComparedCopy { recorded: 7, events: 7, above: 0, is_same_sum: true, drawn: 9 };
+        ComparedCopy { recorded: 7, events: 7, above: 0, is_same_digest: true, drawn: 9 };
 
     #[test]
     fn a_copy_is_taken_only_as_it_was_recorded() {
-        assert_eq!(check(Some(COPY)).expect("it is the same").events, 7);
+        assert_eq!(check(COPY).expect("it is the same").events, 7);
         for (compared, word) in [
-            (None, "no hand-over was recorded"),
-            (
-                Some(ComparedCopy { events: 8, above: 1, ..COPY }),
-                "1 retained events were written after",
-            ),
-            (Some(ComparedCopy { events: 6, ..COPY }), "retains 6 events"),
-            (Some(ComparedCopy { is_same_sum: false, ..COPY }), "other ones"),
+            (ComparedCopy { events: 8, above: 1, ..COPY }, "1 retained events were written after"),
+            (ComparedCopy { events: 6, ..COPY }, "retains 6 events here, and 7 when"),
+            (ComparedCopy { is_same_digest: false, ..COPY }, "7 events here, and others than"),
         ] {
             let error = check(compared).expect_err("it is another");
             assert_eq!(error.kind(), ErrorKind::History);
