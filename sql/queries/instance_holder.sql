@@ -1,8 +1,9 @@
 -- Purpose: who keeps the lock of the one instance that reads the log while no instance but ours, $1, has a
---          lease: a session that is none of the relay's.
+--          lease, or had one within $2 milliseconds: a session that is none of the relay's.
 -- Locks:   none.
 -- Plan:    reads the locks and the sessions of the server: ask seldom.
--- Hazard:  an instance has no lease for a moment after it got the lock: ask only after a while.
+-- Hazard:  an instance has no lease for a moment after it got the lock: ask only after a while. One that is frozen
+--          keeps the lock without a lease, until instance_unlock.sql ends its session: it is no stranger.
 select holder.pid, holder.usename::text as role, holder.application_name
 from pg_locks as held
     join pg_stat_activity as holder on holder.pid = held.pid
@@ -12,5 +13,6 @@ where held.granted
     and held.relation = 'postrider.log_reader'::regclass
     and held.mode <> 'AccessShareLock'
     and not exists (
-        select from postrider.instance where name <> $1 and lease_until > clock_timestamp())
+        select from postrider.instance
+        where name <> $1 and lease_until > clock_timestamp() - $2::bigint * interval '1 millisecond')
 limit 1

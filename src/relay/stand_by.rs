@@ -75,15 +75,22 @@ impl Instance {
         if since.elapsed() > HELD_PATIENCE {
             self.held.give_up();
         }
-        if since.elapsed() > Duration::from_secs(self.config.lease_seconds.into()) {
-            return self.look_for_a_stranger(opened, told).await;
+        let patience = Duration::from_secs(self.config.lease_seconds.into());
+        if since.elapsed() > patience {
+            return self.look_for_a_stranger(opened, told, patience).await;
         }
         Ok(told)
     }
 
     /// Who keeps the lock for longer than a lease, and has none, is no instance: nothing is published.
-    async fn look_for_a_stranger(&self, opened: &Opened, told: ToldHolder) -> Result<ToldHolder> {
-        let found = stranger(&opened.control, &self.name).await?;
+    /// The session of one that is frozen is ended as soon.
+    async fn look_for_a_stranger(
+        &self,
+        opened: &Opened,
+        told: ToldHolder,
+        silence: Duration,
+    ) -> Result<ToldHolder> {
+        let found = stranger(&opened.control, &self.name, silence).await?;
         let found = found.map_or(ToldHolder::Instance, ToldHolder::Stranger);
         self.monitor.set_session(match &found {
             ToldHolder::Stranger(_) => SessionState::Obstructed,

@@ -83,11 +83,14 @@ fn is_taken(cause: &tokio_postgres::Error) -> bool {
 /// # Errors
 /// When the connection fails.
 pub async fn unlock_the_silent(connection: &Connection, silence: Duration) -> Result<bool> {
-    let millis = i64::try_from(silence.as_millis()).expect("silence does not last for ages");
-    let ended = connection.client().query(UNLOCK, &[&millis]).await;
+    let ended = connection.client().query(UNLOCK, &[&millis(silence)]).await;
     ended
         .map(|ended| !ended.is_empty())
         .map_err(|cause| classify("end the session of an instance that is gone", cause))
+}
+
+fn millis(silence: Duration) -> i64 {
+    i64::try_from(silence.as_millis()).expect("silence does not last for ages")
 }
 
 /// A session that keeps the lock and is no instance.
@@ -101,12 +104,16 @@ pub struct Stranger {
     pub application_name: String,
 }
 
-/// Who keeps the lock while no instance but `name` has a lease.
+/// Who keeps the lock while no instance but `name` has a lease, or had one within this time.
 ///
 /// # Errors
 /// When the connection fails.
-pub async fn stranger(connection: &Connection, name: &str) -> Result<Option<Stranger>> {
-    let row = connection.client().query_opt(HOLDER, &[&name]).await;
+pub async fn stranger(
+    connection: &Connection,
+    name: &str,
+    silence: Duration,
+) -> Result<Option<Stranger>> {
+    let row = connection.client().query_opt(HOLDER, &[&name, &millis(silence)]).await;
     let row =
         row.map_err(|cause| classify("look who keeps the lock of the log's reader", cause))?;
     Ok(row.map(|row| Stranger {

@@ -197,6 +197,8 @@ async fn freeze_a_reader(capture: Capture) {
     next.wait_until_it_says("standing by").await;
     frozen.signal("STOP");
     next.wait_until_it_says("reading the log").await;
+    // It is no stranger to whoever waits for its lock.
+    assert!(!next.said().contains("is no instance"), "{}", next.said());
     fixture.wait_published_upto(fixture.drawn().await).await;
     frozen.signal("CONT");
     frozen.wait_until_it_says("standing by").await;
