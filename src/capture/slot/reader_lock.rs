@@ -104,7 +104,7 @@ pub struct Stranger {
     pub application_name: String,
 }
 
-/// Who keeps the lock while no instance but `name` has a lease, or had one within this time.
+/// Who has kept the lock for this time, while no instance but `name` has a lease, or had one within it.
 ///
 /// # Errors
 /// When the connection fails.
