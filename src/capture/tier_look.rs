@@ -434,6 +434,7 @@ fn sum(buckets: &[BucketReport]) -> BacklogReport {
         events: (!seen.is_empty()).then(|| seen.iter().sum()),
         is_lower_bound: buckets.iter().any(|bucket| bucket.unpublished_is_lower_bound),
         oldest_seconds: buckets.iter().filter_map(|one| one.oldest_seconds).reduce(f64::max),
+        seen_seconds_ago: Some(0.0),
         ..BacklogReport::default()
     }
 }

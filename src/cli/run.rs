@@ -63,6 +63,7 @@ pub(super) fn run(arguments: RunArguments) -> Result<()> {
         };
         let monitor = Arc::new(Monitor::default());
         let admin = Admin::new(Arc::clone(&monitor), settings(flags, &common, &file)?)
+            .answering_by(config.admin_hosts.clone())
             .steered(config.admin_token.clone(), &config.database);
         http::serve(config.admin_listen, admin).await?;
         if let Some(manager) = manager {

@@ -118,7 +118,8 @@ impl Flaw {
         let line = cause.span().map(|span| line_of(text, span.start));
         // The first line is the cause; further ones repeat the text, which may hold a password.
         let message = without_text(cause.message().lines().next().unwrap_or("not TOML"));
-        Self { line, message, remedy: None }
+        let remedy = form_remedy(&message).map(str::to_owned);
+        Self { line, message, remedy }
     }
 
     fn at(self, path: &Path) -> Error {
@@ -131,6 +132,25 @@ impl Flaw {
             Some(remedy) => error.with_remedy(remedy),
             None => error,
         }
+    }
+}
+
+/// How a value is written that was written in another form.
+fn form_remedy(message: &str) -> Option<&'static str> {
+    let (found, expected) = message.strip_prefix("invalid type: ")?.rsplit_once(", expected ")?;
+    let is = |kind: &str| found.starts_with(kind);
+    if is("sequence") {
+        Some(
+            "write one text in quotes; where it may have several parts, separated by commas, as in brokers = \"a:9092,b:9092\"",
+        )
+    } else if expected.starts_with("a sequence") {
+        Some("write a list, as in add-headers = [\"seq\", \"position\"]")
+    } else if is("a text") {
+        Some("write it without quotes: it is a number, or true or false")
+    } else if is("integer") || is("floating point") || is("boolean") {
+        Some("write it in quotes; times and sizes have a unit, as in tick-max = \"20ms\"")
+    } else {
+        None
     }
 }
 
@@ -342,6 +362,16 @@ mod tests {
         let said = refused("tick-min = 'soon'");
         assert!(said.contains("p.toml:1") && said.contains("100ms"), "{said}");
         assert!(refused("outbox = \n").contains("p.toml:1"));
+        for (text, hint) in [
+            ("brokers = ['a:1', 'b:2']", "separated by commas"),
+            ("topic = ['t']", "separated by commas"),
+            ("add-headers = 'seq,position'", "write a list"),
+            ("shards = '3'", "without quotes"),
+            ("tick-max = 20", "have a unit"),
+        ] {
+            let said = refused(text);
+            assert!(said.contains(hint) && said.contains("p.toml:1"), "{text}: {said}");
+        }
         assert!(refused("[librdkafka]\n'a.b' = [1]").contains("must be text"));
         assert!(refused("config = 'other.toml'").contains("no setting"), "a file names no file");
     }

@@ -26,7 +26,9 @@ use crate::record::topic::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
 use crate::record::topic_rules::TopicRules;
 use crate::secret::{self, SecretCommand};
 
+pub mod admin_hosts;
 pub mod admin_token;
+mod brokers;
 pub mod catalogue;
 pub mod environment;
 pub mod file;
@@ -37,6 +39,7 @@ pub mod settings;
 pub mod topics;
 pub mod units;
 
+use crate::config::admin_hosts::AdminHosts;
 use crate::config::admin_token::AdminToken;
 use crate::config::records::RecordKind;
 use crate::config::settings::{
@@ -74,6 +77,8 @@ pub struct Config {
     pub replay_window: Option<Duration>,
     /// Where figures are asked for.
     pub admin_listen: AdminListen,
+    /// By which names it may be asked for there.
+    pub admin_hosts: AdminHosts,
     /// What those have to show who would steer it there; none: nobody may.
     pub admin_token: Option<AdminToken>,
     /// How long a stop may wait for acknowledgements.
@@ -193,6 +198,10 @@ impl Config {
             save_interval: relay.save_interval.unwrap_or_else(|| millis(100)).into(),
             replay_window: relay.replay_window.map(Duration::from),
             admin_listen: admin_listen(relay)?,
+            admin_hosts: AdminHosts::new(
+                relay.admin_hosts.as_deref().unwrap_or_default(),
+                whoami::hostname().ok(),
+            )?,
             admin_token: relay.admin_token_file.clone().map(AdminToken::open).transpose()?,
             shutdown_timeout: relay.shutdown_timeout.unwrap_or_else(|| millis(25_000)).into(),
             kafka: kafka(relay, record_kind)?,
@@ -312,19 +321,16 @@ fn cadence(relay: &RelaySettings) -> Result<Cadence> {
     Ok(Cadence { min, max })
 }
 
+/// The Kafka side alone, for whoever asks nothing but brokers.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when a setting has no meaning.
+pub fn kafka_side(relay: &RelaySettings) -> Result<KafkaConfig> {
+    kafka(relay, RecordKind::Plain)
+}
+
 fn kafka(relay: &RelaySettings, record_kind: RecordKind) -> Result<KafkaConfig> {
-    let brokers = relay.brokers.as_deref().unwrap_or("localhost:9092").trim();
-    if brokers.is_empty() {
-        return Err(Error::new(ErrorKind::Config, "--brokers is empty")
-            .with_remedy("give host:port, or several separated by commas"));
-    }
-    if brokers.contains('@') {
-        // Not shown: what stands before it is a password, mostly.
-        return Err(Error::new(ErrorKind::Config, "--brokers holds an @, which no address has")
-            .with_remedy(
-                "give host:port alone; the login goes into -X sasl.username and sasl.password (POSTRIDER_X_…_FILE)",
-            ));
-    }
+    let brokers = brokers::checked(relay.brokers.as_deref().unwrap_or("localhost:9092"))?;
     let add = relay.add_headers.as_deref().unwrap_or_default();
     let mut properties: Vec<(String, String)> =
         relay.properties.iter().map(|property| property.clone().into_pair()).collect();
@@ -340,7 +346,7 @@ fn kafka(relay: &RelaySettings, record_kind: RecordKind) -> Result<KafkaConfig> 
         properties.push((name, value));
     }
     Ok(KafkaConfig {
-        brokers: brokers.to_owned(),
+        brokers,
         topic: topic(relay)?,
         record_timestamp: match relay.record_timestamp {
             None | Some(TimestampSource::Send) => RecordTimestamp::Send,

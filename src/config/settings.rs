@@ -315,6 +315,18 @@ pub struct RelaySettings {
     )]
     pub admin_listen: Option<String>,
 
+    /// Answers the page and /api/v1/… also by these names, or any (*); by addresses, names without a dot and
+    /// private ones it does anyway.
+    #[arg(
+        long,
+        value_name = "NAME,...",
+        value_delimiter = ',',
+        env = "POSTRIDER_ADMIN_HOSTS",
+        hide_env = true,
+        help_heading = "Observability"
+    )]
+    pub admin_hosts: Option<Vec<String>>,
+
     /// Lets whoever shows the token in this file pause, resume, retry and discard there; without it they can
     /// only look.
     #[arg(
@@ -386,6 +398,7 @@ impl RelaySettings {
             save_interval: self.save_interval.or(below.save_interval),
             replay_window: self.replay_window.or(below.replay_window),
             admin_listen: self.admin_listen.or(below.admin_listen),
+            admin_hosts: self.admin_hosts.or(below.admin_hosts),
             admin_token_file: self.admin_token_file.or(below.admin_token_file),
             shutdown_timeout: self.shutdown_timeout.or(below.shutdown_timeout),
         }

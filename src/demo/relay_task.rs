@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::capture::table::ticker::Cadence;
+use crate::config::admin_hosts::AdminHosts;
 use crate::config::records::RecordKind;
 use crate::config::{
     AdminListen, Config, DEFAULT_EVENT_BYTES_MAX, DEFAULT_LEASE_SECONDS, KafkaConfig,
@@ -96,6 +97,7 @@ fn config(url: &str, brokers: &str, shards: Option<NonZeroU16>) -> Result<Config
         save_interval: Duration::from_millis(100),
         replay_window: None,
         admin_listen: AdminListen::Off,
+        admin_hosts: AdminHosts::default(),
         admin_token: None,
         shutdown_timeout: Duration::from_secs(10),
         kafka: KafkaConfig {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::config::admin_hosts::AdminHosts;
 use crate::config::admin_token::AdminToken;
 use crate::metrics::counters::Monitor;
 use crate::metrics::shape::{CONFIG_SCHEMA, ConfigReport, SettingStatus};
@@ -19,6 +20,8 @@ pub struct Admin {
     pub(super) vitals: Vitals,
     /// By what it works.
     pub(super) config: ConfigReport,
+    /// By which names it answers.
+    pub(super) hosts: AdminHosts,
     /// None where nobody may change anything here.
     pub(super) steering: Option<Steering>,
 }
@@ -28,7 +31,13 @@ impl Admin {
     pub fn new(monitor: Arc<Monitor>, settings: Vec<SettingStatus>) -> Self {
         let config = ConfigReport { schema: CONFIG_SCHEMA.to_owned(), settings };
         let vitals = Vitals::new(Arc::clone(&monitor), Instant::now());
-        Self { monitor, vitals, config, steering: None }
+        Self { monitor, vitals, config, hosts: AdminHosts::default(), steering: None }
+    }
+
+    /// Answers by these names, too.
+    #[must_use]
+    pub fn answering_by(self, hosts: AdminHosts) -> Self {
+        Self { hosts, ..self }
     }
 
     /// Those who have the token may pause and resume, and have parked events tried again or discarded.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::config::admin_hosts::AdminHosts;
 use crate::metrics::counters::Monitor;
 use crate::metrics::health::{Readings, SessionState};
 use crate::metrics::http;
@@ -211,6 +212,19 @@ fn without_a_session_the_cause_is_told_once_and_what_it_knew_is_gone() {
     assert!(describe::tier_status(&monitor).is_some(), "the tier stays, with its age");
 }
 
+/// Just after the start nothing was looked at: it is not known when nothing waits.
+#[test]
+fn before_the_first_look_no_time_to_empty_is_told() {
+    let monitor = Monitor::default();
+    monitor.set_session(SessionState::Working);
+    look(&monitor, 1);
+    let backlog = describe::instance_status(&monitor).backlog;
+    assert_eq!((backlog.events, backlog.time_to_empty_seconds), (None, None));
+    monitor.set_seen(Some(crate::metrics::seen::SeenBacklog::default()));
+    let backlog = describe::instance_status(&monitor).backlog;
+    assert_eq!(backlog.time_to_empty_seconds, Some(0.0));
+}
+
 /// What is told while an answer is made does not wait for itself.
 #[tokio::test]
 async fn answers_wait_for_nobody() {
@@ -222,4 +236,32 @@ async fn answers_wait_for_nobody() {
     });
     let shards = tokio::time::timeout(std::time::Duration::from_secs(60), receiver).await;
     assert_eq!(shards.expect("a lock is taken twice").expect("it ends well"), 2);
+}
+
+/// GIVEN a page whose name was led to this instance, WHEN it asks as its own browser does, THEN it sees neither page nor
+/// answers; whatever scrapes and probes asks by any name.
+#[tokio::test]
+async fn a_name_that_is_not_ours_sees_nothing() {
+    let routes = || TowerToHyperService::new(http::routes(admin(&monitor(SMALL))));
+    let status = |path: &'static str, host: &'static str| async move {
+        let request = Request::get(path).header("host", host).body(Body::empty());
+        let answer = routes().call(request.expect("it is a request")).await;
+        answer.expect("routes answer").status()
+    };
+    let (ok, refused) = (StatusCode::OK, StatusCode::MISDIRECTED_REQUEST);
+    for path in ["/", "/api/v1/status", "/api/v1/tier", "/api/v1/parked", "/api/v1/config"] {
+        assert_eq!(status(path, "evil.example:9786").await, refused, "{path}");
+        for host in ["localhost:9786", "10.0.0.7:9786", "[::1]", "relay-0.relays.shop.svc"] {
+            assert_eq!(status(path, host).await, ok, "{path} {host}");
+        }
+    }
+    for path in ["/metrics", "/livez", "/readyz"] {
+        assert_ne!(status(path, "evil.example:9786").await, refused, "{path}");
+    }
+    let allowed = AdminHosts::new(&["evil.example".to_owned()], None).expect("it is a name");
+    let routes =
+        TowerToHyperService::new(http::routes(admin(&monitor(SMALL)).answering_by(allowed)));
+    let request = Request::get("/api/v1/status").header("host", "evil.example:9786");
+    let answer = routes.call(request.body(Body::empty()).expect("it is a request")).await;
+    assert_eq!(answer.expect("routes answer").status(), ok);
 }

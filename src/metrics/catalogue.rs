@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::metrics::counters::{Monitor, PromotionReadiness};
+use crate::metrics::describe::ago;
 use crate::metrics::family::FigureKind::{Counter, Gauge, Histogram as Distribution, Info};
 use crate::metrics::family::{Family, FigureSource, FigureValue, LabelledFigure, family};
 use crate::metrics::health::SessionState;
@@ -93,6 +94,16 @@ pub(super) const CATALOGUE: &[Family] = &[
         "1 where more events may wait than were counted",
         FigureSource::One(|monitor| {
             Some(FigureValue::Whole(monitor.seen()?.is_lower_bound.into()))
+        }),
+    ),
+    family(
+        "postrider_backlog_look_age_seconds",
+        Gauge,
+        &[],
+        "For how long the figures of what waits and what is parked have not been looked at anew",
+        FigureSource::One(|monitor| {
+            let at_millis = monitor.seen()?.at_millis;
+            Some(FigureValue::Seconds(ago(monitor, at_millis)))
         }),
     ),
     family(

@@ -317,7 +317,7 @@ impl Monitor {
         let is_exact =
             |seen: &&SeenBacklog| !seen.is_lower_bound && !seen.oldest_age_seconds.is_empty();
         let exact = seen.as_ref().filter(is_exact).map(|seen| ExactBacklog {
-            at_millis: self.recent().now_millis(),
+            at_millis: seen.at_millis,
             buckets: seen.oldest_age_seconds.keys().copied().collect(),
             events: seen.backlog_events,
             gone: self.published() + self.parked(),

@@ -41,7 +41,10 @@ pub fn instance_status(monitor: &Monitor) -> InstanceReport {
         },
         rate: rate(monitor),
         age: age(monitor),
-        backlog: backlog(seen.as_ref(), time_to_empty),
+        backlog: BacklogReport {
+            seen_seconds_ago: seen.as_ref().map(|seen| ago(monitor, seen.at_millis)),
+            ..backlog(seen.as_ref(), time_to_empty)
+        },
         in_flight: InFlightReport {
             bytes: monitor.in_flight_bytes(),
             limit_bytes: monitor.in_flight_limit_bytes.load(Ordering::Relaxed),
@@ -68,7 +71,10 @@ pub fn instance_status(monitor: &Monitor) -> InstanceReport {
 /// All instances and buckets, as they were seen last; none before the first look.
 pub fn tier_status(monitor: &Monitor) -> Option<TierReport> {
     let seen = monitor.tier()?;
-    Some(TierReport { seen_seconds_ago: ago(monitor, seen.at_millis), ..seen.tier.clone() })
+    let seen_seconds_ago = ago(monitor, seen.at_millis);
+    let backlog =
+        BacklogReport { seen_seconds_ago: Some(seen_seconds_ago), ..seen.tier.backlog.clone() };
+    Some(TierReport { seen_seconds_ago, backlog, ..seen.tier.clone() })
 }
 
 /// What is parked, as it was seen last, so many of it at most; none before the first look.
@@ -82,7 +88,7 @@ pub fn parked_status(monitor: &Monitor, limit: usize) -> Option<ParkedReport> {
     })
 }
 
-fn ago(monitor: &Monitor, at_millis: u64) -> f64 {
+pub(super) fn ago(monitor: &Monitor, at_millis: u64) -> f64 {
     seconds(monitor.recent().now_millis().saturating_sub(at_millis))
 }
 
@@ -173,8 +179,11 @@ fn backlog(seen: Option<&SeenBacklog>, time_to_empty_seconds: Option<f64>) -> Ba
         events: seen.filter(|_| is_counted).map(|seen| seen.backlog_events),
         is_lower_bound: seen.is_none_or(|seen| seen.is_lower_bound) || !is_counted,
         oldest_seconds: oldest.filter(|seconds| *seconds > 0.0),
-        time_to_empty_seconds: time_to_empty_seconds.filter(|seconds| seconds.is_finite()),
+        // Before the first look nothing is known of what waits, and nothing left would be a guess.
+        time_to_empty_seconds: time_to_empty_seconds
+            .filter(|seconds| seconds.is_finite() && seen.is_some()),
         stands_still: time_to_empty_seconds.is_some_and(f64::is_infinite),
+        seen_seconds_ago: None,
     }
 }
 

@@ -23,8 +23,8 @@ pub(super) const CONNECTIONS_MAX: usize = 64;
 /// What the head of a request may take, from the first moment of the connection.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 
-/// What a connection may take: one request, and the reading of its answer.
-const CONNECTION_TIME: Duration = Duration::from_secs(10);
+/// What a connection may take: one request, whatever it asks to be done, and the reading of its answer.
+const CONNECTION_TIME: Duration = Duration::from_secs(20);
 
 /// The pause after each connection that had to go: so nobody is turned away before having been open for
 /// [`CONNECTIONS_MAX`] of these, and a flood of clients waits in the kernel's queue, not on our processor.

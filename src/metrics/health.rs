@@ -26,6 +26,8 @@ const LIVE_LIMIT_MILLIS: u64 = 30_000;
 const READY_LIMIT_MIN_MILLIS: u64 = 10_000;
 /// Between two looks no more than this counts: nobody looked, so nobody else could do anything, either.
 const STEP_MAX_MILLIS: u64 = 2_000;
+/// Nothing moves where nothing of what is in flight was acknowledged for so long: an acknowledgement takes less.
+const STANDS_STILL_MILLIS: u64 = 3_000;
 /// A shard that begins anew so many times in [`ANEW_WINDOW_MILLIS`] does not get on, whatever it has sent meanwhile.
 const ANEW_MAX: u64 = 5;
 const ANEW_WINDOW_MILLIS: u64 = 60_000;
@@ -244,6 +246,15 @@ impl ShardHealth {
         }
     }
 
+    /// By how fast it claims; but what is claimed is not published before Kafka acknowledges it.
+    fn time_to_empty(&mut self, reading: &ShardReading, now_millis: u64) -> f64 {
+        let claimed = self.estimate.look(now_millis, reading.position, reading.remaining);
+        match self.unacknowledged.lasts_millis(now_millis) {
+            STANDS_STILL_MILLIS.. => f64::INFINITY,
+            waits => claimed.max(waits as f64 / 1_000.0),
+        }
+    }
+
     /// What keeps it from getting on, but for Kafka's silence.
     fn trouble(&self, limit_millis: u64, now_millis: u64) -> Option<String> {
         let stands = self.standing.lasts_millis(now_millis);
@@ -289,9 +300,8 @@ impl Health {
 
     /// The slowest shard's. None without a session that works.
     fn estimate(&mut self, readings: &Readings, now_millis: u64) -> Option<f64> {
-        let estimates = self.shards.iter_mut().zip(&readings.shards).map(|(shard, reading)| {
-            shard.estimate.look(now_millis, reading.position, reading.remaining)
-        });
+        let shards = self.shards.iter_mut().zip(&readings.shards);
+        let estimates = shards.map(|(shard, reading)| shard.time_to_empty(reading, now_millis));
         let slowest = estimates.fold(0.0, f64::max);
         (readings.session == SessionState::Working).then_some(slowest)
     }

@@ -296,3 +296,26 @@ fn the_time_to_empty_is_that_of_the_slowest_shard() {
     relay.pass(1, still);
     assert_eq!(relay.health.time_to_empty_seconds(), None);
 }
+
+/// GIVEN a shard that has claimed all there is, WHEN nothing of it is acknowledged, THEN that is never, and not at once.
+#[test]
+fn what_is_in_flight_and_not_acknowledged_never_lands() {
+    let mut relay = Relay::new();
+    *relay.shard() =
+        ShardReading { has_work: true, in_flight_bytes: MIB, ..ShardReading::default() };
+    relay.pass(2, still);
+    let seconds = relay.health.time_to_empty_seconds().expect("it works");
+    assert!((1.0..=3.0).contains(&seconds), "as long as it has waited: {seconds}");
+    relay.pass(3, still);
+    assert_eq!(relay.health.time_to_empty_seconds(), Some(f64::INFINITY));
+    relay.pass(1, get_on);
+    assert_eq!(relay.health.time_to_empty_seconds(), Some(0.0), "it lands again");
+    // The same where the claims were fast lately.
+    relay.shard().remaining = 1_000;
+    relay.shard().position = 9_000;
+    relay.pass(4, still);
+    assert_eq!(relay.health.time_to_empty_seconds(), Some(f64::INFINITY));
+    *relay.shard() = ShardReading { position: 10_000, ..ShardReading::default() };
+    relay.pass(1, still);
+    assert_eq!(relay.health.time_to_empty_seconds(), Some(0.0), "nothing waits");
+}

@@ -22,11 +22,12 @@ use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use super::{api, door, openmetrics, page, steer};
+use super::{api, door, host, openmetrics, page, steer};
 use crate::config::AdminListen;
 use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
@@ -69,14 +70,15 @@ pub(super) fn routes(admin: Admin) -> Router {
         Some(_) => steer::routes(),
         None => Router::new(),
     };
+    let admin = Arc::new(admin);
+    let named = Router::new().route("/", get(page::page)).merge(api::routes()).merge(steering);
+    let named = named.route_layer(from_fn_with_state(Arc::clone(&admin), host::ours));
     Router::new()
-        .route("/", get(page::page))
         .route("/metrics", get(figures))
         .route("/livez", get(life))
         .route("/readyz", get(readiness))
-        .merge(api::routes())
-        .merge(steering)
-        .with_state(Arc::new(admin))
+        .merge(named)
+        .with_state(admin)
 }
 
 async fn figures(State(admin): State<Arc<Admin>>) -> impl IntoResponse {

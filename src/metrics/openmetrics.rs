@@ -16,7 +16,10 @@ use crate::metrics::counters::Monitor;
 use crate::metrics::family::{Family, FigureKind, FigureValue, LabelledFigure};
 
 /// All figures at this moment.
-pub(super) fn text(monitor: Arc<Monitor>) -> Result<String, Error> {
+///
+/// # Errors
+/// When the text cannot be written.
+pub fn text(monitor: Arc<Monitor>) -> Result<String, Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(MonitorCollector(monitor)));
     let mut text = String::new();

@@ -19,7 +19,9 @@ fn full() -> Arc<Monitor> {
         promotion: Some(PromotionReadiness::NotReady),
     }));
     monitor.set_buckets(BucketCounts { owned: 5, free: 1 });
+    monitor.look_at_counts(9_000);
     monitor.set_seen(Some(SeenBacklog {
+        at_millis: 2_500,
         oldest_age_seconds: BTreeMap::from([(0, 0.25), (3, 0.0)]),
         backlog_events: 70,
         backlog_bytes: 7_000,
@@ -75,6 +77,7 @@ fn all_figures_are_written() {
         "postrider_lease_remaining_seconds 6.1",
         "postrider_kafka_errors_total{code=\"a \\\"quoted\\\" \\\\ label\"} 3",
         "postrider_lease_lost_total 0",
+        "postrider_backlog_look_age_seconds 6.5",
         "postrider_time_to_empty_seconds 0.0",
         "# EOF",
     ] {

@@ -169,6 +169,7 @@ pub(crate) fn monitor(size: SampleSize) -> Arc<Monitor> {
         move_on(&monitor, second);
     }
     monitor.set_seen(Some(SeenBacklog {
+        at_millis: 10_000,
         oldest_age_seconds: BTreeMap::from([(0, 0.2), (2, 0.0)]),
         backlog_events: 1_200,
         backlog_bytes: 600_000,

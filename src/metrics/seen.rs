@@ -9,6 +9,8 @@ use crate::metrics::shape::{ParkedAggregate, TierReport};
 /// What waits in the buckets of one instance.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SeenBacklog {
+    /// When, since some moment that stays the same.
+    pub at_millis: u64,
     /// By bucket, the age of its oldest event that is neither published nor parked; 0 where none waits.
     pub oldest_age_seconds: BTreeMap<u16, f64>,
     /// Events that wait and are not parked.

@@ -23,6 +23,7 @@ use axum::response::Response;
 use axum::routing::post;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::capture::mode;
@@ -38,7 +39,9 @@ use crate::postgres::{Connection, connect};
 
 /// A reason of a thousand characters fits.
 const BODY_BYTES_MAX: usize = 8 * 1024;
-/// Shorter than a connection lasts.
+/// Within this a body has come; with [`PATIENCE`] it is shorter than a connection lasts.
+const BODY_TIME: Duration = Duration::from_secs(3);
+/// Within this PostgreSQL has answered.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// Longer pauses have no end that anybody means.
 const PAUSE_SECONDS_MAX: f64 = 366.0 * 86_400.0;
@@ -237,10 +240,17 @@ fn is_json(headers: &HeaderMap) -> std::result::Result<(), Refused> {
 }
 
 async fn read<T: DeserializeOwned>(body: Body) -> std::result::Result<T, Refused> {
-    let Ok(bytes) = to_bytes(body, BODY_BYTES_MAX).await else {
+    let Ok(came) = timeout(BODY_TIME, to_bytes(body, BODY_BYTES_MAX)).await else {
+        return Err(Box::new(error(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not come within 3 seconds; nothing was done",
+            "send as many bytes as Content-Length says, at once",
+        )));
+    };
+    let Ok(bytes) = came else {
         return Err(Box::new(error(
             StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is too long, or did not come",
+            "the body is too long, or was cut off",
             "send 8 KiB at most",
         )));
     };
@@ -261,7 +271,7 @@ async fn done(
         let connection = connect(&steering.database, "admin").await?;
         work(&connection).await
     };
-    match tokio::time::timeout(PATIENCE, Box::pin(worked)).await {
+    match timeout(PATIENCE, Box::pin(worked)).await {
         Ok(Ok(done)) => {
             tracing::warn!(what, done, "somebody with the admin token has steered this instance");
             json(StatusCode::OK, &Done { schema: DONE_SCHEMA, done })

@@ -141,3 +141,21 @@ async fn who_has_no_token_file_has_no_such_path() {
     let get = Asked { method: Method::GET, path: RESUME, headers: GOOD, body: "" };
     ask_all("get", &[(get, StatusCode::METHOD_NOT_ALLOWED)]).await;
 }
+
+/// Whose body does not come is told so, before the connection ends.
+#[tokio::test]
+async fn a_body_that_does_not_come_is_answered() {
+    let (admin, file) = steered("body");
+    let routes = TowerToHyperService::new(http::routes(admin));
+    let never = futures_util::stream::pending::<std::io::Result<Vec<u8>>>();
+    let mut request = Request::post(RESUME);
+    for (name, value) in GOOD {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Body::from_stream(never)).expect("it is a request");
+    let answer = routes.call(request).await.expect("routes answer");
+    assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    let text = to_bytes(answer.into_body(), 1 << 20).await.expect("it is short");
+    assert!(String::from_utf8_lossy(&text).contains("nothing was done"), "{text:?}");
+    std::fs::remove_file(file).expect("it is there");
+}

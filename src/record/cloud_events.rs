@@ -67,7 +67,8 @@ impl CloudEvents {
         headers.push(ID, event.id.encode(&mut id));
         headers.push(SOURCE, &self.source);
         headers.push(TYPE, event.kind);
-        if !event.aggregate_id.is_empty() {
+        // It may be left out; a text that no attribute may be is no subject.
+        if !event.aggregate_id.is_empty() && is_attribute(event.aggregate_id) {
             headers.push(SUBJECT, event.aggregate_id);
         }
         // A time that RFC 3339 has no form for is left out, as it may be.
@@ -93,6 +94,15 @@ impl CloudEvents {
             }
         }
     }
+}
+
+/// Whether an attribute may be this text: it has no control characters, and none that stand for nothing.
+fn is_attribute(text: &str) -> bool {
+    let is_nothing = |character: char| {
+        let code = u32::from(character);
+        code & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&code)
+    };
+    text.chars().all(|character| !character.is_control() && !is_nothing(character))
 }
 
 /// Where events come from, if nobody says otherwise: `/database/schema/table`, as a URI has it.
@@ -200,6 +210,23 @@ mod tests {
         let record =
             encoder.encode(&event(None, Some(b"\0")), EventPlace::default()).expect("it is one");
         assert_eq!(value(&all(&record), "content-type"), ["application/octet-stream"]);
+    }
+
+    #[test]
+    fn a_subject_is_any_text_that_an_attribute_may_be() {
+        for (id, subject) in [
+            ("caf\u{e9} \u{6f22}\u{5b57} \u{1f980}", Some("caf\u{e9} \u{6f22}\u{5b57} \u{1f980}")),
+            (" ", Some(" ")),
+            ("a\nb", None),
+            ("\u{7f}", None),
+            ("\u{85}", None),
+            ("\u{ffff}", None),
+            ("\u{1fffe}", None),
+            ("\u{fdd0}", None),
+        ] {
+            let headers = of(&Event { aggregate_id: id, ..event(None, Some(b"{}")) });
+            assert_eq!(value(&headers, SUBJECT), Vec::from_iter(subject), "{id:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::capture::tier_look::{Looker, TierLook, TierSight};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
 use crate::metrics::health::SessionState;
-use crate::metrics::seen::SeenTier;
+use crate::metrics::seen::{SeenBacklog, SeenTier};
 use crate::postgres::DatabaseConfig;
 
 /// The pause between two looks, at least.
@@ -54,8 +54,8 @@ pub(super) async fn watch(database: DatabaseConfig, name: String, monitor: Arc<M
 /// What is seen of own buckets concerns a session that has some.
 fn show(monitor: &Monitor, sight: TierSight) {
     let is_working = monitor.session() == SessionState::Working;
-    monitor.set_seen(is_working.then_some(sight.own));
     let at_millis = monitor.recent().now_millis();
+    monitor.set_seen(is_working.then_some(SeenBacklog { at_millis, ..sight.own }));
     monitor.set_tier(SeenTier { at_millis, tier: sight.tier, parked: sight.parked });
 }
 

@@ -96,6 +96,8 @@ async fn every_check_has_its_name() {
     checked.ends_with(0);
     let checked = Checked::by(&nowhere, &["--offline", "-X", "acks=1"]);
     checked.has("config", "failed", &["acks"]).ends_with(3);
+    let checked = Checked::by(&nowhere, &["--offline", "--brokers", "kafka:99999"]);
+    checked.has("config", "failed", &["kafka:99999", "from 1 to 65535"]).ends_with(3);
 }
 
 /// An outbox that is not where it was, and partitions that cannot be read in order.

@@ -11,6 +11,9 @@ use crate::metrics::shape::{
     ParkedReport, ShardCondition, ShardReport, TierInstance, TierInstanceCondition, TierReport,
 };
 
+/// A figure that was seen longer ago says so: a look is due each five seconds.
+const OLD_SECONDS: f64 = 15.0;
+
 /// Everything that was told at one moment.
 #[derive(Debug, Default)]
 pub(super) struct TopView {
@@ -146,12 +149,13 @@ fn told(report: &InstanceReport) -> Vec<HeadLine> {
         (false, known) => span(known),
     };
     let figures = format!(
-        "  in {}/s  out {}/s  age p50 {} p99 {}  oldest {}  empty in {empty}  in flight {}  lease {}",
+        "  in {}/s  out {}/s  age p50 {} p99 {}  oldest {}{}  empty in {empty}  in flight {}  lease {}",
         rate(report.rate.r#in),
         rate(report.rate.out),
         span(report.age.p50),
         span(report.age.p99),
         span(report.backlog.oldest_seconds),
+        seen(report.backlog.seen_seconds_ago),
         show_bytes(report.in_flight.bytes),
         span(report.lease.left_seconds),
     );
@@ -162,6 +166,14 @@ fn told(report: &InstanceReport) -> Vec<HeadLine> {
         line(format!("  {}: {}", cause.what, legible::name(&cause.fix)), Tone::Warning)
     }));
     lines
+}
+
+/// How old a figure is, where that is old.
+fn seen(seconds_ago: Option<f64>) -> String {
+    match seconds_ago {
+        Some(ago) if ago > OLD_SECONDS => format!(" (seen {} ago)", seconds(ago)),
+        Some(_) | None => String::new(),
+    }
 }
 
 fn shard_row(instance: &str, shard: &ShardReport) -> Vec<GridCell> {

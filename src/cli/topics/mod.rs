@@ -22,6 +22,7 @@ use crate::publish::OnPoison;
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::publish::kafka::topic_check;
+use crate::record::topic::TopicTemplate;
 use crate::record::topic_rules::TopicRules;
 
 mod apply;
@@ -68,7 +69,7 @@ enum TopicsCommand {
 #[derive(Args, Debug)]
 struct PlanArguments {
     /// Looks at these topics, too.
-    #[arg(value_name = "TOPIC")]
+    #[arg(value_name = "TOPIC", value_parser = topic_name)]
     topics: Vec<String>,
 
     #[command(flatten)]
@@ -90,6 +91,15 @@ struct ApplyArguments {
     /// the change is lost for consumers.
     #[arg(long)]
     move_keys: bool,
+}
+
+/// A name that a topic can have.
+fn topic_name(text: &str) -> std::result::Result<String, String> {
+    match text.parse::<TopicTemplate>() {
+        Ok(name) if name.is_fixed() => Ok(name.to_string()),
+        Ok(_) => Err("name a topic, not a template".to_owned()),
+        Err(cause) => Err(cause.to_string()),
+    }
 }
 
 pub(super) fn run(arguments: TopicsArguments) -> Result<ExitCode> {

@@ -17,8 +17,10 @@ pub struct BacklogReport {
     pub oldest_seconds: Option<f64>,
     /// When all of it will be published; none where that is not known.
     pub time_to_empty_seconds: Option<f64>,
-    /// Whether something waits and nothing of it moves.
+    /// Whether something waits, or is in flight, and nothing of it moves.
     pub stands_still: bool,
+    /// How long ago was looked what waits: it is as old as that. None where it was not seen.
+    pub seen_seconds_ago: Option<f64>,
 }
 
 /// How much is parked.
