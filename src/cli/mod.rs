@@ -97,6 +97,9 @@ enum Command {
 
 /// Does what the command line says.
 pub fn main() -> ExitCode {
+    if completions::answer_a_shell() {
+        return ExitCode::SUCCESS;
+    }
     let matched = match CommandLine::try_parse() {
         Ok(matched) => matched,
         Err(error) => {

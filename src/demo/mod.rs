@@ -27,7 +27,6 @@ mod schedule;
 mod servers;
 mod session;
 mod shop;
-mod styled;
 mod summary;
 mod tables;
 mod terminal;

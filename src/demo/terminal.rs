@@ -4,13 +4,13 @@
 //! Ctrl-C. Must not: be taken twice. Fails: when the terminal refuses.
 
 use std::io;
-use std::io::{Stdout, Write as _};
+use std::io::Write as _;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossterm::cursor::{Hide, Show};
-use crossterm::execute;
-use crossterm::terminal::{
+use ratatui::crossterm::cursor::{Hide, Show};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
     DisableLineWrap, EnableLineWrap, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
     enable_raw_mode,
 };
@@ -20,9 +20,7 @@ static PANIC_HOOK: Once = Once::new();
 
 /// The terminal is ours until this is dropped.
 #[derive(Debug)]
-pub(super) struct Terminal {
-    pub(super) output: Stdout,
-}
+pub(super) struct Terminal(());
 
 impl Terminal {
     /// Switches to a screen of our own.
@@ -36,7 +34,7 @@ impl Terminal {
         });
         let mut output = io::stdout();
         TAKEN.store(true, Ordering::SeqCst);
-        let terminal = Self { output: io::stdout() };
+        let terminal = Self(());
         enable_raw_mode()?;
         execute!(output, EnterAlternateScreen, DisableLineWrap, Hide)?;
         Ok(terminal)

@@ -99,6 +99,7 @@ fn run_knows_every_flag() {
         "dead-letter-topic",
         "add-headers",
         "admin-listen",
+        "admin-hosts",
         "admin-token-file",
         "create-topics",
         "topic-partitions",
@@ -128,6 +129,11 @@ fn usage_errors_exit_with_2() {
     place.run(&["parked", "retry", "--all", "--reason", "follows"]).failed(2, &["--all"]);
     place.run(&["parked", "list", "--reason", "bad"]).failed(2, &["too-large, illegal-topic"]);
     place.run(&["parked", "list", "--aggregate", "order"]).failed(2, &["order/4711"]);
+    place.run(&["replay", "--aggregate", "order"]).failed(2, &["order/4711", "--aggregate-id"]);
+    place.run(&["replay", "--aggregate-id", "7"]).failed(2, &["--aggregate-type"]);
+    for name in ["a b", "..", "a/b", "{aggregatetype}", ""] {
+        place.run(&["topics", "plan", name]).failed(2, &["topic"]);
+    }
     place.run(&["parked", "show", "7"]).failed(2, &["<ID>"]);
     place.run(&["top"]).failed(3, &["there is no terminal", "use `postrider status`"]);
     place.run(&["migrate", "up", "--buckets", "65"]).failed(2, &["1..=64"]);
@@ -141,9 +147,24 @@ fn tells_its_version() {
 
 #[test]
 fn completes_in_the_usual_shells() {
-    for shell in ["bash", "zsh", "fish"] {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = help_of(&["completions", shell]);
-        assert!(script.contains("max-in-flight-bytes"), "{shell}: {script}");
+        assert!(script.contains("_POSTRIDER_COMPLETE"), "{shell}: {script}");
+    }
+    // As the script for bash asks, in a place where no broker answers: for a property, and for a topic.
+    let place = Place::new();
+    for (words, expected) in [
+        (&["run", "-X", "queue.buffering.max.k"][..], "queue.buffering.max.kbytes="),
+        (&["topics", "plan", "--brokers", "127.0.0.1:1", "outbox"][..], ""),
+        (&["run", "--max-in-fl"][..], "--max-in-flight-bytes"),
+    ] {
+        let asked = [&["--", "postrider"][..], words].concat();
+        let mut command = place.postrider(&asked);
+        command.env("_POSTRIDER_COMPLETE", "bash").env("IFS", "\n");
+        command.env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+        let output = command.output().expect("the binary runs");
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), expected, "{words:?}");
     }
 }
 

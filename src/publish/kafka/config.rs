@@ -130,6 +130,19 @@ pub fn librdkafka_version() -> String {
     rdkafka::util::get_rdkafka_version().1
 }
 
+/// Whether there is a property of this name, and it may be set.
+#[cfg(test)]
+pub(crate) fn is_known_property(name: &str) -> bool {
+    use rdkafka::error::KafkaError;
+    use rdkafka::types::RDKafkaConfRes;
+
+    // No value is this one: what is known refuses it, or takes it for a text.
+    let tried = ClientConfig::new().set(name, "\u{1}").create_native_config();
+    let unknown = RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN;
+    let is_unknown = matches!(tried, Err(KafkaError::ClientConfig(told, ..)) if told == unknown);
+    check_property(name, "").is_ok() && !is_unknown
+}
+
 /// The configuration for records that come in this way; what the operator says of lingering holds.
 #[must_use]
 pub fn lingering(config: &ProducerConfig, arrivals: ArrivalPattern) -> ProducerConfig {

@@ -1,5 +1,6 @@
 //! A database and topics of one's own, migrated by the real command.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use hashbrown::HashMap;
@@ -33,6 +34,12 @@ pub(crate) struct Fixture {
     pub(crate) name: String,
     /// How its events are written, and read.
     pub(crate) capture: Capture,
+}
+
+/// The program that is tested: the one that was built with the tests, or another that a measurement names.
+fn binary() -> PathBuf {
+    let named = std::env::var_os("POSTRIDER_TEST_BINARY").filter(|path| !path.is_empty());
+    named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_postrider")), PathBuf::from)
 }
 
 impl Fixture {
@@ -125,7 +132,7 @@ impl Fixture {
 
     /// The binary, pointed at this fixture.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+        let mut command = Command::new(binary());
         command
             .env("POSTRIDER_DATABASE_URL", &self.database_url)
             .env("POSTRIDER_BROKERS", &self.brokers)
