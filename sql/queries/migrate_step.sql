@@ -94,6 +94,8 @@ begin
         end loop;
         insert into postrider.migration (version, name, checksum)
             values (step_version, step_name, step_checksum);
+        -- Relays of the version before read it, when they start on what this one has made.
+        comment on table postrider.migration is {floor};
     end if;
     perform set_config('lock_timeout', former_lock_timeout, true);
     perform set_config('search_path', former_search_path, true);

@@ -82,11 +82,12 @@ impl Instance {
     }
 
     /// The outbox. Whoever has worked with it bears what a later version adds to the schema: it was there when that
-    /// came, and a lost session is no reason to end while instances are replaced one by one.
+    /// came, and a lost session is no reason to end while instances are replaced one by one. Whoever begins bears it, if
+    /// the later version says that it may.
     async fn load(&self, connection: &Connection) -> Result<Outbox> {
         let later = match self.has_worked.load(Ordering::Relaxed) {
             true => LaterMigrations::Borne,
-            false => LaterMigrations::Refused,
+            false => LaterMigrations::AsTold,
         };
         let loaded = migrate::load_with(connection.client(), &self.config.outbox, later).await?;
         self.has_worked.store(true, Ordering::Relaxed);
@@ -97,8 +98,8 @@ impl Instance {
             tracing::warn!(
                 migration,
                 unsaid,
-                remedy = "replace this instance; a new start of this version is refused",
-                "the schema was raised by a later version: this instance goes on"
+                remedy = "replace this instance by one of that version",
+                "the schema was raised by a later version: this instance works with it"
             );
         }
         Ok(outbox)

@@ -143,13 +143,18 @@ const LATER_STEP: &str = "
         select max(version) + 1, 'later', 'of a later version' from postrider.migration;
     commit";
 
+/// What a version does that leaves no room for this one's relays.
+const NO_ROOM: &str = "
+    comment on table postrider.migration is 'relays that know this migration work with the schema: 9999'";
+
 /// Ends all sessions of relays.
 const CUT: &str = "
     select count(pg_terminate_backend(pid)) from pg_stat_activity
     where datname = current_database() and application_name like 'postrider%' and pid <> pg_backend_pid()";
 
 /// GIVEN two instances of this version under load WHEN a later version raises the schema, and they lose their sessions
-/// THEN both go on and say so; a new start is refused; and nothing is lost while they are replaced one by one.
+/// THEN both go on and say so; so does a new start, unless that version has left no room for this one; and nothing is lost
+/// while they are replaced one by one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_schema_is_raised_under_two_instances() {
     let fixture = Fixture::new("upgrade_later").await;
@@ -177,6 +182,9 @@ async fn the_schema_is_raised_under_two_instances() {
     for relay in &relays {
         relay.wait_until_it_says("the schema was raised by a later version").await;
     }
+    let started = RelayProcess::start(&fixture, &[]);
+    started.wait_until_it_says("the schema was raised by a later version").await;
+    execute(&client, NO_ROOM).await;
     let refused = fixture.command().arg("run").output().expect("the binary runs");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(6), "{said}");
@@ -186,6 +194,7 @@ async fn the_schema_is_raised_under_two_instances() {
     );
     let [first, second] = relays;
     first.stop_well().await;
+    started.stop_well().await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     is_over.store(true, Ordering::Relaxed);
     let written = writing.await.expect("no write fails");

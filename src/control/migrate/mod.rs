@@ -284,6 +284,7 @@ fn statement(migration: &Migration, settings: &Settings) -> String {
             ("{strangers}", STRANGERS.trim_end()),
             ("{outbox}", &outbox),
             ("{file}", migration.sql.trim_end()),
+            ("{floor}", &literal(&registry::floor_words(registry::RELAYS_FROM))),
         ],
     )
 }

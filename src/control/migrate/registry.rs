@@ -9,6 +9,13 @@ use tokio_postgres::{GenericClient, Row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::classify;
 
+/// The last migration of the version before this one: its relays work with the schema of this one, as each migration
+/// leaves room for them. It moves with each version: docs/releasing.md.
+pub(super) const RELAYS_FROM: i32 = 12;
+/// Before the number, in the comment on the registry.
+const FLOOR: &str = "relays that know this migration work with the schema: ";
+
+const REGISTRY_FLOOR: &str = include_str!("../../../sql/queries/registry_floor.sql");
 const REGISTRY_READ: &str = include_str!("../../../sql/queries/registry_read.sql");
 
 /// One forward step of the schema.
@@ -179,6 +186,27 @@ pub enum LaterMigrations {
     Refused,
     /// Whoever worked before they came works on: each leaves room for those of the version before.
     Borne,
+    /// Whoever begins now works with them, if whoever made them has said so.
+    AsTold,
+}
+
+/// What is written beside the registry for relays of the version before.
+pub(super) fn floor_words(version: i32) -> String {
+    format!("{FLOOR}{version:04}")
+}
+
+/// Whether relays that know so many migrations work with the schema, as these words tell.
+fn is_floor_reached(words: Option<&str>, known: usize) -> bool {
+    let floor = words.and_then(|words| words.strip_prefix(FLOOR)?.parse::<usize>().ok());
+    // The version of a migration is its place.
+    floor.is_some_and(|floor| floor < known)
+}
+
+/// Whether the version that raised the schema has left room for this one.
+async fn has_room(client: &impl GenericClient) -> Result<bool> {
+    let told = client.query_one(REGISTRY_FLOOR, &[]).await;
+    let told = told.map_err(|cause| classify("look which relays the schema is for", cause))?;
+    Ok(is_floor_reached(told.get("words"), MIGRATIONS.len()))
 }
 
 /// Reads the registry, which must be there, and compares it with [`MIGRATIONS`].
@@ -195,10 +223,12 @@ pub(super) async fn read_with(
     let rows = client.query(REGISTRY_READ, &[]).await.map_err(failed)?;
     let applied: Vec<Applied> =
         rows.iter().map(Applied::read).collect::<std::result::Result<_, _>>().map_err(failed)?;
-    verify(match later {
-        LaterMigrations::Refused => &applied,
-        LaterMigrations::Borne => &applied[..applied.len().min(MIGRATIONS.len())],
-    })?;
+    let is_borne = match later {
+        LaterMigrations::Refused => false,
+        LaterMigrations::Borne => true,
+        LaterMigrations::AsTold => applied.len() > MIGRATIONS.len() && has_room(client).await?,
+    };
+    verify(if is_borne { &applied[..applied.len().min(MIGRATIONS.len())] } else { &applied })?;
     Ok(applied)
 }
 
@@ -246,6 +276,17 @@ mod tests {
         for (place, migration) in MIGRATIONS.iter().enumerate() {
             assert_eq!(usize::try_from(migration.version).unwrap(), place);
         }
+    }
+
+    #[test]
+    fn a_later_schema_is_for_relays_that_know_its_floor() {
+        let told = floor_words(12);
+        assert!(is_floor_reached(Some(&told), 13) && is_floor_reached(Some(&told), 40));
+        assert!(!is_floor_reached(Some(&told), 12), "0012 is the thirteenth");
+        for words in [None, Some(""), Some("12"), Some("relays that know this migration")] {
+            assert!(!is_floor_reached(words, 40), "{words:?}");
+        }
+        assert!(usize::try_from(RELAYS_FROM).expect("it is a place") < MIGRATIONS.len());
     }
 
     #[test]
