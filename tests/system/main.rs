@@ -56,6 +56,7 @@ mod parked_store;
 mod parking;
 mod patterns;
 mod pause;
+mod pg_upgrade;
 mod plan;
 mod printed;
 mod quota;
