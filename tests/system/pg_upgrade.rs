@@ -12,8 +12,11 @@ use crate::handover::{ask, assert_exact, write};
 use crate::support::consumer::create_topic;
 use crate::support::fixture::connect;
 use crate::support::servers::kafka;
-use crate::support::{Fixture, RelayProcess, start_postgres};
+use crate::support::{Fixture, Patience, RelayProcess, start_postgres};
 
+/// Its reader has gone; the next relay makes another one.
+const DROP_SLOT: &str = "select pg_drop_replication_slot(slot_name) from pg_replication_slots
+    where database = current_database()";
 /// The folder of the later version's programs.
 const LATER: &str = "POSTRIDER_TEST_UPGRADE_TO";
 
@@ -107,6 +110,11 @@ async fn is_upgraded(capture: &str, programs: &Path) {
     let checksums = client.query_one("show data_checksums", &[]).await.expect("it answers");
     ask(&fixture, &["migrate", "handover"], 0, "300 retained events up to seq 300 are recorded");
     relay.stop_well().await;
+    // A slot that has something left to read would keep pg_upgrade from 17 or later from its work.
+    let patience = Patience::until("the slot is dropped");
+    while client.batch_execute(DROP_SLOT).await.is_err() {
+        patience.pause().await;
+    }
     former.stop(StopMode::Fast).expect("it stops");
 
     let folder = former.data_folder().with_file_name("later");
