@@ -17,6 +17,7 @@
 pub mod error;
 pub mod event;
 pub mod outbox;
+pub mod schema;
 
 pub mod order;
 pub mod record;

@@ -8,7 +8,7 @@ with others as (
     select usesysid, datid
     from pg_stat_activity
     where usesysid is not null
-        and not (usename = session_user and application_name like 'postrider%')
+        and not (usename = session_user and application_name like 'postrider %')
 )
 select 'the connection limit of role ' || quote_ident(rolname) as whose, rolconnlimit::bigint as allowed,
     (select count(*) from others where usesysid = pg_roles.oid) as taken

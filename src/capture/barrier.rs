@@ -9,10 +9,10 @@ use tokio_postgres::Row;
 use crate::capture::mode::{CaptureState, Mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::Snapshot;
-use crate::postgres::{Connection, Lsn, PgSnapshot, classify};
+use crate::postgres::{Connection, Lsn, PgSnapshot, Sql, classify};
 
 const BEGIN: &str = include_str!("../../sql/queries/wait_begin.sql");
-const LOOK: &str = include_str!("../../sql/queries/wait_look.sql");
+static LOOK: Sql = Sql::of(include_str!("../../sql/queries/wait_look.sql"));
 
 /// A moment, in the table's terms and in the log's.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ impl Barrier {
     }
 
     async fn behind_in_table(&self, connection: &Connection) -> Result<Behind> {
-        let rows = connection.client().query(LOOK, &[]).await;
+        let rows = connection.client().query(LOOK.text(), &[]).await;
         let rows = rows.map_err(|cause| classify("look how far events are published", cause))?;
         if rows.iter().any(|row| !row.get::<_, bool>("is_of_this_history")) {
             let cause = "the cursors are of another cluster, or of a later state of this one";

@@ -12,17 +12,20 @@ use tokio_postgres::Row;
 use crate::capture::slot::reader_lock::{end_portal, try_lock_in};
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::Snapshot;
-use crate::postgres::{Connection, Lsn, PgSnapshot, classify};
+use crate::postgres::{Connection, Lsn, PgSnapshot, Sql, classify};
+use crate::schema::{self, Schema};
 
-const READ: &str = include_str!("../../sql/queries/capture_read.sql");
-const MODE: &str = include_str!("../../sql/queries/capture_mode.sql");
-const PAUSE: &str = include_str!("../../sql/queries/pause.sql");
-const RESUME: &str = include_str!("../../sql/queries/resume.sql");
-const LEAVE: &str = include_str!("../../sql/queries/slot_leave.sql");
+static READ: Sql = Sql::of(include_str!("../../sql/queries/capture_read.sql"));
+static MODE: Sql = Sql::of(include_str!("../../sql/queries/capture_mode.sql"));
+static PAUSE: Sql = Sql::of(include_str!("../../sql/queries/pause.sql"));
+static RESUME: Sql = Sql::of(include_str!("../../sql/queries/resume.sql"));
+static LEAVE: Sql = Sql::of(include_str!("../../sql/queries/slot_leave.sql"));
 /// What may be too much for a line.
 const REASON_CHARACTERS_MAX: usize = 1_000;
 /// The publication of the outbox.
 const TABLE_PUBLICATION: &str = "postrider";
+/// The same of another schema than the usual one, without its name.
+const OTHER_TABLE_PUBLICATION: &str = "postrider_table";
 /// The publication without a table.
 const MESSAGE_PUBLICATION: &str = "postrider_messages";
 
@@ -52,14 +55,25 @@ impl Mode {
             .into_iter()
             .find(|mode| mode.name() == name)
             .ok_or_else(|| {
-                Error::new(ErrorKind::Schema, format!("postrider.capture has the mode {name:?}"))
-                    .with_remedy("use the version of postrider that wrote it")
+                Error::new(
+                    ErrorKind::Schema,
+                    format!("{} has the mode {name:?}", schema::chosen().of("capture")),
+                )
+                .with_remedy("use the version of postrider that wrote it")
             })
     }
 
     /// The publication by which it reads.
-    pub fn publication(self) -> &'static str {
-        if self == Self::Message { MESSAGE_PUBLICATION } else { TABLE_PUBLICATION }
+    pub fn publication(self) -> String {
+        self.publication_of(schema::chosen())
+    }
+
+    fn publication_of(self, schema: &Schema) -> String {
+        match self {
+            Self::Message => schema.tagged(MESSAGE_PUBLICATION),
+            Self::Poll | Self::Wal if schema.is_usual() => TABLE_PUBLICATION.to_owned(),
+            Self::Poll | Self::Wal => schema.tagged(OTHER_TABLE_PUBLICATION),
+        }
     }
 }
 
@@ -108,7 +122,7 @@ impl DeliveryMode {
             "at-least-once" => Ok(Self::AtLeastOnce { term }),
             "exactly-once" => Ok(Self::ExactlyOnce { term }),
             _ => {
-                let cause = format!("postrider.capture has the delivery {name:?}");
+                let cause = format!("{} has the delivery {name:?}", schema::chosen().of("capture"));
                 Err(Error::new(ErrorKind::Schema, cause)
                     .with_remedy("use the version of postrider that wrote it"))
             }
@@ -198,7 +212,7 @@ pub struct KnownSlot {
 /// # Errors
 /// When the connection fails, or the row is not one of this version.
 pub async fn read_state(connection: &Connection) -> Result<CaptureState> {
-    let row = connection.client().query_one(READ, &[]).await;
+    let row = connection.client().query_one(READ.text(), &[]).await;
     let row = row.map_err(|cause| classify("read how events are captured", cause))?;
     // The session may be that which keeps the lock of the log's reader.
     end_portal(connection).await?;
@@ -243,7 +257,7 @@ pub fn checked_reason(reason: &str) -> Result<String> {
 /// When the connection fails, or rights are missing.
 pub async fn pause(connection: &Connection, reason: &str, lasts: Option<Duration>) -> Result<()> {
     let seconds = lasts.map(|lasts| lasts.as_secs_f64());
-    let paused = connection.client().execute(PAUSE, &[&reason, &seconds]).await;
+    let paused = connection.client().execute(PAUSE.text(), &[&reason, &seconds]).await;
     paused.map(drop).map_err(|cause| classify("pause publishing", cause))
 }
 
@@ -252,7 +266,7 @@ pub async fn pause(connection: &Connection, reason: &str, lasts: Option<Duration
 /// # Errors
 /// When the connection fails, or rights are missing.
 pub async fn resume(connection: &Connection) -> Result<bool> {
-    let resumed = connection.client().query_one(RESUME, &[]).await;
+    let resumed = connection.client().query_one(RESUME.text(), &[]).await;
     let resumed = resumed.map_err(|cause| classify("resume publishing", cause))?;
     Ok(resumed.get("was_paused"))
 }
@@ -262,7 +276,7 @@ pub async fn resume(connection: &Connection) -> Result<bool> {
 /// # Errors
 /// When the connection fails.
 pub async fn change_mode(connection: &Connection, from: Mode, to: Mode) -> Result<bool> {
-    let changed = connection.client().query_one(MODE, &[&from.name(), &to.name()]).await;
+    let changed = connection.client().query_one(MODE.text(), &[&from.name(), &to.name()]).await;
     let changed = changed.map_err(|cause| classify("change how events are captured", cause))?;
     Ok(changed.get::<_, i64>(0) == 1)
 }
@@ -277,7 +291,7 @@ pub async fn leave_slot(connection: &mut Connection, slot: &str) -> Result<bool>
     if !try_lock_in(&transaction).await? {
         return Ok(false);
     }
-    transaction.query(LEAVE, &[&slot]).await.map_err(failed)?;
+    transaction.query(LEAVE.text(), &[&slot]).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     Ok(read_state(connection).await?.slot_name.is_none())
 }
@@ -285,6 +299,15 @@ pub async fn leave_slot(connection: &mut Connection, slot: &str) -> Result<bool>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_schema_has_publications_of_its_own() {
+        let other: Schema = "messages".parse().expect("it is a name");
+        let named =
+            |schema: &Schema| [Mode::Wal, Mode::Message].map(|mode| mode.publication_of(schema));
+        assert_eq!(named(&Schema::default()), ["postrider", "postrider_messages"]);
+        assert_eq!(named(&other), ["postrider_table_messages", "postrider_messages_messages"]);
+    }
 
     #[test]
     fn a_reason_is_a_line_of_text() {

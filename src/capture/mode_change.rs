@@ -8,16 +8,19 @@
 use crate::capture::mode::Mode;
 use crate::capture::slot::{Gap, Slot, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::{Connection, classify, fill, without_head};
+use crate::postgres::{Connection, Sql, classify, fill, without_head};
+use crate::schema;
 
-const MESSAGES_WAIT: &str = include_str!("../../sql/queries/messages_wait.sql");
-const TABLE_WAITS: &str = include_str!("../../sql/queries/table_waits.sql");
-const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
+static MESSAGES_WAIT: Sql = Sql::of(include_str!("../../sql/queries/messages_wait.sql"));
+static TABLE_WAITS: Sql = Sql::of(include_str!("../../sql/queries/table_waits.sql"));
+static FLOOR: Sql = Sql::of(include_str!("../../sql/queries/cursor_floor.sql"));
 const LEAF_SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
 
 /// What helps where rows were inserted that nobody reads.
-pub const ROWS_REMEDY: &str =
-    "write by `postrider.emit`; to publish these, run `postrider capture switch poll`";
+pub fn rows_remedy() -> String {
+    let emit = schema::chosen().of("emit");
+    format!("write by `{emit}`; to publish these, run `postrider capture switch poll`")
+}
 
 /// What becomes of messages that a lost slot had kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub async fn check_change(messages: &SlotKeeper, from: Mode, to: Mode, loss: Los
 pub async fn rows_wait(connection: &Connection) -> Result<bool> {
     let set = connection.client().batch_execute(LEAF_SESSION).await;
     set.map_err(|cause| classify("look for events that wait", cause))?;
-    waits(connection, &fill(TABLE_WAITS, &[("{floor}", without_head(FLOOR))])).await
+    waits(connection, &fill(TABLE_WAITS.text(), &[("{floor}", without_head(FLOOR.text()))])).await
 }
 
 async fn check_table(connection: &Connection) -> Result<()> {
@@ -108,7 +111,7 @@ async fn look(messages: &SlotKeeper) -> Result<SeenMessages> {
     if let Slot::Ready { reader: Some(pid), .. } = messages.look().await? {
         return Ok(SeenMessages::Read(pid));
     }
-    match waits(messages.connection(), MESSAGES_WAIT).await {
+    match waits(messages.connection(), MESSAGES_WAIT.text()).await {
         Ok(true) => Ok(SeenMessages::Waiting),
         Ok(false) => Ok(SeenMessages::Nothing),
         // The server cannot decode past a place of the log without a publication.

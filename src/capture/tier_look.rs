@@ -20,16 +20,19 @@ use crate::metrics::shape::{
     TierCapture, TierInstance, TierInstanceCondition, TierPause, TierReport, TierSlot,
 };
 use crate::order::refusal::fix;
-use crate::postgres::{Connection, DatabaseConfig, Lsn, classify, connect, fill, without_head};
+use crate::postgres::{
+    Connection, DatabaseConfig, Lsn, Sql, classify, connect, fill, without_head,
+};
+use crate::schema;
 
-const STATE: &str = include_str!("../../sql/queries/bucket_state.sql");
-const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
+static STATE: Sql = Sql::of(include_str!("../../sql/queries/bucket_state.sql"));
+static FLOOR: Sql = Sql::of(include_str!("../../sql/queries/cursor_floor.sql"));
 const BACKLOG: &str = include_str!("../../sql/queries/bucket_backlog.sql");
-const LOOKED_AT: &str = include_str!("../../sql/queries/bucket_looked_at.sql");
-const PARKED: &str = include_str!("../../sql/queries/parked_sight.sql");
-const FIRST: &str = include_str!("../../sql/queries/parked_first.sql");
-const INSTANCES: &str = include_str!("../../sql/queries/instances.sql");
-const CAPTURE: &str = include_str!("../../sql/queries/capture_show.sql");
+static LOOKED_AT: Sql = Sql::of(include_str!("../../sql/queries/bucket_looked_at.sql"));
+static PARKED: Sql = Sql::of(include_str!("../../sql/queries/parked_sight.sql"));
+static FIRST: Sql = Sql::of(include_str!("../../sql/queries/parked_first.sql"));
+static INSTANCES: Sql = Sql::of(include_str!("../../sql/queries/instances.sql"));
+static CAPTURE: Sql = Sql::of(include_str!("../../sql/queries/capture_show.sql"));
 const SLOT: &str = include_str!("../../sql/queries/slot_watch.sql");
 /// The claim's plan serves here too: by the index on seq, without a sort.
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
@@ -114,12 +117,12 @@ impl TierLook {
         let connection = connect(database, purpose).await?;
         let client = connection.client();
         client.batch_execute(SESSION).await.map_err(failed)?;
-        let state = fill(STATE, &[("{floor}", without_head(FLOOR))]);
+        let state = fill(STATE.text(), &[("{floor}", without_head(FLOOR.text()))]);
         let prepared = tokio::try_join!(
             client.prepare(&state),
-            client.prepare(PARKED),
-            client.prepare(FIRST),
-            client.prepare(INSTANCES)
+            client.prepare(PARKED.text()),
+            client.prepare(FIRST.text()),
+            client.prepare(INSTANCES.text())
         );
         let (state, parked, first, instances) = prepared.map_err(failed)?;
         Ok(Self {
@@ -165,6 +168,7 @@ impl TierLook {
         }
         let mut tier = TierReport {
             schema: TIER_SCHEMA.to_owned(),
+            control_schema: schema::chosen().unusual().map(str::to_owned),
             seen_seconds_ago: 0.0,
             sentence: String::new(),
             backlog,
@@ -267,7 +271,7 @@ impl TierLook {
         if let Some(statement) = self.backlogs.get(&bucket) {
             return Ok(statement.clone());
         }
-        let sql = BACKLOG.replace("{looked_at}", without_head(LOOKED_AT));
+        let sql = BACKLOG.replace("{looked_at}", without_head(LOOKED_AT.text()));
         let sql = sql.replace("{bucket}", &bucket.to_string());
         let prepared = self.connection.client().prepare(&sql).await;
         let statement =
@@ -318,7 +322,7 @@ impl TierLook {
                 events_is_lower_bound: events == FOLLOWERS_MAX,
                 since_seconds: row.get("since_seconds"),
                 is_requested: row.get("is_requested"),
-                fix: fix(&reason).to_owned(),
+                fix: fix(&reason).replace("postrider.parked", &schema::chosen().of("parked")),
                 reason,
             }
         };
@@ -328,7 +332,7 @@ impl TierLook {
     async fn capture(&self, state: &CaptureState) -> Result<TierCapture> {
         let failed = |cause| classify("read how events are captured", cause);
         let client = self.connection.client();
-        let row = client.query_one(CAPTURE, &[]).await.map_err(failed)?;
+        let row = client.query_one(CAPTURE.text(), &[]).await.map_err(failed)?;
         let slot = match &state.slot_name {
             None => None,
             Some(name) => {

@@ -25,6 +25,7 @@ use crate::legible;
 use crate::order::snapshot::Snapshot;
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, DatabaseConfig, connect};
+use crate::schema;
 
 /// Publishes an existing table's rows from the WAL.
 ///
@@ -167,7 +168,8 @@ async fn end(
     let adopted = handover::find_ended(connection, table, running, expected).await?;
     if let Some(pending) = &adopted.pending {
         let sql = whole(pending);
-        output::answer(&format!("runs with your rights, from postrider.adopted.pending: {sql}"))?;
+        let column = schema::chosen().of("adopted.pending");
+        output::answer(&format!("runs with your rights, from {column}: {sql}"))?;
     }
     say_as_whom(connection, table).await?;
     if mark.is_some() {

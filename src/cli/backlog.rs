@@ -10,13 +10,13 @@ use tokio_postgres::types::ToSql;
 use crate::cli::waiting::{LookState, Waiting, Waits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId};
-use crate::postgres::{Connection, classify, fill, without_head};
+use crate::postgres::{Connection, Sql, classify, fill, without_head};
 use crate::record::topic::TopicTemplate;
 
-const STATE: &str = include_str!("../../sql/queries/bucket_state.sql");
+static STATE: Sql = Sql::of(include_str!("../../sql/queries/bucket_state.sql"));
 const BACKLOG: &str = include_str!("../../sql/queries/bucket_backlog.sql");
-const LOOKED_AT: &str = include_str!("../../sql/queries/bucket_looked_at.sql");
-const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
+static LOOKED_AT: Sql = Sql::of(include_str!("../../sql/queries/bucket_looked_at.sql"));
+static FLOOR: Sql = Sql::of(include_str!("../../sql/queries/cursor_floor.sql"));
 const WAITING: &str = include_str!("../../sql/queries/bucket_waiting.sql");
 /// The claim's plan serves here too: by the index on seq, without a sort.
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
@@ -97,7 +97,7 @@ impl<'a> Onlooker<'a> {
     /// All buckets, by rising number.
     pub(super) async fn buckets(&self) -> Result<Vec<BucketState>> {
         let failed = |cause| classify("read the cursors", cause);
-        let sql = fill(STATE, &[("{floor}", without_head(FLOOR))]);
+        let sql = fill(STATE.text(), &[("{floor}", without_head(FLOOR.text()))]);
         let rows = self.0.client().query(&sql, &[]).await.map_err(failed)?;
         Ok(rows
             .iter()
@@ -166,7 +166,7 @@ impl<'a> Onlooker<'a> {
 
 /// The bucket is a constant in the text, so that the view's other arms fold away.
 fn of_bucket(sql: &str, state: &BucketState) -> String {
-    sql.replace("{looked_at}", without_head(LOOKED_AT))
+    sql.replace("{looked_at}", without_head(LOOKED_AT.text()))
         .replace("{bucket}", &state.bucket.to_string())
 }
 

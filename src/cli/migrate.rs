@@ -15,7 +15,9 @@ use crate::control::migrate;
 use crate::control::migrate::MigrationRequest;
 use crate::error::{ErrorKind, Result};
 use crate::outbox::PayloadType;
-use crate::postgres::connect;
+use crate::postgres::{Sql, connect};
+
+static ROLES: Sql = Sql::of(include_str!("../../sql/roles.sql"));
 
 /// Makes the outbox and postrider's control tables.
 #[derive(Args, Debug)]
@@ -23,6 +25,8 @@ use crate::postgres::connect;
 Examples:
   postrider migrate up --database-url postgres://owner@db/shop
   postrider migrate up --outbox app.events --buckets 32 --payload jsonb
+  postrider migrate up --schema billing --outbox app.billing_outbox
+  postrider migrate roles | psql shop
   postrider migrate print > postrider.sql
   postrider migrate handover && pg_dump shop | psql -h new shop && postrider migrate reanchor --handover
   postrider migrate inbox up --database-url postgres://owner@db/billing")]
@@ -46,6 +50,13 @@ enum MigrateCommand {
         common: CommonSettings,
         #[command(flatten)]
         table: TableSettings,
+    },
+    /// Prints the SQL that gives writers and relays the least rights (sql/roles.sql); needs no database.
+    ///
+    /// Run it as the role that migrates, again after each `migrate up`.
+    Roles {
+        #[command(flatten)]
+        common: CommonSettings,
     },
     Handover(handover::HandoverArguments),
     /// Sets all cursors anew on a restored or promoted database; repeats every retained event.
@@ -139,6 +150,11 @@ pub(super) fn run(arguments: MigrateArguments) -> Result<ExitCode> {
     match arguments.command {
         MigrateCommand::Up { common, table } => up(settled(common)?, &table),
         MigrateCommand::Print { common, table } => print(&settled(common)?, &table),
+        MigrateCommand::Roles { common } => {
+            settled(common)?;
+            output::answer(ROLES.text())?;
+            Ok(ExitCode::SUCCESS)
+        }
         MigrateCommand::Handover(arguments) => handover::run(arguments),
         MigrateCommand::Reanchor { common, handover: true, dry_run, .. } => {
             handover::reanchor(&settled(common)?, dry_run)

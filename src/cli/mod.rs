@@ -21,6 +21,7 @@ use crate::demo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::logging;
 use crate::postgres::{Connection, connect};
+use crate::schema;
 
 mod adopt;
 mod adopted_backlog;
@@ -179,6 +180,7 @@ fn prepare(
     for stranger in strangers() {
         tracing::warn!("the environment variable {stranger}");
     }
+    schema::choose(crate::config::schema(&common)?)?;
     Ok((common, relay, below))
 }
 

@@ -22,6 +22,7 @@ use crate::metrics::counters::Monitor;
 use crate::metrics::http;
 use crate::metrics::shape::SettingStatus;
 use crate::relay;
+use crate::schema;
 
 /// The exit code when a second signal cuts the stop short.
 const CUT_SHORT: i32 = 1;
@@ -91,6 +92,7 @@ fn announce(config: &Config, file: Option<&Path>) {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         database = config.database.display_name(),
+        schema = schema::chosen().unusual(),
         brokers = config.kafka.brokers,
         shards = config.shards.map_or_else(|| "one per core".to_owned(), |count| count.to_string()),
         file = file.map(|path| path.display().to_string()),

@@ -32,14 +32,15 @@ use crate::event::Bucket;
 use crate::legible;
 use crate::metrics::shape::TierReport;
 use crate::outbox::{Outbox, OutboxName};
-use crate::postgres::{Connection, DatabaseConfig, classify, connect};
+use crate::postgres::{Connection, DatabaseConfig, Sql, classify, connect};
+use crate::schema;
 
-const PARKED: &str = include_str!("../../sql/queries/parked_count.sql");
+static PARKED: Sql = Sql::of(include_str!("../../sql/queries/parked_count.sql"));
 const SIZE: &str = include_str!("../../sql/queries/outbox_size.sql");
 /// Why nothing is known of a bucket.
 const OTHER_HISTORY: &str = "the cursors are of another cluster, or of a later state of this one, and say nothing \
                              of its rows; see `postrider check`";
-const INSTANCES: &str = include_str!("../../sql/queries/instances.sql");
+static INSTANCES: Sql = Sql::of(include_str!("../../sql/queries/instances.sql"));
 
 /// Shows how far each bucket is published, and what waits.
 #[derive(Args, Debug)]
@@ -59,6 +60,9 @@ pub(super) struct StatusArguments {
 #[derive(Debug, Serialize)]
 struct ShownStatus {
     outbox: String,
+    /// Of the control tables, where it is another than `postrider`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    control_schema: Option<String>,
     database: String,
     partitions: i64,
     size_bytes: i64,
@@ -216,6 +220,7 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<ShownStatu
     }
     Ok(ShownStatus {
         outbox: name.to_string(),
+        control_schema: schema::chosen().unusual().map(str::to_owned),
         database: database.display_name(),
         partitions: generations.iter().map(|generation| generation.leaves).sum(),
         size_bytes: generations.iter().map(|generation| generation.size_bytes).sum(),
@@ -232,7 +237,7 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<ShownStatu
 }
 
 async fn parked(connection: &Connection) -> Result<ParkedStatus> {
-    let row = connection.client().query_one(PARKED, &[]).await;
+    let row = connection.client().query_one(PARKED.text(), &[]).await;
     let row = row.map_err(|cause| classify("count the parked events", cause))?;
     Ok(ParkedStatus {
         events: row.get("events"),
@@ -260,7 +265,7 @@ async fn generations(connection: &Connection, outbox: &Outbox) -> Result<Vec<Gen
 }
 
 async fn instances(connection: &Connection) -> Result<Vec<InstanceStatus>> {
-    let rows = connection.client().query(INSTANCES, &[]).await;
+    let rows = connection.client().query(INSTANCES.text(), &[]).await;
     let rows = rows.map_err(|cause| classify("look at the relay tier", cause))?;
     Ok(rows
         .iter()
@@ -334,10 +339,13 @@ impl BucketStatus {
 impl ShownStatus {
     fn table(&self) -> String {
         let size = show_bytes(self.size_bytes.unsigned_abs());
+        let schema = self.control_schema.as_ref();
+        let schema = schema.map(|name| format!(", schema {}", legible::name(name)));
         let mut text = format!(
-            "outbox {} at {}: {} buckets, {} partitions, {size}\n",
+            "outbox {} at {}{}: {} buckets, {} partitions, {size}\n",
             legible::name(&self.outbox),
             legible::name(&self.database),
+            schema.unwrap_or_default(),
             self.buckets.len(),
             self.partitions,
         );
@@ -414,6 +422,7 @@ mod tests {
         let waiting = Waiting::seen(17, Some(2.0), LookState::CutBehind);
         let status = ShownStatus {
             outbox: "public.outbox".to_owned(),
+            control_schema: Some("Billing-2".to_owned()),
             database: "h:1/d".to_owned(),
             partitions: 3,
             size_bytes: 2_048,
@@ -452,6 +461,10 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("2.0 KiB"), "{table}");
+        assert!(
+            table.contains("outbox public.outbox at h:1/d, schema Billing-2: 1 buckets"),
+            "{table}"
+        );
         assert!(table.contains("waited for 2.0s"), "{table}");
         assert!(table.contains("4.0 KiB in 3 of 16 leaves, being filled"), "{table}");
         assert!(table.contains("db1:7:abc: 5 buckets, 2 shards, up 1.5min"), "{table}");

@@ -24,6 +24,7 @@ use crate::record::cloud_events::default_source;
 use crate::record::encode::AddedHeaders;
 use crate::record::topic::{DEFAULT_TOPIC_TEMPLATE, TopicTemplate};
 use crate::record::topic_rules::TopicRules;
+use crate::schema::Schema;
 use crate::secret::{self, SecretCommand};
 
 pub mod admin_hosts;
@@ -267,6 +268,14 @@ fn one_of(one: &str, other: &str) -> Error {
 /// [`ErrorKind::Config`] when the name is not one.
 pub fn outbox(common: &CommonSettings) -> Result<OutboxName> {
     common.outbox.as_deref().unwrap_or("public.outbox").parse()
+}
+
+/// The schema that was named, or `postrider`.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when no schema of ours can have the name.
+pub fn schema(common: &CommonSettings) -> Result<Schema> {
+    common.schema.as_deref().map_or_else(|| Ok(Schema::default()), str::parse)
 }
 
 /// What --admin-listen says for no address.

@@ -76,6 +76,16 @@ pub struct CommonSettings {
     )]
     pub outbox: Option<String>,
 
+    /// Names the schema of the control tables: one per outbox, where a database has several [default: postrider].
+    #[arg(
+        long,
+        value_name = "SCHEMA",
+        env = "POSTRIDER_SCHEMA",
+        hide_env = true,
+        help_heading = "Source"
+    )]
+    pub schema: Option<String>,
+
     /// Logs in this format [default: text on a terminal, else json].
     #[arg(long, env = "POSTRIDER_LOG_FORMAT", hide_env = true, help_heading = "Logging")]
     pub log_format: Option<LogFormat>,
@@ -362,6 +372,7 @@ impl CommonSettings {
                 .database_password_command
                 .or(below.database_password_command),
             outbox: self.outbox.or(below.outbox),
+            schema: self.schema.or(below.schema),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
         }

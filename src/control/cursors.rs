@@ -21,13 +21,13 @@ pub use crate::order::history::History;
 use crate::order::ledger::Finished;
 use crate::order::saved_cursor::SavedCursor;
 use crate::order::tick::{Carry, Lineage, Tick};
-use crate::postgres::{Connection, Lsn, PgSnapshot, Xid8, classify};
+use crate::postgres::{Connection, Lsn, PgSnapshot, Sql, Xid8, classify};
 
 pub mod exactly;
 
 const HISTORY: &str = include_str!("../../sql/queries/history.sql");
-const LOAD: &str = include_str!("../../sql/queries/cursor_load.sql");
-const SAVE: &str = include_str!("../../sql/queries/cursor_save.sql");
+static LOAD: Sql = Sql::of(include_str!("../../sql/queries/cursor_load.sql"));
+static SAVE: Sql = Sql::of(include_str!("../../sql/queries/cursor_save.sql"));
 
 /// A cursor that only moved over nothing is saved this seldom.
 const IDLE_SAVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -140,7 +140,7 @@ impl CursorStore {
         let relax = include_str!("../../sql/queries/cursor_session.sql");
         let relaxed = connection.client().batch_execute(relax).await;
         relaxed.map_err(|cause| classify("set up the cursors' session", cause))?;
-        let save = connection.client().prepare(SAVE).await;
+        let save = connection.client().prepare(SAVE.text()).await;
         let save = save.map_err(|cause| classify("prepare to save the cursors", cause))?;
         let (epochs, progress) = (Mutex::default(), Mutex::default());
         let saving = tokio::sync::Mutex::default();
@@ -238,7 +238,7 @@ impl CursorStore {
     async fn read(&self, buckets: Option<&[Bucket]>) -> Result<Vec<Row>> {
         let numbers: Option<Vec<i16>> =
             buckets.map(|buckets| buckets.iter().copied().map(bucket_number).collect());
-        let rows = self.connection.client().query(LOAD, &[&numbers]).await;
+        let rows = self.connection.client().query(LOAD.text(), &[&numbers]).await;
         let rows = rows.map_err(|cause| classify("load the cursors", cause))?;
         for row in &rows {
             if let Some(saved) = saved_history(row) {

@@ -4,11 +4,11 @@
 //! Kafka. Fails: with the connection's error.
 
 use crate::error::Result;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
-const SWITCH: &str = include_str!("../../sql/queries/delivery_switch.sql");
-const RENEW: &str = include_str!("../../sql/queries/delivery_renew.sql");
-const LOOK: &str = include_str!("../../sql/queries/delivery_look.sql");
+static SWITCH: Sql = Sql::of(include_str!("../../sql/queries/delivery_switch.sql"));
+static RENEW: Sql = Sql::of(include_str!("../../sql/queries/delivery_renew.sql"));
+static LOOK: Sql = Sql::of(include_str!("../../sql/queries/delivery_look.sql"));
 
 /// Whether a row was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl DeliveryProgress {
 /// # Errors
 /// When the connection fails, or rights are missing.
 pub async fn switch_delivery(connection: &Connection, to: &str) -> Result<Changed> {
-    told(connection.client().execute(SWITCH, &[&to]).await)
+    told(connection.client().execute(SWITCH.text(), &[&to]).await)
 }
 
 /// From here on cursors are PostgreSQL's, and are committed to Kafka anew; not where events are delivered at least
@@ -51,7 +51,7 @@ pub async fn switch_delivery(connection: &Connection, to: &str) -> Result<Change
 /// # Errors
 /// When the connection fails, or rights are missing.
 pub async fn renew_term(connection: &Connection) -> Result<Changed> {
-    told(connection.client().execute(RENEW, &[]).await)
+    told(connection.client().execute(RENEW.text(), &[]).await)
 }
 
 fn told(rows: std::result::Result<u64, tokio_postgres::Error>) -> Result<Changed> {
@@ -64,7 +64,7 @@ fn told(rows: std::result::Result<u64, tokio_postgres::Error>) -> Result<Changed
 /// # Errors
 /// When the connection fails, or rights are missing.
 pub async fn look(connection: &Connection) -> Result<DeliveryProgress> {
-    let row = connection.client().query_one(LOOK, &[]).await;
+    let row = connection.client().query_one(LOOK.text(), &[]).await;
     let row = row.map_err(|cause| classify("look how far the instances are", cause))?;
     let behind: Option<Vec<String>> = row.get("behind");
     Ok(DeliveryProgress {

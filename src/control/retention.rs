@@ -48,13 +48,14 @@ use tokio_postgres::{Row, SimpleQueryMessage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::metrics::counters::Figures;
-use crate::postgres::{Connection, DatabaseConfig, classify, connect, without_head};
+use crate::postgres::{Connection, DatabaseConfig, Sql, classify, connect, without_head};
+use crate::schema;
 
 const SESSION: &str = include_str!("../../sql/queries/leaf_session.sql");
 const LEAVES: &str = include_str!("../../sql/queries/retention_leaves.sql");
-const ATTEMPT: &str = include_str!("../../sql/queries/retention_attempt.sql");
-const FLOOR: &str = include_str!("../../sql/queries/cursor_floor.sql");
-const FORGET: &str = include_str!("../../sql/queries/emitting_forget.sql");
+static ATTEMPT: Sql = Sql::of(include_str!("../../sql/queries/retention_attempt.sql"));
+static FLOOR: Sql = Sql::of(include_str!("../../sql/queries/cursor_floor.sql"));
+static FORGET: Sql = Sql::of(include_str!("../../sql/queries/emitting_forget.sql"));
 
 /// The longest pause between two passes.
 const PASS_INTERVAL_MAX: Duration = Duration::from_secs(10);
@@ -213,7 +214,8 @@ impl Retention {
 
     fn attempt_sql(&self, leaf: &BucketPartition, epoch: i64) -> String {
         ATTEMPT
-            .replace("{floor}", without_head(FLOOR))
+            .text()
+            .replace("{floor}", without_head(FLOOR.text()))
             .replace("{leaf}", &leaf.oid.to_string())
             .replace("{generation_seconds}", &self.ring.generation_seconds.to_string())
             .replace("{generation}", &leaf.generation.to_string())
@@ -400,7 +402,7 @@ impl RetentionSession {
 
     /// Removes what emit has noted of aggregates, when there is much of it.
     async fn forget_emitting(&self) -> Result<()> {
-        let removed = self.connection.client().batch_execute(FORGET).await;
+        let removed = self.connection.client().batch_execute(FORGET.text()).await;
         removed.map_err(|cause| classify("remove what emit has noted of aggregates", cause))
     }
 
@@ -438,7 +440,10 @@ impl RetentionWarnings {
             self.missing_right = Some(Instant::now());
             tracing::warn!(
                 leaf = leaf.name,
-                remedy = "grant truncate on the outbox's leaves, and select on postrider.replay_bucket, to the role: run sql/roles.sql again",
+                remedy = format!(
+                    "grant truncate on the outbox's leaves, and select on {}, to the role: run sql/roles.sql again",
+                    schema::chosen().of("replay_bucket")
+                ),
                 "the role may not truncate, or not see what is replayed: published rows stay; relaying goes on"
             );
         }
@@ -513,7 +518,7 @@ mod tests {
 
     #[test]
     fn every_outcome_of_the_attempt_is_known() {
-        let code = ATTEMPT.lines().filter(|line| !line.trim_start().starts_with("--"));
+        let code = ATTEMPT.text().lines().filter(|line| !line.trim_start().starts_with("--"));
         let code: String = code.collect::<Vec<_>>().join("\n");
         let assigned = code.split("outcome := '").skip(1);
         let noted = code.split("outcome text := '").skip(1);

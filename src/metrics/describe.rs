@@ -14,6 +14,7 @@ use crate::metrics::shape::{
     InstanceReport, KafkaReport, LeaseReport, PARKED_SCHEMA, ParkedCounts, ParkedReport,
     PauseReason, Rate, ReadSlot, STATUS_SCHEMA, ShardCondition, ShardReport, TierReport, WorkTime,
 };
+use crate::schema;
 
 /// This instance, by what is in its memory.
 pub fn instance_status(monitor: &Monitor) -> InstanceReport {
@@ -28,6 +29,7 @@ pub fn instance_status(monitor: &Monitor) -> InstanceReport {
     let state = state(&session, monitor.is_stopping(), &causes);
     let mut status = InstanceReport {
         schema: STATUS_SCHEMA.to_owned(),
+        control_schema: schema::chosen().unusual().map(str::to_owned),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: seconds(uptime_millis),
         sentence: String::new(),

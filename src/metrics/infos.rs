@@ -4,6 +4,7 @@
 
 use crate::metrics::counters::Monitor;
 use crate::publish::kafka::config::librdkafka_version;
+use crate::schema;
 
 /// The labels of a line.
 type Labels = Vec<(&'static str, String)>;
@@ -19,10 +20,13 @@ pub(super) fn build_labels() -> Labels {
 pub(super) fn instance_labels(monitor: &Monitor) -> Labels {
     let instance = monitor.instance();
     let timeline = instance.timeline.map(|timeline| timeline.to_string()).unwrap_or_default();
-    vec![
+    let mut labels = vec![
         ("instance", instance.name),
         ("capture", instance.capture),
         ("delivery", instance.delivery),
         ("timeline", timeline),
-    ]
+    ];
+    // An empty label and none are the same to Prometheus.
+    labels.extend(schema::chosen().unusual().map(|name| ("schema", name.to_owned())));
+    labels
 }

@@ -112,6 +112,7 @@ fn tier(size: SampleSize) -> TierReport {
     let oldest_seconds = buckets.iter().filter_map(|one| one.oldest_seconds).reduce(f64::max);
     let mut tier = TierReport {
         schema: TIER_SCHEMA.to_owned(),
+        control_schema: None,
         seen_seconds_ago: 0.0,
         sentence: String::new(),
         capture: TierCapture {

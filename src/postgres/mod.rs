@@ -40,13 +40,14 @@ pub use crate::postgres::replication::{
     Everything, Frame, LogStream, MessageSieve, ReplyWanted, Walsender, connect_walsender,
     may_copy_server,
 };
-pub use crate::postgres::sql::{fill, without_head};
+pub use crate::postgres::sql::{Sql, fill, render, without_head};
 pub use crate::postgres::types::{Lsn, PgSnapshot, RawBytes, Timestamp, Xid8};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::password::Unopened;
 use crate::postgres::require_auth::{WatchedOpen, WatchedTls};
 use crate::postgres::tls::Attempt;
+use crate::schema;
 use crate::throttle::Repeats;
 
 const SESSION: &str = include_str!("../../sql/queries/session.sql");
@@ -107,7 +108,8 @@ pub fn open_connections() -> u64 {
 static LOST: LazyLock<Repeats<Instant, Duration>> =
     LazyLock::new(|| Repeats::new(Duration::from_secs(10)));
 
-/// Opens a session. `purpose` shows in `pg_stat_activity` as application_name `postrider <purpose>`.
+/// Opens a session. `purpose` shows in `pg_stat_activity` as application_name `postrider <purpose>`, for another
+/// schema than the usual one `postrider/<tag> <purpose>`.
 ///
 /// # Errors
 /// When no server answers, refuses us, or is hidden by a connection pooler.
@@ -174,7 +176,7 @@ async fn open_as(
 
 /// What shows in `pg_stat_activity`.
 fn application_name(purpose: &str) -> String {
-    format!("postrider {purpose}")
+    format!("{} {purpose}", schema::chosen().program())
 }
 
 /// The ways to try, in order.

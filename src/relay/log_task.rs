@@ -31,6 +31,7 @@ use crate::relay::assigner::shard_lines::Assignment;
 use crate::relay::exactly::ExactlyOnce;
 use crate::relay::publishers::Publishers;
 use crate::relay::tasks::Ended;
+use crate::schema;
 use crate::shard::OutgoingRow;
 use crate::shard::assignment::Holdings;
 use crate::shard::log_loop::{
@@ -217,7 +218,8 @@ impl LogTask {
         let encoding = learn(&mut session).await?;
         let start = self.keeper.start_command(begins, form);
         let stream = session.stream(&start).await.map_err(unusable)?;
-        let reading = StreamReading { encoding, event_bytes_max: self.event_bytes_max() };
+        let (event_bytes_max, schema) = (self.event_bytes_max(), schema::chosen().clone());
+        let reading = StreamReading { encoding, event_bytes_max, schema };
         Ok(LogCapture::new(stream, source, reading))
     }
 }

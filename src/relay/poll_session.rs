@@ -30,6 +30,7 @@ use crate::relay::shard_supervisor::{ShardContext, supervise};
 use crate::relay::slot_recovery::{Recovery, recover};
 use crate::relay::stages::SessionStage;
 use crate::relay::tasks::{Ended, Opened, SessionTasks, Tasks};
+use crate::schema;
 
 /// What all shards hear of the ticker, and tell it.
 struct Ticks {
@@ -130,8 +131,8 @@ async fn remember_first_tick(way: Way, control: &Connection) -> Result<()> {
     if is_polled && past_ticks::remember_first_tick(control).await? == Remembered::Refused {
         tracing::warn!(
             remedy = "run sql/roles.sql again, as the role that migrates",
-            "the role may not write postrider.past_tick: `postrider check` finds fewer of the rows that no \
-             cursor will reach"
+            "the role may not write {}: `postrider check` finds fewer of the rows that no cursor will reach",
+            schema::chosen().of("past_tick")
         );
     }
     Ok(())

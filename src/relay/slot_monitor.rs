@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::capture::mode::{KnownSlot, Mode};
-use crate::capture::mode_change::{ROWS_REMEDY, rows_wait};
+use crate::capture::mode_change::{rows_remedy, rows_wait};
 use crate::capture::slot::failover::Failover;
 use crate::capture::slot::{Gap, SlotKeeper, SlotSight};
 use crate::error::{Error, ErrorKind, Result};
@@ -82,7 +82,7 @@ async fn warn_of_rows(keeper: &SlotKeeper, were_said: bool) -> Result<bool> {
     let waits = rows_wait(keeper.connection()).await?;
     if waits && !were_said {
         tracing::warn!(
-            remedy = ROWS_REMEDY,
+            remedy = rows_remedy(),
             "rows of the outbox wait: capture message reads messages alone, and publishes no row"
         );
     }

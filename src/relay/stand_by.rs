@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::health::SessionState;
 use crate::relay::instance::Instance;
 use crate::relay::tasks::{Opened, STAND_BY_INTERVAL};
+use crate::schema;
 
 /// Who stands by for so long is not between two sessions of its own: another instance reads. A snapshot that
 /// is kept for a copy holds back the vacuum of the whole database.
@@ -103,8 +104,11 @@ impl Instance {
                 pid = stranger.pid,
                 role = stranger.role,
                 application = stranger.application_name,
-                remedy = "end that session (pg_terminate_backend), and take the role's right on \
-                          postrider.log_reader if it is none of the relay's",
+                remedy = format!(
+                    "end that session (pg_terminate_backend), and take the role's right on {} if it is none of the \
+                     relay's",
+                    schema::chosen().of("log_reader")
+                ),
                 "a session that is no instance keeps the lock of the log's reader: nothing is published"
             );
         }

@@ -101,6 +101,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("order", Core, &[]),
     ("outbox", Core, &[]),
     ("record", Core, &[]),
+    ("schema", Core, &[]),
     ("throttle", Core, &[]),
 ];
 

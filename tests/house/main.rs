@@ -12,6 +12,7 @@ mod named_tests;
 mod names;
 mod owners;
 mod runbook;
+mod schemas;
 mod sources;
 mod supply;
 mod tidy;

@@ -66,6 +66,7 @@ mod refusals;
 mod replay;
 mod retention;
 mod rotation;
+mod schemas;
 mod sequence;
 mod service;
 mod settings;

@@ -5,6 +5,7 @@
 //! read an event, ask or print. Fails: when the table does not fit, rights are missing, or an instance still
 //! reads it; then nothing was changed.
 
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Transaction};
 
 use crate::capture::adopted::mapping::{
@@ -13,14 +14,18 @@ use crate::capture::adopted::mapping::{
 use crate::capture::adopted::registry::{adopted_tables, table_columns, unpublished};
 use crate::capture::mode::Mode;
 use crate::capture::slot::SlotKeeper;
+use crate::capture::slot::publication::{ADOPTED_PUBLICATION, adopted_publication};
 use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
 use crate::order::snapshot::Snapshot;
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, classify, connect, fill};
+use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, Sql, classify, connect, fill};
+use crate::schema;
 
-const INSERT: &str = include_str!("../../../sql/queries/adopted_insert.sql");
-const DELETE: &str = include_str!("../../../sql/queries/adopted_delete.sql");
+const OWNER: &str = include_str!("../../../sql/queries/outbox_owner.sql");
+const ELSEWHERE: &str = include_str!("../../../sql/queries/adopted_elsewhere.sql");
+static INSERT: Sql = Sql::of(include_str!("../../../sql/queries/adopted_insert.sql"));
+static DELETE: Sql = Sql::of(include_str!("../../../sql/queries/adopted_delete.sql"));
 const CHECK: &str = include_str!("../../../sql/queries/adopted_check.sql");
 const MARK: &str = include_str!("../../../sql/queries/adopted_mark.sql");
 const NEAR: &str = include_str!("../../../sql/queries/adopted_near.sql");
@@ -28,7 +33,8 @@ const COUNT: &str = include_str!("../../../sql/queries/adopted_count.sql");
 const CHANGES: &str = include_str!("../../../sql/queries/adopted_changes.sql");
 const TRIGGERS: &str = include_str!("../../../sql/queries/adopted_triggers.sql");
 const PARTITION_KEYS: &str = include_str!("../../../sql/queries/adopted_partition_keys.sql");
-const END_PUBLICATION: &str = include_str!("../../../sql/queries/adopted_publication_end.sql");
+static END_PUBLICATION: Sql =
+    Sql::of(include_str!("../../../sql/queries/adopted_publication_end.sql"));
 
 /// How a table is to be read, as far as somebody says so.
 #[derive(Debug)]
@@ -84,6 +90,7 @@ pub async fn resolve(
         let cause = format!("{table} is postrider's own outbox");
         return Err(Error::new(ErrorKind::Config, cause).with_remedy("it is published as it is"));
     }
+    refuse_of_other_schemas(connection, table).await?;
     let columns = table_columns(connection, table).await?;
     let map = ColumnMap::resolve(&request.columns, &columns)?;
     let copy_order = match request.order_by {
@@ -98,6 +105,30 @@ pub async fn resolve(
         passed: request.since,
         streamed: None,
     })
+}
+
+/// What two sets of control tables publish arrives twice.
+async fn refuse_of_other_schemas(connection: &Connection, table: &OutboxName) -> Result<()> {
+    let failed = |cause| classify("look who else publishes the table", cause);
+    let client = connection.client();
+    let owner = client.query_opt(OWNER, &[&table.quoted()]).await.map_err(failed)?;
+    if let Some(owner) = owner {
+        let owner: String = owner.get("schema_name");
+        let cause = format!("{table} is the outbox of schema {owner}");
+        let remedy = format!("it is published as it is, by an instance with --schema '{owner}'");
+        return Err(Error::new(ErrorKind::Config, cause).with_remedy(remedy));
+    }
+    let names: [&(dyn ToSql + Sync); 3] =
+        [&table.quoted(), &adopted_publication(), &ADOPTED_PUBLICATION];
+    let Some(other) = client.query_opt(ELSEWHERE, &names).await.map_err(failed)? else {
+        return Ok(());
+    };
+    let publication: String = other.get("publication");
+    let cause = format!("{table} is adopted by another schema already: publication {publication}");
+    Err(Error::new(ErrorKind::Config, cause).with_remedy(format!(
+        "give it back there first: postrider adopt {table} --end, with the other --schema; if no such schema is left, \
+         drop publication {publication}"
+    )))
 }
 
 fn default_order(map: &ColumnMap, columns: &[TableColumn]) -> Result<String> {
@@ -186,13 +217,16 @@ async fn insert(connection: &Connection, adopted: &Adopted) -> Result<bool> {
     let passed = adopted.passed.clone().map(PgSnapshot);
     let inserted = connection
         .client()
-        .execute(INSERT, &[schema, table, &columns, &adopted.pending, &adopted.copy_order, &passed])
+        .execute(
+            INSERT.text(),
+            &[schema, table, &columns, &adopted.pending, &adopted.copy_order, &passed],
+        )
         .await;
     Ok(inserted.map_err(|cause| classify("adopt the table", cause))? == 1)
 }
 
 async fn delete(connection: &Connection, name: &OutboxName) -> Result<()> {
-    let deleted = connection.client().execute(DELETE, &[&name.schema, &name.table]).await;
+    let deleted = connection.client().execute(DELETE.text(), &[&name.schema, &name.table]).await;
     deleted.map(|_| ()).map_err(|cause| classify("give the table back", cause))
 }
 
@@ -229,9 +263,10 @@ fn expect_pending(adopted: &Adopted, expected: Option<&str>) -> Result<()> {
     }
     let shown = recorded.map_or_else(|| "none".to_owned(), whole);
     let cause = format!("another --pending is recorded for {}: {shown}", adopted.name);
-    Err(Error::new(ErrorKind::Config, cause).with_remedy(
-        "find out who wrote it into postrider.adopted; to run it all the same, give it as it stands there",
-    ))
+    Err(Error::new(ErrorKind::Config, cause).with_remedy(format!(
+        "find out who wrote it into {}; to run it all the same, give it as it stands there",
+        schema::chosen().of("adopted")
+    )))
 }
 
 /// SQL that will run is shown to its last letter: what is cut off may be what matters.
@@ -276,8 +311,8 @@ pub async fn give_back(
         marked = Some(transaction.execute(&fill(MARK, &places), &[]).await.map_err(failed)?);
     }
     let OutboxName { schema, table } = &adopted.name;
-    transaction.execute(DELETE, &[schema, table]).await.map_err(failed)?;
-    transaction.batch_execute(END_PUBLICATION).await.map_err(failed)?;
+    transaction.execute(DELETE.text(), &[schema, table]).await.map_err(failed)?;
+    transaction.batch_execute(END_PUBLICATION.text()).await.map_err(failed)?;
     match change {
         HandoverRun::Make => transaction.commit().await.map_err(failed)?,
         HandoverRun::Rehearse => transaction.rollback().await.map_err(failed)?,

@@ -16,6 +16,7 @@ use crate::event::OwnedEvent;
 use crate::order::holds::Refusal;
 use crate::postgres::{fill, without_head};
 use crate::record::large::{HandedForm, HandedOn, HandedTexts, LargeRow, LargeValue};
+use crate::schema;
 
 const COPY: &str = include_str!("../../../sql/queries/adopted_copy.sql");
 /// A value that is longer comes in parts of this size, if its event is larger than what is read.
@@ -255,8 +256,8 @@ impl PartSource {
     fn printed(part: Part, source: &Self) -> Option<String> {
         let is_careful = matches!(source, Self::Careful(_));
         let column = format!("ordered.{}", alias(part));
-        is_careful
-            .then(|| format!("cross join lateral postrider.printed({column}) as {}", printed(part)))
+        let function = schema::chosen().of("printed");
+        is_careful.then(|| format!("cross join lateral {function}({column}) as {}", printed(part)))
     }
 }
 

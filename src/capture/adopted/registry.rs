@@ -14,26 +14,26 @@ use crate::capture::adopted::row::Forms;
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, PgSnapshot, classify, fill, without_head};
+use crate::postgres::{Connection, PgSnapshot, Sql, classify, fill, without_head};
 
-const READ: &str = include_str!("../../../sql/queries/adopted_read.sql");
-const SAVE: &str = include_str!("../../../sql/queries/adopted_save.sql");
+static READ: Sql = Sql::of(include_str!("../../../sql/queries/adopted_read.sql"));
+static SAVE: Sql = Sql::of(include_str!("../../../sql/queries/adopted_save.sql"));
 const TYPES: &str = include_str!("../../../sql/queries/adopted_types.sql");
 const COLUMNS: &str = include_str!("../../../sql/queries/adopted_columns.sql");
 const ROWS: &str = include_str!("../../../sql/queries/adopted_rows.sql");
 const KNOWN: &str = include_str!("../../../sql/queries/adopted_known.sql");
 const ATTACHED: &str = include_str!("../../../sql/queries/adopted_attached.sql");
 const CHILDREN: &str = include_str!("../../../sql/queries/adopted_children.sql");
-const END_READING: &str = include_str!("../../../sql/queries/adopted_end_reading.sql");
+static END_READING: Sql = Sql::of(include_str!("../../../sql/queries/adopted_end_reading.sql"));
 const OWNER: &str = include_str!("../../../sql/queries/adopted_owner.sql");
-const NUMBER: &str = include_str!("../../../sql/queries/adopted_number.sql");
+static NUMBER: Sql = Sql::of(include_str!("../../../sql/queries/adopted_number.sql"));
 
 /// The adopted tables, in the order of their numbers.
 ///
 /// # Errors
 /// When the connection fails, or a row was written by another version.
 pub async fn adopted_tables(connection: &Connection) -> Result<Vec<Adopted>> {
-    let rows = connection.client().query(READ, &[]).await;
+    let rows = connection.client().query(READ.text(), &[]).await;
     let rows = rows.map_err(|cause| classify("read which tables are adopted", cause))?;
     rows.iter()
         .map(|row| {
@@ -163,7 +163,7 @@ impl AdoptionStore {
         if backend == 0 {
             return Ok(());
         }
-        let ended = self.connection.client().execute(END_READING, &[&backend]).await;
+        let ended = self.connection.client().execute(END_READING.text(), &[&backend]).await;
         ended.map(drop).map_err(|cause| classify("end the reading of adopted tables", cause))
     }
 
@@ -185,7 +185,7 @@ impl AdoptionStore {
         let passed = PgSnapshot(passed.clone());
         let streamed: Vec<i64> = streamed.iter().map(|id| id.cast_signed()).collect();
         let parameters: [&(dyn ToSql + Sync); 3] = [&passed, &epoch, &streamed];
-        let saved = self.connection.client().execute(SAVE, &parameters).await;
+        let saved = self.connection.client().execute(SAVE.text(), &parameters).await;
         let saved =
             saved.map_err(|cause| classify("note what is published of adopted tables", cause))?;
         if saved > 0 { Ok(()) } else { Err(Error::fenced()) }
@@ -196,7 +196,7 @@ impl AdoptionStore {
     /// # Errors
     /// When the connection fails.
     pub async fn numbers(&self, rows: i64) -> Result<i64> {
-        let row = self.connection.client().query_one(NUMBER, &[&rows]).await;
+        let row = self.connection.client().query_one(NUMBER.text(), &[&rows]).await;
         let row = row.map_err(|cause| classify("number the rows that are copied", cause))?;
         Ok(row.get("given_before"))
     }

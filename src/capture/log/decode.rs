@@ -30,11 +30,10 @@ use crate::outbox::Outbox;
 use crate::postgres::{Frame, LogStream, Timestamp};
 pub use crate::postgres::{Lsn, ReplyWanted};
 use crate::record::large::LargeRow;
+use crate::schema::{self, Schema};
 
-/// The prefix of the messages that are events.
-pub use crate::capture::log::message::PREFIX as EVENT_PREFIX;
-/// The prefix of the ticks' messages.
-const TICK_PREFIX: &[u8] = b"postrider.tick";
+/// What is written behind the schema in the prefix of the ticks' messages.
+const TICK_KIND: &str = "tick";
 
 /// What the stream brings.
 #[derive(Debug)]
@@ -124,6 +123,8 @@ pub struct StreamReading {
     pub encoding: Encoding,
     /// An event above this size is not kept whole.
     pub event_bytes_max: usize,
+    /// Whose messages are ours.
+    pub schema: Schema,
 }
 
 /// The stream of one slot, taken apart.
@@ -206,6 +207,9 @@ struct Decoder {
     last: (u64, i64),
     /// Messages that were not bound to their transactions.
     early: u64,
+    /// The prefixes of the messages that are events, and of those of ticks.
+    event_prefix: String,
+    tick_prefix: String,
     encoding: Encoding,
     sieve: LongSieve,
     /// When the transaction at hand committed.
@@ -222,15 +226,18 @@ enum TableLeaf {
 
 impl Decoder {
     fn new(source: Source, reading: StreamReading) -> Self {
-        let takes_messages = matches!(source, Source::Messages);
+        let event_prefix = reading.schema.message_prefix(message::KIND);
+        let taken = matches!(source, Source::Messages).then(|| event_prefix.clone());
         Self {
             source,
+            event_prefix,
+            tick_prefix: reading.schema.message_prefix(TICK_KIND),
             leaves: HashMap::new(),
             last: (0, 0),
             committed_at: Timestamp(0),
             early: 0,
             encoding: reading.encoding,
-            sieve: LongSieve::new(reading.event_bytes_max, takes_messages),
+            sieve: LongSieve::new(reading.event_bytes_max, taken),
         }
     }
 
@@ -320,9 +327,9 @@ impl Decoder {
 
     /// A message that is not bound to its transaction would come although that is rolled back.
     fn logical(&mut self, start: Lsn, scope: Scope, prefix: &[u8], content: Bytes) -> LogItem {
-        let is_event = prefix == EVENT_PREFIX.as_bytes();
+        let is_event = prefix == self.event_prefix.as_bytes();
         match (scope, &self.source) {
-            (Scope::Transactional, _) if prefix == TICK_PREFIX => LogItem::Tick,
+            (Scope::Transactional, _) if prefix == self.tick_prefix.as_bytes() => LogItem::Tick,
             (Scope::Transactional, Source::Messages) if is_event => self.event(start, content),
             (Scope::Immediate, Source::Messages) if is_event => {
                 self.early += 1;
@@ -352,7 +359,8 @@ impl Decoder {
         LogItem::Event(match message::decode(content.clone()) {
             Ok(envelope) => LoggedEvent::Message(envelope, place),
             Err(cause) => {
-                let detail = format!("{cause}; write messages by postrider.emit or event_message");
+                let emit = schema::chosen().of("emit");
+                let detail = format!("{cause}; write messages by {emit} or event_message");
                 let micros = self.committed_at.0;
                 let flawed =
                     Flawed::of_bytes(EventOrigin::Message, place, micros, &content, detail);

@@ -31,7 +31,15 @@ fn event_content() -> Vec<u8> {
 }
 
 fn items(source: Source, frames: impl IntoIterator<Item = Frame>) -> Vec<LogItem> {
-    let reading = StreamReading { encoding: Encoding::Utf8, event_bytes_max: 4096 };
+    items_of(Schema::default(), source, frames)
+}
+
+fn items_of(
+    schema: Schema,
+    source: Source,
+    frames: impl IntoIterator<Item = Frame>,
+) -> Vec<LogItem> {
+    let reading = StreamReading { encoding: Encoding::Utf8, event_bytes_max: 4096, schema };
     let mut decoder = Decoder::new(source, reading);
     frames.into_iter().map(|frame| decoder.item(frame).expect("each is well made")).collect()
 }
@@ -40,7 +48,7 @@ fn items(source: Source, frames: impl IntoIterator<Item = Frame>) -> Vec<LogItem
 #[test]
 fn only_a_transactional_message_is_an_event() {
     let content = event_content();
-    let frames = [0, 1].map(|flags| logical(flags, EVENT_PREFIX, &content));
+    let frames = [0, 1].map(|flags| logical(flags, message::PREFIX, &content));
     let found = items(Source::Messages, frames);
     assert!(matches!(found[..], [LogItem::Other, LogItem::Event(_)]), "{found:?}");
 }
@@ -64,13 +72,13 @@ fn what_is_not_ours_is_passed_over() {
 fn what_is_no_event_is_set_aside_as_it_came() {
     let not_utf8 = [&event_content()[..42], b"\xff\xff\xff\xff\xff1Placed"].concat();
     for content in [&b"garbage"[..], b"", &event_content()[..41], &not_utf8] {
-        let found = items(Source::Messages, [logical(1, EVENT_PREFIX, content)]);
+        let found = items(Source::Messages, [logical(1, message::PREFIX, content)]);
         let [LogItem::Event(event)] = &found[..] else { panic!("an event, not {found:?}") };
         let flaw = event.flaw().expect("it cannot be sent");
         assert_eq!(flaw.reason, Reason::Unreadable);
         assert!(flaw.detail.contains("postrider.emit"), "{}", flaw.detail);
         assert_eq!(event.event().payload, Some(content));
-        let again = items(Source::Messages, [logical(1, EVENT_PREFIX, content)]);
+        let again = items(Source::Messages, [logical(1, message::PREFIX, content)]);
         let [LogItem::Event(again)] = &again[..] else { panic!("an event, not {again:?}") };
         assert_eq!(again.event(), event.event(), "read again, it is the same");
     }
@@ -80,7 +88,7 @@ fn what_is_no_event_is_set_aside_as_it_came() {
 #[test]
 fn messages_of_one_place_keep_their_order() {
     let content = event_content();
-    let frames = [1, 1, 1].map(|flags| logical(flags, EVENT_PREFIX, &content));
+    let frames = [1, 1, 1].map(|flags| logical(flags, message::PREFIX, &content));
     let seqs: Vec<i64> = items(Source::Messages, frames)
         .into_iter()
         .map(|item| match item {
@@ -89,4 +97,29 @@ fn messages_of_one_place_keep_their_order() {
         })
         .collect();
     assert!(seqs.is_sorted_by(|one, other| one < other), "{seqs:?}");
+}
+
+/// Two outboxes of a database write into one log.
+#[test]
+fn what_is_another_schemas_is_passed_over() {
+    let content = event_content();
+    let longest = "x".repeat(63);
+    for name in ["billing", "Billing-2", &longest] {
+        let schema: Schema = name.parse().expect("it is a name");
+        let frames = || {
+            let (event, tick) = (schema.message_prefix("outbox"), schema.message_prefix("tick"));
+            [
+                logical(1, &event, &content),
+                logical(1, &tick, b""),
+                logical(1, message::PREFIX, &content),
+            ]
+        };
+        let own = items_of(schema.clone(), Source::Messages, frames());
+        assert!(matches!(own[..], [LogItem::Event(_), LogItem::Tick, LogItem::Other]), "{own:?}");
+        let usual = items(Source::Messages, frames());
+        assert!(
+            matches!(usual[..], [LogItem::Other, LogItem::Other, LogItem::Event(_)]),
+            "{usual:?}"
+        );
+    }
 }

@@ -17,10 +17,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::error::Result;
-use crate::postgres::{Connection, Lsn, classify};
+use crate::postgres::{Connection, Lsn, Sql, classify};
 
 const WANTED: &str = include_str!("../../../sql/queries/fence_wanted.sql");
-const FENCE: &str = include_str!("../../../sql/queries/fence.sql");
+static FENCE: Sql = Sql::of(include_str!("../../../sql/queries/fence.sql"));
 /// How often it is looked at whether commits wait for a standby.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Where nothing is to be waited for.
@@ -59,7 +59,7 @@ impl DurabilityBarrier {
         let failed = |cause| classify("learn how durable the log is", cause);
         let client = connection.client();
         let wanted = client.prepare(WANTED).await.map_err(failed)?;
-        let barrier = client.prepare(FENCE).await.map_err(failed)?;
+        let barrier = client.prepare(FENCE.text()).await.map_err(failed)?;
         loop {
             let waits: bool = client.query_one(&wanted, &[]).await.map_err(failed)?.get(0);
             let next_look = tokio::time::Instant::now() + LOOK_INTERVAL;

@@ -26,7 +26,9 @@ use thiserror::Error;
 
 use crate::event::{Event, EventId};
 
-/// The prefix of the messages that are events.
+/// What is written behind the schema in the prefix of the messages that are events.
+pub const KIND: &str = "outbox";
+/// The prefix of these messages in the usual schema.
 pub const PREFIX: &str = "postrider.outbox";
 
 /// The version of the form.

@@ -13,7 +13,6 @@
 use bytes::{BufMut, BytesMut};
 use hashbrown::HashMap;
 
-use crate::capture::log::message::PREFIX;
 use crate::postgres::MessageSieve;
 
 /// So much stays of a value that is not kept whole.
@@ -26,8 +25,8 @@ const XLOG_DATA: u8 = b'w';
 const ROW_HEAD_BYTES: usize = 4 + 1 + 2;
 /// A logical message's flags and place.
 const LOGICAL_HEAD_BYTES: usize = 1 + 8;
-/// What is gathered of a prefix; all of ours are shorter.
-const PREFIX_BYTES_MAX: usize = 64;
+/// What is gathered of a prefix; all of ours are shorter: a name of 63 bytes, a dot and a word.
+const PREFIX_BYTES_MAX: usize = 80;
 const LENGTH_BYTES: usize = 4;
 /// The content of an event above the limit comes in parts of this size.
 const PART_BYTES: usize = 1024 * 1024;
@@ -79,7 +78,8 @@ pub struct Oversized {
 #[derive(Debug)]
 pub struct LongSieve {
     limit_bytes: usize,
-    takes_messages: bool,
+    /// The prefix of the messages that are events, where these are taken.
+    event_prefix: Option<String>,
     relations: HashMap<u32, Rows>,
     whole_bytes: usize,
     step: SieveStep,
@@ -137,11 +137,11 @@ enum RowPart {
 }
 
 impl LongSieve {
-    /// One that keeps up to `limit_bytes` of an event; messages are events where they are taken.
-    pub fn new(limit_bytes: usize, takes_messages: bool) -> Self {
+    /// One that keeps up to `limit_bytes` of an event; messages of a prefix are events where one is given.
+    pub fn new(limit_bytes: usize, event_prefix: Option<String>) -> Self {
         Self {
             limit_bytes,
-            takes_messages,
+            event_prefix,
             relations: HashMap::new(),
             whole_bytes: 0,
             step: SieveStep::DropRest,
@@ -351,8 +351,8 @@ impl LongSieve {
         let prefix = prefix.strip_suffix(&[0]).unwrap_or(&prefix);
         kept.put_slice(prefix);
         kept.put_u8(0);
-        let is_ours = end.is_some() && prefix == PREFIX.as_bytes();
-        if is_ours && self.takes_messages && self.is_transactional {
+        let ours = self.event_prefix.as_ref().map(String::as_bytes);
+        if end.is_some() && ours == Some(prefix) && self.is_transactional {
             return (taken, SieveStep::Gather(LENGTH_BYTES, RowPart::ContentLength));
         }
         // Without its content.

@@ -47,7 +47,7 @@ fn logical(prefix: &[u8], content: &[u8]) -> Vec<u8> {
 }
 
 fn sieve(takes_messages: bool) -> LongSieve {
-    let mut sieve = LongSieve::new(LIMIT_BYTES, takes_messages);
+    let mut sieve = LongSieve::new(LIMIT_BYTES, takes_messages.then(|| PREFIX.to_owned()));
     sieve.learn(OURS, Some(Rows::Part(KEEPS.to_vec())));
     sieve.learn(ADOPTED, Some(Rows::Adopted(ADOPTED_KEEPS.to_vec())));
     sieve

@@ -8,11 +8,11 @@
 use crate::capture::log::encoding::{ASCII, Characters, Encoding};
 use crate::capture::log::printed::digits;
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::{Walsender, fill, without_head};
+use crate::postgres::{Sql, Walsender, fill, without_head};
 
 const ENCODING: &str = include_str!("../../../sql/queries/log_encoding.sql");
 const BYTE: &str = include_str!("../../../sql/queries/log_encoding_byte.sql");
-const CHARACTERS: &str = include_str!("../../../sql/queries/log_encoding_characters.sql");
+static CHARACTERS: Sql = Sql::of(include_str!("../../../sql/queries/log_encoding_characters.sql"));
 const AS_IT_LIES: &str = include_str!("../../../sql/queries/log_encoding_session.sql");
 
 /// Learns how texts are written, and has the session send them as they lie there.
@@ -68,7 +68,7 @@ impl CharacterShape {
 
 async fn characters(session: &mut Walsender, shape: &CharacterShape) -> Result<Characters> {
     let places = [("{single}", shape.single), ("{pairs}", shape.pairs)];
-    let answer = session.query(&fill(without_head(CHARACTERS), &places)).await?;
+    let answer = session.query(&fill(without_head(CHARACTERS.text()), &places)).await?;
     let mut characters = Characters::new(shape.lengths.clone());
     for row in answer {
         let bytes = |column: usize| digits(row.get(column)?.as_deref()?.as_bytes());

@@ -21,18 +21,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::order::snapshot::Snapshot;
 use crate::outbox::{Outbox, OutboxName};
-use crate::postgres::{Connection, PgSnapshot, Timestamp, classify, without_head};
+use crate::postgres::{Connection, PgSnapshot, Sql, Timestamp, classify, without_head};
 
 const FILTER: &str = include_str!("../../../sql/queries/replay_filter.sql");
 const ARM: &str = include_str!("../../../sql/queries/claim_arm.sql");
-const FOUND: &str = include_str!("../../../sql/queries/replay_found.sql");
+static FOUND: Sql = Sql::of(include_str!("../../../sql/queries/replay_found.sql"));
 const KINDS: &str = include_str!("../../../sql/queries/replay_kinds.sql");
 const OLDEST: &str = include_str!("../../../sql/queries/replay_oldest.sql");
 const TIMES: &str = include_str!("../../../sql/queries/replay_times.sql");
-const ASK: &str = include_str!("../../../sql/queries/replay_ask.sql");
-const LOOK: &str = include_str!("../../../sql/queries/replay_look.sql");
-const OPEN: &str = include_str!("../../../sql/queries/replay_open.sql");
-const SAVE: &str = include_str!("../../../sql/queries/replay_save.sql");
+static ASK: Sql = Sql::of(include_str!("../../../sql/queries/replay_ask.sql"));
+static LOOK: Sql = Sql::of(include_str!("../../../sql/queries/replay_look.sql"));
+static OPEN: Sql = Sql::of(include_str!("../../../sql/queries/replay_open.sql"));
+static SAVE: Sql = Sql::of(include_str!("../../../sql/queries/replay_save.sql"));
 
 /// So many are sent side by side by an instance: each takes a session and a producer.
 pub const TURNS_MAX: usize = 4;
@@ -186,7 +186,7 @@ pub async fn find(
     let failed = |cause| classify("look for the events of a replay", cause);
     let buckets: Vec<Bucket> = (0..outbox.buckets).map(Bucket).collect();
     let parameters = filter.parameters((&first, &last));
-    let found = client.query(&filtered(FOUND, outbox, &buckets), &parameters).await;
+    let found = client.query(&filtered(FOUND.text(), outbox, &buckets), &parameters).await;
     let found = found.map_err(failed)?;
     let kinds = client.query(&filtered(KINDS, outbox, &buckets), &parameters).await;
     let name = OutboxName { schema: outbox.schema.clone(), table: outbox.table.clone() }.quoted();
@@ -239,7 +239,7 @@ pub async fn ask(
         &last,
         &events,
     ];
-    let asked = client.query(ASK, &parameters).await;
+    let asked = client.query(ASK.text(), &parameters).await;
     let asked = asked.map_err(|cause| classify("ask for a replay", cause))?;
     asked.first().map(|row| row.get("replay")).ok_or_else(|| {
         Error::new(ErrorKind::Internal, "a replay was asked for of which there is no event")
@@ -303,7 +303,7 @@ pub struct AskedWork {
 /// # Errors
 /// When the connection fails, or the role may not look.
 pub async fn look(connection: &Connection, buckets: &[Bucket]) -> Result<AskedWork> {
-    let looked = connection.client().query_one(LOOK, &[&numbers(buckets)]).await;
+    let looked = connection.client().query_one(LOOK.text(), &[&numbers(buckets)]).await;
     looked
         .map(|row| AskedWork {
             is_any_open: row.get("is_any_open"),
@@ -317,7 +317,7 @@ pub async fn look(connection: &Connection, buckets: &[Bucket]) -> Result<AskedWo
 /// # Errors
 /// When the connection fails.
 pub async fn open(connection: &Connection, buckets: &[Bucket]) -> Result<Vec<OpenReplay>> {
-    let rows = connection.client().query(OPEN, &[&numbers(buckets)]).await;
+    let rows = connection.client().query(OPEN.text(), &[&numbers(buckets)]).await;
     let rows = rows.map_err(|cause| classify("read which replays are asked for", cause))?;
     let mut replays: Vec<OpenReplay> = Vec::new();
     let mut places: HashMap<i64, usize> = HashMap::new();
@@ -371,7 +371,7 @@ pub async fn save(
     let bucket = number(bucket);
     let parameters: [&(dyn ToSql + Sync); 7] =
         [&replay, &bucket, next_seq, sent, left_out, trouble, is_end];
-    let saved = connection.client().execute(SAVE, &parameters).await;
+    let saved = connection.client().execute(SAVE.text(), &parameters).await;
     saved.map(|rows| rows > 0).map_err(|cause| classify("save how far a replay is", cause))
 }
 
@@ -409,7 +409,7 @@ mod tests {
             generation_seconds: 600,
             sequence: String::new(),
         };
-        for statement in [FOUND, KINDS] {
+        for statement in [FOUND.text(), KINDS] {
             let sql = filtered(statement, &outbox, &[Bucket(0), Bucket(1)]);
             assert!(!sql.contains('{') && sql.contains("union all"), "{sql}");
         }

@@ -17,10 +17,11 @@ use crate::error::{Error, Result};
 use crate::event::Bucket;
 use crate::order::snapshot::Snapshot;
 use crate::outbox::{Outbox, PayloadType};
-use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, classify, connect};
+use crate::postgres::{Connection, DatabaseConfig, PgSnapshot, Sql, classify, connect};
 
-const PAGE: &str = include_str!("../../../sql/queries/replay_page.sql");
-const PAGE_CAREFULLY: &str = include_str!("../../../sql/queries/replay_page_carefully.sql");
+static PAGE: Sql = Sql::of(include_str!("../../../sql/queries/replay_page.sql"));
+static PAGE_CAREFULLY: Sql =
+    Sql::of(include_str!("../../../sql/queries/replay_page_carefully.sql"));
 
 /// A page is read for about this many bytes, judged by the page before.
 const PAGE_BYTES: u64 = 4 * 1024 * 1024;
@@ -168,8 +169,8 @@ pub fn page_sql(
     event_bytes_max: u64,
 ) -> String {
     let page = match reading {
-        PageReading::Plain => PAGE,
-        PageReading::Careful => PAGE_CAREFULLY,
+        PageReading::Plain => PAGE.text(),
+        PageReading::Careful => PAGE_CAREFULLY.text(),
     };
     let headers = bytes_sql("event.headers", PayloadType::Jsonb, event_bytes_max);
     filtered(page, outbox, &[bucket])

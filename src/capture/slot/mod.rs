@@ -10,7 +10,7 @@
 //! as a slot that is lost.
 
 pub mod failover;
-mod publication;
+pub(in crate::capture) mod publication;
 pub mod reader_lock;
 pub mod requirements;
 
@@ -22,21 +22,21 @@ use crate::capture::adopted::copy::SlotSession;
 use crate::capture::adopted::mapping::{Adopted, ValueForm};
 use crate::capture::adopted::registry::adopted_tables;
 use crate::capture::mode::{CaptureState, KnownSlot, Mode, read_state};
-use crate::capture::slot::publication::ADOPTED_PUBLICATION;
+use crate::capture::slot::publication::adopted_publication;
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::outbox::OutboxName;
 use crate::postgres::{
-    Connection, DatabaseConfig, Lsn, PgSnapshot, Walsender, classify, connect_walsender,
+    Connection, DatabaseConfig, Lsn, PgSnapshot, Sql, Walsender, classify, connect_walsender,
     with_timeout,
 };
 
-const SERVER: &str = include_str!("../../../sql/queries/slot_server.sql");
-const NAME: &str = include_str!("../../../sql/queries/slot_name.sql");
-const SLOT: &str = include_str!("../../../sql/queries/capture_slot.sql");
-const DELIVERED: &str = include_str!("../../../sql/queries/capture_delivered.sql");
-const COVERED: &str = include_str!("../../../sql/queries/capture_covered.sql");
-const WAITS: &str = include_str!("../../../sql/queries/slot_waits.sql");
+static SERVER: Sql = Sql::of(include_str!("../../../sql/queries/slot_server.sql"));
+static NAME: Sql = Sql::of(include_str!("../../../sql/queries/slot_name.sql"));
+static SLOT: Sql = Sql::of(include_str!("../../../sql/queries/capture_slot.sql"));
+static DELIVERED: Sql = Sql::of(include_str!("../../../sql/queries/capture_delivered.sql"));
+static COVERED: Sql = Sql::of(include_str!("../../../sql/queries/capture_covered.sql"));
+static WAITS: Sql = Sql::of(include_str!("../../../sql/queries/slot_waits.sql"));
 const LOOK: &str = include_str!("../../../sql/queries/slot_look.sql");
 const DROP: &str = include_str!("../../../sql/queries/slot_drop.sql");
 const NEAR: &str = include_str!("../../../sql/queries/adopted_near.sql");
@@ -112,7 +112,7 @@ impl SlotKeeper {
         mode: Mode,
     ) -> Result<Self> {
         let (server, adopted) = with_timeout(database, "name the slot", async {
-            let server = connection.client().query_one(SERVER, &[]).await;
+            let server = connection.client().query_one(SERVER.text(), &[]).await;
             let server = server.map_err(|cause| classify("name the slot", cause))?;
             Ok((server, adopted_tables(&connection).await?))
         })
@@ -274,7 +274,7 @@ impl SlotKeeper {
         if self.look().await? == Slot::Foreign {
             return Err(self.foreign());
         }
-        let named = client.execute(NAME, &[&self.name]).await;
+        let named = client.execute(NAME.text(), &[&self.name]).await;
         named.map_err(|cause| classify("note the slot's name", cause))?;
         client
             .execute(DROP, &[&self.name])
@@ -286,7 +286,7 @@ impl SlotKeeper {
         let snapshot = PgSnapshot(known.snapshot.clone());
         let parameters: [&(dyn ToSql + Sync); 4] =
             [&self.name, &snapshot, &known.lsn, &known.publication];
-        let noted = client.execute(SLOT, &parameters).await;
+        let noted = client.execute(SLOT.text(), &parameters).await;
         noted.map_err(|cause| classify("note the slot", cause))?;
         Ok((known, session))
     }
@@ -333,7 +333,7 @@ impl SlotKeeper {
     /// # Errors
     /// When the connection fails.
     pub async fn cover(&self) -> Result<()> {
-        let noted = self.connection.client().execute(COVERED, &[&self.name]).await;
+        let noted = self.connection.client().execute(COVERED.text(), &[&self.name]).await;
         noted.map(|_| ()).map_err(|cause| classify("note that the slot is covered", cause))
     }
 
@@ -342,7 +342,7 @@ impl SlotKeeper {
     /// # Errors
     /// When the connection fails.
     pub async fn waits_for(&self) -> Result<Option<String>> {
-        let row = self.connection.client().query_one(WAITS, &[]).await;
+        let row = self.connection.client().query_one(WAITS.text(), &[]).await;
         let row = row.map_err(|cause| classify("look for whom the slot waits", cause))?;
         Ok(row.get("who"))
     }
@@ -362,7 +362,7 @@ impl SlotKeeper {
     /// # Errors
     /// [`ErrorKind::Fenced`] when the buckets are another instance's; the connection's error.
     pub async fn deliver(&self, lsn: Lsn, epoch: i64) -> Result<()> {
-        let noted = self.connection.client().execute(DELIVERED, &[&lsn, &epoch]).await;
+        let noted = self.connection.client().execute(DELIVERED.text(), &[&lsn, &epoch]).await;
         let noted = noted.map_err(|cause| classify("note what is delivered", cause))?;
         if noted == 1 { Ok(()) } else { Err(Error::fenced()) }
     }
@@ -371,7 +371,7 @@ impl SlotKeeper {
     pub fn start_command(&self, delivered: Lsn, form: ValueForm) -> String {
         let is_binary = form == ValueForm::Binary;
         let adopted = match self.mode == Mode::Wal && !self.adopted.is_empty() {
-            true => format!(",{ADOPTED_PUBLICATION}"),
+            true => format!(",{}", adopted_publication()),
             false => String::new(),
         };
         format!(

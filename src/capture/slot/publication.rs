@@ -10,12 +10,18 @@ use crate::capture::mode::Mode;
 use crate::capture::slot::SlotKeeper;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{classify, fill};
+use crate::schema;
 
 const LOOK: &str = include_str!("../../../sql/queries/publication_look.sql");
 const MAKE: &str = include_str!("../../../sql/queries/publication_make.sql");
 const MAKE_EMPTY: &str = include_str!("../../../sql/queries/publication_make_empty.sql");
+/// How publications of adopted tables are called, before the schema's name.
+pub(in crate::capture) const ADOPTED_PUBLICATION: &str = "postrider_adopted";
+
 /// The publication of adopted tables.
-pub(super) const ADOPTED_PUBLICATION: &str = "postrider_adopted";
+pub(in crate::capture) fn adopted_publication() -> String {
+    schema::chosen().tagged(ADOPTED_PUBLICATION)
+}
 
 /// Under which name the rows of a partitioned table come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +74,9 @@ impl SlotKeeper {
     async fn find_publications(&self) -> Result<FoundPublications> {
         let own = [self.outbox().quoted()];
         let (own, adopted) = (
-            self.look_at(self.mode().publication(), &own, PartitionName::Own).await?,
-            self.look_at(ADOPTED_PUBLICATION, &self.adopted_names(), PartitionName::Root).await?,
+            self.look_at(&self.mode().publication(), &own, PartitionName::Own).await?,
+            self.look_at(&adopted_publication(), &self.adopted_names(), PartitionName::Root)
+                .await?,
         );
         let is_messages = self.mode() == Mode::Message;
         Ok(FoundPublications {
@@ -133,7 +140,7 @@ impl SlotKeeper {
     fn missing(&self, found: &FoundPublications) -> String {
         let mut statements = String::new();
         if found.own.is_none() {
-            let name = self.mode().publication();
+            let name = &self.mode().publication();
             statements += &match self.mode() {
                 Mode::Message => anew(name, &fill(MAKE_EMPTY, &[("{publication}", name)])),
                 Mode::Poll | Mode::Wal => of(name, &self.outbox().quoted(), PartitionName::Own),
@@ -141,7 +148,7 @@ impl SlotKeeper {
         }
         if matches!(found.adopted, FoundAdopted::Lacking) {
             let tables = self.adopted_names().join(", ");
-            statements += &of(ADOPTED_PUBLICATION, &tables, PartitionName::Root);
+            statements += &of(&adopted_publication(), &tables, PartitionName::Root);
         }
         statements
     }

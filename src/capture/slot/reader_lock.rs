@@ -10,13 +10,13 @@ use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 
 use crate::error::Result;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
-const LOCK: &str = include_str!("../../../sql/queries/instance_lock.sql");
-const LOCK_HERE: &str = include_str!("../../../sql/queries/slot_lock.sql");
-const FORMER: &str = include_str!("../../../sql/queries/instance_former.sql");
-const UNLOCK: &str = include_str!("../../../sql/queries/instance_unlock.sql");
-const HOLDER: &str = include_str!("../../../sql/queries/instance_holder.sql");
+static LOCK: Sql = Sql::of(include_str!("../../../sql/queries/instance_lock.sql"));
+static LOCK_HERE: Sql = Sql::of(include_str!("../../../sql/queries/slot_lock.sql"));
+static FORMER: Sql = Sql::of(include_str!("../../../sql/queries/instance_former.sql"));
+static UNLOCK: Sql = Sql::of(include_str!("../../../sql/queries/instance_unlock.sql"));
+static HOLDER: Sql = Sql::of(include_str!("../../../sql/queries/instance_holder.sql"));
 const OPERATION: &str = "take the lock of the log's reader";
 
 /// Takes the lock if it is free, and keeps it in a transaction that only reads: what is written meanwhile
@@ -26,8 +26,8 @@ const OPERATION: &str = "take the lock of the log's reader";
 /// When the connection fails, or the role may not take it.
 pub async fn try_lock(connection: &Connection) -> Result<bool> {
     let client = connection.client();
-    let is_free = match client.batch_execute(LOCK).await {
-        Ok(()) => client.query_one(FORMER, &[]).await.map(|row| row.get("is_free")),
+    let is_free = match client.batch_execute(LOCK.text()).await {
+        Ok(()) => client.query_one(FORMER.text(), &[]).await.map(|row| row.get("is_free")),
         Err(cause) if is_taken(&cause) => Ok(false),
         Err(cause) => Err(cause),
     };
@@ -65,8 +65,8 @@ pub async fn unlock(connection: &Connection) -> Result<()> {
 /// # Errors
 /// When the connection fails, or the role may not take it.
 pub(in crate::capture) async fn try_lock_in(transaction: &Transaction<'_>) -> Result<bool> {
-    let is_free = match transaction.batch_execute(LOCK_HERE).await {
-        Ok(()) => transaction.query_one(FORMER, &[]).await.map(|row| row.get("is_free")),
+    let is_free = match transaction.batch_execute(LOCK_HERE.text()).await {
+        Ok(()) => transaction.query_one(FORMER.text(), &[]).await.map(|row| row.get("is_free")),
         Err(cause) if is_taken(&cause) => Ok(false),
         Err(cause) => Err(cause),
     };
@@ -83,7 +83,7 @@ fn is_taken(cause: &tokio_postgres::Error) -> bool {
 /// # Errors
 /// When the connection fails.
 pub async fn unlock_the_silent(connection: &Connection, silence: Duration) -> Result<bool> {
-    let ended = connection.client().query(UNLOCK, &[&millis(silence)]).await;
+    let ended = connection.client().query(UNLOCK.text(), &[&millis(silence)]).await;
     ended
         .map(|ended| !ended.is_empty())
         .map_err(|cause| classify("end the session of an instance that is gone", cause))
@@ -113,7 +113,7 @@ pub async fn stranger(
     name: &str,
     silence: Duration,
 ) -> Result<Option<Stranger>> {
-    let row = connection.client().query_opt(HOLDER, &[&name, &millis(silence)]).await;
+    let row = connection.client().query_opt(HOLDER.text(), &[&name, &millis(silence)]).await;
     let row =
         row.map_err(|cause| classify("look who keeps the lock of the log's reader", cause))?;
     Ok(row.map(|row| Stranger {

@@ -13,11 +13,11 @@ use crate::capture::mode::{KnownSlot, Mode};
 use crate::capture::slot::{Slot, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
 const MAY_GATHER: &str = include_str!("../../../sql/queries/may_gather.sql");
-const ADOPTED_RIGHTS: &str = include_str!("../../../sql/queries/adopted_rights.sql");
-const NEEDS: &str = include_str!("../../../sql/queries/log_needs.sql");
+static ADOPTED_RIGHTS: Sql = Sql::of(include_str!("../../../sql/queries/adopted_rights.sql"));
+static NEEDS: Sql = Sql::of(include_str!("../../../sql/queries/log_needs.sql"));
 const OPEN: &str = include_str!("../../../sql/queries/messages_open.sql");
 /// What helps where every login may write events as messages.
 pub const CLOSE_MESSAGES: &str = "run sql/roles.sql as a superuser: it leaves pg_logical_emit_message to \
@@ -43,7 +43,7 @@ pub async fn check_needs(keeper: &SlotKeeper, readers: Readers) -> Result<()> {
     let row = keeper
         .connection()
         .client()
-        .query_one(NEEDS, &[&keeper.name(), &this_role, &instances])
+        .query_one(NEEDS.text(), &[&keeper.name(), &this_role, &instances])
         .await
         .map_err(|cause| classify("look for what reading the log needs", cause))?;
     check_server(&row, keeper.mode())?;
@@ -133,7 +133,7 @@ pub async fn missing_rights(
     let AdoptedReaders { this_role, instances, group } = whose;
     let parameters: [&(dyn ToSql + Sync); 5] =
         [&table.schema, &table.table, &this_role, &instances, &group];
-    let roles = connection.client().query(ADOPTED_RIGHTS, &parameters).await;
+    let roles = connection.client().query(ADOPTED_RIGHTS.text(), &parameters).await;
     let roles = roles.map_err(|cause| classify("look at the relay's rights", cause))?;
     Ok(roles.iter().flat_map(|row| missing_right(row, table)).collect())
 }

@@ -21,11 +21,11 @@ use crate::event::Bucket;
 use crate::order::cursor::{CursorGroup, Window};
 use crate::order::snapshot::Snapshot;
 use crate::outbox::Outbox;
-use crate::postgres::{PgSnapshot, classify, is_about_a_value, without_head};
+use crate::postgres::{PgSnapshot, Sql, classify, is_about_a_value, without_head};
 
 const LOOK: &str = include_str!("../../../sql/queries/below.sql");
 const ARM: &str = include_str!("../../../sql/queries/below_arm.sql");
-const NOTE: &str = include_str!("../../../sql/queries/whole_range_note.sql");
+static NOTE: Sql = Sql::of(include_str!("../../../sql/queries/whole_range_note.sql"));
 
 /// Windows are closed that often at least, while ticks come.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -103,7 +103,7 @@ impl Poller {
         let buckets: Vec<i16> = cursor_group.iter().map(number).collect();
         let (since, upto) = (PgSnapshot(window.since.clone()), PgSnapshot(upto.clone()));
         let parameters: [&(dyn ToSql + Sync); 3] = [&buckets, &since, &upto];
-        let noted = self.connection.client().execute(NOTE, &parameters).await;
+        let noted = self.connection.client().execute(NOTE.text(), &parameters).await;
         match noted.map_err(|cause| classify("note what was read below the ranges", cause)) {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::PostgresRefused => {

@@ -31,12 +31,12 @@ use crate::order::cursor::{Cursor, CursorGroup};
 use crate::order::holds::Refusal;
 use crate::outbox::{Outbox, PayloadType};
 use crate::postgres::{
-    Connection, DatabaseConfig, PgSnapshot, RawBytes, Timestamp, classify, connect,
+    Connection, DatabaseConfig, PgSnapshot, RawBytes, Sql, Timestamp, classify, connect,
     is_about_a_value,
 };
 
-const CLAIM: &str = include_str!("../../../sql/queries/claim.sql");
-const CLAIM_CAREFULLY: &str = include_str!("../../../sql/queries/claim_carefully.sql");
+static CLAIM: Sql = Sql::of(include_str!("../../../sql/queries/claim.sql"));
+static CLAIM_CAREFULLY: Sql = Sql::of(include_str!("../../../sql/queries/claim_carefully.sql"));
 const CLAIM_ARM: &str = include_str!("../../../sql/queries/claim_arm.sql");
 pub(in crate::capture) const CLAIM_SESSION: &str =
     include_str!("../../../sql/queries/claim_session.sql");
@@ -145,8 +145,8 @@ pub fn claim_sql(
         })
         .collect();
     let claim = match reading {
-        PageReading::Plain => CLAIM,
-        PageReading::Careful => CLAIM_CAREFULLY,
+        PageReading::Plain => CLAIM.text(),
+        PageReading::Careful => CLAIM_CAREFULLY.text(),
     };
     claim
         .replace("{bucket_arms}", &arms.join("union all\n"))

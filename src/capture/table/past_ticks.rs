@@ -5,10 +5,10 @@
 //! Fails: with the connection's error.
 
 use crate::error::{ErrorKind, Result};
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
-const LOG_RANGE: &str = include_str!("../../../sql/queries/log_range_note.sql");
-const NOTE: &str = include_str!("../../../sql/queries/past_tick_note.sql");
+static LOG_RANGE: Sql = Sql::of(include_str!("../../../sql/queries/log_range_note.sql"));
+static NOTE: Sql = Sql::of(include_str!("../../../sql/queries/past_tick_note.sql"));
 
 /// Whether the table could be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Remembered {
 /// # Errors
 /// When the connection fails.
 pub async fn remember_first_tick(connection: &Connection) -> Result<Remembered> {
-    let noted = connection.client().batch_execute(LOG_RANGE).await;
+    let noted = connection.client().batch_execute(LOG_RANGE.text()).await;
     match noted.map_err(|cause| classify("note what the log has brought", cause)) {
         Ok(()) => remember_tick(connection).await,
         Err(error) if error.kind() == ErrorKind::PostgresRefused => Ok(Remembered::Refused),
@@ -38,7 +38,7 @@ pub async fn remember_first_tick(connection: &Connection) -> Result<Remembered> 
 /// When the connection fails.
 pub async fn remember_tick(connection: &Connection) -> Result<Remembered> {
     let failed = |cause| classify("remember a tick", cause);
-    let noted = connection.client().batch_execute(NOTE).await.map_err(failed);
+    let noted = connection.client().batch_execute(NOTE.text()).await.map_err(failed);
     match noted {
         Ok(()) => Ok(Remembered::Yes),
         Err(error) if error.kind() == ErrorKind::PostgresRefused => {

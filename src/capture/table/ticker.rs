@@ -25,7 +25,7 @@ use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::order::tick::{Observation, Probe, Storage, Tick};
 use crate::outbox::{Outbox, check_sequence};
 use crate::postgres::{
-    Connection, DatabaseConfig, PgSnapshot, Xid8, classify, connect, with_timeout,
+    Connection, DatabaseConfig, PgSnapshot, Sql, Xid8, classify, connect, with_timeout,
 };
 
 const DRAWN: &str = include_str!("../../../sql/queries/drawn.sql");
@@ -34,8 +34,8 @@ const PROBE: &str = include_str!("../../../sql/queries/probe.sql");
 const NEWEST: &str = include_str!("../../../sql/queries/newest_rows.sql");
 const NEWEST_ARM: &str = include_str!("../../../sql/queries/newest_rows_arm.sql");
 const LEAF_SESSION: &str = include_str!("../../../sql/queries/leaf_session.sql");
-const HOLD_ALL: &str = include_str!("../../../sql/queries/parked_hold_all.sql");
-const TICK: &str = include_str!("../../../sql/queries/tick.sql");
+static HOLD_ALL: Sql = Sql::of(include_str!("../../../sql/queries/parked_hold_all.sql"));
+static TICK: Sql = Sql::of(include_str!("../../../sql/queries/tick.sql"));
 const UNDRAWN: &str = include_str!("../../../sql/queries/undrawn.sql");
 
 /// How seldom it is looked who of those that stay open for long has drawn.
@@ -151,7 +151,7 @@ impl Ticker {
             let prepared = tokio::try_join!(
                 client.prepare(&drawn),
                 client.prepare(&probe),
-                client.prepare(TICK),
+                client.prepare(TICK.text()),
                 client.prepare(&undrawn)
             );
             prepared.map_err(|cause| classify("prepare the ticks", cause))
@@ -258,7 +258,7 @@ impl Ticker {
     /// What was parked before the sequence was set back comes before all that it gives out from here on.
     /// Whether anything is parked.
     async fn hold_all(&self) -> Result<bool> {
-        let marked = self.connection.client().query_one(HOLD_ALL, &[]).await;
+        let marked = self.connection.client().query_one(HOLD_ALL.text(), &[]).await;
         let failed = |cause| classify("hold what comes after parked events", cause);
         Ok(marked.map_err(failed)?.get(0))
     }

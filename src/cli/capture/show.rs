@@ -17,7 +17,7 @@ use crate::config::units::show_bytes;
 use crate::control::lease::live_instances;
 use crate::error::Result;
 use crate::legible;
-use crate::postgres::classify;
+use crate::postgres::{Sql, classify};
 
 /// Longer than anything of ours.
 const LINE_CHARACTERS: usize = 4_000;
@@ -27,7 +27,7 @@ const HEALS: &str =
 /// The relay's role need not own the tables.
 const PUBLISH: &str = "the table is polled meanwhile; if the relay's role does not own the tables, run \
                        `postrider capture switch wal` as a role that does";
-const SHOW: &str = include_str!("../../../sql/queries/capture_show.sql");
+static SHOW: Sql = Sql::of(include_str!("../../../sql/queries/capture_show.sql"));
 
 /// What `show` tells.
 #[derive(Debug, Default, Serialize)]
@@ -70,7 +70,7 @@ pub(in crate::cli) struct ShownSlot {
 }
 
 pub(super) async fn look(session: &CaptureSession) -> Result<ShownCapture> {
-    let row = session.connection.client().query_one(SHOW, &[]).await;
+    let row = session.connection.client().query_one(SHOW.text(), &[]).await;
     let row = row.map_err(|cause| classify("read how events are captured", cause))?;
     let state = read_state(&session.connection).await?;
     let slot = match (&state.slot_name, state.mode) {

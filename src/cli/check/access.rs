@@ -8,10 +8,10 @@ use crate::cli::check::findings::Findings;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::Outbox;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
-const LIMITS: &str = include_str!("../../../sql/queries/connection_limits.sql");
-const NEEDLESS: &str = include_str!("../../../sql/queries/needless_rights.sql");
+static LIMITS: Sql = Sql::of(include_str!("../../../sql/queries/connection_limits.sql"));
+static NEEDLESS: Sql = Sql::of(include_str!("../../../sql/queries/needless_rights.sql"));
 
 /// Whatever is read: cursors, capture, ticks, parked events, the lease, clean-up, figures.
 const SESSIONS: i64 = 7;
@@ -33,7 +33,7 @@ pub(super) async fn connections(
     let shards = config.shards.map_or(cores, |shards| usize::from(shards.get()));
     let shards = i64::try_from(shards.min(usize::from(outbox.buckets))).unwrap_or(i64::MAX);
     let needed = SESSIONS + shards + if mode == Mode::Poll { 0 } else { LOG_SESSIONS };
-    let limits = connection.client().query(LIMITS, &[]).await;
+    let limits = connection.client().query(LIMITS.text(), &[]).await;
     let limits = limits.map_err(|cause| classify("look how many sessions are allowed", cause))?;
     for limit in limits {
         let (allowed, whose): (i64, &str) = (limit.get("allowed"), limit.get("whose"));
@@ -63,7 +63,7 @@ pub(super) async fn connections(
 
 /// Rights that others have been given, or that default privileges have left them.
 pub(super) async fn needless(findings: &mut Findings, connection: &Connection) -> Result<()> {
-    let found = connection.client().query(NEEDLESS, &[]).await;
+    let found = connection.client().query(NEEDLESS.text(), &[]).await;
     let found = found.map_err(|cause| classify("look who has which rights", cause))?;
     for row in found {
         let (role, rights): (String, String) = (row.get("role"), row.get("rights"));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 
 use crate::capture::mode::{Mode, read_state};
-use crate::capture::mode_change::ROWS_REMEDY;
+use crate::capture::mode_change::rows_remedy;
 use crate::cli::backlog::{Onlooker, WaitingKinds};
 use crate::cli::check::findings::Findings;
 use crate::cli::check::{access, capture, reach, ring, server};
@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, classify, connect, may_copy_server};
+use crate::schema;
 
 const SERVER: &str = include_str!("../../../sql/queries/server.sql");
 const MISSING_RIGHTS: &str = include_str!("../../../sql/queries/missing_rights.sql");
@@ -128,37 +129,37 @@ fn check_version(findings: &mut Findings, row: &Row, version: &str) {
 /// What the relay's role needs, object by object.
 fn needed(outbox: &Outbox) -> Vec<(String, &'static str)> {
     let control = [
-        ("postrider.migration", "SELECT"),
-        ("postrider.outbox", "SELECT"),
-        ("postrider.cursor", "SELECT"),
-        ("postrider.cursor", "UPDATE"),
-        ("postrider.instance", "SELECT"),
-        ("postrider.instance", "INSERT"),
-        ("postrider.instance", "UPDATE"),
-        ("postrider.instance", "DELETE"),
-        ("postrider.parked", "SELECT"),
-        ("postrider.parked", "INSERT"),
-        ("postrider.parked", "UPDATE"),
-        ("postrider.parked", "DELETE"),
-        ("postrider.parked_request", "SELECT"),
-        ("postrider.parked_request", "INSERT"),
-        ("postrider.parked_request", "DELETE"),
-        ("postrider.replay", "SELECT"),
-        ("postrider.replay_bucket", "SELECT"),
-        ("postrider.replay_bucket", "UPDATE"),
-        ("postrider.capture", "SELECT"),
-        ("postrider.capture", "UPDATE"),
-        ("postrider.capture_slot", "SELECT"),
-        ("postrider.capture_slot", "UPDATE"),
-        ("postrider.adopted", "SELECT"),
-        ("postrider.adopted", "UPDATE (passed)"),
-        ("postrider.adopted", "UPDATE (streamed)"),
+        ("migration", "SELECT"),
+        ("outbox", "SELECT"),
+        ("cursor", "SELECT"),
+        ("cursor", "UPDATE"),
+        ("instance", "SELECT"),
+        ("instance", "INSERT"),
+        ("instance", "UPDATE"),
+        ("instance", "DELETE"),
+        ("parked", "SELECT"),
+        ("parked", "INSERT"),
+        ("parked", "UPDATE"),
+        ("parked", "DELETE"),
+        ("parked_request", "SELECT"),
+        ("parked_request", "INSERT"),
+        ("parked_request", "DELETE"),
+        ("replay", "SELECT"),
+        ("replay_bucket", "SELECT"),
+        ("replay_bucket", "UPDATE"),
+        ("capture", "SELECT"),
+        ("capture", "UPDATE"),
+        ("capture_slot", "SELECT"),
+        ("capture_slot", "UPDATE"),
+        ("adopted", "SELECT"),
+        ("adopted", "UPDATE (passed)"),
+        ("adopted", "UPDATE (streamed)"),
     ];
-    let control = control.map(|(object, privilege)| (object.to_owned(), privilege));
+    let control = control.map(|(table, privilege)| (schema::chosen().of(table), privilege));
     let buckets = bucket_tables(outbox).into_iter().map(|table| (table, "SELECT"));
     let sequence = std::iter::once((outbox.sequence.clone(), "SELECT"));
-    let locks = [("postrider.log_reader", "UPDATE"), ("postrider.emitting", "DELETE")];
-    let locks = locks.map(|(object, privilege)| (object.to_owned(), privilege));
+    let locks = [("log_reader", "UPDATE"), ("emitting", "DELETE")];
+    let locks = locks.map(|(table, privilege)| (schema::chosen().of(table), privilege));
     control.into_iter().chain(sequence).chain(buckets).chain(locks).collect()
 }
 
@@ -198,7 +199,7 @@ async fn row_security(
     outbox: &Outbox,
 ) -> Result<()> {
     let mut tables = bucket_tables(outbox);
-    tables.extend(["postrider.outbox".to_owned(), "postrider.cursor".to_owned()]);
+    tables.extend(["outbox", "cursor"].map(|table| schema::chosen().of(table)));
     let hidden = connection
         .client()
         .query(ROW_SECURITY, &[&tables])
@@ -220,7 +221,7 @@ async fn waiting(findings: &mut Findings, connection: &Connection) -> Result<Wai
     let state = read_state(connection).await?;
     if state.mode == Mode::Message && !waiting.kinds.is_empty() {
         let found = "rows of the outbox wait, which capture message does not read";
-        findings.warned("events", found, ROWS_REMEDY);
+        findings.warned("events", found, &rows_remedy());
     }
     waiting.may_be_more |= state.mode == Mode::Message || state.adopted > 0;
     Ok(waiting)

@@ -13,10 +13,10 @@ use crate::capture::mode::{Mode, read_state};
 use crate::cli::check::findings::Findings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, classify, fill, without_head};
+use crate::postgres::{Connection, Sql, classify, fill, without_head};
 
-const SEQ: &str = include_str!("../../../sql/queries/unreachable_seq.sql");
-const TXID: &str = include_str!("../../../sql/queries/unreachable_txid.sql");
+static SEQ: Sql = Sql::of(include_str!("../../../sql/queries/unreachable_seq.sql"));
+static TXID: Sql = Sql::of(include_str!("../../../sql/queries/unreachable_txid.sql"));
 const WRITE_ANEW: &str = include_str!("../../../sql/queries/write_anew.sql");
 const LEAF_SESSION: &str = include_str!("../../../sql/queries/leaf_session.sql");
 const NAME: &str = "events";
@@ -27,7 +27,7 @@ const PATIENCE: &str = "set local statement_timeout = '10s'";
 
 /// A law of rows, and the statement that finds those that break it.
 struct Law {
-    look: &'static str,
+    look: &'static Sql,
     /// How its session plans.
     session: &'static str,
     broken: &'static str,
@@ -35,15 +35,15 @@ struct Law {
     first: &'static str,
 }
 
-const LAWS: [Law; 2] = [
+static LAWS: [Law; 2] = [
     Law {
-        look: SEQ,
+        look: &SEQ,
         session: LEAF_SESSION,
         broken: "their seq was not drawn when they were written",
         first: "",
     },
     Law {
-        look: TXID,
+        look: &TXID,
         session: "",
         broken: "their txid is not that of the transaction that wrote them",
         first: "if this is a restored or copied database, most of them may be published: run `postrider migrate reanchor \
@@ -94,7 +94,7 @@ async fn broken(connection: &mut Connection, outbox: &OutboxName, law: &Law) -> 
     let transaction = transaction.start().await.map_err(failed)?;
     transaction.batch_execute(PATIENCE).await.map_err(failed)?;
     transaction.batch_execute(law.session).await.map_err(failed)?;
-    let sql = fill(law.look, &[("{outbox}", &outbox.quoted())]);
+    let sql = fill(law.look.text(), &[("{outbox}", &outbox.quoted())]);
     let rows = transaction.query(&sql, &[&(NAMED_MAX as i64 + 1)]).await;
     transaction.rollback().await.map_err(failed)?;
     match rows {

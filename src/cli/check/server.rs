@@ -12,10 +12,11 @@ use crate::cli::output::{count, show_age};
 use crate::config::units::show_bytes;
 use crate::error::Result;
 use crate::legible;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
+use crate::schema;
 
 const TIMEOUTS: &str = include_str!("../../../sql/queries/check_timeouts.sql");
-const AUTOVACUUM: &str = include_str!("../../../sql/queries/check_autovacuum.sql");
+static AUTOVACUUM: Sql = Sql::of(include_str!("../../../sql/queries/check_autovacuum.sql"));
 const WRITERS: &str = include_str!("../../../sql/queries/check_writers.sql");
 
 /// Two clocks may differ by so much.
@@ -85,7 +86,7 @@ pub(super) async fn timeouts(
 /// Whether postrider's own tables are cleaned up.
 pub(super) async fn autovacuum(findings: &mut Findings, connection: &Connection) -> Result<()> {
     let failed = |cause| classify("look at autovacuum", cause);
-    let tables = connection.client().query(AUTOVACUUM, &[]).await.map_err(failed)?;
+    let tables = connection.client().query(AUTOVACUUM.text(), &[]).await.map_err(failed)?;
     if tables.first().is_some_and(|table| !table.get::<_, bool>("server_cleans")) {
         let found = "autovacuum or track_counts is off: the cursors' table grows with each save";
         findings.warned("autovacuum", found, "set autovacuum = on and track_counts = on");
@@ -95,8 +96,9 @@ pub(super) async fn autovacuum(findings: &mut Findings, connection: &Connection)
     for table in &tables {
         let name: &str = table.get("name");
         if !table.get::<_, bool>("is_cleaned") {
-            let found = format!("autovacuum is off for postrider.{name}, which grows");
-            let remedy = format!("run: alter table postrider.{name} reset (autovacuum_enabled)");
+            let table = schema::chosen().of(name);
+            let found = format!("autovacuum is off for {table}, which grows");
+            let remedy = format!("run: alter table {table} reset (autovacuum_enabled)");
             findings.warned("autovacuum", found, &remedy);
             is_well = false;
         }
@@ -119,7 +121,8 @@ pub(super) async fn autovacuum(findings: &mut Findings, connection: &Connection)
 fn dead_rows(table: &Row) -> String {
     let (name, rows): (&str, i64) = (table.get("name"), table.get("dead_rows"));
     let size = u64::try_from(table.get::<_, i64>("size_bytes")).unwrap_or_default();
-    format!("postrider.{name} has {rows} dead rows, and takes {}", show_bytes(size))
+    let table = schema::chosen().of(name);
+    format!("{table} has {rows} dead rows, and takes {}", show_bytes(size))
 }
 
 /// Transactions that hold back what they have written, and clean-up.

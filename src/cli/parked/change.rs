@@ -14,11 +14,11 @@ use crate::cli::{block_on, open_outbox, output};
 use crate::config::settings::CommonSettings;
 use crate::error::Result;
 use crate::legible;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
-const AGGREGATES: &str = include_str!("../../../sql/queries/parked_aggregates.sql");
-const RETRY: &str = include_str!("../../../sql/queries/parked_retry.sql");
-const DISCARD: &str = include_str!("../../../sql/queries/parked_discard.sql");
+static AGGREGATES: Sql = Sql::of(include_str!("../../../sql/queries/parked_aggregates.sql"));
+static RETRY: Sql = Sql::of(include_str!("../../../sql/queries/parked_retry.sql"));
+static DISCARD: Sql = Sql::of(include_str!("../../../sql/queries/parked_discard.sql"));
 
 /// What is meant, and whether it is meant.
 #[derive(Args, Debug)]
@@ -80,7 +80,7 @@ pub(super) fn retry(arguments: RetryArguments) -> Result<ExitCode> {
     let chosen = Chosen::from(selection);
     let rows = block_on(async {
         let connection = open_outbox(common, "parked").await?;
-        let sql = if dry_run { AGGREGATES } else { RETRY };
+        let sql = if dry_run { AGGREGATES.text() } else { RETRY.text() };
         change(&connection, sql, &chosen, "ask for parked events").await
     })?;
     let line = |row: &Row| {
@@ -111,7 +111,7 @@ pub(super) fn discard(arguments: DiscardArguments) -> Result<ExitCode> {
             };
             return Ok(list.events.into_iter().map(gone).collect());
         }
-        let rows = change(&connection, DISCARD, &chosen, "discard parked events").await?;
+        let rows = change(&connection, DISCARD.text(), &chosen, "discard parked events").await?;
         Ok(rows.iter().map(Gone::read).collect::<Vec<_>>())
     })?;
     let mut text: String = gone.iter().map(|one| format!("{}\n", one.0)).collect();

@@ -16,9 +16,9 @@ use crate::config::settings::CommonSettings;
 use crate::config::units::show_bytes;
 use crate::error::Result;
 use crate::legible;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
-const LIST: &str = include_str!("../../../sql/queries/parked_list.sql");
+static LIST: Sql = Sql::of(include_str!("../../../sql/queries/parked_list.sql"));
 
 /// Lists parked events.
 #[derive(Args, Debug)]
@@ -88,7 +88,7 @@ pub(in crate::cli) async fn read(
     let Chosen { aggregate_type, aggregate_id, event, reason } = chosen;
     let rows = connection
         .client()
-        .query(LIST, &[aggregate_type, aggregate_id, event, reason, &limit])
+        .query(LIST.text(), &[aggregate_type, aggregate_id, event, reason, &limit])
         .await
         .map_err(|cause| classify("list parked events", cause))?;
     Ok(List {

@@ -17,9 +17,10 @@ use crate::cli::{block_on, open_outbox, output};
 use crate::config::settings::CommonSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
-use crate::postgres::classify;
+use crate::postgres::{Sql, classify};
+use crate::schema;
 
-const SHOW: &str = include_str!("../../../sql/queries/parked_show.sql");
+static SHOW: Sql = Sql::of(include_str!("../../../sql/queries/parked_show.sql"));
 
 /// Of a text that has a line of its own: longer than what is written by hand.
 const LINE_CHARACTERS: usize = 4_000;
@@ -76,7 +77,7 @@ pub(super) fn run(arguments: ShowArguments) -> Result<ExitCode> {
     let id = arguments.event;
     let shown: Vec<ShownParked> = block_on(async move {
         let connection = open_outbox(arguments.common, "parked").await?;
-        let rows = connection.client().query(SHOW, &[&id, &SHOWN_BYTES]).await;
+        let rows = connection.client().query(SHOW.text(), &[&id, &SHOWN_BYTES]).await;
         Ok(rows.map_err(|cause| classify("show a parked event", cause))?.iter().map(read).collect())
     })?;
     if shown.is_empty() {
@@ -142,7 +143,9 @@ impl ShownParked {
         let payload = match (&self.payload, &self.payload_hex, self.payload_bytes) {
             (Some(text), ..) => lines(text),
             (None, Some(hex), _) => format!("\\x{hex}"),
-            (None, None, Some(bytes)) => format!("- ({bytes} bytes, in postrider.parked)"),
+            (None, None, Some(bytes)) => {
+                format!("- ({bytes} bytes, in {})", schema::chosen().of("parked"))
+            }
             (None, None, None) if self.fault.is_some() => "- (see the fault)".to_owned(),
             (None, None, None) => "- (a tombstone)".to_owned(),
         };

@@ -19,10 +19,10 @@ use crate::config::settings::CommonSettings;
 use crate::control::lease::live_instances;
 use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
-const LIST: &str = include_str!("../../../sql/queries/replay_list.sql");
-const CANCEL: &str = include_str!("../../../sql/queries/replay_cancel.sql");
+static LIST: Sql = Sql::of(include_str!("../../../sql/queries/replay_list.sql"));
+static CANCEL: Sql = Sql::of(include_str!("../../../sql/queries/replay_cancel.sql"));
 
 /// Lists replays, the latest first.
 #[derive(Args, Debug)]
@@ -109,7 +109,7 @@ pub(super) fn cancel(arguments: &CancelArguments) -> Result<ExitCode> {
     let (replay, common) = (arguments.replay, arguments.common.clone());
     let known = block_on(async move {
         let connection = open_outbox(common, "replay").await?;
-        let cancelled = connection.client().query_opt(CANCEL, &[&replay]).await;
+        let cancelled = connection.client().query_opt(CANCEL.text(), &[&replay]).await;
         cancelled.map_err(|cause| classify("cancel a replay", cause))
     })?;
     let Some(row) = known else {
@@ -126,7 +126,7 @@ pub(super) fn cancel(arguments: &CancelArguments) -> Result<ExitCode> {
 
 /// So many at most; only one, if it is named.
 async fn read(connection: &Connection, (limit, only): (u32, Option<i64>)) -> Result<ReplayList> {
-    let rows = connection.client().query(LIST, &[&i64::from(limit), &only]).await;
+    let rows = connection.client().query(LIST.text(), &[&i64::from(limit), &only]).await;
     let rows = rows.map_err(|cause| classify("list replays", cause))?;
     let replays: Vec<ListedReplay> = rows.iter().map(ListedReplay::read).collect();
     let hindrance = match replays.iter().any(|replay| replay.buckets_open > 0) {

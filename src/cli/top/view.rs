@@ -80,7 +80,8 @@ impl TopView {
         }
         if let Some(tier) = &self.tier {
             let ago = seconds(tier.seen_seconds_ago);
-            let text = format!("tier: {} (seen {ago} ago)", legible::name(&tier.sentence));
+            let schema = in_schema(tier.control_schema.as_deref());
+            let text = format!("tier{schema}: {} (seen {ago} ago)", legible::name(&tier.sentence));
             lines.push(line(text, Tone::Plain));
         }
         lines
@@ -159,8 +160,9 @@ fn told(report: &InstanceReport) -> Vec<HeadLine> {
         show_bytes(report.in_flight.bytes),
         span(report.lease.left_seconds),
     );
+    let schema = in_schema(report.control_schema.as_deref());
     let sentence =
-        format!("{}: {}", legible::name(&report.instance), legible::name(&report.sentence));
+        format!("{}{schema}: {}", legible::name(&report.instance), legible::name(&report.sentence));
     let mut lines = vec![line(sentence, tone), line(figures, Tone::Plain)];
     lines.extend(report.causes.iter().map(|cause| {
         line(format!("  {}: {}", cause.what, legible::name(&cause.fix)), Tone::Warning)
@@ -174,6 +176,11 @@ fn seen(seconds_ago: Option<f64>) -> String {
         Some(ago) if ago > OLD_SECONDS => format!(" (seen {} ago)", seconds(ago)),
         Some(_) | None => String::new(),
     }
+}
+
+/// Of which outbox it is told, where that is not the usual one.
+fn in_schema(control_schema: Option<&str>) -> String {
+    control_schema.map(|name| format!(", schema {}", legible::name(name))).unwrap_or_default()
 }
 
 fn shard_row(instance: &str, shard: &ShardReport) -> Vec<GridCell> {

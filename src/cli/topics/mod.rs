@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::control::migrate::load;
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::{Connection, classify, connect, fill};
+use crate::postgres::{Connection, Sql, classify, connect, fill};
 use crate::publish::OnPoison;
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
@@ -28,7 +28,7 @@ use crate::record::topic_rules::TopicRules;
 mod apply;
 mod plan;
 
-const SEEN: &str = include_str!("../../../sql/queries/kinds_seen.sql");
+static SEEN: Sql = Sql::of(include_str!("../../../sql/queries/kinds_seen.sql"));
 /// How long the brokers may take for the list of all topics.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -164,7 +164,7 @@ async fn kinds(
 ) -> Result<BTreeSet<EventKind>> {
     let failed = |cause| classify("look which kinds of events there are", cause);
     let mut kinds = Onlooker::new(connection).await?.kinds().await?.kinds;
-    let sql = fill(SEEN, &[("{outbox}", &config.outbox.quoted())]);
+    let sql = fill(SEEN.text(), &[("{outbox}", &config.outbox.quoted())]);
     for row in connection.client().query(&sql, &[]).await.map_err(failed)? {
         topics.extend(row.get::<_, Option<String>>("topic"));
         let (aggregate_type, kind) = (row.get("aggregatetype"), row.get("type"));

@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 use crate::event::Bucket;
 use crate::order::history::History;
 use crate::order::snapshot::TransactionId;
-use crate::postgres::{Xid8, classify};
+use crate::postgres::{Sql, Xid8, classify};
 
-const BEGIN: &str = include_str!("../../../sql/queries/exactly_begin.sql");
-const RECORD: &str = include_str!("../../../sql/queries/exactly_record.sql");
-const CLEAR: &str = include_str!("../../../sql/queries/exactly_clear.sql");
-const MARK: &str = include_str!("../../../sql/queries/exactly_mark.sql");
+static BEGIN: Sql = Sql::of(include_str!("../../../sql/queries/exactly_begin.sql"));
+static RECORD: Sql = Sql::of(include_str!("../../../sql/queries/exactly_record.sql"));
+static CLEAR: Sql = Sql::of(include_str!("../../../sql/queries/exactly_clear.sql"));
+static MARK: Sql = Sql::of(include_str!("../../../sql/queries/exactly_mark.sql"));
 
 /// The term of a database in which nobody has changed how events are delivered.
 const NEVER_SWITCHED: i64 = 0;
@@ -42,7 +42,7 @@ impl CursorStore {
     /// When a bucket is another's.
     pub async fn taken(&self, buckets: &[Bucket]) -> Result<Vec<Taken>> {
         let numbers: Vec<i16> = buckets.iter().copied().map(bucket_number).collect();
-        let rows = self.connection.client().query(BEGIN, &[&numbers]).await;
+        let rows = self.connection.client().query(BEGIN.text(), &[&numbers]).await;
         let rows = rows.map_err(|cause| classify("look at what was taken", cause))?;
         let epochs = self.epochs();
         let taken = rows.iter().map(|row| {
@@ -62,7 +62,8 @@ impl CursorStore {
     /// When a bucket is another's.
     pub async fn record_ids(&self, buckets: &[Bucket], ids: &[String]) -> Result<TransactionId> {
         let (numbers, epochs) = self.owned_columns(buckets)?;
-        let row = self.connection.client().query_one(RECORD, &[&numbers, &epochs, &ids]).await;
+        let row =
+            self.connection.client().query_one(RECORD.text(), &[&numbers, &epochs, &ids]).await;
         let row = row.map_err(|cause| classify("write down who publishes", cause))?;
         if row.get::<_, i64>("buckets") != buckets.len() as i64 {
             return Err(Error::fenced());
@@ -76,7 +77,7 @@ impl CursorStore {
     /// When the connection fails.
     pub async fn clear_ids(&self, buckets: &[Bucket]) -> Result<()> {
         let (numbers, epochs) = self.owned_columns(buckets)?;
-        self.change(CLEAR, &[&numbers, &epochs]).await
+        self.change(CLEAR.text(), &[&numbers, &epochs]).await
     }
 
     /// These buckets are delivered as this term says: where exactly once, a cursor of each is committed to Kafka.
@@ -88,7 +89,7 @@ impl CursorStore {
             return Ok(());
         }
         let (numbers, epochs) = self.owned_columns(buckets)?;
-        self.change(MARK, &[&numbers, &epochs, &term]).await
+        self.change(MARK.text(), &[&numbers, &epochs, &term]).await
     }
 
     async fn change(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<()> {

@@ -35,17 +35,17 @@ use tokio_postgres::Statement;
 use crate::control::lease::plan::{Holding, Tier};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
-const JOIN: &str = include_str!("../../../sql/queries/lease_join.sql");
-const RENEW: &str = include_str!("../../../sql/queries/lease_renew.sql");
-const LIVE: &str = include_str!("../../../sql/queries/lease_live.sql");
-const OWNERS: &str = include_str!("../../../sql/queries/lease_owners.sql");
-const TAKE: &str = include_str!("../../../sql/queries/lease_take.sql");
-const RELEASE: &str = include_str!("../../../sql/queries/lease_release.sql");
-const LISTED: &str = include_str!("../../../sql/queries/instances_listed.sql");
-const FORGET: &str = include_str!("../../../sql/queries/lease_forget.sql");
-const LEAVE: &str = include_str!("../../../sql/queries/lease_leave.sql");
+static JOIN: Sql = Sql::of(include_str!("../../../sql/queries/lease_join.sql"));
+static RENEW: Sql = Sql::of(include_str!("../../../sql/queries/lease_renew.sql"));
+static LIVE: Sql = Sql::of(include_str!("../../../sql/queries/lease_live.sql"));
+static OWNERS: Sql = Sql::of(include_str!("../../../sql/queries/lease_owners.sql"));
+static TAKE: Sql = Sql::of(include_str!("../../../sql/queries/lease_take.sql"));
+static RELEASE: Sql = Sql::of(include_str!("../../../sql/queries/lease_release.sql"));
+static LISTED: Sql = Sql::of(include_str!("../../../sql/queries/instances_listed.sql"));
+static FORGET: Sql = Sql::of(include_str!("../../../sql/queries/lease_forget.sql"));
+static LEAVE: Sql = Sql::of(include_str!("../../../sql/queries/lease_leave.sql"));
 
 /// The moments in the life of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
 /// # Errors
 /// When the connection fails.
 pub async fn live_instances(connection: &Connection) -> Result<usize> {
-    let live = connection.client().query(LIVE, &[&"", &SILENCE_MILLIS]).await;
+    let live = connection.client().query(LIVE.text(), &[&"", &SILENCE_MILLIS]).await;
     live.map(|rows| rows.len()).map_err(|cause| classify("look for other instances", cause))
 }
 
@@ -119,11 +119,11 @@ impl LeaseStatements {
     async fn prepare(connection: &Connection) -> std::result::Result<Self, tokio_postgres::Error> {
         let client = connection.client();
         let (renew, live, owners, take, release) = tokio::try_join!(
-            client.prepare(RENEW),
-            client.prepare(LIVE),
-            client.prepare(OWNERS),
-            client.prepare(TAKE),
-            client.prepare(RELEASE),
+            client.prepare(RENEW.text()),
+            client.prepare(LIVE.text()),
+            client.prepare(OWNERS.text()),
+            client.prepare(TAKE.text()),
+            client.prepare(RELEASE.text()),
         )?;
         Ok(Self { renew, live, owners, take, release })
     }
@@ -141,7 +141,7 @@ impl Lease {
         terms: Terms,
     ) -> Result<Self> {
         let failed = |cause| classify("join the relay tier", cause);
-        connection.client().execute(JOIN, &[]).await.map_err(failed)?;
+        connection.client().execute(JOIN.text(), &[]).await.map_err(failed)?;
         let statements = LeaseStatements::prepare(&connection).await.map_err(failed)?;
         let mut lease = Self {
             connection,
@@ -262,7 +262,7 @@ impl Lease {
     /// # Errors
     /// When the connection fails.
     pub async fn listed(&self, names: &[String]) -> Result<Vec<String>> {
-        let listed = self.connection.client().query(LISTED, &[&names]).await;
+        let listed = self.connection.client().query(LISTED.text(), &[&names]).await;
         let listed = listed.map_err(|cause| classify("look for other instances", cause))?;
         Ok(listed.iter().map(|row| row.get("name")).collect())
     }
@@ -273,7 +273,8 @@ impl Lease {
     /// When the connection fails.
     pub async fn forget_the_dead(&self) -> Result<()> {
         let since = millis(self.terms.lease);
-        let forgotten = self.connection.client().execute(FORGET, &[&self.name, &since]).await;
+        let forgotten =
+            self.connection.client().execute(FORGET.text(), &[&self.name, &since]).await;
         forgotten.map(|_| ()).map_err(|cause| classify("forget dead instances", cause))
     }
 
@@ -287,7 +288,7 @@ impl Lease {
     /// # Errors
     /// When the connection fails.
     pub async fn leave(self) -> Result<()> {
-        let left = self.connection.client().execute(LEAVE, &[&self.name]).await;
+        let left = self.connection.client().execute(LEAVE.text(), &[&self.name]).await;
         left.map(|_| ()).map_err(|cause| classify("leave the relay tier", cause))
     }
 }

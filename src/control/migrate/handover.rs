@@ -16,16 +16,16 @@ use tokio_postgres::{Client, GenericClient};
 use crate::control::migrate::reanchor::{LEAD, REANCHOR};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, OutboxName};
-use crate::postgres::{classify, without_head};
+use crate::postgres::{Sql, classify, without_head};
 
-const LOCK: &str = include_str!("../../../sql/queries/handover_lock.sql");
-const LOOK: &str = include_str!("../../../sql/queries/handover_look.sql");
-const NOTE: &str = include_str!("../../../sql/queries/handover_note.sql");
-const COMPARE: &str = include_str!("../../../sql/queries/handover_compare.sql");
-const PASS: &str = include_str!("../../../sql/queries/handover_pass.sql");
-const DIGEST: &str = include_str!("../../../sql/queries/handover_digest.sql");
-const NONE: &str = include_str!("../../../sql/queries/handover_none.sql");
-const SEQUENCES: &str = include_str!("../../../sql/queries/handover_sequences.sql");
+static LOCK: Sql = Sql::of(include_str!("../../../sql/queries/handover_lock.sql"));
+static LOOK: Sql = Sql::of(include_str!("../../../sql/queries/handover_look.sql"));
+static NOTE: Sql = Sql::of(include_str!("../../../sql/queries/handover_note.sql"));
+static COMPARE: Sql = Sql::of(include_str!("../../../sql/queries/handover_compare.sql"));
+static PASS: Sql = Sql::of(include_str!("../../../sql/queries/handover_pass.sql"));
+static SEQUENCES: Sql = Sql::of(include_str!("../../../sql/queries/handover_sequences.sql"));
+static DIGEST: Sql = Sql::of(include_str!("../../../sql/queries/handover_digest.sql"));
+static NONE: Sql = Sql::of(include_str!("../../../sql/queries/handover_none.sql"));
 
 /// What a hand-over has written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Recorded {
 /// # Errors
 /// When the connection fails.
 pub async fn unpublished(client: &impl GenericClient) -> Result<i64> {
-    let looked = client.query_one(LOOK, &[]).await;
+    let looked = client.query_one(LOOK.text(), &[]).await;
     looked
         .map(|row| row.get("waiting"))
         .map_err(|cause| classify("look at what is retained", cause))
@@ -61,7 +61,7 @@ pub async fn record(client: &mut Client, outbox: &Outbox) -> Result<Recorded> {
         return Err(Error::new(ErrorKind::History, cause)
             .with_remedy("stop all writers, then run `postrider migrate handover` again"));
     }
-    let noted = transaction.query_one(&named(NOTE, outbox), &[]).await.map_err(failed)?;
+    let noted = transaction.query_one(&named(NOTE.text(), outbox), &[]).await.map_err(failed)?;
     let recorded = Recorded { events: noted.get("events"), highest_seq: noted.get("highest_seq") };
     transaction.commit().await.map_err(failed)?;
     Ok(recorded)
@@ -76,7 +76,8 @@ pub async fn reanchor_handover(client: &mut Client, outbox: &Outbox, dry_run: bo
     let failed = |cause| classify("set the cursors behind what is retained", cause);
     let transaction = client.transaction().await.map_err(failed)?;
     lock(&transaction, outbox).await?;
-    let compared = transaction.query_opt(&named(COMPARE, outbox), &[]).await.map_err(failed)?;
+    let compared =
+        transaction.query_opt(&named(COMPARE.text(), outbox), &[]).await.map_err(failed)?;
     let compared = compared.map(|row| ComparedCopy {
         recorded: row.get("recorded"),
         events: row.get("events"),
@@ -95,7 +96,7 @@ pub async fn reanchor_handover(client: &mut Client, outbox: &Outbox, dry_run: bo
         let lead = named(LEAD, outbox);
         transaction.query_one(&lead, &[&copy.drawn]).await.map_err(failed)?;
     }
-    for step in [REANCHOR, SEQUENCES, PASS] {
+    for step in [REANCHOR.text(), SEQUENCES.text(), PASS.text()] {
         transaction.batch_execute(step).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)?;
@@ -121,7 +122,7 @@ const REPEAT: &str = "or run `postrider migrate reanchor` without --handover, wh
 
 /// Why there is no record: the copy was made too early, or nothing is to be done.
 async fn no_record(client: &impl GenericClient) -> Result<Error> {
-    let looked = client.query_one(NONE, &[]).await;
+    let looked = client.query_one(NONE.text(), &[]).await;
     let is_here: bool =
         looked.map_err(|cause| classify("look at the cursors", cause))?.get("is_here");
     Ok(if is_here {
@@ -170,7 +171,7 @@ fn check(copy: ComparedCopy) -> Result<ComparedCopy> {
 
 /// Locks writers out until the end of the transaction.
 async fn lock(client: &impl GenericClient, outbox: &Outbox) -> Result<()> {
-    let Err(cause) = client.batch_execute(&named(LOCK, outbox)).await else { return Ok(()) };
+    let Err(cause) = client.batch_execute(&named(LOCK.text(), outbox)).await else { return Ok(()) };
     if cause.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
         return Err(classify("lock writers out", cause));
     }
@@ -184,7 +185,7 @@ async fn lock(client: &impl GenericClient, outbox: &Outbox) -> Result<()> {
 fn named(statement: &str, outbox: &Outbox) -> String {
     let name = OutboxName { schema: outbox.schema.clone(), table: outbox.table.clone() }.quoted();
     let text = name.replace('\'', "''");
-    let statement = statement.replace("{digest}", without_head(DIGEST).trim());
+    let statement = statement.replace("{digest}", without_head(DIGEST.text()).trim());
     let mut parts = statement.split("{outbox}");
     let mut filled = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -12,10 +12,11 @@ use crate::control::migrate::registry::{Applied, LaterMigrations, MIGRATIONS};
 use crate::control::migrate::{MigrationState, Settings, check_version, read_settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, OutboxName, check_sequence};
-use crate::postgres::classify;
+use crate::postgres::{Sql, classify};
+use crate::schema::{self, Schema};
 
 const OUTBOX_SHAPE: &str = include_str!("../../../sql/queries/outbox_shape.sql");
-const ELSEWHERE: &str = include_str!("../../../sql/queries/outbox_elsewhere.sql");
+static ELSEWHERE: Sql = Sql::of(include_str!("../../../sql/queries/outbox_elsewhere.sql"));
 const GENERATIONS: i64 = 3;
 
 const MIGRATE: &str = "run `postrider migrate up`";
@@ -50,8 +51,7 @@ pub async fn load_with(
     let state = MigrationState::read(client, name).await?;
     check_version(state.server_version)?;
     if !state.has_registry {
-        let cause = format!("there is no outbox: this database was not migrated for {name}");
-        return Err(Error::new(ErrorKind::Schema, cause).with_remedy(MIGRATE));
+        return Err(not_migrated(schema::chosen(), name));
     }
     let applied = registry::read_with(client, later).await?;
     let later_migration = applied.get(MIGRATIONS.len()..).and_then(<[_]>::last).map(Applied::title);
@@ -60,11 +60,18 @@ pub async fn load_with(
         return Err(Error::new(ErrorKind::Schema, cause).with_remedy(MIGRATE));
     }
     let settings = read_settings(client).await?.ok_or_else(|| {
-        Error::new(ErrorKind::Schema, "the table postrider.outbox is empty")
-            .with_remedy("restore its row from a backup: it says how the outbox was made")
+        Error::new(
+            ErrorKind::Schema,
+            format!("the table {} is empty", schema::chosen().of("outbox")),
+        )
+        .with_remedy("restore its row from a backup: it says how the outbox was made")
     })?;
     if settings.outbox != *name {
-        let cause = format!("this database's outbox is {}, not {name}", settings.outbox);
+        let whose = match schema::chosen().unusual() {
+            None => "this database's outbox".to_owned(),
+            Some(other) => format!("the outbox of schema {other}"),
+        };
+        let cause = format!("{whose} is {}, not {name}", settings.outbox);
         return Err(Error::new(ErrorKind::Schema, cause)
             .with_remedy(format!("give --outbox '{}'", settings.outbox)));
     }
@@ -78,10 +85,28 @@ pub async fn load_with(
     Ok(LoadedOutbox { outbox, later_migration })
 }
 
+/// The error for a database without the schema's control tables.
+fn not_migrated(schema: &Schema, name: &OutboxName) -> Error {
+    let (cause, remedy) = match schema.unusual() {
+        None => (
+            format!("there is no outbox: this database was not migrated for {name}"),
+            MIGRATE.to_owned(),
+        ),
+        Some(other) => (
+            format!("there is no outbox: this database was not migrated for schema {other}"),
+            format!(
+                "check --schema (POSTRIDER_SCHEMA); to make it, run `postrider migrate up --schema '{other}'` with --outbox \
+                 for its table"
+            ),
+        ),
+    };
+    Error::new(ErrorKind::Schema, cause).with_remedy(remedy)
+}
+
 /// Why there is no table of that name: it is somewhere else, or gone.
 async fn missing(client: &Client, name: &OutboxName) -> Result<Error> {
     let failed = |cause| classify("look where the outbox is", cause);
-    let Some(found) = client.query_opt(ELSEWHERE, &[]).await.map_err(failed)? else {
+    let Some(found) = client.query_opt(ELSEWHERE.text(), &[]).await.map_err(failed)? else {
         let cause = format!("the table {name} is gone");
         return Ok(Error::new(ErrorKind::Schema, cause).with_remedy(RESTORE));
     };
@@ -133,8 +158,14 @@ impl TableShape {
 /// Columns that somebody added behind ours do no harm.
 fn check(settings: &Settings, shape: &TableShape) -> Result<String> {
     let payload = format!("payload {}", settings.payload);
+    // The server quotes a schema's name only where it has to.
+    let schema = schema::chosen();
+    let (txid, plain_txid) = (
+        format!("txid {}", schema.of("own_transaction")),
+        format!("txid {}.own_transaction", schema.name()),
+    );
     let expected = [
-        "txid postrider.own_transaction",
+        txid.as_str(),
         "seq bigint",
         "id uuid",
         "aggregatetype text",
@@ -152,7 +183,7 @@ fn check(settings: &Settings, shape: &TableShape) -> Result<String> {
     };
     for (place, column) in expected.into_iter().enumerate() {
         match shape.columns.get(place) {
-            Some(found) if found == column => {}
+            Some(found) if found == column || column == txid && *found == plain_txid => {}
             Some(found) => return changed(format!("found {found:?}, not {column:?}"), RESTORE),
             None => return changed(format!("the column {column:?} is missing"), RESTORE),
         }

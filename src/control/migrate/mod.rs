@@ -12,6 +12,7 @@ mod load;
 mod reanchor;
 mod registry;
 mod status;
+mod vacancy;
 
 use std::fmt;
 
@@ -27,15 +28,16 @@ pub use crate::outbox::{Outbox, OutboxName, PayloadType};
 
 use crate::control::migrate::registry::{MIGRATIONS, Migration};
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::{classify, fill};
+use crate::postgres::{Sql, classify, fill, render};
+use crate::schema;
 
-const BEGIN: &str = include_str!("../../../sql/queries/migrate_begin.sql");
-const STRANGERS: &str = include_str!("../../../sql/queries/migrate_strangers.sql");
-const OWN: &str = include_str!("../../../sql/queries/migrate_own.sql");
-const STATE: &str = include_str!("../../../sql/queries/migrate_state.sql");
-const OUTBOX_SETTINGS: &str = include_str!("../../../sql/queries/outbox_settings.sql");
-const STEP: &str = include_str!("../../../sql/queries/migrate_step.sql");
-const OUTBOX_STEP: &str = include_str!("../../../sql/queries/migrate_outbox.sql");
+static BEGIN: Sql = Sql::of(include_str!("../../../sql/queries/migrate_begin.sql"));
+static STRANGERS: Sql = Sql::of(include_str!("../../../sql/queries/migrate_strangers.sql"));
+static OWN: Sql = Sql::of(include_str!("../../../sql/queries/migrate_own.sql"));
+static STATE: Sql = Sql::of(include_str!("../../../sql/queries/migrate_state.sql"));
+static OUTBOX_SETTINGS: Sql = Sql::of(include_str!("../../../sql/queries/outbox_settings.sql"));
+static STEP: Sql = Sql::of(include_str!("../../../sql/queries/migrate_step.sql"));
+static OUTBOX_STEP: Sql = Sql::of(include_str!("../../../sql/queries/migrate_outbox.sql"));
 
 /// The migration that makes the outbox; its statement also fixes how.
 const OUTBOX_VERSION: i32 = 2;
@@ -87,6 +89,7 @@ impl fmt::Display for Settings {
 impl MigrationRequest {
     /// The settings of a first run.
     fn settings(&self) -> Result<Settings> {
+        vacancy::check_apart(schema::chosen(), &self.outbox)?;
         let settings = Settings {
             outbox: self.outbox.clone(),
             buckets: self.buckets.unwrap_or(DEFAULT_BUCKETS),
@@ -186,7 +189,7 @@ async fn step(client: &mut Client, request: &MigrationRequest) -> Result<Migrati
         .await
         .map_err(failed)?;
     check_owners(&transaction).await?;
-    transaction.batch_execute(BEGIN).await.map_err(failed)?;
+    transaction.batch_execute(BEGIN.text()).await.map_err(failed)?;
     let state = MigrationState::read(&transaction, &request.outbox).await?;
     state.check_server()?;
     let next = if state.has_registry { registry::read(&transaction).await?.len() } else { 0 };
@@ -197,19 +200,22 @@ async fn step(client: &mut Client, request: &MigrationRequest) -> Result<Migrati
     };
     match &made {
         Some(made) => request.compare(made)?,
-        None => state.check_vacant(&request.outbox)?,
+        None => vacancy::check(&transaction, &state, &request.outbox).await?,
     }
     match (MIGRATIONS.get(next), made) {
         (Some(migration), _) => apply(transaction, migration, request).await,
         (None, Some(settings)) => Ok(MigrationStep::Done(settings)),
-        (None, None) => Err(Error::new(ErrorKind::Schema, "the table postrider.outbox is empty")
-            .with_remedy("restore its row from a backup: it says how the outbox was made")),
+        (None, None) => Err(Error::new(
+            ErrorKind::Schema,
+            format!("the table {} is empty", schema::chosen().of("outbox")),
+        )
+        .with_remedy("restore its row from a backup: it says how the outbox was made")),
     }
 }
 
 /// Whoever owns the schema or a thing in it can change it under those who use it.
 async fn check_owners(client: &impl GenericClient) -> Result<()> {
-    let stranger = client.query_opt(STRANGERS, &[]).await;
+    let stranger = client.query_opt(STRANGERS.text(), &[]).await;
     let Some(row) = stranger.map_err(|cause| classify("look who owns the schema", cause))? else {
         return Ok(());
     };
@@ -249,7 +255,7 @@ async fn apply(
 }
 
 async fn is_own(client: &impl GenericClient) -> Result<bool> {
-    let own = client.query_one(OWN, &[]).await;
+    let own = client.query_one(OWN.text(), &[]).await;
     own.map(|row| row.get(0)).map_err(|cause| classify("look who has begun with the schema", cause))
 }
 
@@ -264,7 +270,7 @@ fn is_overtaken(cause: &tokio_postgres::Error) -> bool {
 fn statement(migration: &Migration, settings: &Settings) -> String {
     let outbox = match migration.version {
         OUTBOX_VERSION => fill(
-            OUTBOX_STEP.trim_end(),
+            OUTBOX_STEP.text().trim_end(),
             &[
                 ("{schema}", &literal(&settings.outbox.schema)),
                 ("{table}", &literal(&settings.outbox.table)),
@@ -276,14 +282,14 @@ fn statement(migration: &Migration, settings: &Settings) -> String {
         _ => String::new(),
     };
     fill(
-        STEP,
+        STEP.text(),
         &[
             ("{version}", &migration.version.to_string()),
             ("{name}", &literal(migration.name)),
             ("{checksum}", &literal(&migration.checksum())),
-            ("{strangers}", STRANGERS.trim_end()),
+            ("{strangers}", STRANGERS.text().trim_end()),
             ("{outbox}", &outbox),
-            ("{file}", migration.sql.trim_end()),
+            ("{file}", &render(migration.sql.trim_end(), schema::chosen())),
             ("{floor}", &literal(&registry::floor_words(registry::RELAYS_FROM))),
         ],
     )
@@ -330,7 +336,8 @@ impl MigrationState {
     async fn read(client: &impl GenericClient, outbox: &OutboxName) -> Result<Self> {
         let failed = |cause| classify("look at the schema", cause);
         let schema = escape_identifier(&outbox.schema);
-        let row = client.query_one(STATE, &[&schema, &outbox.quoted()]).await.map_err(failed)?;
+        let row =
+            client.query_one(STATE.text(), &[&schema, &outbox.quoted()]).await.map_err(failed)?;
         let flag = |name: &str| row.try_get(name).map_err(failed);
         Ok(Self {
             server_version: row.try_get("server_version").map_err(failed)?,
@@ -353,23 +360,6 @@ impl MigrationState {
         }
         Ok(())
     }
-
-    /// Before the outbox is made, nothing may stand in its place.
-    fn check_vacant(&self, outbox: &OutboxName) -> Result<()> {
-        let (cause, remedy) = if self.has_control && !self.has_registry {
-            let cause = "schema postrider has tables, but no list of migrations";
-            (cause.to_owned(), "drop the schema postrider if nothing uses it".to_owned())
-        } else if !self.has_schema {
-            let remedy = format!("Run: create schema {}", escape_identifier(&outbox.schema));
-            (format!("the schema of {outbox} does not exist"), remedy)
-        } else if self.has_table {
-            let cause = format!("{outbox} exists already, and postrider did not make it");
-            (cause, "choose another name with --outbox, or rename what is there".to_owned())
-        } else {
-            return Ok(());
-        };
-        Err(Error::new(ErrorKind::Schema, cause).with_remedy(remedy))
-    }
 }
 
 fn check_version(server_version: i32) -> Result<()> {
@@ -384,7 +374,7 @@ fn check_version(server_version: i32) -> Result<()> {
 /// How the outbox was made; none before that was fixed.
 async fn read_settings(client: &impl GenericClient) -> Result<Option<Settings>> {
     let failed = |cause| classify("read how the outbox was made", cause);
-    let Some(row) = client.query_opt(OUTBOX_SETTINGS, &[]).await.map_err(failed)? else {
+    let Some(row) = client.query_opt(OUTBOX_SETTINGS.text(), &[]).await.map_err(failed)? else {
         return Ok(None);
     };
     let buckets: i16 = row.try_get("buckets").map_err(failed)?;

@@ -8,9 +8,9 @@ use tokio_postgres::Client;
 
 use crate::error::Result;
 use crate::outbox::{Outbox, OutboxName};
-use crate::postgres::classify;
+use crate::postgres::{Sql, classify};
 
-pub(super) const REANCHOR: &str = include_str!("../../../sql/reanchor.sql");
+pub(super) static REANCHOR: Sql = Sql::of(include_str!("../../../sql/reanchor.sql"));
 pub(super) const LEAD: &str = include_str!("../../../sql/queries/lead_sequence.sql");
 const RETAINED: &str = include_str!("../../../sql/queries/retained.sql");
 
@@ -33,7 +33,7 @@ pub async fn reanchor(
             let led = client.query_one(&lead, &[&number]).await;
             led.map_err(|cause| classify("lead the sequence on", cause))?;
         }
-        let done = client.batch_execute(REANCHOR).await;
+        let done = client.batch_execute(REANCHOR.text()).await;
         done.map_err(|cause| classify("set the cursors anew", cause))?;
     }
     let counted = client.query_one(&RETAINED.replace("{outbox}", &name), &[]).await;

@@ -4,10 +4,12 @@
 //! Must not: change anything.
 //! Fails: [`ErrorKind::Schema`] for an edited or an unknown migration.
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{GenericClient, Row};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::classify;
+use crate::postgres::{Sql, classify};
+use crate::schema::{self, Schema};
 
 /// The last migration of the version before this one: its relays work with the schema of this one, as each migration
 /// leaves room for them. It moves with each version: docs/releasing.md.
@@ -15,8 +17,8 @@ pub(super) const RELAYS_FROM: i32 = 12;
 /// Before the number, in the comment on the registry.
 const FLOOR: &str = "relays that know this migration work with the schema: ";
 
-const REGISTRY_FLOOR: &str = include_str!("../../../sql/queries/registry_floor.sql");
-const REGISTRY_READ: &str = include_str!("../../../sql/queries/registry_read.sql");
+static REGISTRY_FLOOR: Sql = Sql::of(include_str!("../../../sql/queries/registry_floor.sql"));
+static REGISTRY_READ: Sql = Sql::of(include_str!("../../../sql/queries/registry_read.sql"));
 
 /// One forward step of the schema.
 #[derive(Debug)]
@@ -204,7 +206,7 @@ fn is_floor_reached(words: Option<&str>, known: usize) -> bool {
 
 /// Whether the version that raised the schema has left room for this one.
 async fn has_room(client: &impl GenericClient) -> Result<bool> {
-    let told = client.query_one(REGISTRY_FLOOR, &[]).await;
+    let told = client.query_one(REGISTRY_FLOOR.text(), &[]).await;
     let told = told.map_err(|cause| classify("look which relays the schema is for", cause))?;
     Ok(is_floor_reached(told.get("words"), MIGRATIONS.len()))
 }
@@ -220,7 +222,10 @@ pub(super) async fn read_with(
     later: LaterMigrations,
 ) -> Result<Vec<Applied>> {
     let failed = |cause| classify("read the list of migrations", cause);
-    let rows = client.query(REGISTRY_READ, &[]).await.map_err(failed)?;
+    let rows = client.query(REGISTRY_READ.text(), &[]).await.map_err(|cause| {
+        let is_other_table = cause.code() == Some(&SqlState::UNDEFINED_COLUMN);
+        if is_other_table { no_registry(schema::chosen()) } else { failed(cause) }
+    })?;
     let applied: Vec<Applied> =
         rows.iter().map(Applied::read).collect::<std::result::Result<_, _>>().map_err(failed)?;
     let is_borne = match later {
@@ -230,6 +235,13 @@ pub(super) async fn read_with(
     };
     verify(if is_borne { &applied[..applied.len().min(MIGRATIONS.len())] } else { &applied })?;
     Ok(applied)
+}
+
+/// Another tool has a table of the same name.
+fn no_registry(schema: &Schema) -> Error {
+    let cause = format!("{} is no list of postrider's migrations", schema.of("migration"));
+    Error::new(ErrorKind::Schema, cause)
+        .with_remedy("name a schema with --schema that holds nothing else; migrate up makes it")
 }
 
 /// What was applied must be the beginning of what we know.
@@ -242,9 +254,10 @@ fn verify(applied: &[Applied]) -> Result<()> {
                 .with_remedy("use the version of postrider that applied it, or a later one"));
         };
         if known.version != row.version {
+            let table = schema::chosen().of("migration");
             let cause = format!("migration {} is missing below {title}", known.title());
             return Err(Error::new(ErrorKind::Schema, cause)
-                .with_remedy("restore postrider.migration from a backup; do not edit it"));
+                .with_remedy(format!("restore {table} from a backup; do not edit it")));
         }
         if known.checksum() != row.checksum {
             let cause = format!("migration {title} was applied with another text than ours");

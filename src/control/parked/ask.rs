@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::order::refusal::Reason;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
-const RETRY: &str = include_str!("../../../sql/queries/parked_retry.sql");
-const DISCARD: &str = include_str!("../../../sql/queries/parked_discard.sql");
+static RETRY: Sql = Sql::of(include_str!("../../../sql/queries/parked_retry.sql"));
+static DISCARD: Sql = Sql::of(include_str!("../../../sql/queries/parked_discard.sql"));
 
 /// Which parked events are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum ParkedChoice {
 /// # Errors
 /// When the connection fails, or rights are missing.
 pub async fn retry(connection: &Connection, choice: ParkedChoice) -> Result<u64> {
-    change(connection, RETRY, choice, "ask for parked events").await
+    change(connection, RETRY.text(), choice, "ask for parked events").await
 }
 
 /// Deletes these events, and asks for another try of later ones of their aggregates; how many are gone.
@@ -36,7 +36,7 @@ pub async fn retry(connection: &Connection, choice: ParkedChoice) -> Result<u64>
 /// # Errors
 /// When the connection fails, or rights are missing.
 pub async fn discard(connection: &Connection, choice: ParkedChoice) -> Result<u64> {
-    change(connection, DISCARD, choice, "discard parked events").await
+    change(connection, DISCARD.text(), choice, "discard parked events").await
 }
 
 async fn change(

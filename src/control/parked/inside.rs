@@ -12,9 +12,9 @@ use crate::control::parked::{Owned, Parked, columns};
 use crate::error::{Error, Result};
 use crate::event::EventId;
 use crate::order::holds::Refusal;
-use crate::postgres::{classify, is_about_a_value, without_head};
+use crate::postgres::{Sql, classify, is_about_a_value, without_head};
 
-const INSIDE: &str = include_str!("../../../sql/queries/parked_inside.sql");
+static INSIDE: Sql = Sql::of(include_str!("../../../sql/queries/parked_inside.sql"));
 
 /// What is known of an event that is parked inside the server.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ pub(super) enum InsideEnd {
 
 /// The whole statement: `beginning` says where the values come from.
 pub(super) fn whole_sql(beginning: &str) -> String {
-    beginning.replace("{inside}", without_head(INSIDE))
+    beginning.replace("{inside}", without_head(INSIDE.text()))
 }
 
 impl Parked {

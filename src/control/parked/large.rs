@@ -12,13 +12,13 @@ use crate::control::parked::{Owned, Parked};
 use crate::error::Result;
 use crate::event::{EventId, LogPosition, SeqSource};
 use crate::order::holds::Refusal;
-use crate::postgres::{Timestamp, classify};
+use crate::postgres::{Sql, Timestamp, classify};
 
-const BEGIN: &str = include_str!("../../../sql/queries/large_begin.sql");
-const PART: &str = include_str!("../../../sql/queries/large_part.sql");
+static BEGIN: Sql = Sql::of(include_str!("../../../sql/queries/large_begin.sql"));
+static PART: Sql = Sql::of(include_str!("../../../sql/queries/large_part.sql"));
 pub(super) const SAVEPOINT: &str = include_str!("../../../sql/queries/large_savepoint.sql");
 const BACK: &str = include_str!("../../../sql/queries/large_back.sql");
-const PARK: &str = include_str!("../../../sql/queries/large_park.sql");
+static PARK: Sql = Sql::of(include_str!("../../../sql/queries/large_park.sql"));
 const END: &str = include_str!("../../../sql/queries/large_end.sql");
 
 /// What is known of a message that was taken up.
@@ -69,7 +69,7 @@ impl Parked {
     /// # Errors
     /// When the connection fails, or the role may make no temporary tables.
     pub async fn begin_large(&self) -> Result<()> {
-        self.say_large(BEGIN).await
+        self.say_large(BEGIN.text()).await
     }
 
     pub(super) async fn say_large(&self, sql: &str) -> Result<()> {
@@ -86,7 +86,7 @@ impl Parked {
             return Ok(());
         }
         let value = i32::from(value);
-        let taken = self.connection.client().execute(PART, &[&number, &value, &bytes]).await;
+        let taken = self.connection.client().execute(PART.text(), &[&number, &value, &bytes]).await;
         taken.map(|_| ()).map_err(|cause| classify("take up a large event", cause))
     }
 
@@ -113,7 +113,7 @@ impl Parked {
         let at = Timestamp(message.created_at_micros);
         let own: [&(dyn ToSql + Sync); 6] =
             [&at, &texts, &lengths, &kind, &has_headers, &has_payload];
-        let sql = whole_sql(PARK);
+        let sql = whole_sql(PARK.text());
         let end = self.park_inside(&sql, owned, one, &own, "park a large message").await?;
         self.end_large(end).await
     }

@@ -13,10 +13,10 @@ use crate::control::parked::{Owned, Parked};
 use crate::error::Result;
 use crate::event::{LogPosition, SeqSource};
 use crate::order::holds::Refusal;
-use crate::postgres::Timestamp;
+use crate::postgres::{Sql, Timestamp};
 use crate::record::large::{HandedOn, HandedTexts, LargeRow};
 
-const PARK: &str = include_str!("../../../sql/queries/large_park_row.sql");
+static PARK: Sql = Sql::of(include_str!("../../../sql/queries/large_park_row.sql"));
 
 /// How texts are taken that were handed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Parked {
         let payload = row.payload.here();
         let own: [&(dyn ToSql + Sync); 7] =
             [&at, &here, &payload, &numbers, &forms, &encoding, &is_escaped];
-        let sql = whole_sql(PARK);
+        let sql = whole_sql(PARK.text());
         let end = self.park_inside(&sql, owned, one, &own, "park a large row").await?;
         self.end_large(end).await
     }

@@ -33,7 +33,7 @@ use crate::event::{
 };
 use crate::order::holds::{AggregateKey, HELD_MAX, HeldFrom, Hold, IdHead, Refusal};
 use crate::outbox::Outbox;
-use crate::postgres::{Connection, Timestamp, classify};
+use crate::postgres::{Connection, Sql, Timestamp, classify};
 
 mod escape;
 mod write;
@@ -41,20 +41,21 @@ pub use crate::control::lease::Owned;
 pub use crate::control::parked::from_log::FromLog;
 pub use crate::control::parked::large::{Content, LargeMessage, TakenUp};
 
-const INSERT: &str = include_str!("../../../sql/queries/parked_insert.sql");
-const ANSWER: &str = include_str!("../../../sql/queries/parked_answer.sql");
-const HOLDS: &str = include_str!("../../../sql/queries/parked_holds.sql");
-const HELD: &str = include_str!("../../../sql/queries/parked_held.sql");
-const TOPICS: &str = include_str!("../../../sql/queries/parked_topics.sql");
-const HELD_COUNT: &str = include_str!("../../../sql/queries/parked_held_count.sql");
-const REQUEST_TOPICS: &str = include_str!("../../../sql/queries/parked_request_topics.sql");
-const REQUEST_ONE: &str = include_str!("../../../sql/queries/parked_request_one.sql");
-const LOOK: &str = include_str!("../../../sql/queries/parked_look.sql");
-const REQUESTS: &str = include_str!("../../../sql/queries/parked_requests.sql");
-const PIECE: &str = include_str!("../../../sql/queries/parked_piece.sql");
-const ROW: &str = include_str!("../../../sql/queries/parked_row.sql");
-const AGAIN: &str = include_str!("../../../sql/queries/parked_again.sql");
-const REST: &str = include_str!("../../../sql/queries/parked_rest.sql");
+static INSERT: Sql = Sql::of(include_str!("../../../sql/queries/parked_insert.sql"));
+static ANSWER: Sql = Sql::of(include_str!("../../../sql/queries/parked_answer.sql"));
+static HOLDS: Sql = Sql::of(include_str!("../../../sql/queries/parked_holds.sql"));
+static HELD: Sql = Sql::of(include_str!("../../../sql/queries/parked_held.sql"));
+static TOPICS: Sql = Sql::of(include_str!("../../../sql/queries/parked_topics.sql"));
+static HELD_COUNT: Sql = Sql::of(include_str!("../../../sql/queries/parked_held_count.sql"));
+static REQUEST_TOPICS: Sql =
+    Sql::of(include_str!("../../../sql/queries/parked_request_topics.sql"));
+static REQUEST_ONE: Sql = Sql::of(include_str!("../../../sql/queries/parked_request_one.sql"));
+static LOOK: Sql = Sql::of(include_str!("../../../sql/queries/parked_look.sql"));
+static REQUESTS: Sql = Sql::of(include_str!("../../../sql/queries/parked_requests.sql"));
+static PIECE: Sql = Sql::of(include_str!("../../../sql/queries/parked_piece.sql"));
+static ROW: Sql = Sql::of(include_str!("../../../sql/queries/parked_row.sql"));
+static AGAIN: Sql = Sql::of(include_str!("../../../sql/queries/parked_again.sql"));
+static REST: Sql = Sql::of(include_str!("../../../sql/queries/parked_rest.sql"));
 
 /// Requests that are answered by one piece, at most.
 const PIECE_REQUESTS: i64 = 500;
@@ -164,12 +165,12 @@ impl Parked {
     ) -> Result<Self> {
         let client = connection.client();
         let prepared = tokio::try_join!(
-            client.prepare(INSERT),
-            client.prepare(ROW),
-            client.prepare(AGAIN),
-            client.prepare(ANSWER),
-            client.prepare(LOOK),
-            client.prepare(HELD),
+            client.prepare(INSERT.text()),
+            client.prepare(ROW.text()),
+            client.prepare(AGAIN.text()),
+            client.prepare(ANSWER.text()),
+            client.prepare(LOOK.text()),
+            client.prepare(HELD.text()),
         );
         let (insert, row, again, answer, look, held) =
             prepared.map_err(|cause| classify("look at parked events", cause))?;
@@ -196,8 +197,8 @@ impl Parked {
         let failed = |cause| classify("read which aggregates are held", cause);
         let (buckets, client) = (numbers(buckets), self.connection.client());
         let one_more = i64::try_from(HELD_MAX + 1).expect("it is a small number");
-        let holds = client.query(HOLDS, &[&buckets, &one_more]).await.map_err(failed)?;
-        let topics = client.query(TOPICS, &[&buckets]).await.map_err(failed)?;
+        let holds = client.query(HOLDS.text(), &[&buckets, &one_more]).await.map_err(failed)?;
+        let topics = client.query(TOPICS.text(), &[&buckets]).await.map_err(failed)?;
         Ok(ParkedWaiting {
             holds: (holds.len() <= HELD_MAX).then(|| holds.iter().map(hold).collect()),
             topics: topics.iter().map(|row| row.get("topic")).collect(),
@@ -220,7 +221,7 @@ impl Parked {
     /// # Errors
     /// When the connection fails.
     pub async fn count_held(&self, buckets: &[Bucket]) -> Result<u64> {
-        let row = self.connection.client().query_one(HELD_COUNT, &[&numbers(buckets)]).await;
+        let row = self.connection.client().query_one(HELD_COUNT.text(), &[&numbers(buckets)]).await;
         let row = row.map_err(|cause| classify("count the aggregates that are held", cause))?;
         Ok(row.get::<_, i64>("held").unsigned_abs())
     }
@@ -258,7 +259,7 @@ impl Parked {
     /// When the connection fails.
     pub async fn request_topics(&self, buckets: &[Bucket], topics: &[String]) -> Result<()> {
         let client = self.connection.client();
-        let asked = client.execute(REQUEST_TOPICS, &[&numbers(buckets), &topics]).await;
+        let asked = client.execute(REQUEST_TOPICS.text(), &[&numbers(buckets), &topics]).await;
         asked.map(|_| ()).map_err(|cause| classify("ask for parked events", cause))
     }
 
@@ -273,7 +274,7 @@ impl Parked {
         topics: &[String],
     ) -> Result<Vec<(String, i64)>> {
         let client = self.connection.client();
-        let asked = client.query(REQUEST_ONE, &[&numbers(buckets), &topics]).await;
+        let asked = client.query(REQUEST_ONE.text(), &[&numbers(buckets), &topics]).await;
         let asked = asked.map_err(|cause| classify("ask for one parked aggregate", cause))?;
         Ok(asked.iter().map(|row| (row.get("topic"), row.get("request"))).collect())
     }
@@ -287,7 +288,7 @@ impl Parked {
         let client = self.connection.client();
         let limits: [&(dyn ToSql + Sync); 4] =
             [&numbers(buckets), &PIECE_REQUESTS, &self.event_bytes_max, &PIECE_BYTES];
-        let asked = client.query(REQUESTS, &limits).await.map_err(failed)?;
+        let asked = client.query(REQUESTS.text(), &limits).await.map_err(failed)?;
         let mut piece = RetryPage::default();
         for row in &asked {
             match known_key(row) {
@@ -298,9 +299,9 @@ impl Parked {
         let requests: Vec<i64> = piece.requests.iter().map(|(request, _)| *request).collect();
         let limits: [&(dyn ToSql + Sync); 4] =
             [&requests, &PIECE_EVENTS, &PIECE_BYTES, &self.event_bytes_max];
-        let rows = client.query(PIECE, &limits).await.map_err(failed)?;
+        let rows = client.query(PIECE.text(), &limits).await.map_err(failed)?;
         let last: i64 = rows.last().map_or(i64::MIN, |row| row.get("turn"));
-        let rest = client.query(REST, &[&requests, &last]).await.map_err(failed)?;
+        let rest = client.query(REST.text(), &[&requests, &last]).await.map_err(failed)?;
         piece.events = rows.iter().map(|row| self.event(row)).collect();
         piece.rest = rest.iter().map(hold).collect();
         Ok(piece)

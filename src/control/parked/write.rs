@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LendEvent, OrderingKey, OwnedEvent, SeqSource, Whereabouts};
 use crate::order::holds::{Reason, Refusal, SetAside};
 use crate::postgres::{Lsn, Timestamp, classify, is_about_a_value};
+use crate::schema;
 
 const FITS: &str = include_str!("../../../sql/queries/parked_fits.sql");
 
@@ -298,8 +299,10 @@ fn judge_written(given: i64, ours: i64, written: i64) -> Result<()> {
         return Ok(());
     }
     let cause = format!("cannot park events: {given} were given, {written} were written");
-    Err(Error::new(ErrorKind::Internal, cause)
-        .with_remedy("look for triggers, rules and policies on postrider.parked, and remove them"))
+    Err(Error::new(ErrorKind::Internal, cause).with_remedy(format!(
+        "look for triggers, rules and policies on {}, and remove them",
+        schema::chosen().of("parked")
+    )))
 }
 
 fn attempts(refusal: &Refusal) -> i32 {

@@ -12,6 +12,9 @@ use crate::metrics::shape::waiting::{BacklogReport, ParkedCounts};
 pub struct InstanceReport {
     /// [`crate::metrics::shape::STATUS_SCHEMA`].
     pub schema: String,
+    /// The schema of the control tables, where it is another than `postrider`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_schema: Option<String>,
     /// Its name in the tier.
     pub instance: String,
     /// Of the program.

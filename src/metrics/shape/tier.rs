@@ -11,6 +11,9 @@ use crate::metrics::shape::waiting::{BacklogReport, ParkedCounts};
 pub struct TierReport {
     /// [`crate::metrics::shape::TIER_SCHEMA`].
     pub schema: String,
+    /// The schema of the control tables, where it is another than `postrider`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_schema: Option<String>,
     /// How old all of it is.
     pub seen_seconds_ago: f64,
     /// How things are.

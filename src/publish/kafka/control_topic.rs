@@ -21,6 +21,7 @@ use crate::publish::in_flight_batch::AppendedAt;
 use crate::publish::kafka::clients::{AsideContext, ProducerConfig};
 use crate::publish::kafka::errors::unavailable;
 use crate::publish::kafka::transactional_id::{take_id, transactional};
+use crate::schema::{self, Schema};
 
 /// One answer of a broker.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +43,16 @@ pub const KEEP_SAVED: &str = "find out who deleted or changed the topic, and rem
 
 /// How all is called that an outbox has in Kafka for its transactions.
 pub fn prefix(system_identifier: i64, database: u32) -> String {
-    format!("postrider-{}-{database}", system_identifier.cast_unsigned())
+    prefix_in(schema::chosen(), system_identifier, database)
+}
+
+fn prefix_in(schema: &Schema, system_identifier: i64, database: u32) -> String {
+    let database = format!("postrider-{}-{database}", system_identifier.cast_unsigned());
+    match schema.unusual() {
+        // No instance's name behind the database's number begins so.
+        Some(_) => format!("{database}.{}", schema.tag()),
+        None => database,
+    }
 }
 
 /// The name of an outbox's topic of cursors.
@@ -405,5 +415,16 @@ mod tests {
             let at = AppendedAt { partition, offset: 0 };
             ends.note("t", at).expect("each partition has its own");
         }
+    }
+
+    /// What begins with the one prefix and a dash does not begin with the other.
+    #[test]
+    fn two_outboxes_of_a_database_have_no_topic_and_no_id_in_common() {
+        let other: Schema = "billing".parse().expect("it is a name");
+        let (usual, other) = (prefix_in(&Schema::default(), -1, 7), prefix_in(&other, -1, 7));
+        assert_eq!(usual, "postrider-18446744073709551615-7");
+        assert_eq!(other, "postrider-18446744073709551615-7.billing");
+        assert_eq!(name(&other), "postrider-18446744073709551615-7.billing-cursors");
+        assert!(!other.starts_with(&format!("{usual}-")));
     }
 }
