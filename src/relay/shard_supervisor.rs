@@ -110,6 +110,10 @@ impl ShardContext {
         let event_bytes_max = self.config.max_event_bytes;
         let poller =
             Poller::connect(&self.config.database, &self.outbox, &name, event_bytes_max).await?;
+        if self.exactly.is_some() {
+            // Kafka may give no answer while it is asked for the id, and then this does not get on.
+            gauge.has_work.store(true, Ordering::Relaxed);
+        }
         let publisher = self.start_publisher(index).await?;
         let limits = ShardLimits {
             page_rows: self.config.page_rows,

@@ -173,6 +173,7 @@ impl Shard {
                     self.outlet.end_task();
                 }
                 ShardStep::UseQuiet => {
+                    // Who begins may ask Kafka, which may give no answer: then this does not get on.
                     self.outlet.begin_task();
                     self.outlet.end_transaction().await?;
                     self.begin_joined().await?;
@@ -316,8 +317,6 @@ impl Shard {
         joining: &[Bucket],
     ) -> Result<Vec<(Bucket, Cursor)>> {
         self.outlet.conclude().await?;
-        // Kafka may give no answer while it is asked, and then this does not get on.
-        self.outlet.begin_task();
         let store = Arc::clone(&self.outlet.store);
         let Begun { cursors, fresh, retried, since } = exactly.begin(&store, joining).await?;
         if !retried.is_empty() {
@@ -338,7 +337,6 @@ impl Shard {
             store.mark_term(&fresh, exactly.term).await?;
         }
         self.retries_wait_for = Some(since);
-        self.outlet.end_task();
         Ok(cursors)
     }
 

@@ -1,8 +1,12 @@
 //! Whether an instance says that it is well, and when it says that it is not.
 
+use std::time::{Duration, Instant};
+
+use postrider_testkit::servers::KafkaOptions;
+
 use crate::admin::{address, get, wait_for};
 use crate::support::servers::postgres;
-use crate::support::{Fixture, Mode, Proxy, RelayProcess};
+use crate::support::{Fixture, Mode, Patience, Proxy, RelayProcess, start_kafka};
 
 /// `postrider health`, for the instance that answers there.
 fn health(fixture: &Fixture, address: &str, arguments: &[&str]) -> (Option<i32>, String) {
@@ -40,6 +44,48 @@ async fn a_postgres_that_gives_no_answer() {
     relay.stop_well().await;
     let (code, said) = health(&fixture, &address, &[]);
     assert!(code == Some(1) && said.contains("gives no answer"), "{code:?} {said}");
+}
+
+/// GIVEN two instances that deliver exactly once and have nothing to do, WHEN one dies while Kafka gives no answer, THEN the
+/// other one, whose shard asks Kafka for what was committed, is not ready; nor when it begins a new session, and asks for
+/// its id; and well again when Kafka is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kafka_that_gives_no_answer_to_a_shard_that_begins() {
+    // Later the question itself fails, and that is told in another way.
+    const ASKED: Duration = Duration::from_secs(25);
+    // What was seen of the session before is gone by then.
+    const LOOKED_AT: Duration = Duration::from_secs(3);
+    let kafka = start_kafka(KafkaOptions::default());
+    let fixture = Fixture::new("health_begin").await.with_brokers(kafka.brokers().to_owned());
+    fixture.deliver_exactly_once();
+    let arguments = ["--admin-listen", "127.0.0.1:0", "--shards", "1"];
+    let [one, other] = [(), ()].map(|()| RelayProcess::start(&fixture, &arguments));
+    let address = address(&other).await;
+    one.wait_until_it_says("relaying").await;
+    wait_for(&address, "/readyz?verbose", "readyz check passed").await;
+    let switch = ["delivery", "switch", "exactly-once"];
+    let switched = fixture.command().args(switch).output().expect("the binary runs");
+    assert!(switched.status.success(), "{switched:?}");
+    kafka.freeze().expect("it is ours to freeze");
+    let silent = Instant::now();
+    one.kill();
+    wait_for(&address, "/readyz?verbose", "[-]shards ").await;
+    assert!(silent.elapsed() < ASKED, "it took {:?}", silent.elapsed());
+    assert!(get(&address, "/readyz").contains("HTTP/1.1 503"));
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name like 'postrider%'";
+    fixture.client().await.batch_execute(cut).await.expect("the superuser may");
+    let patience = Patience::until("it has a session again");
+    while other.said().matches("\"relaying\"").count() < 2 {
+        patience.pause().await;
+    }
+    let anew = Instant::now();
+    tokio::time::sleep(LOOKED_AT).await;
+    wait_for(&address, "/readyz?verbose", "[-]shards ").await;
+    assert!(anew.elapsed() < ASKED, "it took {:?}", anew.elapsed());
+    kafka.thaw().expect("it is ours to thaw");
+    wait_for(&address, "/readyz", "HTTP/1.1 200").await;
+    other.stop_well().await;
 }
 
 /// GIVEN a relay that renews its lease, WHEN somebody locks the outbox, THEN events wait and it says so.
