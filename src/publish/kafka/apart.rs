@@ -92,6 +92,7 @@ impl Apart {
         }
         self.homes.insert(topic.to_owned(), way);
         let chosen = &mut self.ways[way];
+        chosen.open()?;
         if !chosen.topics.iter().any(|known| known == topic) {
             chosen.topics.push(topic.to_owned());
         }

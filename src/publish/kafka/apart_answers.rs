@@ -64,7 +64,7 @@ impl KafkaProducer {
             answers.push(match fate {
                 RecordFate::Appended => {
                     match tried.get(number) {
-                        Some(tried) => self.send_tried(tried, batch)?,
+                        Some(tried) => self.send_tried(tried, one.bytes, batch)?,
                         None => self.context().reports.acknowledged(batch),
                     }
                     self.appended(&one);

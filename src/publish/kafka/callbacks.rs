@@ -26,8 +26,15 @@ use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::producer::Warnings;
 use crate::publish::kafka::quota::Throttle;
 use crate::publish::kafka::topic_list::Listing;
-use crate::publish::kafka::verdict::{CodeVerdict, refused_by_unknown};
+use crate::publish::kafka::verdict::{CodeVerdict, KeptOut, kept_out, refused_by_unknown};
 use crate::publish::{InFlightBatch, Reports};
+
+/// Producers that fail within so long of each other fail for what was sent together.
+const AGAIN: Duration = Duration::from_secs(10);
+/// The same where each one first takes its id, ends what was open, and reads how far that led.
+const AGAIN_IN_TRANSACTIONS: Duration = Duration::from_secs(40);
+/// Under this name librdkafka logs which partitions were not let into a transaction.
+const ADD_PARTITIONS: &str = "ADDPARTS";
 
 /// A shorter pause is no trouble.
 const QUOTA_PAUSE: Duration = Duration::from_secs(1);
@@ -54,6 +61,9 @@ pub(super) struct Context {
     pub(super) on_way: OnWay,
     pub(super) throttle: Throttle,
     pub(super) login: Option<LoginSource>,
+    pub(super) is_transactional: bool,
+    /// The producer's transaction is over, as another one has its id or its time was up.
+    pub(super) is_fenced: AtomicBool,
     /// The producer is done with: what it still held is purged, and that is no trouble.
     pub(super) ended: Arc<AtomicBool>,
 }
@@ -62,6 +72,9 @@ impl Context {
     /// What a refused record teaches the producer that comes next. All records of a batch teach the same.
     fn learn(&self, cause: &KafkaError, topic: &str, batch: &Arc<InFlightBatch>) {
         let (code, now) = (cause.rdkafka_error_code(), Instant::now());
+        if self.note_fence(code) {
+            return;
+        }
         match CodeVerdict::of(code) {
             // No record of it was refused, but one of them may be why nothing was answered.
             CodeVerdict::BrokenOff if self.on_way.is_given_up(batch) => {
@@ -88,11 +101,31 @@ impl Context {
         self.learned_limits.suspect(topic, now);
     }
 
+    /// Takes note of the end of the producer's transaction; whether it has ended so that no refusal says anything.
+    fn note_fence(&self, code: Option<RDKafkaErrorCode>) -> bool {
+        if self.is_transactional && CodeVerdict::is_fence(code) {
+            self.is_fenced.store(true, Ordering::Relaxed);
+        }
+        self.is_fenced.load(Ordering::Relaxed)
+    }
+
+    /// What a topic that is kept out of transactions teaches the producer that comes next.
+    fn note_kept_out(&self, KeptOut { topic, code, .. }: KeptOut<'_>) {
+        let (learned_limits, now) = (&self.learned_limits, Instant::now());
+        if let Some(code) = code {
+            let error = refused(&KafkaError::MessageProduction(code), topic);
+            learned_limits.refused_topic(topic, error.message(), now);
+        }
+        learned_limits.suspect(topic, now);
+    }
+
     /// Nothing more is sent from here on. Why, is reported by the thread that polls, once it has heard what
     /// became of all that is in flight: others may be refused, too.
     fn fail(&self, error: Error) {
         if self.reports.begin_failure() {
-            let is_again = self.learned_limits.failed(Instant::now());
+            let within = if self.is_transactional { AGAIN_IN_TRANSACTIONS } else { AGAIN };
+            let is_again = !self.is_fenced.load(Ordering::Relaxed)
+                && self.learned_limits.failed(Instant::now(), within);
             self.has_failed_again.store(is_again, Ordering::Relaxed);
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         }
@@ -166,6 +199,11 @@ fn code_name(code: Option<RDKafkaErrorCode>) -> String {
 impl ClientContext for Context {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", facility, message);
+        if facility == ADD_PARTITIONS
+            && let Some(kept_out) = kept_out(message)
+        {
+            self.note_kept_out(kept_out);
+        }
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -195,6 +233,7 @@ impl ClientContext for Context {
         {
             login.doubt();
         }
+        self.note_fence(error.rdkafka_error_code());
         if let Some(topic) = refused_by_unknown(reason) {
             self.learned_limits.suspect(topic, Instant::now());
         }
@@ -232,5 +271,78 @@ impl ProducerContext for Context {
         if self.waiting_for_space.load(Ordering::Relaxed) && self.space.try_send(()).is_err() {
             tracing::trace!("the wake-up is there already");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::counters::PublisherGauge;
+    use crate::order::ledger::BatchNumber;
+    use crate::publish::kafka::producer::WARNING_PAUSE;
+
+    /// Of a producer that is part of transactions, where one has failed a moment ago.
+    fn context() -> Context {
+        let (sender, _reports) = crossbeam_channel::bounded(1);
+        let (space, _woken) = crossbeam_channel::bounded(1);
+        let gauge = PublisherGauge::new("0", Arc::default());
+        Context {
+            reports: Reports::new(sender, Arc::default(), gauge),
+            trouble: Mutex::default(),
+            failure: Mutex::default(),
+            has_failed_again: AtomicBool::new(true),
+            warnings: Arc::new(Warnings::new(WARNING_PAUSE)),
+            learned_limits: Arc::new(LearnedLimits::new(&[])),
+            has_heard: AtomicBool::new(false),
+            met: Mutex::default(),
+            waiting_for_space: AtomicBool::new(false),
+            space,
+            batch_bytes: 1,
+            on_way: OnWay::default(),
+            throttle: Throttle::default(),
+            login: None,
+            is_transactional: true,
+            is_fenced: AtomicBool::new(false),
+            ended: Arc::default(),
+        }
+    }
+
+    /// A record for this topic was refused so.
+    fn refuse(context: &Context, code: RDKafkaErrorCode, topic: &str) {
+        let batch = Arc::new(InFlightBatch::new(BatchNumber(0), 1, Instant::now()));
+        context.learn(&KafkaError::MessageProduction(code), topic, &batch);
+    }
+
+    fn suspects(context: &Context) -> Vec<String> {
+        context.learned_limits.suspects(Instant::now())
+    }
+
+    #[test]
+    fn the_end_of_a_transaction_says_nothing_of_a_topic() {
+        let purged = RDKafkaErrorCode::PurgeQueue;
+        for fence in [RDKafkaErrorCode::InvalidProducerEpoch, RDKafkaErrorCode::Fenced] {
+            let context = context();
+            refuse(&context, fence, "t");
+            refuse(&context, purged, "u");
+            assert_eq!(suspects(&context), [""; 0], "{fence}");
+            let told = self::context();
+            ClientContext::error(&told, KafkaError::Global(fence), "fenced by a newer instance");
+            refuse(&told, purged, "u");
+            assert_eq!(suspects(&told), [""; 0], "{fence}");
+        }
+        let context = context();
+        refuse(&context, purged, "u");
+        assert_eq!(suspects(&context), ["u"], "any of those that were purged may be why");
+    }
+
+    #[test]
+    fn a_topic_that_is_kept_out_of_a_transaction_is_known_by_name() {
+        let context = context();
+        let denied = RDKafkaErrorCode::TopicAuthorizationFailed.to_string();
+        let line = format!("Failed to add partition \"t\" [0] to transaction: {denied}");
+        ClientContext::log(&context, RDKafkaLogLevel::Error, ADD_PARTITIONS, &line);
+        assert_eq!(suspects(&context), ["t"]);
+        let refused = context.learned_limits.is_refused("t", Instant::now());
+        assert!(refused.is_some_and(|detail| detail.contains('t')), "it is left alone for a while");
     }
 }

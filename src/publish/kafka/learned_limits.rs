@@ -30,9 +30,6 @@ pub(super) const UNUSABLE: Backoff = Backoff::new(Duration::from_secs(1), PAUSE_
 /// For so long after a standstill a topic is trusted only when it took something.
 const CAREFUL: Duration = Duration::from_secs(180);
 
-/// Producers that fail within so long of each other fail for what was sent together.
-const AGAIN: Duration = Duration::from_secs(10);
-
 /// What is known.
 #[derive(Debug)]
 pub struct LearnedLimits {
@@ -116,10 +113,10 @@ impl LearnedLimits {
         Some(now)
     }
 
-    /// A producer fails for the sake of a record; whether another one did so a moment ago.
-    pub(super) fn failed(&self, now: Instant) -> bool {
+    /// A producer fails for the sake of a record; whether another one did so within so long.
+    pub(super) fn failed(&self, now: Instant, within: Duration) -> bool {
         let before = self.learnt().last_failed.replace(now);
-        before.is_some_and(|before| now.saturating_duration_since(before) < AGAIN)
+        before.is_some_and(|before| now.saturating_duration_since(before) < within)
     }
 
     /// What is known of sizes.
@@ -293,9 +290,11 @@ mod tests {
     #[test]
     fn failures_that_are_close_to_each_other_belong_together() {
         let (learned_limits, now) = (LearnedLimits::new(&[]), Instant::now());
-        assert!(!learned_limits.failed(now));
-        assert!(learned_limits.failed(now + AGAIN / 2));
-        assert!(!learned_limits.failed(now + 2 * AGAIN));
+        let again = Duration::from_secs(10);
+        assert!(!learned_limits.failed(now, again));
+        assert!(learned_limits.failed(now + again / 2, again));
+        assert!(!learned_limits.failed(now + 2 * again, again));
+        assert!(learned_limits.failed(now + 4 * again, 3 * again), "it took longer to begin anew");
     }
 
     #[test]

@@ -36,6 +36,7 @@ use crate::publish::kafka::quota;
 use crate::publish::kafka::quota::Throttle;
 use crate::publish::kafka::topic_registry::{Prepared, TopicRegistry, number};
 use crate::publish::kafka::transaction::ProducerTransactions;
+use crate::publish::kafka::transactional_id::TRANSACTIONAL_ID;
 pub use crate::publish::warnings::{WARNING_PAUSE, Warnings};
 use crate::publish::{Answer, Ground, InFlightBatch, Offer, Produce, Reports};
 use crate::record::encode::Record;
@@ -108,6 +109,8 @@ impl KafkaProducer {
             on_way: OnWay::default(),
             throttle: Throttle::default(),
             login: config.login(),
+            is_transactional: config.get(TRANSACTIONAL_ID).is_some(),
+            is_fenced: AtomicBool::new(false),
             ended: Arc::clone(&ended),
         };
         let producer = quota::with_statistics(config).producer(context)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 
@@ -20,7 +20,7 @@ use crate::publish::kafka::config::MESSAGE_BYTES_MAX;
 use crate::publish::kafka::errors::unavailable;
 use crate::publish::kafka::sizes::LARGEST_MESSAGE_BYTES;
 use crate::publish::kafka::transactional_id::{TRANSACTIONAL_ID, take_id, transactional};
-use crate::publish::kafka::verdict::{CodeVerdict, unknown, words};
+use crate::publish::kafka::verdict::{CodeVerdict, KeptOut, kept_out, unknown, words};
 use crate::publish::{Company, Haste};
 
 /// What differs from other producers. It may have one request in flight at a broker, and gives up after a
@@ -116,6 +116,8 @@ enum TrialState {
     No,
     /// It is taken back: it only shows what brokers take.
     Open,
+    /// All of it was taken, and taken back: the next one can begin.
+    Between,
     /// It was taken back: the client only answers questions.
     Ended,
 }
@@ -141,6 +143,18 @@ impl SideClient {
             trial = TrialState::Open;
         }
         Ok(Self { client, haste, topics, count: 0, trial, name })
+    }
+
+    /// Something is to be sent.
+    ///
+    /// # Errors
+    /// When no transaction can begin.
+    pub(super) fn open(&mut self) -> Result<()> {
+        if self.trial == TrialState::Between {
+            self.client.begin_transaction().map_err(|cause| unavailable(&cause, None))?;
+            self.trial = TrialState::Open;
+        }
+        Ok(())
     }
 
     pub(super) fn is_to_be_replaced(&self, haste: Haste) -> bool {
@@ -175,7 +189,8 @@ impl SideClient {
             ));
         };
         assert_eq!(fates.len(), count, "each record has one fate");
-        self.take_back();
+        let is_any_refused = fates.iter().any(|fate| matches!(fate, RecordFate::Refused { .. }));
+        self.take_back(is_any_refused);
         let told = self.client.context().take_told();
         if let ([RecordFate::Refused { words, verdict }], Some(told)) = (fates.as_mut_slice(), told)
         {
@@ -191,15 +206,20 @@ impl SideClient {
         }
     }
 
-    /// What was tried is not to stay.
-    fn take_back(&mut self) {
+    /// What was tried is not to stay. A client that met no refusal goes on: to make another one takes far longer. No
+    /// late word that ends a trial does harm.
+    fn take_back(&mut self, is_any_refused: bool) {
         if self.trial != TrialState::Open {
             return;
         }
-        if let Err(cause) = self.client.abort_transaction(END_TIMEOUT) {
-            tracing::debug!(%cause, "what was tried is ended by whoever tries next");
-        }
-        self.trial = TrialState::Ended;
+        self.trial = match self.client.abort_transaction(END_TIMEOUT) {
+            Ok(()) if !is_any_refused => TrialState::Between,
+            Ok(()) => TrialState::Ended,
+            Err(cause) => {
+                tracing::debug!(%cause, "what was tried is ended by whoever tries next");
+                TrialState::Ended
+            }
+        };
     }
 }
 
@@ -260,6 +280,8 @@ fn explained(words: &str, verdict: CodeVerdict, told: &str) -> (String, CodeVerd
             (format!("code {code}, which librdkafka does not know"), CodeVerdict::Record)
         }
         (None, CodeVerdict::Away) if told == CUT => (words.to_owned(), CodeVerdict::Cut),
+        // It was purged, as the coordinator let its topic into no transaction.
+        (None, CodeVerdict::BrokenOff) if is_denied(told) => (told.to_owned(), CodeVerdict::Topic),
         // What librdkafka says of its own accord is nobody's answer.
         (None, CodeVerdict::Away) if !told.starts_with(OWN) => {
             let verdict = if told == TOO_FEW { CodeVerdict::TooFew } else { verdict };
@@ -272,6 +294,11 @@ fn explained(words: &str, verdict: CodeVerdict, told: &str) -> (String, CodeVerd
         }
         (None, _) => (words.to_owned(), verdict),
     }
+}
+
+/// Whether this user may not write to the topic, as a broker says it.
+fn is_denied(told: &str) -> bool {
+    told == RDKafkaErrorCode::TopicAuthorizationFailed.to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -298,6 +325,9 @@ impl ClientContext for Answers {
             if let (false, Some(partition)) = (words.starts_with(OWN), partition_in(message)) {
                 *lock(&self.refusals).entry(partition).or_default() += 1;
             }
+            *lock(&self.told) = Some(words.to_owned());
+            tracing::debug!(target: "librdkafka", facility, message);
+        } else if let Some(KeptOut { words, .. }) = kept_out(message) {
             *lock(&self.told) = Some(words.to_owned());
             tracing::debug!(target: "librdkafka", facility, message);
         }
@@ -327,6 +357,9 @@ mod tests {
         let told = answer_in(line).expect("there is one");
         let (words, verdict) = explained("NoError (Success)", CodeVerdict::BrokenOff, told);
         assert_eq!((verdict, words.contains("999")), (CodeVerdict::Record, true), "{words}");
+        let denied = RDKafkaErrorCode::TopicAuthorizationFailed.to_string();
+        let explanation = explained("Local: Purged in queue", CodeVerdict::BrokenOff, &denied);
+        assert_eq!(explanation, (denied, CodeVerdict::Topic), "a purge says nothing by itself");
         let (words, verdict) = explained("timed out", CodeVerdict::Away, "Broker: Not leader");
         assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
         let (words, verdict) = explained("timed out", CodeVerdict::Away, TOO_FEW);

@@ -14,7 +14,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, Producer};
 
@@ -154,10 +154,12 @@ impl KafkaProducer {
         self.transactions.as_mut().map_or_else(Vec::new, |own| std::mem::take(&mut own.tried))
     }
 
-    /// Sends what a broker has taken apart, as a part of the transaction.
+    /// Sends what a broker has taken apart, as a part of the transaction. A producer that takes no record of so many
+    /// bytes is replaced by one that does.
     pub(super) fn send_tried(
         &mut self,
         tried: &TriedRecord,
+        bytes: usize,
         batch: &Arc<InFlightBatch>,
     ) -> Result<()> {
         self.begin_transaction()?;
@@ -168,7 +170,13 @@ impl KafkaProducer {
                 .headers(tried.headers.clone());
         record.payload = tried.value.as_deref();
         record.timestamp = tried.timestamp;
-        self.producer.send(record).map_err(|(cause, _)| refused(&cause, &tried.topic))
+        let Err((cause, _)) = self.producer.send(record) else { return Ok(()) };
+        if cause.rdkafka_error_code() != Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+            return Err(refused(&cause, &tried.topic));
+        }
+        self.context().learned_limits.with_sizes(|sizes| sizes.admit_messages(bytes));
+        let topic = &tried.topic;
+        Err(replaced(format!("topic {topic} took {bytes} bytes: so does the producer from now on")))
     }
 
     /// Sends the cursors behind everything else, and ends the transaction.
@@ -224,8 +232,6 @@ impl KafkaProducer {
 
 #[cfg(test)]
 mod tests {
-    use rdkafka::error::RDKafkaErrorCode;
-
     use super::*;
     use crate::error::ErrorKind;
     use crate::publish::kafka::transactional_id::RETRY_BACKOFF;

@@ -79,6 +79,23 @@ impl CodeVerdict {
         }
     }
 
+    /// Whether it says that a transaction is over, as another one has the id or its time was up: it says nothing of any
+    /// topic then, whatever else is purged.
+    pub(super) fn is_fence(code: Option<RDKafkaErrorCode>) -> bool {
+        use RDKafkaErrorCode as Code;
+        matches!(
+            code,
+            Some(
+                Code::Fenced
+                    | Code::ProducerFenced
+                    | Code::InvalidProducerEpoch
+                    | Code::InvalidProducerIdMapping
+                    | Code::InvalidTransactionalState
+                    | Code::TransactionCoordinatorFenced
+            )
+        )
+    }
+
     /// Whether the broker itself said so, or librdkafka on its own.
     pub(super) fn is_told(code: Option<RDKafkaErrorCode>) -> bool {
         // Codes of the protocol; librdkafka's own lie below.
@@ -124,6 +141,30 @@ pub(super) fn refused_by_unknown(reason: &str) -> Option<&str> {
     unknown(words).map(|_| topic)
 }
 
+/// What librdkafka logs of a partition that a coordinator keeps out of a transaction. All records of the transaction are
+/// purged then, and no report names the topic that is why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeptOut<'a> {
+    pub(super) topic: &'a str,
+    /// What the coordinator said.
+    pub(super) words: &'a str,
+    /// None for a code that says nothing of the topic's being usable.
+    pub(super) code: Option<RDKafkaErrorCode>,
+}
+
+/// The topic that a line of librdkafka's log says was kept out, and not only for another one's sake.
+pub(super) fn kept_out(line: &str) -> Option<KeptOut<'_>> {
+    let (_, rest) = line.split_once("Failed to add partition \"")?;
+    let (topic, rest) = rest.split_once("\" [")?;
+    let (_, words) = rest.split_once("] to transaction: ")?;
+    let says = |code: &RDKafkaErrorCode| words.trim_end().ends_with(&code.to_string());
+    if says(&RDKafkaErrorCode::OperationNotAttempted) {
+        return None;
+    }
+    let code = Some(RDKafkaErrorCode::TopicAuthorizationFailed).filter(says);
+    Some(KeptOut { topic, words: words.trim_end(), code })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +196,27 @@ mod tests {
         let known = reason.replace("Err-999?", "Broker: Invalid timestamp");
         assert_eq!(refused_by_unknown(&known), None);
         assert_eq!((unknown("Err-999?"), unknown("Broker: Policy violation")), (Some("999"), None));
+    }
+
+    #[test]
+    fn a_topic_that_is_kept_out_of_a_transaction_is_found_in_the_words() {
+        use RDKafkaErrorCode as Code;
+        let line = |words: &str| {
+            format!(
+                "[thrd:TxnCoordinator]: TxnCoordinator/1: Failed to add partition \"shop.order\" [3] to \
+                 transaction: {words}"
+            )
+        };
+        let denied = line(&Code::TopicAuthorizationFailed.to_string());
+        let code = Some(Code::TopicAuthorizationFailed);
+        let words = &Code::TopicAuthorizationFailed.to_string();
+        assert_eq!(kept_out(&denied), Some(KeptOut { topic: "shop.order", words, code }));
+        let other = line(&Code::PolicyViolation.to_string());
+        let words = &Code::PolicyViolation.to_string();
+        assert_eq!(kept_out(&other), Some(KeptOut { topic: "shop.order", words, code: None }));
+        let follows = line(&Code::OperationNotAttempted.to_string());
+        assert_eq!(kept_out(&follows), None, "it is another one's fault");
+        assert_eq!(kept_out("Current transaction failed in state InTransaction"), None);
     }
 
     #[test]

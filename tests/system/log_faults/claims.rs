@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use super::{start_relay, start_relay_with};
-use crate::support::{Capture, Consumed, Fixture, read_topic};
+use crate::support::{Capture, Consumed, Delivery, Fixture, read_topic};
 
 const TOPIC: &str = "claim";
 /// As in `large`.
@@ -94,7 +94,8 @@ async fn the_transaction_is_the_logs_and_not_the_columns() {
     let first_peak = relay.peak_memory_kilobytes();
     relay.kill();
     open.batch_execute("commit").await.expect("nothing is in the way");
-    let relay = start_relay_with(&fixture, Capture::Wal, &["--delivery", "at-least-once"]).await;
+    let relay =
+        start_relay_with(&fixture, Capture::Wal, &["--delivery", Delivery::asked().name()]).await;
     write(&client, "'9223372036854775806'", "after").await;
     let records = wait_for_records(&fixture, claims.len() + 5).await;
     wait_saved(&client).await;
