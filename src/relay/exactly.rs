@@ -97,7 +97,7 @@ impl ExactlyOnce {
 }
 
 async fn watch(control: ControlTopic) -> Result<Ended> {
-    let (mut was_there, mut watched) = (false, None::<WatchedTopic>);
+    let (mut was_there, mut misses, mut watched) = (false, 0_u32, None::<WatchedTopic>);
     loop {
         tokio::time::sleep(TOPIC_LOOK_INTERVAL).await;
         let (topic, known) = (control.clone(), watched.clone());
@@ -106,7 +106,9 @@ async fn watch(control: ControlTopic) -> Result<Ended> {
             watched.is_there().map(|is_there| (is_there, watched))
         });
         match looked.await.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))? {
-            Ok((true, same)) => (was_there, watched) = (true, Some(same)),
+            Ok((true, same)) => (was_there, misses, watched) = (true, 0, Some(same)),
+            // A broker that has just started may not show all topics at once.
+            Ok((false, same)) if was_there && misses == 0 => (misses, watched) = (1, Some(same)),
             Ok((false, _)) if was_there => return Err(control.gone()),
             // It is made by the first shard that begins.
             Ok((false, same)) => watched = Some(same),

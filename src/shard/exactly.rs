@@ -11,6 +11,8 @@
 //!
 //! `tests/model/exact` shows why in this order.
 
+use std::time::Duration;
+
 use hashbrown::{HashMap, HashSet};
 
 use crate::control::cursors::CursorStore;
@@ -23,6 +25,11 @@ use crate::order::history::{Ancestors, History, Worth};
 use crate::order::later::{Choice, choose};
 use crate::order::snapshot::TransactionId;
 use crate::publish::kafka::control_topic::{ControlTopic, KEEP_SAVED};
+
+/// So often a cursor that was committed is looked for.
+const MISSING_LOOKS: u32 = 5;
+/// Between two such looks.
+const MISSING_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a shard needs for it.
 #[derive(Clone, Debug)]
@@ -108,23 +115,41 @@ impl Exactly {
     /// When a bucket is another's, or what was committed cannot be gone by.
     pub async fn find(&self, store: &CursorStore, buckets: &[Bucket]) -> Result<CommittedCursors> {
         let taken = store.taken(buckets).await?;
-        let mut records = self.fence_and_read(&taken).await?;
-        records.retain(|_, record| record.term == self.term);
+        let records = self.read_committed(&taken).await?;
         let since = store.record_ids(buckets, &self.ids).await?;
         let (fresh, retried, ancestors) = (Vec::new(), Vec::new(), self.ancestors.clone());
         let mut found = CommittedCursors { records, fresh, retried, since, ancestors };
         for Taken { bucket, term, .. } in taken {
-            let was_committed = term == Some(self.term);
-            match found.records.get(&bucket) {
-                None if was_committed => return Err(self.missing(bucket)),
-                None => {}
-                Some(record) => found.retried.extend(&record.retried),
+            if let Some(record) = found.records.get(&bucket) {
+                found.retried.extend(&record.retried);
             }
-            if !was_committed {
+            if term != Some(self.term) {
                 found.fresh.push(bucket);
             }
         }
         Ok(found)
+    }
+
+    /// What is committed of each of these under this term. A broker that has just started may not show all of it at once:
+    /// what is missing is looked for some times before that ends the process.
+    async fn read_committed(&self, taken: &[Taken]) -> Result<HashMap<Bucket, ControlRecord>> {
+        let mut looks = 1;
+        loop {
+            let mut records = self.fence_and_read(taken).await?;
+            records.retain(|_, record| record.term == self.term);
+            let is_missing = |taken: &&Taken| {
+                taken.term == Some(self.term) && !records.contains_key(&taken.bucket)
+            };
+            match taken.iter().find(is_missing) {
+                None => return Ok(records),
+                Some(taken) if looks == MISSING_LOOKS => return Err(self.missing(taken.bucket)),
+                Some(Taken { bucket, .. }) => {
+                    tracing::debug!(%bucket, looks, "a cursor is not to be seen in Kafka");
+                }
+            }
+            looks += 1;
+            tokio::time::sleep(MISSING_PAUSE).await;
+        }
     }
 
     async fn fence_and_read(&self, taken: &[Taken]) -> Result<HashMap<Bucket, ControlRecord>> {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
 use crate::exactly::{cursor_topic, delete_topic};
 use crate::parking::ask;
 use crate::support::consumer::create_topic;
@@ -45,4 +48,40 @@ async fn a_topic_of_cursors_that_is_made_anew_ends_whoever_wrote_to_the_old_one(
     relay.wait_until_it_says("was made anew").await;
     let ended = relay.wait(Duration::from_secs(60)).await;
     assert_eq!(ended.code(), Some(5), "{ended}");
+}
+
+/// GIVEN a partition of cursors in which a transaction is undecided, as right after the death of a broker, WHEN an instance
+/// starts THEN it begins with no cursor before that is decided: a later one may be behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cursors_are_read_when_nothing_is_undecided() {
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let fixture = Fixture::new("exactly_undecided").await;
+    fixture.deliver_exactly_once();
+    let client = fixture.client().await;
+    let write = "select postrider.emit('t', 'a', 'Happened', '{}')";
+    client.batch_execute(write).await.expect("an event can be written");
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    fixture.wait_published().await;
+    relay.stop_well().await;
+    let topic = cursor_topic(&fixture).await;
+    let other: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &fixture.brokers)
+        .set("transactional.id", &topic)
+        .create()
+        .expect("a producer can be made");
+    other.init_transactions(PATIENCE).expect("the broker answers");
+    other.begin_transaction().expect("it was initialised");
+    let record = BaseRecord::<str, str>::to(&topic).partition(0).key("0").payload("{}");
+    other.send(record).expect("there is room");
+    other.flush(PATIENCE).expect("it is taken");
+    client.batch_execute(write).await.expect("another one");
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    relay.wait_until_it_says("relaying").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let seen = || read_topic(&fixture.brokers, &fixture.topic("t")).len();
+    assert_eq!(seen(), 1, "nobody knows where it begins");
+    other.abort_transaction(PATIENCE).expect("it is open");
+    fixture.wait_published().await;
+    assert_eq!(seen(), 2);
+    relay.stop_well().await;
 }

@@ -70,6 +70,14 @@ pub struct ControlTopic {
 
 /// A client that only asks.
 type Asker = Arc<BaseProducer<AsideContext>>;
+/// A client that reads.
+type CursorReader = Arc<BaseConsumer<AsideContext>>;
+
+/// Who reads the topic, and who sees how far it goes whatever is decided.
+struct CursorReaders {
+    of_committed: CursorReader,
+    of_everything: CursorReader,
+}
 
 /// The error for a topic of cursors that was there, and is gone.
 fn gone(name: &str) -> Error {
@@ -139,6 +147,20 @@ impl WatchedTopic {
         }
         Ok(())
     }
+}
+
+/// Whether it is only that another broker leads the partition from now on.
+fn moves(cause: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        cause.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::OffsetNotAvailable
+        )
+    )
 }
 
 /// A partition is not as long as it was.
@@ -298,18 +320,25 @@ impl ControlTopic {
         Ok(())
     }
 
+    fn reader(&self, isolation: &str) -> Result<CursorReader> {
+        self.config.consumer(&[
+            ("group.id", "postrider-cursors"),
+            ("isolation.level", isolation),
+            ("enable.auto.commit", "false"),
+            ("enable.partition.eof", "true"),
+            ("fetch.wait.max.ms", "20"),
+        ])
+    }
+
     /// The last committed record of each of these buckets, if it has one.
     ///
     /// # Errors
     /// When no broker answers in time.
     pub fn read(&self, buckets: &[Bucket]) -> Result<HashMap<Bucket, Vec<u8>>> {
-        let consumer = self.config.consumer(&[
-            ("group.id", "postrider-cursors"),
-            ("isolation.level", "read_committed"),
-            ("enable.auto.commit", "false"),
-            ("enable.partition.eof", "true"),
-            ("fetch.wait.max.ms", "20"),
-        ])?;
+        let readers = CursorReaders {
+            of_committed: self.reader("read_committed")?,
+            of_everything: self.reader("read_uncommitted")?,
+        };
         let deadline = Instant::now() + READ_TIMEOUT;
         match self.partitions(&self.config.asker()?)? {
             // Nothing is there to be read. What that means is not known here.
@@ -318,16 +347,14 @@ impl ControlTopic {
         }
         let mut wanted: HashMap<Bucket, Extent> = HashMap::new();
         for bucket in buckets {
-            let (low, end) = consumer
-                .fetch_watermarks(&self.name, bucket.0.into(), ANSWER_TIMEOUT)
-                .map_err(|cause| unavailable(&cause, None))?;
+            let (low, end) = self.extent(&readers, *bucket, deadline)?;
             if end > low {
                 wanted.insert(*bucket, Extent { low, end, start: (end - FIRST_STEP).max(low) });
             }
         }
         let mut found = HashMap::new();
         while !wanted.is_empty() {
-            self.read_ends(&consumer, &wanted, &mut found, deadline)?;
+            self.read_ends(&readers.of_committed, &wanted, &mut found, deadline)?;
             wanted.retain(|bucket, extent| {
                 let goes_on = !found.contains_key(bucket) && extent.start > extent.low;
                 let read = extent.end - extent.start;
@@ -338,10 +365,52 @@ impl ControlTopic {
         Ok(found)
     }
 
+    /// From where to where a partition goes, once nothing in it is undecided: all that may have had something open there
+    /// is ended by now, but the ends may not be written yet. Nobody else writes there.
+    fn extent(
+        &self,
+        readers: &CursorReaders,
+        bucket: Bucket,
+        deadline: Instant,
+    ) -> Result<(i64, i64)> {
+        loop {
+            let everything = self.ends(&readers.of_everything, bucket, deadline)?;
+            let committed = self.ends(&readers.of_committed, bucket, deadline)?;
+            if committed.1 >= everything.1 {
+                return Ok(committed);
+            }
+            if Instant::now() > deadline {
+                return Err(self.undecided(bucket));
+            }
+            std::thread::sleep(POLL_STEP);
+        }
+    }
+
+    /// A topic that was just made has no leaders yet, and they may move.
+    fn ends(&self, reader: &CursorReader, bucket: Bucket, deadline: Instant) -> Result<(i64, i64)> {
+        loop {
+            match reader.fetch_watermarks(&self.name, bucket.0.into(), ANSWER_TIMEOUT) {
+                Err(cause) if moves(&cause) && Instant::now() < deadline => {
+                    std::thread::sleep(POLL_STEP);
+                }
+                found => return found.map_err(|cause| unavailable(&cause, None)),
+            }
+        }
+    }
+
+    fn undecided(&self, bucket: Bucket) -> Error {
+        let (name, partition) = (&self.name, bucket.0);
+        let cause =
+            format!("partition {partition} of topic {name} has a transaction that does not end");
+        Error::new(ErrorKind::KafkaUnavailable, cause).with_remedy(
+            "look who has it open: kafka-transactions.sh find-hanging, and abort; nobody but postrider may write there",
+        )
+    }
+
     /// Reads each of the partitions from its start to its end.
     fn read_ends(
         &self,
-        consumer: &Arc<BaseConsumer<AsideContext>>,
+        consumer: &CursorReader,
         wanted: &HashMap<Bucket, Extent>,
         found: &mut HashMap<Bucket, Vec<u8>>,
         deadline: Instant,
