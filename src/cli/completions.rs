@@ -66,11 +66,8 @@ pub(super) fn run(arguments: &CompletionsArguments) -> Result<ExitCode> {
 pub(super) fn answer_a_shell() -> bool {
     let asked = CompleteEnv::with_factory(completed).var(VARIABLE);
     let folder = std::env::current_dir().ok();
-    match asked.try_complete(std::env::args_os(), folder.as_deref()) {
-        Ok(is_answered) => is_answered,
-        // A script of another version: no answer is as good as a wrong one, and what is said disturbs the line.
-        Err(_) => true,
-    }
+    // To a script of another version no answer is as good as a wrong one, and whatever is said disturbs the line.
+    asked.try_complete(std::env::args_os(), folder.as_deref()).unwrap_or(true)
 }
 
 /// The command line, with what its values may be.
