@@ -19,6 +19,7 @@ use crate::postgres::connection_string::{ConnectionString, invalid, shown};
 use crate::postgres::environment::{EnvironmentSource, ProcessVariables};
 use crate::postgres::password::{Credentials, PasswordSource};
 use crate::postgres::require_auth::RequiredAuth;
+use crate::postgres::servers::{DEFAULT_PORT, LastServer};
 use crate::postgres::tls::{Identity, Roots, TlsSettings};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +28,6 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVES_RETRIES: u32 = 3;
-pub(super) const DEFAULT_PORT: u16 = 5432;
 
 /// Variables of libpq that change where a connection goes or how safe it is, and that we cannot honour.
 const REFUSED_VARIABLES: &[&str] = &[
@@ -77,6 +77,7 @@ pub struct DatabaseConfig {
     pub(super) credentials: Arc<Credentials>,
     /// How a server may ask who we are.
     pub(super) required_auth: RequiredAuth,
+    pub(super) last_server: Arc<LastServer>,
 }
 
 impl DatabaseConfig {
@@ -226,7 +227,8 @@ impl Resolver<'_> {
             Some(list) => RequiredAuth::parse(&list)?,
         };
         let credentials = Arc::new(Credentials::of(source));
-        Ok(DatabaseConfig { driver, tls, credentials, required_auth })
+        let last_server = Arc::default();
+        Ok(DatabaseConfig { driver, tls, credentials, required_auth, last_server })
     }
 
     fn is_set(&self, variable: &str) -> bool {

@@ -12,8 +12,8 @@ use tokio_postgres::config::{Host, TargetSessionAttrs};
 use tokio_postgres::{Config, NoTls, SimpleQueryMessage};
 
 use crate::error::Result;
-use crate::postgres::config::DEFAULT_PORT;
 use crate::postgres::require_auth::{RequiredAuth, WatchedStream};
+use crate::postgres::servers::DEFAULT_PORT;
 use crate::postgres::{Connection, DatabaseConfig, OpenedConnection, errors, guard};
 
 const READ_ONLY: &str = include_str!("../../sql/queries/read_only.sql");

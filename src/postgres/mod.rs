@@ -18,6 +18,7 @@ mod log_in;
 mod password;
 mod replication;
 mod require_auth;
+mod servers;
 mod sql;
 mod tls;
 mod types;
@@ -156,22 +157,39 @@ async fn open_as(
         let error = classify(&format!("connect to {name}"), error);
         if is_password { Unopened::Password(error) } else { Unopened::Otherwise(error) }
     };
-    let mut driver = database.driver.clone();
-    driver.application_name(application_name(purpose));
+    let mut drivers = servers::each_alone(&database.driver);
+    let mut last = None;
+    for number in database.last_server.order(&database.driver, drivers.len()) {
+        let driver = drivers[number].application_name(application_name(purpose));
+        match open_one(database, driver).await? {
+            Ok(connection) => {
+                database.last_server.note(number);
+                return Ok(connection);
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(failed(last.expect("a configuration names a server")))
+}
+
+/// One server, in each way that the settings let us go.
+async fn open_one(
+    database: &DatabaseConfig,
+    driver: &mut tokio_postgres::Config,
+) -> Result<OpenedConnection> {
     let attempts = attempts(database);
     let (last, first) = attempts.split_last().expect("every mode knows a way");
     for attempt in first {
-        match open_once(database, &mut driver, *attempt).await? {
-            Ok(connection) => return Ok(connection),
+        match open_once(database, driver, *attempt).await? {
             Err(error)
                 if errors::is_about_encryption(&error) || errors::is_host_refusal(&error) =>
             {
                 tracing::debug!(?attempt, %error, "trying with other encryption");
             }
-            Err(error) => return Err(failed(error)),
+            done => return Ok(done),
         }
     }
-    open_once(database, &mut driver, *last).await?.map_err(failed)
+    open_once(database, driver, *last).await
 }
 
 /// What shows in `pg_stat_activity`.

@@ -13,12 +13,12 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslNegotiation, TargetSessionAttrs};
 
 use crate::error::{Error, ErrorKind};
-use crate::postgres::config::DEFAULT_PORT;
 use crate::postgres::replication::authentication::{answer, authenticate, unexpected};
 use crate::postgres::replication::fault::Fault;
 use crate::postgres::replication::session::{Walsender, is_on};
 use crate::postgres::replication::transport::{Transport, look_up};
 use crate::postgres::replication::wire::Wire;
+use crate::postgres::servers::DEFAULT_PORT;
 use crate::postgres::tls::Attempt;
 use crate::postgres::{DatabaseConfig, application_name, attempts};
 
@@ -63,40 +63,38 @@ pub(super) async fn open(
     purpose: &str,
     scope: SessionScope,
 ) -> Result<Wire, Fault> {
+    let servers = servers(&database.driver)?;
+    let mut last = None;
+    for place in database.last_server.order(&database.driver, servers.len()) {
+        let server = &servers[place];
+        match open_one(database, purpose, scope, server).await {
+            Ok(wire) => {
+                database.last_server.note(place);
+                return Ok(wire);
+            }
+            Err(fault) => last = Some(fault),
+        }
+    }
+    Err(last.expect("a configuration names a server"))
+}
+
+/// One server, in each way that the settings let us go.
+async fn open_one(
+    database: &DatabaseConfig,
+    purpose: &str,
+    scope: SessionScope,
+    server: &NamedServer<'_>,
+) -> Result<Wire, Fault> {
     let (last, first) = attempts(database).split_last().expect("every mode knows a way");
     for attempt in first {
-        match open_any(database, purpose, scope, *attempt).await {
+        match open_server(database, purpose, scope, *attempt, server).await {
             Err(fault) if fault.asks_for_other_encryption() => {
                 tracing::debug!(?attempt, ?fault, "trying with other encryption");
             }
             done => return done,
         }
     }
-    open_any(database, purpose, scope, *last).await
-}
-
-async fn open_any(
-    database: &DatabaseConfig,
-    purpose: &str,
-    scope: SessionScope,
-    attempt: Attempt,
-) -> Result<Wire, Fault> {
-    let driver = &database.driver;
-    if attempt == Attempt::EncryptedIfOffered
-        && driver.get_ssl_negotiation() == SslNegotiation::Direct
-    {
-        let cause = "sslnegotiation=direct leaves no way to go without encryption";
-        let error = Error::new(ErrorKind::Config, cause);
-        return Err(Fault::Ours(error.with_remedy("use sslmode=require or stronger with it")));
-    }
-    let mut last = None;
-    for server in servers(driver)? {
-        match open_server(database, purpose, scope, attempt, &server).await {
-            Ok(wire) => return Ok(wire),
-            Err(fault) => last = Some(fault),
-        }
-    }
-    Err(last.expect("a configuration names a server"))
+    open_server(database, purpose, scope, *last, server).await
 }
 
 /// The servers in the order in which they are tried.
@@ -149,6 +147,13 @@ async fn open_server(
     server: &NamedServer<'_>,
 ) -> Result<Wire, Fault> {
     let driver = &database.driver;
+    if attempt == Attempt::EncryptedIfOffered
+        && driver.get_ssl_negotiation() == SslNegotiation::Direct
+    {
+        let cause = "sslnegotiation=direct leaves no way to go without encryption";
+        let error = Error::new(ErrorKind::Config, cause);
+        return Err(Fault::Ours(error.with_remedy("use sslmode=require or stronger with it")));
+    }
     let host = match &server.place {
         HostPlace::Network(host) => host,
         HostPlace::Folder(folder) => {
