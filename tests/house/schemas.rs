@@ -28,8 +28,8 @@ const OTHER_NAMES: [(&str, &str); 8] = [
 ];
 
 /// What stands behind `postrider.` and is no table: endings of files, a page of the manual, and names of headers.
-const OTHER_WORDS: [&str; 8] =
-    ["toml", "sql", "schema", "1", "reason", "detail", "aggregatetype", "created_at"];
+const OTHER_WORDS: [&str; 9] =
+    ["toml", "sql", "schema", "fish", "1", "reason", "detail", "aggregatetype", "created_at"];
 
 fn other_schema() -> Schema {
     "Other-1".parse().expect("it is a name")

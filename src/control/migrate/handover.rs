@@ -23,9 +23,9 @@ static LOOK: Sql = Sql::of(include_str!("../../../sql/queries/handover_look.sql"
 static NOTE: Sql = Sql::of(include_str!("../../../sql/queries/handover_note.sql"));
 static COMPARE: Sql = Sql::of(include_str!("../../../sql/queries/handover_compare.sql"));
 static PASS: Sql = Sql::of(include_str!("../../../sql/queries/handover_pass.sql"));
-static SEQUENCES: Sql = Sql::of(include_str!("../../../sql/queries/handover_sequences.sql"));
-static DIGEST: Sql = Sql::of(include_str!("../../../sql/queries/handover_digest.sql"));
+const DIGEST: &str = include_str!("../../../sql/queries/handover_digest.sql");
 static NONE: Sql = Sql::of(include_str!("../../../sql/queries/handover_none.sql"));
+static SEQUENCES: Sql = Sql::of(include_str!("../../../sql/queries/handover_sequences.sql"));
 
 /// What a hand-over has written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,7 +185,7 @@ async fn lock(client: &impl GenericClient, outbox: &Outbox) -> Result<()> {
 fn named(statement: &str, outbox: &Outbox) -> String {
     let name = OutboxName { schema: outbox.schema.clone(), table: outbox.table.clone() }.quoted();
     let text = name.replace('\'', "''");
-    let statement = statement.replace("{digest}", without_head(DIGEST.text()).trim());
+    let statement = statement.replace("{digest}", without_head(DIGEST).trim());
     let mut parts = statement.split("{outbox}");
     let mut filled = parts.next().unwrap_or_default().to_owned();
     for part in parts {
