@@ -9,6 +9,8 @@
 --          could be taken for the mark. A mark that did not arrive was swallowed by a connection pooler;
 --          there these settings would belong to somebody else. What is not pinned, and why, stands in the
 --          test of the server's own list.
+-- Before any query: costs that were raised for a role would have the server compile each, for seconds.
+set jit = off;
 -- The list itself needs more memory than a role may have been given, and may have no room on disk.
 set work_mem = '4MB';
 select count(set_config(name, case when name ~ '_timeout$' then '0' else boot_val end, false))
@@ -24,7 +26,6 @@ set default_transaction_read_only = off;
 set default_transaction_deferrable = off;
 set exit_on_error = off;
 set row_security = off;
-set jit = off;
 set max_parallel_workers_per_gather = 0;
 set client_min_messages = warning;
 set synchronous_commit = on;
