@@ -154,6 +154,13 @@ impl Error {
         Self::new(ErrorKind::Fenced, "another instance has taken buckets of this one")
     }
 
+    /// What was written of this instance's cursors did not change them all.
+    pub fn unsaved() -> Self {
+        let cause = "the cursors were not saved: another instance has taken buckets of this one, or something keeps \
+                     postrider.cursor from being changed";
+        Self::new(ErrorKind::Fenced, cause)
+    }
+
     /// Adds what the operator can do: an imperative sentence without full stop.
     #[must_use]
     pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {

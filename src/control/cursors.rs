@@ -323,7 +323,7 @@ impl CursorStore {
         let saved = self.write(&cursors).await?;
         self.figures.cursor_save.record(micros(began.elapsed().as_micros()), 1);
         if saved != cursors.len() as u64 {
-            return Err(Error::fenced());
+            return Err(Error::unsaved());
         }
         self.forget_saved(&due);
         Ok(())

@@ -225,6 +225,8 @@ pub struct Monitor {
     pub buckets_taken: Tally,
     /// Leases that ran out before they were renewed, or buckets that another one took.
     pub leases_lost: AtomicU64,
+    /// Free buckets that this instance asked for at the last look and did not get.
+    pub buckets_untaken: AtomicU64,
     /// What may be in flight.
     pub in_flight_limit_bytes: AtomicU64,
     is_stopping: AtomicBool,

@@ -11,6 +11,7 @@
 //! | the lease has run out | `lease` |
 //! | something is in flight and nothing is acknowledged | `kafka` |
 //! | a shard has work, and the same events come again, or none | `shards` |
+//! | buckets are free, and the database does not let this instance take them | `shards` |
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -19,6 +20,7 @@ use hashbrown::HashMap;
 
 use crate::metrics::beats::Beat;
 use crate::metrics::estimate::Estimate;
+use crate::metrics::still_count::StillCount;
 
 /// A thread that gives no sign of life for so long is dead.
 const LIVE_LIMIT_MILLIS: u64 = 30_000;
@@ -98,6 +100,8 @@ pub struct Readings {
     pub lease_left_millis: Option<i64>,
     /// How long a lease lasts.
     pub lease_millis: u64,
+    /// Free buckets that were asked for at the last look and not had.
+    pub buckets_untaken: u64,
     /// All shards, by their number.
     pub shards: Vec<ShardReading>,
     /// Threads that publish and poll.
@@ -175,33 +179,12 @@ pub struct Health {
     clock_millis: u64,
     latest: Readings,
     session_since_millis: u64,
+    /// Since when whatever was asked for was had.
+    untaken_since_millis: u64,
     threads: HashMap<u64, StillCount>,
     tasks: HashMap<u64, StillCount>,
     shards: Vec<ShardHealth>,
     time_to_empty_seconds: Option<f64>,
-}
-
-/// Since when a count stands still.
-#[derive(Clone, Copy, Debug, Default)]
-struct StillCount {
-    count: u64,
-    since_millis: u64,
-}
-
-impl StillCount {
-    fn begin(count: u64, now_millis: u64) -> Self {
-        Self { count, since_millis: now_millis }
-    }
-
-    fn look(&mut self, count: u64, now_millis: u64) {
-        if count != self.count {
-            *self = Self::begin(count, now_millis);
-        }
-    }
-
-    fn lasts_millis(&self, now_millis: u64) -> u64 {
-        now_millis.saturating_sub(self.since_millis)
-    }
 }
 
 /// What is known of a shard.
@@ -285,6 +268,9 @@ impl Health {
         let now = self.clock_millis;
         if readings.session.is_working() != self.latest.session.is_working() {
             self.session_since_millis = now;
+        }
+        if readings.buckets_untaken == 0 || readings.session != SessionState::Working {
+            self.untaken_since_millis = now;
         }
         listen(&mut self.threads, &readings.threads, now);
         listen(&mut self.tasks, &readings.tasks, now);
@@ -450,6 +436,10 @@ impl Health {
         self.shards.iter().map(|shard| shard.trouble(limit, now)).collect()
     }
 
+    fn untaken_millis(&self) -> u64 {
+        self.clock_millis.saturating_sub(self.untaken_since_millis)
+    }
+
     fn get_on(&self) -> HealthCheck {
         const NAME: &str = "shards";
         let troubles = self.shard_troubles().into_iter().enumerate();
@@ -461,6 +451,15 @@ impl Health {
             }
             None if self.latest.is_stopping => {
                 HealthCheck::well(NAME, "ok, stopping: what is in flight lands")
+            }
+            None if self.untaken_millis() >= self.limit_millis() => {
+                let (buckets, since) = (self.latest.buckets_untaken, self.untaken_millis());
+                let words =
+                    format!("free buckets cannot be taken for {}: {buckets}", show_seconds(since));
+                HealthCheck::ill(NAME, words).since(since)
+            }
+            None if self.latest.buckets_untaken > 0 => {
+                HealthCheck::well(NAME, "ok, buckets are being taken")
             }
             None if self.latest.shards.iter().any(|shard| shard.has_work) => {
                 HealthCheck::well(NAME, "ok")

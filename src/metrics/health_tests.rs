@@ -319,3 +319,25 @@ fn what_is_in_flight_and_not_acknowledged_never_lands() {
     relay.pass(1, still);
     assert_eq!(relay.health.time_to_empty_seconds(), Some(0.0), "nothing waits");
 }
+
+#[test]
+fn whoever_gets_no_bucket_is_not_ready() {
+    let mut relay = Relay::new();
+    let untaken = |readings: &mut Readings| readings.buckets_untaken = 4;
+    relay.pass(9, untaken);
+    assert_eq!(relay.ill(), Vec::<String>::new(), "another instance may be quicker");
+    let words = relay.health.ready().pop().expect("a check").to_string();
+    assert_eq!(
+        words, "[+]shards ok, buckets are being taken",
+        "nobody knows whether anything waits"
+    );
+    relay.pass(3, untaken);
+    assert_eq!(relay.ill(), ["[-]shards free buckets cannot be taken for 12s: 4"]);
+    relay.pass(1, |readings| readings.buckets_untaken = 0);
+    assert_eq!(relay.ill(), Vec::<String>::new());
+    relay.pass(15, |readings| {
+        readings.buckets_untaken = 4;
+        readings.session = SessionState::StandingBy;
+    });
+    assert_eq!(relay.ill(), Vec::<String>::new(), "it wants none");
+}

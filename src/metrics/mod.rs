@@ -28,4 +28,5 @@ pub mod seen;
 pub mod sentence;
 pub mod shape;
 pub mod steer;
+mod still_count;
 pub mod vitals;

@@ -173,6 +173,7 @@ impl Instance {
         if error.is_some_and(concerns_producer) {
             self.monitor.figures().producers_replaced.add(why, 1);
         }
+        self.monitor.buckets_untaken.store(0, Ordering::Relaxed);
         for shard in self.monitor.shards() {
             shard.begin_anew(why);
             shard.has_work.store(false, Ordering::Relaxed);

@@ -49,6 +49,7 @@ pub(super) async fn watch(monitor: Arc<Monitor>, lease_end: Arc<LeaseEnd>) {
             is_stopping: monitor.is_stopping(),
             lease_left_millis: lease_end.left_millis(now),
             lease_millis: limit.saturating_mul(1_000),
+            buckets_untaken: monitor.buckets_untaken.load(Ordering::Relaxed),
             shards: shards.iter().map(|shard| shard.reading()).collect(),
             threads: monitor.figures().threads.heard(),
             tasks: monitor.figures().tasks.heard(),

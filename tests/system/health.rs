@@ -109,6 +109,30 @@ async fn an_outbox_that_somebody_locks() {
     relay.stop_well().await;
 }
 
+/// GIVEN a trigger that takes away what is written to the cursors, WHEN a relay gets no bucket by that, THEN it does not
+/// say that nothing waits, nor that others have the buckets; `check` names the trigger; and it relays once that is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_that_the_database_does_not_give() {
+    let fixture = Fixture::new("health_untaken").await;
+    let client = fixture.client().await;
+    let set = "create function nothing() returns trigger language plpgsql as 'begin return null; end';
+         create trigger away before update on postrider.cursor for each row execute function nothing()";
+    client.batch_execute(set).await.expect("a superuser may");
+    let arguments = ["--admin-listen", "127.0.0.1:0", "--shards", "1", "--lease-seconds", "2"];
+    let relay = RelayProcess::start(&fixture, &arguments);
+    let address = address(&relay).await;
+    relay.wait_until_it_says("free buckets cannot be taken").await;
+    wait_for(&address, "/readyz?verbose", "buckets are being taken").await;
+    let said = relay.said();
+    assert!(!said.contains("other instances have all buckets"), "{said}");
+    let output = fixture.command().arg("check").output().expect("the binary runs");
+    let found = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(found.contains("run: drop trigger away on postrider.cursor"), "{found}");
+    client.batch_execute("drop trigger away on postrider.cursor").await.expect("it is there");
+    relay.wait_until_it_says("relaying").await;
+    relay.stop_well().await;
+}
+
 /// GIVEN a role that may only monitor, WHEN it reads the view, THEN it sees each bucket and since when its oldest event
 /// waits, whoever owns it; and no event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! Who may do what: whether the relay gets its sessions, and who has more rights than that takes.
 //!
 //! Promises: says how many sessions `run` opens, and each right on postrider's own objects that none of its roles
-//! needs, with what takes it back. Must not: change anything. Fails: as the connection.
+//! needs, with what takes it back, and what others have put on these objects. Must not: change anything. Fails: as the connection.
 
 use crate::capture::mode::{Mode, read_state};
 use crate::cli::check::findings::Findings;
@@ -12,6 +12,7 @@ use crate::postgres::{Connection, Sql, classify};
 
 static LIMITS: Sql = Sql::of(include_str!("../../../sql/queries/connection_limits.sql"));
 static NEEDLESS: Sql = Sql::of(include_str!("../../../sql/queries/needless_rights.sql"));
+static TRIGGERS: Sql = Sql::of(include_str!("../../../sql/queries/check_triggers.sql"));
 
 /// Whatever is read: cursors, capture, ticks, parked events, the lease, clean-up, figures.
 const SESSIONS: i64 = 7;
@@ -58,6 +59,20 @@ pub(super) async fn connections(
         }
     }
     findings.passed("connections", format!("run opens up to {needed} of them"));
+    Ok(())
+}
+
+/// Triggers and rules on postrider's own tables: what a relay writes there may become something else, or nothing.
+pub(super) async fn triggers(findings: &mut Findings, connection: &Connection) -> Result<()> {
+    let found = connection.client().query(TRIGGERS.text(), &[]).await;
+    let found =
+        found.map_err(|cause| classify("look for triggers on postrider's tables", cause))?;
+    for row in found {
+        let (table, what): (String, String) = (row.get("table_name"), row.get("what"));
+        let found =
+            format!("{table} has the {what}, which may change or take away what a relay writes");
+        findings.warned("tables", found, &format!("run: drop {what} on {table}"));
+    }
     Ok(())
 }
 

@@ -47,6 +47,8 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
     let connections = access::connections(findings, config, &connection, &outbox).await;
     noted(findings, "connections", connections);
     findings.passed("tables", format!("{}, {} buckets", config.outbox, outbox.buckets));
+    let triggers = access::triggers(findings, &connection).await;
+    noted(findings, "tables", triggers);
     look_behind(findings, &connection, &outbox).await;
     let rights = rights(findings, &connection, &outbox).await;
     noted(findings, "rights", rights)?;

@@ -28,6 +28,7 @@ use crate::relay::assigner::neighbours::Neighbours;
 use crate::relay::assigner::ownership::Ownership;
 use crate::relay::assigner::shard_lines::ShardLines;
 use crate::relay::assigner::told::Told;
+use crate::relay::assigner::untaken::Untaken;
 use crate::relay::instance::Instance;
 use crate::relay::watch::LeaseEnd;
 
@@ -35,6 +36,7 @@ mod neighbours;
 pub(super) mod ownership;
 pub(super) mod shard_lines;
 mod told;
+mod untaken;
 
 /// How much an instance is to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,7 @@ pub(super) struct Assigner {
     /// What shards are to work on.
     deal: Deal,
     told: Told,
+    untaken: Untaken,
 }
 
 impl Assigner {
@@ -81,6 +84,7 @@ impl Assigner {
             monitor: Arc::clone(&instance.monitor),
             neighbours: Neighbours::default(),
             told: Told::Nothing,
+            untaken: Untaken::default(),
         }
     }
 
@@ -144,7 +148,10 @@ impl Assigner {
         self.lines.hand_out(&self.deal);
         let buckets = |shard: &BTreeSet<Bucket>| shard.iter().map(|bucket| bucket.0).collect();
         self.monitor.set_dealt(self.deal.shards().iter().map(buckets).collect());
-        self.told.tell(self.deal.len(), tier.live.len(), self.lines.count());
+        // Who gets none of those that are free does not stand by for others.
+        if self.untaken.count() == 0 || !self.deal.is_empty() {
+            self.told.tell(self.deal.len(), tier.live.len(), self.lines.count());
+        }
         Ok(())
     }
 
@@ -158,10 +165,9 @@ impl Assigner {
             self.lease.release(&too_much).await?;
         }
         free.extend(plan.take.iter().copied().take(lack - free.len()));
-        if free.is_empty() {
-            return Ok(());
-        }
-        let taken = self.lease.take(&free).await?;
+        let taken = if free.is_empty() { Vec::new() } else { self.lease.take(&free).await? };
+        self.untaken.note(&free, &taken);
+        self.monitor.buckets_untaken.store(self.untaken.count(), Ordering::Relaxed);
         for (bucket, _) in &taken {
             let from = tier.standing(*bucket, self.lease.name()).name();
             self.monitor.buckets_taken.add(from, 1);

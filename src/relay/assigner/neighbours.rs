@@ -28,7 +28,8 @@ impl Neighbours {
             tracing::warn!(
                 instance = name,
                 buckets,
-                remedy = "look at its log and its machine; nothing is lost, what was in flight is sent again",
+                remedy = "look at its log, which tells whether it has ended with an error, and at its machine; nothing is lost, \
+                          what was in flight is sent again",
                 "an instance has died, or hangs: others take its buckets"
             );
         }
