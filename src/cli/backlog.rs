@@ -4,12 +4,17 @@
 //! Must not: change anything. Fails: as the connection.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
 
+use crate::capture::mode::{Mode, read_state};
+use crate::cli::output::count;
 use crate::cli::waiting::{LookState, Waiting, Waits};
+use crate::control::moved;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventId};
+use crate::outbox::Outbox;
 use crate::postgres::{Connection, Sql, classify, fill, without_head};
 use crate::record::topic::TopicTemplate;
 
@@ -27,6 +32,9 @@ const LOOK_AT: i64 = 20_000;
 const LOOK_AT_MAX: i64 = 1_000_000;
 /// Waiting events whose topics are looked at, per bucket.
 const WAITING_MAX: i64 = 1_000;
+
+/// How long it is looked for rows that came from other buckets.
+const MOVED_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One bucket's row in `postrider.cursor`.
 #[derive(Clone, Debug)]
@@ -168,6 +176,25 @@ impl<'a> Onlooker<'a> {
 fn of_bucket(sql: &str, state: &BucketState) -> String {
     sql.replace("{looked_at}", without_head(LOOKED_AT.text()))
         .replace("{bucket}", &state.bucket.to_string())
+}
+
+/// What came into other buckets after it was written counts as published, and may not be.
+pub(super) async fn moved(connection: &mut Connection, outbox: &Outbox) -> Result<Option<String>> {
+    if read_state(connection).await?.mode != Mode::Poll {
+        return Ok(None);
+    }
+    match moved::look(connection, outbox, MOVED_PATIENCE).await {
+        Ok(found) if found.at_least == 0 => Ok(None),
+        Ok(found) => Ok(Some(format!(
+            "the aggregateid of up to {} was changed after they were written, and whether they are published cannot \
+             be told; see `postrider check`",
+            count(found.at_most, "row")
+        ))),
+        Err(error) if error.kind() == ErrorKind::PostgresRefused => {
+            Ok(Some(error.message().to_owned()))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

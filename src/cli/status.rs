@@ -15,6 +15,7 @@ use crate::capture::mode::{Pause, read_state};
 use crate::capture::tier_look::{Looker, TierLook};
 use crate::cli::adopted_backlog;
 use crate::cli::adopted_backlog::AdoptedWaiting;
+use crate::cli::backlog;
 use crate::cli::backlog::{BucketState, Onlooker};
 use crate::cli::capture;
 use crate::cli::capture::ShownCapture;
@@ -211,6 +212,12 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<ShownStatu
     let mut waiting = parts
         .chain(adopted.iter().map(|table| table.waiting))
         .fold(Waiting::default(), Waiting::and);
+    if waiting.waits == Waits::No
+        && let Some(why) = backlog::moved(&mut connection, &outbox).await?
+    {
+        waiting = waiting.and(Waiting::unknown());
+        unseen.push(why);
+    }
     if let Some(why) = capture.unseen() {
         waiting = waiting.and(Waiting::unknown());
         unseen.push(why);

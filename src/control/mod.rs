@@ -4,5 +4,6 @@ pub mod cursors;
 pub mod delivery;
 pub mod lease;
 pub mod migrate;
+pub mod moved;
 pub mod parked;
 pub mod retention;

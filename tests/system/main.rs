@@ -18,6 +18,7 @@ mod adopt_stuck;
 mod backlog;
 mod bad_rows;
 mod capture;
+mod changed;
 mod cloud_events;
 mod command_line;
 mod connection;

@@ -11,7 +11,7 @@ use crate::capture::mode::{Mode, read_state};
 use crate::capture::mode_change::rows_remedy;
 use crate::cli::backlog::{Onlooker, WaitingKinds};
 use crate::cli::check::findings::Findings;
-use crate::cli::check::{access, capture, reach, ring, server};
+use crate::cli::check::{access, capture, moved, reach, ring, server};
 use crate::cli::for_lookers;
 use crate::config::Config;
 use crate::control::cursors::History;
@@ -60,6 +60,8 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
     noted(findings, "capture", capture);
     let reached = reach::look(findings, &mut connection, &config.outbox).await;
     noted(findings, "events", reached);
+    let moved = moved::look(findings, &mut connection, &outbox).await;
+    noted(findings, "events", moved);
     let waiting = waiting(findings, &connection).await;
     noted(findings, "events", waiting)
 }

@@ -28,6 +28,7 @@ mod database;
 mod exactly;
 mod findings;
 mod headers;
+mod moved;
 mod reach;
 mod ring;
 mod server;

@@ -11,6 +11,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::capture::mode::{Mode, read_state};
 use crate::cli::check::findings::Findings;
+use crate::cli::check::moved::WRITE_WHAT_LACKS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, Sql, classify, fill, without_head};
@@ -124,5 +125,5 @@ fn unreached(rows: &[Row], outbox: &OutboxName, law: &Law) -> Error {
     ];
     let command = fill(without_head(WRITE_ANEW).trim(), &places);
     Error::new(ErrorKind::Unpublishable, cause)
-        .with_remedy(format!("{}write each anew, like: {command}", law.first))
+        .with_remedy(format!("{}{WRITE_WHAT_LACKS}{command}", law.first))
 }
