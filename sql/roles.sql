@@ -26,6 +26,28 @@ declare
     part pg_catalog.regclass;
     part_of_interface pg_catalog.regprocedure;
     writes_messages pg_catalog.regprocedure;
+    called pg_catalog.regprocedure;
+    calls constant pg_catalog.text[] := array[
+        'array_agg', 'array_position', 'bool_or', 'cardinality', 'clock_timestamp', 'convert_from',
+        'convert_to', 'count', 'current_database', 'current_setting', 'date_part', 'date_trunc', 'decode',
+        'encode', 'format', 'format_type', 'generate_series', 'getdatabaseencoding',
+        'has_database_privilege', 'has_sequence_privilege', 'has_table_privilege', 'hashtext',
+        'hashtextextended', 'isfinite', 'lead', 'left', 'lpad', 'max', 'min', 'now', 'obj_description',
+        'octet_length', 'pg_backend_pid', 'pg_column_size', 'pg_control_system', 'pg_current_snapshot',
+        'pg_current_wal_flush_lsn', 'pg_current_wal_insert_lsn', 'pg_current_xact_id', 'pg_get_expr',
+        'pg_get_serial_sequence', 'pg_has_role', 'pg_is_in_recovery', 'pg_last_wal_replay_lsn',
+        'pg_logical_emit_message', 'pg_partition_root', 'pg_partition_tree', 'pg_relation_filenode',
+        'pg_relation_size', 'pg_sequence_last_value', 'pg_sleep', 'pg_snapshot_xmax', 'pg_snapshot_xmin',
+        'pg_stat_get_tuples_inserted', 'pg_stat_get_tuples_updated', 'pg_terminate_backend',
+        'pg_try_advisory_lock', 'pg_try_advisory_xact_lock', 'pg_visible_in_snapshot', 'pg_walfile_name',
+        'quote_ident', 'random', 'right', 'rtrim', 'satisfies_hash_partition', 'set_config', 'string_agg',
+        'substr', 'substring', 'sum', 'to_char', 'to_regclass', 'to_regnamespace', 'to_regtype',
+        'to_timestamp', 'unnest', 'width_bucket', 'acldefault', 'aclexplode', 'btrim', 'concat_ws',
+        'convert', 'has_schema_privilege', 'pg_current_wal_lsn', 'pg_drop_replication_slot',
+        'pg_encoding_max_length', 'pg_get_partkeydef', 'pg_get_userbyid',
+        'pg_logical_slot_peek_binary_changes', 'pg_snapshot_xip', 'pg_wal_lsn_diff', 'pg_xact_status',
+        'regexp_replace', 'set_byte', 'starts_with', 'string_to_table', 'to_jsonb'
+    ];
 begin
     perform pg_catalog.set_config('search_path', 'pg_catalog', true);
     writer := coalesce(nullif(current_setting('postrider.writer', true), ''), 'postrider_writer');
@@ -82,6 +104,14 @@ begin
         execute format(
             'grant execute on function %s to %I, %I', part_of_interface, writer, relay);
     end loop;
+    for part_of_interface in
+        select oid::regprocedure from pg_proc
+        where pronamespace = 'postrider'::regnamespace
+            and proname in (
+                'aggregate_digest', 'in_utf8', 'park_row', 'read_row', 'refuse_large_row', 'shortened')
+    loop
+        execute format('grant execute on function %s to %I', part_of_interface, relay);
+    end loop;
     -- What is too large to be read gathers in a temporary table. The database may be another's: `check` tells then.
     begin
         execute format('grant temporary on database %I to %I', current_database(), relay);
@@ -99,6 +129,15 @@ begin
             execute format(
                 'grant execute on function %s to %I, %I, %s', writes_messages, writer, relay,
                 (select relowner::regrole from pg_class where oid = root::regclass));
+        end loop;
+        -- What a relay calls of PostgreSQL's own, where a hardened server lets not everybody call it.
+        for called in
+            select oid::regprocedure from pg_proc
+            where pronamespace = 'pg_catalog'::regnamespace
+                and proname = any(calls)
+                and not has_function_privilege(relay, oid, 'execute')
+        loop
+            execute format('grant execute on function %s to %I', called, relay);
         end loop;
     end if;
     -- Adopted tables are granted one by one: grant select on <table> to the relay's group. Of what is known

@@ -11,7 +11,7 @@ use crate::capture::mode::{Mode, read_state};
 use crate::capture::mode_change::rows_remedy;
 use crate::cli::backlog::{Onlooker, WaitingKinds};
 use crate::cli::check::findings::Findings;
-use crate::cli::check::{access, capture, moved, reach, ring, server};
+use crate::cli::check::{access, capture, functions, moved, reach, ring, server};
 use crate::cli::for_lookers;
 use crate::config::Config;
 use crate::control::cursors::History;
@@ -50,16 +50,18 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
     let triggers = access::triggers(findings, &connection).await;
     noted(findings, "tables", triggers);
     look_behind(findings, &connection, &outbox).await;
-    let rights = rights(findings, &connection, &outbox).await;
+    let rights = rights(findings, config, &connection, &outbox).await;
     noted(findings, "rights", rights)?;
     let row_security = row_security(findings, &connection, &outbox).await;
-    noted(findings, "row-security", row_security)?;
+    let hidden = noted(findings, "row-security", row_security)?;
     let needless = access::needless(findings, &connection).await;
     noted(findings, "rights", needless);
     let capture = capture::look(findings, config).await;
     noted(findings, "capture", capture);
-    let reached = reach::look(findings, &mut connection, &config.outbox).await;
-    noted(findings, "events", reached);
+    if hidden == HiddenRows::None {
+        let reached = reach::look(findings, &mut connection, &config.outbox).await;
+        noted(findings, "events", reached);
+    }
     let moved = moved::look(findings, &mut connection, &outbox).await;
     noted(findings, "events", moved);
     let waiting = waiting(findings, &connection).await;
@@ -171,7 +173,12 @@ fn bucket_tables(outbox: &Outbox) -> Vec<String> {
     (0..outbox.buckets).map(|bucket| outbox.bucket_table(Bucket(bucket))).collect()
 }
 
-async fn rights(findings: &mut Findings, connection: &Connection, outbox: &Outbox) -> Result<()> {
+async fn rights(
+    findings: &mut Findings,
+    config: &Config,
+    connection: &Connection,
+    outbox: &Outbox,
+) -> Result<()> {
     let (objects, privileges): (Vec<String>, Vec<&str>) = needed(outbox).into_iter().unzip();
     let missing = connection
         .client()
@@ -179,8 +186,7 @@ async fn rights(findings: &mut Findings, connection: &Connection, outbox: &Outbo
         .await
         .map_err(|cause| classify("look at the role's rights", cause))?;
     let Some(first) = missing.first() else {
-        findings.passed("rights", format!("all {} that run needs", objects.len()));
-        return Ok(());
+        return functions(findings, config, connection, objects.len()).await;
     };
     let (object, privilege): (String, String) = (first.get("object"), first.get("privilege"));
     let more = match missing.len() {
@@ -197,11 +203,48 @@ async fn rights(findings: &mut Findings, connection: &Connection, outbox: &Outbo
     Err(Error::new(ErrorKind::PostgresRefused, message).with_remedy(remedy))
 }
 
+/// Whether the role may call what the statements of `run` call, where it has the rights on all objects.
+async fn functions(
+    findings: &mut Findings,
+    config: &Config,
+    connection: &Connection,
+    rights: usize,
+) -> Result<()> {
+    let mode = match config.capture {
+        Some(mode) => mode,
+        None => read_state(connection).await?.mode,
+    };
+    let (called, missing) = functions::missing(connection, mode).await?;
+    let Some(first) = missing.first() else {
+        findings.passed("rights", format!("all {} that run needs", rights + called));
+        return Ok(());
+    };
+    let more = match missing.len() {
+        1 => String::new(),
+        count => format!(", nor {} more that run calls", count - 1),
+    };
+    let name = &first.name;
+    let message = format!("the role may not call the function {name}{more}");
+    let remedy = format!(
+        "run sql/roles.sql as a superuser, and `check` as a member of the relay's group; or: grant execute on function \
+         {name} to the role"
+    );
+    Err(Error::new(ErrorKind::PostgresRefused, message).with_remedy(remedy))
+}
+
+/// What row security keeps from this role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HiddenRows {
+    None,
+    /// Those of whoever reads the outbox by its own name, as no relay does.
+    OfTheWhole,
+}
+
 async fn row_security(
     findings: &mut Findings,
     connection: &Connection,
     outbox: &Outbox,
-) -> Result<()> {
+) -> Result<HiddenRows> {
     let mut tables = bucket_tables(outbox);
     tables.extend(["outbox", "cursor"].map(|table| schema::chosen().of(table)));
     let hidden = connection
@@ -210,14 +253,38 @@ async fn row_security(
         .await
         .map_err(|cause| classify("look at row security", cause))?;
     let Some(first) = hidden.first() else {
-        findings.passed("row-security", "hides nothing from this role");
-        return Ok(());
+        return row_security_of_whole(findings, connection, outbox).await;
     };
-    let table: String = first.get("object");
+    let (table, role): (String, String) = (first.get("object"), first.get("role"));
     let message = format!("row security may hide rows of {table} from this role");
     Err(Error::new(ErrorKind::PostgresRefused, message).with_remedy(format!(
-        "alter table {table} disable row level security, or give the role bypassrls"
+        "alter table {table} disable row level security, or: alter role {role} bypassrls"
     )))
+}
+
+/// A relay reads the partitions, each by its name, so that what is set for the whole hides nothing from it.
+async fn row_security_of_whole(
+    findings: &mut Findings,
+    connection: &Connection,
+    outbox: &Outbox,
+) -> Result<HiddenRows> {
+    let whole = vec![outbox.name().quoted()];
+    let hidden = connection
+        .client()
+        .query_opt(ROW_SECURITY, &[&whole])
+        .await
+        .map_err(|cause| classify("look at row security", cause))?;
+    let Some(row) = hidden else {
+        findings.passed("row-security", "hides nothing from this role");
+        return Ok(HiddenRows::None);
+    };
+    let (table, role): (String, String) = (row.get("object"), row.get("role"));
+    let found = format!(
+        "run reads the partitions of {table}, where none is on; on {table} itself it is, so that rows which no cursor \
+         reaches cannot be looked for"
+    );
+    findings.warned("row-security", found, &format!("alter role {role} bypassrls"));
+    Ok(HiddenRows::OfTheWhole)
 }
 
 async fn waiting(findings: &mut Findings, connection: &Connection) -> Result<WaitingKinds> {

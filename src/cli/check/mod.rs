@@ -27,6 +27,7 @@ mod capture;
 mod database;
 mod exactly;
 mod findings;
+mod functions;
 mod headers;
 mod moved;
 mod reach;
