@@ -68,6 +68,7 @@ use crate::publish::kafka::ask;
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
 use crate::relay::instance::Instance;
+use crate::relay::second_look::{SecondLook, SecondVerdict};
 use crate::relay::stages::{Progress, SessionStage};
 use crate::relay::tasks::TROUBLE;
 
@@ -88,6 +89,7 @@ mod publishers;
 mod replay_sender;
 mod replay_turns;
 mod replays;
+mod second_look;
 mod session;
 mod shard_supervisor;
 mod slot_monitor;
@@ -140,6 +142,7 @@ impl Instance {
         self.check_kafka(&producer_config).await?;
         let mut backoff = TROUBLE;
         let mut progress = Progress::Starting;
+        let mut second_look = SecondLook::default();
         while !*self.stop.borrow() {
             let mut stage = SessionStage::Opening;
             let ended = self.session(&producer_config, progress, &mut stage).await;
@@ -152,7 +155,12 @@ impl Instance {
                 // Told to stop, or the capture mode was changed.
                 Ok(()) => {}
                 Err(error) if progress == Progress::Starting || is_final(&error) => {
-                    return Err(error);
+                    match second_look.judge(self, error).await {
+                        SecondVerdict::End(error) => return Err(error),
+                        SecondVerdict::Anew(error) => {
+                            self.pause(&error, stage, backoff.take()).await
+                        }
+                    }
                 }
                 Err(error) => self.pause(&error, stage, backoff.take()).await,
             }

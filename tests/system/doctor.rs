@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::Fixture;
 use crate::support::consumer::create_topic_with;
 use crate::support::fixture::{Options, connect};
 use crate::support::servers::postgres;
+use crate::support::{Fixture, RelayProcess};
+use crate::told::as_relay;
 
 /// What transactions are found that stay open, by how long they are.
 const WRITERS: &str = include_str!("../../sql/queries/check_writers.sql");
@@ -73,6 +74,7 @@ async fn every_check_has_its_name() {
         "connections",
         "tables",
         "index",
+        "sequence",
         "ring",
         "autovacuum",
         "writers",
@@ -115,6 +117,11 @@ async fn a_moved_outbox_and_a_lost_index_are_found() {
             "app.outbox",
             "alter table app.outbox set schema public",
         ),
+        (
+            "alter table outbox_b01 rename to foo",
+            "public.foo",
+            "alter table foo rename to outbox_b01",
+        ),
     ] {
         execute(&fixture, change).await;
         let checked = Checked::by(&fixture, &[]);
@@ -129,7 +136,11 @@ async fn a_moved_outbox_and_a_lost_index_are_found() {
     }
     execute(&fixture, "alter table outbox_b01_g2 rename to attic").await;
     let checked = Checked::by(&fixture, &[]);
-    checked.has("index", "failed", &["outbox_b01_g2", "renamed"]).ends_with(6);
+    let words = ["public.outbox_b01_g2", "renamed", "it is public.attic now", "run: alter table"];
+    checked.has("index", "failed", &words);
+    checked.has("ring", "passed", &["of 3 generations"]).ends_with(6);
+    let status = fixture.command().arg("status").output().expect("the binary runs");
+    assert!(status.status.success(), "a name says nothing of a generation: {status:?}");
     execute(&fixture, "alter table attic rename to outbox_b01_g2; drop index outbox_seq").await;
     let checked = Checked::by(&fixture, &[]);
     checked.has(
@@ -147,6 +158,98 @@ async fn a_moved_outbox_and_a_lost_index_are_found() {
     Checked::by(&fixture, &[]).has("index", "failed", &["outbox_b00_g0"]);
     execute(&fixture, "create index on outbox (seq)").await;
     Checked::by(&fixture, &[]).has("index", "passed", &["6 partitions"]).ends_with(0);
+    for (change, outcome, words, code) in [
+        ("as smallint", "warned", "ends at 32767", 0),
+        ("cycle", "warned", "begins again behind 32767", 0),
+        ("no cycle maxvalue 2", "failed", "2200H", 6),
+        ("as bigint no maxvalue no cycle", "passed", "without an end", 0),
+    ] {
+        execute(
+            &fixture,
+            &format!("alter sequence outbox_seq_seq {change}; select setval('outbox_seq_seq', 2)"),
+        )
+        .await;
+        Checked::by(&fixture, &[]).has("sequence", outcome, &[words]).ends_with(code);
+    }
+}
+
+/// Whoever changes the outbox under a relay reads there what was changed, and not what a statement missed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_under_a_relay_is_told_with_what_leads_back() {
+    let fixture = Fixture::with("doctor_under", Options { buckets: 2, ..Options::default() }).await;
+    for (change, words, back) in [
+        (
+            "alter table outbox_b01 rename to foo",
+            [
+                "public.outbox_b01 of the outbox was moved or renamed: it is public.foo now",
+                "alter table",
+            ],
+            "alter table foo rename to outbox_b01",
+        ),
+        (
+            "alter table outbox rename column headers to heads",
+            ["public.outbox was changed: found", "restore the table"],
+            "alter table outbox rename column heads to headers",
+        ),
+        (
+            "alter table outbox alter column seq drop identity",
+            ["the column seq has no sequence", "restore the table"],
+            "select",
+        ),
+    ] {
+        let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+        relay.wait_until_it_says("relaying").await;
+        execute(&fixture, change).await;
+        let write =
+            "insert into outbox (seq, aggregatetype, aggregateid, type) overriding system value
+             select n, 'a', n::text, 'Made' from generate_series(1000001, 1000008) as n";
+        execute(&fixture, write).await;
+        relay.wait_until_it_says(words[0]).await;
+        let said = relay.said();
+        assert_eq!(relay.wait(Duration::from_secs(30)).await.code(), Some(6), "{said}");
+        assert!(said.contains(words[1]), "{said}");
+        execute(&fixture, back).await;
+    }
+}
+
+/// Who may not call what statements call is told, and `sql/roles.sql` helps; row security that hides nothing from a
+/// relay is no trouble.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_hardened_server_takes_away_is_found() {
+    let fixture = Fixture::new("doctor_hardened").await;
+    let client = fixture.client().await;
+    let relays = as_relay(&fixture, &client).await;
+    Checked::by(&relays, &[]).has("rights", "passed", &[]).ends_with(0);
+    for function in [
+        "pg_logical_emit_message(boolean, text, text)",
+        "pg_current_xact_id()",
+        "pg_control_system()",
+        "pg_visible_in_snapshot(xid8, pg_snapshot)",
+    ] {
+        let revoke = format!("revoke execute on function {function} from public, postrider_relay");
+        client.batch_execute(&revoke).await.expect("a superuser may");
+        let checked = Checked::by(&relays, &[]);
+        let name = function.split('(').next().expect("a name");
+        checked.has("rights", "failed", &[name, "sql/roles.sql"]).ends_with(4);
+        let roles = include_str!("../../sql/roles.sql");
+        client.batch_execute(roles).await.expect("a superuser may");
+        Checked::by(&relays, &[]).has("rights", "passed", &[]).ends_with(0);
+    }
+    for force in ["", "; alter table outbox force row level security"] {
+        execute(&fixture, &format!("alter table outbox enable row level security{force}")).await;
+        let checked = Checked::by(&relays, &[]);
+        let role = "alter role doctor_hardened_relay bypassrls";
+        checked.has("row-security", "warned", &[role]).ends_with(0);
+        assert!(!checked.findings.iter().any(|found| found["outcome"] == "failed"));
+    }
+    let status = relays.command().arg("status").output().expect("the binary runs");
+    assert!(status.status.success(), "{status:?}");
+    execute(&fixture, "alter table outbox_b01_g0 enable row level security").await;
+    client
+        .batch_execute("alter table outbox_b01 enable row level security")
+        .await
+        .expect("an owner");
+    Checked::by(&relays, &[]).has("row-security", "failed", &["outbox_b01"]).ends_with(4);
 }
 
 /// Nobody cleans up, the ring is full, a role has too few sessions and timeouts of its own.

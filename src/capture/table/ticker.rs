@@ -360,13 +360,24 @@ impl Ticker {
     /// this session read what is held, it ends.
     async fn note_set_back(&mut self, tick: &Tick) -> Result<()> {
         if self.last.lineage.storage.is_some() {
-            tracing::warn!(
-                sequence = self.sequence,
-                before = self.last.ceiling,
-                now = tick.ceiling,
-                "the outbox's sequence was set back or made anew: all retained rows are looked at once, \
-                 nothing is lost; events that waited are published in the order of their numbers"
-            );
+            let (sequence, before, now) = (&self.sequence, self.last.ceiling, tick.ceiling);
+            // Each ALTER SEQUENCE stores it anew, and may have set it back; the rows tell.
+            if now < before {
+                tracing::warn!(
+                    sequence,
+                    before,
+                    now,
+                    "the outbox's sequence was set back or made anew: all retained rows are looked at once, \
+                     nothing is lost; events that waited are published in the order of their numbers"
+                );
+            } else {
+                tracing::warn!(
+                    sequence,
+                    before,
+                    now,
+                    "the outbox's sequence was altered: all retained rows are looked at once, nothing is lost"
+                );
+            }
         }
         if std::mem::take(&mut self.is_marked) || !self.hold_all().await? {
             return Ok(());
@@ -421,7 +432,10 @@ async fn find(connection: &Connection, outbox: &Outbox) -> Result<u32> {
 /// What leads the sequence behind its rows; of a number that no sequence gave out it would leave none.
 fn lead_on(sequence: &str, highest: i64) -> String {
     if highest < i64::MAX / 2 {
-        format!("run: select setval('{sequence}', {highest})")
+        format!(
+            "run: select setval('{sequence}', {highest}); where it can go no higher, first: alter sequence {sequence} \
+             as bigint no maxvalue no cycle"
+        )
     } else {
         format!(
             "insert the event of the row with seq {highest} anew without a seq, and delete the row"

@@ -72,6 +72,8 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
 async fn look_behind(findings: &mut Findings, connection: &Connection, outbox: &Outbox) {
     let partitions = ring::partitions(findings, connection, outbox).await;
     noted(findings, "index", partitions);
+    let sequence = ring::sequence(findings, connection, outbox).await;
+    noted(findings, "sequence", sequence);
     let ring = ring::ring(findings, connection, outbox).await;
     noted(findings, "ring", ring);
     let autovacuum = server::autovacuum(findings, connection).await;

@@ -1,16 +1,19 @@
-//! The outbox's partitions: that they are all where they were made, can be read in order, and are emptied in time.
+//! The outbox's partitions and its sequence: that all are where they were made, can be read in order, are emptied in
+//! time, and count on.
 //!
 //! Promises: reads the catalog and sizes, no row. Must not: change anything. Fails: as the connection.
 
 use crate::cli::check::findings::Findings;
 use crate::cli::output::{count, show_age};
 use crate::config::units::show_bytes;
+use crate::control::migrate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::outbox::Outbox;
 use crate::postgres::{Connection, classify};
 
 const PARTITIONS: &str = include_str!("../../../sql/queries/check_partitions.sql");
+const SEQUENCE: &str = include_str!("../../../sql/queries/check_sequence.sql");
 const RING: &str = include_str!("../../../sql/queries/check_ring.sql");
 
 /// What was past for a generation is emptied within this part of the next one.
@@ -31,6 +34,10 @@ pub(super) async fn partitions(
         findings.passed("index", found);
         return Ok(());
     };
+    let misnamed = migrate::misnamed(connection.client(), &outbox.name()).await?;
+    if let Some(error) = migrate::moved_parts(misnamed.iter()) {
+        return Err(error);
+    }
     let name: &str = first.get("name");
     let others = match flawed.len() - 1 {
         0 => String::new(),
@@ -38,10 +45,8 @@ pub(super) async fn partitions(
     };
     if !first.get::<_, bool>("is_there") {
         let cause =
-            format!("{name} is no partition of {root} any more: it was moved, renamed or detached");
-        let remedy = format!(
-            "give it back its name and place, as `postrider migrate print` shows them: {name}"
-        );
+            format!("{name} is no partition of {root} any more: it was detached or dropped");
+        let remedy = "give it back its place, as `postrider migrate print` shows it";
         return Err(Error::new(ErrorKind::Schema, cause).with_remedy(remedy));
     }
     let cause = format!(
@@ -63,6 +68,37 @@ fn leaves(outbox: &Outbox) -> Vec<String> {
             .map(move |generation| outbox.partition_table(Bucket(bucket), generation))
     };
     (0..outbox.buckets).flat_map(of_bucket).collect()
+}
+
+/// Whether the sequence can count on: a writer that gets no number fails.
+pub(super) async fn sequence(
+    findings: &mut Findings,
+    connection: &Connection,
+    outbox: &Outbox,
+) -> Result<()> {
+    let failed = |cause| classify("look how far the outbox's sequence can count", cause);
+    let name = &outbox.sequence;
+    let row = connection.client().query_one(SEQUENCE, &[name]).await.map_err(failed)?;
+    let maximum: i64 = row.get("maximum");
+    let remedy = format!("run: alter sequence {name} as bigint no maxvalue no cycle");
+    if row.get::<_, bool>("cycles") {
+        let found = format!(
+            "{name} begins again behind {maximum}: events that wait then are published in the order of their numbers"
+        );
+        findings.warned("sequence", found, &remedy);
+    } else if row.get::<_, bool>("is_at_end") {
+        let cause = format!(
+            "{name} is at its end, {maximum}: whoever writes an event fails (SQLSTATE 2200H)"
+        );
+        return Err(Error::new(ErrorKind::Schema, cause).with_remedy(remedy));
+    } else if maximum < i64::MAX {
+        let found =
+            format!("{name} ends at {maximum}: whoever writes an event fails from there on");
+        findings.warned("sequence", found, &remedy);
+    } else {
+        findings.passed("sequence", "counts one by one, without an end");
+    }
+    Ok(())
 }
 
 /// How much of the ring is filled.
@@ -91,7 +127,10 @@ pub(super) async fn ring(
     let generation = show_age(Some(f64::from(outbox.generation_seconds)));
     findings.warned(
         "ring",
-        format!("{found}: the oldest was not emptied within a generation ({generation}), and is written to next"),
+        format!(
+            "{found}: the one that is written to next was not emptied within a generation ({generation}), or somebody \
+             writes the column generation himself"
+        ),
         "look in the relay's log for what retention waits for; shorten --replay-window, or end transactions that stay open",
     );
     Ok(())

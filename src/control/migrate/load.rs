@@ -16,6 +16,7 @@ use crate::postgres::{Sql, classify};
 use crate::schema::{self, Schema};
 
 const OUTBOX_SHAPE: &str = include_str!("../../../sql/queries/outbox_shape.sql");
+const MISNAMED: &str = include_str!("../../../sql/queries/outbox_misnamed.sql");
 static ELSEWHERE: Sql = Sql::of(include_str!("../../../sql/queries/outbox_elsewhere.sql"));
 const GENERATIONS: i64 = 3;
 
@@ -79,6 +80,10 @@ pub async fn load_with(
     let shape = client.query_opt(OUTBOX_SHAPE, &[&name.quoted()]).await.map_err(failed)?;
     let Some(shape) = shape else { return Err(missing(client, name).await?) };
     let sequence = check(&settings, &TableShape::read(&shape).map_err(failed)?)?;
+    let misnamed = misnamed(client, name).await?;
+    if let Some(error) = moved_parts(misnamed.iter().filter(|part| !part.is_leaf)) {
+        return Err(error);
+    }
     let Settings { outbox, buckets, payload, generation_seconds } = settings;
     let OutboxName { schema, table } = outbox;
     let outbox = Outbox { schema, table, buckets, payload, generation_seconds, sequence };
@@ -114,20 +119,58 @@ async fn missing(client: &Client, name: &OutboxName) -> Result<Error> {
         schema: found.try_get("schema_name").map_err(failed)?,
         table: found.try_get("table_name").map_err(failed)?,
     };
-    let OutboxName { schema, table } = name;
+    let cause = format!("the outbox {name} was moved or renamed: it is {now} now");
+    Ok(Error::new(ErrorKind::Schema, cause).with_remedy(put_back(&now, name)))
+}
+
+/// The statements that lead a table back to its place.
+fn put_back(now: &OutboxName, made: &OutboxName) -> String {
     let mut commands = Vec::new();
-    if now.schema != *schema {
-        let schema = escape_identifier(schema);
+    if now.schema != made.schema {
+        let schema = escape_identifier(&made.schema);
         commands.push(format!("alter table {} set schema {schema}", now.quoted()));
     }
-    if now.table != *table {
-        let moved = OutboxName { schema: schema.clone(), table: now.table.clone() };
-        let table = escape_identifier(table);
+    if now.table != made.table {
+        let moved = OutboxName { schema: made.schema.clone(), table: now.table.clone() };
+        let table = escape_identifier(&made.table);
         commands.push(format!("alter table {} rename to {table}", moved.quoted()));
     }
-    let cause = format!("the outbox {name} was moved or renamed: it is {now} now");
-    let remedy = format!("put it back; run: {}", commands.join("; "));
-    Ok(Error::new(ErrorKind::Schema, cause).with_remedy(remedy))
+    format!("put it back; run: {}", commands.join("; "))
+}
+
+/// A partition of the outbox with another name than it was made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MisnamedPart {
+    /// What it is called.
+    pub now: OutboxName,
+    /// What it was made as.
+    pub made: OutboxName,
+    /// Whether it holds rows, as one generation of a bucket; else it is a whole bucket.
+    pub is_leaf: bool,
+}
+
+/// The partitions that somebody has renamed, or moved to another schema. What they are stands in their bounds.
+///
+/// # Errors
+/// When the connection fails.
+pub async fn misnamed(client: &Client, name: &OutboxName) -> Result<Vec<MisnamedPart>> {
+    let failed = |cause| classify("look at the names of the outbox's partitions", cause);
+    let rows = client.query(MISNAMED, &[&name.schema, &name.table]).await.map_err(failed)?;
+    let part = |row: &Row| MisnamedPart {
+        now: OutboxName { schema: row.get("schema_name"), table: row.get("table_name") },
+        made: OutboxName { schema: name.schema.clone(), table: row.get("made_name") },
+        is_leaf: row.get("is_leaf"),
+    };
+    Ok(rows.iter().map(part).collect())
+}
+
+/// The trouble with partitions that are read by the names with which they were made; none if there are none.
+pub fn moved_parts<'a>(parts: impl Iterator<Item = &'a MisnamedPart>) -> Option<Error> {
+    let mut parts = parts.peekable();
+    let MisnamedPart { now, made, .. } = parts.peek()?;
+    let cause = format!("the partition {made} of the outbox was moved or renamed: it is {now} now");
+    let remedies: Vec<String> = parts.map(|part| put_back(&part.now, &part.made)).collect();
+    Some(Error::new(ErrorKind::Schema, cause).with_remedy(remedies.join("; then ")))
 }
 
 /// What the catalog says about the table.

@@ -20,7 +20,7 @@ use postgres_protocol::escape::escape_identifier;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
 
-pub use crate::control::migrate::load::{LoadedOutbox, load, load_with};
+pub use crate::control::migrate::load::{LoadedOutbox, load, load_with, misnamed, moved_parts};
 pub use crate::control::migrate::reanchor::reanchor;
 pub use crate::control::migrate::registry::LaterMigrations;
 pub use crate::control::migrate::status::{MigrationStatus, SchemaStatus, status};
