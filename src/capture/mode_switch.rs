@@ -27,6 +27,8 @@ use crate::postgres::{Connection, DatabaseConfig, connect};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked whether they have.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long others may take to drop a slot that this session may not drop.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(20);
 /// How long another session may make or drop the slot.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -95,12 +97,14 @@ pub enum SwitchStep {
 pub type Tell<'a> = &'a mut dyn FnMut(SwitchStep) -> Result<()>;
 
 /// How waiting for the instances has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Followed {
     /// They have followed.
     Yes,
     /// Not in time; they follow when they can.
     NotYet,
+    /// Nobody reads this slot, this session's role may not drop it, and no instance did.
+    SlotStays(String),
 }
 
 impl CaptureSession {
@@ -129,11 +133,13 @@ impl CaptureSession {
             Mode::Wal => {
                 let keeper = self.keeper(to).await?;
                 check_needs(&keeper, Readers::Instances).await?;
+                keeper.check_publication_rights().await?;
                 Ok(Change::ToWal(from, keeper))
             }
             Mode::Message => {
                 // The slot is made here.
                 check_needs(&messages, Readers::All).await?;
+                messages.check_publication_rights().await?;
                 Ok(Change::ToMessages(from, messages))
             }
         }
@@ -148,7 +154,11 @@ impl CaptureSession {
     ) -> Result<Change> {
         let lost = match mode {
             Mode::Poll => return Ok(Change::Nothing),
-            Mode::Wal => return Ok(Change::Publication(self.keeper(mode).await?)),
+            Mode::Wal => {
+                let keeper = self.keeper(mode).await?;
+                keeper.check_publication_rights().await?;
+                return Ok(Change::Publication(keeper));
+            }
             Mode::Message => loss(&messages).await?,
         };
         let Some(gap) = lost else { return Ok(Change::Nothing) };
@@ -203,7 +213,7 @@ impl CaptureSession {
         self.change(from, Mode::Poll, tell).await?;
         let remedy =
             "look at `postrider capture show`, then run `postrider capture switch message` again";
-        if self.wait_until_slot_is_left(tell).await? == Followed::NotYet {
+        if self.wait_until_slot_is_left(tell).await? != Followed::Yes {
             return Err(Error::new(
                 ErrorKind::Config,
                 "the slot is still read; the table is polled next",
@@ -240,19 +250,28 @@ impl CaptureSession {
         tell(SwitchStep::Changed { from, to })
     }
 
-    /// Waits until nobody reads the slot, and it is dropped.
+    /// Waits until nobody reads the slot, and it is dropped. Running instances drop it themselves; where none runs,
+    /// nobody else would.
     ///
     /// # Errors
-    /// When the connection fails, or rights are missing.
+    /// When the connection fails.
     pub async fn wait_until_slot_is_left(&mut self, tell: Tell<'_>) -> Result<Followed> {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
+        let (began, mut is_refused) = (Instant::now(), false);
+        while began.elapsed() < PATIENCE {
             let Some(slot) = read_state(&self.connection).await?.slot_name else {
                 tell(SwitchStep::SlotDropped)?;
                 return Ok(Followed::Yes);
             };
-            // Running instances do it themselves; where none runs, nobody else would.
-            leave_slot(&mut self.connection, &slot).await?;
+            if !is_refused {
+                is_refused = match leave_slot(&mut self.connection, &slot).await {
+                    Ok(_) => false,
+                    // The owner of the outbox may switch; only who may replicate drops slots.
+                    Err(error) if error.kind() == ErrorKind::PostgresRefused => true,
+                    Err(error) => return Err(error),
+                };
+            } else if began.elapsed() > REFUSED_PATIENCE {
+                return Ok(Followed::SlotStays(slot));
+            }
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
         Ok(Followed::NotYet)

@@ -304,13 +304,24 @@ async fn a_role_that_may_not_read_the_log_is_told_before() {
     execute(&client, "alter role capture_role_relay replication").await;
     let database_url = as_role(&fixture, "capture_role_owner");
     let other = Fixture { database_url, ..fixture.clone() };
-    assert_says(&other, &["switch", "wal", "--dry-run"], 0, &["can be switched"]);
+    for arguments in [&["switch", "wal", "--dry-run"][..], &["switch", "wal"]] {
+        assert_says(&other, arguments, 4, &["does not own", "as the owner of the outbox"]);
+    }
     assert_says(&other, &["switch", "message", "--dry-run"], 4, &["not by capture_role_owner"]);
     let nothing = "select from postrider.capture, postrider.capture_slot
         where mode = 'poll' and slot_name is null and not exists (select from pg_publication)";
     assert!(client.query_opt(nothing, &[]).await.expect("it answers").is_some());
     execute(&client, WRITE).await;
     fixture.wait_published().await;
+    // The owner, who may not read the log, switches there and back: the instance makes the slot, and drops it.
+    execute(&client, "alter table outbox owner to capture_role_owner").await;
+    let lacks = &["may not create in the database", "grant create on database"][..];
+    assert_says(&other, &["switch", "wal", "--dry-run"], 4, lacks);
+    let create = format!("grant create on database {} to capture_role_owner", fixture.name);
+    execute(&client, &create).await;
+    assert_says(&other, &["switch", "wal", "--dry-run"], 0, &["can be switched"]);
+    assert_says(&other, &["switch", "wal"], 0, &["the log is read"]);
+    assert_says(&other, &["switch", "poll"], 0, &["the slot is dropped"]);
     relay.stop_well().await;
 }
 

@@ -11,6 +11,7 @@
 
 pub mod failover;
 pub(in crate::capture) mod publication;
+mod publication_rights;
 pub mod reader_lock;
 pub mod requirements;
 

@@ -89,6 +89,23 @@ impl SlotKeeper {
         })
     }
 
+    /// Those that are not as they should be, each with the tables that it is to bring.
+    pub(super) async fn missing_publications(&self) -> Result<Vec<(&'static str, Vec<String>)>> {
+        let found = self.find_publications().await?;
+        let mut missing = Vec::new();
+        if found.own.is_none() {
+            let tables = match self.mode() {
+                Mode::Message => Vec::new(),
+                Mode::Poll | Mode::Wal => vec![self.outbox().quoted()],
+            };
+            missing.push((self.mode().publication(), tables));
+        }
+        if matches!(found.adopted, FoundAdopted::Lacking) {
+            missing.push((ADOPTED_PUBLICATION, self.adopted_names()));
+        }
+        Ok(missing)
+    }
+
     fn adopted_names(&self) -> Vec<String> {
         self.adopted().iter().map(|table| table.name.quoted()).collect()
     }

@@ -202,11 +202,14 @@ impl ShownCapture {
                 slot.state,
                 slot.figures()
             ));
-            let place = |lsn: &Option<String>| lsn.clone().unwrap_or_else(|| "nowhere".to_owned());
+            let place = |what: &str, lsn: &Option<String>| match lsn {
+                Some(lsn) => format!("{what} up to {lsn}"),
+                None => format!("nothing is {what} yet"),
+            };
             lines.push(format!(
-                "place       published up to {}, confirmed up to {}",
-                place(&slot.delivered_lsn),
-                place(&slot.confirmed_lsn)
+                "place       {}, {}",
+                place("published", &slot.delivered_lsn),
+                place("confirmed", &slot.confirmed_lsn)
             ));
             lines.extend(slot.troubles());
         }

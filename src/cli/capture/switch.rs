@@ -169,6 +169,14 @@ async fn wait_for_pollers(session: &mut CaptureSession) -> Result<ExitCode> {
     match session.wait_until_slot_is_left(&mut tell).await? {
         Followed::Yes => Ok(ExitCode::SUCCESS),
         Followed::NotYet => still("the slot is still read"),
+        Followed::SlotStays(slot) => {
+            output::answer(&format!(
+                "the switch stands, and the table is polled; but the slot {slot} stays, and keeps the server's log: \
+                 this role may not drop it, and no instance did. Run as one with the attribute replication: select \
+                 pg_drop_replication_slot('{slot}')"
+            ))?;
+            Ok(ExitCode::FAILURE)
+        }
     }
 }
 
