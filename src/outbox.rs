@@ -205,8 +205,10 @@ pub fn check_sequence(sequence: &str, cache: i64, increment: i64) -> Result<()> 
         return Ok(());
     };
     let cause = format!("the outbox was changed: its sequence {sequence} {what}");
+    // It waits for every open writer, and all later writers wait behind it.
     Err(Error::new(ErrorKind::Schema, cause).with_remedy(format!(
-        "Run: alter sequence {sequence} {setting}; nothing is lost meanwhile"
+        "Run: set lock_timeout = '1s'; alter sequence {sequence} {setting}; again until it gets its lock, as it waits \
+         for open writers and holds up the next ones; nothing is lost meanwhile"
     )))
 }
 

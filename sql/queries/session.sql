@@ -2,7 +2,7 @@
 -- Locks:   none.
 -- Plan:    reads the list of settings twice, in memory. The last answer is the mark that the connection carried as a
 --          startup option.
--- Hazard:  nothing of a role's, a database's or a server's defaults may end a session, or change what the
+-- Hazard:  nothing of a role's, a database's or a server's defaults may end a session that is in use, or change what the
 --          relay sees, when it is durable, what a text means, or which objects a name means. The first
 --          query takes away whatever ends a session, a statement or a transaction after a time, also
 --          what later servers add; ways of planning come back to the server's own. It counts, as its rows
@@ -55,7 +55,9 @@ set tcp_user_timeout = 0;
 set tcp_keepalives_idle = 15;
 set tcp_keepalives_interval = 5;
 set tcp_keepalives_count = 3;
-set client_connection_check_interval = 0;
+-- Whoever waits for a lock would not notice that the relay has hung up. Not every system can tell.
+select count(set_config('client_connection_check_interval',
+    case when version() ~ 'linux|darwin|freebsd' then '5s' else '0' end, false));
 -- The reader of the log gives a sign of life each second.
 select count(set_config(name, '3s', false))
 from pg_settings where name = 'wal_sender_timeout' and setting::bigint between 1 and 2999;

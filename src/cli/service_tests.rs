@@ -2,7 +2,7 @@ use std::os::unix::net::UnixDatagram;
 
 use super::*;
 use crate::metrics::beats::Pulse;
-use crate::metrics::health::{Readings, SessionState};
+use crate::metrics::health::{Readings, SessionEnd, SessionState};
 
 const WATCHDOG: Duration = Duration::from_secs(30);
 
@@ -71,7 +71,7 @@ fn ready_is_said_once_when_a_session_works_stands_by_or_is_paused() {
         scene.monitor.set_session(session);
         assert_eq!(scene.pass(1), ["READY=1", words]);
         assert_eq!(scene.pass(20), Vec::<String>::new(), "nothing is new");
-        scene.monitor.set_session(SessionState::Between(Some("it is gone".to_owned())));
+        scene.monitor.set_session(SessionState::Between(Some(SessionEnd::of("it is gone"))));
         let told = scene.pass(5);
         assert!(told.len() == 1 && told[0].starts_with("STATUS=not ready: postgres "), "{told:?}");
         scene.monitor.set_session(SessionState::Working);
@@ -100,7 +100,7 @@ fn without_a_watchdog_and_while_kafka_is_away_nobody_is_killed() {
     scene.monitor.set_session(SessionState::Working);
     assert_eq!(scene.signs_of_life(60), 0, "nobody asked");
     let mut scene = Scene::new(Some(WATCHDOG));
-    scene.monitor.set_session(SessionState::Between(Some("the server is away".to_owned())));
+    scene.monitor.set_session(SessionState::Between(Some(SessionEnd::of("the server is away"))));
     assert_eq!(scene.signs_of_life(60), 6, "to start it again would not help");
     assert!(scene.report.pause() <= LOOK_INTERVAL);
     let hasty =
@@ -111,8 +111,8 @@ fn without_a_watchdog_and_while_kafka_is_away_nobody_is_killed() {
 #[test]
 fn a_text_of_others_writes_no_line_of_its_own() {
     let mut scene = Scene::new(None);
-    let cause = "no answer\nSTOPPING=1\nMAINPID=1\r\u{1b}[2J".to_owned();
-    scene.monitor.set_session(SessionState::Between(Some(cause)));
+    let end = SessionEnd::of("no answer\nSTOPPING=1\nMAINPID=1\r\u{1b}[2J");
+    scene.monitor.set_session(SessionState::Between(Some(end)));
     let told = scene.pass(1);
     assert_eq!(told.len(), 1);
     assert!(!told[0].contains(['\n', '\r', '\u{1b}']), "{told:?}");

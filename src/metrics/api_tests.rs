@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::config::admin_hosts::AdminHosts;
 use crate::metrics::counters::Monitor;
-use crate::metrics::health::{Readings, SessionState};
+use crate::metrics::health::{Readings, SessionEnd, SessionState};
 use crate::metrics::http;
 use crate::metrics::sample::{LARGE, SMALL, admin, look, monitor};
 use crate::metrics::shape::{InstanceCondition, InstanceReport, ParkedReport, TierReport};
@@ -195,7 +195,8 @@ fn who_does_not_get_on_says_why_and_what_helps() {
 #[test]
 fn without_a_session_the_cause_is_told_once_and_what_it_knew_is_gone() {
     let monitor = monitor(SMALL);
-    let cause = Some("the server is away".to_owned());
+    let remedy = Some("set the password".to_owned());
+    let cause = Some(SessionEnd { remedy: remedy.clone(), ..SessionEnd::of("the server is away") });
     monitor.set_session(SessionState::Between(cause.clone()));
     monitor.health().look(Readings {
         now_millis: 12_000,
@@ -208,6 +209,7 @@ fn without_a_session_the_cause_is_told_once_and_what_it_knew_is_gone() {
     assert_eq!(status.state, InstanceCondition::NoSession);
     assert_eq!(status.causes.len(), 1, "{:?}", status.causes);
     assert!(status.sentence.contains("the server is away"), "{}", status.sentence);
+    assert_eq!(Some(&status.causes[0].fix), remedy.as_ref(), "what helps is what the error says");
     assert_eq!((status.parked, status.buckets.len(), status.rate.r#in), (None, 0, None));
     assert!(describe::tier_status(&monitor).is_some(), "the tier stays, with its age");
 }

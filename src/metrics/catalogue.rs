@@ -25,6 +25,13 @@ pub(super) const CATALOGUE: &[Family] = &[
         FigureSource::One(|monitor| Some(FigureValue::Whole(monitor.is_working().into()))),
     ),
     family(
+        "postrider_ready",
+        Gauge,
+        &["check"],
+        "1 while this check of /readyz is well, 0 while it is not",
+        FigureSource::Many(ready),
+    ),
+    family(
         "postrider_paused",
         Gauge,
         &[],
@@ -224,8 +231,15 @@ pub(super) const CATALOGUE: &[Family] = &[
         "postrider_sessions_ended",
         Counter,
         &["kind"],
-        "Sessions with PostgreSQL that have ended, by the kind of error",
+        "Sessions with PostgreSQL that have worked and ended, by the kind of error",
         FigureSource::Tally(|monitor| &monitor.sessions_ended),
+    ),
+    family(
+        "postrider_sessions_unopened",
+        Counter,
+        &["kind"],
+        "Attempts to begin a session with PostgreSQL that came to nothing, by the kind of error",
+        FigureSource::Tally(|monitor| &monitor.sessions_unopened),
     ),
     family(
         "postrider_postgres_connections",
@@ -356,6 +370,16 @@ pub(super) const CATALOGUE: &[Family] = &[
         }),
     ),
 ];
+
+fn ready(monitor: &Monitor) -> Vec<LabelledFigure> {
+    let checks = monitor.health().ready().into_iter();
+    checks
+        .map(|check| LabelledFigure {
+            figure: FigureValue::Whole(check.is_well().into()),
+            labels: vec![("check", check.name)],
+        })
+        .collect()
+}
 
 fn is_paused(monitor: &Monitor) -> bool {
     matches!(monitor.session(), SessionState::Paused { .. })

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::metrics::beats::{Beats, Pulse};
-use crate::metrics::health::{Health, SessionState, ShardReading};
+use crate::metrics::health::{Health, LockInTheWay, SessionState, ShardReading};
 use crate::metrics::histogram::Histogram;
 use crate::metrics::progress::{ProgressStep, ShardProgress};
 use crate::metrics::recent::{CountedSoFar, ExactBacklog, Recent};
@@ -99,8 +99,20 @@ pub struct Figures {
     /// Tasks that ask PostgreSQL.
     pub tasks: Arc<Beats>,
     /// What Kafka's trouble was, the last time that there was one.
-    trouble: Mutex<Option<String>>,
+    trouble: Mutex<Option<NotedTrouble>>,
 }
+
+/// Trouble with Kafka.
+#[derive(Debug)]
+struct NotedTrouble {
+    words: String,
+    /// How many looks there were since.
+    looks: u32,
+}
+
+/// So many looks after trouble was noted, what is acknowledged is no more what was on its way then. librdkafka tells of it
+/// again half a minute later.
+const TROUBLE_LOOKS: u32 = 4;
 
 impl ShardGauge {
     /// A batch was acknowledged, or a page is done.
@@ -137,17 +149,24 @@ impl ShardGauge {
 impl Figures {
     /// There is trouble with Kafka.
     pub fn note_trouble(&self, words: &str) {
-        *lock(&self.trouble) = Some(words.to_owned());
+        *lock(&self.trouble) = Some(NotedTrouble { words: words.to_owned(), looks: 0 });
     }
 
     /// What Kafka's trouble was, unless something was acknowledged since.
     pub fn trouble(&self) -> Option<String> {
-        lock(&self.trouble).clone()
+        lock(&self.trouble).as_ref().map(|trouble| trouble.words.clone())
     }
 
-    /// Something was acknowledged.
-    pub fn forget_trouble(&self) {
-        *lock(&self.trouble) = None;
+    /// Somebody looks, twice a second, whether anything was acknowledged since: then the trouble is over, unless it is of
+    /// this moment, and what came was on its way before.
+    pub fn look_at_trouble(&self, is_acknowledging: bool) {
+        let mut trouble = lock(&self.trouble);
+        if let Some(noted) = trouble.as_mut() {
+            noted.looks += 1;
+            if is_acknowledging && noted.looks > TROUBLE_LOOKS {
+                *trouble = None;
+            }
+        }
     }
 }
 
@@ -219,8 +238,11 @@ pub struct Monitor {
     recent: Mutex<Recent>,
     instance: Mutex<InstanceInfo>,
     health: Mutex<Health>,
+    lock: Mutex<Option<LockInTheWay>>,
     /// Sessions that have ended, by why.
     pub sessions_ended: Tally,
+    /// Attempts to begin one that came to nothing, by why.
+    pub sessions_unopened: Tally,
     /// Buckets that were taken, by from whom.
     pub buckets_taken: Tally,
     /// Leases that ran out before they were renewed, or buckets that another one took.
@@ -379,6 +401,16 @@ impl Monitor {
         lock(&self.health)
     }
 
+    /// Who keeps a task waiting that asks PostgreSQL, as far as is known.
+    pub fn lock_in_the_way(&self) -> Option<LockInTheWay> {
+        lock(&self.lock).clone()
+    }
+
+    /// Somebody does, or nobody any more.
+    pub fn set_lock_in_the_way(&self, holder: Option<LockInTheWay>) {
+        *lock(&self.lock) = holder;
+    }
+
     /// Events acknowledged by Kafka, per shard.
     pub fn published_by_shard(&self) -> Vec<u64> {
         lock(&self.shards).iter().map(|gauge| gauge.published.load(Ordering::Relaxed)).collect()
@@ -403,4 +435,26 @@ impl Monitor {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_on_its_way_ends_no_trouble() {
+        let figures = Figures::default();
+        figures.note_trouble("Connection refused");
+        for _ in 0..TROUBLE_LOOKS {
+            figures.look_at_trouble(true);
+        }
+        assert_eq!(figures.trouble().as_deref(), Some("Connection refused"));
+        for _ in 0..100 {
+            figures.look_at_trouble(false);
+        }
+        assert!(figures.trouble().is_some(), "nothing is acknowledged");
+        figures.look_at_trouble(true);
+        assert_eq!(figures.trouble(), None, "it is over");
+        figures.look_at_trouble(true);
+    }
 }

@@ -9,6 +9,7 @@ use crate::metrics::counters::{Monitor, ShardGauge};
 use crate::metrics::health::{Health, HealthCheck, SessionState};
 use crate::metrics::seen::SeenBacklog;
 use crate::metrics::sentence;
+use crate::metrics::sentence::Present;
 use crate::metrics::shape::{
     Age, BacklogReport, BucketReport, Cause, InFlightReport, InstanceCapture, InstanceCondition,
     InstanceReport, KafkaReport, LeaseReport, PARKED_SCHEMA, ParkedCounts, ParkedReport,
@@ -66,7 +67,7 @@ pub fn instance_status(monitor: &Monitor) -> InstanceReport {
         },
         instance: identity.name,
     };
-    status.sentence = sentence::of_instance(&status);
+    status.sentence = sentence::of_instance(&status, present(monitor));
     status
 }
 
@@ -125,7 +126,7 @@ fn cause(check: HealthCheck, trouble: Option<&str>) -> Cause {
         Some(trouble) if check.name == "kafka" => format!("{}: {trouble}", check.words),
         _ => check.words,
     };
-    let fix = fix(&check.name).to_owned();
+    let fix = check.remedy.unwrap_or_else(|| fix(&check.name).to_owned());
     Cause { what: check.name, since_seconds: check.since_millis.map(seconds), words, fix }
 }
 
@@ -169,6 +170,14 @@ fn age(monitor: &Monitor) -> Age {
     }
 }
 
+fn present(monitor: &Monitor) -> Present {
+    let open_millis = monitor.figures().open_transaction_millis.load(Ordering::Relaxed);
+    Present {
+        behind_seconds: monitor.recent().age_seconds_now(50.0),
+        open_transaction_seconds: seconds(open_millis),
+    }
+}
+
 fn work_time(monitor: &Monitor) -> WorkTime {
     let recent = monitor.recent();
     WorkTime { claim_ms: recent.claim_ms(), ack_ms: recent.ack_ms() }
@@ -183,7 +192,7 @@ fn backlog(seen: Option<&SeenBacklog>, time_to_empty_seconds: Option<f64>) -> Ba
         oldest_seconds: oldest.filter(|seconds| *seconds > 0.0),
         // Before the first look nothing is known of what waits, and nothing left would be a guess.
         time_to_empty_seconds: time_to_empty_seconds
-            .filter(|seconds| seconds.is_finite() && seen.is_some()),
+            .filter(|seconds| seconds.is_finite() && seen.is_some() && is_counted),
         stands_still: time_to_empty_seconds.is_some_and(f64::is_infinite),
         seen_seconds_ago: None,
     }

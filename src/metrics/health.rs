@@ -20,6 +20,7 @@ use hashbrown::HashMap;
 
 use crate::metrics::beats::Beat;
 use crate::metrics::estimate::Estimate;
+pub use crate::metrics::session_state::{LockInTheWay, SessionEnd, SessionState};
 use crate::metrics::still_count::StillCount;
 
 /// A thread that gives no sign of life for so long is dead.
@@ -33,40 +34,6 @@ const STANDS_STILL_MILLIS: u64 = 3_000;
 /// A shard that begins anew so many times in [`ANEW_WINDOW_MILLIS`] does not get on, whatever it has sent meanwhile.
 const ANEW_MAX: u64 = 5;
 const ANEW_WINDOW_MILLIS: u64 = 60_000;
-
-/// What a session is at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SessionState {
-    /// There is none: why the last one has ended, if there was one.
-    Between(Option<String>),
-    /// It has its share of the buckets, or reads the log.
-    Working,
-    /// Another instance reads the log.
-    StandingBy,
-    /// People have paused publishing, for this reason: nothing is claimed, and nothing owned.
-    Paused {
-        /// As they gave it.
-        reason: String,
-    },
-    /// Nobody reads the log: a session that is no instance keeps the lock of its reader.
-    Obstructed,
-}
-
-impl Default for SessionState {
-    fn default() -> Self {
-        Self::Between(None)
-    }
-}
-
-impl SessionState {
-    /// Whether it does what it is there for.
-    pub fn is_working(&self) -> bool {
-        match self {
-            Self::Working | Self::StandingBy | Self::Paused { .. } => true,
-            Self::Between(_) | Self::Obstructed => false,
-        }
-    }
-}
 
 /// What is seen of a shard at a look; counts are of the whole life of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +75,8 @@ pub struct Readings {
     pub threads: Vec<Beat>,
     /// Tasks that ask PostgreSQL.
     pub tasks: Vec<Beat>,
+    /// Who keeps one of them waiting, as far as is known.
+    pub lock: Option<LockInTheWay>,
 }
 
 /// One line of an answer.
@@ -121,6 +90,8 @@ pub struct HealthCheck {
     pub words: String,
     /// Since when it is not well; none where it is, or that is not known.
     pub since_millis: Option<u64>,
+    /// What people can do about it, where more is known than what always helps.
+    pub remedy: Option<String>,
 }
 
 /// What came of a check.
@@ -135,16 +106,20 @@ pub enum HealthOutcome {
 impl HealthCheck {
     fn well(name: &str, words: impl Into<String>) -> Self {
         let (name, outcome) = (name.to_owned(), HealthOutcome::Well);
-        Self { name, outcome, words: words.into(), since_millis: None }
+        Self { name, outcome, words: words.into(), since_millis: None, remedy: None }
     }
 
     fn ill(name: &str, words: impl Into<String>) -> Self {
         let (name, outcome) = (name.to_owned(), HealthOutcome::Ill);
-        Self { name, outcome, words: words.into(), since_millis: None }
+        Self { name, outcome, words: words.into(), since_millis: None, remedy: None }
     }
 
     fn since(self, millis: u64) -> Self {
         Self { since_millis: Some(millis), ..self }
+    }
+
+    fn with_remedy(self, remedy: Option<String>) -> Self {
+        Self { remedy, ..self }
     }
 
     /// Whether it is well.
@@ -361,9 +336,10 @@ impl Health {
             SessionState::Between(None) => {
                 HealthCheck::ill(NAME, format!("no session for {since}")).since(since_millis)
             }
-            SessionState::Between(Some(cause)) => {
+            SessionState::Between(Some(SessionEnd { cause, remedy })) => {
                 HealthCheck::ill(NAME, format!("no session for {since}: {cause}"))
                     .since(since_millis)
+                    .with_remedy(remedy.clone())
             }
             SessionState::Obstructed => HealthCheck::ill(
                 NAME,
@@ -384,16 +360,30 @@ impl Health {
 
     /// Whether those get answers that ask PostgreSQL again and again.
     fn tasks_check(&self, name: &str) -> HealthCheck {
-        let silent =
-            self.latest.tasks.iter().map(|beat| (self.silent_millis(&self.tasks, beat), beat));
-        match silent.max_by_key(|(silent, _)| *silent) {
-            Some((silent, beat)) if silent >= self.limit_millis() => {
-                let (task, shown) = (&beat.name, show_seconds(silent));
-                HealthCheck::ill(name, format!("the {task} has had no answer for {shown}"))
+        match self.longest_waiting() {
+            Some((silent, task)) if silent >= self.limit_millis() => {
+                let shown = show_seconds(silent);
+                let lock = self.latest.lock.as_ref();
+                let behind = lock.map(|lock| format!(", it waits for {}", lock.words));
+                let behind = behind.unwrap_or_default();
+                HealthCheck::ill(name, format!("the {task} has had no answer for {shown}{behind}"))
                     .since(silent)
+                    .with_remedy(lock.map(|lock| lock.remedy.clone()))
             }
             Some(_) | None => HealthCheck::well(name, "ok"),
         }
+    }
+
+    /// The task that has had no answer for longest.
+    fn longest_waiting(&self) -> Option<(u64, &str)> {
+        let silent = |beat: &Beat| self.silent_millis(&self.tasks, beat);
+        let tasks = self.latest.tasks.iter().map(|beat| (silent(beat), beat.name.as_str()));
+        tasks.max_by_key(|(silent, _)| *silent)
+    }
+
+    /// For how long a task has had no answer of PostgreSQL, of the one that waits longest.
+    pub fn unanswered_millis(&self) -> u64 {
+        self.longest_waiting().map_or(0, |(silent, _)| silent)
     }
 
     fn lease(&self) -> HealthCheck {
@@ -451,6 +441,9 @@ impl Health {
             }
             None if self.latest.is_stopping => {
                 HealthCheck::well(NAME, "ok, stopping: what is in flight lands")
+            }
+            None if !self.latest.session.is_working() => {
+                HealthCheck::well(NAME, "none works without a session; what waits is not known")
             }
             None if self.untaken_millis() >= self.limit_millis() => {
                 let (buckets, since) = (self.latest.buckets_untaken, self.untaken_millis());

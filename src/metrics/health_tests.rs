@@ -158,7 +158,8 @@ fn a_frozen_postgres_is_seen() {
         readings.lease_left_millis = readings.lease_left_millis.map(|left| left - 500);
     });
     assert_eq!(relay.ill(), ["[-]lease ran out 0.9s ago"]);
-    relay.readings.session = SessionState::Between(Some("PostgreSQL did not answer".to_owned()));
+    relay.readings.session =
+        SessionState::Between(Some(SessionEnd::of("PostgreSQL did not answer")));
     relay.readings.lease_left_millis = None;
     let ill = relay.pass(12, still).ill();
     assert_eq!(ill[0], "[-]postgres no session for 11s: PostgreSQL did not answer");
@@ -169,6 +170,16 @@ fn a_ticker_without_an_answer_is_seen_though_the_lease_is_renewed() {
     let mut relay = Relay::new();
     relay.pass(3, still).pass(11, |readings| readings.tasks[0].beats = 1);
     assert_eq!(relay.ill(), ["[-]postgres the ticker has had no answer for 10s"]);
+    assert_eq!(relay.health.unanswered_millis(), 10_500);
+    // Who is in the way is named, with what helps.
+    relay.readings.lock = Some(LockInTheWay {
+        words: "a lock on outbox behind session 55 of role shop".to_owned(),
+        remedy: "end it".to_owned(),
+    });
+    relay.pass(1, |readings| readings.tasks[0].beats = 1);
+    let check = relay.health.ready().swap_remove(0);
+    let words = "the ticker has had no answer for 11s, it waits for a lock on outbox behind session 55 of role shop";
+    assert_eq!((check.words.as_str(), check.remedy.as_deref()), (words, Some("end it")));
     // It has ended with its session, and the next one begins.
     relay.readings.tasks = vec![Beat { name: "ticker".to_owned(), number: 7, beats: 0 }];
     assert_eq!(relay.pass(1, still).ill(), [""; 0]);
@@ -193,6 +204,8 @@ fn whoever_was_never_let_in_is_not_ready() {
     relay.readings.lease_left_millis = None;
     let ill = relay.pass(4, still).ill();
     assert_eq!(ill, ["[-]postgres no session for 3.5s", "[-]lease none without a session"]);
+    let shards = relay.health.ready().pop().expect("there are checks").to_string();
+    assert!(!shards.contains("nothing waits"), "that is not known: {shards}");
 }
 
 #[test]
@@ -240,7 +253,7 @@ fn a_session_that_is_lost_in_a_pause_is_seen() {
     let mut relay = Relay::new();
     relay.readings.session = SessionState::Paused { reason: String::new() };
     relay.pass(60, still);
-    relay.readings.session = SessionState::Between(Some("PostgreSQL is away".to_owned()));
+    relay.readings.session = SessionState::Between(Some(SessionEnd::of("PostgreSQL is away")));
     let ill = relay.pass(4, still).ill();
     assert_eq!(ill[0], "[-]postgres no session for 3.5s: PostgreSQL is away");
 }

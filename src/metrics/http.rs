@@ -176,7 +176,13 @@ mod tests {
     use crate::metrics::health::HealthOutcome;
 
     fn check(name: &str, outcome: HealthOutcome, words: &str) -> HealthCheck {
-        HealthCheck { name: name.to_owned(), outcome, words: words.to_owned(), since_millis: None }
+        HealthCheck {
+            name: name.to_owned(),
+            outcome,
+            words: words.to_owned(),
+            since_millis: None,
+            remedy: None,
+        }
     }
 
     fn asked(query: &str) -> (StatusCode, String) {

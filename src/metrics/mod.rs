@@ -26,6 +26,7 @@ pub mod recent;
 pub(crate) mod sample;
 pub mod seen;
 pub mod sentence;
+pub mod session_state;
 pub mod shape;
 pub mod steer;
 mod still_count;

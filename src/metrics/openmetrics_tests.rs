@@ -42,6 +42,7 @@ fn full() -> Arc<Monitor> {
         &figures.transactions_dropped,
         &figures.retention_blocked,
         &monitor.sessions_ended,
+        &monitor.sessions_unopened,
         &monitor.buckets_taken,
     ] {
         tally.add("a \"quoted\" \\ label", 3);

@@ -101,6 +101,15 @@ impl Recent {
         quantile(&counts, percentile / 100.0)
     }
 
+    /// The same of so short a time as rates are of: how things are, and not how they were a minute ago.
+    pub fn age_seconds_now(&self, percentile: f64) -> Option<f64> {
+        let last = self.looks.back()?;
+        let since = last.at_millis.saturating_sub(RATE_MILLIS);
+        let first = self.looks.iter().find(|look| look.at_millis >= since)?;
+        let counts = between(first.event_age.as_ref()?, last.event_age.as_ref()?);
+        quantile(&counts, percentile / 100.0)
+    }
+
     /// How long a claim took, on average, in milliseconds.
     pub fn claim_ms(&self) -> Option<f64> {
         mean_ms(&self.difference(|look| look.claim.as_ref())?)
@@ -128,17 +137,17 @@ impl Recent {
 
     /// What was counted within the window.
     fn difference(&self, of: impl Fn(&CountedSoFar) -> Option<&Counted>) -> Option<Counted> {
-        let (first, last) = (of(self.looks.front()?)?, of(self.looks.back()?)?);
-        let both = first.buckets.iter().zip(&last.buckets);
-        let buckets: Vec<(f64, u64)> =
-            both.map(|((_, before), (end, now))| (*end, now.saturating_sub(*before))).collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
-        Some(Counted {
-            buckets,
-            count,
-            sum_seconds: (last.sum_seconds - first.sum_seconds).max(0.0),
-        })
+        Some(between(of(self.looks.front()?)?, of(self.looks.back()?)?))
     }
+}
+
+/// What was counted from one look to another.
+fn between(first: &Counted, last: &Counted) -> Counted {
+    let both = first.buckets.iter().zip(&last.buckets);
+    let buckets: Vec<(f64, u64)> =
+        both.map(|((_, before), (end, now))| (*end, now.saturating_sub(*before))).collect();
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    Counted { buckets, count, sum_seconds: (last.sum_seconds - first.sum_seconds).max(0.0) }
 }
 
 fn seconds(millis: u64) -> f64 {
@@ -206,6 +215,13 @@ mod tests {
         assert!((59.0..=61.0).contains(&recent.age_window_seconds()));
         let p99 = recent.age_seconds(99.0).expect("something was published");
         assert!((2.5..=5.0).contains(&p99), "{p99}");
+        // A backlog that has gone is no backlog of now.
+        for second in 101..=112_u64 {
+            ages.record(20_000, 1);
+            recent.look(second * 1_000, || at(second, &ages));
+        }
+        let (minute, now) = (recent.age_seconds(50.0), recent.age_seconds_now(50.0));
+        assert!(minute > Some(2.5) && now < Some(0.025), "{minute:?} {now:?}");
         let claim = recent.claim_ms().expect("something was claimed");
         assert!((3_000.0..=4_000.0).contains(&claim), "{claim}");
     }

@@ -7,8 +7,20 @@ use crate::metrics::shape::{
     TierReport,
 };
 
+/// What a sentence tells of an instance that its report does not have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Present {
+    /// How old events were when they were acknowledged, of the last seconds: half of them were younger.
+    pub behind_seconds: Option<f64>,
+    /// For how long a transaction that has written is open.
+    pub open_transaction_seconds: f64,
+}
+
+/// A transaction that is open for longer is told.
+const OPEN_SECONDS: f64 = 60.0;
+
 /// Of an instance: `publishing 98,204/s, 0.03 s behind, nothing parked`.
-pub fn of_instance(status: &InstanceReport) -> String {
+pub fn of_instance(status: &InstanceReport, present: Present) -> String {
     let lead = match status.state {
         InstanceCondition::NoSession => "no session with PostgreSQL".to_owned(),
         InstanceCondition::StandingBy => "standing by: another instance reads the log".to_owned(),
@@ -18,7 +30,7 @@ pub fn of_instance(status: &InstanceReport) -> String {
             format!("publishing is paused: {reason}")
         }
         InstanceCondition::Stalled => "it does not get on".to_owned(),
-        InstanceCondition::Publishing => return publishing(status),
+        InstanceCondition::Publishing => return publishing(status, present),
     };
     match status.causes.first() {
         Some(cause) => format!("{lead}: {}: {}", cause.what, cause.words),
@@ -26,18 +38,20 @@ pub fn of_instance(status: &InstanceReport) -> String {
     }
 }
 
-fn publishing(status: &InstanceReport) -> String {
+fn publishing(status: &InstanceReport, present: Present) -> String {
     let rate = status.rate.out.unwrap_or(0.0);
-    let pace = match status.age.p50 {
+    let pace = match present.behind_seconds {
         Some(age) if rate > 0.0 => {
             format!("publishing {}/s, {} behind", whole(rate.round() as u64), seconds(age))
         }
         _ => waits(&status.backlog),
     };
-    match &status.parked {
-        Some(counts) => format!("{pace}, {}", parked(counts)),
-        None => pace,
-    }
+    let parked = status.parked.as_ref().map(|counts| format!(", {}", parked(counts)));
+    let open = (present.open_transaction_seconds >= OPEN_SECONDS).then(|| {
+        let open = seconds(present.open_transaction_seconds);
+        format!(", a transaction has been open for {open} at least, and its events wait")
+    });
+    [Some(pace), parked, open].into_iter().flatten().collect()
 }
 
 /// Of the tier: `2 instances own 16 buckets, nothing waits, nothing parked`.
@@ -71,6 +85,10 @@ fn waits(backlog: &BacklogReport) -> String {
         (None, _) => "what waits was not counted".to_owned(),
         (Some(0), _) if backlog.is_lower_bound => "what waits was not counted".to_owned(),
         (Some(0), _) => "nothing waits".to_owned(),
+        (Some(1), None) if !backlog.is_lower_bound => "1 event waits".to_owned(),
+        (Some(1), Some(oldest)) if !backlog.is_lower_bound => {
+            format!("1 event waits, for {}", seconds(oldest))
+        }
         (Some(events), None) => format!("{}{or_more} wait", count(events, "event")),
         (Some(events), Some(oldest)) => {
             format!("{}{or_more} wait, the oldest for {}", count(events, "event"), seconds(oldest))
@@ -142,6 +160,11 @@ mod tests {
             ..BacklogReport::default()
         };
         assert_eq!(waits(&backlog(Some(0), false, None)), "nothing waits");
+        assert_eq!(waits(&backlog(Some(1), false, Some(9.0))), "1 event waits, for 9.0 s");
+        assert_eq!(
+            waits(&backlog(Some(1), true, Some(9.0))),
+            "1 event or more wait, the oldest for 9.0 s"
+        );
         assert_eq!(waits(&backlog(Some(0), true, None)), "what waits was not counted");
         assert_eq!(waits(&backlog(None, true, None)), "what waits was not counted");
         assert_eq!(

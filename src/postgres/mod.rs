@@ -14,6 +14,7 @@ mod errors;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod local;
+mod lock_holder;
 mod log_in;
 mod password;
 mod replication;
@@ -36,6 +37,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 pub use crate::postgres::config::{DatabaseConfig, is_near};
 pub use crate::postgres::errors::{classify, is_about_a_value};
+pub use crate::postgres::lock_holder::{HoldingSession, LockHolder, lock_holder};
 pub use crate::postgres::password::PasswordSource;
 pub use crate::postgres::replication::{
     Everything, Frame, LogStream, MessageSieve, ReplyWanted, Walsender, connect_walsender,
@@ -109,6 +111,9 @@ pub fn open_connections() -> u64 {
 static LOST: LazyLock<Repeats<Instant, Duration>> =
     LazyLock::new(|| Repeats::new(Duration::from_secs(10)));
 
+/// How soon people are told of a lock, and how often it is looked whether there is one.
+const LOCK_LOOK_INTERVAL: Duration = Duration::from_secs(3);
+
 /// Opens a session. `purpose` shows in `pg_stat_activity` as application_name `postrider <purpose>`, for another
 /// schema than the usual one `postrider/<tag> <purpose>`.
 ///
@@ -116,7 +121,9 @@ static LOST: LazyLock<Repeats<Instant, Duration>> =
 /// When no server answers, refuses us, or is hidden by a connection pooler.
 pub async fn connect(database: &DatabaseConfig, purpose: &str) -> Result<Connection> {
     let name = database.display_name();
-    with_timeout(database, &format!("connect to {name}"), open(database, purpose, &name)).await
+    let Some(patience) = database.patience() else { return open(database, purpose, &name).await };
+    let opened = tokio::time::timeout(patience, open(database, purpose, &name)).await;
+    opened.unwrap_or_else(|_| Err(no_answer(&format!("connect to {name}"), None)))
 }
 
 /// Gives whatever opens or ends a session the time in which all hosts together may be tried. A network
@@ -124,20 +131,57 @@ pub async fn connect(database: &DatabaseConfig, purpose: &str) -> Result<Connect
 /// no answer, is not held yet or no more.
 ///
 /// # Errors
-/// [`ErrorKind::PostgresUnavailable`] when it takes longer; the work's own.
+/// [`ErrorKind::PostgresUnavailable`] when it takes longer, with whoever holds a lock in its way; the work's own.
 pub async fn with_timeout<T>(
     database: &DatabaseConfig,
     action: &str,
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let Some(patience) = database.patience() else { return work.await };
-    tokio::time::timeout(patience, work).await.map_err(|_| {
-        Error::new(ErrorKind::PostgresUnavailable, format!("cannot {action}: no answer"))
-            .with_remedy(
-                "check that the server is up, the network lets you through, and nobody holds locks on \
-                 postrider's tables",
-            )
-    })?
+    match tokio::time::timeout(patience, work).await {
+        Ok(done) => done,
+        // The work is ended, but the server notices that only some seconds later: who waited is to be seen still.
+        Err(_) => Err(no_answer(action, lock_holder(database).await.as_ref())),
+    }
+}
+
+/// The same for people who wait: they are told within seconds who holds a lock in the work's way.
+///
+/// # Errors
+/// [`ErrorKind::PostgresUnavailable`] when somebody does; the work's own.
+pub async fn unless_locked<T>(
+    database: &DatabaseConfig,
+    action: &str,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(LOCK_LOOK_INTERVAL) => {}
+        }
+        // While it is looked the work goes on.
+        tokio::select! {
+            done = &mut work => return done,
+            holder = lock_holder(database) => {
+                if let Some(holder) = holder {
+                    return Err(no_answer(action, Some(&holder)));
+                }
+            }
+        }
+    }
+}
+
+fn no_answer(action: &str, holder: Option<&LockHolder>) -> Error {
+    let unavailable = |words: String| Error::new(ErrorKind::PostgresUnavailable, words);
+    match holder {
+        Some(holder) => unavailable(format!("cannot {action}: it waits for {holder}"))
+            .with_remedy(holder.remedy()),
+        None => unavailable(format!("cannot {action}: no answer")).with_remedy(
+            "check that the server is up, the network lets you through, and nobody holds locks on \
+             postrider's tables",
+        ),
+    }
 }
 
 async fn open(database: &DatabaseConfig, purpose: &str, name: &str) -> Result<Connection> {

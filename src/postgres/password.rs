@@ -186,22 +186,23 @@ impl Credentials {
     pub(super) fn refused(&self, error: Error) -> Error {
         let mut past = self.past();
         let since = *past.refused_since.get_or_insert_with(Instant::now);
-        if past.was_let_in && since.elapsed() < self.patience { outage(&error) } else { error }
+        if past.was_let_in && since.elapsed() < self.patience { outage(error) } else { error }
     }
 
     /// A source that gives nothing is an outage once a session was had: it will come back.
     pub(super) fn missing(&self, error: Error) -> Error {
-        if self.past().was_let_in { outage(&error) } else { error }
+        if self.past().was_let_in { outage(error) } else { error }
     }
 }
 
 /// The same in a kind that is tried again.
-fn outage(error: &Error) -> Error {
+fn outage(error: Error) -> Error {
     let outage = Error::new(ErrorKind::PostgresUnavailable, error.message());
-    match error.remedy() {
+    let outage = match error.remedy() {
         Some(remedy) => outage.with_remedy(remedy),
         None => outage,
-    }
+    };
+    outage.with_source(error)
 }
 
 #[cfg(test)]

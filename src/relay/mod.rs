@@ -63,7 +63,7 @@ use tokio::task::JoinSet;
 use crate::config::{Config, OnMissingTopic};
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
-use crate::metrics::health::SessionState;
+use crate::metrics::health::{SessionEnd, SessionState};
 use crate::publish::kafka::ask;
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
@@ -78,6 +78,7 @@ mod assigner;
 mod exactly;
 mod held;
 mod instance;
+mod lock_watch;
 mod log_saver;
 mod log_session;
 mod log_task;
@@ -117,6 +118,7 @@ pub async fn run(
     let mut watching = JoinSet::new();
     watching.spawn(watch::watch(Arc::clone(&monitor), Arc::clone(&instance.lease_end)));
     let database = instance.config.database.clone();
+    watching.spawn(lock_watch::watch(database.clone(), Arc::clone(&monitor)));
     watching.spawn(tier_watch::watch(database, instance.name.clone(), Arc::clone(&monitor)));
     let mut work = pin!(instance.run());
     tokio::select! {
@@ -146,7 +148,7 @@ impl Instance {
         while !*self.stop.borrow() {
             let mut stage = SessionStage::Opening;
             let ended = self.session(&producer_config, progress, &mut stage).await;
-            self.note_end(ended.as_ref().err());
+            self.note_end(ended.as_ref().err(), stage);
             if stage.has_worked() {
                 progress = Progress::Working;
                 backoff.reset();
@@ -169,12 +171,19 @@ impl Instance {
     }
 
     /// What the session knew and owned ends with it.
-    fn note_end(&self, error: Option<&Error>) {
-        let cause = error.map(|error| error.message().to_owned());
-        self.monitor.set_session(SessionState::Between(cause));
+    fn note_end(&self, error: Option<&Error>, stage: SessionStage) {
+        let end = error.map(|error| SessionEnd {
+            cause: error.message().to_owned(),
+            remedy: error.remedy().map(str::to_owned),
+        });
+        self.monitor.set_session(SessionState::Between(end));
         self.lease_end.set(None);
-        let why = error.map_or("told-to-end", |error| error.kind().name());
-        self.monitor.sessions_ended.add(why, 1);
+        let why = error.map_or("told-to-end", |error| told_kind(error).name());
+        match (error, stage.has_worked()) {
+            // It has claimed and sent nothing: nothing is repeated by its end.
+            (Some(_), false) => self.monitor.sessions_unopened.add(why, 1),
+            (None, _) | (Some(_), true) => self.monitor.sessions_ended.add(why, 1),
+        }
         if error.is_some_and(|error| error.kind() == ErrorKind::Fenced) {
             self.monitor.leases_lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -229,6 +238,18 @@ impl Instance {
             () = tokio::time::sleep(pause) => {}
             _ = stop.changed() => {}
         }
+    }
+}
+
+/// By which kind people know it: a refusal that is waited out for a while, as an outage, is a refusal.
+fn told_kind(error: &Error) -> ErrorKind {
+    let source = std::error::Error::source(error);
+    let beneath = source.and_then(|source| source.downcast_ref::<Error>());
+    match (error.kind(), beneath.map(Error::kind)) {
+        (ErrorKind::PostgresUnavailable, Some(ErrorKind::PostgresRefused)) => {
+            ErrorKind::PostgresRefused
+        }
+        (kind, _) => kind,
     }
 }
 

@@ -54,12 +54,16 @@ pub(super) async fn supervise(
     let mut backoff = TROUBLE;
     loop {
         let before = gauge.published.load(Ordering::Relaxed);
-        let error = match context.start_shard(index, &assignment, Arc::clone(&gauge)).await {
+        let (ended, past) = match context.make_shard(index, &assignment, Arc::clone(&gauge)).await {
+            Ok(shard) => (shard.run().await, ProducerPast::Sent),
+            Err(error) => (Err(error), ProducerPast::Unborn),
+        };
+        let error = match ended {
             Ok(()) => return Ok(Ended::Shard),
             Err(error) if concerns_producer(&error) => error,
             Err(error) => return Err(error),
         };
-        note_replaced(&gauge, &error);
+        note_replaced(&gauge, &error, past);
         if *context.stop.borrow() {
             return Err(error);
         }
@@ -76,10 +80,21 @@ pub(super) async fn supervise(
     }
 }
 
+/// What a producer did before it gave way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProducerPast {
+    /// Nothing: it could not be made yet, as where the topic of cursors has no leader.
+    Unborn,
+    /// It was there, and may have sent.
+    Sent,
+}
+
 /// It has work from here on: what was in flight.
-fn note_replaced(gauge: &ShardGauge, error: &Error) {
+fn note_replaced(gauge: &ShardGauge, error: &Error, past: ProducerPast) {
     let why = error.kind().name();
-    gauge.instance.producers_replaced.add(why, 1);
+    if past == ProducerPast::Sent {
+        gauge.instance.producers_replaced.add(why, 1);
+    }
     gauge.begun_anew.fetch_add(1, Ordering::Relaxed);
     gauge.has_work.store(true, Ordering::Relaxed);
     gauge.begin_anew(why);
@@ -100,12 +115,12 @@ impl ShardContext {
         }
     }
 
-    async fn start_shard(
+    async fn make_shard(
         &self,
         index: usize,
         assignment: &Assignment,
         gauge: Arc<ShardGauge>,
-    ) -> Result<()> {
+    ) -> Result<Shard> {
         let name = index.to_string();
         let event_bytes_max = self.config.max_event_bytes;
         let poller =
@@ -134,7 +149,7 @@ impl ShardContext {
             gauge,
             exactly: self.exactly.as_ref().map(|exactly| exactly.shard(&name)),
         };
-        Shard::new(wiring, limits).run().await
+        Ok(Shard::new(wiring, limits))
     }
 
     /// Where it takes part in transactions it waits for the end of what was open before.

@@ -1,7 +1,8 @@
 //! Looks now and then at the tier, at how much waits in the own buckets and what is parked, for whoever asks.
 //!
-//! Promises: takes a hundredth of the time at most, and relaying goes on without it. Must not: end a session, or keep one
-//! of its own while the relay has none. Fails: never; what cannot be seen is not told.
+//! Promises: takes a hundredth of the time at most, and relaying goes on without it; what cannot be seen now, as behind a
+//! lock, stays as it was seen last in the same session: what an alert rests on does not vanish. Must not: end a session,
+//! or keep one of its own while the relay has none. Fails: never; what was never seen is not told.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ pub(super) async fn watch(database: DatabaseConfig, name: String, monitor: Arc<M
                 // The others of the session meet the same, and tell it.
                 tracing::debug!(cause = cause.message(), "the tier cannot be seen");
                 looking = None;
-                monitor.set_seen(None);
+                monitor.recent().look_at_backlog(None);
             }
         }
         let pause = (began.elapsed() * PAUSE_PER_LOOK).clamp(LOOK_INTERVAL, LOOK_INTERVAL_MAX);

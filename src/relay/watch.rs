@@ -53,6 +53,7 @@ pub(super) async fn watch(monitor: Arc<Monitor>, lease_end: Arc<LeaseEnd>) {
             shards: shards.iter().map(|shard| shard.reading()).collect(),
             threads: monitor.figures().threads.heard(),
             tasks: monitor.figures().tasks.heard(),
+            lock: monitor.lock_in_the_way(),
         };
         monitor.look_at_counts(readings.now_millis);
         let silence = {
@@ -63,9 +64,7 @@ pub(super) async fn watch(monitor: Arc<Monitor>, lease_end: Arc<LeaseEnd>) {
         let count = |shard: &Arc<ShardGauge>| shard.acknowledged.load(Ordering::Relaxed);
         let counted = shards.iter().map(count).sum();
         let before = std::mem::replace(&mut acknowledged, counted);
-        if before != counted {
-            monitor.figures().forget_trouble();
-        }
+        monitor.figures().look_at_trouble(before != counted);
         if let Some(word) = told.next(silence, before < counted, now) {
             word.say(monitor.figures().trouble());
         }

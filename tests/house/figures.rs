@@ -10,9 +10,10 @@ use crate::report;
 use crate::sources::files;
 
 /// The alerts, in the order of the file.
-const ALERTS: [&str; 14] = [
+const ALERTS: [&str; 15] = [
     "PostriderNoInstance",
     "PostriderStalled",
+    "PostriderNotReady",
     "PostriderPausedLong",
     "PostriderBehind",
     "PostriderNeverEmpty",

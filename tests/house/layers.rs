@@ -71,6 +71,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("metrics::recent", Core, &[]),
     ("metrics::seen", Core, &[]),
     ("metrics::sentence", Core, &[]),
+    ("metrics::session_state", Core, &[]),
     ("metrics::shape", Core, &[]),
     ("metrics", Process, &[TOKIO]),
     ("logging", Process, &[]),

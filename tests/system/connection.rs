@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use postrider::error::{Error, ErrorKind};
-use postrider::postgres::{Connection, DatabaseConfig, classify, connect};
+use postrider::postgres::{Connection, DatabaseConfig, classify, connect, lock_holder};
 
 use crate::support::Patience;
 use crate::support::fixture::empty_database;
@@ -151,6 +151,46 @@ async fn a_lost_session_is_told() {
     admin.client().query("select pg_terminate_backend($1)", &[&number]).await.unwrap();
     let error = classify("sleep", sleep.await.unwrap());
     assert_says(&error, ErrorKind::PostgresUnavailable, "57P01", "stopped");
+}
+
+/// GIVEN a session that waits for a lock behind one that waits itself, WHEN it is looked, THEN the head of the queue is
+/// named; and WHEN the session is dropped, THEN its backend does not wait on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_session_leaves_no_backend_behind_a_lock() {
+    let url = &empty_database("a_dropped_session_leaves_no_backend_behind_a_lock").await;
+    let database = DatabaseConfig::parse(url).unwrap();
+    let (holder, admin) = (session(url).await, session(url).await);
+    for sql in ["create sequence public.numbers", "begin", "select nextval('public.numbers')"] {
+        holder.client().batch_execute(sql).await.unwrap();
+    }
+    assert_eq!(lock_holder(&database).await, None, "nobody waits");
+    let pid: i32 = holder.client().query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    let ends_by = |url: String, sql: &'static str| {
+        tokio::spawn(async move { session(&url).await.client().batch_execute(sql).await })
+    };
+    let waiting =
+        "select from pg_locks where not granted and relation = 'public.numbers'::regclass";
+    let count = async || admin.client().query(waiting, &[]).await.unwrap().len();
+    let between = ends_by(url.clone(), "alter sequence public.numbers cache 1");
+    let patience = Patience::until("one waits");
+    while count().await < 1 {
+        patience.pause().await;
+    }
+    let last = ends_by(url.clone(), "select nextval('public.numbers')");
+    let patience = Patience::until("it is named");
+    let found = loop {
+        match lock_holder(&database).await {
+            Some(found) if count().await == 2 => break found,
+            _ => patience.pause().await,
+        }
+    };
+    assert_eq!(found.relation.as_deref(), Some("public.numbers"));
+    assert_eq!(found.session.map(|session| session.pid), Some(pid));
+    (between.abort(), last.abort());
+    let patience = Patience::until("nobody waits any more");
+    while count().await > 0 {
+        patience.pause().await;
+    }
 }
 
 /// Row security would hide rows: the session gets an error instead.

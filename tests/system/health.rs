@@ -88,7 +88,8 @@ async fn a_kafka_that_gives_no_answer_to_a_shard_that_begins() {
     other.stop_well().await;
 }
 
-/// GIVEN a relay that renews its lease, WHEN somebody locks the outbox, THEN events wait and it says so.
+/// GIVEN a relay that renews its lease, WHEN somebody locks the outbox, THEN events wait, and it says so and behind
+/// whom; so does who asks for the status.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outbox_that_somebody_locks() {
     let fixture = Fixture::new("health_locked").await;
@@ -103,9 +104,20 @@ async fn an_outbox_that_somebody_locks() {
     wait_for(&address, "/readyz", "HTTP/1.1 503").await;
     let said = get(&address, "/readyz?verbose");
     assert!(said.contains("[+]lease ") && said.contains("[+]kafka ok"), "{said}");
+    let backend = "select pg_backend_pid(), session_user::text";
+    let row = locker.query_one(backend, &[]).await.expect("it answers");
+    let (pid, role) = (row.get::<_, i32>(0), row.get::<_, String>(1));
+    let behind = format!("behind session {pid} of role {role}");
+    wait_for(&address, "/readyz", &behind).await;
+    wait_for(&address, "/metrics", "postrider_ready{check=\"postgres\"} 0\n").await;
+    let status = fixture.command().arg("status").output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&status.stderr);
+    assert_eq!(status.status.code(), Some(4), "{said}");
+    assert!(said.contains(&behind) && said.contains("pg_terminate_backend"), "{said}");
     locker.batch_execute("commit").await.expect("it was open");
     wait_for(&address, "/readyz", "HTTP/1.1 200").await;
     wait_for(&address, "/metrics", "postrider_events_published_total{shard=\"0\"} 40\n").await;
+    wait_for(&address, "/metrics", "postrider_ready{check=\"postgres\"} 1\n").await;
     relay.stop_well().await;
 }
 

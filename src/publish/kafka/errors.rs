@@ -135,11 +135,28 @@ pub(super) fn unavailable(cause: &KafkaError, trouble: Option<Trouble>) -> Error
         return Error::new(ErrorKind::KafkaRefused, cause).with_remedy(remedy);
     }
     let reason = trouble.map_or_else(|| cause.to_string(), |trouble| trouble.reason);
+    if lacks_a_leader(cause) {
+        return Error::new(
+            ErrorKind::KafkaUnavailable,
+            format!("the brokers answer, but a partition has no leader yet: {cause}"),
+        )
+        .with_remedy(
+            "wait: postrider goes on when there is a leader; if it lasts, look at the brokers",
+        );
+    }
     Error::new(ErrorKind::KafkaUnavailable, format!("no Kafka broker can be reached: {reason}"))
         .with_remedy(
             "check --brokers, that the brokers run and advertise addresses reachable from here, and that \
              security.protocol is theirs",
         )
+}
+
+/// Whether a broker has said so, as it does of a topic that was just made, and while its leaders move.
+fn lacks_a_leader(cause: &KafkaError) -> bool {
+    matches!(
+        cause.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable)
+    )
 }
 
 /// Names the property and says why, but never its value: that may be a secret.
@@ -201,6 +218,19 @@ pub(super) fn replaced(cause: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_partition_without_a_leader_is_no_broker_that_is_away() {
+        for (code, words) in [
+            (RDKafkaErrorCode::NotLeaderForPartition, "the brokers answer"),
+            (RDKafkaErrorCode::LeaderNotAvailable, "the brokers answer"),
+            (RDKafkaErrorCode::BrokerTransportFailure, "no Kafka broker can be reached"),
+        ] {
+            let error = unavailable(&KafkaError::MetadataFetch(code), None);
+            assert!(error.message().starts_with(words), "{error}");
+            assert_eq!(error.kind(), ErrorKind::KafkaUnavailable, "it is tried again");
+        }
+    }
 
     #[test]
     fn names_collide_that_differ_by_dots_alone() {

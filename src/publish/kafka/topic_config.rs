@@ -178,10 +178,19 @@ fn say(topic: &str, cause: &str, warnings: &Warnings, now: Instant) {
             topic,
             cause,
             unsaid,
-            remedy = "let this user describe the configuration of topics (DescribeConfigs)",
+            remedy = remedy(cause),
             "the broker does not tell how much a topic takes: what was told last holds, and the broker \
              decides about larger events"
         );
+    }
+}
+
+/// Brokers that do not answer say nothing of rights.
+fn remedy(cause: &str) -> &'static str {
+    if ["TimedOut", "Transport", "timed out"].iter().any(|words| cause.contains(words)) {
+        "look at the brokers, which do not answer; they are asked again"
+    } else {
+        "let this user describe the configuration of topics (DescribeConfigs)"
     }
 }
 

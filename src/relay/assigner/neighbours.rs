@@ -41,7 +41,7 @@ impl Neighbours {
                 if listed.contains(&name) {
                     tracing::warn!(
                         instance = name,
-                        "an instance has died, or hangs; it owns nothing any more"
+                        "an instance has died, hangs, or stands by; it owns nothing any more"
                     );
                 } else {
                     tracing::info!(instance = name, "an instance has stopped");
