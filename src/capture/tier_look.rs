@@ -27,7 +27,7 @@ use crate::schema;
 
 static STATE: Sql = Sql::of(include_str!("../../sql/queries/bucket_state.sql"));
 static FLOOR: Sql = Sql::of(include_str!("../../sql/queries/cursor_floor.sql"));
-const BACKLOG: &str = include_str!("../../sql/queries/bucket_backlog.sql");
+static BACKLOG: Sql = Sql::of(include_str!("../../sql/queries/bucket_backlog.sql"));
 static LOOKED_AT: Sql = Sql::of(include_str!("../../sql/queries/bucket_looked_at.sql"));
 static PARKED: Sql = Sql::of(include_str!("../../sql/queries/parked_sight.sql"));
 static FIRST: Sql = Sql::of(include_str!("../../sql/queries/parked_first.sql"));
@@ -271,7 +271,7 @@ impl TierLook {
         if let Some(statement) = self.backlogs.get(&bucket) {
             return Ok(statement.clone());
         }
-        let sql = BACKLOG.replace("{looked_at}", without_head(LOOKED_AT.text()));
+        let sql = BACKLOG.text().replace("{looked_at}", without_head(LOOKED_AT.text()));
         let sql = sql.replace("{bucket}", &bucket.to_string());
         let prepared = self.connection.client().prepare(&sql).await;
         let statement =

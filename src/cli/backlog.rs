@@ -19,7 +19,7 @@ use crate::postgres::{Connection, Sql, classify, fill, without_head};
 use crate::record::topic::TopicTemplate;
 
 static STATE: Sql = Sql::of(include_str!("../../sql/queries/bucket_state.sql"));
-const BACKLOG: &str = include_str!("../../sql/queries/bucket_backlog.sql");
+static BACKLOG: Sql = Sql::of(include_str!("../../sql/queries/bucket_backlog.sql"));
 static LOOKED_AT: Sql = Sql::of(include_str!("../../sql/queries/bucket_looked_at.sql"));
 static FLOOR: Sql = Sql::of(include_str!("../../sql/queries/cursor_floor.sql"));
 const WAITING: &str = include_str!("../../sql/queries/bucket_waiting.sql");
@@ -75,7 +75,8 @@ impl EventKind {
         };
         let mut buffer = String::new();
         template.render(&event, &mut buffer).map(str::to_owned).map_err(|cause| {
-            let cause = format!("a waiting event cannot be published: {cause}");
+            let cause =
+                format!("an event that waits, or was written lately, cannot be published: {cause}");
             Error::new(ErrorKind::Unpublishable, cause)
                 .with_remedy("change --topic, or what writes such an aggregatetype or type")
         })
@@ -86,6 +87,8 @@ impl EventKind {
 #[derive(Debug, Default)]
 pub(super) struct WaitingKinds {
     pub(super) kinds: BTreeSet<EventKind>,
+    /// Topics for which events are parked until they can be used.
+    pub(super) parked_topics: BTreeSet<String>,
     /// Whether events of any kind may wait that could not be seen.
     pub(super) may_be_more: bool,
 }
@@ -137,7 +140,7 @@ impl<'a> Onlooker<'a> {
 
     async fn look(&self, state: &BucketState, rows_max: i64) -> Result<Waiting> {
         let failed = |cause| classify("count the events that wait", cause);
-        let sql = of_bucket(BACKLOG, state);
+        let sql = of_bucket(BACKLOG.text(), state);
         let parameters: [&(dyn ToSql + Sync); 3] = [&state.floor, &state.recent_floor, &rows_max];
         let row = self.0.client().query_one(&sql, &parameters).await.map_err(failed)?;
         let is_cut = |side| row.get::<_, i64>(side) == rows_max;

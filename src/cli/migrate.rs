@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::capture::mode::{DeliveryMode, read_state};
 use crate::cli::{block_on, handover, output, prepare};
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
@@ -15,7 +16,7 @@ use crate::control::migrate;
 use crate::control::migrate::MigrationRequest;
 use crate::error::{ErrorKind, Result};
 use crate::outbox::PayloadType;
-use crate::postgres::{Sql, connect};
+use crate::postgres::{Connection, Sql, connect};
 
 static ROLES: Sql = Sql::of(include_str!("../../sql/roles.sql"));
 
@@ -76,14 +77,14 @@ enum MigrateCommand {
         #[arg(long, conflicts_with = "seq_above")]
         handover: bool,
 
-        /// Only says how many events would be published again, or count as published.
+        /// Only says what would be published again, or count as published.
         #[arg(long)]
         dry_run: bool,
 
         /// Keeps the cursors that PostgreSQL has, and gives up those in Kafka: where events are delivered exactly
         /// once and the topic of cursors is gone or was changed. What was published since a cursor was saved is
         /// repeated.
-        #[arg(long, value_name = "WHERE", conflicts_with_all = ["seq_above", "handover", "dry_run"])]
+        #[arg(long, value_name = "WHERE", conflicts_with_all = ["seq_above", "handover"])]
         cursor_from: Option<CursorFrom>,
     },
     /// Makes the inbox of a consumer, in the consumer's own database: --database-url names that one.
@@ -159,9 +160,12 @@ pub(super) fn run(arguments: MigrateArguments) -> Result<ExitCode> {
         MigrateCommand::Reanchor { common, handover: true, dry_run, .. } => {
             handover::reanchor(&settled(common)?, dry_run)
         }
-        MigrateCommand::Reanchor { common, cursor_from: Some(CursorFrom::Postgres), .. } => {
-            renew(settled(common)?)
-        }
+        MigrateCommand::Reanchor {
+            common,
+            cursor_from: Some(CursorFrom::Postgres),
+            dry_run,
+            ..
+        } => renew(settled(common)?, dry_run),
         MigrateCommand::Reanchor { common, seq_above, dry_run, .. } => {
             reanchor(settled(common)?, seq_above, dry_run)
         }
@@ -225,22 +229,37 @@ fn reanchor(common: CommonSettings, seq_above: Option<i64>, dry_run: bool) -> Re
     Ok(ExitCode::SUCCESS)
 }
 
-fn renew(common: CommonSettings) -> Result<ExitCode> {
+fn renew(common: CommonSettings, dry_run: bool) -> Result<ExitCode> {
     let (database, outbox) = (config::database(&common)?, config::outbox(&common)?);
     let changed = block_on(async move {
         let connection = connect(&database, "migrate").await?;
         migrate::load(connection.client(), &outbox).await?;
-        renew_term(&connection).await
+        match dry_run {
+            true => would_renew(&connection).await,
+            false => renew_term(&connection).await,
+        }
     })?;
-    output::answer(match changed {
-        Changed::Yes => {
+    output::answer(match (changed, dry_run) {
+        (Changed::Yes, true) => {
+            "the cursors that PostgreSQL has would hold, and what was published since they were saved be repeated; \
+             nothing was changed\n"
+        }
+        (Changed::Yes, false) => {
             "the cursors that PostgreSQL has hold; what was published since they were saved is repeated\n"
         }
-        Changed::Not => {
+        (Changed::Not, _) => {
             "nothing to do: events are delivered at least once, by PostgreSQL's cursors\n"
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What [`renew_term`] would find.
+async fn would_renew(connection: &Connection) -> Result<Changed> {
+    Ok(match read_state(connection).await?.way().delivery {
+        DeliveryMode::ExactlyOnce { .. } => Changed::Yes,
+        DeliveryMode::AtLeastOnce { .. } => Changed::Not,
+    })
 }
 
 fn status(common: CommonSettings) -> Result<ExitCode> {

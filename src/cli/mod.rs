@@ -49,6 +49,7 @@ mod top;
 mod topics;
 mod wait;
 mod waiting;
+mod writers;
 
 const AFTER_HELP: &str = "\
 Each long flag can also be set by the environment (--page-rows: POSTRIDER_PAGE_ROWS) and by

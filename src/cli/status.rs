@@ -23,6 +23,7 @@ use crate::cli::output;
 use crate::cli::output::{count, show_age};
 use crate::cli::pause::words;
 use crate::cli::waiting::{Waiting, Waits};
+use crate::cli::writers::{OpenTransaction, open_transactions};
 use crate::cli::{block_on, for_lookers, prepare};
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
@@ -33,7 +34,7 @@ use crate::event::Bucket;
 use crate::legible;
 use crate::metrics::shape::TierReport;
 use crate::outbox::{Outbox, OutboxName};
-use crate::postgres::{Connection, DatabaseConfig, Sql, classify, connect};
+use crate::postgres::{Connection, DatabaseConfig, Sql, classify, connect, unless_locked};
 use crate::schema;
 
 static PARKED: Sql = Sql::of(include_str!("../../sql/queries/parked_count.sql"));
@@ -41,6 +42,12 @@ const SIZE: &str = include_str!("../../sql/queries/outbox_size.sql");
 /// Why nothing is known of a bucket.
 const OTHER_HISTORY: &str = "the cursors are of another cluster, or of a later state of this one, and say nothing \
                              of its rows; see `postrider check`";
+static RUNNING: Sql = Sql::of(include_str!("../../sql/queries/relays_running.sql"));
+/// Whether Kafka takes events the database does not know.
+const ASK_KAFKA: &str = "the database alone was asked: whether Kafka takes events, `postrider check` says, and \
+                         /readyz?verbose of each instance";
+/// Events that wait for longer call for a look at Kafka.
+const LONG_SECONDS: f64 = 10.0;
 static INSTANCES: Sql = Sql::of(include_str!("../../sql/queries/instances.sql"));
 
 /// Shows how far each bucket is published, and what waits.
@@ -74,11 +81,15 @@ struct ShownStatus {
     unseen: Vec<String>,
     generations: Vec<GenerationStatus>,
     instances: Vec<InstanceStatus>,
+    /// Relays that have a session and no lease: they stand by, wait for the end of a pause, or are changing over.
+    without_lease: i64,
     parked: ParkedStatus,
     capture: ShownCapture,
     /// None while publishing goes on.
     paused: Option<Pause>,
     adopted: Vec<AdoptedWaiting>,
+    /// Such that have written, and hold back what they wrote.
+    open_transactions: Vec<String>,
     buckets: Vec<BucketStatus>,
 }
 
@@ -127,19 +138,20 @@ struct BucketStatus {
 pub(super) fn run(arguments: StatusArguments) -> Result<ExitCode> {
     let (common, ..) = prepare(arguments.common, RelaySettings::default(), "warn")?;
     let (database, outbox) = (config::database(&common)?, config::outbox(&common)?);
-    if arguments.json {
-        let both = async {
-            let status = Box::pin(look(&database, &outbox)).await?;
-            Ok((
-                status,
-                TierLook::open(&database, "status").await?.look(Looker::People).await?.tier,
-            ))
+    let looking = unless_locked(&database, "read the status", async {
+        let status = Box::pin(look(&database, &outbox)).await?;
+        let tier = match arguments.json {
+            true => {
+                Some(TierLook::open(&database, "status").await?.look(Looker::People).await?.tier)
+            }
+            false => None,
         };
-        let (status, tier) = block_on(both).map_err(for_onlookers)?;
-        output::answer_json(&with_names_of_tier(&status, &tier)?)?;
-    } else {
-        let status = block_on(look(&database, &outbox)).map_err(for_onlookers)?;
-        output::answer(&status.table())?;
+        Ok((status, tier))
+    });
+    let (status, tier) = block_on(looking).map_err(for_onlookers)?;
+    match tier {
+        Some(tier) => output::answer_json(&with_names_of_tier(&status, &tier)?)?,
+        None => output::answer(&status.table())?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -195,10 +207,13 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<ShownStatu
     let outbox = migrate::load(connection.client(), name).await?;
     let generations = generations(&connection, &outbox).await?;
     let instances = instances(&connection).await?;
+    let leased = instances.iter().filter(|one| one.lease_left_seconds > 0.0).count() as i64;
+    let without_lease = (running(&connection).await? - leased).max(0);
     let parked = parked(&connection).await?;
     let adopted = adopted_backlog::look(&mut connection).await?;
     let capture = capture::shown(database, name).await?;
     let paused = read_state(&connection).await?.pause;
+    let open = open_transactions(&connection).await?;
     let observer = Onlooker::new(&connection).await?;
     let (mut buckets, mut unseen) = (Vec::new(), Vec::new());
     for state in observer.buckets().await? {
@@ -235,12 +250,19 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<ShownStatu
         unseen,
         generations,
         instances,
+        without_lease,
         parked,
         capture,
         paused,
         adopted,
+        open_transactions: open.oldest.iter().map(OpenTransaction::words).collect(),
         buckets,
     })
+}
+
+async fn running(connection: &Connection) -> Result<i64> {
+    let row = connection.client().query_one(RUNNING.text(), &[]).await;
+    Ok(row.map_err(|cause| classify("look which relays run", cause))?.get("relays"))
 }
 
 async fn parked(connection: &Connection) -> Result<ParkedStatus> {
@@ -289,7 +311,7 @@ async fn instances(connection: &Connection) -> Result<Vec<InstanceStatus>> {
 impl GenerationStatus {
     fn line(&self) -> String {
         format!(
-            "generation {}: {:>10} in {} of {} leaves{}\n",
+            "generation {}: {:>10} in {} of {} partitions{}\n",
             self.generation,
             show_bytes(self.size_bytes.unsigned_abs()),
             self.filled_leaves,
@@ -344,6 +366,22 @@ impl BucketStatus {
 }
 
 impl ShownStatus {
+    /// Of relays that own nothing.
+    fn without_lease(&self) -> String {
+        let relays = count(self.without_lease, "relay");
+        match (self.without_lease, self.instances.is_empty(), &self.paused) {
+            (0, true, None) => "no instance runs\n".to_owned(),
+            (0, true, Some(_)) => {
+                "no instance has a lease; those that run wait for the end of the pause\n".to_owned()
+            }
+            (0, false, _) => String::new(),
+            (_, _, Some(_)) => {
+                format!("{relays} without a lease: waiting for the end of the pause\n")
+            }
+            (_, _, None) => format!("{relays} without a lease: standing by, or changing over\n"),
+        }
+    }
+
     fn table(&self) -> String {
         let size = show_bytes(self.size_bytes.unsigned_abs());
         let schema = self.control_schema.as_ref();
@@ -357,13 +395,7 @@ impl ShownStatus {
             self.partitions,
         );
         text.extend(self.generations.iter().map(GenerationStatus::line));
-        text.push_str(match (self.instances.is_empty(), &self.paused) {
-            (true, None) => "no instance runs\n",
-            (true, Some(_)) => {
-                "no instance has a lease; those that run wait for the end of the pause\n"
-            }
-            (false, _) => "",
-        });
+        text.push_str(&self.without_lease());
         text.extend(self.instances.iter().map(InstanceStatus::line));
         writeln!(text, "{}", self.capture.text()).expect("text takes text");
         if let Some(pause) = &self.paused {
@@ -384,6 +416,13 @@ impl ShownStatus {
         let sentence = self.waiting.sentence();
         let but = if self.waiting.waits == Waits::No { parked } else { "" };
         writeln!(text, "unpublished: {sentence}{but}").expect("text takes text");
+        for open in &self.open_transactions {
+            writeln!(text, "open: {open}").expect("text takes text");
+        }
+        let oldest = self.waiting.oldest_unpublished_age_seconds;
+        if !self.instances.is_empty() && oldest.is_some_and(|seconds| seconds > LONG_SECONDS) {
+            writeln!(text, "({ASK_KAFKA})").expect("text takes text");
+        }
         for why in &self.unseen {
             writeln!(text, "({why})").expect("text takes text");
         }
@@ -402,83 +441,5 @@ impl ShownStatus {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::waiting::LookState;
-
-    #[test]
-    fn what_is_known_stays_and_what_is_not_is_added() {
-        let mut known = serde_json::json!({
-            "parked": {"events": 3}, "slot": null, "buckets": [{"bucket": 1, "epoch": 4}, {"bucket": 2, "epoch": 5}],
-        });
-        let added = serde_json::json!({
-            "schema": "s", "parked": {"events": 9, "by_reason": {}}, "slot": {"name": "p"},
-            "buckets": [{"bucket": 2, "state": "idle", "epoch": 9}, {"bucket": 3, "state": "free"}],
-        });
-        add_members(&mut known, added);
-        let wanted = serde_json::json!({
-            "schema": "s", "parked": {"events": 3, "by_reason": {}}, "slot": null,
-            "buckets": [{"bucket": 1, "epoch": 4}, {"bucket": 2, "state": "idle", "epoch": 5}],
-        });
-        assert_eq!(known, wanted);
-    }
-
-    #[test]
-    fn a_lower_bound_says_so() {
-        let state = BucketState::sample(3);
-        let waiting = Waiting::seen(17, Some(2.0), LookState::CutBehind);
-        let status = ShownStatus {
-            outbox: "public.outbox".to_owned(),
-            control_schema: Some("Billing-2".to_owned()),
-            database: "h:1/d".to_owned(),
-            partitions: 3,
-            size_bytes: 2_048,
-            waiting,
-            unseen: vec!["not all rows were looked at".to_owned()],
-            generations: vec![GenerationStatus {
-                generation: 1,
-                is_current: true,
-                leaves: 16,
-                filled_leaves: 3,
-                size_bytes: 4_096,
-            }],
-            instances: vec![InstanceStatus {
-                name: "db1:7:abc".to_owned(),
-                shards: 2,
-                buckets: 5,
-                age_seconds: 90.0,
-                lease_left_seconds: -3.0,
-            }],
-            parked: ParkedStatus { events: 3, aggregates: 2, oldest_age_seconds: Some(90.0) },
-            capture: ShownCapture { mode: "wal", ..ShownCapture::default() },
-            paused: Some(Pause {
-                reason: "moving".to_owned(),
-                by: "ops".to_owned(),
-                for_seconds: 90.0,
-                left_seconds: None,
-            }),
-            adopted: Vec::new(),
-            buckets: vec![BucketStatus::new(state, waiting)],
-        };
-        let table = status.table();
-        assert!(table.contains("\u{2265}17"), "{table}");
-        assert!(table.contains("capture     wal, since"), "{table}");
-        assert!(
-            table.contains("paused for 1.5min by ops, until `postrider resume`: moving"),
-            "{table}"
-        );
-        assert!(table.contains("2.0 KiB"), "{table}");
-        assert!(
-            table.contains("outbox public.outbox at h:1/d, schema Billing-2: 1 buckets"),
-            "{table}"
-        );
-        assert!(table.contains("waited for 2.0s"), "{table}");
-        assert!(table.contains("4.0 KiB in 3 of 16 leaves, being filled"), "{table}");
-        assert!(table.contains("db1:7:abc: 5 buckets, 2 shards, up 1.5min"), "{table}");
-        assert!(table.contains("dead or hanging: its lease ran out 3.0s ago"), "{table}");
-        assert!(
-            table.contains("parked: 3 events of 2 aggregates, the oldest for 1.5min"),
-            "{table}"
-        );
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

@@ -117,14 +117,18 @@ pub fn template() -> String {
     let mut text = "# The settings of postrider. A flag wins over the environment, the environment over this file.\n\
                     # Secrets are better kept in files of their own: see database-password-file and [librdkafka-files].\n"
         .to_owned();
-    let mut heading = String::new();
-    for (place, setting) in settings().iter().enumerate() {
-        let now = if place < COMMON.len() { "Most files need no more" } else { &setting.heading };
-        if now != heading {
-            text.push_str(&format!("\n## {now}\n"));
-            now.clone_into(&mut heading);
+    let settings = settings();
+    let (common, others) = settings.split_at(COMMON.len());
+    push_section(&mut text, "Most files need no more", common.iter());
+    let mut headings: Vec<&str> = Vec::new();
+    for setting in others {
+        if !headings.contains(&setting.heading.as_str()) {
+            headings.push(&setting.heading);
         }
-        text.push_str(&format!("\n{}# {}\n", comment(&setting.help), example(setting)));
+    }
+    for heading in headings {
+        let section = others.iter().filter(|setting| setting.heading == heading);
+        push_section(&mut text, heading, section);
     }
     text.push_str(&format!(
         "\n## Topics\n\n# How topics are made that fit a pattern (* is any text); the first that fits holds.\n\
@@ -137,6 +141,13 @@ pub fn template() -> String {
          # [{PROPERTY_FILES}]\n# \"sasl.password\" = \"/run/secrets/kafka\"\n"
     ));
     text
+}
+
+fn push_section<'a>(text: &mut String, heading: &str, settings: impl Iterator<Item = &'a Setting>) {
+    text.push_str(&format!("\n## {heading}\n"));
+    for setting in settings {
+        text.push_str(&format!("\n{}# {}\n", comment(&setting.help), example(setting)));
+    }
 }
 
 fn comment(help: &str) -> String {

@@ -14,10 +14,10 @@ use tokio_postgres::error::SqlState;
 use crate::error::Result;
 use crate::event::Bucket;
 use crate::outbox::Outbox;
-use crate::postgres::{Connection, classify, fill};
+use crate::postgres::{Connection, Sql, classify, fill};
 
 const COUNTED: &str = include_str!("../../sql/queries/moves_counted.sql");
-const MOVED: &str = include_str!("../../sql/queries/moved_rows.sql");
+static MOVED: Sql = Sql::of(include_str!("../../sql/queries/moved_rows.sql"));
 
 /// Rows of which nobody knows whether they were published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub async fn look(
         }
         let timeout = format!("set local statement_timeout = {left}");
         transaction.batch_execute(&timeout).await.map_err(failed)?;
-        let sql = fill(MOVED, &[("{bucket_table}", table)]);
+        let sql = fill(MOVED.text(), &[("{bucket_table}", table)]);
         match transaction.query_opt(&sql, &[&bucket, table, &seconds]).await {
             Ok(None) => {}
             Ok(Some(row)) => {

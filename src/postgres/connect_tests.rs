@@ -164,7 +164,6 @@ async fn a_server_that_fails_to_encrypt_is_found_beside_a_lost_one() {
         database.driver.connect_timeout(Duration::from_millis(300));
         opens(&database).await;
     }
-    }
 }
 
 /// Costs that a role was given would have the server compile the first query, for ten seconds.

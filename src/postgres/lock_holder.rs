@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::legible;
 use crate::postgres::config::DatabaseConfig;
-use crate::postgres::{classify, open};
+use crate::postgres::{Sql, classify, open};
 
-const HOLDER: &str = include_str!("../../sql/queries/lock_holder.sql");
+static HOLDER: Sql = Sql::of(include_str!("../../sql/queries/lock_holder.sql"));
 /// A look that takes longer has met what it was to look at.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -80,7 +80,7 @@ pub async fn lock_holder(database: &DatabaseConfig) -> Option<LockHolder> {
 
 async fn look(database: &DatabaseConfig) -> Result<Option<LockHolder>> {
     let connection = open(database, "locks", &database.display_name()).await?;
-    let row = connection.client().query_opt(HOLDER, &[]).await;
+    let row = connection.client().query_opt(HOLDER.text(), &[]).await;
     let row = row.map_err(|cause| classify("look who holds a lock", cause))?;
     Ok(row.map(|row| {
         let pid: i32 = row.get("pid");

@@ -14,6 +14,9 @@ use crate::told::as_relay;
 /// What transactions are found that stay open, by how long they are.
 const WRITERS: &str = include_str!("../../sql/queries/check_writers.sql");
 
+/// The same of sessions whose times a role may not see.
+const HIDDEN_WRITERS: &str = include_str!("../../sql/queries/check_hidden_writers.sql");
+
 /// What a check has found, and its exit code.
 struct Checked {
     code: Option<i32>,
@@ -82,6 +85,7 @@ async fn every_check_has_its_name() {
         "row-security",
         "capture",
         "events",
+        "parked",
         "kafka",
         "topics",
     ] {
@@ -329,6 +333,29 @@ async fn transactions_that_stay_open_are_found() {
     let found = looker.query(WRITERS, &[&3600.0_f64]).await.expect("it answers");
     assert_eq!(found.len(), 1, "one row that says how many are hidden");
     looker.batch_execute("rollback prepared 'doctor''s'").await.expect("it is there");
+    // Whoever may not see the times of others learns them from the ticks.
+    let remember = "create role doctor_writers_looker;
+        grant usage on schema postrider to doctor_writers_looker;
+        grant select on postrider.past_tick to doctor_writers_looker;
+        insert into postrider.past_tick (next, oldest, floor, storage, began, noted_at)
+        select pg_snapshot_xmax(pg_current_snapshot()), '0', 0, 0, '0', clock_timestamp() - interval '5 minutes';
+        set role doctor_writers_looker";
+    looker.batch_execute(remember).await.expect("the role is new");
+    let hidden = looker.query(WRITERS, &[&0.0_f64]).await.expect("it answers");
+    assert!(!hidden.iter().any(|row| ours(&row)), "its times are hidden");
+    // Other tests write to the same server.
+    let all = HIDDEN_WRITERS.replace("limit 5", "limit 5000");
+    let found = looker.query(&all, &[&60.0_f64]).await.expect("it answers");
+    let found: Vec<(&str, f64)> =
+        found.iter().filter(ours).map(|row| (row.get("what"), row.get("seconds"))).collect();
+    assert!(found.len() == 1 && found[0].0 == format!("session {own}"), "{found:?}");
+    assert!((300.0..400.0).contains(&found[0].1), "{found:?}");
+    open.batch_execute("rollback").await.expect("it is open");
+    assert!(
+        !looker.query(&all, &[&60.0_f64]).await.expect("it answers").iter().any(|row| ours(&row))
+    );
+    let leave = "reset role; drop owned by doctor_writers_looker; drop role doctor_writers_looker";
+    looker.batch_execute(leave).await.expect("nobody needs it");
 }
 
 /// A topic that takes nothing, one that may lose what it acknowledged, and one that takes more than the relay reads.

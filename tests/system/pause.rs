@@ -69,6 +69,7 @@ async fn pauses_and_goes_on(name: &str, capture: &str) {
     let (_, status) = run(&fixture, &["status", "--json"]);
     let status: serde_json::Value = serde_json::from_str(&status).expect("it is JSON");
     assert_eq!(status["paused"]["reason"], "the brokers move");
+    assert_eq!(status["without_lease"], 2, "both are there");
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(records(&fixture), sent, "nothing is sent in a pause");
 

@@ -329,6 +329,8 @@ async fn topics_that_cannot_be_are_told_why() {
     assert!(said[0][1].contains("beside told_topics.order_item"), "{said:?}");
     assert_eq!(said[1][0], "illegal-topic", "{said:?}");
     assert!(said[1][1].contains("Kafka keeps it for itself"), "{said:?}");
+    let words = [words[0], words[1], "parked        2 events of 2 aggregates"];
+    assert_says(&fixture, &["check", "--topic", "{aggregatetype}"], 5, &words);
     relay.stop_well().await;
 }
 

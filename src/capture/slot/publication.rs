@@ -90,7 +90,7 @@ impl SlotKeeper {
     }
 
     /// Those that are not as they should be, each with the tables that it is to bring.
-    pub(super) async fn missing_publications(&self) -> Result<Vec<(&'static str, Vec<String>)>> {
+    pub(super) async fn missing_publications(&self) -> Result<Vec<(String, Vec<String>)>> {
         let found = self.find_publications().await?;
         let mut missing = Vec::new();
         if found.own.is_none() {
@@ -101,7 +101,7 @@ impl SlotKeeper {
             missing.push((self.mode().publication(), tables));
         }
         if matches!(found.adopted, FoundAdopted::Lacking) {
-            missing.push((ADOPTED_PUBLICATION, self.adopted_names()));
+            missing.push((adopted_publication(), self.adopted_names()));
         }
         Ok(missing)
     }

@@ -60,7 +60,7 @@ impl SlotKeeper {
                 foreign_tables: row.get("foreign_tables"),
                 is_foreign: row.get("is_foreign"),
             };
-            lacking.check(publication)?;
+            lacking.check(&publication)?;
         }
         Ok(())
     }

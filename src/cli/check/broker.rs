@@ -1,4 +1,4 @@
-//! The Kafka side of `check`: a broker answers, and the topics of waiting events are there.
+//! The Kafka side of `check`: a broker answers, and the topics of events that wait or are parked are there.
 //!
 //! Promises: a few requests, however many topics there are; no topic is made by them. Must not: publish.
 //! Fails: when a thread breaks down; what Kafka refuses is a finding.
@@ -36,6 +36,7 @@ pub(super) async fn look(
     let is_known = waiting.is_some() || config.kafka.topic.is_fixed();
     let waiting = waiting.unwrap_or_default();
     let (mut wanted, unnamed) = names(&config.kafka.topic, &waiting.kinds);
+    wanted.extend(waiting.parked_topics);
     if let OnPoison::DeadLetter(topic) = &config.kafka.on_poison {
         wanted.insert(topic.clone());
     }

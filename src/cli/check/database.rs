@@ -11,7 +11,7 @@ use crate::capture::mode::{Mode, read_state};
 use crate::capture::mode_change::rows_remedy;
 use crate::cli::backlog::{Onlooker, WaitingKinds};
 use crate::cli::check::findings::Findings;
-use crate::cli::check::{access, capture, functions, moved, reach, ring, server};
+use crate::cli::check::{access, capture, functions, held, moved, reach, ring, server};
 use crate::cli::for_lookers;
 use crate::config::Config;
 use crate::control::cursors::History;
@@ -64,7 +64,7 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
     }
     let moved = moved::look(findings, &mut connection, &outbox).await;
     noted(findings, "events", moved);
-    let waiting = waiting(findings, &connection).await;
+    let waiting = waiting(findings, &connection, outbox.buckets).await;
     noted(findings, "events", waiting)
 }
 
@@ -289,9 +289,14 @@ async fn row_security_of_whole(
     Ok(HiddenRows::OfTheWhole)
 }
 
-async fn waiting(findings: &mut Findings, connection: &Connection) -> Result<WaitingKinds> {
+async fn waiting(
+    findings: &mut Findings,
+    connection: &Connection,
+    buckets: u16,
+) -> Result<WaitingKinds> {
     let mut waiting = Onlooker::new(connection).await?.kinds().await?;
     let state = read_state(connection).await?;
+    waiting.parked_topics = held::look(findings, connection, &state, buckets).await?;
     if state.mode == Mode::Message && !waiting.kinds.is_empty() {
         let found = "rows of the outbox wait, which capture message does not read";
         findings.warned("events", found, &rows_remedy());

@@ -5,9 +5,9 @@
 
 use crate::capture::mode::Mode;
 use crate::error::Result;
-use crate::postgres::{Connection, classify};
+use crate::postgres::{Connection, Sql, classify};
 
-const MISSING: &str = include_str!("../../../sql/queries/missing_functions.sql");
+static MISSING: Sql = Sql::of(include_str!("../../../sql/queries/missing_functions.sql"));
 
 /// Whatever is read.
 const ALWAYS: &[&str] = &[
@@ -132,7 +132,7 @@ pub(super) async fn missing(
 ) -> Result<(usize, Vec<MissingFunction>)> {
     let of_the_log = if mode == Mode::Poll { &[] } else { OF_THE_LOG };
     let called: Vec<&str> = ALWAYS.iter().chain(of_the_log).copied().collect();
-    let missing = connection.client().query(MISSING, &[&called]).await;
+    let missing = connection.client().query(MISSING.text(), &[&called]).await;
     let missing =
         missing.map_err(|cause| classify("look which functions the role may call", cause))?;
     let missing = missing.iter().map(|row| MissingFunction { name: row.get("name") });

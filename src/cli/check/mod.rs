@@ -15,6 +15,7 @@ use crate::config::file::FileSettings;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::config::units::Span;
 use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::lock_holder;
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
 
@@ -29,6 +30,7 @@ mod exactly;
 mod findings;
 mod functions;
 mod headers;
+mod held;
 mod moved;
 mod reach;
 mod ring;
@@ -140,7 +142,8 @@ async fn look(
     let waiting = match tokio::time::timeout(patience, database).await {
         Ok(waiting) => waiting,
         Err(_) => {
-            findings.failed("timeout", &late("PostgreSQL", ErrorKind::PostgresUnavailable));
+            let late = late("PostgreSQL", ErrorKind::PostgresUnavailable);
+            findings.failed("timeout", &behind_a_lock(&config, late).await);
             None
         }
     };
@@ -159,4 +162,15 @@ async fn look(
         findings.failed("timeout", &late("Kafka", ErrorKind::KafkaUnavailable));
     }
     Ok(findings)
+}
+
+/// The same, with whoever holds a lock in the way of a check.
+async fn behind_a_lock(config: &Config, late: Error) -> Error {
+    match lock_holder(&config.database).await {
+        None => late,
+        Some(holder) => {
+            let cause = format!("{}: a check waits for {holder}", late.message());
+            Error::new(late.kind(), cause).with_remedy(holder.remedy())
+        }
+    }
 }

@@ -9,22 +9,19 @@ use tokio_postgres::Row;
 
 use crate::cli::check::findings::Findings;
 use crate::cli::output::{count, show_age};
+use crate::cli::writers::{OpenTransactions, open_transactions};
 use crate::config::units::show_bytes;
 use crate::error::Result;
-use crate::legible;
 use crate::postgres::{Connection, Sql, classify};
 use crate::schema;
 
 const TIMEOUTS: &str = include_str!("../../../sql/queries/check_timeouts.sql");
 static AUTOVACUUM: Sql = Sql::of(include_str!("../../../sql/queries/check_autovacuum.sql"));
-const WRITERS: &str = include_str!("../../../sql/queries/check_writers.sql");
 
 /// Two clocks may differ by so much.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 /// A lease is renewed several times while it lasts; so many round trips at least must fit into it.
 const ROUND_TRIPS_PER_LEASE: u32 = 50;
-/// A transaction that has written and is open for longer than this is told.
-const OPEN_SECONDS: f64 = 60.0;
 /// More dead rows than this in a table of ours are a sign that nobody removes them.
 const DEAD_ROWS_MAX: i64 = 100_000;
 
@@ -127,50 +124,34 @@ fn dead_rows(table: &Row) -> String {
 
 /// Transactions that hold back what they have written, and clean-up.
 pub(super) async fn writers(findings: &mut Findings, connection: &Connection) -> Result<()> {
-    let failed = |cause| classify("look for transactions that stay open", cause);
-    let found = connection.client().query(WRITERS, &[&OPEN_SECONDS]).await.map_err(failed)?;
-    let hidden = found.first().map_or(0, |row| row.get::<_, i64>("hidden"));
-    let open: Vec<&Row> =
-        found.iter().filter(|row| row.get::<_, Option<&str>>("what").is_some()).collect();
-    for row in &open {
-        findings.warned("writers", open_transaction(row), END_IT);
+    let OpenTransactions { oldest, more, hidden } = open_transactions(connection).await?;
+    for open in &oldest {
+        findings.warned("writers", open.words(), END_IT);
     }
-    if let Some(first) = open.first()
-        && let more @ 1.. = first.get::<_, i64>("all_open") - open.len() as i64
-    {
+    if more > 0 {
         findings.warned(
             "writers",
             format!("{} more like these", count(more, "transaction")),
             END_IT,
         );
     }
-    if hidden > 0 {
-        let found = format!(
-            "{} of other roles keep to themselves for how long they are open",
-            count(hidden, "session")
-        );
-        findings.passed("writers", format!("{found}: pg_read_all_stats would show them"));
-    } else if open.is_empty() {
-        findings
-            .passed("writers", "no transaction that has written is open for longer than a minute");
+    if oldest.is_empty() {
+        let mut found =
+            "no transaction that has written is seen to be open for longer than a minute"
+                .to_owned();
+        if hidden > 0 {
+            let sessions = count(hidden, "session");
+            found += &format!(
+                "; of {sessions} of other roles only the ticks tell, as this role lacks pg_read_all_stats"
+            );
+        }
+        findings.passed("writers", found);
     }
     Ok(())
 }
 
 const END_IT: &str =
     "end it (commit, or pg_terminate_backend; rollback prepared), if it is not meant to last";
-
-fn open_transaction(row: &Row) -> String {
-    let (what, role): (&str, Option<&str>) = (row.get("what"), row.get("role"));
-    let database = row.get::<_, Option<&str>>("database").unwrap_or("-");
-    let age = show_age(row.get("seconds"));
-    format!(
-        "{} of {} in {} has written, and is open for {age}: its events wait, and space of the outbox stays taken",
-        legible::name(what),
-        legible::name(role.unwrap_or("-")),
-        legible::name(database)
-    )
-}
 
 #[cfg(test)]
 mod tests {
