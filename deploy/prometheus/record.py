@@ -228,6 +228,17 @@ def stalled(stage):
     return scene
 
 
+def locked(stage):
+    scene = Recording("somebody locks the outbox's sequence", stage.begin("locked"))
+    scene.take(10, stage.emit)
+    stage.session("begin; select postrider.emit('order', 'its own', 'T', '{}'); select pg_sleep(600)")
+    time.sleep(1)
+    stage.session("alter sequence outbox_seq_seq cache 1")
+    # Whoever writes waits as well. A look at what waits is given up after 30 s.
+    scene.take(60)
+    return scene
+
+
 def paused(stage):
     scene = Recording("somebody pauses", stage.begin("paused"))
     scene.take(10, stage.emit)
@@ -360,10 +371,11 @@ SCENES = [
     (none, 60, [(0.25, []), (4, ["PostriderNoInstance"])]),
     (stalled, 240, [
         (0.25, []),
-        (3.5, ["PostriderStalled"]),
-        (8, ["PostriderBehind", "PostriderStalled"]),
-        (18, ["PostriderBehind", "PostriderNeverEmpty", "PostriderStalled"]),
+        (3.5, ["PostriderNotReady", "PostriderStalled"]),
+        (8, ["PostriderBehind", "PostriderNotReady", "PostriderStalled"]),
+        (18, ["PostriderBehind", "PostriderNeverEmpty", "PostriderNotReady", "PostriderStalled"]),
     ]),
+    (locked, 60, [(0.25, []), (3.5, ["PostriderNotReady"])]),
     (paused, 780, [(50, []), (63, ["PostriderPausedLong"])]),
     (parked, 60, [(0.25, []), (4, ["PostriderParked"])]),
     (topic_held, 60, [(1, []), (5, ["PostriderParked", "PostriderTopicHeld"])]),
@@ -372,7 +384,7 @@ SCENES = [
     (bucket_free, 60, [(0.25, []), (4, ["PostriderBucketFree"])]),
     (sessions, 60, [(0.25, []), (2, ["PostriderSessionsEnding"])]),
     (producer, 60, [(0.25, []), (5, ["PostriderParked", "PostriderProducerReplaced"])]),
-    (slot, 60, [(0.25, []), (3.5, ["PostriderSlotNearLost", "PostriderStalled"])]),
+    (slot, 60, [(0.25, []), (3.5, ["PostriderNotReady", "PostriderSlotNearLost", "PostriderStalled"])]),
     (standby, 90, [(1, []), (7, ["PostriderSlotNotSynced"])]),
 ]
 
