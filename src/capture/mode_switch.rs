@@ -156,6 +156,7 @@ impl CaptureSession {
             Mode::Poll => return Ok(Change::Nothing),
             Mode::Wal => {
                 let keeper = self.keeper(mode).await?;
+                keeper.check_logged().await?;
                 keeper.check_publication_rights().await?;
                 return Ok(Change::Publication(keeper));
             }

@@ -9,7 +9,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{IsolationLevel, Transaction};
 
 use crate::capture::adopted::mapping::{Adopted, Form, Part, PartOrigin, TableColumn};
-use crate::capture::adopted::registry::{adopted_tables, owner_below, table_columns, unpublished};
+use crate::capture::adopted::registry::{
+    adopted_columns, adopted_tables, owner_below, unpublished,
+};
 use crate::cli::waiting::{LookState, Waiting};
 use crate::error::{ErrorKind, Result};
 use crate::legible;
@@ -84,7 +86,7 @@ fn created_at(adopted: &Adopted, columns: &[TableColumn]) -> String {
 /// None when it took too long.
 async fn count(connection: &mut Connection, adopted: &Adopted) -> Result<Option<Waiting>> {
     let failed = |cause| classify("look for rows that wait", cause);
-    let columns = table_columns(connection, &adopted.name).await?;
+    let columns = adopted_columns(connection, &adopted.name).await?;
     let transaction = connection
         .client_mut()
         .build_transaction()

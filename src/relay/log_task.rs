@@ -102,7 +102,8 @@ impl LogTask {
             Some(ticks) => {
                 let found = self.table_course(&state, ticks).await?;
                 let Some((table, tables)) = found else { return Ok(Ended::Shard) };
-                (Some(table), Source::Table(self.outbox.clone(), tables))
+                let parts = self.keeper.buckets_of_parts().await?;
+                (Some(table), Source::Table(self.outbox.clone(), parts, tables))
             }
         };
         if let (Some(found), Some(table)) = (&found, &mut table) {
@@ -212,7 +213,7 @@ impl LogTask {
     async fn start_stream(&self, begins: Lsn, source: Source) -> Result<LogCapture> {
         let mut session = connect_walsender(&self.config.database, "reader").await?;
         let form = match &source {
-            Source::Table(_, adopted) => adopted.form,
+            Source::Table(_, _, adopted) => adopted.form,
             Source::Messages => ValueForm::Binary,
         };
         let encoding = learn(&mut session).await?;

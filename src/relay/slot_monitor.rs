@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::capture::log::decode::unusable;
 use crate::capture::mode::{KnownSlot, Mode};
 use crate::capture::mode_change::{rows_remedy, rows_wait};
 use crate::capture::slot::failover::Failover;
@@ -27,18 +28,20 @@ const STEP_BYTES: u64 = 2 * 1024 * 1024;
 /// # Errors
 /// [`ErrorKind::SlotUnusable`] when it has not; the connection's error.
 pub(super) async fn look_for_gaps(keeper: &SlotKeeper, known: &KnownSlot) -> Result<()> {
-    let gap = if !keeper.has_same_publication(known).await? {
-        Gap::Publication
+    let gap = if let Some(gap) = keeper.gap_since(known).await? {
+        gap
     } else if keeper.mode() == Mode::Wal && keeper.has_unread_parts(&known.snapshot).await? {
         Gap::Attached
     } else {
         return Ok(());
     };
+    keeper.check_logged().await.map_err(unusable)?;
+    keeper.check_adopted_logged().await.map_err(unusable)?;
     Err(Error::new(ErrorKind::SlotUnusable, gap.words()))
 }
 
-/// Shows the slot until the session ends. Tables become parts of adopted ones also while nothing is written that
-/// would have to be saved.
+/// Shows the slot until the session ends. Tables become parts of others also while nothing is written that would have
+/// to be saved.
 pub(super) async fn watch_slot(
     keeper: Arc<SlotKeeper>,
     known: KnownSlot,
@@ -54,7 +57,7 @@ pub(super) async fn watch_slot(
             }
         }
         looks = looks.wrapping_add(1);
-        if !keeper.adopted().is_empty() {
+        if keeper.mode() == Mode::Wal {
             look_for_gaps(&keeper, &known).await?;
         }
         if let Some(sight) = keeper.sight().await? {

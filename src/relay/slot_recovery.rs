@@ -46,12 +46,12 @@ pub(super) async fn recover(
     nudge: Arc<Notify>,
     end: Arc<watch::Sender<bool>>,
 ) -> Result<Ended> {
-    let known = look_until_answered(&recovery).await?;
+    let coverage = look_until_answered(&recovery).await?;
     let keeper = recovery.keeper;
     loop {
         store.save_all().await?;
         let cursors = store.all().await?;
-        if cursors.iter().all(|cursor| covers(cursor, &known.snapshot)) {
+        if cursors.iter().all(|cursor| covers(cursor, &coverage.snapshot)) {
             break;
         }
         // An outbox at rest does not tick by itself.
@@ -59,18 +59,41 @@ pub(super) async fn recover(
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     tracing::info!(slot = keeper.name(), "backlog published; streaming from the replication slot");
+    if let Some(course) = coverage.course {
+        keeper.note_course(&course.now, &course.before).await?;
+    }
     keeper.cover().await?;
     end.send_replace(true);
     Ok(Ended::Helper)
 }
 
-/// The slot that the stream can begin with. What the server refuses, it may allow later: events are
+/// What is to be published before the stream can begin.
+struct Coverage {
+    snapshot: Snapshot,
+    /// What is noted then, where the slot stays although the log lacked rows.
+    course: Option<NewCourse>,
+}
+
+/// The course of the outbox's tables, with the publication's fingerprint.
+struct NewCourse {
+    now: String,
+    before: String,
+}
+
+impl Coverage {
+    /// All from before the slot.
+    fn of(known: KnownSlot) -> Self {
+        Self { snapshot: known.snapshot, course: None }
+    }
+}
+
+/// What has to be published until the stream can begin. What the server refuses, it may allow later: events are
 /// published meanwhile, as the table is polled.
-async fn look_until_answered(recovery: &Recovery) -> Result<KnownSlot> {
+async fn look_until_answered(recovery: &Recovery) -> Result<Coverage> {
     let (mut refusals, mut backoff) = (0_u64, REFUSAL);
     loop {
         let refusal = match attempt(recovery).await {
-            Ok(known) => return Ok(known),
+            Ok(coverage) => return Ok(coverage),
             Err(error) if may_pass(&error) && recovery.keeper.is_connected() => error,
             Err(error) => return Err(error),
         };
@@ -87,20 +110,43 @@ async fn look_until_answered(recovery: &Recovery) -> Result<KnownSlot> {
     }
 }
 
-async fn attempt(recovery: &Recovery) -> Result<KnownSlot> {
+async fn attempt(recovery: &Recovery) -> Result<Coverage> {
     let Recovery { keeper, gap, known, held } = recovery;
-    let is_kept = matches!(gap, None | Some(Gap::Uncovered));
+    let is_kept = matches!(gap, None | Some(Gap::Uncovered | Gap::Course));
+    keeper.check_logged().await?;
     keeper.check_adopted(known.as_ref().filter(|_| is_kept)).await?;
-    if let (None | Some(Gap::Uncovered), Some(known)) = (gap, known) {
+    let kept = known.as_ref().filter(|_| is_kept);
+    if let (Some(Gap::Course), Some(known)) = (gap, kept) {
+        if let Some(coverage) = coverage_of_course(keeper, known).await? {
+            return Ok(coverage);
+        }
+    } else if let Some(known) = kept {
         keeper.knock().await?;
-        return Ok(known.clone());
+        return Ok(Coverage::of(known.clone()));
     }
+    keeper.check_adopted_logged().await?;
     let reason = gap.map_or("the slot is not known", Gap::words);
     tracing::info!(slot = keeper.name(), reason, "polling, while a slot is made");
     keeper.free().await?;
     let (known, session) = keeper.make().await?;
     held.put(Some(session).filter(|_| !keeper.adopted().is_empty()));
-    Ok(known)
+    Ok(Coverage::of(known))
+}
+
+/// The slot stays: the table is polled until all is published that was written before the tables became what they are.
+/// None when the publication was changed, too.
+async fn coverage_of_course(keeper: &SlotKeeper, known: &KnownSlot) -> Result<Option<Coverage>> {
+    keeper.knock().await?;
+    // In this order: what is written after the look was written under what is noted.
+    let Some(now) = keeper.publication().await? else { return Ok(None) };
+    if now.gap_since(&known.publication) == Some(Gap::Publication) {
+        return Ok(None);
+    }
+    let snapshot = keeper.written_so_far().await?;
+    let reason = Gap::Course.words();
+    tracing::info!(slot = keeper.name(), reason, "polling what the log does not bring");
+    let course = Some(NewCourse { now: now.to_string(), before: known.publication.clone() });
+    Ok(Some(Coverage { snapshot, course }))
 }
 
 /// Whether adopted tables may be looked at.

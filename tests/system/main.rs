@@ -46,6 +46,7 @@ mod log;
 mod log_access;
 mod log_faults;
 mod log_stream;
+mod log_tables;
 mod logins;
 mod message;
 mod migrate;

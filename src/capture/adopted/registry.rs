@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use hashbrown::HashMap;
-use postgres_protocol::escape::escape_literal;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
 use tokio_postgres::types::ToSql;
 
 use crate::capture::adopted::mapping::{Adopted, ColumnMap, Form, Mapping, TableColumn, ValueForm};
@@ -25,6 +25,7 @@ const KNOWN: &str = include_str!("../../../sql/queries/adopted_known.sql");
 const ATTACHED: &str = include_str!("../../../sql/queries/adopted_attached.sql");
 const CHILDREN: &str = include_str!("../../../sql/queries/adopted_children.sql");
 static END_READING: Sql = Sql::of(include_str!("../../../sql/queries/adopted_end_reading.sql"));
+static MOVED: Sql = Sql::of(include_str!("../../../sql/queries/adopted_moved.sql"));
 const OWNER: &str = include_str!("../../../sql/queries/adopted_owner.sql");
 static NUMBER: Sql = Sql::of(include_str!("../../../sql/queries/adopted_number.sql"));
 
@@ -96,7 +97,7 @@ pub async fn table_columns(connection: &Connection, name: &OutboxName) -> Result
     let refuse =
         |cause: String, remedy: &str| Err(Error::new(ErrorKind::Schema, cause).with_remedy(remedy));
     let Some(first) = rows.first() else {
-        return refuse(format!("there is no table {name}"), "write it as schema.table");
+        return refuse(no_table(name), "write it as schema.table");
     };
     if !matches!(first.get("kind"), "r" | "p") {
         return refuse(format!("{name} is no table"), "name the table behind it");
@@ -122,6 +123,45 @@ pub async fn table_columns(connection: &Connection, name: &OutboxName) -> Result
         form: (!row.get::<_, bool>("is_generated")).then(|| Form::of_sender(row.get("sender"))),
     };
     Ok(rows.iter().map(column).collect())
+}
+
+/// The same of a table that was adopted under this name.
+///
+/// # Errors
+/// [`ErrorKind::Schema`] with what brings its rows back into the log; the connection's error.
+pub async fn adopted_columns(
+    connection: &Connection,
+    name: &OutboxName,
+) -> Result<Vec<TableColumn>> {
+    let refused = match table_columns(connection, name).await {
+        Err(error) if error.kind() == ErrorKind::Schema => error,
+        answered => return answered,
+    };
+    let moved = connection.client().query_opt(MOVED.text(), &[]).await;
+    let moved = moved.map_err(|cause| classify("look for a table that was renamed", cause))?;
+    let Some(now) = moved.filter(|_| refused.message() == no_table(name)) else {
+        return Err(refused);
+    };
+    let now = OutboxName { schema: now.get("schema_name"), table: now.get("table_name") };
+    let cause = format!("the adopted table {name} is called {now}");
+    Err(Error::new(ErrorKind::Schema, cause).with_remedy(way_back(&now, name)))
+}
+
+fn no_table(name: &OutboxName) -> String {
+    format!("there is no table {name}")
+}
+
+/// The statements that give a table its name again.
+fn way_back(now: &OutboxName, before: &OutboxName) -> String {
+    let renamed = (now.table != before.table).then(|| {
+        format!("alter table {} rename to {}", now.quoted(), escape_identifier(&before.table))
+    });
+    let at = OutboxName { schema: now.schema.clone(), table: before.table.clone() };
+    let moved = (now.schema != before.schema).then(|| {
+        format!("alter table {} set schema {}", at.quoted(), escape_identifier(&before.schema))
+    });
+    let steps: Vec<String> = renamed.into_iter().chain(moved).collect();
+    format!("run: {}", steps.join("; "))
 }
 
 /// The owner of a table whose functions would run as a superuser if this session read it, or only planned to.
@@ -255,6 +295,22 @@ pub async fn children(connection: &Connection, tables: &[Adopted]) -> Result<Has
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_finds_back_to_its_name() {
+        let name = |schema: &str, table: &str| OutboxName {
+            schema: schema.to_owned(),
+            table: table.to_owned(),
+        };
+        assert_eq!(
+            way_back(&name("b", "x"), &name("a", "y")),
+            r#"run: alter table "b"."x" rename to "y"; alter table "b"."y" set schema "a""#
+        );
+        assert_eq!(
+            way_back(&name("b", "y"), &name("a", "y")),
+            r#"run: alter table "b"."y" set schema "a""#
+        );
+    }
 
     #[test]
     fn the_condition_names_the_snapshot() {

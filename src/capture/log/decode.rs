@@ -97,8 +97,8 @@ pub enum LargeEnd {
 /// What counts as an event.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// Rows of the table, and of the adopted ones.
-    Table(Outbox, AdoptedTables),
+    /// Rows of the outbox's partitions, by their object identifiers, and of the adopted tables.
+    Table(Outbox, HashMap<u32, Bucket>, AdoptedTables),
     /// Transactional messages.
     Messages,
 }
@@ -270,17 +270,20 @@ impl Decoder {
 
     fn form(&self) -> ValueForm {
         match &self.source {
-            Source::Table(_, adopted) => adopted.form,
+            Source::Table(_, _, adopted) => adopted.form,
             Source::Messages => ValueForm::Binary,
         }
     }
 
     fn learn(&mut self, relation: &Relation) -> Result<()> {
-        let Source::Table(outbox, adopted) = &self.source else { return Ok(()) };
-        let leaf = match bucket_of(outbox, relation) {
-            Some(bucket) => {
-                Some(TableLeaf::Own(Arc::new(PartitionRelation::new(bucket, relation)?)))
-            }
+        let Source::Table(outbox, parts, adopted) = &self.source else { return Ok(()) };
+        // By its name only what is no partition any more.
+        let bucket = parts.get(&relation.id).copied().or_else(|| bucket_of(outbox, relation));
+        let leaf = match bucket {
+            // A column that does not come is filtered, or gone; the next session looks at the table.
+            Some(bucket) => Some(TableLeaf::Own(Arc::new(
+                PartitionRelation::new(bucket, relation).map_err(unusable)?,
+            ))),
             None => adopted.leaf(relation)?,
         };
         // A row of an adopted table may be gone from there by now.
@@ -411,7 +414,7 @@ impl AdoptedTables {
     }
 }
 
-/// The bucket of which a table is a partition; none for other tables.
+/// The bucket of which a table was a partition by its name; none for other tables.
 fn bucket_of(outbox: &Outbox, relation: &Relation) -> Option<Bucket> {
     let leaf = relation.name.as_str().strip_prefix(outbox.table.as_str())?.strip_prefix("_b")?;
     let (bucket, _generation) = leaf.split_once("_g")?;

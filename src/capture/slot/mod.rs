@@ -10,6 +10,7 @@
 //! as a slot that is lost.
 
 pub mod failover;
+pub mod parts;
 pub(in crate::capture) mod publication;
 mod publication_rights;
 pub mod reader_lock;
@@ -197,15 +198,6 @@ impl SlotKeeper {
         read_state(&self.connection).await
     }
 
-    /// Whether the publication is the one with which the slot was made. Messages pass through any.
-    ///
-    /// # Errors
-    /// When the connection fails.
-    pub async fn has_same_publication(&self, known: &KnownSlot) -> Result<bool> {
-        Ok(self.mode == Mode::Message
-            || self.publication().await?.as_ref() == Some(&known.publication))
-    }
-
     /// Why the stream would not bring everything that is not published yet; none when it would.
     ///
     /// # Errors
@@ -219,8 +211,9 @@ impl SlotKeeper {
         if slot == Slot::Foreign {
             return Ok(Some(Gap::Foreign));
         }
-        if !self.has_same_publication(known).await? {
-            return Ok(Some(Gap::Publication));
+        let changed = self.gap_since(known).await?;
+        if changed == Some(Gap::Publication) {
+            return Ok(changed);
         }
         if self.mode == Mode::Wal && self.has_unread_parts(&known.snapshot).await? {
             return Ok(Some(Gap::Attached));
@@ -232,7 +225,7 @@ impl SlotKeeper {
             Slot::Making { .. } => Some(Gap::Making),
             Slot::Ready { confirmed, .. } if confirmed > begins => Some(Gap::Ahead),
             Slot::Ready { .. } if state.delivered.is_none() => Some(Gap::Uncovered),
-            Slot::Ready { .. } => None,
+            Slot::Ready { .. } => changed,
         })
     }
 
@@ -283,7 +276,7 @@ impl SlotKeeper {
             .map_err(|cause| classify("drop the slot", cause))?;
         let (session, lsn, snapshot) = self.create().await?;
         let session = SlotSession::new(session, lsn, snapshot.clone());
-        let known = KnownSlot { snapshot, lsn, publication };
+        let known = KnownSlot { snapshot, lsn, publication: publication.to_string() };
         let snapshot = PgSnapshot(known.snapshot.clone());
         let parameters: [&(dyn ToSql + Sync); 4] =
             [&self.name, &snapshot, &known.lsn, &known.publication];
@@ -403,6 +396,8 @@ pub enum Gap {
     Ahead,
     /// The publication was changed since.
     Publication,
+    /// Partitions of the outbox were unlogged, filtered, or filled aside since, or are.
+    Course,
     /// A table that had rows became a part of an adopted one since.
     Attached,
     /// The server cannot hand on what comes next in it.
@@ -426,6 +421,7 @@ impl Gap {
             Self::Making => "the slot is being made",
             Self::Ahead => "the slot is ahead of what was published: advanced, or made anew",
             Self::Publication => "the publication is missing or was changed",
+            Self::Course => "partitions of the outbox, or what is published of them, were changed",
             Self::Attached => "a table with rows has become a part of an adopted table",
             Self::Stuck => "the server cannot hand on what comes next in the log",
             Self::Uncopied => "rows of adopted tables from before the slot are not published yet",

@@ -1,13 +1,15 @@
 //! The publications by which the log's reader reads: of the outbox, of adopted tables, of messages.
 //!
-//! Promises: one that does not bring everything is as good as none; whatever anybody does to one changes
-//! its fingerprint; what is right is left alone. Must not: touch a slot. Fails: with the connection's error;
+//! Promises: one that does not bring everything is as good as none; whatever anybody does to one, or to the tables
+//! whose rows it is to bring, changes its fingerprint; what is right is left alone. Must not: touch a slot. Fails: with the connection's error;
 //! when rights are missing.
+
+use std::fmt;
 
 use tokio_postgres::types::ToSql;
 
-use crate::capture::mode::Mode;
-use crate::capture::slot::SlotKeeper;
+use crate::capture::mode::{KnownSlot, Mode};
+use crate::capture::slot::{Gap, OPTIONS_VERSION, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{classify, fill};
 use crate::schema;
@@ -15,6 +17,11 @@ use crate::schema;
 const LOOK: &str = include_str!("../../../sql/queries/publication_look.sql");
 const MAKE: &str = include_str!("../../../sql/queries/publication_make.sql");
 const MAKE_EMPTY: &str = include_str!("../../../sql/queries/publication_make_empty.sql");
+const FLUSH: &str = include_str!("../../../sql/queries/statistics_flush.sql");
+/// What stands between the two halves of a fingerprint.
+const HALVES: &str = " @ ";
+/// In place of the course of tables of which the log lacks a part.
+const NO_COURSE: &str = "-";
 /// How publications of adopted tables are called, before the schema's name.
 pub(in crate::capture) const ADOPTED_PUBLICATION: &str = "postrider_adopted";
 
@@ -36,10 +43,46 @@ impl PartitionName {
     }
 }
 
+/// On what it depends whether the log brings everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    publication: String,
+    /// What becomes of the outbox's rows on their way into the log; none while some are not in it, and where it was
+    /// never noted.
+    course: Option<String>,
+}
+
+impl Fingerprint {
+    /// As [`fmt::Display`] writes it, or as former versions did, which knew no course.
+    fn read(noted: &str) -> Self {
+        let (publication, course) = noted.split_once(HALVES).unwrap_or((noted, NO_COURSE));
+        let course = (course != NO_COURSE).then(|| course.to_owned());
+        Self { publication: publication.to_owned(), course }
+    }
+
+    /// What the log would lack that was read by `noted` before.
+    pub fn gap_since(&self, noted: &str) -> Option<Gap> {
+        let noted = Self::read(noted);
+        if self.publication != noted.publication {
+            return Some(Gap::Publication);
+        }
+        (self.course.is_none() || self.course != noted.course).then_some(Gap::Course)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let course = self.course.as_deref().unwrap_or(NO_COURSE);
+        write!(formatter, "{}{HALVES}{course}", self.publication)
+    }
+}
+
 /// What there is of publications, each by its fingerprint.
 struct FoundPublications {
     /// That of the outbox or of messages; none when it does not bring all of it.
     own: Option<String>,
+    /// That of the outbox's tables.
+    course: Option<String>,
     adopted: FoundAdopted,
 }
 
@@ -53,12 +96,13 @@ enum FoundAdopted {
 
 impl FoundPublications {
     /// All of it; none when something is missing.
-    fn fingerprint(self) -> Option<String> {
-        match self.adopted {
+    fn fingerprint(self) -> Option<Fingerprint> {
+        let publication = match self.adopted {
             FoundAdopted::Needless => self.own,
             FoundAdopted::Whole(adopted) => self.own.map(|own| format!("{own}; {adopted}")),
             FoundAdopted::Lacking => None,
-        }
+        };
+        publication.map(|publication| Fingerprint { publication, course: self.course })
     }
 }
 
@@ -67,8 +111,23 @@ impl SlotKeeper {
     ///
     /// # Errors
     /// When the connection fails.
-    pub async fn publication(&self) -> Result<Option<String>> {
+    pub async fn publication(&self) -> Result<Option<Fingerprint>> {
         Ok(self.find_publications().await?.fingerprint())
+    }
+
+    /// Why the log does not bring what it brought when this was noted; none when it does. Messages pass through any
+    /// publication.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn gap_since(&self, known: &KnownSlot) -> Result<Option<Gap>> {
+        if self.mode() == Mode::Message {
+            return Ok(None);
+        }
+        Ok(match self.publication().await? {
+            None => Some(Gap::Publication),
+            Some(now) => now.gap_since(&known.publication),
+        })
     }
 
     async fn find_publications(&self) -> Result<FoundPublications> {
@@ -79,7 +138,9 @@ impl SlotKeeper {
                 .await?,
         );
         let is_messages = self.mode() == Mode::Message;
+        let course = own.as_ref().and_then(|found| found.course.clone());
         Ok(FoundPublications {
+            course,
             own: own.filter(|found| is_messages || found.is_whole).map(|found| found.fingerprint),
             adopted: match adopted.filter(|found| found.is_whole) {
                 Some(found) => FoundAdopted::Whole(found.fingerprint),
@@ -121,6 +182,7 @@ impl SlotKeeper {
         let row = row.map_err(|cause| classify("look at the publication", cause))?;
         Ok(row.map(|row| Publication {
             fingerprint: row.get("fingerprint"),
+            course: row.get("course"),
             is_whole: row.get("is_whole"),
         }))
     }
@@ -129,7 +191,7 @@ impl SlotKeeper {
     ///
     /// # Errors
     /// When rights are missing, or the connection fails.
-    pub async fn make_publication(&self) -> Result<String> {
+    pub async fn make_publication(&self) -> Result<Fingerprint> {
         let found = self.find_publications().await?;
         let statements = self.missing(&found);
         if let Some(publication) = found.fingerprint() {
@@ -143,6 +205,7 @@ impl SlotKeeper {
                 self.mode().name()
             ))
         })?;
+        self.flush_statistics().await?;
         let name = self.mode().publication();
         self.publication().await?.ok_or_else(|| {
             Error::new(
@@ -151,6 +214,15 @@ impl SlotKeeper {
             )
             .with_remedy(format!("drop it: drop publication {name}"))
         })
+    }
+
+    /// What was just made belongs to what is noted.
+    async fn flush_statistics(&self) -> Result<()> {
+        if self.server_version() < OPTIONS_VERSION {
+            return Ok(());
+        }
+        let flushed = self.connection().client().query(FLUSH, &[]).await;
+        flushed.map(drop).map_err(|cause| classify("count what was made", cause))
     }
 
     /// The statements that make what is not as it should be.
@@ -174,6 +246,8 @@ impl SlotKeeper {
 /// A publication as it is there.
 struct Publication {
     fingerprint: String,
+    /// None while the log lacks rows of the tables.
+    course: Option<String>,
     is_whole: bool,
 }
 
@@ -186,4 +260,33 @@ fn of(name: &str, tables: &str, partitions: PartitionName) -> String {
 
 fn anew(name: &str, make: &str) -> String {
     format!("drop publication if exists {name};\n{make};\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_tells_what_was_changed() {
+        let of = |publication: &str, course: Option<&str>| Fingerprint {
+            publication: publication.to_owned(),
+            course: course.map(ToOwned::to_owned),
+        };
+        let noted = of("7 9 t f 1:2; 8 3", Some("ab 1 0"));
+        assert_eq!(noted.gap_since(&noted.to_string()), None);
+        assert_eq!(
+            of("7 9 t f 1:3; 8 3", Some("ab 1 0")).gap_since(&noted.to_string()),
+            Some(Gap::Publication)
+        );
+        let now = of("7 9 t f 1:2; 8 3", Some("ab 2 1"));
+        assert_eq!(now.gap_since(&noted.to_string()), Some(Gap::Course));
+        // As former versions noted it.
+        assert_eq!(now.gap_since("7 9 t f 1:2; 8 3"), Some(Gap::Course));
+    }
+
+    #[test]
+    fn tables_of_which_the_log_lacks_a_part_are_never_as_they_were() {
+        let lacking = Fingerprint { publication: "7".to_owned(), course: None };
+        assert_eq!(lacking.gap_since(&lacking.to_string()), Some(Gap::Course));
+    }
 }

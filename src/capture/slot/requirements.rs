@@ -9,6 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::capture::adopted::mapping::Adopted;
+use crate::capture::adopted::registry::adopted_columns;
 use crate::capture::mode::{KnownSlot, Mode};
 use crate::capture::slot::{Slot, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
@@ -56,6 +57,7 @@ pub async fn check_needs(keeper: &SlotKeeper, readers: Readers) -> Result<()> {
     if keeper.look().await? == Slot::Foreign {
         return Err(keeper.foreign());
     }
+    keeper.check_logged().await?;
     let whose = AdoptedReaders { this_role, instances, group: false };
     let adopted = keeper.adopted().iter().filter(|_| keeper.mode() == Mode::Wal);
     for table in adopted {
@@ -100,6 +102,17 @@ impl SlotKeeper {
         whose: AdoptedReaders,
     ) -> Result<Vec<MissingRight>> {
         missing_rights(self.connection(), &table.name, whose).await
+    }
+
+    /// Refuses to read the log while it does not bring the rows of an adopted table.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Schema`] with the table and what helps; the connection's error.
+    pub async fn check_adopted_logged(&self) -> Result<()> {
+        for table in self.adopted().iter().filter(|_| self.mode() == Mode::Wal) {
+            adopted_columns(self.connection(), &table.name).await?;
+        }
+        Ok(())
     }
 
     /// What keeps this session's role from reading adopted tables. Where all their rows from before the slot are

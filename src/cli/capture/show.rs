@@ -161,6 +161,10 @@ async fn in_the_way(keeper: &SlotKeeper) -> Result<Option<String>> {
             break;
         }
     }
+    if let Some(part) = keeper.unlogged_part().await? {
+        let (cause, remedy) = part.words();
+        return Ok(Some(format!("{cause}; {remedy}")));
+    }
     if let Some(who) = keeper.waits_for().await? {
         let who = legible::name(&who);
         return Ok(Some(format!(

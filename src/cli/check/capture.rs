@@ -3,7 +3,7 @@
 //! Promises: what would stop a reader of the log is a finding. Must not: change anything.
 //! Fails: with the first of them.
 
-use crate::capture::adopted::registry::owner_below;
+use crate::capture::adopted::registry::{adopted_columns, owner_below};
 use crate::capture::mode::Mode;
 use crate::capture::mode_change::{Loss, check_change, loss, messages_lost};
 use crate::capture::slot::SlotKeeper;
@@ -35,6 +35,7 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
     check_change(&messages, state.mode, asked, Loss::Refused).await?;
     match asked {
         Mode::Poll => {
+            look_for_unlogged(findings, &keeper(config, Mode::Wal).await?).await?;
             let log = match check_needs(&keeper(config, Mode::Wal).await?, Readers::ThisRole).await
             {
                 Ok(()) => "; the log could be read, too",
@@ -71,6 +72,15 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
     Ok(())
 }
 
+/// A crash of PostgreSQL empties an unlogged table; where the log is read it is more than a warning.
+async fn look_for_unlogged(findings: &mut Findings, keeper: &SlotKeeper) -> Result<()> {
+    if let Some(part) = keeper.unlogged_part().await? {
+        let (cause, remedy) = part.words();
+        findings.warned(NAME, format!("{cause}; a crash of PostgreSQL may take them"), &remedy);
+    }
+    Ok(())
+}
+
 /// Messages and rows of adopted tables that are too large to be read gather in a temporary table.
 async fn look_at_gathering(findings: &mut Findings, keeper: &SlotKeeper) -> Result<()> {
     match lacks_gathering(keeper).await? {
@@ -94,6 +104,14 @@ async fn look_at_adopted(findings: &mut Findings, config: &Config, asked: Mode) 
     let whose = AdoptedReaders { this_role: true, instances: false, group: false };
     let mut may_read_all = true;
     for table in keeper.adopted() {
+        match adopted_columns(keeper.connection(), &table.name).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Schema => {
+                findings.failed(ADOPTED, &error);
+                may_read_all = false;
+            }
+            Err(error) => return Err(error),
+        }
         if let Some(owner) = owner_below(keeper.connection(), &table.name).await? {
             let owner = legible::name(&owner);
             let found =
