@@ -103,7 +103,7 @@ impl LogTask {
                 let found = self.table_course(&state, ticks).await?;
                 let Some((table, tables)) = found else { return Ok(Ended::Shard) };
                 let parts = self.keeper.buckets_of_parts().await?;
-                (Some(table), Source::Table(self.outbox.clone(), parts, tables))
+                (Some(table), Source::Table(self.outbox.clone(), parts, Box::new(tables)))
             }
         };
         if let (Some(found), Some(table)) = (&found, &mut table) {

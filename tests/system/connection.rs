@@ -186,7 +186,8 @@ async fn a_dropped_session_leaves_no_backend_behind_a_lock() {
     };
     assert_eq!(found.relation.as_deref(), Some("public.numbers"));
     assert_eq!(found.session.map(|session| session.pid), Some(pid));
-    (between.abort(), last.abort());
+    between.abort();
+    last.abort();
     let patience = Patience::until("nobody waits any more");
     while count().await > 0 {
         patience.pause().await;

@@ -98,7 +98,7 @@ pub enum LargeEnd {
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Rows of the outbox's partitions, by their object identifiers, and of the adopted tables.
-    Table(Outbox, HashMap<u32, Bucket>, AdoptedTables),
+    Table(Outbox, HashMap<u32, Bucket>, Box<AdoptedTables>),
     /// Transactional messages.
     Messages,
 }

@@ -56,7 +56,7 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
     let hidden = noted(findings, "row-security", row_security)?;
     let needless = access::needless(findings, &connection).await;
     noted(findings, "rights", needless);
-    let capture = capture::look(findings, config).await;
+    let capture = Box::pin(capture::look(findings, config)).await;
     noted(findings, "capture", capture);
     if hidden == HiddenRows::None {
         let reached = reach::look(findings, &mut connection, &config.outbox).await;
