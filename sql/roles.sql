@@ -33,8 +33,8 @@ declare
         'encode', 'format', 'format_type', 'generate_series', 'getdatabaseencoding',
         'has_database_privilege', 'has_sequence_privilege', 'has_table_privilege', 'hashtext',
         'hashtextextended', 'isfinite', 'lead', 'left', 'lpad', 'max', 'min', 'now', 'obj_description',
-        'octet_length', 'pg_backend_pid', 'pg_column_size', 'pg_control_system', 'pg_current_snapshot',
-        'pg_current_wal_flush_lsn', 'pg_current_wal_insert_lsn', 'pg_current_xact_id', 'pg_get_expr',
+        'octet_length', 'pg_backend_pid', 'pg_blocking_pids', 'pg_column_size', 'pg_control_system',
+        'pg_current_snapshot', 'pg_current_wal_flush_lsn', 'pg_current_wal_insert_lsn', 'pg_current_xact_id', 'pg_get_expr',
         'pg_get_serial_sequence', 'pg_has_role', 'pg_is_in_recovery', 'pg_last_wal_replay_lsn',
         'pg_logical_emit_message', 'pg_partition_root', 'pg_partition_tree', 'pg_relation_filenode',
         'pg_relation_size', 'pg_sequence_last_value', 'pg_sleep', 'pg_snapshot_xmax', 'pg_snapshot_xmin',
@@ -42,10 +42,11 @@ declare
         'pg_try_advisory_lock', 'pg_try_advisory_xact_lock', 'pg_visible_in_snapshot', 'pg_walfile_name',
         'quote_ident', 'random', 'right', 'rtrim', 'satisfies_hash_partition', 'set_config', 'string_agg',
         'substr', 'substring', 'sum', 'to_char', 'to_regclass', 'to_regnamespace', 'to_regtype',
-        'to_timestamp', 'unnest', 'width_bucket', 'acldefault', 'aclexplode', 'btrim', 'concat_ws',
-        'convert', 'has_schema_privilege', 'pg_current_wal_lsn', 'pg_drop_replication_slot',
+        'to_timestamp', 'unnest', 'width_bucket', 'acldefault', 'aclexplode', 'bool_and', 'btrim', 'concat_ws',
+        'convert', 'has_schema_privilege', 'md5', 'pg_current_wal_lsn', 'pg_drop_replication_slot',
         'pg_encoding_max_length', 'pg_get_partkeydef', 'pg_get_userbyid',
-        'pg_logical_slot_peek_binary_changes', 'pg_snapshot_xip', 'pg_wal_lsn_diff', 'pg_xact_status',
+        'pg_logical_slot_peek_binary_changes', 'pg_snapshot_xip', 'pg_stat_force_next_flush',
+        'pg_stat_get_tuples_deleted', 'pg_wal_lsn_diff', 'pg_xact_status',
         'regexp_replace', 'set_byte', 'starts_with', 'string_to_table', 'to_jsonb'
     ];
 begin

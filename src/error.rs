@@ -157,7 +157,7 @@ impl Error {
     /// What was written of this instance's cursors did not change them all.
     pub fn unsaved() -> Self {
         let cause = "the cursors were not saved: another instance has taken buckets of this one, or something keeps \
-                     postrider.cursor from being changed";
+                     their rows from being changed";
         Self::new(ErrorKind::Fenced, cause)
     }
 

@@ -26,8 +26,15 @@ const REASON_CHARACTERS_MAX: usize = 1_000;
 const TABLE_PUBLICATION: &str = "postrider";
 /// The same of another schema than the usual one, without its name.
 const OTHER_TABLE_PUBLICATION: &str = "postrider_table";
+/// How publications of adopted tables are called, before the schema's name.
+pub(super) const ADOPTED_PUBLICATION: &str = "postrider_adopted";
 /// The publication without a table.
 const MESSAGE_PUBLICATION: &str = "postrider_messages";
+
+/// The publication of adopted tables.
+pub(super) fn adopted_publication() -> String {
+    schema::chosen().tagged(ADOPTED_PUBLICATION)
+}
 
 /// How events are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,10 +42,8 @@ pub mod units;
 
 use crate::config::admin_hosts::AdminHosts;
 use crate::config::admin_token::AdminToken;
-use crate::config::records::RecordKind;
-use crate::config::settings::{
-    CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings, TimestampSource,
-};
+use crate::config::records::{RecordKind, TimestampSource};
+use crate::config::settings::{CommonSettings, Delivery, PoisonPolicy, Promotion, RelaySettings};
 
 /// Everything that `run` works by.
 #[derive(Clone, Debug)]

@@ -119,6 +119,16 @@ fn is_reference(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_allowed)
 }
 
+/// Where a record's timestamp comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimestampSource {
+    /// The time of sending.
+    Send,
+    /// The row's `created_at`.
+    Created,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::capture::mode::Mode;
 pub use crate::config::property::Property;
 use crate::config::property::PropertyParser;
-use crate::config::records::{HeaderName, RecordSettings};
+use crate::config::records::{HeaderName, RecordSettings, TimestampSource};
 use crate::config::topics::TopicCreationSettings;
 use crate::config::units::{ByteSize, Secret, Span, SpanOrZero};
 
@@ -466,16 +466,6 @@ impl Delivery {
             Self::ExactlyOnce => "exactly-once",
         }
     }
-}
-
-/// Where a record's timestamp comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TimestampSource {
-    /// The time of sending.
-    Send,
-    /// The row's `created_at`.
-    Created,
 }
 
 /// What to do when the server was promoted.

@@ -222,7 +222,11 @@ fn before_the_first_look_no_time_to_empty_is_told() {
     look(&monitor, 1);
     let backlog = describe::instance_status(&monitor).backlog;
     assert_eq!((backlog.events, backlog.time_to_empty_seconds), (None, None));
-    monitor.set_seen(Some(crate::metrics::seen::SeenBacklog::default()));
+    let nothing = std::collections::BTreeMap::from([(0, 0.0)]);
+    monitor.set_seen(Some(crate::metrics::seen::SeenBacklog {
+        oldest_age_seconds: nothing,
+        ..Default::default()
+    }));
     let backlog = describe::instance_status(&monitor).backlog;
     assert_eq!(backlog.time_to_empty_seconds, Some(0.0));
 }

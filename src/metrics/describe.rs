@@ -192,7 +192,7 @@ fn backlog(seen: Option<&SeenBacklog>, time_to_empty_seconds: Option<f64>) -> Ba
         oldest_seconds: oldest.filter(|seconds| *seconds > 0.0),
         // Before the first look nothing is known of what waits, and nothing left would be a guess.
         time_to_empty_seconds: time_to_empty_seconds
-            .filter(|seconds| seconds.is_finite() && seen.is_some() && is_counted),
+            .filter(|seconds| seconds.is_finite() && is_counted),
         stands_still: time_to_empty_seconds.is_some_and(f64::is_infinite),
         seen_seconds_ago: None,
     }

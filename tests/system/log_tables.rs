@@ -196,6 +196,8 @@ async fn partitions_are_renamed_filtered_and_filled_aside_under_the_stream() {
     let name = &leaf.name;
     write(&client, &history, 1).await;
     leaf.fill_aside(&client, &history, 2).await;
+    // What the log brings in the moment until it is noticed would come before it.
+    fixture.wait_published().await;
     write(&client, &history, 3).await;
     fixture.wait_published().await;
     let filter = format!("alter publication postrider add table {name} where (aggregateid = 'z')");

@@ -13,8 +13,8 @@ use crate::capture::adopted::mapping::{
 };
 use crate::capture::adopted::registry::{adopted_tables, table_columns, unpublished};
 use crate::capture::mode::Mode;
+use crate::capture::mode::{ADOPTED_PUBLICATION, adopted_publication};
 use crate::capture::slot::SlotKeeper;
-use crate::capture::slot::publication::{ADOPTED_PUBLICATION, adopted_publication};
 use crate::error::{Error, ErrorKind, Result};
 use crate::legible;
 use crate::order::snapshot::Snapshot;

@@ -11,7 +11,7 @@
 
 pub mod failover;
 pub mod parts;
-pub(in crate::capture) mod publication;
+mod publication;
 mod publication_rights;
 pub mod reader_lock;
 pub mod requirements;
@@ -23,8 +23,7 @@ use tokio_postgres::types::ToSql;
 use crate::capture::adopted::copy::SlotSession;
 use crate::capture::adopted::mapping::{Adopted, ValueForm};
 use crate::capture::adopted::registry::adopted_tables;
-use crate::capture::mode::{CaptureState, KnownSlot, Mode, read_state};
-use crate::capture::slot::publication::adopted_publication;
+use crate::capture::mode::{CaptureState, KnownSlot, Mode, adopted_publication, read_state};
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::outbox::OutboxName;

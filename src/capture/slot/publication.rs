@@ -1,18 +1,17 @@
 //! The publications by which the log's reader reads: of the outbox, of adopted tables, of messages.
 //!
 //! Promises: one that does not bring everything is as good as none; whatever anybody does to one, or to the tables
-//! whose rows it is to bring, changes its fingerprint; what is right is left alone. Must not: touch a slot. Fails: with the connection's error;
-//! when rights are missing.
+//! whose rows it is to bring, changes its fingerprint; what is right is left alone. Must not: touch a slot. Fails: with
+//! the connection's error; when rights are missing.
 
 use std::fmt;
 
 use tokio_postgres::types::ToSql;
 
-use crate::capture::mode::{KnownSlot, Mode};
+use crate::capture::mode::{KnownSlot, Mode, adopted_publication};
 use crate::capture::slot::{Gap, OPTIONS_VERSION, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{classify, fill};
-use crate::schema;
 
 const LOOK: &str = include_str!("../../../sql/queries/publication_look.sql");
 const MAKE: &str = include_str!("../../../sql/queries/publication_make.sql");
@@ -22,13 +21,6 @@ const FLUSH: &str = include_str!("../../../sql/queries/statistics_flush.sql");
 const HALVES: &str = " @ ";
 /// In place of the course of tables of which the log lacks a part.
 const NO_COURSE: &str = "-";
-/// How publications of adopted tables are called, before the schema's name.
-pub(in crate::capture) const ADOPTED_PUBLICATION: &str = "postrider_adopted";
-
-/// The publication of adopted tables.
-pub(in crate::capture) fn adopted_publication() -> String {
-    schema::chosen().tagged(ADOPTED_PUBLICATION)
-}
 
 /// Under which name the rows of a partitioned table come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! all the same, is told once. Must not: take anything.
 
 use crate::control::lease::Owned;
+use crate::schema;
 
 /// What was not had at the last look.
 #[derive(Debug, Default)]
@@ -29,7 +30,10 @@ impl Untaken {
         if are_free_still && !std::mem::replace(&mut self.is_told, true) {
             tracing::warn!(
                 buckets = missing.len(),
-                remedy = "look for triggers and rules on postrider.cursor, and drop them: \\d postrider.cursor",
+                remedy = format!(
+                    "look for triggers and rules on it, and drop them: \\d {}",
+                    schema::chosen().of("cursor")
+                ),
                 "free buckets cannot be taken: nobody else takes them, and the database does not change their rows"
             );
         }
