@@ -14,6 +14,7 @@ alter table postrider.whole_range
     add column leaf oid,
     add column seq bigint,
     add column id uuid;
+create index whole_range_leaf on postrider.whole_range (leaf) where leaf is not null;
 comment on table postrider.whole_range is
     'which rows of a while were read, whatever their seq, or those above one; with a leaf and no seq: since when it is filled';
 -- Transactions that were open at the tick, and had drawn nothing then: they draw above its floor, too.

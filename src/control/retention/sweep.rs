@@ -27,8 +27,14 @@ impl Retention {
             if !state.is_polled || self.sweep.allowed.is_zero() {
                 return Ok(());
             }
-            if state.blocks > 0 && self.sweep.seen.get(&leaf.oid) != Some(&state.written) {
-                self.look_through(session, leaf, *epoch, state).await?;
+            if state.blocks > 0
+                && self.sweep.seen.get(&leaf.oid) != Some(&state.written)
+                && let Err(error) = self.look_through(session, leaf, *epoch, state).await
+            {
+                session.end_transaction().await?;
+                self.warnings.trouble(&error);
+                // A damaged block keeps no other partition from being looked through.
+                self.sweep.seen.insert(leaf.oid, state.written);
             }
         }
         Ok(())
