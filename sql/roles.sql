@@ -42,7 +42,7 @@ declare
         'pg_try_advisory_lock', 'pg_try_advisory_xact_lock', 'pg_visible_in_snapshot', 'pg_walfile_name',
         'quote_ident', 'random', 'right', 'rtrim', 'satisfies_hash_partition', 'set_config', 'string_agg',
         'substr', 'substring', 'sum', 'to_char', 'to_regclass', 'to_regnamespace', 'to_regtype',
-        'to_timestamp', 'unnest', 'width_bucket', 'acldefault', 'aclexplode', 'bool_and', 'btrim', 'concat_ws',
+        'to_timestamp', 'unnest', 'version', 'width_bucket', 'acldefault', 'aclexplode', 'bool_and', 'btrim', 'concat_ws',
         'convert', 'has_schema_privilege', 'md5', 'pg_current_wal_lsn', 'pg_drop_replication_slot',
         'pg_encoding_max_length', 'pg_get_partkeydef', 'pg_get_userbyid',
         'pg_logical_slot_peek_binary_changes', 'pg_snapshot_xip', 'pg_stat_force_next_flush',

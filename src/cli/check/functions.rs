@@ -93,6 +93,7 @@ const ALWAYS: &[&str] = &[
     "to_regtype",
     "to_timestamp",
     "unnest",
+    "version",
     "width_bucket",
 ];
 /// And to read the log, or adopted tables by it.
