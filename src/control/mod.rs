@@ -7,4 +7,3 @@ pub mod migrate;
 pub mod moved;
 pub mod parked;
 pub mod retention;
-pub mod unread;

@@ -4,6 +4,4 @@ mod below;
 pub mod claim;
 pub mod past_ticks;
 pub mod sample;
-mod sequence;
-mod tick_memory;
 pub mod ticker;
