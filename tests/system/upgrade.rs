@@ -141,11 +141,15 @@ const LATER_STEP: &str = "
     alter table postrider.instance add column later integer;
     insert into postrider.migration (version, name, checksum)
         select max(version) + 1, 'later', 'of a later version' from postrider.migration;
+    do $$ begin
+        execute format('comment on table postrider.migration is %L', (select
+            'relays that know migration 0012 work with the schema as of ' || max(version) from postrider.migration));
+    end $$;
     commit";
 
 /// What a version does that leaves no room for this one's relays.
 const NO_ROOM: &str = "
-    comment on table postrider.migration is 'relays that know this migration work with the schema: 9999'";
+    comment on table postrider.migration is 'relays that know migration 9999 work with the schema as of 9999'";
 
 /// Ends all sessions of relays.
 const CUT: &str = "

@@ -104,13 +104,17 @@ async fn look_at_adopted(findings: &mut Findings, config: &Config, asked: Mode) 
     let whose = AdoptedReaders { this_role: true, instances: false, group: false };
     let mut may_read_all = true;
     for table in keeper.adopted() {
-        match adopted_columns(keeper.connection(), &table.name).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Schema => {
-                findings.failed(ADOPTED, &error);
-                may_read_all = false;
+        let missing = keeper.missing_rights(table, whose).await?;
+        // In a schema that the role may not use no table can be looked at.
+        if !missing.iter().any(|right| right.is_of_schema) {
+            match adopted_columns(keeper.connection(), &table.name).await {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Schema => {
+                    findings.failed(ADOPTED, &error);
+                    may_read_all = false;
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
         if let Some(owner) = owner_below(keeper.connection(), &table.name).await? {
             let owner = legible::name(&owner);
@@ -118,7 +122,7 @@ async fn look_at_adopted(findings: &mut Findings, config: &Config, asked: Mode) 
                 format!("{}: functions of {owner} would run as a superuser, this role", table.name);
             findings.warned(ADOPTED, found, "let a role relay that is no superuser");
         }
-        for MissingRight { cause, remedy, .. } in keeper.missing_rights(table, whose).await? {
+        for MissingRight { cause, remedy, .. } in missing {
             let error = Error::new(ErrorKind::PostgresRefused, cause).with_remedy(remedy);
             findings.failed(ADOPTED, &error);
             may_read_all = false;

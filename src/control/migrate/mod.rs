@@ -290,7 +290,7 @@ fn statement(migration: &Migration, settings: &Settings) -> String {
             ("{strangers}", STRANGERS.text().trim_end()),
             ("{outbox}", &outbox),
             ("{file}", &render(migration.sql.trim_end(), schema::chosen())),
-            ("{floor}", &literal(&registry::floor_words(registry::RELAYS_FROM))),
+            ("{floor}", &literal(&registry::floor_words(registry::RELAYS_FROM, migration.version))),
         ],
     )
 }

@@ -14,8 +14,8 @@ use crate::schema::{self, Schema};
 /// The last migration of the version before this one: its relays work with the schema of this one, as each migration
 /// leaves room for them. It moves with each version: docs/releasing.md.
 pub(super) const RELAYS_FROM: i32 = 12;
-/// Before the number, in the comment on the registry.
-const FLOOR: &str = "relays that know this migration work with the schema: ";
+/// Around the numbers, in the comment on the registry.
+const FLOOR: [&str; 2] = ["relays that know migration ", " work with the schema as of "];
 
 static REGISTRY_FLOOR: Sql = Sql::of(include_str!("../../../sql/queries/registry_floor.sql"));
 static REGISTRY_READ: Sql = Sql::of(include_str!("../../../sql/queries/registry_read.sql"));
@@ -192,23 +192,29 @@ pub enum LaterMigrations {
     AsTold,
 }
 
-/// What is written beside the registry for relays of the version before.
-pub(super) fn floor_words(version: i32) -> String {
-    format!("{FLOOR}{version:04}")
+/// What is written beside the registry for relays of the version before, with this migration.
+pub(super) fn floor_words(floor: i32, raised_to: i32) -> String {
+    let [before, between] = FLOOR;
+    format!("{before}{floor:04}{between}{raised_to:04}")
 }
 
-/// Whether relays that know so many migrations work with the schema, as these words tell.
-fn is_floor_reached(words: Option<&str>, known: usize) -> bool {
-    let floor = words.and_then(|words| words.strip_prefix(FLOOR)?.parse::<usize>().ok());
-    // The version of a migration is its place.
-    floor.is_some_and(|floor| floor < known)
+/// Whether relays that know so many migrations work with a schema that so many were applied to, as these words tell.
+/// Of a schema that was raised by something else since they say nothing.
+fn is_floor_reached(words: Option<&str>, known: usize, latest: i32) -> bool {
+    let [before, between] = FLOOR;
+    let numbers = words.and_then(|words| words.strip_prefix(before)?.split_once(between));
+    let is_told = |(floor, raised_to): (&str, &str)| {
+        // The version of a migration is its place.
+        floor.parse::<usize>().is_ok_and(|floor| floor < known) && raised_to.parse() == Ok(latest)
+    };
+    numbers.is_some_and(is_told)
 }
 
 /// Whether the version that raised the schema has left room for this one.
-async fn has_room(client: &impl GenericClient) -> Result<bool> {
+async fn has_room(client: &impl GenericClient, latest: i32) -> Result<bool> {
     let told = client.query_one(REGISTRY_FLOOR.text(), &[]).await;
     let told = told.map_err(|cause| classify("look which relays the schema is for", cause))?;
-    Ok(is_floor_reached(told.get("words"), MIGRATIONS.len()))
+    Ok(is_floor_reached(told.get("words"), MIGRATIONS.len(), latest))
 }
 
 /// Reads the registry, which must be there, and compares it with [`MIGRATIONS`].
@@ -231,7 +237,12 @@ pub(super) async fn read_with(
     let is_borne = match later {
         LaterMigrations::Refused => false,
         LaterMigrations::Borne => true,
-        LaterMigrations::AsTold => applied.len() > MIGRATIONS.len() && has_room(client).await?,
+        LaterMigrations::AsTold => match applied.last() {
+            Some(latest) if applied.len() > MIGRATIONS.len() => {
+                has_room(client, latest.version).await?
+            }
+            Some(_) | None => false,
+        },
     };
     verify(if is_borne { &applied[..applied.len().min(MIGRATIONS.len())] } else { &applied })?;
     Ok(applied)
@@ -293,11 +304,12 @@ mod tests {
 
     #[test]
     fn a_later_schema_is_for_relays_that_know_its_floor() {
-        let told = floor_words(12);
-        assert!(is_floor_reached(Some(&told), 13) && is_floor_reached(Some(&told), 40));
-        assert!(!is_floor_reached(Some(&told), 12), "0012 is the thirteenth");
-        for words in [None, Some(""), Some("12"), Some("relays that know this migration")] {
-            assert!(!is_floor_reached(words, 40), "{words:?}");
+        let told = floor_words(12, 41);
+        assert!(is_floor_reached(Some(&told), 13, 41) && is_floor_reached(Some(&told), 40, 41));
+        assert!(!is_floor_reached(Some(&told), 12, 41), "0012 is the thirteenth");
+        assert!(!is_floor_reached(Some(&told), 40, 42), "it was raised again, by who told nothing");
+        for words in [None, Some(""), Some("12"), Some("relays that know migration 0012")] {
+            assert!(!is_floor_reached(words, 40, 41), "{words:?}");
         }
         assert!(usize::try_from(RELAYS_FROM).expect("it is a place") < MIGRATIONS.len());
     }

@@ -15,6 +15,8 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::support::Patience;
+
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Before a topic that cannot be read is looked at again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -191,9 +193,16 @@ pub(crate) async fn create_topic_with(brokers: &str, name: &str, settings: &[(&s
 }
 
 async fn make_topic(brokers: &str, topic: NewTopic<'_>) {
-    let made = admin(brokers).create_topics([&topic], &AdminOptions::new()).await;
-    let made = made.expect("Kafka answers");
-    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    let patience = Patience::until("the topic is made");
+    loop {
+        let made = admin(brokers).create_topics([&topic], &AdminOptions::new()).await;
+        match made.expect("Kafka answers").remove(0) {
+            Ok(_) => return,
+            // One of that name was deleted a moment ago.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => patience.pause().await,
+            Err(refused) => panic!("{refused:?}"),
+        }
+    }
 }
 
 /// Makes many topics of one partition.
