@@ -10,12 +10,12 @@ use crate::cli::check::findings::Findings;
 use crate::cli::output::count;
 use crate::control::moved;
 use crate::error::Result;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, OutboxName};
 use crate::postgres::{Connection, fill, without_head};
 
 const WRITE_ANEW: &str = include_str!("../../../sql/queries/write_anew.sql");
 /// What is written anew is published, also if it was before.
-pub(super) const WRITE_WHAT_LACKS: &str = "look first whether its topic has it, as one that was published comes again; \
+const WRITE_WHAT_LACKS: &str = "look first whether its topic has it, as one that was published comes again; \
                                            if not, write each anew, like: ";
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -36,11 +36,15 @@ pub(super) async fn look(
              aggregateid was changed before they were published, they are not, which cannot be told; one of them: seq \
              {seq} (id {id})"
         );
-        let (outbox, seq) = (outbox.name().quoted(), seq.to_string());
-        let places =
-            [("{outbox}", outbox.as_str()), ("{seq}", &seq), ("{id}", &id), ("{outbox}", &outbox)];
-        let command = fill(without_head(WRITE_ANEW).trim(), &places);
-        findings.warned("events", cause, &format!("{WRITE_WHAT_LACKS}{command}"));
+        findings.warned("events", cause, &write_what_lacks(&outbox.name(), seq, &id));
     }
     Ok(())
+}
+
+/// What publishes rows that their topic lacks, with the command for one of them.
+pub(super) fn write_what_lacks(outbox: &OutboxName, seq: i64, id: &str) -> String {
+    let (outbox, seq) = (outbox.quoted(), seq.to_string());
+    let places =
+        [("{outbox}", outbox.as_str()), ("{seq}", &seq), ("{id}", id), ("{outbox}", &outbox)];
+    format!("{WRITE_WHAT_LACKS}{}", fill(without_head(WRITE_ANEW).trim(), &places))
 }

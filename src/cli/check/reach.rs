@@ -11,14 +11,13 @@ use tokio_postgres::error::SqlState;
 
 use crate::capture::mode::{Mode, read_state};
 use crate::cli::check::findings::Findings;
-use crate::cli::check::moved::WRITE_WHAT_LACKS;
+use crate::cli::check::moved::write_what_lacks;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, Sql, classify, fill, without_head};
+use crate::postgres::{Connection, Sql, classify, fill};
 
 static SEQ: Sql = Sql::of(include_str!("../../../sql/queries/unreachable_seq.sql"));
 static TXID: Sql = Sql::of(include_str!("../../../sql/queries/unreachable_txid.sql"));
-const WRITE_ANEW: &str = include_str!("../../../sql/queries/write_anew.sql");
 const LEAF_SESSION: &str = include_str!("../../../sql/queries/leaf_session.sql");
 const NAME: &str = "events";
 /// So many rows are named.
@@ -116,14 +115,6 @@ fn unreached(rows: &[Row], outbox: &OutboxName, law: &Law) -> Error {
         law.broken
     );
     let first = rows.first().expect("there is one");
-    let (quoted, seq) = (outbox.quoted(), first.get::<_, i64>("seq").to_string());
-    let places = [
-        ("{outbox}", quoted.as_str()),
-        ("{seq}", &seq),
-        ("{id}", first.get("id")),
-        ("{outbox}", &quoted),
-    ];
-    let command = fill(without_head(WRITE_ANEW).trim(), &places);
-    Error::new(ErrorKind::Unpublishable, cause)
-        .with_remedy(format!("{}{WRITE_WHAT_LACKS}{command}", law.first))
+    let write = write_what_lacks(outbox, first.get("seq"), first.get("id"));
+    Error::new(ErrorKind::Unpublishable, cause).with_remedy(format!("{}{write}", law.first))
 }
