@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use postrider_testkit::servers::Postgres;
 use tokio_postgres::Client;
 
 use crate::adopt::{ADOPT, adopt, legacy_outbox, number};
 use crate::support::fixture::Options;
+use crate::support::servers::{kafka, start_postgres};
 use crate::support::{Consumed, Fixture, Patience, RelayProcess, read_topic};
 use crate::told::as_relay;
 
@@ -113,10 +115,19 @@ const HELD: &str = "select count(*) from pg_stat_activity
     where datname = current_database() and application_name = 'postrider slot'
         and backend_type = 'walsender' and state = 'idle in transaction'";
 
+/// A slot waits for the transactions of all databases: two tests that keep one open until their slot waits for it would
+/// wait for each other, and whoever makes a slot meanwhile for both.
+async fn on_a_server_of_its_own(name: &str) -> (Postgres, Fixture) {
+    let postgres = start_postgres(&[]);
+    let (admin, own) = (postgres.url("postgres"), postgres.url(name));
+    let fixture = Fixture::on(name, &admin, own, kafka().brokers()).await;
+    (postgres, fixture)
+}
+
 /// The session that made a slot keeps its snapshot for the copy. Who does not become the reader needs it no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_stands_by_holds_no_snapshot() {
-    let fixture = Fixture::new("adopt_held").await;
+    let (_postgres, fixture) = on_a_server_of_its_own("adopt_held").await;
     let mut client = legacy_outbox(&fixture).await;
     adopt(&fixture, ADOPT);
     let watcher = fixture.client().await;
@@ -169,7 +180,7 @@ async fn wait_for_waiter(client: &Client, session: &Client) {
 /// in the stream: its rows are none of those that are copied.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parked_rows_of_the_copy_and_of_the_stream_are_told_apart() {
-    let fixture = Fixture::new("adopt_numbers").await;
+    let (_postgres, fixture) = on_a_server_of_its_own("adopt_numbers").await;
     let client = legacy_outbox(&fixture).await;
     // A name that no topic has: all are parked.
     let rows = |name: &str, count: usize| {
