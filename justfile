@@ -11,8 +11,8 @@ lint:
     cargo clippy --workspace --all-targets --locked -- -D warnings
 
 # The one test command of the README: pure tests, and system tests on a real PostgreSQL and Kafka.
-test:
-    cargo test --workspace --locked
+test *flags:
+    cargo test --workspace --locked {{flags}}
 
 # The tests that need no server: less than a minute once all is built.
 unit:

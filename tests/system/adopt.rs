@@ -77,7 +77,11 @@ async fn a_table_is_taken_over_and_given_back_exactly() {
         let relays =
             [0, 1].map(|_| RelayProcess::start(&fixture, &["--capture", "wal", "--shards", "2"]));
         traffic.commits_more(500).await;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        let patience = Patience::until("one of them reads the log");
+        let joined = "select count(*) from postrider.instance where lease_until > now()";
+        while number(&client, joined).await == 0 {
+            patience.pause().await;
+        }
         let shown = fixture.command().args(["capture", "show"]).output().expect("it runs");
         let text = String::from_utf8_lossy(&shown.stdout).into_owned();
         assert!(text.contains("adopted     legacy.outbox: id=id"), "{text}{shown:?}");
