@@ -47,6 +47,9 @@ begin
         upto_began = default,
         owner = null,
         epoch = epoch + 1;
+    -- Rows are judged by ticks of this server alone, from here on.
+    delete from postrider.past_tick;
+    delete from postrider.whole_range;
     update postrider.parked set commit_lsn = null, commit_index = null where commit_lsn is not null;
     -- What was committed when a replay was asked for is told by a snapshot of the former server.
     update postrider.replay_bucket set ended_at = clock_timestamp() where ended_at is null;

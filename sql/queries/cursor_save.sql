@@ -2,11 +2,13 @@
 --          $1 buckets, $2 epochs, $3 from, $4 upto, $5 next, $6 floor, $7 ceiling, $8 carry as text,
 --          $9 position; one element per bucket. $10 system identifier, $11 timeline; then again one
 --          element per bucket: $12 the sequence's storage, $13 the first tick of its lineage, $14 the
---          snapshot behind which the open window begins and $15 its bound, null where none is open.
+--          snapshot behind which the open window begins and $15 its bound, null where none is open. {noted} is
+--          window_note.sql or nothing.
 -- Locks:   row locks on the buckets' cursors, for one short transaction.
 -- Plan:    one key lookup per bucket; the update is heap-only (no indexed column changes).
 -- Hazard:  a bucket that does not come back belongs to another instance: stop publishing it.
 --          Committed with synchronous_commit = off: losing a save repeats events, never loses one.
+{noted}
 update postrider.cursor as saved
 set from_snapshot = given.from_snapshot,
     upto_snapshot = given.upto_snapshot,

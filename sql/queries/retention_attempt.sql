@@ -1,6 +1,7 @@
 -- Purpose: one attempt to empty a partition: truncates it if its generation is past, the saved cursor has
 --          passed all its rows, and its newest row is older than the replay window. Says what came
---          of it (the words of src/control/retention.rs).
+--          of it (the words of src/control/retention.rs). {steps} is 'look' alone, which only says whether it is due,
+--          or 'look', 'act', at the end of the proof that all rows are read (src/control/retention/proof.rs).
 -- Locks:   access exclusive on the partition, nowait, for the check, the truncation and its commit; access
 --          share on the partition and on postrider.cursor for the look before it.
 -- Plan:    the newest row from the end of the index on seq; rows not passed by the same index above
@@ -9,8 +10,8 @@
 -- Hazard:  the check under the lock must be a statement of its own in READ COMMITTED: its snapshot
 --          is then younger than the lock, and sees every row that was written before. All of it is
 --          one message, so that a relay which is stopped in the middle holds no lock. A commit that
---          waits for a synchronous standby would hold the lock meanwhile: therefore local.
-begin isolation level read committed;
+--          waits for a synchronous standby would hold the lock meanwhile: therefore local. It ends the
+--          transaction that its sender has begun.
 set local lock_timeout = '50ms';
 set local statement_timeout = '1s';
 set local synchronous_commit = local;
@@ -88,9 +89,21 @@ begin
                 and has_table_privilege('postrider.replay_bucket', 'select')) then
         outcome := 'refused';
     elsif pg_relation_size(leaf) > 0 then
-        foreach step in array array['look', 'act'] loop
+        foreach step in array array[{steps}] loop
             if step = 'act' then
-                execute format('lock table only %s in access exclusive mode nowait', leaf);
+                -- Shards hold the leaf while they read a page.
+                for attempt in 1 .. {attempts} loop
+                    begin
+                        execute format('lock table only %s in access exclusive mode nowait', leaf);
+                        exit;
+                    exception
+                        when lock_not_available then
+                            if attempt = {attempts} then
+                                raise;
+                            end if;
+                            perform pg_sleep(0.01 * (1 + random()));
+                    end;
+                end loop;
             end if;
             execute read_cursor into saved using sequence;
             if saved is null then
@@ -117,6 +130,13 @@ begin
                 exit;
             elsif step = 'act' then
                 execute format('truncate only %s', leaf);
+                if has_table_privilege('postrider.whole_range', 'insert')
+                        and has_table_privilege('postrider.whole_range', 'delete') then
+                    -- Rows to come are of transactions that this snapshot does not see.
+                    delete from postrider.whole_range where whole_range.leaf = {leaf}::oid;
+                    insert into postrider.whole_range (bucket, leaf, from_snapshot, upto_snapshot)
+                    values ({bucket}, {leaf}::oid, '3:3:', pg_current_snapshot());
+                end if;
                 outcome := 'truncated';
                 if is_ahead then
                     outcome := 'ahead';
@@ -125,6 +145,8 @@ begin
                 -- It would take as long again under the lock. What was read now is warm next time.
                 outcome := 'slow';
                 exit;
+            else
+                outcome := 'due';
             end if;
         end loop;
     end if;

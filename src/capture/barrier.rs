@@ -28,6 +28,8 @@ pub enum Behind {
     Nothing,
     /// Events of so many buckets may be.
     Buckets(usize),
+    /// So many rows that the cursors have passed and nobody has read; none where not all could be looked at.
+    Unread(usize),
     /// So many bytes of the server's log.
     LogBytes(u64),
     /// The log is not read yet.

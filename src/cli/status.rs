@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
@@ -22,13 +23,14 @@ use crate::cli::capture::ShownCapture;
 use crate::cli::output;
 use crate::cli::output::{count, show_age};
 use crate::cli::pause::words;
-use crate::cli::waiting::{Waiting, Waits};
+use crate::cli::waiting::{LookState, Waiting, Waits};
 use crate::cli::writers::{OpenTransaction, open_transactions};
 use crate::cli::{block_on, for_lookers, prepare};
 use crate::config;
 use crate::config::settings::{CommonSettings, RelaySettings};
 use crate::config::units::show_bytes;
 use crate::control::migrate;
+use crate::control::unread;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::legible;
@@ -233,6 +235,9 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<ShownStatu
         waiting = waiting.and(Waiting::unknown());
         unseen.push(why);
     }
+    if waiting.waits == Waits::No {
+        waiting = waiting.and(unread(&connection, &mut unseen).await?);
+    }
     if let Some(why) = capture.unseen() {
         waiting = waiting.and(Waiting::unknown());
         unseen.push(why);
@@ -263,6 +268,21 @@ async fn look(database: &DatabaseConfig, name: &OutboxName) -> Result<ShownStatu
 async fn running(connection: &Connection) -> Result<i64> {
     let row = connection.client().query_one(RUNNING.text(), &[]).await;
     Ok(row.map_err(|cause| classify("look which relays run", cause))?.get("relays"))
+}
+
+/// Rows that the cursors have passed and nobody has read; looked for where nothing else is said to wait.
+async fn unread(connection: &Connection, unseen: &mut Vec<String>) -> Result<Waiting> {
+    match unread::look(connection, Instant::now() + unread::PATIENCE).await {
+        Ok(found) => {
+            let look = if found.is_whole { LookState::Whole } else { LookState::CutBehind };
+            Ok(Waiting::seen(found.rows.len() as i64, None, look))
+        }
+        Err(error) if error.kind() == ErrorKind::PostgresRefused => {
+            unseen.push(error.message().to_owned());
+            Ok(Waiting::unknown())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn parked(connection: &Connection) -> Result<ParkedStatus> {

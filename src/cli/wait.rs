@@ -17,11 +17,15 @@ use crate::cli::{block_on, open_outbox, output};
 use crate::config::settings::CommonSettings;
 use crate::config::units::{Span, show_bytes};
 use crate::control::lease::live_instances;
+use crate::control::unread;
 use crate::error::Result;
 use crate::legible;
-use crate::postgres::Connection;
+use crate::postgres::{Connection, Sql, classify};
 
+static ASKED: Sql = Sql::of(include_str!("../../sql/queries/parked_asked.sql"));
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// All retained rows are read for it.
+const LOOK_INTERVAL_UNREAD: Duration = Duration::from_secs(1);
 /// How many parked events are named.
 const NAMED_MAX: i64 = 10;
 pub(super) const NOT_IN_TIME: u8 = 7;
@@ -81,9 +85,16 @@ async fn wait(connection: &Connection, deadline: Instant) -> Result<WaitEnd> {
     let mut told: Option<String> = None;
     loop {
         let state = read_state(connection).await?;
-        let behind = barrier.behind(connection, &state).await?;
+        let mut behind = barrier.behind(connection, &state).await?;
         if behind == Behind::Nothing {
-            return parked(connection).await;
+            let patience = deadline.max(Instant::now() + unread::PATIENCE);
+            let found = unread::look(connection, patience).await?;
+            if found.rows.is_empty() && found.is_whole {
+                let waits_until = if state.pause.is_some() { Instant::now() } else { deadline };
+                return end_with_parked(connection, waits_until).await;
+            }
+            behind = Behind::Unread(found.rows.len());
+            tokio::time::sleep(LOOK_INTERVAL_UNREAD).await;
         }
         if Instant::now() >= deadline {
             let hindrance = hindrance(connection, state.pause.as_ref()).await?;
@@ -116,6 +127,19 @@ async fn hindrance(connection: &Connection, pause: Option<&Pause>) -> Result<Hin
         None if live_instances(connection).await? == 0 => Hindrance::NobodyRuns,
         None => Hindrance::Unknown,
     })
+}
+
+/// What is tried again right now may be published in a moment.
+async fn end_with_parked(connection: &Connection, deadline: Instant) -> Result<WaitEnd> {
+    loop {
+        let end = parked(connection).await?;
+        let asked = connection.client().query_one(ASKED.text(), &[]).await;
+        let asked = asked.map_err(|cause| classify("look what is tried again", cause))?;
+        if Instant::now() >= deadline || !asked.get::<_, bool>("is_asked") {
+            return Ok(end);
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
 }
 
 async fn parked(connection: &Connection) -> Result<WaitEnd> {
@@ -168,6 +192,11 @@ fn behind_words(behind: &Behind) -> String {
             let buckets = count(i64::try_from(*buckets).unwrap_or(i64::MAX), "bucket");
             format!("events of {buckets} may wait")
         }
+        Behind::Unread(0) => "not all retained rows could be looked at".to_owned(),
+        Behind::Unread(rows) => {
+            let rows = count(i64::try_from(*rows).unwrap_or(i64::MAX), "row");
+            format!("{rows} with a seq that was not drawn wait")
+        }
         Behind::LogBytes(bytes) => {
             format!("{} of the server's log are not read", show_bytes(*bytes))
         }
@@ -193,6 +222,14 @@ mod tests {
                 "2.0 KiB of the server's log are not read; no instance",
             ),
             (WaitEnd::NotInTime(Behind::Log, paused), "not read yet; paused"),
+            (
+                WaitEnd::NotInTime(Behind::Unread(2), Hindrance::Unknown),
+                "2 rows with a seq that was not drawn wait",
+            ),
+            (
+                WaitEnd::NotInTime(Behind::Unread(0), Hindrance::Unknown),
+                "not all retained rows could be looked at",
+            ),
         ] {
             assert!(ended.words().contains(said), "{}", ended.words());
         }

@@ -10,24 +10,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
+use crate::control::cursors::windows::{ClosedWindow, WindowColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::metrics::counters::Figures;
 use crate::metrics::histogram::micros;
-use crate::order::cursor::{Cursor, GroupCursor, Window};
+use crate::order::cursor::{Cursor, CursorGroup, GroupCursor, Window};
 pub use crate::order::history::History;
 use crate::order::ledger::Finished;
 use crate::order::saved_cursor::SavedCursor;
+use crate::order::snapshot::Snapshot;
 use crate::order::tick::{Carry, Lineage, Tick};
-use crate::postgres::{Connection, Lsn, PgSnapshot, Sql, Xid8, classify};
+use crate::postgres::{Connection, Lsn, PgSnapshot, Sql, Xid8, classify, fill, without_head};
 
 pub mod exactly;
+mod windows;
 
 const HISTORY: &str = include_str!("../../sql/queries/history.sql");
 static LOAD: Sql = Sql::of(include_str!("../../sql/queries/cursor_load.sql"));
 static SAVE: Sql = Sql::of(include_str!("../../sql/queries/cursor_save.sql"));
+static WINDOW_NOTE: Sql = Sql::of(include_str!("../../sql/queries/window_note.sql"));
+static MAY_NOTE: Sql = Sql::of(include_str!("../../sql/queries/may_note.sql"));
 
 /// A cursor that only moved over nothing is saved this seldom.
 const IDLE_SAVE_INTERVAL: Duration = Duration::from_secs(1);
@@ -115,6 +121,8 @@ struct CursorProgress {
 pub struct CursorStore {
     connection: Connection,
     save: Statement,
+    /// Windows that were closed since the last save, in their order; none where the role may not note them.
+    closed: Option<Mutex<Vec<ClosedWindow>>>,
     history: History,
     on_promotion: OnPromotion,
     epochs: Mutex<HashMap<Bucket, i64>>,
@@ -140,12 +148,26 @@ impl CursorStore {
         let relax = include_str!("../../sql/queries/cursor_session.sql");
         let relaxed = connection.client().batch_execute(relax).await;
         relaxed.map_err(|cause| classify("set up the cursors' session", cause))?;
-        let save = connection.client().prepare(SAVE.text()).await;
-        let save = save.map_err(|cause| classify("prepare to save the cursors", cause))?;
+        let failed = |cause| classify("prepare to save the cursors", cause);
+        let may_note = connection.client().query_one(MAY_NOTE.text(), &[]).await.map_err(failed)?;
+        let closed = may_note.get::<_, bool>("may_note").then(Mutex::default);
+        let noted = if closed.is_some() { without_head(WINDOW_NOTE.text()) } else { "" };
+        let save = fill(without_head(SAVE.text()), &[("{noted}", noted)]);
+        let save = connection.client().prepare(&save).await.map_err(failed)?;
         let (epochs, progress) = (Mutex::default(), Mutex::default());
         let saving = tokio::sync::Mutex::default();
         let figures = Arc::default();
-        Ok(Self { connection, save, history, on_promotion, epochs, progress, saving, figures })
+        Ok(Self {
+            connection,
+            save,
+            closed,
+            history,
+            on_promotion,
+            epochs,
+            progress,
+            saving,
+            figures,
+        })
     }
 
     /// Counts how long saves take.
@@ -286,6 +308,17 @@ impl CursorStore {
         }
     }
 
+    /// Takes note of a window that was closed, before any cursor behind it is noted. It is saved with them.
+    pub fn note_closed(&self, cursor_group: &CursorGroup, window: &Window, upto: &Snapshot) {
+        if let Some(mut closed) = self.closed() {
+            closed.push(ClosedWindow::new(cursor_group, window, upto));
+        }
+    }
+
+    fn closed(&self) -> Option<MutexGuard<'_, Vec<ClosedWindow>>> {
+        Some(self.closed.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Keeps saves waiting as long as the guard lives. Whoever locks several cursors as well might
     /// otherwise meet a save that locks the same ones in another order.
     pub async fn pause_saves(&self) -> tokio::sync::MutexGuard<'_, ()> {
@@ -317,15 +350,20 @@ impl CursorStore {
         if due.is_empty() {
             return Ok(());
         }
+        // Behind the cursors: of none of them a window is missing.
+        let closed = self.closed().map_or_else(Vec::new, |closed| closed.clone());
         let cursors: Vec<(Bucket, Cursor)> =
             due.iter().map(|(bucket, cursor, _)| (*bucket, cursor.clone())).collect();
         let began = Instant::now();
-        let saved = self.write(&cursors).await?;
+        let saved = self.write(&cursors, &closed).await?;
         self.figures.cursor_save.record(micros(began.elapsed().as_micros()), 1);
         if saved != cursors.len() as u64 {
             return Err(Error::unsaved());
         }
         self.forget_saved(&due);
+        if let Some(mut waiting) = self.closed() {
+            waiting.drain(..closed.len());
+        }
         Ok(())
     }
 
@@ -354,7 +392,7 @@ impl CursorStore {
         cursors.iter().map(|(bucket, _)| epochs[bucket]).collect()
     }
 
-    async fn write(&self, cursors: &[(Bucket, Cursor)]) -> Result<u64> {
+    async fn write(&self, cursors: &[(Bucket, Cursor)], closed: &[ClosedWindow]) -> Result<u64> {
         fn column<T>(cursors: &[(Bucket, Cursor)], value: impl Fn(&Cursor) -> T) -> Vec<T> {
             cursors.iter().map(|(_, cursor)| value(cursor)).collect()
         }
@@ -373,30 +411,29 @@ impl CursorStore {
         let position = column(cursors, Cursor::position);
         let storage = column(cursors, |cursor| cursor.upto().lineage.storage);
         let began = column(cursors, |cursor| Xid8(cursor.upto().lineage.began));
-        self.connection
-            .client()
-            .execute(
-                &self.save,
-                &[
-                    &buckets,
-                    &epochs,
-                    &from,
-                    &upto,
-                    &next,
-                    &floor,
-                    &ceiling,
-                    &carry,
-                    &position,
-                    &self.history.system_identifier,
-                    &self.history.timeline,
-                    &storage,
-                    &began,
-                    &since,
-                    &bound,
-                ],
-            )
-            .await
-            .map_err(|cause| classify("save the cursors", cause))
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![
+            &buckets,
+            &epochs,
+            &from,
+            &upto,
+            &next,
+            &floor,
+            &ceiling,
+            &carry,
+            &position,
+            &self.history.system_identifier,
+            &self.history.timeline,
+            &storage,
+            &began,
+            &since,
+            &bound,
+        ];
+        let windows = WindowColumns::of(closed);
+        if self.closed.is_some() {
+            parameters.extend(windows.parameters());
+        }
+        let saved = self.connection.client().execute(&self.save, &parameters).await;
+        saved.map_err(|cause| classify("save the cursors", cause))
     }
 }
 

@@ -7,3 +7,4 @@ pub mod migrate;
 pub mod moved;
 pub mod parked;
 pub mod retention;
+pub mod unread;

@@ -200,6 +200,12 @@ impl Tick {
         Self { carry, ..self }
     }
 
+    /// The transactions of which `known`, the same tick with what was found out since, tells a higher floor.
+    pub fn raised_in(&self, known: &Self) -> Vec<TransactionId> {
+        let open = known.carry.iter().flat_map(|open| open.first..=open.last);
+        open.filter(|xid| self.floor_of(*xid) < known.floor_of(*xid)).collect()
+    }
+
     /// Whether the snapshot lists it, if it is carried: what lies at or above `xmax` is listed nowhere.
     fn is_listed(&self, xid: TransactionId) -> bool {
         xid < self.snapshot.xmax()
@@ -390,7 +396,8 @@ mod tests {
         let b = Tick::follow(&a, observe(50_000, "21:25:21,22", 30, 50_000)).unwrap();
         assert_eq!(b.carry.len(), 2, "21 and 22 are listed, 25 to 29 are not");
         assert!(b.reaches_far_back());
-        let known = b.with_undrawn(|xid| xid != 21);
+        let known = b.clone().with_undrawn(|xid| xid != 21);
+        assert_eq!(b.raised_in(&known), [22], "of the others nothing is known");
         let floors = known.carry.iter().map(|open| (open.first, open.last, open.floor));
         assert_eq!(
             floors.collect::<Vec<_>>(),

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::metrics::beats::Pulse;
 use crate::metrics::health::SessionState;
 use crate::order::tick::Tick;
-use crate::postgres::Connection;
+use crate::postgres::{Connection, with_timeout};
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::{Assignment, ShardLines};
@@ -50,12 +50,18 @@ impl Instance {
         let Opened { outbox, store, latest, way, control, state } = opened;
         let (own, buckets) = ((way, state.database), outbox.buckets);
         let exactly = ExactlyOnce::of(self, &store, own, producer, buckets).await?;
-        remember_first_tick(way, &control).await?;
+        let memory = remember_first_tick(way, &control).await?;
         let shards = self.shard_count(&outbox)?;
         let (database, cadence) = (&self.config.database, self.config.cadence);
         let (begin, foreign) = (Arc::clone(&latest), ForeignRows::Refused);
         let ticker = Ticker::connect(database, &outbox, cadence, begin, foreign).await?;
         let ticker = ticker.with_figures(Arc::clone(self.monitor.figures()));
+        let ticker = match memory {
+            Remembered::Yes => {
+                with_timeout(database, "prepare the ticks", ticker.with_memory()).await?
+            }
+            Remembered::Refused | Remembered::NotNeeded => ticker,
+        };
         let (lines, assignments) = ShardLines::to_shards(shards);
         let mut session_tasks =
             SessionTasks::join(self, &outbox, &store, lines, Share::Fair).await?;
@@ -126,16 +132,19 @@ impl Instance {
 }
 
 /// What was saved before the absence, before it is overtaken. Of rows that the log brings it says nothing.
-async fn remember_first_tick(way: Way, control: &Connection) -> Result<()> {
-    let is_polled = way.mode == Mode::Poll;
-    if is_polled && past_ticks::remember_first_tick(control).await? == Remembered::Refused {
+async fn remember_first_tick(way: Way, control: &Connection) -> Result<Remembered> {
+    if way.mode != Mode::Poll {
+        return Ok(Remembered::NotNeeded);
+    }
+    let remembered = past_ticks::remember_first_tick(control).await?;
+    if remembered == Remembered::Refused {
         tracing::warn!(
             remedy = "run sql/roles.sql again, as the role that migrates",
             "the role may not write {}: `postrider check` finds fewer of the rows that no cursor will reach",
             schema::chosen().of("past_tick")
         );
     }
-    Ok(())
+    Ok(remembered)
 }
 
 fn spawn_ticker(tasks: &mut Tasks, ticker: Ticker, begin: Arc<Tick>) -> Ticks {

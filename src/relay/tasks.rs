@@ -16,9 +16,8 @@ use crate::capture::mode::{CaptureState, Way, read_state};
 use crate::control::cursors::CursorStore;
 use crate::control::lease::{Lease, Terms};
 use crate::control::parked::Parked;
-use crate::control::retention::{OwnBuckets, Retention, Ring};
+use crate::control::retention::{OwnBuckets, Retention};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::Bucket;
 use crate::metrics::counters::Monitor;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
@@ -86,7 +85,8 @@ impl SessionTasks {
         let (parked, lease) = join_tier(instance, outbox, shards).await?;
         let (own_sender, own) = watch::channel(OwnBuckets::new());
         let window = instance.config.replay_window;
-        let retention = Retention::new(database.clone(), ring(outbox), own, window);
+        let (seconds, asks) = (outbox.generation_seconds, parked.asks().clone());
+        let retention = Retention::new(database.clone(), seconds, own, asks, window);
         let retention = retention.with_figures(Arc::clone(instance.monitor.figures()));
         let mut tasks = Tasks::new();
         tasks.spawn(async move { match retention.run().await {} });
@@ -146,15 +146,6 @@ async fn join_tier(
         Ok((parked, Lease::join(lease, &instance.name, shards, terms).await?))
     })
     .await
-}
-
-/// What retention cleans.
-fn ring(outbox: &Outbox) -> Ring {
-    let table = |bucket| (Bucket(bucket), outbox.bucket_table(Bucket(bucket)));
-    Ring {
-        generation_seconds: outbox.generation_seconds,
-        tables: (0..outbox.buckets).map(table).collect(),
-    }
 }
 
 /// Waits until all shards have ended well, or anything has failed.

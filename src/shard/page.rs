@@ -229,7 +229,10 @@ impl PageReader {
         let Some(window) = cursor.open_window() else { return Ok(()) };
         let upto = &cursor.upto().snapshot;
         match self.poller.lowest_below(cursor_group, window, upto).await? {
-            None => cursor.close_window(),
+            None => {
+                outlet.store.note_closed(cursor_group, window, upto);
+                cursor.close_window();
+            }
             Some(lowest) => {
                 self.poller.note_whole(cursor_group, window, upto).await?;
                 outlet.parking.say_below(lowest);

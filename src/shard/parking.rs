@@ -82,6 +82,8 @@ pub(super) struct Parking {
     is_requested: bool,
     /// None while nothing is held that anybody could ask for.
     next_look: Option<Instant>,
+    /// What of [`Parked::asks`] was looked for.
+    asked: u64,
     known: Known,
     /// How many are held, and when that was counted, where memory does not know all.
     counted: Option<(u64, Instant)>,
@@ -174,6 +176,7 @@ impl Parking {
             probes: Probes::default(),
             is_requested: false,
             next_look: None,
+            asked: 0,
             known: Known::InMemory,
             counted: None,
         }
@@ -393,7 +396,9 @@ impl Parking {
 
     /// When to look for requests.
     pub(super) fn next_look(&self) -> Option<Instant> {
-        self.next_look.filter(|_| self.retry.is_none() && !self.is_requested)
+        let asked = (self.parked.asks().count() != self.asked).then(Instant::now);
+        let due = asked.or(self.next_look);
+        due.filter(|_| self.retry.is_none() && !self.is_requested)
     }
 
     /// The brokers say that these topics can be used.
@@ -404,6 +409,7 @@ impl Parking {
     /// Looks for requests. It is time, as [`Parking::next_look`] says.
     pub(super) async fn look(&mut self, buckets: &[Bucket]) -> Result<()> {
         let now = Instant::now();
+        self.asked = self.parked.asks().count();
         let seen = self.parked.look(buckets).await?;
         self.is_requested = seen.is_requested;
         if !seen.is_any_parked {

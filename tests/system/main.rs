@@ -61,6 +61,7 @@ mod pause;
 mod pg_upgrade;
 mod plan;
 mod printed;
+mod proof;
 mod quota;
 mod records;
 mod reference;

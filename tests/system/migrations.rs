@@ -23,4 +23,5 @@ pub(crate) const TITLES: &[&str] = &[
     "0018 health",
     "0019 delivery",
     "0020 steer",
+    "0021 proof",
 ];

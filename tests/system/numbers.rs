@@ -11,7 +11,7 @@ use crate::parking::{insert, wait_until_parked};
 use crate::support::consumer::create_topic;
 use crate::support::{Fixture, Patience, RelayProcess, read_topic};
 
-async fn execute(client: &Client, sql: &str) {
+pub(crate) async fn execute(client: &Client, sql: &str) {
     client.batch_execute(sql).await.expect("the owner may");
 }
 
@@ -52,7 +52,7 @@ fn arrived(fixture: &Fixture) -> BTreeMap<String, usize> {
 }
 
 /// Waits until so many of them have arrived, each once.
-async fn wait_for(fixture: &Fixture, count: usize) {
+pub(crate) async fn wait_for(fixture: &Fixture, count: usize) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let times = arrived(fixture);

@@ -330,6 +330,8 @@ impl Bench {
     /// One attempt of retention.
     pub(crate) async fn attempt(&self) -> String {
         let sql = include_str!("../../sql/queries/retention_attempt.sql")
+            .replace("{steps}", "'look', 'act'")
+            .replace("{attempts}", "2")
             .replace("{floor}", include_str!("../../sql/queries/cursor_floor.sql"))
             .replace("{leaf}", &self.leaf.to_string())
             .replace("{generation_seconds}", "600")
@@ -337,6 +339,7 @@ impl Bench {
             .replace("{bucket}", "0")
             .replace("{epoch}", &self.epoch.to_string())
             .replace("{replay_window_micros}", &self.replay_window.as_micros().to_string());
+        let sql = format!("begin isolation level read committed; {sql}");
         let answer = self.client.simple_query(&sql).await.expect("an attempt never fails");
         let word = answer.iter().rev().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),

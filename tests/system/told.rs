@@ -178,25 +178,25 @@ async fn rows_that_no_cursor_reaches_are_named() {
     let pass = "update postrider.cursor set from_snapshot = pg_current_snapshot(),
          upto_snapshot = pg_current_snapshot(), window_since = null, window_bound = null";
     execute(&client, pass).await;
-    let relay = RelayProcess::start(&fixture, &[]);
     let (code, said) = reach(&fixture);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("seq -3 (id ") && said.contains(", 3 (id "), "{said}");
+    // THEN nobody is told that nothing waits.
+    let found = status(&fixture);
+    assert_eq!((&found["waits"], &found["unpublished"]), (&"yes".into(), &2.into()), "{found}");
+    assert_eq!(run(&fixture, &["wait", "--timeout", "1s"]).0, Some(7));
+    // WHEN the command runs that is named, and a relay, THEN the rows are published, and nothing is named any more.
+    let (_, said) = reach(&fixture);
+    let (_, command) = said.split_once("anew, like: ").expect("it says what mends it");
+    execute(&client, command.lines().next().expect("a line")).await;
+    let (code, said) = reach(&fixture);
+    assert!(code == Some(1) && said.contains("seq 3 (id ") && !said.contains("seq -3"), "{said}");
+    let relay = RelayProcess::start(&fixture, &[]);
     execute(&client, &event("b")).await;
-    fixture.wait_published().await;
-    let count = "select count(*) from postrider.events where published and aggregateid = 'forged'";
-    let taken: i64 = client.query_one(count, &[]).await.expect("it answers").get(0);
-    assert_eq!(taken, 4, "all has moved on");
-    // WHEN the commands run that are named, THEN the rows are published, and nothing is named any more.
-    for _ in 0..2 {
-        let (code, said) = reach(&fixture);
-        assert_eq!(code, Some(1), "{said}");
-        let (_, command) = said.split_once("anew, like: ").expect("it says what mends it");
-        execute(&client, command.lines().next().expect("a line")).await;
-    }
-    fixture.wait_published().await;
+    assert_eq!(run(&fixture, &["wait", "--timeout", "60s"]).0, Some(0));
     let sent = read_topic(&fixture.brokers, &fixture.topic("thing"));
     assert_eq!(sent.iter().map(Consumed::key_text).filter(|key| *key == "forged").count(), 4);
+    assert_eq!(status(&fixture)["waits"], "no");
     let (code, said) = reach(&fixture);
     assert_eq!(code, Some(0), "{said}");
     foreign_ids_are_named(&fixture, &client).await;

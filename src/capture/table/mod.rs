@@ -4,4 +4,6 @@ mod below;
 pub mod claim;
 pub mod past_ticks;
 pub mod sample;
+mod sequence;
+mod tick_memory;
 pub mod ticker;

@@ -1,4 +1,4 @@
-//! What the ticks of the last day saw, for `postrider check`.
+//! What saved ticks saw: by what the ticker remembers besides, rows are judged before their partition is emptied.
 //!
 //! Promises: the latest saved tick is on record before a later one is saved in its place, but for those of one
 //! second. Must not: be needed for relaying: a role that may not write it relays all the same.
@@ -17,6 +17,8 @@ pub enum Remembered {
     Yes,
     /// The role may not.
     Refused,
+    /// The log brings each row, whatever its number.
+    NotNeeded,
 }
 
 /// Remembers the latest saved tick, as the first of a session; where the log was read before, its rows count as read.

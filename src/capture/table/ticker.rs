@@ -12,24 +12,25 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashSet;
-use postgres_protocol::escape::escape_literal;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
+use crate::capture::table::sequence::{SequenceState, drawn, find, lead_on, of_sequence};
+use crate::capture::table::tick_memory::TickMemory;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::metrics::beats::Pulse;
 use crate::metrics::counters::Figures;
 use crate::metrics::histogram::micros;
 use crate::order::snapshot::{Snapshot, TransactionId};
-use crate::order::tick::{Observation, Probe, Storage, Tick};
-use crate::outbox::{Outbox, check_sequence};
+use crate::order::tick::{Observation, Probe, Tick};
+use crate::outbox::Outbox;
 use crate::postgres::{
     Connection, DatabaseConfig, PgSnapshot, Sql, Xid8, classify, connect, with_timeout,
 };
 
 const DRAWN: &str = include_str!("../../../sql/queries/drawn.sql");
-const SEQUENCE: &str = include_str!("../../../sql/queries/sequence_number.sql");
 const PROBE: &str = include_str!("../../../sql/queries/probe.sql");
 const NEWEST: &str = include_str!("../../../sql/queries/newest_rows.sql");
 const NEWEST_ARM: &str = include_str!("../../../sql/queries/newest_rows_arm.sql");
@@ -111,6 +112,7 @@ pub struct Ticker {
     drawn: Statement,
     probe: Statement,
     tick: Statement,
+    memory: Option<TickMemory>,
     undrawn: Statement,
     undrawn_at: Option<Instant>,
     newest: String,
@@ -118,6 +120,7 @@ pub struct Ticker {
     /// The highest `seq` of all rows, as it was seen last.
     highest: Option<i64>,
     sequence: String,
+    sequence_number: u32,
     cadence: Cadence,
     pause: Duration,
     last: Arc<Tick>,
@@ -143,9 +146,9 @@ impl Ticker {
     ) -> Result<Self> {
         let connection = connect(database, "ticker").await?;
         let client = connection.client();
-        let sequence =
+        let sequence_number =
             with_timeout(database, "find the sequence", find(&connection, outbox)).await?;
-        let named = |sql: &str| sql.replace("{sequence}", &escape_literal(&sequence.to_string()));
+        let named = |sql: &str| of_sequence(sql, sequence_number);
         let (drawn, probe, undrawn) = (named(DRAWN), named(PROBE), named(UNDRAWN));
         let (drawn, probe, tick, undrawn) = with_timeout(database, "prepare the ticks", async {
             let prepared = tokio::try_join!(
@@ -162,12 +165,14 @@ impl Ticker {
             drawn,
             probe,
             tick,
+            memory: None,
             undrawn,
             undrawn_at: None,
             newest: newest_sql(outbox),
             newest_at: Instant::now(),
             highest: None,
             sequence: outbox.sequence.clone(),
+            sequence_number,
             cadence,
             pause: cadence.min,
             last,
@@ -184,6 +189,16 @@ impl Ticker {
     #[must_use]
     pub fn with_figures(self, figures: Arc<Figures>) -> Self {
         Self { figures, ..self }
+    }
+
+    /// Remembers each tick from the first one on.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn with_memory(mut self) -> Result<Self> {
+        let client = self.connection.client();
+        self.memory = Some(TickMemory::prepare(client, self.sequence_number).await?);
+        Ok(self)
     }
 
     /// Whether the rows are such as the sequence and this cluster's transactions wrote. What was copied in,
@@ -329,6 +344,9 @@ impl Ticker {
                 .with_source(cause)
         })?;
         if tick.lineage != self.last.lineage {
+            if let Some(memory) = &self.memory {
+                memory.relabel(&self.connection, tick.next, Some(tick.lineage.began)).await?;
+            }
             self.note_set_back(&tick).await?;
         }
         let is_due = self.undrawn_at.is_none_or(|at| at.elapsed() >= UNDRAWN_INTERVAL);
@@ -353,7 +371,11 @@ impl Ticker {
         self.undrawn_at = Some(Instant::now());
         let undrawn: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
         // Ids of running transactions lie within half of what 32 bits can tell apart.
-        Ok(tick.with_undrawn(|xid| undrawn.contains(&i64::from(xid as u32))))
+        let known = tick.clone().with_undrawn(|xid| undrawn.contains(&i64::from(xid as u32)));
+        if let Some(memory) = &self.memory {
+            memory.note_undrawn(&self.connection, &known, &tick.raised_in(&known)).await?;
+        }
+        Ok(known)
     }
 
     /// Before the tick is handed on, parked events hold whatever it will bring. Where that was not known when
@@ -389,12 +411,19 @@ impl Ticker {
 
     /// One observation. The statements run in this order on one connection, in one round trip; the
     /// tick is a transaction of its own, and its answer is complete when its commit has returned.
-    async fn look(&self) -> Result<Option<Observation>> {
+    async fn look(&mut self) -> Result<Option<Observation>> {
         let client = self.connection.client();
+        let began = Xid8(self.last.lineage.began);
+        let remembered = self.memory.as_ref().and_then(|memory| memory.floor);
+        let remember: [&(dyn ToSql + Sync); 2] = [&remembered, &began];
+        let (statement, parameters) = match &self.memory {
+            Some(memory) => (&memory.tick, &remember[..]),
+            None => (&self.tick, &[][..]),
+        };
         let (floor, tick, ceiling) = tokio::try_join!(
             biased;
             client.query_one(&self.drawn, &[]),
-            client.query_one(&self.tick, &[]),
+            client.query_one(statement, parameters),
             client.query_one(&self.drawn, &[]),
         )
         .map_err(|cause| classify("tick", cause))?;
@@ -403,6 +432,12 @@ impl Ticker {
         let snapshot: PgSnapshot = tick.get(0);
         let next: Xid8 = tick.get(1);
         let is_void = floor.storage != ceiling.storage || ceiling.drawn < floor.drawn;
+        if let Some(memory) = &mut self.memory {
+            memory.note(&tick);
+            if is_void {
+                memory.relabel(&self.connection, next.0, None).await?;
+            }
+        }
         Ok((!is_void).then_some(Observation {
             floor: floor.drawn,
             snapshot: snapshot.0,
@@ -420,26 +455,6 @@ impl Ticker {
         let share = (rate / BUSY_EVENTS_PER_SECOND).min(1.0);
         let Cadence { min, max } = self.cadence;
         self.pause = min + max.saturating_sub(min).mul_f64(share);
-    }
-}
-
-/// The sequence's number, by which it is known also when somebody gives it another name.
-async fn find(connection: &Connection, outbox: &Outbox) -> Result<u32> {
-    let found = connection.client().query_one(SEQUENCE, &[&outbox.sequence]).await;
-    Ok(found.map_err(|cause| classify("find the outbox's sequence", cause))?.get("number"))
-}
-
-/// What leads the sequence behind its rows; of a number that no sequence gave out it would leave none.
-fn lead_on(sequence: &str, highest: i64) -> String {
-    if highest < i64::MAX / 2 {
-        format!(
-            "run: select setval('{sequence}', {highest}); where it can go no higher, first: alter sequence {sequence} \
-             as bigint no maxvalue no cycle"
-        )
-    } else {
-        format!(
-            "insert the event of the row with seq {highest} anew without a seq, and delete the row"
-        )
     }
 }
 
@@ -463,27 +478,4 @@ fn newest_sql(outbox: &Outbox) -> String {
     let arm = |bucket| NEWEST_ARM.replace("{bucket_table}", &outbox.bucket_table(Bucket(bucket)));
     let arms: Vec<String> = (0..outbox.buckets).map(arm).collect();
     NEWEST.replace("{bucket_arms}", &arms.join("union all\n"))
-}
-
-/// The sequence at one moment, after the look whether it keeps the law.
-#[derive(Clone, Copy, Debug)]
-struct SequenceState {
-    drawn: i64,
-    storage: Storage,
-}
-
-impl SequenceState {
-    fn lawful(row: &Row, sequence: &str) -> Result<Self> {
-        let (cache, increment): (i64, i64) = (row.get("cache"), row.get("increment"));
-        check_sequence(sequence, cache, increment)?;
-        Ok(Self { drawn: drawn(row, sequence)?, storage: row.get("storage") })
-    }
-}
-
-fn drawn(row: &Row, sequence: &str) -> Result<i64> {
-    row.get::<_, Option<i64>>("drawn").ok_or_else(|| {
-        let cause = format!("the role may not read the sequence {sequence}");
-        Error::new(ErrorKind::PostgresRefused, cause)
-            .with_remedy(format!("Run: grant select on sequence {sequence} to the relay's role"))
-    })
 }

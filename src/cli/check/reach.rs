@@ -6,54 +6,53 @@
 //! Whoever owns the outbox can write a `seq` that was not drawn, or copy rows with the transaction ids of another
 //! cluster. Where the table is polled such rows may lie where no cursor looks, and count as published.
 
-use tokio_postgres::Row;
+use std::time::{Duration, Instant};
+
 use tokio_postgres::error::SqlState;
 
 use crate::capture::mode::{Mode, read_state};
 use crate::cli::check::findings::Findings;
 use crate::cli::check::moved::write_what_lacks;
+use crate::control::unread;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, Sql, classify, fill};
 
-static SEQ: Sql = Sql::of(include_str!("../../../sql/queries/unreachable_seq.sql"));
 static TXID: Sql = Sql::of(include_str!("../../../sql/queries/unreachable_txid.sql"));
-const LEAF_SESSION: &str = include_str!("../../../sql/queries/leaf_session.sql");
 const NAME: &str = "events";
 /// So many rows are named.
 const NAMED_MAX: usize = 5;
-/// For how long the retained rows may be read.
-const PATIENCE: &str = "set local statement_timeout = '10s'";
+/// For how long the retained rows may be read, for each law.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: &str = "set local statement_timeout = '10s'";
 
-/// A law of rows, and the statement that finds those that break it.
+/// A law of rows, as people are told of those that break it.
 struct Law {
-    look: &'static Sql,
-    /// How its session plans.
-    session: &'static str,
     broken: &'static str,
     /// What to do first.
     first: &'static str,
 }
 
-static LAWS: [Law; 2] = [
-    Law {
-        look: &SEQ,
-        session: LEAF_SESSION,
-        broken: "their seq was not drawn when they were written",
-        first: "",
-    },
-    Law {
-        look: &TXID,
-        session: "",
-        broken: "their txid is not that of the transaction that wrote them",
-        first: "if this is a restored or copied database, most of them may be published: run `postrider migrate reanchor \
-                --handover` after a hand-over (it repeats nothing), `postrider migrate reanchor` else (it repeats what is \
-                retained); if not, ",
-    },
-];
+const SEQ_LAW: Law = Law {
+    broken: "their seq was not drawn when they were written",
+    first: "a relay publishes them by itself, at the latest before their partition is emptied; to have it now, ",
+};
+
+const TXID_LAW: Law = Law {
+    broken: "their txid is not that of the transaction that wrote them",
+    first: "if this is a restored or copied database, most of them may be published: run `postrider migrate reanchor \
+            --handover` after a hand-over (it repeats nothing), `postrider migrate reanchor` else (it repeats what is \
+            retained); if not, ",
+};
+
+/// A row that breaks a law.
+struct Unlawful {
+    seq: i64,
+    id: String,
+}
 
 enum Reached {
-    Rows(Vec<Row>),
+    Rows(Vec<Unlawful>),
     /// There are too many rows to look at.
     TookTooLong,
 }
@@ -68,11 +67,13 @@ pub(super) async fn look(
         return Ok(());
     }
     let mut all_are_reached = true;
-    for law in &LAWS {
-        match broken(connection, outbox, law).await? {
+    let by_seq = breaks_seq_law(connection).await?;
+    let by_txid = breaks_txid_law(connection, outbox).await?;
+    for (law, found) in [(SEQ_LAW, by_seq), (TXID_LAW, by_txid)] {
+        match found {
             Reached::Rows(rows) if rows.is_empty() => {}
             Reached::Rows(rows) => {
-                findings.failed(NAME, &unreached(&rows, outbox, law));
+                findings.failed(NAME, &unreached(&rows, outbox, &law));
                 all_are_reached = false;
             }
             Reached::TookTooLong => {
@@ -88,33 +89,48 @@ pub(super) async fn look(
     Ok(())
 }
 
-async fn broken(connection: &mut Connection, outbox: &OutboxName, law: &Law) -> Result<Reached> {
+/// Of those that are not passed yet a cursor may come by.
+async fn breaks_seq_law(connection: &Connection) -> Result<Reached> {
+    let found = unread::look(connection, Instant::now() + PATIENCE).await?;
+    let passed = found.rows.into_iter().filter(|(_, row)| row.is_passed);
+    let mut rows: Vec<Unlawful> =
+        passed.map(|(_, row)| Unlawful { seq: row.seq, id: row.id.to_string() }).collect();
+    rows.sort_by_key(|row| row.seq);
+    let is_cut = rows.is_empty() && !found.is_whole;
+    Ok(if is_cut { Reached::TookTooLong } else { Reached::Rows(rows) })
+}
+
+async fn breaks_txid_law(connection: &mut Connection, outbox: &OutboxName) -> Result<Reached> {
     let failed = |cause| classify("look for rows that no cursor reaches", cause);
     let transaction = connection.client_mut().build_transaction().read_only(true);
     let transaction = transaction.start().await.map_err(failed)?;
-    transaction.batch_execute(PATIENCE).await.map_err(failed)?;
-    transaction.batch_execute(law.session).await.map_err(failed)?;
-    let sql = fill(law.look.text(), &[("{outbox}", &outbox.quoted())]);
+    transaction.batch_execute(TIMEOUT).await.map_err(failed)?;
+    let sql = fill(TXID.text(), &[("{outbox}", &outbox.quoted())]);
     let rows = transaction.query(&sql, &[&(NAMED_MAX as i64 + 1)]).await;
     transaction.rollback().await.map_err(failed)?;
     match rows {
-        Ok(rows) => Ok(Reached::Rows(rows)),
+        Ok(rows) => {
+            let unlawful = |row: &tokio_postgres::Row| Unlawful {
+                seq: row.get("seq"),
+                id: row.get::<_, String>("id"),
+            };
+            Ok(Reached::Rows(rows.iter().map(unlawful).collect()))
+        }
         Err(cause) if cause.code() == Some(&SqlState::QUERY_CANCELED) => Ok(Reached::TookTooLong),
         Err(cause) => Err(failed(cause)),
     }
 }
 
-fn unreached(rows: &[Row], outbox: &OutboxName, law: &Law) -> Error {
-    let name =
-        |row: &Row| format!("{} (id {})", row.get::<_, i64>("seq"), row.get::<_, &str>("id"));
+fn unreached(rows: &[Unlawful], outbox: &OutboxName, law: &Law) -> Error {
+    let name = |row: &Unlawful| format!("{} (id {})", row.seq, row.id);
     let named: Vec<String> = rows.iter().take(NAMED_MAX).map(name).collect();
     let more = if rows.len() > NAMED_MAX { ", and more" } else { "" };
     let cause = format!(
-        "rows of {outbox} lie where no cursor looks, and may never be published: seq {}{more}; {}",
+        "rows of {outbox} lie where no cursor looks, and may not be published: seq {}{more}; {}",
         named.join(", "),
         law.broken
     );
     let first = rows.first().expect("there is one");
-    let write = write_what_lacks(outbox, first.get("seq"), first.get("id"));
+    let write = write_what_lacks(outbox, first.seq, &first.id);
     Error::new(ErrorKind::Unpublishable, cause).with_remedy(format!("{}{write}", law.first))
 }

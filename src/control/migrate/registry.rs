@@ -135,6 +135,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "steer",
         sql: include_str!("../../../sql/migrations/0020_steer.sql"),
     },
+    Migration {
+        version: 21,
+        name: "proof",
+        sql: include_str!("../../../sql/migrations/0021_proof.sql"),
+    },
 ];
 
 impl Migration {

@@ -20,6 +20,9 @@ mod large;
 mod large_row;
 mod log_position;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use hashbrown::HashSet;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
@@ -132,6 +135,22 @@ impl LendEvent for ParkedEvent {
     }
 }
 
+/// How often events were parked and asked for by somebody else than a shard: shards look for them then.
+#[derive(Clone, Debug, Default)]
+pub struct Asks(Arc<AtomicU64>);
+
+impl Asks {
+    /// Once more.
+    pub fn note(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often until now.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// One session on `postrider.parked`.
 #[derive(Debug)]
 pub struct Parked {
@@ -141,6 +160,7 @@ pub struct Parked {
     event_bytes_max: i64,
     table: Outbox,
     statements: ParkedStatements,
+    asks: Asks,
 }
 
 #[derive(Debug)]
@@ -181,7 +201,13 @@ impl Parked {
             event_bytes_max: i64::try_from(event_bytes_max).unwrap_or(i64::MAX),
             statements: ParkedStatements { insert, row, again, answer, look, held },
             table: outbox.clone(),
+            asks: Asks::default(),
         })
+    }
+
+    /// How often somebody else than a shard has parked and asked for events.
+    pub fn asks(&self) -> &Asks {
+        &self.asks
     }
 
     /// Events of more bytes are not read.

@@ -1,0 +1,6 @@
+-- Purpose: whether the role may note which ranges were read, and take such notes away.
+-- Locks:   none.
+-- Plan:    two key lookups in the catalog.
+-- Hazard:  a role of an earlier version's sql/roles.sql may not; relaying goes on.
+select has_table_privilege('postrider.whole_range', 'insert')
+    and has_table_privilege('postrider.whole_range', 'delete') as may_note

@@ -1,0 +1,46 @@
+-- Purpose: rows of one partition that no cursor has read, although their bucket's may have passed them: their seq was
+--          not drawn when they were written. $1 block to begin with, $2 block to end before, $3 rows at most, $4 to $7 as
+--          law.sql tells.
+-- Locks:   access share on the partition, on postrider.whole_range, parked and cursor.
+-- Plan:    a TID range scan; each row's seq against the highest floor of a tick that its transaction came after, by
+--          binary search (0.2 us a row). What breaks that law is rare, and looked up one by one.
+-- Hazard:  complete for all ticks that were remembered (tick_remembered.sql): no range begins more than 128 above such
+--          a floor, so whatever it left out lies at or below one. Not all that does was left out: what is known to
+--          have been read is taken off. Rows that were written since the law was read are judged by less.
+with suspect as materialized (
+    select seq + 0 as seq, id, txid::xid8 as txid
+    from only {table}
+    where ctid >= format('(%s,0)', $1::bigint)::tid and ctid < format('(%s,0)', $2::bigint)::tid
+        and (seq + 0 <= ($5::bigint[])[width_bucket(txid::xid8, $4::xid8[])]
+            or txid::xid8 = any ($6::xid8[]) and seq + 0 <= ($7::bigint[])[array_position($6::xid8[], txid::xid8)])
+), was_read as materialized (
+    select from_snapshot, upto_snapshot, above, seq, id
+    from postrider.whole_range
+    where (bucket = {bucket} or {bucket}::smallint = any(buckets))
+        and (leaf is null or seq is not null)
+        and pg_snapshot_xmax(upto_snapshot) > (select txid from suspect order by txid limit 1)
+)
+select suspect.seq, suspect.id,
+    -- As postrider.events has it.
+    coalesce(case
+        when suspect.seq <= saved.window_bound and saved.window_of = saved.upto_next then
+            pg_visible_in_snapshot(suspect.txid, saved.window_since)
+                or (suspect.seq <= saved."position" and saved."position" < saved.window_bound
+                    and pg_visible_in_snapshot(suspect.txid, saved.upto_snapshot))
+        else
+            pg_visible_in_snapshot(suspect.txid, saved.from_snapshot)
+                or ((suspect.seq <= saved."position"
+                        or coalesce(saved."position" < saved.window_bound and saved.window_of = saved.upto_next, false))
+                    and pg_visible_in_snapshot(suspect.txid, saved.upto_snapshot))
+    end, false) as is_passed
+from suspect
+    join postrider.cursor as saved on saved.bucket = {bucket}
+where not exists (
+        select from postrider.parked where parked.seq = suspect.seq and parked.id = suspect.id)
+    and not exists (
+        select from was_read
+        where pg_visible_in_snapshot(suspect.txid, was_read.upto_snapshot)
+            and not pg_visible_in_snapshot(suspect.txid, was_read.from_snapshot)
+            and (was_read.above is null or suspect.seq > was_read.above)
+            and (was_read.seq is null or (was_read.seq = suspect.seq and was_read.id = suspect.id)))
+limit $3
