@@ -14,7 +14,7 @@ use crate::metrics::counters::{Monitor, PublisherGauge};
 use crate::outbox::PayloadType;
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig, lingering};
 use crate::publish::kafka::learned_limits::LearnedLimits;
-use crate::publish::kafka::producer::{KafkaProducer, Warnings};
+use crate::publish::kafka::producer::{HeldEvents, KafkaProducer, Warnings};
 use crate::publish::kafka::transaction::TransactionTerms;
 use crate::publish::kafka::transactional_id::transactional;
 use crate::publish::send_deadline::SendDeadline;
@@ -68,7 +68,8 @@ impl Publishers {
         let name = shard.to_string();
         let gauge = PublisherGauge::new(&name, self.monitor.shard(shard));
         let encoder = self.config.encoder(self.payload);
-        self.begin((gauge, encoder), self.config.on_poison.clone(), Arc::clone(wake), terms)
+        let unsent = (self.config.on_poison.clone(), HeldEvents::Parked);
+        self.begin((gauge, encoder), unsent, Arc::clone(wake), terms)
     }
 
     /// Starts a publisher for a replay, which marks its records, to these topics or to those as ever. Its figures are
@@ -84,13 +85,14 @@ impl Publishers {
         let gauge = PublisherGauge::new(&format!("replay-{replay}"), Arc::default());
         let topic = to_topic.unwrap_or_else(|| self.config.topic.clone());
         let encoder = self.config.encoder(self.payload).with_topic(topic).with_replay(replay);
-        self.begin((gauge, encoder), OnPoison::Park, Arc::default(), None)
+        let unsent = (OnPoison::Park, HeldEvents::Waiting { replay });
+        self.begin((gauge, encoder), unsent, Arc::default(), None)
     }
 
     fn begin<R: LendEvent>(
         &self,
         (gauge, encoder): (PublisherGauge, Encoder),
-        on_poison: OnPoison,
+        (on_poison, held_events): (OnPoison, HeldEvents),
         wake: Arc<Notify>,
         terms: Option<&TransactionTerms>,
     ) -> Result<Publisher<R>> {
@@ -104,7 +106,8 @@ impl Publishers {
             let (warnings, learned_limits) =
                 (Arc::clone(&self.warnings), Arc::clone(&self.learned_limits));
             let producer =
-                KafkaProducer::new(&name, &config, timestamp, reports, warnings, learned_limits)?;
+                KafkaProducer::new(&name, &config, timestamp, reports, warnings, learned_limits)?
+                    .with_held_events(held_events);
             match terms {
                 Some(terms) => producer.with_transactions(terms),
                 None => Ok(producer),

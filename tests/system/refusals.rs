@@ -7,7 +7,7 @@ use postrider_testkit::servers::{KafkaOptions, Postgres, PostgresOptions, TopicC
 
 use crate::support::fixture::connect;
 use crate::support::servers::{kafka, postgres};
-use crate::support::{Fixture, RelayProcess, start_kafka, start_postgres};
+use crate::support::{Fixture, Patience, RelayProcess, start_kafka, start_postgres};
 
 const CONFIG: i32 = 3;
 const POSTGRES: i32 = 4;
@@ -215,8 +215,31 @@ async fn a_missing_topic_where_the_broker_makes_none() {
     relay.wait_until_it_says("does not exist").await;
     crate::support::consumer::create_topic(&fixture.brokers, &fixture.topic("thing"), 3).await;
     fixture.wait_published().await;
+    replay_to_a_missing_topic(&fixture, &relay).await;
     assert!(relay.stop().await.success());
     assert_eq!(crate::support::read_topic(&fixture.brokers, &fixture.topic("thing")).len(), 1);
+}
+
+/// The log says that the replay waits, and for what; nothing of it is parked, and it is sent when the topic is there.
+async fn replay_to_a_missing_topic(fixture: &Fixture, relay: &RelayProcess) {
+    const WAITS: &str = "a replay waits until its topic can be used";
+    let missing = fixture.topic("again");
+    let parked = "what goes to this topic is parked";
+    let said_of_parked = relay.said().matches(parked).count();
+    let replay = ["replay", "--seq", "1..", "--to-topic", &missing];
+    let output = fixture.command().args(replay).output().expect("the binary runs");
+    assert!(output.status.success(), "{output:?}");
+    relay.wait_until_it_says(WAITS).await;
+    let said = relay.said();
+    let waits = said.lines().find(|line| line.contains(WAITS)).expect("it said so");
+    assert!(waits.contains(&format!("topic {missing} does not exist")), "{waits}");
+    assert!(waits.contains("\"replay\":1,"), "{waits}");
+    assert_eq!(said.matches(parked).count(), said_of_parked, "{said}");
+    crate::support::consumer::create_topic(&fixture.brokers, &missing, 1).await;
+    let patience = Patience::until("the replay is sent");
+    while crate::support::read_topic(&fixture.brokers, &missing).is_empty() {
+        patience.pause().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

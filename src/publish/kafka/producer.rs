@@ -34,6 +34,7 @@ use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::poll_thread;
 use crate::publish::kafka::quota;
 use crate::publish::kafka::quota::Throttle;
+pub use crate::publish::kafka::topic_registry::HeldEvents;
 use crate::publish::kafka::topic_registry::{Prepared, TopicRegistry, number};
 use crate::publish::kafka::transaction::ProducerTransactions;
 use crate::publish::kafka::transactional_id::TRANSACTIONAL_ID;
@@ -124,6 +125,13 @@ impl KafkaProducer {
             space,
             ended,
         })
+    }
+
+    /// The same for events that are not parked where their topic cannot be used.
+    #[must_use]
+    pub fn with_held_events(mut self, held_events: HeldEvents) -> Self {
+        self.topics.set_held_events(held_events);
+        self
     }
 
     pub(super) fn context(&self) -> &Context {

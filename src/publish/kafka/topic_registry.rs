@@ -51,6 +51,19 @@ pub(super) enum Prepared {
     Refused(Refusal),
 }
 
+/// What becomes of events whose topic cannot be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeldEvents {
+    /// They are parked, and sent when the topic can be used; the rest goes on.
+    #[default]
+    Parked,
+    /// They are of this replay, which waits: nothing of it is parked.
+    Waiting {
+        /// Its number.
+        replay: i64,
+    },
+}
+
 /// Whether a topic takes a record of this size.
 enum Size {
     Fits,
@@ -68,6 +81,8 @@ pub(super) struct TopicRegistry {
     pub(super) cache: TopicCache,
     /// Topics that cannot be used, each with the reason. The watcher looks at them.
     pub(super) held: HashMap<String, String>,
+    /// What becomes of what goes to these.
+    held_events: HeldEvents,
     /// Topics of which nobody knows whether they take anything.
     pub(super) doubts: TopicDoubts,
     pub(super) limits: SharedLimits,
@@ -104,6 +119,7 @@ impl TopicRegistry {
             config: config.clone(),
             cache: TopicCache::new(),
             held: HashMap::new(),
+            held_events: HeldEvents::default(),
             doubts: if is_careful { TopicDoubts::of_all() } else { TopicDoubts::default() },
             limits: SharedLimits::new(Limits::new(config)),
             meetings: Meetings::new(now),
@@ -114,6 +130,11 @@ impl TopicRegistry {
             message_bytes: number(config, MESSAGE_BYTES_MAX),
             now,
         }
+    }
+
+    /// The same for events that are not parked.
+    pub(super) fn set_held_events(&mut self, held_events: HeldEvents) {
+        self.held_events = held_events;
     }
 
     pub(super) fn context(&self) -> &Context {
@@ -271,15 +292,30 @@ impl TopicRegistry {
             "many topics cannot be used"
         };
         if let Some(unsaid) = self.context().warnings.note(trouble, Instant::now()) {
-            tracing::warn!(
-                topic,
-                cause = cause.message(),
-                remedy = cause.remedy(),
-                unsaid,
-                "what goes to this topic is parked, and sent when the topic can be used; the rest goes on"
-            );
+            self.tell_what_is_held(topic, cause, unsaid);
         }
         self.hold_silently(topic, cause.message())
+    }
+
+    fn tell_what_is_held(&self, topic: &str, cause: &Error, unsaid: u64) {
+        let (cause, remedy) = (cause.message(), cause.remedy());
+        match self.held_events {
+            HeldEvents::Parked => tracing::warn!(
+                topic,
+                cause,
+                remedy,
+                unsaid,
+                "what goes to this topic is parked, and sent when the topic can be used; the rest goes on"
+            ),
+            HeldEvents::Waiting { replay } => tracing::warn!(
+                replay,
+                topic,
+                cause,
+                remedy,
+                unsaid,
+                "a replay waits until its topic can be used; what is published goes on, and nothing is parked"
+            ),
+        }
     }
 
     /// The same, where somebody else tells.
