@@ -55,11 +55,23 @@ pub(super) fn run(arguments: HealthArguments) -> Result<ExitCode> {
     };
     let path = path(ready, &exclude)?;
     let (is_well, text) = ask(&authority, &path).map_err(|cause| {
-        Error::new(ErrorKind::Internal, format!("{authority} gives no answer: {cause}"))
-            .with_remedy("check that `postrider run` is running there, and its --admin-listen")
+        Error::new(ErrorKind::Internal, format!("{authority} gives no answer{}", why(&cause)))
+            .with_remedy(
+                "check that `postrider run` is running there and is not stopped, and its --admin-listen",
+            )
     })?;
     output::answer(&text)?;
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::from(NOT_WELL) })
+}
+
+/// A read that takes too long is told by the system as one that might be tried again.
+fn why(cause: &std::io::Error) -> String {
+    match cause.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+            format!(" within {} s", PATIENCE.as_secs())
+        }
+        _ => format!(": {cause}"),
+    }
 }
 
 fn path(ready: bool, excluded: &[String]) -> Result<String> {

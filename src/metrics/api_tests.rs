@@ -208,10 +208,29 @@ fn without_a_session_the_cause_is_told_once_and_what_it_knew_is_gone() {
     let status = describe::instance_status(&monitor);
     assert_eq!(status.state, InstanceCondition::NoSession);
     assert_eq!(status.causes.len(), 1, "{:?}", status.causes);
-    assert!(status.sentence.contains("the server is away"), "{}", status.sentence);
+    // The first look takes it for new.
+    assert_eq!(status.sentence, "no session with PostgreSQL for 0.0s: the server is away");
     assert_eq!(Some(&status.causes[0].fix), remedy.as_ref(), "what helps is what the error says");
     assert_eq!((status.parked, status.buckets.len(), status.rate.r#in), (None, 0, None));
     assert!(describe::tier_status(&monitor).is_some(), "the tier stays, with its age");
+}
+
+/// librdkafka says nothing of brokers that are frozen.
+#[test]
+fn a_silence_without_a_word_is_one_of_the_brokers() {
+    let monitor = monitor(SMALL);
+    monitor.shard(0).has_work.store(true, std::sync::atomic::Ordering::Relaxed);
+    monitor.shard(0).in_flight_bytes.store(6 << 20, std::sync::atomic::Ordering::Relaxed);
+    for second in 12..=20_u64 {
+        look(&monitor, second);
+    }
+    let status = describe::instance_status(&monitor);
+    assert_eq!(status.state, InstanceCondition::Stalled, "within ten seconds");
+    assert!(
+        status.sentence.ends_with("in flight: the brokers give no answer"),
+        "{}",
+        status.sentence
+    );
 }
 
 /// Just after the start nothing was looked at: it is not known when nothing waits.

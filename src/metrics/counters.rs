@@ -344,7 +344,7 @@ impl Monitor {
             at_millis: seen.at_millis,
             buckets: seen.oldest_age_seconds.keys().copied().collect(),
             events: seen.backlog_events,
-            gone: self.published() + self.parked(),
+            gone: self.published() + self.parked_so_far(),
         });
         self.recent().look_at_backlog(exact);
         *lock(&self.seen) = seen;
@@ -422,7 +422,7 @@ impl Monitor {
     }
 
     /// Events that were parked, each time.
-    fn parked(&self) -> u64 {
+    pub fn parked_so_far(&self) -> u64 {
         lock(&self.shards).iter().map(|gauge| gauge.parked.load(Ordering::Relaxed)).sum()
     }
 

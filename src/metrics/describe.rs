@@ -17,6 +17,9 @@ use crate::metrics::shape::{
 };
 use crate::schema;
 
+/// What is known of Kafka's silence where librdkafka says nothing.
+pub const NO_ANSWER_OF_BROKERS: &str = "the brokers give no answer";
+
 /// This instance, by what is in its memory.
 pub fn instance_status(monitor: &Monitor) -> InstanceReport {
     let (identity, session, seen) = (monitor.instance(), monitor.session(), monitor.seen());
@@ -122,8 +125,8 @@ fn causes(health: &Health, trouble: Option<&str>) -> Vec<Cause> {
 }
 
 fn cause(check: HealthCheck, trouble: Option<&str>) -> Cause {
-    let words = match trouble {
-        Some(trouble) if check.name == "kafka" => format!("{}: {trouble}", check.words),
+    let words = match check.name.as_str() {
+        "kafka" => format!("{}: {}", check.words, trouble.unwrap_or(NO_ANSWER_OF_BROKERS)),
         _ => check.words,
     };
     let fix = check.remedy.unwrap_or_else(|| fix(&check.name).to_owned());

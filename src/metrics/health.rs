@@ -25,8 +25,15 @@ use crate::metrics::still_count::StillCount;
 
 /// A thread that gives no sign of life for so long is dead.
 const LIVE_LIMIT_MILLIS: u64 = 30_000;
-/// Who has work gets on within this, or within a lease if that is longer.
-const READY_LIMIT_MIN_MILLIS: u64 = 10_000;
+/// How the check of PostgreSQL begins where there is no session.
+pub const NO_SESSION: &str = "no session";
+/// Something in flight is acknowledged within this: longer than a broker takes to answer, or to hand its partitions over in
+/// order. With the looks behind it, Kafka's silence is seen within ten seconds.
+pub const KAFKA_SILENCE_MILLIS: u64 = 8_000;
+/// Who has work gets on within this, or within four fifths of a lease if that is longer.
+const READY_LIMIT_MIN_MILLIS: u64 = 8_000;
+/// A task that gets no answer for so long, while it is known who holds a lock in its way, gets none before that is gone.
+const LOCKED_OUT_MILLIS: u64 = 4_000;
 /// Between two looks no more than this counts: nobody looked, so nobody else could do anything, either.
 const STEP_MAX_MILLIS: u64 = 2_000;
 /// Nothing moves where nothing of what is in flight was acknowledged for so long: an acknowledgement takes less.
@@ -216,7 +223,7 @@ impl ShardHealth {
     /// What keeps it from getting on, but for Kafka's silence.
     fn trouble(&self, limit_millis: u64, now_millis: u64) -> Option<String> {
         let stands = self.standing.lasts_millis(now_millis);
-        if self.unacknowledged.lasts_millis(now_millis) >= limit_millis {
+        if self.unacknowledged.lasts_millis(now_millis) >= KAFKA_SILENCE_MILLIS {
             None
         } else if stands >= limit_millis {
             Some(format!("has work and did not get on for {}", show_seconds(stands)))
@@ -288,7 +295,7 @@ impl Health {
 
     /// How long whoever has work may take to get on.
     fn limit_millis(&self) -> u64 {
-        self.latest.lease_millis.max(READY_LIMIT_MIN_MILLIS)
+        (self.latest.lease_millis / 5 * 4).max(READY_LIMIT_MIN_MILLIS)
     }
 
     /// How many looks there were.
@@ -334,10 +341,10 @@ impl Health {
         let since = show_seconds(since_millis);
         match &self.latest.session {
             SessionState::Between(None) => {
-                HealthCheck::ill(NAME, format!("no session for {since}")).since(since_millis)
+                HealthCheck::ill(NAME, format!("{NO_SESSION} for {since}")).since(since_millis)
             }
             SessionState::Between(Some(SessionEnd { cause, remedy })) => {
-                HealthCheck::ill(NAME, format!("no session for {since}: {cause}"))
+                HealthCheck::ill(NAME, format!("{NO_SESSION} for {since}: {cause}"))
                     .since(since_millis)
                     .with_remedy(remedy.clone())
             }
@@ -360,10 +367,11 @@ impl Health {
 
     /// Whether those get answers that ask PostgreSQL again and again.
     fn tasks_check(&self, name: &str) -> HealthCheck {
+        let lock = self.latest.lock.as_ref();
+        let limit = lock.map_or(self.limit_millis(), |_| LOCKED_OUT_MILLIS);
         match self.longest_waiting() {
-            Some((silent, task)) if silent >= self.limit_millis() => {
+            Some((silent, task)) if silent >= limit => {
                 let shown = show_seconds(silent);
-                let lock = self.latest.lock.as_ref();
                 let behind = lock.map(|lock| format!(", it waits for {}", lock.words));
                 let behind = behind.unwrap_or_default();
                 HealthCheck::ill(name, format!("the {task} has had no answer for {shown}{behind}"))
@@ -413,7 +421,7 @@ impl Health {
             return HealthCheck::well(NAME, "ok");
         };
         let (silent, bytes) = (show_seconds(millis), show_mebibytes(in_flight_bytes));
-        if millis >= self.limit_millis() {
+        if millis >= KAFKA_SILENCE_MILLIS {
             let words = format!("nothing acknowledged for {silent}, {bytes} in flight");
             return HealthCheck::ill(NAME, words).since(millis);
         }

@@ -67,7 +67,7 @@ fn an_idle_hour_is_well() {
     // The hour does not count against the first event behind it.
     *relay.shard() =
         ShardReading { has_work: true, in_flight_bytes: MIB, ..ShardReading::default() };
-    assert_eq!(relay.pass(9, still).ill(), [""; 0]);
+    assert_eq!(relay.pass(7, still).ill(), [""; 0]);
 }
 
 #[test]
@@ -83,8 +83,12 @@ fn while_kafka_is_away_it_is_told_how_much_waits() {
     let mut relay = Relay::new();
     relay.pass(5, get_on);
     *relay.shard() = ShardReading { has_work: true, in_flight_bytes: 6 * MIB, ..*relay.shard() };
-    assert_eq!(relay.pass(9, still).ill(), [""; 0]);
-    assert_eq!(relay.health.silence().map(|silence| silence.millis), Some(9_000));
+    assert_eq!(relay.pass(7, still).ill(), [""; 0]);
+    assert_eq!(relay.health.silence().map(|silence| silence.millis), Some(7_000));
+    // Within ten seconds, however long a lease is.
+    relay.readings.lease_millis = 60_000;
+    let ill = relay.pass(2, still).ill();
+    assert_eq!(ill, ["[-]kafka nothing acknowledged for 9.0s, 6.0 MiB in flight"]);
     let ill = relay.pass(25, still).ill();
     assert_eq!(ill, ["[-]kafka nothing acknowledged for 34s, 6.0 MiB in flight"]);
     // The producer is replaced, which helps nothing; for a moment nothing is in flight.
@@ -117,7 +121,9 @@ fn a_shard_that_sends_the_same_again_and_again_is_seen() {
         // Acknowledged, but never more than before.
         shard.acknowledged += 1;
     };
-    assert_eq!(relay.pass(9, again).ill(), [""; 0]);
+    assert_eq!(relay.pass(7, again).ill(), [""; 0]);
+    let ill = relay.pass(2, again).ill();
+    assert_eq!(ill, ["[-]shards shard 0 has work and did not get on for 9.0s"]);
     let ill = relay.pass(5, again).ill();
     assert_eq!(ill, ["[-]shards shard 0 has work and did not get on for 14s"]);
 }
@@ -143,8 +149,8 @@ fn a_shard_that_waits_for_postgres_is_seen() {
     let mut relay = Relay::new();
     // A claim that waits for a lock: the lease is renewed all the time.
     relay.shard().has_work = true;
-    let ill = relay.pass(11, still).ill();
-    assert_eq!(ill, ["[-]shards shard 0 has work and did not get on for 11s"]);
+    let ill = relay.pass(9, still).ill();
+    assert_eq!(ill, ["[-]shards shard 0 has work and did not get on for 9.0s"]);
 }
 
 #[test]
@@ -186,14 +192,33 @@ fn a_ticker_without_an_answer_is_seen_though_the_lease_is_renewed() {
 }
 
 #[test]
+fn a_lock_that_is_seen_is_told_at_once() {
+    let mut relay = Relay::new();
+    let silent = |readings: &mut Readings| readings.tasks[0].beats = 1;
+    relay.pass(1, silent).pass(5, silent);
+    assert_eq!(relay.ill(), [""; 0], "it may be slow");
+    relay.readings.lock = Some(LockInTheWay {
+        words: "a lock on outbox behind session 55 of role shop".to_owned(),
+        remedy: "end it".to_owned(),
+    });
+    let ill = relay.pass(1, silent).ill();
+    let words =
+        "[-]postgres the ticker has had no answer for 6.5s, it waits for a lock on outbox behind";
+    assert!(ill[0].starts_with(words), "{ill:?}");
+    // What is known of it is older than the answer.
+    relay.readings.tasks[0].beats = 2;
+    assert_eq!(relay.pass(1, still).ill(), [""; 0]);
+}
+
+#[test]
 fn a_longer_lease_leaves_more_time() {
     let mut relay = Relay::new();
     relay.readings.lease_millis = 60_000;
     relay.shard().has_work = true;
-    assert_eq!(relay.pass(59, still).ill(), [""; 0]);
+    assert_eq!(relay.pass(47, still).ill(), [""; 0], "four fifths of it");
     assert_eq!(
         relay.pass(1, still).ill(),
-        ["[-]shards shard 0 has work and did not get on for 60s"]
+        ["[-]shards shard 0 has work and did not get on for 48s"]
     );
 }
 
@@ -244,7 +269,7 @@ fn a_pause_is_well_however_long_and_says_why() {
     assert_eq!(lines, wanted);
     // The pause does not count against what is sent behind it.
     relay.readings.session = SessionState::Working;
-    assert_eq!(relay.pass(9, still).ill(), [""; 0]);
+    assert_eq!(relay.pass(7, still).ill(), [""; 0]);
     assert_eq!(relay.pass(3, still).ill().len(), 1, "but what hangs then is seen");
 }
 
@@ -337,15 +362,15 @@ fn what_is_in_flight_and_not_acknowledged_never_lands() {
 fn whoever_gets_no_bucket_is_not_ready() {
     let mut relay = Relay::new();
     let untaken = |readings: &mut Readings| readings.buckets_untaken = 4;
-    relay.pass(9, untaken);
+    relay.pass(7, untaken);
     assert_eq!(relay.ill(), Vec::<String>::new(), "another instance may be quicker");
     let words = relay.health.ready().pop().expect("a check").to_string();
     assert_eq!(
         words, "[+]shards ok, buckets are being taken",
         "nobody knows whether anything waits"
     );
-    relay.pass(3, untaken);
-    assert_eq!(relay.ill(), ["[-]shards free buckets cannot be taken for 12s: 4"]);
+    relay.pass(2, untaken);
+    assert_eq!(relay.ill(), ["[-]shards free buckets cannot be taken for 9.0s: 4"]);
     relay.pass(1, |readings| readings.buckets_untaken = 0);
     assert_eq!(relay.ill(), Vec::<String>::new());
     relay.pass(15, |readings| {

@@ -2,6 +2,7 @@
 //!
 //! Promises: what is wrong comes first; what is not known is not said. Must not: ask anybody.
 
+use crate::metrics::health::NO_SESSION;
 use crate::metrics::shape::{
     BacklogReport, BucketCondition, BucketReport, InstanceCondition, InstanceReport, ParkedCounts,
     TierReport,
@@ -22,7 +23,7 @@ const OPEN_SECONDS: f64 = 60.0;
 /// Of an instance: `publishing 98,204/s, 0.03 s behind, nothing parked`.
 pub fn of_instance(status: &InstanceReport, present: Present) -> String {
     let lead = match status.state {
-        InstanceCondition::NoSession => "no session with PostgreSQL".to_owned(),
+        InstanceCondition::NoSession => return no_session(status),
         InstanceCondition::StandingBy => "standing by: another instance reads the log".to_owned(),
         InstanceCondition::Draining => "stopping: what is in flight lands".to_owned(),
         InstanceCondition::Paused => {
@@ -36,6 +37,15 @@ pub fn of_instance(status: &InstanceReport, present: Present) -> String {
         Some(cause) => format!("{lead}: {}: {}", cause.what, cause.words),
         None => lead,
     }
+}
+
+/// `no session with PostgreSQL for 9.5s: the server is away`.
+fn no_session(status: &InstanceReport) -> String {
+    let words = status.causes.iter().find(|cause| cause.what == "postgres");
+    let words = words.map_or("", |cause| cause.words.as_str());
+    let rest = words.strip_prefix(NO_SESSION).map(str::to_owned);
+    let rest = rest.or_else(|| (!words.is_empty()).then(|| format!(": {words}")));
+    format!("{NO_SESSION} with PostgreSQL{}", rest.unwrap_or_default())
 }
 
 fn publishing(status: &InstanceReport, present: Present) -> String {

@@ -13,7 +13,7 @@ use crate::postgres::{Sql, classify, open};
 
 static HOLDER: Sql = Sql::of(include_str!("../../sql/queries/lock_holder.sql"));
 /// A look that takes longer has met what it was to look at.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whoever keeps one of our sessions waiting for a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]

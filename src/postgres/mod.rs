@@ -145,7 +145,8 @@ pub async fn with_timeout<T>(
     }
 }
 
-/// The same for people who wait: they are told within seconds who holds a lock in the work's way.
+/// The same for people who wait: they are told within seconds who holds a lock in the work's way, or that there is no
+/// answer at all.
 ///
 /// # Errors
 /// [`ErrorKind::PostgresUnavailable`] when somebody does; the work's own.
@@ -155,12 +156,14 @@ pub async fn unless_locked<T>(
     work: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let mut work = std::pin::pin!(work);
+    let mut is_told = false;
     loop {
         tokio::select! {
             done = &mut work => return done,
             () = tokio::time::sleep(LOCK_LOOK_INTERVAL) => {}
         }
         // While it is looked the work goes on.
+        let looked = Instant::now();
         tokio::select! {
             done = &mut work => return done,
             holder = lock_holder(database) => {
@@ -168,6 +171,16 @@ pub async fn unless_locked<T>(
                     return Err(no_answer(action, Some(&holder)));
                 }
             }
+        }
+        // Work may be slow; a look that gets no answer either has met a server that gives none.
+        if !is_told && looked.elapsed() >= lock_holder::PATIENCE {
+            is_told = true;
+            tracing::warn!(
+                server = database.display_name(),
+                remedy = "check that the server is up, and the network lets you through; connect_timeout in the URL says \
+                          how long it is tried",
+                "PostgreSQL gives no answer yet: it is waited for"
+            );
         }
     }
 }

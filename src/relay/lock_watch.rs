@@ -1,14 +1,14 @@
 //! Looks who holds a lock in our way, while PostgreSQL gives a task no answer.
 //!
 //! Promises: asks nothing while all is answered; whoever is in the way is named within ten seconds, once, and it is said
-//! when nobody is any more. Must not: end anybody, or a session of ours. Fails: never; where nothing can be seen nobody
+//! when nobody is any more: a session that ends by it is no sign of that. Must not: end anybody, or a session of ours. Fails: never; where nothing can be seen nobody
 //! is named.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::counters::Monitor;
-use crate::metrics::health::LockInTheWay;
+use crate::metrics::health::{LockInTheWay, SessionState};
 use crate::postgres::{DatabaseConfig, LockHolder, lock_holder};
 
 /// How often it is looked.
@@ -21,8 +21,14 @@ pub(super) async fn watch(database: DatabaseConfig, monitor: Arc<Monitor>) {
     let mut known: Option<LockHolder> = None;
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
-        let is_silent = monitor.health().unanswered_millis() >= SILENCE_MILLIS;
-        let found = if is_silent { lock_holder(&database).await } else { None };
+        let found = match monitor.session() {
+            // What opens the next session says for itself what it waits for.
+            SessionState::Between(_) => known.clone(),
+            _ if monitor.health().unanswered_millis() >= SILENCE_MILLIS => {
+                lock_holder(&database).await
+            }
+            _ => None,
+        };
         if found != known {
             tell(known.as_ref(), found.as_ref());
             monitor.set_lock_in_the_way(

@@ -63,7 +63,7 @@ use tokio::task::JoinSet;
 use crate::config::{Config, OnMissingTopic};
 use crate::error::{Disposition, Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
-use crate::metrics::health::{SessionEnd, SessionState};
+use crate::metrics::health::{LockInTheWay, SessionEnd, SessionState};
 use crate::publish::kafka::ask;
 use crate::publish::kafka::config;
 use crate::publish::kafka::config::ProducerConfig;
@@ -138,6 +138,18 @@ pub async fn run(
     })
 }
 
+/// Where somebody was seen to hold a lock in the way of a session that got no answer, that is the cause.
+fn session_end(error: &Error, lock: Option<LockInTheWay>) -> SessionEnd {
+    let (cause, remedy) = (error.message(), error.remedy().map(str::to_owned));
+    match lock.filter(|_| error.kind() == ErrorKind::Fenced) {
+        Some(lock) => SessionEnd {
+            cause: format!("{cause}: it waited for {}", lock.words),
+            remedy: Some(lock.remedy),
+        },
+        None => SessionEnd { cause: cause.to_owned(), remedy },
+    }
+}
+
 impl Instance {
     async fn run(&self) -> Result<()> {
         let producer_config = self.producer_config()?;
@@ -172,10 +184,7 @@ impl Instance {
 
     /// What the session knew and owned ends with it.
     fn note_end(&self, error: Option<&Error>, stage: SessionStage) {
-        let end = error.map(|error| SessionEnd {
-            cause: error.message().to_owned(),
-            remedy: error.remedy().map(str::to_owned),
-        });
+        let end = error.map(|error| session_end(error, self.monitor.lock_in_the_way()));
         self.monitor.set_session(SessionState::Between(end));
         self.lease_end.set(None);
         let why = error.map_or("told-to-end", |error| told_kind(error).name());
@@ -270,5 +279,27 @@ fn is_final(error: &Error) -> bool {
     match error.kind().disposition() {
         Disposition::Retry | Disposition::StepDown => false,
         Disposition::Park | Disposition::Stop => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_a_lock_has_ended_names_the_lock() {
+        let lock =
+            LockInTheWay { words: "a lock on outbox".to_owned(), remedy: "end it".to_owned() };
+        let silent = Error::new(ErrorKind::Fenced, "no answer").with_remedy("look at the load");
+        let end = session_end(&silent, Some(lock.clone()));
+        assert_eq!(end.cause, "no answer: it waited for a lock on outbox");
+        assert_eq!(end.remedy.as_deref(), Some("end it"));
+        let end = session_end(&silent, None);
+        assert_eq!(
+            (end.cause.as_str(), end.remedy.as_deref()),
+            ("no answer", Some("look at the load"))
+        );
+        let cut = Error::new(ErrorKind::PostgresUnavailable, "cut");
+        assert_eq!(session_end(&cut, Some(lock)).cause, "cut", "it ended by something else");
     }
 }

@@ -1,7 +1,8 @@
 //! Looks now and then at the tier, at how much waits in the own buckets and what is parked, for whoever asks.
 //!
 //! Promises: takes a hundredth of the time at most, and relaying goes on without it; what cannot be seen now, as behind a
-//! lock, stays as it was seen last in the same session: what an alert rests on does not vanish. Must not: end a session,
+//! lock, stays as it was seen last in the same session: what an alert rests on does not vanish; the first event that is
+//! parked is seen soon, also where the server is slow. Must not: end a session,
 //! or keep one of its own while the relay has none. Fails: never; what was never seen is not told.
 
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub(super) async fn watch(database: DatabaseConfig, name: String, monitor: Arc<M
             tokio::time::sleep(STEP).await;
             continue;
         }
-        let began = Instant::now();
+        let (began, parked_before) = (Instant::now(), monitor.parked_so_far());
         match look(&database, &name, &mut looking).await {
             Ok(sight) => show(&monitor, sight),
             Err(cause) => {
@@ -48,7 +49,8 @@ pub(super) async fn watch(database: DatabaseConfig, name: String, monitor: Arc<M
             }
         }
         let pause = (began.elapsed() * PAUSE_PER_LOOK).clamp(LOOK_INTERVAL, LOOK_INTERVAL_MAX);
-        wait(&monitor, &session, pause).await;
+        let is_awaited = nothing_is_parked(&monitor);
+        wait(&monitor, &session, pause, is_awaited.then_some(parked_before)).await;
     }
 }
 
@@ -77,11 +79,25 @@ async fn look(
     })
 }
 
-/// Until the next look is due, or soon after the session has become another one.
-async fn wait(monitor: &Monitor, session: &SessionState, pause: Duration) {
-    let until = Instant::now() + pause;
-    while Instant::now() < until {
+fn nothing_is_parked(monitor: &Monitor) -> bool {
+    monitor.seen().is_some_and(|seen| seen.parked.values().all(|events| *events == 0))
+}
+
+/// Until the next look is due, or soon after the session has become another one; where nothing was parked of so many
+/// that ever were, no longer than the shortest pause after that has changed.
+async fn wait(
+    monitor: &Monitor,
+    session: &SessionState,
+    pause: Duration,
+    parked_before: Option<u64>,
+) {
+    let began = Instant::now();
+    while began.elapsed() < pause {
         tokio::time::sleep(STEP).await;
+        let is_parked = parked_before.is_some_and(|before| before != monitor.parked_so_far());
+        if is_parked && began.elapsed() >= LOOK_INTERVAL {
+            return;
+        }
         let now = monitor.session();
         if now != *session {
             if !matches!(now, SessionState::Between(_)) {

@@ -8,11 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::metrics::counters::{Monitor, ShardGauge};
-use crate::metrics::health::{KafkaSilence, Readings};
+use crate::metrics::describe::NO_ANSWER_OF_BROKERS;
+use crate::metrics::health::{KAFKA_SILENCE_MILLIS, KafkaSilence, Readings};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Longer than a broker takes to answer, or to hand its partitions over in order.
-const SILENCE_MAX: Duration = Duration::from_secs(8);
 /// How often it is said again.
 const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -98,7 +97,7 @@ impl ToldSilence {
         now: Instant,
     ) -> Option<Word> {
         self.is_over |= is_acknowledging;
-        let silent = silence.filter(|silence| Duration::from_millis(silence.millis) >= SILENCE_MAX);
+        let silent = silence.filter(|silence| silence.millis >= KAFKA_SILENCE_MILLIS);
         match (silent, self.at) {
             (Some(silence), at) => {
                 self.longest_millis = silence.millis;
@@ -123,7 +122,7 @@ impl Word {
             Self::Silence(KafkaSilence { millis, in_flight_bytes }) => tracing::warn!(
                 seconds = millis / 1_000,
                 in_flight_bytes,
-                cause = trouble.as_deref().unwrap_or("the brokers give no answer"),
+                cause = trouble.as_deref().unwrap_or(NO_ANSWER_OF_BROKERS),
                 remedy = "check that the brokers run, and that the network lets us through; nothing is lost, and \
                           postrider goes on by itself",
                 "Kafka acknowledges nothing of what is in flight"

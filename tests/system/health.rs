@@ -92,6 +92,9 @@ async fn a_kafka_that_gives_no_answer_to_a_shard_that_begins() {
 /// whom; so does who asks for the status.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outbox_that_somebody_locks() {
+    const GONE: &str = "PostgreSQL answers again: the lock is gone";
+    // It is looked each 2 s whether the lock is gone.
+    const LOOKED_AGAIN: Duration = Duration::from_secs(3);
     let fixture = Fixture::new("health_locked").await;
     let locker = fixture.client().await;
     let arguments = ["--admin-listen", "127.0.0.1:0", "--shards", "1"];
@@ -118,6 +121,16 @@ async fn an_outbox_that_somebody_locks() {
     wait_for(&address, "/readyz", "HTTP/1.1 200").await;
     wait_for(&address, "/metrics", "postrider_events_published_total{shard=\"0\"} 40\n").await;
     wait_for(&address, "/metrics", "postrider_ready{check=\"postgres\"} 1\n").await;
+    // A lock that ends the session, too, is told until it is gone, and not before.
+    let before = relay.said().matches(GONE).count();
+    let lock = "begin; lock table postrider.cursor in access exclusive mode";
+    locker.batch_execute(lock).await.expect("nobody else has a lock for long");
+    wait_for(&address, "/readyz", &behind).await;
+    wait_for(&address, "/readyz", "[-]postgres no session for").await;
+    tokio::time::sleep(LOOKED_AGAIN).await;
+    assert_eq!(relay.said().matches(GONE).count(), before, "{}", relay.said());
+    locker.batch_execute("commit").await.expect("it was open");
+    wait_for(&address, "/readyz", "HTTP/1.1 200").await;
     relay.stop_well().await;
 }
 

@@ -165,6 +165,18 @@ async fn a_switch_waits_for_an_open_transaction_and_polling_goes_on() {
     assert!(verdict.holds(), "{verdict}");
 }
 
+/// GIVEN no instance, WHEN the way of reading is changed, THEN nobody is waited for, and the next one reads so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switch_waits_for_nobody_where_no_instance_runs() {
+    let fixture = Fixture::new("switch_alone").await;
+    let began = Instant::now();
+    assert!(switch(&fixture, &["wal"]).contains("the next one reads the log"));
+    assert!(began.elapsed() < Duration::from_secs(30), "it took {:?}", began.elapsed());
+    let relay = RelayProcess::start(&fixture, &[]);
+    relay.wait_until_it_says("reading the log").await;
+    relay.stop_well().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_and_messages_are_not_mixed_up() {
     let fixture = Fixture::new("switch_messages").await;

@@ -44,7 +44,10 @@ fn the_head_tells_how_each_instance_and_the_tier_do() {
     let lines = picture(&bad_day(), &mut Choices::default(), 160, 30);
     assert!(lines[0].starts_with("relay-0:7:abc120: publishing 98,204/s, "), "{lines:#?}");
     assert!(lines[1].contains("out 98,204/s  age p50 0.038 s"), "{lines:#?}");
-    assert_eq!(lines[2], "b:1: connection refused\\u{1b}[2J", "nothing moves the terminal");
+    assert_eq!(
+        lines[2], "b:1 gives no answer: connection refused\\u{1b}[2J",
+        "nothing moves the terminal"
+    );
     assert!(lines[3].starts_with("tier: 13 of 64 buckets have no living owner"), "{lines:#?}");
     assert_eq!(lines[4], " shards  buckets  instances  parked");
     assert!(lines[5].starts_with("INSTANCE"), "{lines:#?}");
@@ -101,6 +104,12 @@ fn a_small_terminal_and_nothing_to_show_are_no_trouble() {
     let mut choices = Choices::default();
     let lines = picture(&TopView::default(), &mut choices, 80, 10);
     assert!(lines.iter().any(|line| line.contains("give an instance's URL")), "{lines:#?}");
+    let silent = InstanceView { authority: "b:1".to_owned(), report: Err("none".to_owned()) };
+    let view = TopView { instances: vec![silent], ..TopView::default() };
+    for (tab, said) in [(Tab::Shards, "no instance answers"), (Tab::Parked, "was not seen yet")] {
+        let lines = picture(&view, &mut Choices { tab, ..Choices::default() }, 80, 10);
+        assert!(lines.iter().any(|line| line.contains(said)), "{said}: {lines:#?}");
+    }
     choices.typing = Typing::Help;
     let lines = picture(&bad_day(), &mut choices, 80, 20);
     assert!(lines.iter().any(|line| line.contains("hold still, and go on")), "{lines:#?}");

@@ -115,7 +115,9 @@ impl DatabaseSource {
 /// An answer, or why there is none.
 async fn get<T: DeserializeOwned>(authority: &str, path: &str) -> std::result::Result<T, String> {
     let answer = timeout(PATIENCE, converse(authority, path)).await;
-    let answer = answer.map_err(|_| "no answer".to_owned())?.map_err(|cause| cause.to_string())?;
+    let answer = answer
+        .map_err(|_| format!("none within {} s", PATIENCE.as_secs()))?
+        .map_err(|cause| cause.to_string())?;
     read(&answer)
 }
 

@@ -74,7 +74,8 @@ impl TopView {
             lines.extend(match &one.report {
                 Ok(report) => told(report),
                 Err(cause) => {
-                    vec![line(format!("{}: {}", one.authority, legible::name(cause)), Tone::Bad)]
+                    let cause = legible::name(cause);
+                    vec![line(format!("{} gives no answer: {cause}", one.authority), Tone::Bad)]
                 }
             });
         }
@@ -107,7 +108,11 @@ impl TopView {
         let rows = self.reports().flat_map(|report| {
             report.shards.iter().map(|shard| shard_row(&report.instance, shard))
         });
-        Grid::new(&heads, rows.collect(), "PostgreSQL knows no shards: give an instance's URL")
+        let nothing = match self.instances.is_empty() {
+            true => "PostgreSQL knows no shards: give an instance's URL",
+            false => "no instance answers",
+        };
+        Grid::new(&heads, rows.collect(), nothing)
     }
 
     fn buckets(&self) -> Grid {
@@ -130,7 +135,11 @@ impl TopView {
     fn parked(&self) -> Grid {
         let heads = ["reason", "aggregate", "events", "since", "detail", "what helps"];
         let rows = self.parked.iter().flat_map(|parked| parked.listed.iter().map(parked_row));
-        Grid::new(&heads, rows.collect(), "nothing is parked")
+        let nothing = match &self.parked {
+            Some(_) => "nothing is parked",
+            None => "what is parked was not seen yet",
+        };
+        Grid::new(&heads, rows.collect(), nothing)
     }
 }
 

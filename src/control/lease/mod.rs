@@ -296,7 +296,10 @@ impl Lease {
 fn run_out(name: &str) -> Error {
     Error::new(
         ErrorKind::Fenced,
-        format!("the lease of {name} could not be renewed in time: others may take its buckets"),
+        format!(
+            "PostgreSQL gave no answer before the lease of {name} ran out, or this process stood still: others may \
+             take its buckets"
+        ),
     )
     .with_remedy(
         "look at the database's load and the network; --lease-seconds sets how long a lease lasts",
