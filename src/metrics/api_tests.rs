@@ -14,7 +14,9 @@ use crate::metrics::counters::Monitor;
 use crate::metrics::health::{Readings, SessionEnd, SessionState};
 use crate::metrics::http;
 use crate::metrics::sample::{LARGE, SMALL, admin, look, monitor};
-use crate::metrics::shape::{InstanceCondition, InstanceReport, ParkedReport, TierReport};
+use crate::metrics::shape::{
+    InstanceCondition, InstanceReport, ParkedReport, ShardCondition, TierReport,
+};
 
 async fn ask(admin: Admin, path: &str) -> (StatusCode, String) {
     let request = Request::get(path).body(Body::empty()).expect("it is a request");
@@ -188,6 +190,9 @@ fn who_does_not_get_on_says_why_and_what_helps() {
     assert!(cause.words.contains("all brokers are down"), "{}", cause.words);
     assert!(cause.fix.contains("check that the brokers run"), "{}", cause.fix);
     assert!(status.sentence.starts_with("it does not get on: kafka: "), "{}", status.sentence);
+    let shard = &status.shards[0];
+    assert_eq!(shard.state, ShardCondition::Stalled, "also by itself");
+    assert_eq!(shard.words.as_deref(), Some("nothing acknowledged for 34s"));
     assert_eq!(status.kafka.unacknowledged_seconds, Some(34.0));
     assert_eq!(status.rate.out, Some(0.0));
 }

@@ -24,11 +24,11 @@ pub const NO_ANSWER_OF_BROKERS: &str = "the brokers give no answer";
 pub fn instance_status(monitor: &Monitor) -> InstanceReport {
     let (identity, session, seen) = (monitor.instance(), monitor.session(), monitor.seen());
     let (trouble, uptime_millis) = (monitor.figures().trouble(), monitor.recent().now_millis());
-    let (causes, silence, lease_left, time_to_empty, shard_troubles) = {
+    let (causes, silence, lease_left, time_to_empty, shard_words) = {
         let health = monitor.health();
         let left = health.lease_left_millis();
         let causes = causes(&health, trouble.as_deref());
-        (causes, health.silence(), left, health.time_to_empty_seconds(), health.shard_troubles())
+        (causes, health.silence(), left, health.time_to_empty_seconds(), health.shard_words())
     };
     let state = state(&session, monitor.is_stopping(), &causes);
     let mut status = InstanceReport {
@@ -57,7 +57,7 @@ pub fn instance_status(monitor: &Monitor) -> InstanceReport {
         },
         parked: seen.as_ref().map(parked_counts),
         time: work_time(monitor),
-        shards: shards(monitor, &shard_troubles),
+        shards: shards(monitor, &shard_words),
         buckets: own_buckets(monitor, &identity.name),
         kafka: KafkaReport {
             unacknowledged_seconds: silence.map(|silence| seconds(silence.millis)),
@@ -211,12 +211,12 @@ fn parked_counts(seen: &SeenBacklog) -> ParkedCounts {
     }
 }
 
-fn shards(monitor: &Monitor, troubles: &[Option<String>]) -> Vec<ShardReport> {
+fn shards(monitor: &Monitor, words: &[Option<String>]) -> Vec<ShardReport> {
     let (dealt, recent) = (monitor.dealt(), monitor.recent());
     let shards = monitor.shards();
     let shard = |(shard, gauge): (usize, &Arc<ShardGauge>)| {
         let reading = gauge.reading();
-        let words = troubles.get(shard).cloned().flatten();
+        let words = words.get(shard).cloned().flatten();
         ShardReport {
             shard,
             buckets: dealt.get(shard).cloned().unwrap_or_default(),

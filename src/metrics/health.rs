@@ -14,12 +14,12 @@
 //! | buckets are free, and the database does not let this instance take them | `shards` |
 
 use std::collections::VecDeque;
-use std::fmt;
 
 use hashbrown::HashMap;
 
 use crate::metrics::beats::Beat;
 use crate::metrics::estimate::Estimate;
+pub use crate::metrics::health_check::{HealthCheck, HealthOutcome};
 pub use crate::metrics::session_state::{LockInTheWay, SessionEnd, SessionState};
 use crate::metrics::still_count::StillCount;
 
@@ -84,63 +84,6 @@ pub struct Readings {
     pub tasks: Vec<Beat>,
     /// Who keeps one of them waiting, as far as is known.
     pub lock: Option<LockInTheWay>,
-}
-
-/// One line of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// What is judged.
-    pub name: String,
-    /// Whether it is well.
-    pub outcome: HealthOutcome,
-    /// What there is to say.
-    pub words: String,
-    /// Since when it is not well; none where it is, or that is not known.
-    pub since_millis: Option<u64>,
-    /// What people can do about it, where more is known than what always helps.
-    pub remedy: Option<String>,
-}
-
-/// What came of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HealthOutcome {
-    /// It is well.
-    Well,
-    /// It is not.
-    Ill,
-}
-
-impl HealthCheck {
-    fn well(name: &str, words: impl Into<String>) -> Self {
-        let (name, outcome) = (name.to_owned(), HealthOutcome::Well);
-        Self { name, outcome, words: words.into(), since_millis: None, remedy: None }
-    }
-
-    fn ill(name: &str, words: impl Into<String>) -> Self {
-        let (name, outcome) = (name.to_owned(), HealthOutcome::Ill);
-        Self { name, outcome, words: words.into(), since_millis: None, remedy: None }
-    }
-
-    fn since(self, millis: u64) -> Self {
-        Self { since_millis: Some(millis), ..self }
-    }
-
-    fn with_remedy(self, remedy: Option<String>) -> Self {
-        Self { remedy, ..self }
-    }
-
-    /// Whether it is well.
-    pub fn is_well(&self) -> bool {
-        self.outcome == HealthOutcome::Well
-    }
-}
-
-impl fmt::Display for HealthCheck {
-    /// As Kubernetes writes it.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.is_well() { '+' } else { '-' };
-        write!(formatter, "[{sign}]{} {}", self.name, self.words)
-    }
 }
 
 /// Kafka acknowledges nothing of what is in flight.
@@ -432,6 +375,17 @@ impl Health {
     pub fn shard_troubles(&self) -> Vec<Option<String>> {
         let (limit, now) = (self.limit_millis(), self.clock_millis);
         self.shards.iter().map(|shard| shard.trouble(limit, now)).collect()
+    }
+
+    /// The same with Kafka's silence, for whoever looks at a shard by itself.
+    pub fn shard_words(&self) -> Vec<Option<String>> {
+        let silent = |shard: &ShardHealth| {
+            let millis = shard.unacknowledged.lasts_millis(self.clock_millis);
+            (millis >= KAFKA_SILENCE_MILLIS)
+                .then(|| format!("nothing acknowledged for {}", show_seconds(millis)))
+        };
+        let troubles = self.shard_troubles().into_iter().zip(&self.shards);
+        troubles.map(|(trouble, shard)| trouble.or_else(|| silent(shard))).collect()
     }
 
     fn untaken_millis(&self) -> u64 {

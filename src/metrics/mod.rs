@@ -13,6 +13,7 @@ mod door_tests;
 pub mod estimate;
 mod family;
 pub mod health;
+mod health_check;
 pub mod histogram;
 mod host;
 pub mod http;

@@ -32,6 +32,15 @@ fn the_page_is_one_file_that_asks_nobody_else() {
     }
 }
 
+/// An instance that is frozen takes a question and never answers: the page would show for ever what it saw last.
+#[test]
+fn no_answer_is_waited_for_without_an_end() {
+    let script = between(PAGE, "<script>", "</script>");
+    let asks = between(script, "async function load(", "\n}");
+    assert!(asks.contains("signal: AbortSignal.timeout(PATIENCE_MILLIS)"), "{asks}");
+    assert!(between(script, "async function look(", "\n}").contains("catch (cause)"));
+}
+
 #[test]
 fn what_comes_from_rows_is_never_markup() {
     let script = between(PAGE, "<script>", "</script>");

@@ -93,7 +93,9 @@ fn waits(backlog: &BacklogReport) -> String {
     let or_more = if backlog.is_lower_bound { " or more" } else { "" };
     match (backlog.events, backlog.oldest_seconds) {
         (None, _) => "what waits was not counted".to_owned(),
-        (Some(0), _) if backlog.is_lower_bound => "what waits was not counted".to_owned(),
+        (Some(0), _) if backlog.is_lower_bound => {
+            "nothing was seen to wait, and not all was counted".to_owned()
+        }
         (Some(0), _) => "nothing waits".to_owned(),
         (Some(1), None) if !backlog.is_lower_bound => "1 event waits".to_owned(),
         (Some(1), Some(oldest)) if !backlog.is_lower_bound => {
@@ -175,7 +177,10 @@ mod tests {
             waits(&backlog(Some(1), true, Some(9.0))),
             "1 event or more wait, the oldest for 9.0 s"
         );
-        assert_eq!(waits(&backlog(Some(0), true, None)), "what waits was not counted");
+        assert_eq!(
+            waits(&backlog(Some(0), true, None)),
+            "nothing was seen to wait, and not all was counted"
+        );
         assert_eq!(waits(&backlog(None, true, None)), "what waits was not counted");
         assert_eq!(
             waits(&backlog(Some(5_000), true, Some(9.0))),

@@ -147,13 +147,18 @@ async fn wait_for_reader(session: &CaptureSession, keeper: &SlotKeeper) -> Resul
             output::answer(&step)?;
             said = Some(step);
         }
-        if seen_at.elapsed() >= CHANGEOVER {
+        if is_nobody_there(seen_at.elapsed()) {
             output::answer(NOBODY)?;
             return Ok(ExitCode::SUCCESS);
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
     still("no instance reads the log yet")
+}
+
+/// Nothing is made of a moment without an instance: one that changes over has no lease then.
+fn is_nobody_there(unseen: Duration) -> bool {
+    unseen >= CHANGEOVER
 }
 
 /// What goes on while the slot waits for nobody.
@@ -196,6 +201,8 @@ mod tests {
 
     #[test]
     fn an_instance_that_changes_over_is_not_called_missing() {
+        assert!(!is_nobody_there(CHANGEOVER.checked_sub(Duration::from_millis(1)).unwrap()));
+        assert!(is_nobody_there(CHANGEOVER));
         assert_eq!(meanwhile(false, 0), None);
         let polled = meanwhile(false, 1).unwrap();
         assert!(polled.contains("is polled"), "{polled}");
