@@ -175,6 +175,12 @@ impl Error {
         self
     }
 
+    /// The same, to be met as one of another kind.
+    #[must_use]
+    pub fn with_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// The kind, by which the relay decides.
     pub fn kind(&self) -> ErrorKind {
         self.kind

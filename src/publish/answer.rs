@@ -24,6 +24,8 @@ pub enum Company {
     Alone,
     /// Others did, and may be why.
     Others,
+    /// Others did, and the broker has said that it is this one that it refuses.
+    Named,
 }
 
 /// How soon a topic to which nothing goes through is given up.

@@ -170,6 +170,9 @@ impl<P: Produce> Dispatcher<P> {
         if !self.holds.is_empty() && self.holds.catch(event, ordering_key) {
             return Ok(Dispatched::Follows);
         }
+        if let Some(refusal) = self.producer.known_refusal(event.id) {
+            return Ok(Dispatched::Refused(refusal));
+        }
         let offer =
             match self.encoder.encode(event, EventPlace::of(event.seq, source, ordering_key)) {
                 Ok(record) => self.producer.produce(&record, batch)?,
@@ -239,6 +242,7 @@ impl<P: Produce> Dispatcher<P> {
 
     pub(super) fn resume(&mut self, topics: &[String], aggregates: &[AggregateKey]) {
         self.producer.resume_topics(topics);
+        self.producer.forget_culprits(aggregates);
         aggregates.iter().for_each(|key| self.holds.release(key));
         self.tell();
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use hashbrown::HashSet;
 
 use crate::error::Result;
-use crate::event::{Bucket, EventId};
-use crate::order::holds::{Reason, Refusal};
+use crate::event::{Bucket, Event, EventId};
+use crate::order::holds::{AggregateKey, Reason, Refusal};
 use crate::publish::answer::{Answer, Ground};
 use crate::publish::in_flight_batch::InFlightBatch;
 use crate::record::encode::Record;
@@ -58,6 +58,17 @@ pub trait Produce: Send + 'static {
     fn end(&mut self, _cursors: &[(Bucket, String)]) -> Result<()> {
         Ok(())
     }
+
+    /// Why this event is refused, where that was found out a moment ago.
+    fn known_refusal(&self, _event: EventId) -> Option<Refusal> {
+        None
+    }
+
+    /// An event was refused for its own sake.
+    fn note_culprit(&mut self, _event: &Event<'_>, _refusal: &Refusal) {}
+
+    /// Events of these aggregates are to be tried again, whatever is known of them.
+    fn forget_culprits(&mut self, _aggregates: &[AggregateKey]) {}
 
     /// Sends what was gathered, and waits: what became of each record, in their order.
     ///

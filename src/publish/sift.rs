@@ -1,7 +1,7 @@
 //! Finds the events that a broker refuses, among those that were sent apart.
 //!
-//! Promises: what was refused together is tried again in halves until a record is refused alone; only that
-//! one is given up. One that was refused for a reason that need not be its own is tried several times, and
+//! Promises: what was refused together is tried again in halves until a record is refused alone, or without those that
+//! the broker has named; only these are given up. One that was refused for a reason that need not be its own is tried several times, and
 //! given up if another one went through to the same place meanwhile. Where none does, it is the topic that is
 //! given up until it is back, so that nobody else waits: with the next try others come along, and that try is short.
 //! Topics are tried side by side: many that take nothing cost no more time than one. Where it may as
@@ -290,6 +290,7 @@ impl<P: Produce> Dispatcher<P> {
     ) -> Result<()> {
         assert_eq!(tried.len(), answers.len(), "each event that was gathered has an answer");
         let (mut alone, mut left) = (Vec::new(), Vec::<Left<R>>::new());
+        let mut named = HashSet::new();
         for (mut candidate, answer) in tried.into_iter().zip(answers) {
             match answer {
                 Answer::Appended => {
@@ -297,7 +298,10 @@ impl<P: Produce> Dispatcher<P> {
                         sifting.appended(topic);
                     }
                 }
-                Answer::Refused(refusal, proof, Company::Alone) => {
+                Answer::Refused(refusal, proof, company @ (Company::Alone | Company::Named)) => {
+                    if company == Company::Named {
+                        named.extend(refusal.topic.clone());
+                    }
                     alone.push((candidate, refusal, proof));
                 }
                 Answer::Refused(refusal, proof, Company::Others) => {
@@ -312,7 +316,14 @@ impl<P: Produce> Dispatcher<P> {
         for (candidate, refusal, proof) in alone {
             self.weigh(candidate, refusal, proof, batch, sifting, set_aside)?;
         }
-        left.into_iter().for_each(|left| self.halve(left, sifting));
+        for left in left {
+            if named.contains(&left.topic) {
+                // Those that are named may have been all.
+                sifting.groups.push_back(TrialGroup::new(left.topic, left.candidates));
+            } else {
+                self.halve(left, sifting);
+            }
+        }
         Ok(())
     }
 
@@ -366,7 +377,11 @@ impl<P: Produce> Dispatcher<P> {
             finding = TrialFinding::Open;
         }
         let refusal = match finding {
-            TrialFinding::Culprit(ground) => self.producer.give_up(refusal, ground)?,
+            TrialFinding::Culprit(ground) => {
+                let refusal = self.producer.give_up(refusal, ground)?;
+                self.producer.note_culprit(&row.1.event(), &refusal);
+                refusal
+            }
             TrialFinding::OfTopic => self.producer.blame_topic(refusal, row.1.event().id)?,
             TrialFinding::InDoubt => self.producer.doubt_topic(refusal)?,
             TrialFinding::Open => {

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 
-use crate::event::{EventId, OwnedEvent};
-use crate::order::holds::Reason;
+use crate::event::{Event, EventId, OwnedEvent};
+use crate::order::holds::{AggregateKey, Holds, Reason};
 use crate::order::ledger::BatchNumber;
 use crate::publish::send_deadline::SendDeadline;
 use crate::publish::sift::*;
@@ -37,6 +37,15 @@ struct Refusing {
     seen: Arc<Seen>,
     is_topic_blamed: bool,
     is_topic_in_doubt: bool,
+    names: Names,
+    known: StdHashSet<EventId>,
+}
+
+/// Whether the broker says which ones it refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    Untold,
+    Told,
 }
 
 /// What a test asks of a producer afterwards.
@@ -70,15 +79,33 @@ impl Produce for Refusing {
         let is_refused = |key: &str| {
             gathered.iter().any(|(other, _, is_bad)| *is_bad && partition(other) == partition(key))
         };
-        let answers = gathered.iter().map(|(key, kind, _)| {
+        let answers = gathered.iter().map(|(key, kind, is_bad)| {
             if is_refused(key) {
-                return self.refuse(if count == 1 { Company::Alone } else { Company::Others });
+                return self.refuse(match self.names {
+                    _ if count == 1 => Company::Alone,
+                    Names::Told if *is_bad => Company::Named,
+                    Names::Told | Names::Untold => Company::Others,
+                });
             }
             self.appended += 1;
             self.sent.lock().expect("nobody panicked").push((key.clone(), kind.clone()));
             Answer::Appended
         });
         Ok(answers.collect())
+    }
+
+    fn known_refusal(&self, event: EventId) -> Option<Refusal> {
+        let refusal = Refusal { reason: Reason::Refused, ..topic_unavailable() };
+        self.known.contains(&event).then_some(refusal)
+    }
+
+    fn note_culprit(&mut self, event: &Event<'_>, refusal: &Refusal) {
+        assert_eq!(refusal.reason, Reason::Refused);
+        self.known.insert(event.id);
+    }
+
+    fn forget_culprits(&mut self, _: &[AggregateKey]) {
+        self.known.clear();
     }
 
     fn blame_topic(&mut self, _: Refusal, _: EventId) -> Result<Refusal> {
@@ -123,6 +150,8 @@ fn dispatcher(cause: Cause) -> (Dispatcher<Refusing>, Sent, Arc<Seen>) {
         seen: Arc::clone(&seen),
         is_topic_blamed: false,
         is_topic_in_doubt: false,
+        names: Names::Untold,
+        known: StdHashSet::new(),
     };
     let encoder = Encoder::new("t".parse().expect("a topic"));
     let send_deadline = Arc::new(SendDeadline::endless());
@@ -132,7 +161,7 @@ fn dispatcher(cause: Cause) -> (Dispatcher<Refusing>, Sent, Arc<Seen>) {
 fn event(seq: usize, aggregate: usize, is_bad: bool) -> OwnedEvent {
     OwnedEvent {
         seq: i64::try_from(seq).expect("a small number"),
-        id: EventId([0; 16]),
+        id: EventId([u8::try_from(seq % 256).expect("a byte"); 16]),
         aggregate_type: "t".to_owned(),
         // Of both partitions there are some.
         aggregate_id: format!("{aggregate}{}", "x".repeat(aggregate % 2)),
@@ -312,6 +341,38 @@ fn topics_are_tried_side_by_side_and_the_groups_of_each_in_turn() {
     let many = 2 * WAYS_MAX;
     sifting.groups.extend((0..many).map(|number| group(&number.to_string(), 0)));
     assert_eq!(sifting.next_round().len(), WAYS_MAX);
+}
+
+/// So many events of which each fifth is refused.
+fn each_fifth_is_bad(count: usize) -> Vec<OwnedEvent> {
+    (0..count).map(|number| event(number, number, number % 5 == 0)).collect()
+}
+
+#[test]
+fn those_that_the_broker_has_named_are_no_more_tried_nor_are_the_others_in_halves() {
+    let (mut dispatcher, sent, seen) = dispatcher(Cause::Theirs);
+    dispatcher.producer.names = Names::Told;
+    let found = publish(&mut dispatcher, each_fifth_is_bad(60)).expect("it works");
+    assert_eq!(found.len(), 12);
+    assert!(found.iter().all(|(_, reason)| *reason == Reason::Refused), "{found:?}");
+    assert_eq!(sent.lock().expect("nobody panicked").len(), 48);
+    assert_eq!(seen.confirms.load(Relaxed), 2, "all, and all others");
+}
+
+#[test]
+fn what_was_found_out_is_not_tried_again_until_its_aggregate_is() {
+    let (mut dispatcher, _, seen) = dispatcher(Cause::Theirs);
+    let first = publish(&mut dispatcher, each_fifth_is_bad(60)).expect("it works");
+    let tries = seen.confirms.swap(0, Relaxed);
+    assert!(tries > 20, "{tries}");
+    // The transaction was not committed: the same page comes again, and nothing is held yet.
+    dispatcher.renew(Holds::default(), Vec::new()).expect("nothing is watched");
+    let again = publish(&mut dispatcher, each_fifth_is_bad(60)).expect("it works");
+    assert_eq!((again, seen.confirms.swap(0, Relaxed)), (first.clone(), 1));
+    dispatcher.renew(Holds::default(), Vec::new()).expect("nothing is watched");
+    dispatcher.resume(&[], &[AggregateKey::of(&each_fifth_is_bad(1)[0].event())]);
+    let afresh = publish(&mut dispatcher, each_fifth_is_bad(60)).expect("it works");
+    assert_eq!((afresh, seen.confirms.load(Relaxed)), (first, tries));
 }
 
 #[test]

@@ -97,21 +97,21 @@ impl ExactlyOnce {
 }
 
 async fn watch(control: ControlTopic) -> Result<Ended> {
-    let (mut was_there, mut misses, mut watched) = (false, 0_u32, None::<WatchedTopic>);
+    let mut watched = None::<WatchedTopic>;
     loop {
         tokio::time::sleep(TOPIC_LOOK_INTERVAL).await;
-        let (topic, known) = (control.clone(), watched.clone());
+        let (control, known) = (control.clone(), watched.take());
         let looked = tokio::task::spawn_blocking(move || {
-            let mut watched = known.map_or_else(|| topic.watched(), Ok)?;
-            watched.is_there().map(|is_there| (is_there, watched))
+            let mut topic = known.map_or_else(|| control.watched(), Ok)?;
+            let looked = topic.look();
+            Ok::<_, Error>((topic, looked))
         });
-        match looked.await.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))? {
-            Ok((true, same)) => (was_there, misses, watched) = (true, 0, Some(same)),
-            // A broker that has just started may not show all topics at once.
-            Ok((false, same)) if was_there && misses == 0 => (misses, watched) = (1, Some(same)),
-            Ok((false, _)) if was_there => return Err(control.gone()),
-            // It is made by the first shard that begins.
-            Ok((false, same)) => watched = Some(same),
+        let looked =
+            looked.await.map_err(|cause| Error::new(ErrorKind::Internal, cause.to_string()))?;
+        let (topic, looked) = looked?;
+        watched = Some(topic);
+        match looked {
+            Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::KafkaRefused => return Err(error),
             // Shards meet the same, and tell it.
             Err(error) => {

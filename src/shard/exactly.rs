@@ -26,8 +26,8 @@ use crate::order::later::{Choice, choose};
 use crate::order::snapshot::TransactionId;
 use crate::publish::kafka::control_topic::{ControlTopic, KEEP_SAVED};
 
-/// So often a cursor that was committed is looked for.
-const MISSING_LOOKS: u32 = 5;
+/// So often a cursor that was committed is looked for, in a topic that is as it has to be.
+const MISSING_LOOKS: u32 = 10;
 /// Between two such looks.
 const MISSING_PAUSE: Duration = Duration::from_secs(1);
 
@@ -130,25 +130,36 @@ impl Exactly {
         Ok(found)
     }
 
-    /// What is committed of each of these under this term. A broker that has just started may not show all of it at once:
-    /// what is missing is looked for some times before that ends the process.
+    /// What is committed of each of these under this term. A broker that has just started may not show all of it at once,
+    /// or refuse what it will allow: that is looked at some times before it ends the process.
     async fn read_committed(&self, taken: &[Taken]) -> Result<HashMap<Bucket, ControlRecord>> {
         let mut looks = 1;
         loop {
-            let mut records = self.fence_and_read(taken).await?;
-            records.retain(|_, record| record.term == self.term);
-            let is_missing = |taken: &&Taken| {
-                taken.term == Some(self.term) && !records.contains_key(&taken.bucket)
+            let refusal = match self.look(taken).await {
+                Err(refusal) if refusal.kind() == ErrorKind::KafkaRefused => refusal,
+                found => return found,
             };
-            match taken.iter().find(is_missing) {
-                None => return Ok(records),
-                Some(taken) if looks == MISSING_LOOKS => return Err(self.missing(taken.bucket)),
-                Some(Taken { bucket, .. }) => {
-                    tracing::debug!(%bucket, looks, "a cursor is not to be seen in Kafka");
-                }
+            if looks == MISSING_LOOKS {
+                return Err(refusal);
             }
+            tracing::debug!(
+                cause = refusal.message(),
+                looks,
+                "the cursors are looked at once more"
+            );
             looks += 1;
             tokio::time::sleep(MISSING_PAUSE).await;
+        }
+    }
+
+    async fn look(&self, taken: &[Taken]) -> Result<HashMap<Bucket, ControlRecord>> {
+        let mut records = self.fence_and_read(taken).await?;
+        records.retain(|_, record| record.term == self.term);
+        let is_missing =
+            |taken: &&Taken| taken.term == Some(self.term) && !records.contains_key(&taken.bucket);
+        match taken.iter().find(is_missing) {
+            None => Ok(records),
+            Some(taken) => Err(self.missing(taken.bucket)),
         }
     }
 

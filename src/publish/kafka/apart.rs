@@ -20,16 +20,27 @@ use crate::error::Result;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::config::BROKERS;
 use crate::publish::kafka::poll_thread;
-use crate::publish::kafka::side_client::{Answers, SideClient, beside};
-pub(super) use crate::publish::kafka::side_client::{Gathered, RecordFate};
+use crate::publish::kafka::side_client::{Answers, SideClient, WayName, beside};
 use crate::publish::kafka::verdict::CodeVerdict;
+use crate::publish::kafka::way_fates::WayFates;
+pub(super) use crate::publish::kafka::way_fates::{Gathered, RecordFate};
 use crate::publish::{Company, Haste, WAYS_MAX};
 
 /// Waiting for answers goes in steps, shared by all ways.
-const STEP: Duration = Duration::from_millis(20);
+const STEP: Duration = Duration::from_millis(10);
 const STEP_MIN: Duration = Duration::from_millis(2);
 /// One question to the leader of a partition.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// In which partitions brokers have named those that they refuse, by the way that they went.
+fn partitions_with_names(
+    gathered: &[(Gathered, Place)],
+    answered: &[WayFates],
+) -> HashSet<(usize, String, i32)> {
+    let is_beside = |(_, place): &&(Gathered, Place)| answered[place.way].is_beside(place.number);
+    let named = gathered.iter().filter(is_beside);
+    named.map(|(one, place)| (place.way, one.topic.clone(), one.partition)).collect()
+}
 
 /// A record of the producer with the number that it has here.
 pub(super) type ApartRecord<'a> = BaseRecord<'a, str, [u8], usize>;
@@ -84,11 +95,11 @@ impl Apart {
     pub(super) fn place(&mut self, topic: &str, haste: Haste) -> Result<Place> {
         let way = self.choose(topic, haste);
         if way == self.ways.len() {
-            let name = self.free_name();
-            self.ways.push(SideClient::new(&self.config, self.id.as_ref(), name, haste)?);
+            let name = WayName::new(self.free_number());
+            self.ways.push(SideClient::new(&self.config, self.id.as_ref(), name, (topic, haste))?);
         } else if self.ways[way].is_to_be_replaced(haste) {
-            let name = self.ways[way].name;
-            self.ways[way] = SideClient::new(&self.config, self.id.as_ref(), name, haste)?;
+            let name = self.ways[way].name.next();
+            self.ways[way] = SideClient::new(&self.config, self.id.as_ref(), name, (topic, haste))?;
         }
         self.homes.insert(topic.to_owned(), way);
         let chosen = &mut self.ways[way];
@@ -100,10 +111,10 @@ impl Apart {
         Ok(Place { way, number: chosen.count - 1 })
     }
 
-    /// Ways go, and others keep their names.
-    fn free_name(&self) -> usize {
-        let is_free = |name: &usize| self.ways.iter().all(|way| way.name != *name);
-        (0..=self.ways.len()).find(is_free).expect("there are more names than ways")
+    /// Ways go, and others keep their numbers.
+    fn free_number(&self) -> usize {
+        let is_free = |number: &usize| self.ways.iter().all(|way| way.name.number != *number);
+        (0..=self.ways.len()).find(is_free).expect("there are more numbers than ways")
     }
 
     /// The one that the topic goes already, or went before, or one that nobody goes; of these one that waits as long.
@@ -146,12 +157,13 @@ impl Apart {
         for way in &mut self.ways {
             answered.push(way.take_fates()?);
         }
+        let named = partitions_with_names(&gathered, &answered);
         let told: Vec<(Gathered, RecordFate, Company)> = gathered
             .into_iter()
             .map(|(one, place)| {
-                let (fates, company) = &mut answered[place.way];
-                let fate = fates[place.number].take().expect("each record has one fate");
-                (one, fate, *company)
+                let is_named = named.contains(&(place.way, one.topic.clone(), one.partition));
+                let (fate, company) = answered[place.way].take(place.number, &one, is_named);
+                (one, fate, company)
             })
             .collect();
         self.take_note(&told);
@@ -165,6 +177,7 @@ impl Apart {
     ) -> Result<()> {
         let used: Vec<(usize, &SideClient)> =
             self.ways.iter().enumerate().filter(|(_, way)| way.count > 0).collect();
+        let mut broken_off = HashMap::new();
         let Ok(many) = u32::try_from(used.len().max(1)) else { unreachable!("ways are few") };
         let step = (STEP / many).max(STEP_MIN);
         loop {
@@ -174,7 +187,10 @@ impl Apart {
                     continue;
                 }
                 is_any_open = true;
-                way.give_up_refused();
+                if way.is_broken_off() {
+                    let since = *broken_off.entry(*number).or_insert_with(Instant::now);
+                    way.give_up_refused(since.elapsed());
+                }
                 let here = gathered.iter().filter(|(_, place)| place.way == *number);
                 if way.client.context().are_all_refused(here.map(|(one, _)| one), way.haste) {
                     // What is on the wire is waited for.

@@ -125,7 +125,7 @@ impl KafkaProducer {
                 let proof = self.witness(one, verdict, company);
                 (refused(Reason::Refused, words.to_owned()), proof)
             }
-            CodeVerdict::Unclear | CodeVerdict::Record => {
+            CodeVerdict::Unclear | CodeVerdict::Record | CodeVerdict::Beside => {
                 let detail = format!("topic {topic} refused it alone: {words}");
                 (refused(Reason::Refused, detail), told)
             }
@@ -165,7 +165,7 @@ impl KafkaProducer {
         // Those that went through beside it say something, too: what is sent together need not go in one request.
         let others = match company {
             Company::Alone => self.apart.appended(topic, *partition),
-            Company::Others => self.apart.appended_before(topic, *partition),
+            Company::Others | Company::Named => self.apart.appended_before(topic, *partition),
         };
         Proof::Witness { tries: verdict.tries(), others, suspect, haste }
     }

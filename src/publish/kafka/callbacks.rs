@@ -96,7 +96,8 @@ impl Context {
             | CodeVerdict::Cut
             | CodeVerdict::TooFew
             | CodeVerdict::Unclear
-            | CodeVerdict::Record => {}
+            | CodeVerdict::Record
+            | CodeVerdict::Beside => {}
         }
         self.learned_limits.suspect(topic, now);
     }

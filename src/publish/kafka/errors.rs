@@ -151,6 +151,15 @@ pub(super) fn unavailable(cause: &KafkaError, trouble: Option<Trouble>) -> Error
         )
 }
 
+/// The same for a producer that has begun: a connection that ends soon is told in the words of one that is refused, as
+/// where a broker dies, and librdkafka logs in anew by itself. It is an outage, whose words say what opens the way.
+pub(super) fn as_outage(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::KafkaRefused => error.with_kind(ErrorKind::KafkaUnavailable),
+        _ => error,
+    }
+}
+
 /// Whether a broker has said so, as it does of a topic that was just made, and while its leaders move.
 fn lacks_a_leader(cause: &KafkaError) -> bool {
     matches!(
@@ -197,7 +206,8 @@ pub(super) fn refused(cause: &KafkaError, topic: &str) -> Error {
         | CodeVerdict::TooFew
         | CodeVerdict::BrokenOff
         | CodeVerdict::Unclear
-        | CodeVerdict::Record => Error::new(
+        | CodeVerdict::Record
+        | CodeVerdict::Beside => Error::new(
             ErrorKind::DeliveryUncertain,
             format!("a record for topic {topic} was not acknowledged: {}", words(cause)),
         ),
@@ -230,6 +240,22 @@ mod tests {
             assert!(error.message().starts_with(words), "{error}");
             assert_eq!(error.kind(), ErrorKind::KafkaUnavailable, "it is tried again");
         }
+    }
+
+    /// The words are librdkafka's, of a broker that was killed a moment after it had answered.
+    #[test]
+    fn a_broker_that_dies_refuses_nobody_for_good() {
+        let reason = "b:1/1: Disconnected: verify that security.protocol is correctly configured, broker might \
+                      require SASL authentication (after 12ms in state UP)";
+        let code = RDKafkaErrorCode::BrokerTransportFailure;
+        let trouble = || Some(Trouble { code: Some(code), reason: reason.to_owned() });
+        let told = unavailable(&KafkaError::MetadataFetch(code), trouble());
+        assert_eq!(told.kind(), ErrorKind::KafkaRefused, "whoever begins is to see it");
+        let outage = as_outage(unavailable(&KafkaError::MetadataFetch(code), trouble()));
+        assert_eq!(outage.kind(), ErrorKind::KafkaUnavailable);
+        assert_eq!((outage.message(), outage.remedy()), (told.message(), told.remedy()));
+        let other = as_outage(replaced("a record was refused".to_owned()));
+        assert_eq!(other.kind(), ErrorKind::DeliveryUncertain);
     }
 
     #[test]

@@ -15,9 +15,11 @@ use hashbrown::HashMap;
 
 use crate::backoff::Backoff;
 use crate::event::EventId;
+use crate::order::holds::{AggregateKey, Refusal};
 use crate::publish::Haste;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::config::{BATCH_BYTES, MESSAGE_BYTES_MAX};
+use crate::publish::kafka::culprits::Culprits;
 use crate::publish::kafka::sizes::Sizes;
 use crate::publish::kafka::stall::Patience;
 use crate::publish::kafka::suspicion::Suspicions;
@@ -37,6 +39,8 @@ pub struct LearnedLimits {
     suspects: AtomicBool,
     /// Whether Kafka has taken any record since it was looked when.
     has_taken: AtomicBool,
+    /// Whether any event is known that brokers refuse.
+    has_culprits: AtomicBool,
     learnt: Mutex<Learnt>,
 }
 
@@ -44,6 +48,7 @@ pub struct LearnedLimits {
 struct Learnt {
     sizes: Sizes,
     suspicions: Suspicions,
+    culprits: Culprits,
     refused_topics: HashMap<String, RefusedTopic>,
     patience: Patience,
     /// When Kafka took a record last, as far as it was looked.
@@ -75,9 +80,11 @@ impl LearnedLimits {
         Self {
             suspects: AtomicBool::new(false),
             has_taken: AtomicBool::new(false),
+            has_culprits: AtomicBool::new(false),
             learnt: Mutex::new(Learnt {
                 sizes: Sizes::new(batch_bytes, message_bytes, own_limit_bytes),
                 suspicions: Suspicions::default(),
+                culprits: Culprits::default(),
                 refused_topics: HashMap::new(),
                 patience: Patience::default(),
                 last_taken: None,
@@ -248,6 +255,35 @@ impl LearnedLimits {
         let learnt = self.learnt();
         let refused = learnt.refused_topics.get(topic)?;
         (now < refused.until).then(|| refused.detail.clone())
+    }
+
+    /// This event was refused for its own sake.
+    pub(super) fn note_culprit(
+        &self,
+        event: EventId,
+        aggregate: AggregateKey,
+        refusal: &Refusal,
+        now: Instant,
+    ) {
+        let mut learnt = self.learnt();
+        learnt.culprits.note(event, aggregate, refusal.clone(), now);
+        self.has_culprits.store(true, Ordering::Relaxed);
+    }
+
+    /// The events that are known to be refused, at this moment.
+    pub(super) fn culprits(&self, now: Instant) -> Culprits {
+        if !self.has_culprits.load(Ordering::Relaxed) {
+            return Culprits::default();
+        }
+        let mut learnt = self.learnt();
+        learnt.culprits.age(now);
+        self.has_culprits.store(!learnt.culprits.is_empty(), Ordering::Relaxed);
+        learnt.culprits.clone()
+    }
+
+    /// What is known of these aggregates' events counts no more.
+    pub(super) fn forget_culprits(&self, aggregates: &[AggregateKey]) {
+        self.learnt().culprits.forget(aggregates);
     }
 
     /// How long a producer may hear nothing before it is looked into.

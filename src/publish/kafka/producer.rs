@@ -12,7 +12,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use hashbrown::HashSet;
@@ -22,12 +22,13 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use rdkafka::util::IntoOpaque;
 
 use crate::error::Result;
-use crate::event::{Bucket, EventId};
-use crate::order::holds::Refusal;
+use crate::event::{Bucket, Event, EventId};
+use crate::order::holds::{AggregateKey, Refusal};
 use crate::publish::kafka::apart::Apart;
 use crate::publish::kafka::callbacks::Context;
 use crate::publish::kafka::clients::ProducerConfig;
 use crate::publish::kafka::config::BATCH_BYTES;
+use crate::publish::kafka::culprits::Culprits;
 use crate::publish::kafka::errors::refused;
 use crate::publish::kafka::in_flight::OnWay;
 use crate::publish::kafka::learned_limits::LearnedLimits;
@@ -64,6 +65,8 @@ pub struct KafkaProducer {
     /// Sends what goes to topics in doubt.
     pub(super) apart: Apart,
     pub(super) transactions: Option<ProducerTransactions>,
+    /// The events of which it is known that brokers refuse them.
+    culprits: Culprits,
     record_timestamp: RecordTimestamp,
     space: Receiver<()>,
     ended: Arc<AtomicBool>,
@@ -121,6 +124,7 @@ impl KafkaProducer {
             producer,
             apart: Apart::new(config),
             transactions: None,
+            culprits: Culprits::default(),
             record_timestamp,
             space,
             ended,
@@ -195,6 +199,28 @@ impl Produce for KafkaProducer {
         if self.topics.begin_batch() {
             self.apart.rest();
         }
+        if self.transactions.is_some() {
+            self.culprits = self.context().learned_limits.culprits(self.topics.now);
+        }
+    }
+
+    fn known_refusal(&self, event: EventId) -> Option<Refusal> {
+        if self.culprits.is_empty() {
+            return None;
+        }
+        self.culprits.refusal(event).cloned()
+    }
+
+    fn note_culprit(&mut self, event: &Event<'_>, refusal: &Refusal) {
+        // Elsewhere nothing begins anew for it.
+        if self.transactions.is_some() {
+            let (learned_limits, now) = (&self.context().learned_limits, Instant::now());
+            learned_limits.note_culprit(event.id, AggregateKey::of(event), refusal, now);
+        }
+    }
+
+    fn forget_culprits(&mut self, aggregates: &[AggregateKey]) {
+        self.context().learned_limits.forget_culprits(aggregates);
     }
 
     fn produce(&mut self, record: &Record<'_>, batch: &Arc<InFlightBatch>) -> Result<Offer> {

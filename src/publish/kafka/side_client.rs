@@ -21,6 +21,7 @@ use crate::publish::kafka::errors::unavailable;
 use crate::publish::kafka::sizes::LARGEST_MESSAGE_BYTES;
 use crate::publish::kafka::transactional_id::{TRANSACTIONAL_ID, take_id, transactional};
 use crate::publish::kafka::verdict::{CodeVerdict, KeptOut, kept_out, unknown, words};
+use crate::publish::kafka::way_fates::{Gathered, RecordFate, WayFates};
 use crate::publish::{Company, Haste};
 
 /// What differs from other producers. It may have one request in flight at a broker, and gives up after a
@@ -39,12 +40,19 @@ const PROPERTIES: &[(&str, &str)] = &[
 /// committed: it finds out what brokers take, and who reads committed records sees none of that.
 const PROBING: &[(&str, &str)] = &[
     ("enable.gapless.guarantee", "false"),
-    ("max.in.flight.requests.per.connection", "1"),
+    // A refusal ends all that is not on the wire yet: so each partition tells of its own.
+    ("max.in.flight.requests.per.connection", "5"),
+    // What is gathered is sent when it is confirmed: a refusal before that would keep out the rest of it.
+    ("linger.ms", "1000"),
     ("reconnect.backoff.max.ms", "500"),
     ("debug", "msg"),
 ];
+/// For so long after a refusal what is on the wire is waited for, where no more is sent.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// What a process that died has tried is ended by the coordinator so long after the last answer that it waited for.
 const TRIAL_MARGIN: Duration = Duration::from_secs(5);
+/// How long a broker's first answer is waited for.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the end of what was tried is waited for. Whoever has the id next ends it, too.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// A broker that refuses a record so many times, for a reason after which librdkafka tries again, goes on so.
@@ -80,23 +88,6 @@ fn timeout(haste: Haste) -> Duration {
     })
 }
 
-/// What became of one record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RecordFate {
-    /// It is in Kafka.
-    Appended,
-    /// It is not, or nobody knows: what was said, and whose trouble it is.
-    Refused { words: String, verdict: CodeVerdict },
-}
-
-/// A record that was gathered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Gathered {
-    pub(super) topic: String,
-    pub(super) partition: i32,
-    pub(super) bytes: usize,
-}
-
 /// A client with its connections: a topic that gets no answer there holds up no other one.
 pub(super) struct SideClient {
     pub(super) client: Arc<BaseProducer<Answers>>,
@@ -105,8 +96,46 @@ pub(super) struct SideClient {
     pub(super) topics: Vec<String>,
     pub(super) count: usize,
     trial: TrialState,
-    /// Among those that are there; for a transactional id of its own.
-    pub(super) name: usize,
+    pub(super) name: WayName,
+}
+
+/// Names a way among those that are there, for transactional ids of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WayName {
+    pub(super) number: usize,
+    turn: WayTurn,
+}
+
+/// Each way has two ids: right after a trial its end is not written everywhere, and its id is not to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WayTurn {
+    First,
+    Second,
+}
+
+impl WayName {
+    /// Of a way that is there for the first time.
+    pub(super) fn new(number: usize) -> Self {
+        Self { number, turn: WayTurn::First }
+    }
+
+    /// Of the client that takes the place of the one of this name.
+    pub(super) fn next(self) -> Self {
+        let turn = match self.turn {
+            WayTurn::First => WayTurn::Second,
+            WayTurn::Second => WayTurn::First,
+        };
+        Self { turn, ..self }
+    }
+
+    /// A transactional id that begins so.
+    fn id(self, prefix: &str) -> String {
+        let Self { number, turn } = self;
+        match turn {
+            WayTurn::First => format!("{prefix}-{number}"),
+            WayTurn::Second => format!("{prefix}-{number}-next"),
+        }
+    }
 }
 
 /// Whether what is sent is to stay.
@@ -118,19 +147,23 @@ enum TrialState {
     Open,
     /// All of it was taken, and taken back: the next one can begin.
     Between,
-    /// It was taken back: the client only answers questions.
+    /// It was taken back, or nobody knows whether it was: the client only answers questions.
     Ended,
 }
 
 impl SideClient {
+    /// One for records of which the first goes to this topic.
+    ///
+    /// # Errors
+    /// When it cannot be made, or its transactional id not be taken.
     pub(super) fn new(
         config: &ProducerConfig,
         id: Option<&String>,
-        name: usize,
-        haste: Haste,
+        name: WayName,
+        (topic, haste): (&str, Haste),
     ) -> Result<Self> {
         let (topics, mut trial) = (Vec::new(), TrialState::No);
-        let id = id.map(|id| format!("{id}-{name}"));
+        let id = id.map(|id| name.id(id));
         let mut config = match &id {
             None => config.clone(),
             Some(id) => transactional(config, id, timeout(haste) + TRIAL_MARGIN),
@@ -138,6 +171,10 @@ impl SideClient {
         config.set(MESSAGE_TIMEOUT, timeout(haste).as_millis().to_string());
         let client = config.producer(Answers::default())?;
         if let Some(id) = &id {
+            // Where no broker is connected when the id is asked for, it is asked for again half a second later.
+            if let Err(cause) = client.client().fetch_watermarks(topic, 0, CONNECT_TIMEOUT) {
+                tracing::debug!(%cause, id, "no leader has answered yet");
+            }
             take_id(&*client, id)?;
             client.begin_transaction().map_err(|cause| unavailable(&cause, None))?;
             trial = TrialState::Open;
@@ -172,13 +209,20 @@ pub(super) struct Answers {
     fates: Mutex<Vec<Option<RecordFate>>>,
     /// What a broker answered last, as the log has it.
     told: Mutex<Option<String>>,
-    /// How often a broker said no, by partition, and gave a reason after which librdkafka tries again.
-    refusals: Mutex<HashMap<(String, i32), u32>>,
+    /// How often a broker said no, by partition, and what it said last. After some reasons librdkafka tries again.
+    refusals: Mutex<HashMap<(String, i32), PartitionRefusals>>,
+}
+
+/// What a broker said of a partition.
+#[derive(Debug, Default)]
+struct PartitionRefusals {
+    count: u32,
+    words: String,
 }
 
 impl SideClient {
     /// What became of all that was gathered for it, by their numbers, and whether that was one alone.
-    pub(super) fn take_fates(&mut self) -> Result<(Vec<Option<RecordFate>>, Company)> {
+    pub(super) fn take_fates(&mut self) -> Result<WayFates> {
         self.topics.clear();
         let count = std::mem::take(&mut self.count);
         let company = if count == 1 { Company::Alone } else { Company::Others };
@@ -189,24 +233,32 @@ impl SideClient {
             ));
         };
         assert_eq!(fates.len(), count, "each record has one fate");
+        let (told, mut words) = self.client.context().take_told();
+        if self.trial == TrialState::No {
+            words.clear();
+        }
         let is_any_refused = fates.iter().any(|fate| matches!(fate, RecordFate::Refused { .. }));
         self.take_back(is_any_refused);
-        let told = self.client.context().take_told();
         if let ([RecordFate::Refused { words, verdict }], Some(told)) = (fates.as_mut_slice(), told)
         {
             (*words, *verdict) = explained(words, *verdict, &told);
         }
-        Ok((fates.into_iter().map(Some).collect(), company))
+        Ok(WayFates { fates: fates.into_iter().map(Some).collect(), company, words })
     }
 
-    /// After a refusal nothing more of a transaction is answered.
-    pub(super) fn give_up_refused(&self) {
-        if self.trial == TrialState::Open && self.client.context().is_any_refused() {
-            self.client.purge(PurgeConfig::default().queue().inflight());
-        }
+    /// Whether something was refused in a transaction: nothing more of it is sent.
+    pub(super) fn is_broken_off(&self) -> bool {
+        self.trial == TrialState::Open && self.client.context().is_any_refused()
     }
 
-    /// What was tried is not to stay. A client that met no refusal goes on: to make another one takes far longer. No
+    /// It was broken off so long ago: what is on the wire may be answered yet.
+    pub(super) fn give_up_refused(&self, ago: Duration) {
+        let queued = PurgeConfig::default().queue();
+        self.client.purge(if ago < LAST_ANSWERS { queued } else { queued.inflight() });
+    }
+
+    /// What was tried is not to stay. A client that met no refusal goes on: to make another one takes longer. After a
+    /// refusal its count of what it has sent is not the broker's any more, and the next trial would fail for that. No
     /// late word that ends a trial does harm.
     fn take_back(&mut self, is_any_refused: bool) {
         if self.trial != TrialState::Open {
@@ -253,7 +305,8 @@ impl Answers {
         let most = if haste == Haste::Again { 1 } else { REFUSALS_MAX };
         let mut open = fates.iter().zip(gathered).filter(|(fate, _)| fate.is_none()).peekable();
         let refusals_of = |one: &Gathered| {
-            refusals.get(&(one.topic.clone(), one.partition)).copied().unwrap_or_default()
+            let known = refusals.get(&(one.topic.clone(), one.partition));
+            known.map_or(0, |known| known.count)
         };
         open.peek().is_some() && open.all(|(_, one)| refusals_of(one) >= most)
     }
@@ -262,9 +315,11 @@ impl Answers {
         self.fates().iter().any(|fate| matches!(fate, Some(RecordFate::Refused { .. })))
     }
 
-    fn take_told(&self) -> Option<String> {
-        lock(&self.refusals).clear();
-        lock(&self.told).take()
+    /// What was said last, and what was said last of each partition.
+    fn take_told(&self) -> (Option<String>, HashMap<(String, i32), String>) {
+        let refusals = std::mem::take(&mut *lock(&self.refusals));
+        let words = refusals.into_iter().map(|(place, known)| (place, known.words)).collect();
+        (lock(&self.told).take(), words)
     }
 
     /// All of them; none if one is missing.
@@ -323,7 +378,10 @@ impl ClientContext for Answers {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         if let Some(words) = answer_in(message) {
             if let (false, Some(partition)) = (words.starts_with(OWN), partition_in(message)) {
-                *lock(&self.refusals).entry(partition).or_default() += 1;
+                let mut refusals = lock(&self.refusals);
+                let known = refusals.entry(partition).or_default();
+                known.count += 1;
+                words.clone_into(&mut known.words);
             }
             *lock(&self.told) = Some(words.to_owned());
             tracing::debug!(target: "librdkafka", facility, message);

@@ -13,7 +13,9 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::Producer;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::publish::kafka::errors::{colliding, collision, copies, ready_partitions, unavailable};
+use crate::publish::kafka::errors::{
+    as_outage, colliding, collision, copies, ready_partitions, unavailable,
+};
 use crate::publish::kafka::poll_thread;
 use crate::publish::kafka::topic_cache::KnownTopic;
 use crate::publish::kafka::topic_creation::{Absence, Presence, is_listed};
@@ -106,7 +108,8 @@ impl TopicRegistry {
                 && !poll_thread::has_brokers(self.producer.client(), poll_thread::ASK_TIMEOUT)
         };
         let found = self.look_up(topic, patience, is_forgotten);
-        let (partitions, copies) = found.map_err(|cause| self.name_collision(topic, cause))?;
+        let (partitions, copies) =
+            found.map_err(|cause| as_outage(self.name_collision(topic, cause)))?;
         let warnings = Arc::clone(&self.context().warnings);
         let told = self.limits.lock().ask(topic, Instant::now(), &warnings);
         self.learn(topic, FoundTopic { partitions, copies, told })

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{Producer, ProducerContext};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -55,7 +55,7 @@ pub(super) fn take_id<P: Producer<C>, C: ProducerContext>(producer: &P, id: &str
             Ok(()) => return Ok(()),
             Err(KafkaError::Transaction(cause))
                 if cause.is_retriable() && begin.elapsed() < INIT_TIMEOUT => {}
-            Err(KafkaError::Transaction(cause)) if !cause.is_retriable() => {
+            Err(KafkaError::Transaction(cause)) if is_refusal(cause.code()) => {
                 return Err(Error::new(
                     ErrorKind::KafkaRefused,
                     format!("the transactional id {id} cannot be taken: {cause}"),
@@ -65,7 +65,41 @@ pub(super) fn take_id<P: Producer<C>, C: ProducerContext>(producer: &P, id: &str
                      transaction.max.timeout.ms of the brokers must not be below twice --lease-seconds",
                 ));
             }
+            // As where another one has taken it meanwhile.
+            Err(KafkaError::Transaction(cause)) if !cause.is_retriable() => {
+                let cause = format!("the transactional id {id} was not taken: {cause}");
+                return Err(Error::new(ErrorKind::KafkaUnavailable, cause)
+                    .with_remedy("wait: it is tried again; if it lasts, look at the brokers"));
+            }
             Err(cause) => return Err(unavailable(&cause, None)),
+        }
+    }
+}
+
+/// Whether another try meets the same answer, until somebody changes what brokers allow.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::TransactionalIdAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::InvalidTransactionTimeout
+            | Code::UnsupportedFeature
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_brokers_do_not_allow_is_a_refusal() {
+        use RDKafkaErrorCode as Code;
+        for code in [Code::TransactionalIdAuthorizationFailed, Code::InvalidTransactionTimeout] {
+            assert!(is_refusal(code), "{code}");
+        }
+        for code in [Code::Fenced, Code::ProducerFenced, Code::InvalidProducerEpoch, Code::Fatal] {
+            assert!(!is_refusal(code), "{code}");
         }
     }
 }

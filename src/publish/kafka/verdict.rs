@@ -26,6 +26,8 @@ pub(super) enum CodeVerdict {
     Unclear,
     /// The record's.
     Record,
+    /// That of another one of its batch, which the broker has named.
+    Beside,
 }
 
 impl CodeVerdict {
@@ -67,6 +69,7 @@ impl CodeVerdict {
             | Code::PurgeInflight
             | Code::BrokerDestroy
             | Code::Fatal
+            | Code::State
             | Code::GaplessGuarantee => Self::BrokenOff,
             Code::OutOfOrderSequenceNumber
             | Code::DuplicateSequenceNumber
@@ -75,6 +78,7 @@ impl CodeVerdict {
             | Code::ProducerFenced
             | Code::Fenced
             | Code::Unknown => Self::Unclear,
+            Code::InvalidDifferentRecord => Self::Beside,
             _ => Self::Record,
         }
     }
@@ -107,7 +111,12 @@ impl CodeVerdict {
         match self {
             Self::Size | Self::Record => 1,
             Self::Topic => 2,
-            Self::Away | Self::Cut | Self::TooFew | Self::BrokenOff | Self::Unclear => 3,
+            Self::Away
+            | Self::Cut
+            | Self::TooFew
+            | Self::BrokenOff
+            | Self::Unclear
+            | Self::Beside => 3,
         }
     }
 }
