@@ -1,7 +1,7 @@
 //! A database that is handed over to another server: nothing is lost, nothing comes twice, and a copy that is not what
 //! was recorded is refused.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use postrider_testkit::servers::{KafkaOptions, Postgres};
@@ -49,9 +49,17 @@ pub(crate) fn assert_exact(fixture: &Fixture, expected: &[i32]) {
     }
 }
 
+/// A tool of the server's own version; what Maven serves has the server alone, and then it is the one on PATH.
+fn tool_of(server: &Postgres, tool: &str) -> PathBuf {
+    let own = server.binary_folder().join(tool);
+    if own.is_file() { own } else { PathBuf::from(tool) }
+}
+
 fn run_tool(server: &Postgres, tool: &str, arguments: &[&str]) {
-    let path = server.binary_folder().join(tool);
-    let output = Command::new(path).args(arguments).output().expect("PostgreSQL's tools are there");
+    let output = Command::new(tool_of(server, tool))
+        .args(arguments)
+        .output()
+        .expect("pg_dump and pg_restore of the server's version lie beside it, or on PATH");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{tool}: {said}");
 }
