@@ -18,7 +18,7 @@ pub enum ErrorKind {
     Standby,
     /// The cursor belongs to another cluster, another timeline or a later state of this one.
     History,
-    /// The sequence was set back while events are parked: which aggregates they hold has to be read anew.
+    /// The sequence was set back or altered while events are parked: which aggregates they hold has to be read anew.
     SetBack,
     /// The outbox or its control tables are missing, or were made by another version.
     Schema,

@@ -404,8 +404,7 @@ impl Ticker {
         if std::mem::take(&mut self.is_marked) || !self.hold_all().await? {
             return Ok(());
         }
-        let cause =
-            "the sequence was set back while events are parked; what they hold is read anew";
+        let cause = "the sequence was set back or altered while events are parked; what they hold is read anew";
         Err(Error::new(ErrorKind::SetBack, cause))
     }
 
