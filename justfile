@@ -136,6 +136,15 @@ image profile='release':
     cargo build --locked --bin postrider
     deploy/image/try target/image/layout target/debug/postrider
 
+# Build for arm64, and let qemu-user run it against real servers (needs g++-aarch64-linux-gnu and qemu-user of Debian). It is built to be
+# started, not to be fast.
+arm64:
+    rustup target add aarch64-unknown-linux-gnu
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc cargo build --locked --no-default-features --bin postrider \
+        --target aarch64-unknown-linux-gnu --target-dir target/arm64 --config 'profile.dev.package."*".opt-level=0' --config profile.dev.debug=false
+    cargo build --locked --bin postrider
+    deploy/release/emulated target/arm64/aarch64-unknown-linux-gnu/debug/postrider target/debug/postrider
+
 # Lint and render the chart, and read what it renders by the types of Kubernetes (needs Go).
 chart:
     cargo build --locked --bin postrider
