@@ -59,6 +59,13 @@ enum ProofOutcome {
     Taken,
 }
 
+impl ProofOutcome {
+    /// What was parked in this look is told before all else.
+    fn unless_parked(self, parked: u64) -> Self {
+        if parked > 0 { Self::Parked(parked) } else { self }
+    }
+}
+
 impl Retention {
     /// Empties a partition that is due, if all its rows are proven to be read.
     pub(super) async fn prove_and_empty(
@@ -126,26 +133,14 @@ impl RetentionSession {
         loop {
             let (blocks, is_awaited) = self.look_at_lock(leaf).await?;
             if is_awaited {
-                return Ok(if parked > 0 {
-                    ProofOutcome::Parked(parked)
-                } else {
-                    ProofOutcome::Awaited
-                });
+                return Ok(ProofOutcome::Awaited.unless_parked(parked));
             }
             if first >= blocks {
-                return Ok(if parked > 0 {
-                    ProofOutcome::Parked(parked)
-                } else {
-                    ProofOutcome::Holds
-                });
+                return Ok(ProofOutcome::Holds.unless_parked(parked));
             }
             let rows = unread::chunk(&self.connection, leaf, &law, first).await?;
             if rows.iter().any(|row| !row.is_passed) {
-                return Ok(if parked > 0 {
-                    ProofOutcome::Parked(parked)
-                } else {
-                    ProofOutcome::Waits
-                });
+                return Ok(ProofOutcome::Waits.unless_parked(parked));
             }
             if rows.is_empty() {
                 first += CHUNK_BLOCKS;
