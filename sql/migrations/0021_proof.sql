@@ -19,6 +19,8 @@ comment on table postrider.whole_range is
     'which rows of a while were read, whatever their seq, or those above one; with a leaf and no seq: since when it is filled';
 -- Transactions that were open at the tick, and had drawn nothing then: they draw above its floor, too.
 alter table postrider.past_tick add column undrawn xid8[];
+-- With it a session began that reads the log, which brings whatever comes before the next tick.
+alter table postrider.past_tick add column log_begins boolean not null default false;
 comment on column postrider.past_tick.next is 'the id of the tick''s own transaction: all above it draw above floor';
 comment on table postrider.past_tick is
     'what ticks saw, as long as rows of their time are retained, and some for a day: rows are judged by it';

@@ -1,26 +1,15 @@
--- Purpose: by what the rows of one partition are judged: ids of ticks, and for each up to which seq no row of a later
---          transaction can lie; then the same of transactions that were open and had drawn nothing. $1 partition.
--- Locks:   access share on postrider.past_tick, whole_range and capture.
--- Plan:    the end of past_tick's key, from what the partition's oldest rows can be of: up to 40 ticks for each second
---          of three generations.
--- Hazard:  between two ticks of which the sequence was set back all was read: there nothing is judged. Nor what came
---          after the last tick where the log is read, which brings everything. 128 is what tick_remembered.sql leaves
---          out. A partition's rows are younger than its last emptying.
+-- Purpose: by what retained rows are judged: ids of ticks, and for each up to which seq no row of a later transaction can
+--          lie; then the same of transactions that were open and had drawn nothing.
+-- Locks:   access share on postrider.past_tick.
+-- Plan:    reads it from end to end: some ten thousand rows (law_forget.sql).
+-- Hazard:  between two ticks of which the sequence was set back all was read: there nothing is judged. Nor where the log
+--          was read, which brings everything. 128 is what tick_remembered.sql leaves out.
 with tick as materialized (
     select next, floor, storage,
         (storage <> lead(storage) over by_next
             or (began <> lead(began) over by_next and lead(floor) over by_next < floor)
-            or (lead(next) over by_next is null and (select mode from postrider.capture) <> 'poll')) is true as is_last
+            or log_begins) is true as is_last
     from postrider.past_tick
-    where next >= coalesce((
-        select next from postrider.past_tick
-        where next <= (
-            select pg_snapshot_xmin(upto_snapshot) from postrider.whole_range
-            where leaf = $1::oid and seq is null
-            order by noted_at desc
-            limit 1)
-        order by next desc
-        limit 1), '0'::xid8)
     window by_next as (order by next)
 ), law as materialized (
     select array_agg(next order by next) as nexts, array_agg(upto order by next) as uptos

@@ -11,8 +11,8 @@ from postrider.cursor
 where upto_sequence is not null and upto_began is not null
     and upto_next > coalesce((select next from postrider.past_tick order by next desc limit 1), '0')
     and coalesce(
-        (select noted_at from postrider.past_tick order by next desc limit 1)
-            not between clock_timestamp() - interval '900 milliseconds' and clock_timestamp(), true)
+        (select log_begins or noted_at not between clock_timestamp() - interval '900 milliseconds' and clock_timestamp()
+        from postrider.past_tick order by next desc limit 1), true)
 order by upto_next desc
 limit 1
 on conflict do nothing;

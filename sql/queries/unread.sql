@@ -19,6 +19,11 @@ with suspect as materialized (
     where (bucket = {bucket} or {bucket}::smallint = any(buckets))
         and (leaf is null or seq is not null)
         and pg_snapshot_xmax(upto_snapshot) > (select txid from suspect order by txid limit 1)
+    union all
+    -- What lies above the bound of the open window was read, or is about to be; it is noted when the window is closed.
+    select window_since, upto_snapshot, window_bound, null, null
+    from postrider.cursor
+    where bucket = {bucket} and window_of = upto_next and window_bound is not null
 )
 select suspect.seq, suspect.id,
     -- As postrider.events has it.

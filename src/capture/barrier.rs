@@ -6,6 +6,7 @@
 
 use tokio_postgres::Row;
 
+use crate::capture::adopted::registry::adopted_tables;
 use crate::capture::mode::{CaptureState, Mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::Snapshot;
@@ -54,7 +55,16 @@ impl Barrier {
     pub async fn behind(&self, connection: &Connection, state: &CaptureState) -> Result<Behind> {
         match state.mode {
             Mode::Poll => self.behind_in_table(connection).await,
-            Mode::Wal | Mode::Message => Ok(self.behind_in_log(state.delivered)),
+            Mode::Message => Ok(self.behind_in_log(state.delivered)),
+            Mode::Wal => match self.behind_in_log(state.delivered) {
+                Behind::Nothing => Ok(Behind::Nothing),
+                // Until the log can be read the table is polled, but no table that is adopted.
+                behind => {
+                    let is_told_by_cursors = adopted_tables(connection).await?.is_empty()
+                        && self.behind_in_table(connection).await? == Behind::Nothing;
+                    Ok(if is_told_by_cursors { Behind::Nothing } else { behind })
+                }
+            },
         }
     }
 

@@ -48,8 +48,6 @@ pub struct PartitionState {
     pub blocks: i64,
     /// How many rows were written into it, committed or not, as far as the server has counted.
     pub written: i64,
-    /// Whether the table is how events are read.
-    pub is_polled: bool,
 }
 
 /// A row that nobody has read.
@@ -100,11 +98,8 @@ pub async fn states(
     let numbers: Vec<u32> = leaves.iter().map(|leaf| leaf.oid).collect();
     let rows = connection.client().query(STATE.text(), &[&numbers]).await;
     let rows = rows.map_err(|cause| classify("look at the partitions", cause))?;
-    let state = |row: &Row| PartitionState {
-        blocks: row.get("blocks"),
-        written: row.get("written"),
-        is_polled: row.get("is_polled"),
-    };
+    let state =
+        |row: &Row| PartitionState { blocks: row.get("blocks"), written: row.get("written") };
     Ok(rows.iter().map(|row| (row.get("leaf"), state(row))).collect())
 }
 
@@ -117,12 +112,19 @@ pub struct TickLaw {
     undrawn_uptos: Vec<i64>,
 }
 
-/// The law for a partition's rows, as far as they are written.
+impl TickLaw {
+    /// Whether the log brought every row, as far as is remembered.
+    pub fn judges_nothing(&self) -> bool {
+        self.undrawn.is_empty() && self.uptos.iter().all(|upto| *upto == i64::MIN)
+    }
+}
+
+/// The law for all rows that are written so far.
 ///
 /// # Errors
 /// When the connection fails.
-pub async fn law(connection: &Connection, leaf: &BucketPartition) -> Result<TickLaw> {
-    let row = connection.client().query_one(LAW.text(), &[&leaf.oid]).await;
+pub async fn law(connection: &Connection) -> Result<TickLaw> {
+    let row = connection.client().query_one(LAW.text(), &[]).await;
     let row = row.map_err(|cause| classify("read what ticks saw", cause))?;
     Ok(TickLaw {
         nexts: row.get("nexts"),
@@ -158,7 +160,7 @@ pub async fn chunk(
     Ok(unread.collect())
 }
 
-/// Looks through the whole outbox, as far as the time goes, if the table is how events are read.
+/// Looks through the whole outbox, as far as the time goes.
 ///
 /// # Errors
 /// When the connection fails.
@@ -166,20 +168,14 @@ pub async fn look(connection: &Connection, deadline: Instant) -> Result<UnreadLo
     let mut found = UnreadLook::default();
     let leaves = partitions(connection).await?;
     let states = states(connection, &leaves).await?;
-    for leaf in leaves {
-        let PartitionState { blocks, is_polled, .. } = states[&leaf.oid];
-        if !is_polled {
-            break;
-        }
-        if blocks == 0 {
-            continue;
-        }
-        let law = law(connection, &leaf).await?;
+    let law = law(connection).await?;
+    for leaf in leaves.iter().filter(|_| !law.judges_nothing()) {
+        let blocks = states[&leaf.oid].blocks;
         for first in (0..blocks).step_by(CHUNK_BLOCKS as usize) {
             if Instant::now() >= deadline {
                 return Ok(found);
             }
-            let rows = chunk(connection, &leaf, &law, first).await?;
+            let rows = chunk(connection, leaf, &law, first).await?;
             found.rows.extend(rows.into_iter().map(|row| (leaf.bucket, row)));
         }
     }

@@ -15,6 +15,7 @@ use crate::capture::log::durability::DurabilityBarrier;
 use crate::capture::mode::{KnownSlot, Mode};
 use crate::capture::mode_change::messages_lost;
 use crate::capture::slot::{Gap, SlotKeeper};
+use crate::capture::table::past_ticks;
 use crate::capture::table::ticker::{Audience, Cadence, ForeignRows, Ticker};
 use crate::control::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
@@ -108,6 +109,12 @@ impl Instance {
     ) -> Result<()> {
         let Opened { outbox, store, latest, state, way, control } = opened;
         let known = state.slot.ok_or_else(slot_was_given_up)?;
+        let database = &self.config.database;
+        // The control session keeps the lock of the one reader, in a transaction that may not write.
+        let memory = connect(database, "ticker").await?;
+        let remembered = past_ticks::remember_log(&memory);
+        with_timeout(database, "remember that the log is read", remembered).await?;
+        drop(memory);
         let shards = self.publisher_count(&outbox)?;
         let (own, count) = ((way, state.database), outbox.buckets);
         let exactly = ExactlyOnce::of(self, &store, own, producer, count).await?;

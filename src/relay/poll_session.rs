@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use crate::capture::mode::{Mode, Way};
-use crate::capture::table::past_ticks;
 use crate::capture::table::past_ticks::Remembered;
 use crate::capture::table::ticker::{Audience, ForeignRows, Ticker};
 use crate::control::cursors::{CursorStore, pause_after_save};
@@ -17,7 +15,7 @@ use crate::error::Result;
 use crate::metrics::beats::Pulse;
 use crate::metrics::health::SessionState;
 use crate::order::tick::Tick;
-use crate::postgres::{Connection, with_timeout};
+use crate::postgres::with_timeout;
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::{Assignment, ShardLines};
@@ -50,18 +48,14 @@ impl Instance {
         let Opened { outbox, store, latest, way, control, state } = opened;
         let (own, buckets) = ((way, state.database), outbox.buckets);
         let exactly = ExactlyOnce::of(self, &store, own, producer, buckets).await?;
-        let memory = remember_first_tick(way, &control).await?;
         let shards = self.shard_count(&outbox)?;
         let (database, cadence) = (&self.config.database, self.config.cadence);
         let (begin, foreign) = (Arc::clone(&latest), ForeignRows::Refused);
         let ticker = Ticker::connect(database, &outbox, cadence, begin, foreign).await?;
         let ticker = ticker.with_figures(Arc::clone(self.monitor.figures()));
-        let ticker = match memory {
-            Remembered::Yes => {
-                with_timeout(database, "prepare the ticks", ticker.with_memory()).await?
-            }
-            Remembered::Refused | Remembered::NotNeeded => ticker,
-        };
+        let (ticker, remembered) =
+            with_timeout(database, "remember the ticks", ticker.with_memory()).await?;
+        tell_of_memory(remembered);
         let (lines, assignments) = ShardLines::to_shards(shards);
         let mut session_tasks =
             SessionTasks::join(self, &outbox, &store, lines, Share::Fair).await?;
@@ -131,12 +125,7 @@ impl Instance {
     }
 }
 
-/// What was saved before the absence, before it is overtaken. Of rows that the log brings it says nothing.
-async fn remember_first_tick(way: Way, control: &Connection) -> Result<Remembered> {
-    if way.mode != Mode::Poll {
-        return Ok(Remembered::NotNeeded);
-    }
-    let remembered = past_ticks::remember_first_tick(control).await?;
+fn tell_of_memory(remembered: Remembered) {
     if remembered == Remembered::Refused {
         tracing::warn!(
             remedy = "run sql/roles.sql again, as the role that migrates",
@@ -144,7 +133,6 @@ async fn remember_first_tick(way: Way, control: &Connection) -> Result<Remembere
             schema::chosen().of("past_tick")
         );
     }
-    Ok(remembered)
 }
 
 fn spawn_ticker(tasks: &mut Tasks, ticker: Ticker, begin: Arc<Tick>) -> Ticks {

@@ -199,3 +199,84 @@ async fn ticks_are_remembered_as_they_are_made() {
     assert!(remembered >= 20, "{remembered} in {seconds} s");
     relay.stop_well().await;
 }
+
+/// Above the bound of a window rows are read by its ranges, whatever their numbers: these are noted when it is closed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_an_open_window_has_read_come_once() {
+    let options = Options { buckets: 2, generation_seconds: 4, ..Options::default() };
+    let fixture = Fixture::with("proof_open_window", options).await;
+    create_topic(&fixture.brokers, &fixture.topic("thing"), 1).await;
+    let writer = fixture.client().await;
+    let row = |columns: &str, values: &str| {
+        format!(
+            "insert into outbox ({columns}aggregatetype, aggregateid, type, payload) overriding system value
+             values ({values}'thing', 'a', gen_random_uuid()::text, '{{}}')"
+        )
+    };
+    let many = "insert into outbox (aggregatetype, aggregateid, type, payload)
+         select 'thing', 'a', gen_random_uuid()::text, '{}' from generate_series(1, 400)";
+    execute(&writer, many).await;
+    let relay = RelayProcess::start(&fixture, &["--shards", "1", "--replay-window", "0s"]);
+    fixture.wait_published().await;
+    let odd =
+        row("seq, ", "pg_sequence_last_value(pg_get_serial_sequence('outbox', 'seq')) - 200, ");
+    for _ in 0..40 {
+        execute(&writer, &odd).await;
+        for _ in 0..4 {
+            execute(&writer, &row("", "")).await;
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+    }
+    fixture.wait_published().await;
+    wait_for(&fixture, 600).await;
+    assert!(!relay.said().contains("no cursor had read them"), "{}", relay.said());
+    relay.stop_well().await;
+}
+
+/// Until the log can be read the table is polled, whatever the mode says; and what the log has brought comes once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_judged_while_the_table_is_polled_until_the_log_is_read() {
+    let ring = Ring::with_rows("proof_wal", 3_500).await;
+    let fixture = &ring.fixture;
+    let unlogged =
+        |word: &str| format!("alter table outbox_b00_g{} set {word}", (ring.generation + 1) % 3);
+    let arguments = ["--capture", "wal", "--shards", "1", "--replay-window", "1h"];
+    let relay = RelayProcess::start(fixture, &arguments);
+    relay.wait_until_it_says("reading the log").await;
+    fixture.wait_published().await;
+    execute(&ring.writer, &unlogged("unlogged")).await;
+    relay.wait_until_it_says("the table is polled until it can").await;
+    // Remembered after the log was read, so that rows are judged by it.
+    ring.fill(200).await;
+    fixture.wait_published().await;
+    ring.insert(&ring.early, "5", "polled", "'{}'").await;
+    wait_for(fixture, 3).await;
+    execute(&ring.writer, &unlogged("logged")).await;
+    relay.wait_until_it_says("backlog published").await;
+    ring.insert(&ring.middle, "6", "by the log", "'{}'").await;
+    wait_for(fixture, 4).await;
+    let switch = fixture.command().args(["capture", "switch", "poll"]).output().expect("it runs");
+    assert!(switch.status.success(), "{}", String::from_utf8_lossy(&switch.stderr));
+    ring.insert(&ring.early, "7", "polled again", "'{}'").await;
+    wait_for(fixture, 5).await;
+    relay.stop_well().await;
+}
+
+/// However many ticks were made while a transaction was open, they are forgotten in a moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ticks_of_long_ago_are_few() {
+    let ring = Ring::with_rows("proof_few", 10).await;
+    let plant = "insert into postrider.past_tick (next, oldest, floor, storage, began, noted_at)
+        select (3 + n)::text::xid8, '3', n, 1, '3', now() - interval '41 minutes' + n * interval '25 milliseconds'
+        from generate_series(1, 72000) n";
+    execute(&ring.writer, plant).await;
+    let begun = Instant::now();
+    for _ in 0..4 {
+        execute(&ring.writer, include_str!("../../sql/queries/law_forget.sql")).await;
+    }
+    let took = begun.elapsed();
+    let count = "select count(*) from postrider.past_tick";
+    let kept: i64 = ring.writer.query_one(count, &[]).await.expect("an answer").get(0);
+    assert!((1_700..=1_900).contains(&kept), "one a second of half an hour: {kept}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}

@@ -7,7 +7,7 @@
 use crate::error::{ErrorKind, Result};
 use crate::postgres::{Connection, Sql, classify};
 
-static LOG_RANGE: Sql = Sql::of(include_str!("../../../sql/queries/log_range_note.sql"));
+static LOG_BEGIN: Sql = Sql::of(include_str!("../../../sql/queries/log_begin_note.sql"));
 static NOTE: Sql = Sql::of(include_str!("../../../sql/queries/past_tick_note.sql"));
 
 /// Whether the table could be written.
@@ -17,18 +17,17 @@ pub enum Remembered {
     Yes,
     /// The role may not.
     Refused,
-    /// The log brings each row, whatever its number.
-    NotNeeded,
 }
 
-/// Remembers the latest saved tick, as the first of a session; where the log was read before, its rows count as read.
+/// Remembers that the log is read from the latest saved tick on, and brings each row up to the next one that is
+/// remembered, whatever its number.
 ///
 /// # Errors
 /// When the connection fails.
-pub async fn remember_first_tick(connection: &Connection) -> Result<Remembered> {
-    let noted = connection.client().batch_execute(LOG_RANGE.text()).await;
-    match noted.map_err(|cause| classify("note what the log has brought", cause)) {
-        Ok(()) => remember_tick(connection).await,
+pub async fn remember_log(connection: &Connection) -> Result<Remembered> {
+    let noted = connection.client().batch_execute(LOG_BEGIN.text()).await;
+    match noted.map_err(|cause| classify("remember that the log is read", cause)) {
+        Ok(()) => Ok(Remembered::Yes),
         Err(error) if error.kind() == ErrorKind::PostgresRefused => Ok(Remembered::Refused),
         Err(error) => Err(error),
     }

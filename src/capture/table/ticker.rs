@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
+use crate::capture::table::past_ticks::{Remembered, remember_tick};
 use crate::capture::table::sequence::{SequenceState, drawn, find, lead_on, of_sequence};
 use crate::capture::table::tick_memory::TickMemory;
 use crate::error::{Error, ErrorKind, Result};
@@ -191,14 +192,17 @@ impl Ticker {
         Self { figures, ..self }
     }
 
-    /// Remembers each tick from the first one on.
+    /// Remembers the latest saved tick, before it is overtaken, and each tick from here on, if the role may.
     ///
     /// # Errors
     /// When the connection fails.
-    pub async fn with_memory(mut self) -> Result<Self> {
-        let client = self.connection.client();
-        self.memory = Some(TickMemory::prepare(client, self.sequence_number).await?);
-        Ok(self)
+    pub async fn with_memory(mut self) -> Result<(Self, Remembered)> {
+        let remembered = remember_tick(&self.connection).await?;
+        if remembered == Remembered::Yes {
+            let client = self.connection.client();
+            self.memory = Some(TickMemory::prepare(client, self.sequence_number).await?);
+        }
+        Ok((self, remembered))
     }
 
     /// Whether the rows are such as the sequence and this cluster's transactions wrote. What was copied in,

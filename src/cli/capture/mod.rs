@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::outbox::OutboxName;
 use crate::postgres::{DatabaseConfig, connect};
 
-mod show;
+pub(super) mod show;
 mod switch;
 
 pub(super) use crate::cli::capture::show::ShownCapture;

@@ -22,7 +22,7 @@ use crate::postgres::{Sql, classify};
 /// Longer than anything of ours.
 const LINE_CHARACTERS: usize = 4_000;
 /// A gap in the log of a table is no loss.
-const HEALS: &str =
+pub(in crate::cli) const HEALS: &str =
     "nothing needs to be done: whoever reads next polls the table until a new slot is there";
 /// The relay's role need not own the tables.
 const PUBLISH: &str = "the table is polled meanwhile; if the relay's role does not own the tables, run \
@@ -148,7 +148,7 @@ async fn show_slot(session: &CaptureSession, mode: Mode) -> Result<ShownSlot> {
 }
 
 /// What whoever reads next cannot mend, or not at once.
-async fn in_the_way(keeper: &SlotKeeper) -> Result<Option<String>> {
+pub(in crate::cli) async fn in_the_way(keeper: &SlotKeeper) -> Result<Option<String>> {
     // Where instances run, theirs are the roles that count.
     for (instances, group) in [(true, false), (false, true)] {
         let whose = AdoptedReaders { this_role: false, instances, group };

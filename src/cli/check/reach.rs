@@ -17,7 +17,9 @@ use crate::control::unread;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, Sql, classify, fill};
+use crate::schema;
 
+static MAY_NOTE: Sql = Sql::of(include_str!("../../../sql/queries/may_note.sql"));
 static TXID: Sql = Sql::of(include_str!("../../../sql/queries/unreachable_txid.sql"));
 const NAME: &str = "events";
 /// So many rows are named.
@@ -57,18 +59,18 @@ enum Reached {
     TookTooLong,
 }
 
-/// Looks for them where the table is polled; the log brings every row.
+/// Looks for them. The log brings every row, whatever it says of itself, but the table may have been polled before.
 pub(super) async fn look(
     findings: &mut Findings,
     connection: &mut Connection,
     outbox: &OutboxName,
 ) -> Result<()> {
-    if read_state(connection).await?.mode != Mode::Poll {
-        return Ok(());
-    }
-    let mut all_are_reached = true;
+    let mut all_are_reached = tell_of_rights(findings, connection).await?;
     let by_seq = breaks_seq_law(connection).await?;
-    let by_txid = breaks_txid_law(connection, outbox).await?;
+    let by_txid = match read_state(connection).await?.mode {
+        Mode::Poll => breaks_txid_law(connection, outbox).await?,
+        Mode::Wal | Mode::Message => Reached::Rows(Vec::new()),
+    };
     for (law, found) in [(SEQ_LAW, by_seq), (TXID_LAW, by_txid)] {
         match found {
             Reached::Rows(rows) if rows.is_empty() => {}
@@ -87,6 +89,24 @@ pub(super) async fn look(
         findings.passed(NAME, "no row lies where no cursor looks");
     }
     Ok(())
+}
+
+/// By what ticks saw, and by what was read, rows are judged.
+async fn tell_of_rights(findings: &mut Findings, connection: &Connection) -> Result<bool> {
+    let may = connection.client().query_one(MAY_NOTE.text(), &[]).await;
+    let may =
+        may.map_err(|cause| classify("look at the rights on what rows are judged by", cause))?;
+    let is_whole = may.get::<_, bool>("may_note") && may.get::<_, bool>("may_remember");
+    if !is_whole {
+        let (ticks, ranges) =
+            (schema::chosen().of("past_tick"), schema::chosen().of("whole_range"));
+        let cause = format!(
+            "the role may not write {ticks} and {ranges}: a row whose seq nobody drew may be emptied with its partition, \
+             and one that was published may be called unpublished"
+        );
+        findings.warned(NAME, cause, "run sql/roles.sql again, as the role that migrates");
+    }
+    Ok(is_whole)
 }
 
 /// Of those that are not passed yet a cursor may come by.

@@ -128,7 +128,7 @@ impl RetentionSession {
 
     async fn prove(&self, leaf: &BucketPartition, epoch: i64) -> Result<ProofOutcome> {
         // Behind the lock: nobody writes any more.
-        let law = unread::law(&self.connection, leaf).await?;
+        let law = unread::law(&self.connection).await?;
         let (mut first, mut parked) = (0, 0);
         loop {
             let (blocks, is_awaited) = self.look_at_lock(leaf).await?;

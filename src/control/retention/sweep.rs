@@ -6,10 +6,11 @@
 
 use std::time::Instant;
 
+use crate::control::retention::allowance::Sweep;
 use crate::control::retention::proof::tell;
 use crate::control::retention::{OwnBuckets, Retention, RetentionSession};
 use crate::control::unread;
-use crate::control::unread::{BucketPartition, CHUNK_BLOCKS, PartitionState};
+use crate::control::unread::{BucketPartition, CHUNK_BLOCKS, PartitionState, TickLaw};
 use crate::error::Result;
 
 impl Retention {
@@ -21,15 +22,23 @@ impl Retention {
     ) -> Result<()> {
         self.sweep.gather();
         let states = unread::states(&session.connection, &session.leaves).await?;
-        for leaf in &session.leaves {
+        let is_due = |seen: &Sweep, leaf: &BucketPartition, state: PartitionState| {
+            state.blocks > 0 && seen.seen.get(&leaf.oid) != Some(&state.written)
+        };
+        if !session.leaves.iter().any(|leaf| is_due(&self.sweep, leaf, states[&leaf.oid])) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let law = unread::law(&session.connection).await?;
+        self.sweep.spend(began.elapsed());
+        for leaf in session.leaves.iter().filter(|_| !law.judges_nothing()) {
             let Some(epoch) = own.get(&leaf.bucket) else { continue };
             let state = states[&leaf.oid];
-            if !state.is_polled || self.sweep.allowed.is_zero() {
+            if self.sweep.allowed.is_zero() {
                 return Ok(());
             }
-            if state.blocks > 0
-                && self.sweep.seen.get(&leaf.oid) != Some(&state.written)
-                && let Err(error) = self.look_through(session, leaf, *epoch, state).await
+            if is_due(&self.sweep, leaf, state)
+                && let Err(error) = self.look_through(session, leaf, *epoch, state, &law).await
             {
                 session.end_transaction().await?;
                 self.warnings.trouble(&error);
@@ -46,12 +55,10 @@ impl Retention {
         leaf: &BucketPartition,
         epoch: i64,
         state: PartitionState,
+        law: &TickLaw,
     ) -> Result<()> {
         let (mut first, written) =
             self.sweep.places.remove(&leaf.oid).unwrap_or((0, state.written));
-        let began = Instant::now();
-        let law = unread::law(&session.connection, leaf).await?;
-        self.sweep.spend(began.elapsed());
         let mut waits = false;
         while first < state.blocks {
             if self.sweep.allowed.is_zero() {
@@ -59,7 +66,7 @@ impl Retention {
                 return Ok(());
             }
             let began = Instant::now();
-            let rows = unread::chunk(&session.connection, leaf, &law, first).await?;
+            let rows = unread::chunk(&session.connection, leaf, law, first).await?;
             self.sweep.spend(began.elapsed());
             let count = rows.len();
             let passed: Vec<_> = rows.into_iter().filter(|row| row.is_passed).collect();
