@@ -10,7 +10,9 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::parking::{ask, numbers, wait_for_the_rest};
-use crate::support::consumer::{create_topic, create_topic_with, list_topics, set_topic};
+use crate::support::consumer::{
+    create_topic, create_topic_unless_made, create_topic_with, list_topics, set_topic,
+};
 use crate::support::refuser::{Fault, Refuser};
 use crate::support::{
     Capture, Consumed, Fixture, History, Patience, RelayProcess, Traffic, read_topic, start_kafka,
@@ -227,7 +229,7 @@ async fn a_control_topic_that_is_gone_is_refused() {
     tokio::time::sleep(Duration::from_secs(7)).await;
     delete().await;
     // Whoever makes it anew makes it otherwise.
-    create_topic(&fixture.brokers, topic, 1).await;
+    create_topic_unless_made(&fixture.brokers, topic, 1).await;
     let ended = relay.wait(Duration::from_secs(60)).await;
     assert_eq!(ended.code(), Some(5), "{ended}");
     delete().await;

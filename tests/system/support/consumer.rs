@@ -192,6 +192,16 @@ pub(crate) async fn create_topic_with(brokers: &str, name: &str, settings: &[(&s
     make_topic(brokers, topic).await;
 }
 
+/// Makes a topic, unless a request for its metadata has made one of that name first.
+pub(crate) async fn create_topic_unless_made(brokers: &str, name: &str, partitions: i32) {
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let made = admin(brokers).create_topics([&topic], &AdminOptions::new()).await;
+    match made.expect("Kafka answers").remove(0) {
+        Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+        Err(refused) => panic!("{refused:?}"),
+    }
+}
+
 async fn make_topic(brokers: &str, topic: NewTopic<'_>) {
     let patience = Patience::until("the topic is made");
     loop {
