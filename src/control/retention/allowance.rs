@@ -25,7 +25,8 @@ pub(super) struct Sweep {
 impl Default for Sweep {
     fn default() -> Self {
         let (seen, places) = (HashMap::new(), HashMap::new());
-        Self { seen, places, allowed: SAVED_MAX, at: Instant::now() }
+        // A backlog is drained first: nothing is saved up at the start.
+        Self { seen, places, allowed: Duration::ZERO, at: Instant::now() }
     }
 }
 
@@ -47,7 +48,9 @@ mod tests {
 
     #[test]
     fn looks_take_a_small_share_of_the_time() {
-        let mut sweep = Sweep { at: Instant::now() - Duration::from_secs(50), ..Sweep::default() };
+        let mut sweep = Sweep::default();
+        assert!(sweep.allowed.is_zero(), "a backlog is drained first");
+        sweep.at = Instant::now() - Duration::from_secs(50);
         sweep.spend(Duration::from_secs(9));
         assert!(sweep.allowed.is_zero());
         sweep.gather();
