@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 
+use crate::control::unread::PartitionState;
+
 /// One in so many parts of the time.
 const SHARE: u32 = 100;
 /// For how long looks may save up.
@@ -31,6 +33,11 @@ impl Default for Sweep {
 }
 
 impl Sweep {
+    /// Whether rows were written into a partition since it was looked through.
+    pub(super) fn is_due(&self, oid: u32, state: PartitionState) -> bool {
+        state.blocks > 0 && self.seen.get(&oid) != Some(&state.written)
+    }
+
     pub(super) fn gather(&mut self) {
         let since = self.at.elapsed();
         self.at = Instant::now();

@@ -6,7 +6,6 @@
 
 use std::time::Instant;
 
-use crate::control::retention::allowance::Sweep;
 use crate::control::retention::proof::tell;
 use crate::control::retention::{OwnBuckets, Retention, RetentionSession};
 use crate::control::unread;
@@ -22,24 +21,26 @@ impl Retention {
     ) -> Result<()> {
         self.sweep.gather();
         let states = unread::states(&session.connection, &session.leaves).await?;
-        let is_due = |seen: &Sweep, leaf: &BucketPartition, state: PartitionState| {
-            state.blocks > 0 && seen.seen.get(&leaf.oid) != Some(&state.written)
-        };
-        if !session.leaves.iter().any(|leaf| is_due(&self.sweep, leaf, states[&leaf.oid])) {
+        let owned = session
+            .leaves
+            .iter()
+            .filter_map(|leaf| Some((leaf, *own.get(&leaf.bucket)?, states[&leaf.oid])));
+        let due: Vec<_> =
+            owned.filter(|(leaf, _, state)| self.sweep.is_due(leaf.oid, *state)).collect();
+        if due.is_empty() {
             return Ok(());
         }
         let began = Instant::now();
         let law = unread::law(&session.connection).await?;
         self.sweep.spend(began.elapsed());
-        for leaf in session.leaves.iter().filter(|_| !law.judges_nothing()) {
-            let Some(epoch) = own.get(&leaf.bucket) else { continue };
-            let state = states[&leaf.oid];
+        if law.judges_nothing() {
+            return Ok(());
+        }
+        for (leaf, epoch, state) in due {
             if self.sweep.allowed.is_zero() {
                 return Ok(());
             }
-            if is_due(&self.sweep, leaf, state)
-                && let Err(error) = self.look_through(session, leaf, *epoch, state, &law).await
-            {
+            if let Err(error) = self.look_through(session, leaf, epoch, state, &law).await {
                 session.end_transaction().await?;
                 self.warnings.trouble(&error);
                 // A damaged block keeps no other partition from being looked through.
