@@ -16,6 +16,8 @@ const OLDEST: u32 = 17;
 pub(super) struct Java {
     pub(super) program: PathBuf,
     pub(super) version: u32,
+    /// As it says it itself: `17.0.15`.
+    pub(super) full_version: String,
 }
 
 impl Java {
@@ -66,7 +68,7 @@ impl Java {
         if major < OLDEST {
             return Err(EmbeddedError::JavaTooOld { program: program.to_path_buf(), found });
         }
-        Ok(Self { program: program.to_path_buf(), version: major })
+        Ok(Self { program: program.to_path_buf(), version: major, full_version: found })
     }
 }
 

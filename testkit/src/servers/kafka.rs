@@ -77,6 +77,9 @@ pub struct KafkaOptions {
     pub heap: Heap,
     /// How Java compiles.
     pub compiler: JavaCompiler,
+    /// The archive from which Java takes the classes, which [`kafka_classes`](crate::servers::kafka_classes) makes;
+    /// else from Kafka's jars, as a deployed broker does.
+    pub class_archive: Option<PathBuf>,
     /// More options for Java.
     pub java_options: Vec<String>,
     /// How long a start may take.
@@ -95,6 +98,7 @@ impl Default for KafkaOptions {
             properties: Vec::new(),
             heap: Heap { initial_megabytes: 256, largest_megabytes: 512 },
             compiler: JavaCompiler::default(),
+            class_archive: None,
             java_options: Vec::new(),
             start_deadline: Duration::from_secs(90),
         }
@@ -232,16 +236,21 @@ impl Kafka {
         kafka_files::version(&self.options.host)
     }
 
+    /// The folder of all that is this broker's.
+    pub(super) fn folder(&self) -> &Path {
+        self.server.workspace.folder()
+    }
+
     /// The broker's log.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {
-        self.server.workspace.folder().join("log")
+        self.folder().join("log")
     }
 
     /// The folder of the broker's records.
     #[must_use]
     pub fn data_folder(&self) -> PathBuf {
-        self.server.workspace.folder().join("data")
+        self.folder().join("data")
     }
 
     /// The number of the broker's process, while it runs.
@@ -305,12 +314,11 @@ impl Kafka {
     }
 
     fn properties_file(&self) -> PathBuf {
-        self.server.workspace.folder().join("server.properties")
+        self.folder().join("server.properties")
     }
 
     fn launch(&self, name: &str, arguments: impl IntoIterator<Item = OsString>) -> Launch {
-        let folder = self.server.workspace.folder();
-        let mut all = java_options(&self.options, folder);
+        let mut all = java_options(&self.options, self.folder());
         all.extend(["-classpath".into(), self.class_path.clone()]);
         all.extend(arguments);
         Launch {
@@ -354,6 +362,8 @@ fn java_options(options: &KafkaOptions, folder: &Path) -> Vec<OsString> {
         JavaCompiler::FullSpeed => &["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"],
     };
     all.extend(compiler.iter().map(|option| (*option).to_owned()));
+    let archive = options.class_archive.iter();
+    all.extend(archive.map(|file| format!("-XX:SharedArchiveFile={}", file.display())));
     all.extend(options.java_options.iter().cloned());
     all.into_iter().map(Into::into).collect()
 }

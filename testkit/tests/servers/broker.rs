@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -191,11 +191,23 @@ fn a_file_that_nobody_listed_is_neither_kept_nor_run() {
     assert_eq!(std::fs::read_dir(machine.folder.join("cache")).unwrap().count(), 0);
 }
 
+/// Takes the port of a server that has just ended: a connection of its may still be closing.
+fn listener_at(port: u16) -> std::net::TcpListener {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        match std::net::TcpListener::bind(("127.0.0.1", port)) {
+            Ok(listener) => return listener,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn taken_port_is_told() {
     let kafka = Kafka::start(KafkaOptions::default(), &progress).unwrap();
     kafka.stop().unwrap();
-    let other = std::net::TcpListener::bind(("127.0.0.1", kafka.port())).unwrap();
+    let other = listener_at(kafka.port());
     let error = kafka.start_again().unwrap_err();
     assert!(error.to_string().contains("Address already in use"), "{error}");
     drop(other);

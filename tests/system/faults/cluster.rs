@@ -9,7 +9,9 @@ use tokio_postgres::Client;
 use crate::backlog::MEMORY_KILOBYTES_MAX;
 use crate::support::consumer::{copies, create_topic_with, leaders};
 use crate::support::writer::AGGREGATE_TYPE;
-use crate::support::{Bulk, Fixture, History, Load, RelayProcess, Traffic, read_topic};
+use crate::support::{
+    Bulk, Fixture, History, Load, RelayProcess, Traffic, class_archive, read_topic,
+};
 
 const HEAP: Heap = Heap { initial_megabytes: 128, largest_megabytes: 256 };
 /// Longer than a broker's session of 3 s.
@@ -41,7 +43,9 @@ async fn leaders_move_brokers_bounce_and_freeze() {
 
 impl Scene {
     async fn new() -> Self {
-        let options = KafkaOptions { partitions: 6, heap: HEAP, ..KafkaOptions::default() };
+        let class_archive = Some(class_archive());
+        let options =
+            KafkaOptions { partitions: 6, heap: HEAP, class_archive, ..KafkaOptions::default() };
         let cluster = KafkaCluster::start(3, &options, &|line| println!("{line}"))
             .unwrap_or_else(|missing| panic!("{missing}"));
         let fixture = Fixture::new("cluster").await.with_brokers(cluster.brokers().to_owned());
@@ -119,7 +123,7 @@ impl Scene {
         self.client.batch_execute(insert).await.expect("an insert never fails");
         let held = "select from postrider.parked where reason = 'topic-unavailable' limit 1";
         let deadline = Instant::now() + PATIENCE;
-        while self.client.query_opt(held, &[]).await.expect("it answers").is_none() {
+        while self.client.query(held, &[]).await.expect("it answers").is_empty() {
             assert!(Instant::now() < deadline, "nothing is held; it said:\n{}", relay.said());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -24,6 +24,6 @@ pub(crate) use patience::Patience;
 pub(crate) use proxy::{Ending, Mode, Proxy};
 pub(crate) use random::Random;
 pub(crate) use relay::RelayProcess;
-pub(crate) use servers::{start_kafka, start_postgres, start_proxied_kafka};
+pub(crate) use servers::{class_archive, start_kafka, start_postgres, start_proxied_kafka};
 pub(crate) use traffic::{Load, Traffic};
 pub(crate) use writer::{History, Writer};

@@ -1,8 +1,11 @@
 //! One PostgreSQL and one Kafka for all tests of a run.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use postrider_testkit::servers::{Kafka, KafkaOptions, Postgres, PostgresOptions, PostgresSource};
+use postrider_testkit::servers::{
+    Host, Kafka, KafkaOptions, Postgres, PostgresOptions, PostgresSource, kafka_classes,
+};
 
 use super::{Proxy, logins};
 
@@ -70,8 +73,16 @@ pub(crate) fn start_postgres(settings: &[(&str, &str)]) -> Postgres {
     Postgres::start(options, &progress).unwrap_or_else(|missing| panic!("{missing}"))
 }
 
+/// What makes the starts of Kafka quick.
+pub(crate) fn class_archive() -> PathBuf {
+    static ARCHIVE: OnceLock<PathBuf> = OnceLock::new();
+    let made = || kafka_classes(&Host::default(), &progress);
+    ARCHIVE.get_or_init(|| made().unwrap_or_else(|missing| panic!("{missing}"))).clone()
+}
+
 /// A Kafka of one's own.
 pub(crate) fn start_kafka(options: KafkaOptions) -> Kafka {
+    let options = KafkaOptions { class_archive: Some(class_archive()), ..options };
     Kafka::start(options, &progress).unwrap_or_else(|missing| panic!("{missing}"))
 }
 
