@@ -145,7 +145,7 @@ async fn a_lost_session_is_told() {
     let admin = session(url).await;
     let running = "select from pg_stat_activity where pid = $1 and state = 'active'";
     let patience = Patience::until("the session sleeps");
-    while admin.client().query_opt(running, &[&number]).await.unwrap().is_none() {
+    while admin.client().query(running, &[&number]).await.unwrap().is_empty() {
         patience.pause().await;
     }
     admin.client().query("select pg_terminate_backend($1)", &[&number]).await.unwrap();

@@ -174,7 +174,7 @@ impl Pair {
         let is_set = "select from pg_settings where name = 'synchronous_standby_names'
             and setting = '*'";
         let patience = Patience::until("the setting holds");
-        while admin.query_opt(is_set, &[]).await.expect("an answer").is_none() {
+        while admin.query(is_set, &[]).await.expect("an answer").is_empty() {
             patience.pause().await;
         }
         // A relay that reads the log looks once a second whether commits wait.
@@ -225,7 +225,7 @@ impl Pair {
         let primary = connect(&self.primary.url("postgres")).await;
         let standby = connect(&self.standby.url("postgres")).await;
         let place: String = primary.query_one(confirmed, &[]).await.expect("a slot").get(0);
-        while standby.query_opt(followed, &[&place]).await.expect("an answer").is_none() {
+        while standby.query(followed, &[&place]).await.expect("an answer").is_empty() {
             // A slot that moves on is looked at more often; a new one needs such a record.
             primary.batch_execute("select pg_log_standby_snapshot()").await.expect("it may");
             self.fixture.wait_published().await;
