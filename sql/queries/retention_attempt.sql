@@ -5,8 +5,9 @@
 -- Locks:   access exclusive on the partition, nowait, for the check, the truncation and its commit; access
 --          share on the partition and on postrider.cursor for the look before it.
 -- Plan:    the newest row from the end of the index on seq; rows not passed by the same index above
---          the floor; rows whose seq nobody drew among the partition's last blocks (below_arm.sql). The look without the lock comes first: it finds most leaves not due, and warms
---          what the check under the lock reads again.
+--          the floor; rows whose seq nobody drew among the partition's last blocks (below_arm.sql), 1024 at most: a session
+--          may go on in a block of long ago, and the proof has seen the rest. The look without the lock comes first: it
+--          finds most leaves not due, and warms what the check under the lock reads again.
 -- Hazard:  the check under the lock must be a statement of its own in READ COMMITTED: its snapshot
 --          is then younger than the lock, and sees every row that was written before. All of it is
 --          one message, so that a relay which is stopped in the middle holds no lock. A commit that
@@ -64,7 +65,10 @@ declare
                     select
                     from only %1$s
                     where ctid >= coalesce((
-                            select format('(%%s,0)', greatest((min(ctid)::text::point)[0]::bigint - 256, 0))::tid
+                            select format('(%%s,0)', greatest(
+                                    (min(ctid)::text::point)[0]::bigint - 256,
+                                    pg_relation_size({leaf}::oid) / current_setting('block_size')::bigint - 1024,
+                                    0))::tid
                             from (select ctid from only %1$s order by seq desc limit 16) as last
                         ), '(0,0)')
                         and (seq <= coalesce($6, $1)) is true

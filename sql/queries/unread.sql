@@ -3,7 +3,8 @@
 --          law.sql tells.
 -- Locks:   access share on the partition, on postrider.whole_range, parked and cursor.
 -- Plan:    a TID range scan; each row's seq against the highest floor of a tick that its transaction came after, by
---          binary search (0.2 us a row). What breaks that law is rare, and looked up one by one.
+--          binary search (0.2 us a row). What breaks that law is looked up by its transaction, each of which is held
+--          against the notes once.
 -- Hazard:  complete for all ticks that were remembered (tick_remembered.sql): no range begins more than 128 above such
 --          a floor, so whatever it left out lies at or below one. Not all that does was left out: what is known to
 --          have been read is taken off. Rows that were written since the law was read are judged by less.
@@ -14,16 +15,24 @@ with suspect as materialized (
         and (seq + 0 <= ($5::bigint[])[width_bucket(txid::xid8, $4::xid8[])]
             or txid::xid8 = any ($6::xid8[]) and seq + 0 <= ($7::bigint[])[array_position($6::xid8[], txid::xid8)])
 ), was_read as materialized (
-    select from_snapshot, upto_snapshot, above, seq, id
+    select from_snapshot, upto_snapshot, pg_snapshot_xmin(from_snapshot) as first, pg_snapshot_xmax(upto_snapshot) as next,
+        coalesce(above, -9223372036854775808) as above
     from postrider.whole_range
     where (bucket = {bucket} or {bucket}::smallint = any(buckets))
-        and (leaf is null or seq is not null)
+        and leaf is null
         and pg_snapshot_xmax(upto_snapshot) > (select txid from suspect order by txid limit 1)
     union all
     -- What lies above the bound of the open window was read, or is about to be; it is noted when the window is closed.
-    select window_since, upto_snapshot, window_bound, null, null
+    select window_since, upto_snapshot, pg_snapshot_xmin(window_since), pg_snapshot_xmax(upto_snapshot), window_bound
     from postrider.cursor
     where bucket = {bucket} and window_of = upto_next and window_bound is not null
+), read_down as materialized (
+    select wrote.txid, min(was_read.above) as above
+    from (select distinct txid from suspect) as wrote
+        join was_read on wrote.txid >= was_read.first and wrote.txid < was_read.next
+    where pg_visible_in_snapshot(wrote.txid, was_read.upto_snapshot)
+        and not pg_visible_in_snapshot(wrote.txid, was_read.from_snapshot)
+    group by wrote.txid
 )
 select suspect.seq, suspect.id,
     -- As postrider.events has it.
@@ -43,9 +52,11 @@ from suspect
 where not exists (
         select from postrider.parked where parked.seq = suspect.seq and parked.id = suspect.id)
     and not exists (
-        select from was_read
-        where pg_visible_in_snapshot(suspect.txid, was_read.upto_snapshot)
-            and not pg_visible_in_snapshot(suspect.txid, was_read.from_snapshot)
-            and (was_read.above is null or suspect.seq > was_read.above)
-            and (was_read.seq is null or (was_read.seq = suspect.seq and was_read.id = suspect.id)))
+        select from read_down
+        where read_down.txid = suspect.txid
+            and (suspect.seq > read_down.above or read_down.above = -9223372036854775808))
+    and not exists (
+        select from postrider.whole_range as noted
+        where noted.bucket = {bucket} and noted.seq = suspect.seq and noted.id = suspect.id
+            and pg_visible_in_snapshot(suspect.txid, noted.upto_snapshot))
 limit $3

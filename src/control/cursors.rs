@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
-use crate::control::cursors::windows::{ClosedWindow, WindowColumns};
+use crate::control::cursors::windows::{ClosedWindow, ClosedWindows, WindowColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::metrics::counters::Figures;
@@ -122,7 +122,7 @@ pub struct CursorStore {
     connection: Connection,
     save: Statement,
     /// Windows that were closed since the last save, in their order; none where the role may not note them.
-    closed: Option<Mutex<Vec<ClosedWindow>>>,
+    closed: Option<ClosedWindows>,
     history: History,
     on_promotion: OnPromotion,
     epochs: Mutex<HashMap<Bucket, i64>>,
@@ -150,7 +150,7 @@ impl CursorStore {
         relaxed.map_err(|cause| classify("set up the cursors' session", cause))?;
         let failed = |cause| classify("prepare to save the cursors", cause);
         let may_note = connection.client().query_one(MAY_NOTE.text(), &[]).await.map_err(failed)?;
-        let closed = may_note.get::<_, bool>("may_note").then(Mutex::default);
+        let closed = may_note.get::<_, bool>("may_note").then(ClosedWindows::default);
         let noted = if closed.is_some() { without_head(WINDOW_NOTE.text()) } else { "" };
         let save = fill(without_head(SAVE.text()), &[("{noted}", noted)]);
         let save = connection.client().prepare(&save).await.map_err(failed)?;
@@ -286,10 +286,14 @@ impl CursorStore {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a finished page. It is saved with the next save.
+    /// Takes note of a finished page. It is saved with the next save, and with it that a window was read whole: not
+    /// before, as another look below it may find nothing.
     pub fn note(&self, finished: &Finished<GroupCursor>) {
-        let mut progress = self.progress();
         let GroupCursor { cursor_group, cursor } = &finished.place;
+        if let (Some(window), Some(closed)) = (cursor.whole_window(), &self.closed) {
+            closed.push(ClosedWindow::whole(cursor_group, window, &cursor.upto().snapshot));
+        }
+        let mut progress = self.progress();
         for bucket in cursor_group.iter() {
             let moved = finished.events > 0;
             progress
@@ -310,13 +314,9 @@ impl CursorStore {
 
     /// Takes note of a window that was closed, before any cursor behind it is noted. It is saved with them.
     pub fn note_closed(&self, cursor_group: &CursorGroup, window: &Window, upto: &Snapshot) {
-        if let Some(mut closed) = self.closed() {
-            closed.push(ClosedWindow::new(cursor_group, window, upto));
+        if let Some(closed) = &self.closed {
+            closed.push(ClosedWindow::bounded(cursor_group, window, upto));
         }
-    }
-
-    fn closed(&self) -> Option<MutexGuard<'_, Vec<ClosedWindow>>> {
-        Some(self.closed.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Keeps saves waiting as long as the guard lives. Whoever locks several cursors as well might
@@ -351,7 +351,7 @@ impl CursorStore {
             return Ok(());
         }
         // Behind the cursors: of none of them a window is missing.
-        let closed = self.closed().map_or_else(Vec::new, |closed| closed.clone());
+        let closed = self.closed.as_ref().map_or_else(Vec::new, ClosedWindows::waiting);
         let cursors: Vec<(Bucket, Cursor)> =
             due.iter().map(|(bucket, cursor, _)| (*bucket, cursor.clone())).collect();
         let began = Instant::now();
@@ -361,9 +361,7 @@ impl CursorStore {
             return Err(Error::unsaved());
         }
         self.forget_saved(&due);
-        if let Some(mut waiting) = self.closed() {
-            waiting.drain(..closed.len());
-        }
+        self.closed.iter().for_each(|windows| windows.forget(closed.len()));
         Ok(())
     }
 

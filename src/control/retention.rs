@@ -83,8 +83,10 @@ const ATTEMPTS: u32 = 5;
 /// The pause between two of them is longer than this and shorter than twice this: shards hold the
 /// leaves while they read a page.
 const ATTEMPT_PAUSE_MILLIS: u64 = 10;
-/// How seldom it is forgotten what rows are not judged by any more.
+/// How seldom it is forgotten what rows are not judged by any more, once all that is retained was looked through.
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
+/// When it is forgotten although not all was looked through: what is written by so many takes more than looks may.
+const FORGET_LATEST: Duration = Duration::from_secs(600);
 /// Longer replay windows mean this one: PostgreSQL's dates end.
 const REPLAY_WINDOW_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
@@ -103,7 +105,7 @@ pub struct Retention {
     /// Since when each partition could have been emptied but for something in the way, by its oid.
     hindered: HashMap<u32, Instant>,
     /// When it was forgotten last what rows are not judged by any more.
-    forgot_at: Option<Instant>,
+    forgot_at: Instant,
     sweep: Sweep,
     warnings: RetentionWarnings,
     figures: Arc<Figures>,
@@ -128,7 +130,7 @@ impl Retention {
             replay_window,
             session: None,
             hindered: HashMap::new(),
-            forgot_at: None,
+            forgot_at: Instant::now(),
             sweep: Sweep::default(),
             warnings: RetentionWarnings::default(),
             figures: Arc::default(),
@@ -210,8 +212,9 @@ impl Retention {
         }
         self.sweep(&session, &own).await?;
         session.forget_emitting().await?;
-        if self.forgot_at.is_none_or(|at| at.elapsed() >= FORGET_INTERVAL) {
-            self.forgot_at = Some(Instant::now());
+        let pause = if self.sweep.is_complete { FORGET_INTERVAL } else { FORGET_LATEST };
+        if self.forgot_at.elapsed() >= pause {
+            self.forgot_at = Instant::now();
             session.forget_law().await?;
         }
         self.session = Some(session);
@@ -334,11 +337,12 @@ impl RetentionSession {
         removed.map_err(|cause| classify("remove what emit has noted of aggregates", cause))
     }
 
-    /// Forgets what no retained row is judged by any more. Who may not write it down has nothing to forget.
+    /// Forgets what no retained row is judged by any more. Of a role that may not, `postrider check` tells.
     async fn forget_law(&self) -> Result<()> {
         let failed = |cause| classify("forget what rows are not judged by any more", cause);
         let client = self.connection.client();
-        if client.query_one(MAY_NOTE.text(), &[]).await.map_err(failed)?.get("may_note") {
+        let may = client.query_one(MAY_NOTE.text(), &[]).await.map_err(failed)?;
+        if may.get("may_note") && may.get("may_remember") {
             client.batch_execute(LAW_FORGET.text()).await.map_err(failed)?;
         }
         Ok(())

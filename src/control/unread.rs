@@ -21,8 +21,9 @@ static LAW: Sql = Sql::of(include_str!("../../sql/queries/law.sql"));
 static UNREAD: Sql = Sql::of(include_str!("../../sql/queries/unread.sql"));
 static STATE: Sql = Sql::of(include_str!("../../sql/queries/unread_state.sql"));
 
-/// 32 MiB, in which some 150,000 rows lie: a statement takes some 30 ms, if the blocks are at hand.
-pub const CHUNK_BLOCKS: i64 = 4_096;
+/// 4 MiB, in which some 20,000 rows lie: a statement takes some 5 ms, if the blocks are at hand, and some seconds where
+/// each row breaks the law in a transaction of its own, with ten thousand notes.
+pub const CHUNK_BLOCKS: i64 = 512;
 /// For how long whoever looks on looks.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// Rows that one statement names.

@@ -94,6 +94,8 @@ pub struct Cursor {
     /// None where nothing lies below the ranges, or was looked for already. While the cursor goes back the position
     /// lies below the window's bound.
     window: Option<Window>,
+    /// The window of which also what lies below is read, until the next range is entered.
+    whole: Option<Window>,
 }
 
 /// Ranges that were read down to the same bound.
@@ -110,7 +112,7 @@ impl Cursor {
     pub fn initial() -> Self {
         let first = Arc::new(Tick::first());
         let (from, upto) = (Arc::clone(&first), first);
-        Self { from, upto, position: Some(0), through: 0, drawn: 0, window: None }
+        Self { from, upto, position: Some(0), through: 0, drawn: 0, window: None, whole: None }
     }
 
     /// A cursor as it was saved. Of `from` only the snapshot matters any more.
@@ -123,7 +125,7 @@ impl Cursor {
     ) -> Self {
         let from = Tick { snapshot: from, ..Tick::first() };
         let (from, upto) = (Arc::new(from), Arc::new(upto));
-        Self { from, upto, position: done(position), through: end, drawn: end, window }
+        Self { from, upto, position: done(position), through: end, drawn: end, window, whole: None }
     }
 
     /// A cursor that has passed exactly what the tick's snapshot sees.
@@ -131,7 +133,7 @@ impl Cursor {
         let upto = Arc::new(tick);
         let through = upto.ceiling;
         let (from, position) = (Arc::clone(&upto), done(through));
-        Self { from, upto, position, through, drawn: through, window: None }
+        Self { from, upto, position, through, drawn: through, window: None, whole: None }
     }
 
     /// Everything visible in this snapshot is done.
@@ -186,6 +188,11 @@ impl Cursor {
         self.window.as_ref().filter(|_| self.is_finished())
     }
 
+    /// The window of which every row is read, also those below its bound, if the cursor has just gone back there.
+    pub fn whole_window(&self) -> Option<&Window> {
+        self.whole.as_ref()
+    }
+
     /// Whether the window has to be closed before the range is entered that ends at `tick`.
     pub fn leaves_window(&self, tick: &Tick) -> bool {
         let (bound, margin) = (self.bound_of(tick), self.upto.margin(tick));
@@ -225,6 +232,7 @@ impl Cursor {
         });
         // Where rows lie anywhere, all of them are read, and nothing lies below.
         self.window = (window.bound > ANYWHERE).then_some(window);
+        self.whole = None;
         self.position = self.window.as_ref().map(|window| window.bound);
         self.through = UNBOUNDED;
         self.drawn = self.upto.upper_bound(tick);
@@ -285,7 +293,7 @@ impl Cursor {
     /// All below the window is read.
     fn come_forth(&mut self) {
         self.position = Some(self.through);
-        self.window = None;
+        self.whole = self.window.take();
     }
 
     /// Marks the whole range as done: no row of it is left, whatever its `seq`.
@@ -411,10 +419,14 @@ mod tests {
             assert_eq!((back.first(), back.through(), back.end()), (i64::MIN, bound, end));
             assert_eq!(back.from(), &of_the_range, "there is one range");
             assert!(!back.is_finished() && !back.has_passed(6, 3) && back.has_passed(6, end));
+            assert!(back.whole_window().is_none(), "it is not read yet");
             back.advance(last);
             back.finish();
             assert!(back.is_finished() && back.window().is_none());
+            assert_eq!(back.whole_window(), cursor.window(), "all of it is read");
             assert_eq!(back.position(), end, "last {last}");
+            back.enter(&after(back.upto(), 11_200));
+            assert!(back.whole_window().is_none(), "it was said");
         }
     }
 }

@@ -234,7 +234,6 @@ impl PageReader {
                 cursor.close_window();
             }
             Some(lowest) => {
-                self.poller.note_whole(cursor_group, window, upto).await?;
                 outlet.parking.say_below(lowest);
                 cursor.go_back();
             }

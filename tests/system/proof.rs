@@ -153,6 +153,31 @@ async fn a_partition_is_emptied_only_when_its_rows_are_proven_to_be_read() {
     relay.stop_well().await;
 }
 
+/// What was read is known as long as it is retained, however long ago it was noted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_were_read_long_ago_come_once() {
+    // GIVEN rows that were found by the looks below windows and by those at retained rows.
+    let ring = Ring::with_rows("proof_long_ago", 7_000).await;
+    let fixture = &ring.fixture;
+    let relay = RelayProcess::start(fixture, KEEPS);
+    fixture.wait_published().await;
+    ring.insert(&ring.writer, "7", "at the end", "'{}'").await;
+    ring.insert(&ring.early, "5", "far", "'{}'").await;
+    wait_for(fixture, 4).await;
+    // WHEN days go by, and one more comes.
+    let age = "update postrider.whole_range set noted_at = noted_at - interval '3 days'";
+    execute(&ring.writer, age).await;
+    ring.insert(&ring.writer, "8", "at the end again", "'{}'").await;
+    wait_for(fixture, 5).await;
+    relay.stop_well().await;
+    // THEN no row counts as unread before its partition is emptied.
+    let relay = RelayProcess::start(fixture, EMPTIES);
+    ring.wait_until_empty(&relay).await;
+    wait_for(fixture, 5).await;
+    assert!(!relay.said().contains("no cursor had read them"), "{}", relay.said());
+    relay.stop_well().await;
+}
+
 /// A transaction that has drawn nothing while much was drawn brings a number of that time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_of_a_transaction_that_was_open_for_long_is_published() {

@@ -16,16 +16,15 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use super::claim::Poller;
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::event::Bucket;
 use crate::order::cursor::{CursorGroup, Window};
 use crate::order::snapshot::Snapshot;
 use crate::outbox::Outbox;
-use crate::postgres::{PgSnapshot, Sql, classify, is_about_a_value, without_head};
+use crate::postgres::{PgSnapshot, classify, is_about_a_value, without_head};
 
 const LOOK: &str = include_str!("../../../sql/queries/below.sql");
 const ARM: &str = include_str!("../../../sql/queries/below_arm.sql");
-static NOTE: Sql = Sql::of(include_str!("../../../sql/queries/whole_range_note.sql"));
 
 /// Windows are closed that often at least, while ticks come.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -84,37 +83,6 @@ impl Poller {
                 Ok(None)
             }
             Err(cause) => Err(classify("look below the ranges", cause)),
-        }
-    }
-
-    /// Notes that what lies below a window is read. A role that may not write it down reads it all the same: then
-    /// `postrider check` names the rows once more.
-    ///
-    /// # Errors
-    /// When the connection fails.
-    pub async fn note_whole(
-        &self,
-        cursor_group: &CursorGroup,
-        window: &Window,
-        upto: &Snapshot,
-    ) -> Result<()> {
-        let number =
-            |bucket: &Bucket| i16::try_from(bucket.0).expect("there are at most 64 buckets");
-        let buckets: Vec<i16> = cursor_group.iter().map(number).collect();
-        let (since, upto) = (PgSnapshot(window.since.clone()), PgSnapshot(upto.clone()));
-        let parameters: [&(dyn ToSql + Sync); 3] = [&buckets, &since, &upto];
-        let noted = self.connection.client().execute(NOTE.text(), &parameters).await;
-        match noted.map_err(|cause| classify("note what was read below the ranges", cause)) {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::PostgresRefused => {
-                tracing::warn!(
-                    cause = error.message(),
-                    remedy = "run sql/roles.sql again, as the role that migrates",
-                    "rows with numbers that were not drawn are published, but `postrider check` will name them"
-                );
-                Ok(())
-            }
-            Err(error) => Err(error),
         }
     }
 }

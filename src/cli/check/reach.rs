@@ -54,10 +54,13 @@ struct Unlawful {
 }
 
 enum Reached {
+    /// All that there are.
     Rows(Vec<Unlawful>),
-    /// There are too many rows to look at.
-    TookTooLong,
+    /// There are too many rows to look at; these were found till then.
+    TookTooLong(Vec<Unlawful>),
 }
+
+const NOT_WHOLE: &str = "not all retained rows could be looked at in time";
 
 /// Looks for them. The log brings every row, whatever it says of itself, but the table may have been polled before.
 pub(super) async fn look(
@@ -72,17 +75,16 @@ pub(super) async fn look(
         Mode::Wal | Mode::Message => Reached::Rows(Vec::new()),
     };
     for (law, found) in [(SEQ_LAW, by_seq), (TXID_LAW, by_txid)] {
-        match found {
-            Reached::Rows(rows) if rows.is_empty() => {}
-            Reached::Rows(rows) => {
-                findings.failed(NAME, &unreached(&rows, outbox, &law));
-                all_are_reached = false;
-            }
-            Reached::TookTooLong => {
-                let found = "not all retained rows could be looked at in time";
-                findings.warned(NAME, found, "check again when fewer rows wait");
-                all_are_reached = false;
-            }
+        let (rows, is_whole) = match found {
+            Reached::Rows(rows) => (rows, true),
+            Reached::TookTooLong(rows) => (rows, false),
+        };
+        all_are_reached &= is_whole && rows.is_empty();
+        if !rows.is_empty() {
+            findings.failed(NAME, &unreached(&rows, outbox, &law));
+        }
+        if !is_whole {
+            findings.warned(NAME, NOT_WHOLE, "check again when fewer rows wait");
         }
     }
     if all_are_reached {
@@ -116,8 +118,7 @@ async fn breaks_seq_law(connection: &Connection) -> Result<Reached> {
     let mut rows: Vec<Unlawful> =
         passed.map(|(_, row)| Unlawful { seq: row.seq, id: row.id.to_string() }).collect();
     rows.sort_by_key(|row| row.seq);
-    let is_cut = rows.is_empty() && !found.is_whole;
-    Ok(if is_cut { Reached::TookTooLong } else { Reached::Rows(rows) })
+    Ok(if found.is_whole { Reached::Rows(rows) } else { Reached::TookTooLong(rows) })
 }
 
 async fn breaks_txid_law(connection: &mut Connection, outbox: &OutboxName) -> Result<Reached> {
@@ -136,7 +137,9 @@ async fn breaks_txid_law(connection: &mut Connection, outbox: &OutboxName) -> Re
             };
             Ok(Reached::Rows(rows.iter().map(unlawful).collect()))
         }
-        Err(cause) if cause.code() == Some(&SqlState::QUERY_CANCELED) => Ok(Reached::TookTooLong),
+        Err(cause) if cause.code() == Some(&SqlState::QUERY_CANCELED) => {
+            Ok(Reached::TookTooLong(Vec::new()))
+        }
         Err(cause) => Err(failed(cause)),
     }
 }

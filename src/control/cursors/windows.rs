@@ -1,7 +1,9 @@
 //! Windows that were closed, as they are saved with the cursors behind them.
 //!
-//! Promises: each says of which buckets and ranges rows were read, and above which bound. Must not: know a session, or
+//! Promises: each says of which buckets and ranges rows were read, and above which bound, if any. Must not: know a session, or
 //! whether the cursors have passed it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::types::ToSql;
 
@@ -9,18 +11,49 @@ use crate::order::cursor::{CursorGroup, Window};
 use crate::order::snapshot::Snapshot;
 use crate::postgres::PgSnapshot;
 
-/// Rows that were read down to a bound, and not below.
+/// Rows that were read.
 #[derive(Clone, Debug)]
 pub(super) struct ClosedWindow {
     cursor_group: CursorGroup,
-    window: Window,
+    since: Snapshot,
     upto: Snapshot,
+    /// None where those below the window's bound were read, too.
+    above: Option<i64>,
 }
 
 impl ClosedWindow {
-    pub(super) fn new(cursor_group: &CursorGroup, window: &Window, upto: &Snapshot) -> Self {
-        let (cursor_group, window) = (CursorGroup::clone(cursor_group), window.clone());
-        Self { cursor_group, window, upto: upto.clone() }
+    /// Down to the window's bound, and not below.
+    pub(super) fn bounded(cursor_group: &CursorGroup, window: &Window, upto: &Snapshot) -> Self {
+        Self { above: Some(window.bound), ..Self::whole(cursor_group, window, upto) }
+    }
+
+    /// All of them, whatever their `seq`.
+    pub(super) fn whole(cursor_group: &CursorGroup, window: &Window, upto: &Snapshot) -> Self {
+        let (cursor_group, since) = (CursorGroup::clone(cursor_group), window.since.clone());
+        Self { cursor_group, since, upto: upto.clone(), above: None }
+    }
+}
+
+/// Those that are not saved yet, in their order.
+#[derive(Debug, Default)]
+pub(super) struct ClosedWindows(Mutex<Vec<ClosedWindow>>);
+
+impl ClosedWindows {
+    pub(super) fn push(&self, window: ClosedWindow) {
+        self.lock().push(window);
+    }
+
+    pub(super) fn waiting(&self) -> Vec<ClosedWindow> {
+        self.lock().clone()
+    }
+
+    /// The first of them are saved.
+    pub(super) fn forget(&self, count: usize) {
+        self.lock().drain(..count);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<ClosedWindow>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -30,16 +63,16 @@ pub(super) struct WindowColumns {
     buckets: Vec<String>,
     from: Vec<PgSnapshot>,
     upto: Vec<PgSnapshot>,
-    above: Vec<i64>,
+    above: Vec<Option<i64>>,
 }
 
 impl WindowColumns {
     pub(super) fn of(closed: &[ClosedWindow]) -> Self {
         Self {
             buckets: closed.iter().map(|one| buckets_text(&one.cursor_group)).collect(),
-            from: closed.iter().map(|one| PgSnapshot(one.window.since.clone())).collect(),
+            from: closed.iter().map(|one| PgSnapshot(one.since.clone())).collect(),
             upto: closed.iter().map(|one| PgSnapshot(one.upto.clone())).collect(),
-            above: closed.iter().map(|one| one.window.bound).collect(),
+            above: closed.iter().map(|one| one.above).collect(),
         }
     }
 

@@ -14,9 +14,8 @@
 //!   it begins, or of one before it that its transaction came after, and a tick that is not remembered lies at most
 //!   127 above one that is. This holds for each instance's ticks, so that of any instance may be taken.
 //! * *Nothing that was read is published again.* Of what breaks the law a part was read: a little below its bound a range
-//!   looks, too. Of which ranges rows were read, and down to where, is noted with the cursors that have passed them
-//!   (`window_note.sql`); and where rows below a window were read (`whole_range_note.sql`). What the log brought is
-//!   noted, too.
+//!   looks, too. Of which ranges rows were read, and down to where, if not all, is noted with the cursors that have passed
+//!   them (`window_note.sql`). What the log brought is noted, too.
 //! * *What is found* is parked in one transaction with the note that it was, and a shard is asked to publish it. So
 //!   restarts and take-overs change nothing: it lies in `postrider.parked`, or is found again.
 //! * *It is no news then.* Rows are looked at by the same law long before, `sweep`; the proof finds what came since.

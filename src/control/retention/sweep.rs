@@ -27,13 +27,15 @@ impl Retention {
             .filter_map(|leaf| Some((leaf, *own.get(&leaf.bucket)?, states[&leaf.oid])));
         let due: Vec<_> =
             owned.filter(|(leaf, _, state)| self.sweep.is_due(leaf.oid, *state)).collect();
-        if due.is_empty() {
+        self.sweep.is_complete = due.is_empty();
+        if due.is_empty() || !self.sweep.can_look() {
             return Ok(());
         }
         let began = Instant::now();
         let law = unread::law(&session.connection).await?;
-        self.sweep.spend(began.elapsed());
+        self.sweep.spend_on_law(began.elapsed());
         if law.judges_nothing() {
+            self.sweep.is_complete = true;
             return Ok(());
         }
         for (leaf, epoch, state) in due {
@@ -47,6 +49,7 @@ impl Retention {
                 self.sweep.seen.insert(leaf.oid, state.written);
             }
         }
+        self.sweep.is_complete = true;
         Ok(())
     }
 
