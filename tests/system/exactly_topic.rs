@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use postrider_testkit::servers::KafkaOptions;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use crate::exactly::{cursor_topic, delete_topic};
 use crate::parking::ask;
+use crate::support::acl::{Access, authorizer, release, restrict};
 use crate::support::consumer::create_topic;
-use crate::support::{Fixture, RelayProcess, read_topic};
+use crate::support::{Fixture, RelayProcess, read_topic, start_kafka};
 
 const BUCKETS: i32 = 8;
 /// Until an instance has looked at the topic, which it does every 5 s.
@@ -48,6 +50,38 @@ async fn a_topic_of_cursors_that_is_made_anew_ends_whoever_wrote_to_the_old_one(
     relay.wait_until_it_says("was made anew").await;
     let ended = relay.wait(Duration::from_secs(60)).await;
     assert_eq!(ended.code(), Some(5), "{ended}");
+}
+
+/// GIVEN an owner that has committed a cursor WHEN the right to see the topic is taken away THEN nobody takes it for gone:
+/// the instance says which right is missing, as does one that starts, and both go on when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_of_cursors_that_may_not_be_seen_is_not_taken_for_gone() {
+    const HIDDEN: &str = "Kafka does not let this user see topic postrider-";
+    let kafka = start_kafka(KafkaOptions { properties: authorizer(), ..KafkaOptions::default() });
+    let fixture = Fixture::new("exactly_hidden").await.with_brokers(kafka.brokers().to_owned());
+    fixture.deliver_exactly_once();
+    let client = fixture.client().await;
+    let write = "select postrider.emit('t', 'a', 'Happened', '{}')";
+    client.batch_execute(write).await.expect("an event can be written");
+    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
+    fixture.wait_published().await;
+    let topic = cursor_topic(&fixture).await;
+    restrict(&fixture.brokers, &topic, Access::Nothing);
+    client.batch_execute(write).await.expect("another one");
+    relay.wait_until_it_says(HIDDEN).await;
+    // Two looks would have ended it.
+    tokio::time::sleep(2 * LOOKED).await;
+    assert!(!relay.said().contains("is gone"), "{}", relay.said());
+    let other = RelayProcess::start(&fixture, &["--shards", "1"]);
+    relay.kill();
+    other.wait_until_it_says(HIDDEN).await;
+    release(&fixture.brokers, &topic);
+    restrict(&fixture.brokers, &topic, Access::Describe);
+    other.wait_until_it_says("Kafka does not let this user read topic postrider-").await;
+    release(&fixture.brokers, &topic);
+    fixture.wait_published().await;
+    assert_eq!(read_topic(&fixture.brokers, &fixture.topic("t")).len(), 2, "each once");
+    other.stop_well().await;
 }
 
 /// GIVEN a partition of cursors in which a transaction is undecided, as right after the death of a broker, WHEN an instance

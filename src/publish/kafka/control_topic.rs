@@ -2,7 +2,7 @@
 //!
 //! Promises: what is read was committed, and nothing that was committed before the reading began is missed; an id that
 //! is fenced has nothing open any more. Must not: know what a cursor says, or write one. Fails: when no broker answers
-//! in time; with [`ErrorKind::TopicUnavailable`] where the topic is missing or not as it has to be.
+//! in time; with [`ErrorKind::TopicUnavailable`] where the topic may not be seen, is missing or not as it has to be.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::types::RDKafkaRespErr;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::publish::in_flight_batch::AppendedAt;
@@ -34,6 +35,10 @@ const COPIES: i32 = 3;
 const CURSOR_AND_END: i64 = 2;
 /// Of whoever only ends what another has open.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Whoever reads the topic, to the brokers.
+const READERS: &str = "postrider-cursors";
+const UNAUTHORIZED: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
 
 /// What to do where a cursor in Kafka cannot be gone by.
 pub const KEEP_SAVED: &str = "find out who deleted or changed the topic, and remove what there is of it: it is made \
@@ -76,6 +81,13 @@ type CursorReader = Arc<BaseConsumer<AsideContext>>;
 fn gone(name: &str) -> Error {
     let cause = format!("topic {name} is gone, and the cursors with it");
     Error::new(ErrorKind::KafkaRefused, cause).with_remedy(KEEP_SAVED)
+}
+
+/// The error for one that may be there all the same, where this user may not do that with it.
+fn denied(name: &str, what: &str) -> Error {
+    let cause = format!("Kafka does not let this user {what} topic {name}, which has the cursors");
+    Error::new(ErrorKind::TopicUnavailable, cause)
+        .with_remedy(format!("grant Describe, Read and Write on topic {name}"))
 }
 
 /// The error for one that is not the one to which cursors were written.
@@ -174,15 +186,35 @@ impl ControlTopic {
     }
 
     /// Who leads each of its partitions, with -1 for nobody; empty where it is missing.
+    ///
+    /// # Errors
+    /// When no broker answers in time; [`ErrorKind::TopicUnavailable`] where this user may not see it.
     fn leaders(&self, asker: &Asker) -> Result<BTreeMap<i32, i32>> {
         // Asked for all of them: for one that is missing the brokers might make it, with their own settings.
         let metadata = asker
             .client()
             .fetch_metadata(None, ANSWER_TIMEOUT)
             .map_err(|cause| unavailable(&cause, None))?;
-        let found = metadata.topics().iter().find(|topic| topic.name() == self.name);
-        let partitions = found.map_or(&[][..], |topic| topic.partitions());
-        Ok(partitions.iter().map(|partition| (partition.id(), partition.leader())).collect())
+        let Some(found) = metadata.topics().iter().find(|topic| topic.name() == self.name) else {
+            return self.check_seen().map(|()| BTreeMap::new());
+        };
+        let leaders = found.partitions().iter();
+        Ok(leaders.map(|partition| (partition.id(), partition.leader())).collect())
+    }
+
+    /// Refuses to take for missing what brokers do not list because this user may not see it. For a client that only
+    /// reads they make no topic that is asked for by name.
+    fn check_seen(&self) -> Result<()> {
+        let metadata = self
+            .config
+            .consumer(&[("group.id", READERS), ("allow.auto.create.topics", "false")])?
+            .fetch_metadata(Some(&self.name), ANSWER_TIMEOUT)
+            .map_err(|cause| unavailable(&cause, None))?;
+        let errors = metadata.topics().iter().filter_map(|topic| topic.error());
+        match errors.into_iter().any(|error| error == UNAUTHORIZED) {
+            true => Err(denied(&self.name, "see")),
+            false => Ok(()),
+        }
     }
 
     fn make(&self) -> Result<()> {

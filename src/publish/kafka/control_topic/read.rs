@@ -14,7 +14,9 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
-use crate::publish::kafka::control_topic::{ANSWER_TIMEOUT, ControlTopic, CursorReader, POLL_STEP};
+use crate::publish::kafka::control_topic::{
+    ANSWER_TIMEOUT, ControlTopic, CursorReader, POLL_STEP, READERS, denied,
+};
 use crate::publish::kafka::errors::unavailable;
 
 /// All of a reading.
@@ -51,10 +53,15 @@ fn moves(cause: &KafkaError) -> bool {
     )
 }
 
+/// Whether no wait helps: a right is missing.
+fn is_denial(cause: &KafkaError) -> bool {
+    cause.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
+}
+
 impl ControlTopic {
     fn reader(&self, isolation: &str) -> Result<CursorReader> {
         self.config.consumer(&[
-            ("group.id", "postrider-cursors"),
+            ("group.id", READERS),
             ("isolation.level", isolation),
             ("enable.auto.commit", "false"),
             ("enable.partition.eof", "true"),
@@ -190,6 +197,7 @@ impl ControlTopic {
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     open.remove(&partition);
                 }
+                Some(Err(cause)) if is_denial(&cause) => return Err(denied(&self.name, "read")),
                 Some(Err(cause)) => tracing::debug!(%cause, "the cursors cannot be read yet"),
                 None => {}
             }
