@@ -3,7 +3,7 @@
 //! Promises: bounded work, least of it for buckets of others; what was not looked at makes a count a lower bound. Must
 //! not: change anything, or need a right that whoever looks on has not. Fails: with the connection's error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -104,7 +104,8 @@ struct Depth {
 #[derive(Default)]
 struct ParkedDepth {
     counts: ParkedCounts,
-    topics: u64,
+    /// For which events wait.
+    topics: Vec<String>,
 }
 
 impl TierLook {
@@ -145,7 +146,7 @@ impl TierLook {
         let capture = read_state(&self.connection).await?;
         let instances = self.instances().await?;
         let parked = self.parked().await?;
-        let mut own = SeenBacklog::default();
+        let (mut own, mut held) = (SeenBacklog::default(), BTreeSet::new());
         let mut buckets = Vec::new();
         for place in self.places(looker, &parked).await? {
             let is_own = match looker {
@@ -154,7 +155,8 @@ impl TierLook {
             };
             let depth = self.depth(&place, capture.mode).await?;
             if is_own {
-                note_own(&mut own, place.status.bucket, depth.as_ref(), &parked);
+                let parked = parked.get(&place.status.bucket);
+                note_own(&mut own, &mut held, place.status.bucket, depth.as_ref(), parked);
             }
             let status = with_depth(place.status, depth.as_ref());
             let state = bucket_state(&status, &instances, &capture);
@@ -296,7 +298,7 @@ impl TierLook {
                     counts.events = events;
                     counts.aggregates = row.get::<_, i64>("aggregates").unsigned_abs();
                     counts.oldest_seconds = row.get("oldest_age_seconds");
-                    *topics = row.get::<_, i64>("topics").unsigned_abs();
+                    *topics = row.get::<_, Option<_>>("topics").unwrap_or_default();
                 }
             }
         }
@@ -409,11 +411,12 @@ fn bucket_state(
     }
 }
 
-fn note_own(
+fn note_own<'a>(
     own: &mut SeenBacklog,
+    held: &mut BTreeSet<&'a str>,
     bucket: u16,
     depth: Option<&Depth>,
-    parked: &BTreeMap<u16, ParkedDepth>,
+    parked: Option<&'a ParkedDepth>,
 ) {
     if let Some(depth) = depth {
         own.is_lower_bound |= depth.is_lower_bound;
@@ -421,12 +424,14 @@ fn note_own(
         own.backlog_bytes += depth.bytes;
         own.oldest_age_seconds.insert(bucket, depth.oldest_seconds.unwrap_or_default());
     }
-    let Some(ParkedDepth { counts, topics }) = parked.get(&bucket) else { return };
+    let Some(ParkedDepth { counts, topics }) = parked else { return };
     for (reason, events) in &counts.by_reason {
         *own.parked.entry(reason.clone()).or_default() += events;
     }
     own.parked_aggregates += counts.aggregates;
-    own.topics_held += topics;
+    // Several buckets may wait for one topic.
+    held.extend(topics.iter().map(String::as_str));
+    own.topics_held = held.len() as u64;
     own.parked_oldest_age_seconds =
         own.parked_oldest_age_seconds.max(counts.oldest_seconds.unwrap_or_default());
 }

@@ -93,16 +93,18 @@ fn only_what_is_owned_counts_as_own() {
             oldest_seconds: Some(f64::from(bucket)),
             by_reason: [("too-large".to_owned(), 2), ("follows".to_owned(), 3)].into(),
         };
-        parked.insert(bucket, ParkedDepth { counts, topics: 1 });
+        parked.insert(bucket, ParkedDepth { counts, topics: vec!["orders".to_owned()] });
     }
-    let mut own = SeenBacklog::default();
-    note_own(&mut own, 3, Some(&depth(7, false)), &parked);
+    let (mut own, mut held) = (SeenBacklog::default(), BTreeSet::new());
+    note_own(&mut own, &mut held, 3, Some(&depth(7, false)), parked.get(&3));
     assert_eq!((own.backlog_events, own.backlog_bytes, own.parked_aggregates), (7, 70, 2));
     assert_eq!((own.parked["follows"], own.topics_held), (3, 1));
     assert_eq!(own.parked_oldest_age_seconds, 3.0);
     let all = all_parked(&parked);
     assert_eq!((all.events, all.aggregates, all.by_reason["too-large"]), (10, 4, 4));
     assert_eq!(all.oldest_seconds, Some(4.0));
+    note_own(&mut own, &mut held, 4, None, parked.get(&4));
+    assert_eq!((own.parked["follows"], own.topics_held), (6, 1), "both wait for the same topic");
 }
 
 #[test]

@@ -238,6 +238,33 @@ fn a_silence_without_a_word_is_one_of_the_brokers() {
     );
 }
 
+/// A shard that begins again and again tells by which word of Kafka's side.
+#[test]
+fn a_shard_that_does_not_get_on_tells_why() {
+    let monitor = monitor(SMALL);
+    monitor.shard(0).has_work.store(true, std::sync::atomic::Ordering::Relaxed);
+    monitor.figures().note_trouble("topic t was refused");
+    for second in 12..=20_u64 {
+        look(&monitor, second);
+    }
+    let status = describe::instance_status(&monitor);
+    assert_eq!(status.causes[0].what, "shards", "{:?}", status.causes);
+    assert!(status.sentence.ends_with(": topic t was refused"), "{}", status.sentence);
+}
+
+/// Nothing is lost meanwhile, and somebody has to do something about it.
+#[test]
+fn a_table_that_is_polled_where_the_log_is_to_be_read_is_told_of() {
+    let monitor = monitor(SMALL);
+    monitor.set_log_refusal(Some("no right".to_owned()));
+    let told = ", the table is polled, as the log cannot be read: no right";
+    let status = describe::instance_status(&monitor);
+    assert!(status.sentence.ends_with(told), "{}", status.sentence);
+    monitor.set_log_refusal(None);
+    let status = describe::instance_status(&monitor);
+    assert!(!status.sentence.contains("polled"), "{}", status.sentence);
+}
+
 /// Just after the start nothing was looked at: it is not known when nothing waits.
 #[test]
 fn before_the_first_look_no_time_to_empty_is_told() {

@@ -239,6 +239,8 @@ pub struct Monitor {
     instance: Mutex<InstanceInfo>,
     health: Mutex<Health>,
     lock: Mutex<Option<LockInTheWay>>,
+    /// Why the table is polled where the log is to be read, as far as that does not heal by itself.
+    log_refusal: Mutex<Option<String>>,
     /// Sessions that have ended, by why.
     pub sessions_ended: Tally,
     /// Attempts to begin one that came to nothing, by why.
@@ -409,6 +411,16 @@ impl Monitor {
     /// Somebody does, or nobody any more.
     pub fn set_lock_in_the_way(&self, holder: Option<LockInTheWay>) {
         *lock(&self.lock) = holder;
+    }
+
+    /// Why the table is polled where the log is to be read, as far as that does not heal by itself.
+    pub fn log_refusal(&self) -> Option<String> {
+        lock(&self.log_refusal).clone()
+    }
+
+    /// It was refused so, or it is not any more.
+    pub fn set_log_refusal(&self, cause: Option<String>) {
+        *lock(&self.log_refusal) = cause;
     }
 
     /// Events acknowledged by Kafka, per shard.

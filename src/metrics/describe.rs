@@ -127,6 +127,7 @@ fn causes(health: &Health, trouble: Option<&str>) -> Vec<Cause> {
 fn cause(check: HealthCheck, trouble: Option<&str>) -> Cause {
     let words = match check.name.as_str() {
         "kafka" => format!("{}: {}", check.words, trouble.unwrap_or(NO_ANSWER_OF_BROKERS)),
+        "shards" if let Some(trouble) = trouble => format!("{}: {trouble}", check.words),
         _ => check.words,
     };
     let fix = check.remedy.unwrap_or_else(|| fix(&check.name).to_owned());
@@ -178,6 +179,7 @@ fn present(monitor: &Monitor) -> Present {
     Present {
         behind_seconds: monitor.recent().age_seconds_now(50.0),
         open_transaction_seconds: seconds(open_millis),
+        log_refusal: monitor.log_refusal(),
     }
 }
 

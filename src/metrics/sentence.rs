@@ -9,12 +9,14 @@ use crate::metrics::shape::{
 };
 
 /// What a sentence tells of an instance that its report does not have.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Present {
     /// How old events were when they were acknowledged, of the last seconds: half of them were younger.
     pub behind_seconds: Option<f64>,
     /// For how long a transaction that has written is open.
     pub open_transaction_seconds: f64,
+    /// Why the table is polled where the log is to be read.
+    pub log_refusal: Option<String>,
 }
 
 /// A transaction that is open for longer is told.
@@ -61,7 +63,10 @@ fn publishing(status: &InstanceReport, present: Present) -> String {
         let open = seconds(present.open_transaction_seconds);
         format!(", a transaction has been open for {open} at least, and its events wait")
     });
-    [Some(pace), parked, open].into_iter().flatten().collect()
+    let polled = present
+        .log_refusal
+        .map(|cause| format!(", the table is polled, as the log cannot be read: {cause}"));
+    [Some(pace), parked, open, polled].into_iter().flatten().collect()
 }
 
 /// Of the tier: `2 instances own 16 buckets, nothing waits, nothing parked`.

@@ -230,9 +230,12 @@ fn judge(
         ("42P07", _) => {
             (ErrorKind::Schema, "choose another name with --outbox, or rename what is there")
         }
-        ("42704", Some("get_publication_oid" | "AlterPublication")) => {
-            (ErrorKind::Schema, "run `postrider migrate up`")
-        }
+        // No migration makes one.
+        ("42704", Some("get_publication_oid" | "AlterPublication")) => (
+            ErrorKind::Schema,
+            "find out who dropped the publication; a relay that may makes it again, else `postrider capture switch \
+             wal` as the owner of the outbox",
+        ),
         ("42704", Some("ReplicationSlotAcquire")) => {
             (Unavailable, "find out who dropped the replication slot; it is made again")
         }
@@ -257,7 +260,14 @@ fn judge(
         ("53300", _) => {
             (Unavailable, "free connections, or raise max_connections or the role's limit")
         }
-        ("53100", _) => (Unavailable, "free space on the server's disk"),
+        // Before PostgreSQL 16 whoever logs in is not told why the file could not be written.
+        ("53100", _) | ("XX000", Some("write_item" | "write_relcache_init_file")) => {
+            (Unavailable, "free space on the server's disk")
+        }
+        // Asked how far its log is written, which a standby does not know.
+        ("55000", Some("pg_current_wal_lsn" | "pg_current_wal_flush_lsn")) => {
+            (ErrorKind::Standby, "the server is a standby: name the primary")
+        }
         ("25006", _) => (ErrorKind::Standby, "connect to the primary, and let it accept writes"),
         ("26000" | "42P05", _) => (Refused, POOLER),
         // PostgreSQL's own errors always tell the routine.
@@ -342,10 +352,13 @@ mod tests {
             ("57P01", "ProcessInterrupts", Unavailable, "stopped"),
             ("53300", "InitProcess", Unavailable, "max_connections"),
             ("53400", "ReplicationSlotCreate", Unavailable, "max_replication_slots"),
-            ("42704", "get_publication_oid", Schema, "migrate up"),
+            ("42704", "get_publication_oid", Schema, "capture switch wal"),
             ("42704", "ReplicationSlotAcquire", Unavailable, "dropped"),
             ("55000", "CheckLogicalDecodingRequirements", Refused, "wal_level"),
             ("25006", "PreventCommandIfReadOnly", ErrorKind::Standby, "primary"),
+            ("55000", "pg_current_wal_lsn", ErrorKind::Standby, "primary"),
+            ("53100", "mdextend", Unavailable, "disk"),
+            ("XX000", "write_item", Unavailable, "disk"),
             ("26000", "FetchPreparedStatement", Refused, "pooler"),
         ];
         for (state, routine, kind, word) in table {
@@ -372,7 +385,8 @@ mod tests {
                 session: SessionPurpose::Replication,
             };
             let (kind, cause, remedy) = explain_server(&said);
-            assert_eq!((kind, remedy), (ErrorKind::Schema, Some("run `postrider migrate up`")));
+            assert_eq!(kind, ErrorKind::Schema);
+            assert!(remedy.is_some_and(|remedy| remedy.contains("publication")), "{remedy:?}");
             assert_eq!(cause, format!("{message} (SQLSTATE 42704)"));
         }
     }

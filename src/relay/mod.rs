@@ -186,6 +186,7 @@ impl Instance {
     fn note_end(&self, error: Option<&Error>, stage: SessionStage) {
         let end = error.map(|error| session_end(error, self.monitor.lock_in_the_way()));
         self.monitor.set_session(SessionState::Between(end));
+        self.monitor.set_log_refusal(None);
         self.lease_end.set(None);
         let why = error.map_or("told-to-end", |error| told_kind(error).name());
         match (error, stage.has_worked()) {

@@ -11,6 +11,8 @@
 //!                                               └─ none ──► Stream
 //! ```
 
+use std::sync::Arc;
+
 use crate::capture::adopted::copy::SlotSession;
 use crate::capture::mode::{CaptureState, Flow, Mode};
 use crate::capture::mode_change::messages_lost;
@@ -130,7 +132,8 @@ impl Instance {
             }
             (gap, Mode::Wal | Mode::Poll) => {
                 let (known, held) = (opened.state.slot.clone(), self.held.clone());
-                let recovery = Recovery { keeper, gap, known, held };
+                let monitor = Arc::clone(&self.monitor);
+                let recovery = Recovery { keeper, gap, known, held, monitor };
                 return Ok(SessionPlan::PollWhileRecovering(opened, Box::new(recovery)));
             }
         };

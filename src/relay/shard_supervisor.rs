@@ -92,6 +92,7 @@ enum ProducerPast {
 /// It has work from here on: what was in flight.
 fn note_replaced(gauge: &ShardGauge, error: &Error, past: ProducerPast) {
     let why = error.kind().name();
+    gauge.instance.note_trouble(error.message());
     if past == ProducerPast::Sent {
         gauge.instance.producers_replaced.add(why, 1);
     }

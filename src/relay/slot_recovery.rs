@@ -18,6 +18,7 @@ use crate::capture::mode::{CaptureState, KnownSlot};
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::control::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::counters::Monitor;
 use crate::order::cursor::Cursor;
 use crate::order::snapshot::Snapshot;
 use crate::relay::held::HeldSession;
@@ -36,6 +37,8 @@ pub(super) struct Recovery {
     pub(super) known: Option<KnownSlot>,
     /// Where the session that makes the slot waits for the reader, who copies by it.
     pub(super) held: HeldSession,
+    /// Who tells that the table is polled.
+    pub(super) monitor: Arc<Monitor>,
 }
 
 /// Makes a slot where the one that is there is of no use, waits until the cursors cover it, and ends the
@@ -93,11 +96,15 @@ async fn look_until_answered(recovery: &Recovery) -> Result<Coverage> {
     let (mut refusals, mut backoff) = (0_u64, REFUSAL);
     loop {
         let refusal = match attempt(recovery).await {
-            Ok(coverage) => return Ok(coverage),
+            Ok(coverage) => {
+                recovery.monitor.set_log_refusal(None);
+                return Ok(coverage);
+            }
             Err(error) if may_pass(&error) && recovery.keeper.is_connected() => error,
             Err(error) => return Err(error),
         };
         refusals += 1;
+        recovery.monitor.set_log_refusal(Some(refusal.message().to_owned()));
         if refusals.is_power_of_two() {
             tracing::warn!(
                 cause = refusal.message(),
@@ -111,7 +118,7 @@ async fn look_until_answered(recovery: &Recovery) -> Result<Coverage> {
 }
 
 async fn attempt(recovery: &Recovery) -> Result<Coverage> {
-    let Recovery { keeper, gap, known, held } = recovery;
+    let Recovery { keeper, gap, known, held, .. } = recovery;
     let is_kept = matches!(gap, None | Some(Gap::Uncovered | Gap::Course));
     keeper.check_logged().await?;
     keeper.check_adopted(known.as_ref().filter(|_| is_kept)).await?;

@@ -6,6 +6,7 @@ use futures_util::SinkExt as _;
 use postrider_testkit::audit::Fate;
 use tokio_postgres::Client;
 
+use crate::admin::{address, wait_for};
 use crate::support::consumer::read_topic;
 use crate::support::writer::{AGGREGATE_TYPE, Inserted};
 use crate::support::{Bulk, Fixture, History, Patience, RelayProcess, Traffic};
@@ -199,7 +200,7 @@ async fn a_publication_that_is_gone_is_told() {
     let insert = "insert into outbox (aggregatetype, aggregateid, type) values ('thing', 'a', 'T')";
     let said = run(&["capture", "switch", "wal", "--no-wait"]);
     assert!(said.contains("the publication is there"), "{said}");
-    let relay = RelayProcess::start(&relays, &[]);
+    let relay = RelayProcess::start(&relays, &["--admin-listen", "127.0.0.1:0"]);
     relay.wait_until_it_says("reading the log").await;
     let said = run(&["capture", "show"]);
     assert!(!said.contains("gap "), "{said}");
@@ -215,6 +216,10 @@ async fn a_publication_that_is_gone_is_told() {
     };
     assert!(said.contains("run `postrider capture switch wal` as a role that does"), "{said}");
     assert!(!said.contains("nothing needs to be done"), "{said}");
+    let polled = "the table is polled, as the log cannot be read: cannot make the publication";
+    wait_for(&address(&relay).await, "/api/v1/status", polled).await;
+    let said = run(&["check"]);
+    assert!(said.contains("wal: the table is polled until its log can be read"), "{said}");
     fixture.wait_published().await;
     let said = run(&["capture", "switch", "wal"]);
     assert!(said.contains("the publication is there"), "{said} {}", relay.said());

@@ -8,14 +8,14 @@ use serde::Serialize;
 use crate::capture::mode::{Mode, read_state};
 use crate::capture::mode_switch::CaptureSession;
 use crate::capture::slot::failover::Failover;
-use crate::capture::slot::requirements::AdoptedReaders;
+use crate::capture::slot::requirements::{AdoptedReaders, Readers, check_needs};
 use crate::capture::slot::{Gap, Slot, SlotKeeper};
 use crate::cli::adopt;
 use crate::cli::adopt::ShownAdopted;
 use crate::cli::output::show_age;
 use crate::config::units::show_bytes;
 use crate::control::lease::live_instances;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::legible;
 use crate::postgres::{Sql, classify};
 
@@ -170,6 +170,14 @@ pub(in crate::cli) async fn in_the_way(keeper: &SlotKeeper) -> Result<Option<Str
         return Ok(Some(format!(
             "the table is polled meanwhile; the slot waits for the end of {who}"
         )));
+    }
+    match check_needs(keeper, Readers::Instances).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::PostgresRefused => {
+            let remedy = error.remedy().unwrap_or_default();
+            return Ok(Some(format!("{}; {remedy}", error.message())));
+        }
+        Err(error) => return Err(error),
     }
     Ok(keeper.publication().await?.is_none().then(|| PUBLISH.to_owned()))
 }

@@ -6,11 +6,11 @@
 use crate::capture::adopted::registry::{adopted_columns, owner_below};
 use crate::capture::mode::Mode;
 use crate::capture::mode_change::{Loss, check_change, loss, messages_lost};
+use crate::capture::slot::SlotKeeper;
 use crate::capture::slot::requirements::{
     AdoptedReaders, CLOSE_MESSAGES, MissingRight, Readers, check_needs, lacks_gathering,
     messages_are_open,
 };
-use crate::capture::slot::{Slot, SlotKeeper};
 use crate::cli::capture::show::{HEALS, in_the_way};
 use crate::cli::check::findings::Findings;
 use crate::cli::check::headers;
@@ -79,15 +79,16 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
     Ok(())
 }
 
-/// Where the slot is not there the table is polled, whatever the mode says.
+/// Where the slot does not bring everything the table is polled, whatever the mode says.
 async fn look_whether_the_log_is_read(findings: &mut Findings, reader: &SlotKeeper) -> Result<()> {
     let name = reader.name();
-    if matches!(reader.look().await?, Slot::Ready { .. }) {
+    let Some(gap) = reader.gap(&reader.state().await?).await? else {
         findings.passed(NAME, format!("wal: the table's log is read, by {name}"));
         return Ok(());
-    }
+    };
     let remedy = in_the_way(reader).await?.unwrap_or_else(|| HEALS.to_owned());
-    let cause = format!("wal: the table is polled until its log can be read, by {name}");
+    let cause =
+        format!("wal: the table is polled until its log can be read, by {name}: {}", gap.words());
     findings.warned(NAME, cause, &remedy);
     Ok(())
 }

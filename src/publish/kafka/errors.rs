@@ -36,7 +36,10 @@ pub(super) fn partitions_of(topic: &str, found: Option<&MetadataTopic>) -> Resul
             ErrorKind::TopicUnavailable,
             format!("Kafka does not let this user write to topic {topic}"),
         )
-        .with_remedy(format!("grant Write and Describe on topic {topic}"))),
+        // Where topics are made, brokers say the same of one that is missing, and that this user may not make.
+        .with_remedy(format!(
+            "grant Write and Describe on topic {topic}, or make it if it is not there"
+        ))),
         _ => Err(Error::new(
             ErrorKind::TopicUnavailable,
             format!("topic {topic} does not exist, and the broker did not create it"),
