@@ -56,11 +56,6 @@ impl InFlightBatch {
         Self { appended: Some(Mutex::default()), ..self }
     }
 
-    /// Whether it is noted where its records are.
-    pub(super) fn is_located(&self) -> bool {
-        self.appended.is_some()
-    }
-
     /// Takes note of where a record is.
     pub(super) fn note_appended(&self, at: AppendedAt) {
         if let Some(appended) = &self.appended {

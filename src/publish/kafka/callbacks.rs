@@ -26,7 +26,9 @@ use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::producer::Warnings;
 use crate::publish::kafka::quota::Throttle;
 use crate::publish::kafka::topic_list::Listing;
-use crate::publish::kafka::verdict::{CodeVerdict, KeptOut, kept_out, refused_by_unknown};
+use crate::publish::kafka::verdict::{
+    CodeVerdict, KeptOut, called_a_repeat, is_called_a_repeat, kept_out, refused_by_unknown,
+};
 use crate::publish::{InFlightBatch, Reports};
 
 /// Producers that fail within so long of each other fail for what was sent together.
@@ -64,6 +66,8 @@ pub(super) struct Context {
     pub(super) is_transactional: bool,
     /// The producer's transaction is over, as another one has its id or its time was up.
     pub(super) is_fenced: AtomicBool,
+    /// A record was called delivered that a broker called a repeat: what is called so from then on may be of its batch.
+    pub(super) is_misled: AtomicBool,
     /// The producer is done with: what it still held is purged, and that is no trouble.
     pub(super) ended: Arc<AtomicBool>,
 }
@@ -118,6 +122,32 @@ impl Context {
             learned_limits.refused_topic(topic, error.message(), now);
         }
         learned_limits.suspect(topic, now);
+    }
+
+    /// A record is called delivered, and is at this offset.
+    fn vouch<'a>(
+        &self,
+        at: AppendedAt,
+        topic: impl FnOnce() -> &'a str,
+        batch: &Arc<InFlightBatch>,
+    ) {
+        if is_called_a_repeat(at.offset) {
+            self.is_misled.store(true, Ordering::Relaxed);
+            return self.refuse(&called_a_repeat(), topic(), batch);
+        }
+        if self.is_misled.load(Ordering::Relaxed) {
+            return;
+        }
+        self.learned_limits.note_taken();
+        batch.note_appended(at);
+        self.reports.acknowledged(batch);
+    }
+
+    /// A record was refused, or its fate is unknown.
+    fn refuse(&self, cause: &KafkaError, topic: &str, batch: &Arc<InFlightBatch>) {
+        self.figures().kafka_errors.add(&code_name(cause.rdkafka_error_code()), 1);
+        self.learn(cause, topic, batch);
+        self.fail(refused(cause, topic));
     }
 
     /// Nothing more is sent from here on. Why, is reported by the thread that polls, once it has heard what
@@ -256,18 +286,10 @@ impl ProducerContext for Context {
         self.has_heard.store(true, Ordering::Relaxed);
         match result {
             Ok(message) => {
-                self.learned_limits.note_taken();
-                if batch.is_located() {
-                    let (partition, offset) = (message.partition(), message.offset());
-                    batch.note_appended(AppendedAt { partition, offset });
-                }
-                self.reports.acknowledged(&batch);
+                let (partition, offset) = (message.partition(), message.offset());
+                self.vouch(AppendedAt { partition, offset }, || message.topic(), &batch);
             }
-            Err((cause, message)) => {
-                self.figures().kafka_errors.add(&code_name(cause.rdkafka_error_code()), 1);
-                self.learn(cause, message.topic(), &batch);
-                self.fail(refused(cause, message.topic()));
-            }
+            Err((cause, message)) => self.refuse(cause, message.topic(), &batch),
         }
         if self.waiting_for_space.load(Ordering::Relaxed) && self.space.try_send(()).is_err() {
             tracing::trace!("the wake-up is there already");
@@ -304,6 +326,7 @@ mod tests {
             login: None,
             is_transactional: true,
             is_fenced: AtomicBool::new(false),
+            is_misled: AtomicBool::new(false),
             ended: Arc::default(),
         }
     }
@@ -334,6 +357,24 @@ mod tests {
         let context = context();
         refuse(&context, purged, "u");
         assert_eq!(suspects(&context), ["u"], "any of those that were purged may be why");
+    }
+
+    #[test]
+    fn what_a_broker_calls_a_repeat_is_not_delivered_nor_is_what_comes_with_it() {
+        let (context, now) = (context(), Instant::now());
+        let batch = Arc::new(InFlightBatch::new(BatchNumber(0), 4, now).that_is_located());
+        let vouch = |offset| {
+            let at = AppendedAt { partition: 0, offset };
+            context.vouch(at, || "t", &batch);
+        };
+        // Acknowledged by what came later, as librdkafka says it, or by its own answer.
+        [-1_001, 7].map(vouch);
+        assert!(!context.reports.has_failed() && suspects(&context).is_empty());
+        // A batch of two: the first is where the broker said, which is nowhere, and the second behind it.
+        [-1, 0].map(vouch);
+        assert!(context.reports.has_failed() && !batch.is_done());
+        assert_eq!(suspects(&context), ["t"]);
+        assert_eq!(batch.appended().len(), 2, "those before it");
     }
 
     #[test]

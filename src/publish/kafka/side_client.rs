@@ -7,11 +7,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -20,7 +20,9 @@ use crate::publish::kafka::config::MESSAGE_BYTES_MAX;
 use crate::publish::kafka::errors::unavailable;
 use crate::publish::kafka::sizes::LARGEST_MESSAGE_BYTES;
 use crate::publish::kafka::transactional_id::{TRANSACTIONAL_ID, take_id, transactional};
-use crate::publish::kafka::verdict::{CodeVerdict, KeptOut, kept_out, unknown, words};
+use crate::publish::kafka::verdict::{
+    CodeVerdict, KeptOut, called_a_repeat, is_called_a_repeat, kept_out, unknown, words,
+};
 use crate::publish::kafka::way_fates::{Gathered, RecordFate, WayFates};
 use crate::publish::{Company, Haste};
 
@@ -209,6 +211,8 @@ pub(super) struct Answers {
     fates: Mutex<Vec<Option<RecordFate>>>,
     /// What a broker answered last, as the log has it.
     told: Mutex<Option<String>>,
+    /// The partitions of which a broker called a record a repeat.
+    misled: Mutex<HashSet<(String, i32)>>,
     /// How often a broker said no, by partition, and what it said last. After some reasons librdkafka tries again.
     refusals: Mutex<HashMap<(String, i32), PartitionRefusals>>,
 }
@@ -293,6 +297,20 @@ impl Answers {
             }
         };
         self.fates()[number] = Some(fate);
+    }
+
+    /// A record is called delivered, and is at this offset of a partition.
+    fn vouch(&self, number: usize, offset: i64, place: impl FnOnce() -> (String, i32)) {
+        let mut misled = lock(&self.misled);
+        if !is_called_a_repeat(offset) && misled.is_empty() {
+            return self.answer(number, None);
+        }
+        let place = place();
+        let is_of_repeats = is_called_a_repeat(offset) || misled.contains(&place);
+        self.answer(number, is_of_repeats.then(called_a_repeat).as_ref());
+        if is_of_repeats {
+            misled.insert(place);
+        }
     }
 
     /// Whether brokers have refused all that has no fate yet again and again: more tries tell nothing new.
@@ -400,7 +418,13 @@ impl ProducerContext for Answers {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
-        self.answer(number, result.as_ref().err().map(|(cause, _)| cause));
+        match result {
+            Ok(message) => {
+                let place = || (message.topic().to_owned(), message.partition());
+                self.vouch(number, message.offset(), place);
+            }
+            Err((cause, _)) => self.answer(number, Some(cause)),
+        }
     }
 }
 
@@ -432,6 +456,22 @@ mod tests {
         assert_eq!((verdict, words.contains("Not leader")), (CodeVerdict::Away, true), "{words}");
         let (words, verdict) = explained("purged", CodeVerdict::BrokenOff, TOO_FEW);
         assert_eq!((verdict, words.contains("in-sync")), (CodeVerdict::TooFew, true), "{words}");
+    }
+
+    #[test]
+    fn what_a_broker_calls_a_repeat_is_refused_with_all_that_comes_behind_it() {
+        let answers = Answers::default();
+        (0..4).for_each(|_| answers.expect_one_more());
+        let place = |partition| move || ("t".to_owned(), partition);
+        answers.vouch(0, 5, place(0));
+        answers.vouch(1, -1, place(1));
+        answers.vouch(2, 0, place(1));
+        answers.vouch(3, 6, place(0));
+        let fates = answers.take().expect("each has one");
+        let is_refused = |fate: &RecordFate| *fate != RecordFate::Appended;
+        assert_eq!(fates.iter().map(is_refused).collect::<Vec<_>>(), [false, true, true, false]);
+        let RecordFate::Refused { words, verdict } = &fates[1] else { unreachable!("it is") };
+        assert!(words.contains("uplicate") && *verdict == CodeVerdict::Unclear, "{words}");
     }
 
     #[test]

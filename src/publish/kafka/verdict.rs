@@ -121,6 +121,18 @@ impl CodeVerdict {
     }
 }
 
+/// Whether a record that is called delivered is where its broker said, which is nowhere: the broker called it a repeat of
+/// one that it has, and librdkafka believes that. The others of its batch come right behind it, and their offsets say
+/// nothing. One that was acknowledged by what came later lies further below.
+pub(super) fn is_called_a_repeat(offset: i64) -> bool {
+    offset == -1
+}
+
+/// What was answered to such a record.
+pub(super) fn called_a_repeat() -> KafkaError {
+    KafkaError::MessageProduction(RDKafkaErrorCode::DuplicateSequenceNumber)
+}
+
 /// The client's table of codes ends where its librdkafka does: what a newer broker says comes as any number.
 fn is_known(code: RDKafkaErrorCode) -> bool {
     RDKafkaRespErr::try_from(code as i32).is_ok_and(|code| code as i32 != 0)
