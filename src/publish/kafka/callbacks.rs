@@ -66,6 +66,8 @@ pub(super) struct Context {
     pub(super) is_transactional: bool,
     /// The producer's transaction is over, as another one has its id or its time was up.
     pub(super) is_fenced: AtomicBool,
+    /// It is known for which topic that was answered first.
+    pub(super) has_learnt_of_fence: AtomicBool,
     /// A record was called delivered that a broker called a repeat: what is called so from then on may be of its batch.
     pub(super) is_misled: AtomicBool,
     /// The producer is done with: what it still held is purged, and that is no trouble.
@@ -77,7 +79,7 @@ impl Context {
     fn learn(&self, cause: &KafkaError, topic: &str, batch: &Arc<InFlightBatch>) {
         let (code, now) = (cause.rdkafka_error_code(), Instant::now());
         if self.note_fence(code) {
-            return;
+            return self.learn_of_fence(code, topic, now);
         }
         match CodeVerdict::of(code) {
             // No record of it was refused, but one of them may be why nothing was answered.
@@ -112,6 +114,17 @@ impl Context {
             self.is_fenced.store(true, Ordering::Relaxed);
         }
         self.is_fenced.load(Ordering::Relaxed)
+    }
+
+    /// The first record that is answered so, of a producer's, says nothing yet. Where transaction after transaction ends for
+    /// what goes to one topic, it may be a record that is always answered so.
+    fn learn_of_fence(&self, code: Option<RDKafkaErrorCode>, topic: &str, now: Instant) {
+        if CodeVerdict::is_fence(code)
+            && !self.has_learnt_of_fence.swap(true, Ordering::Relaxed)
+            && self.learned_limits.fenced(topic, now, AGAIN_IN_TRANSACTIONS)
+        {
+            self.learned_limits.suspect(topic, now);
+        }
     }
 
     /// What a topic that is kept out of transactions teaches the producer that comes next.
@@ -326,6 +339,7 @@ mod tests {
             login: None,
             is_transactional: true,
             is_fenced: AtomicBool::new(false),
+            has_learnt_of_fence: AtomicBool::new(false),
             is_misled: AtomicBool::new(false),
             ended: Arc::default(),
         }
@@ -359,6 +373,22 @@ mod tests {
         assert_eq!(suspects(&context), ["u"], "any of those that were purged may be why");
     }
 
+    /// Each producer of a row, which knows what was learnt before it, is answered so.
+    #[test]
+    fn a_topic_for_whose_sake_transaction_after_transaction_ends_is_suspected() {
+        let learned_limits = Arc::new(LearnedLimits::new(&[]));
+        let fence = RDKafkaErrorCode::InvalidProducerEpoch;
+        let mut suspected = Vec::new();
+        for topic in ["t", "u", "u"] {
+            let context = Context { learned_limits: Arc::clone(&learned_limits), ..context() };
+            // All records of a batch are answered alike.
+            (0..2).for_each(|_| refuse(&context, fence, topic));
+            refuse(&context, RDKafkaErrorCode::PurgeQueue, "v");
+            suspected.push(suspects(&context));
+        }
+        assert_eq!(suspected, [vec![], vec![], vec!["u".to_owned()]]);
+    }
+
     #[test]
     fn what_a_broker_calls_a_repeat_is_not_delivered_nor_is_what_comes_with_it() {
         let (context, now) = (context(), Instant::now());
@@ -368,10 +398,10 @@ mod tests {
             context.vouch(at, || "t", &batch);
         };
         // Acknowledged by what came later, as librdkafka says it, or by its own answer.
-        [-1_001, 7].map(vouch);
+        [-1_001, 7].into_iter().for_each(vouch);
         assert!(!context.reports.has_failed() && suspects(&context).is_empty());
         // A batch of two: the first is where the broker said, which is nowhere, and the second behind it.
-        [-1, 0].map(vouch);
+        [-1, 0].into_iter().for_each(vouch);
         assert!(context.reports.has_failed() && !batch.is_done());
         assert_eq!(suspects(&context), ["t"]);
         assert_eq!(batch.appended().len(), 2, "those before it");

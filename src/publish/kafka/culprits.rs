@@ -1,7 +1,8 @@
 //! The events that brokers refused for their own sake, for whoever meets them again before they are parked.
 //!
-//! Promises: one that was found out is known for some minutes, so that a transaction that begins anew finds out the others;
-//! when its aggregate is tried again it is as good as any; bounded. Must not: find one out, or read a clock.
+//! Promises: one that was found out is known until no other one was for some minutes, so that a transaction that begins anew
+//! finds out the others, however many there are; when its aggregate is tried again it is as good as any; bounded. Must not:
+//! find one out, or read a clock.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use hashbrown::HashMap;
 use crate::event::EventId;
 use crate::order::holds::{AggregateKey, Refusal};
 
-/// So long one is known after it was found out. A transaction that begins anew meets it within seconds.
+/// So long all are known after the last was found out. A transaction that begins anew meets them within seconds.
 const KNOWN_FOR: Duration = Duration::from_secs(180);
 /// So many are known at once: more than a page has.
 const CULPRITS_MAX: usize = 4_096;
@@ -21,22 +22,25 @@ const CULPRITS_MAX: usize = 4_096;
 struct Culprit {
     aggregate: AggregateKey,
     refusal: Refusal,
-    until: Instant,
+    found: Instant,
 }
 
 /// Those that are known at some moment.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Culprits(Arc<HashMap<EventId, Culprit>>);
+pub(super) struct Culprits {
+    known: Arc<HashMap<EventId, Culprit>>,
+    last_found: Option<Instant>,
+}
 
 impl Culprits {
     /// Whether none is known.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.known.is_empty()
     }
 
     /// Why this event is refused, if that is known.
     pub(super) fn refusal(&self, event: EventId) -> Option<&Refusal> {
-        self.0.get(&event).map(|culprit| &culprit.refusal)
+        self.known.get(&event).map(|culprit| &culprit.refusal)
     }
 
     /// One was found out.
@@ -47,26 +51,27 @@ impl Culprits {
         refusal: Refusal,
         now: Instant,
     ) {
-        let known = Arc::make_mut(&mut self.0);
+        let known = Arc::make_mut(&mut self.known);
         if known.len() >= CULPRITS_MAX {
-            let first = known.iter().min_by_key(|(_, culprit)| culprit.until).map(|(id, _)| *id);
+            let first = known.iter().min_by_key(|(_, culprit)| culprit.found).map(|(id, _)| *id);
             first.and_then(|id| known.remove(&id));
         }
-        known.insert(event, Culprit { aggregate, refusal, until: now + KNOWN_FOR });
+        known.insert(event, Culprit { aggregate, refusal, found: now });
+        self.last_found = Some(now);
     }
 
     /// Those of these aggregates are to be tried again.
     pub(super) fn forget(&mut self, aggregates: &[AggregateKey]) {
-        if self.0.values().any(|culprit| aggregates.contains(&culprit.aggregate)) {
-            Arc::make_mut(&mut self.0)
+        if self.known.values().any(|culprit| aggregates.contains(&culprit.aggregate)) {
+            Arc::make_mut(&mut self.known)
                 .retain(|_, culprit| !aggregates.contains(&culprit.aggregate));
         }
     }
 
-    /// Forgets those of long ago.
+    /// Forgets them where the last was found out long ago.
     pub(super) fn age(&mut self, now: Instant) {
-        if self.0.values().any(|culprit| culprit.until <= now) {
-            Arc::make_mut(&mut self.0).retain(|_, culprit| now < culprit.until);
+        if self.last_found.is_some_and(|last| last + KNOWN_FOR <= now) {
+            *self = Self::default();
         }
     }
 }
@@ -103,6 +108,20 @@ mod tests {
     }
 
     #[test]
+    fn none_is_forgotten_as_long_as_others_are_found_out() {
+        let (mut culprits, mut now) = (Culprits::default(), Instant::now());
+        let first = note(&mut culprits, 0, now);
+        for number in 1..4 {
+            now += KNOWN_FOR * 2 / 3;
+            culprits.age(now);
+            note(&mut culprits, number, now);
+        }
+        assert!(culprits.refusal(first).is_some(), "what begins anew meets it, too");
+        culprits.age(now + KNOWN_FOR);
+        assert!(culprits.is_empty());
+    }
+
+    #[test]
     fn they_are_bounded() {
         let (mut culprits, now) = (Culprits::default(), Instant::now());
         let first = note(&mut culprits, 0, now);
@@ -110,7 +129,7 @@ mod tests {
         for number in 1..=u32::try_from(CULPRITS_MAX).expect("a few") {
             note(&mut culprits, number, later);
         }
-        assert_eq!(culprits.0.len(), CULPRITS_MAX);
+        assert_eq!(culprits.known.len(), CULPRITS_MAX);
         assert!(culprits.refusal(first).is_none(), "it was the oldest");
     }
 }

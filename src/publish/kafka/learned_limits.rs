@@ -55,6 +55,8 @@ struct Learnt {
     last_taken: Option<Instant>,
     /// When a producer failed last for the sake of a record.
     last_failed: Option<Instant>,
+    /// To which topic the last record went that was answered by the end of its producer's transaction, and when.
+    last_fenced: Option<(String, Instant)>,
     /// When a producer stood still last.
     last_stood_still: Option<Instant>,
 }
@@ -89,6 +91,7 @@ impl LearnedLimits {
                 patience: Patience::default(),
                 last_taken: None,
                 last_failed: None,
+                last_fenced: None,
                 last_stood_still: None,
             }),
         }
@@ -124,6 +127,15 @@ impl LearnedLimits {
     pub(super) fn failed(&self, now: Instant, within: Duration) -> bool {
         let before = self.learnt().last_failed.replace(now);
         before.is_some_and(|before| now.saturating_duration_since(before) < within)
+    }
+
+    /// A producer's transaction is over, as was answered to a record for this topic; whether the last one that ended so,
+    /// within so long, did for the same topic.
+    pub(super) fn fenced(&self, topic: &str, now: Instant, within: Duration) -> bool {
+        let before = self.learnt().last_fenced.replace((topic.to_owned(), now));
+        before.is_some_and(|(same, before)| {
+            same == topic && now.saturating_duration_since(before) < within
+        })
     }
 
     /// What is known of sizes.
@@ -331,6 +343,18 @@ mod tests {
         assert!(learned_limits.failed(now + again / 2, again));
         assert!(!learned_limits.failed(now + 2 * again, again));
         assert!(learned_limits.failed(now + 4 * again, 3 * again), "it took longer to begin anew");
+    }
+
+    #[test]
+    fn transactions_that_end_for_one_topic_soon_after_each_other_belong_together() {
+        let (learned_limits, now) = (LearnedLimits::new(&[]), Instant::now());
+        let within = Duration::from_secs(40);
+        let fenced = |topic, seconds| {
+            learned_limits.fenced(topic, now + Duration::from_secs(seconds), within)
+        };
+        assert!(!fenced("t", 0) && fenced("t", 39), "it may be what goes there");
+        assert!(!fenced("u", 40) && !fenced("t", 41), "another one's turn came in between");
+        assert!(!fenced("t", 81), "that was long ago");
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl KafkaProducer {
             login: config.login(),
             is_transactional: config.get(TRANSACTIONAL_ID).is_some(),
             is_fenced: AtomicBool::new(false),
+            has_learnt_of_fence: AtomicBool::new(false),
             is_misled: AtomicBool::new(false),
             ended: Arc::clone(&ended),
         };

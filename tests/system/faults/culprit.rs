@@ -21,6 +21,14 @@ const TIMES_MAX: usize = 3;
 /// Time for a batch without an answer to be found out, and for each of its events to be tried.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+/// So often one may come at most, of which at-least-once delivery may send so many.
+fn times_max(at_least_once: usize) -> usize {
+    match Delivery::asked() {
+        Delivery::AtLeastOnce => at_least_once,
+        Delivery::ExactlyOnce => 1,
+    }
+}
+
 /// An event of a time that brokers refuse by default.
 async fn insert_ahead(client: &Client, aggregate: (&str, &str), number: u32) {
     client
@@ -98,7 +106,7 @@ async fn a_time_that_the_broker_refuses_is_one_parked_event() {
         assert!(detail.contains("InvalidTimestamp") && detail.contains(&topic), "{detail}");
         let times = times(&fixture, &topic);
         assert_eq!(times.len(), 10, "{times:?}");
-        assert!(times.values().all(|times| *times <= TIMES_MAX), "{times:?}");
+        assert!(times.values().all(|times| *times <= times_max(TIMES_MAX)), "{times:?}");
 
         // It is tried afresh, and refused again: nothing that follows it passes.
         ask(&fixture, &["parked", "retry", "--reason", "refused"]);
@@ -139,7 +147,7 @@ async fn many_culprits_among_many_events_are_found_in_time() {
     all.extend(times(&fixture, &topics[1]));
     assert_eq!(all.len(), 10_000 - 10_000 / 97);
     let most = all.values().max().copied().unwrap_or_default();
-    assert!(most <= 2 * TIMES_MAX, "one came {most} times");
+    assert!(most <= times_max(2 * TIMES_MAX), "one came {most} times");
     relay.stop_well().await;
 }
 
@@ -173,7 +181,7 @@ async fn many_topics_that_refuse_in_one_page_cost_their_neighbours_little() {
         all.len(),
         all.values().filter(|times| **times > 1).count()
     );
-    assert!(most <= TIMES_MAX, "one came {most} times");
+    assert!(most <= times_max(TIMES_MAX), "one came {most} times");
     relay.stop_well().await;
 }
 
@@ -241,7 +249,7 @@ async fn meet(refuser: &Refuser, fixture: &Fixture, aggregate_type: &str, fault:
     let times = times(fixture, &topic);
     let keys: Vec<&str> = times.keys().map(String::as_str).collect();
     assert_eq!(keys, ["1", "2", "3", "4", "6", "7", "8", "9"], "{fault:?}");
-    assert!(times.values().all(|times| *times <= TIMES_MAX), "{fault:?}: {times:?}");
+    assert!(times.values().all(|times| *times <= times_max(TIMES_MAX)), "{fault:?}: {times:?}");
     println!("{fault:?} took {:?}: {}", begin.elapsed(), parked["5"].1);
     refuser.set(Fault::None);
     ask(fixture, &["parked", "retry", "--reason", reason]);
@@ -257,9 +265,9 @@ async fn whatever_a_broker_answers_to_one_record_that_one_is_parked() {
     fixture.brokers = kafka.brokers().to_owned();
     let proxied = fixture.with_brokers(refuser.brokers());
     let relay = RelayProcess::start(&proxied, &["--shards", "1", "-X", "compression.type=none"]);
-    // Each as a broker may answer it; those that librdkafka tries again without an end take longer, and 46 is one that it
-    // takes for success.
-    for code in [999, 120, 87, 46, 32, 17, -1, 10, 45] {
+    // Each as a broker may answer it; those that librdkafka tries again without an end take longer. It takes 46 for
+    // success, and 47 is answered as well where another producer has ended this one's transaction.
+    for code in [47, 46, 999, 120, 87, 32, 17, -1, 10, 45] {
         meet(&refuser, &fixture, &format!("code{}", code + 1), Fault::Answer(code)).await;
     }
     relay.stop_well().await;
@@ -397,7 +405,7 @@ async fn every_code_that_a_broker_can_answer_ends_with_its_record() {
     topics.iter().for_each(|topic| all.extend(times(&fixture, topic)));
     assert_eq!(all.len(), 1_000 - codes.len());
     let most = all.values().max().copied().unwrap_or_default();
-    assert!(most <= 2 * TIMES_MAX, "one came {most} times");
+    assert!(most <= times_max(2 * TIMES_MAX), "one came {most} times");
     relay.stop_well().await;
 }
 
@@ -444,7 +452,7 @@ async fn every_code_that_is_tried_again_without_an_end_ends_with_its_record() {
         assert!(detail.contains(topic), "{code}: {detail}");
         let times = times(&fixture, topic);
         assert_eq!(times.len(), NEIGHBOURS as usize, "{code}: {times:?}");
-        assert!(times.values().all(|times| *times <= TIMES_MAX), "{code}: {times:?}");
+        assert!(times.values().all(|times| *times <= times_max(TIMES_MAX)), "{code}: {times:?}");
     }
     relay.stop_well().await;
 }
@@ -478,7 +486,7 @@ async fn a_limit_that_nobody_tells_is_the_brokers_to_decide() {
     let times = times(&fixture, &narrow);
     assert_eq!(times.len(), 5_000);
     let most = times.values().max().copied().unwrap_or_default();
-    assert!(most <= TIMES_MAX, "one came {most} times");
+    assert!(most <= times_max(TIMES_MAX), "one came {most} times");
     relay.wait_until_it_says("the broker does not tell how much a topic takes").await;
     relay.stop_well().await;
 }
