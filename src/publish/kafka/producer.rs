@@ -218,6 +218,8 @@ impl Produce for KafkaProducer {
         if self.transactions.is_some() {
             let (learned_limits, now) = (&self.context().learned_limits, Instant::now());
             learned_limits.note_culprit(event.id, AggregateKey::of(event), refusal, now);
+            // As long as one is found out after the other, what begins anew is not to meet all at once.
+            learned_limits.renew(self.topics.doubts.suspects(), now);
         }
     }
 
