@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// Between two kills.
 const KILL_EVERY_MS: u32 = 1_500;
 const SECONDS: u32 = 15;
+const RUNS_MAX: u32 = 3;
 const PAGE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A run that ends with the test.
@@ -156,18 +157,29 @@ fn services_agree_whatever_is_killed_and_two_writes_do_not() {
     let (seconds_text, every) = (seconds.to_string(), KILL_EVERY_MS.to_string());
     let traffic = ["--seconds", &seconds_text, "--rate", "15"];
     let faults = ["--chaos", "--kill-every", &every, "--naive"];
-    let lines = run(&[&traffic[..], &faults[..]].concat());
+    let arguments = [&traffic[..], &faults[..]].concat();
     let wanted_kills = seconds * 1_000 / KILL_EVERY_MS * 3 / 4;
-    assert!(number(&lines, "kills: ") >= wanted_kills, "{lines:#?}");
-    assert!(number(&lines, "orders: ") > seconds * 5, "{lines:#?}");
-    assert!(lines.iter().any(|line| line.starts_with("agreement: ")), "{lines:#?}");
-    // Each way of writing twice loses the half that it is known for, while Kafka or PostgreSQL is away.
-    let losses = |variant: &str, what: &str| {
-        let line = lines.iter().find(|line| line.starts_with(variant)).expect("it was asked for");
-        let (before, _) = line.split_once(what).expect("the ledger says so");
-        let count = before.rsplit([' ', ';']).find(|word| !word.is_empty()).expect("a number");
-        count.parse::<u32>().expect("a number")
-    };
-    assert!(losses("commit-then-send", " orders without event") > 0, "{lines:#?}");
-    assert!(losses("send-then-commit", " events without order") > 0, "{lines:#?}");
+    // Each way of writing twice loses the half that it is known for, while Kafka or PostgreSQL is away. Whether an order
+    // comes just then is up to chance: what one run does not show another one does.
+    let (mut without_event, mut without_order) = (0, 0);
+    for _ in 0..RUNS_MAX {
+        let lines = run(&arguments);
+        assert!(number(&lines, "kills: ") >= wanted_kills, "{lines:#?}");
+        assert!(number(&lines, "orders: ") > seconds * 5, "{lines:#?}");
+        assert!(lines.iter().any(|line| line.starts_with("agreement: ")), "{lines:#?}");
+        without_event += losses(&lines, "commit-then-send", " orders without event");
+        without_order += losses(&lines, "send-then-commit", " events without order");
+        if without_event > 0 && without_order > 0 {
+            return;
+        }
+    }
+    panic!("{without_event} orders without event, {without_order} events without order");
+}
+
+/// What a way of writing twice has lost.
+fn losses(lines: &[String], variant: &str, what: &str) -> u32 {
+    let line = lines.iter().find(|line| line.starts_with(variant)).expect("it was asked for");
+    let (before, _) = line.split_once(what).expect("the ledger says so");
+    let count = before.rsplit([' ', ';']).find(|word| !word.is_empty()).expect("a number");
+    count.parse().expect("a number")
 }
