@@ -149,14 +149,13 @@ impl CursorStore {
         let relaxed = connection.client().batch_execute(relax).await;
         relaxed.map_err(|cause| classify("set up the cursors' session", cause))?;
         let failed = |cause| classify("prepare to save the cursors", cause);
-        let may_note = connection.client().query_one(MAY_NOTE.text(), &[]).await.map_err(failed)?;
-        let closed = may_note.get::<_, bool>("may_note").then(ClosedWindows::default);
+        let may = connection.client().query_one(MAY_NOTE.text(), &[]).await.map_err(failed)?;
+        let closed = may.get::<_, bool>("may_note").then(ClosedWindows::default);
         let noted = if closed.is_some() { without_head(WINDOW_NOTE.text()) } else { "" };
         let save = fill(without_head(SAVE.text()), &[("{noted}", noted)]);
         let save = connection.client().prepare(&save).await.map_err(failed)?;
         let (epochs, progress) = (Mutex::default(), Mutex::default());
-        let saving = tokio::sync::Mutex::default();
-        let figures = Arc::default();
+        let (saving, figures) = (tokio::sync::Mutex::default(), Arc::default());
         Ok(Self {
             connection,
             save,
@@ -217,6 +216,7 @@ impl CursorStore {
             epochs.remove(bucket);
             progress.remove(bucket);
         }
+        self.closed.iter().for_each(|closed| closed.disown(buckets));
     }
 
     /// What is owned, each bucket with its epoch.
@@ -286,13 +286,10 @@ impl CursorStore {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a finished page. It is saved with the next save, and with it that a window was read whole: not
-    /// before, as another look below it may find nothing.
+    /// Takes note of a finished page. It is saved with the next save.
     pub fn note(&self, finished: &Finished<GroupCursor>) {
         let GroupCursor { cursor_group, cursor } = &finished.place;
-        if let (Some(window), Some(closed)) = (cursor.whole_window(), &self.closed) {
-            closed.push(ClosedWindow::whole(cursor_group, window, &cursor.upto().snapshot));
-        }
+        self.closed.iter().for_each(|closed| closed.release(cursor_group, cursor.window()));
         let mut progress = self.progress();
         for bucket in cursor_group.iter() {
             let moved = finished.events > 0;
@@ -314,9 +311,14 @@ impl CursorStore {
 
     /// Takes note of a window that was closed, before any cursor behind it is noted. It is saved with them.
     pub fn note_closed(&self, cursor_group: &CursorGroup, window: &Window, upto: &Snapshot) {
-        if let Some(closed) = &self.closed {
-            closed.push(ClosedWindow::bounded(cursor_group, window, upto));
-        }
+        let window = ClosedWindow::bounded(cursor_group, window, upto);
+        self.closed.iter().for_each(|closed| closed.push(window.clone()));
+    }
+
+    /// Takes note of a window that was read whole. It is saved once its rows are acknowledged.
+    pub fn note_whole(&self, cursor_group: &CursorGroup, window: &Window, upto: &Snapshot) {
+        let window = ClosedWindow::whole(cursor_group, window, upto);
+        self.closed.iter().for_each(|closed| closed.hold(window.clone()));
     }
 
     /// Keeps saves waiting as long as the guard lives. Whoever locks several cursors as well might

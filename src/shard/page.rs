@@ -203,6 +203,10 @@ impl PageReader {
             self.row_bytes = row_bytes.max(1);
         }
         at.cursor = cursor;
+        if let Some(window) = at.cursor.whole_window() {
+            let upto = &at.cursor.upto().snapshot;
+            outlet.store.note_whole(&at.cursor_group, window, upto);
+        }
         outlet.ledger.close_page(at.clone());
         outlet.settle().await?;
         Ok(broken)

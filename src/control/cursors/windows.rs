@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio_postgres::types::ToSql;
 
+use crate::event::Bucket;
 use crate::order::cursor::{CursorGroup, Window};
 use crate::order::snapshot::Snapshot;
 use crate::postgres::PgSnapshot;
@@ -36,25 +37,54 @@ impl ClosedWindow {
 
 /// Those that are not saved yet, in their order.
 #[derive(Debug, Default)]
-pub(super) struct ClosedWindows(Mutex<Vec<ClosedWindow>>);
+pub(super) struct ClosedWindows {
+    waiting: Mutex<Vec<ClosedWindow>>,
+    /// Of which not all rows are acknowledged.
+    held: Mutex<Vec<ClosedWindow>>,
+}
 
 impl ClosedWindows {
     pub(super) fn push(&self, window: ClosedWindow) {
-        self.lock().push(window);
+        lock(&self.waiting).push(window);
+    }
+
+    /// It waits until the cursor of its buckets, as far as all is acknowledged, has left the window: whoever looks below it
+    /// again may find nothing.
+    pub(super) fn hold(&self, window: ClosedWindow) {
+        lock(&self.held).push(window);
+    }
+
+    /// So far all is acknowledged. Of several places the last alone is told.
+    pub(super) fn release(&self, cursor_group: &CursorGroup, at: Option<&Window>) {
+        let mut held = lock(&self.held);
+        let is_left = |window: &mut ClosedWindow| {
+            window.cursor_group.iter().any(|bucket| cursor_group.contains(bucket))
+                && at.is_none_or(|at| at.since != window.since)
+        };
+        let left: Vec<ClosedWindow> = held.extract_if(.., is_left).collect();
+        lock(&self.waiting).extend(left);
+    }
+
+    /// Who owns these now reads them from where they were saved.
+    pub(super) fn disown(&self, buckets: &[Bucket]) {
+        let is_kept = |window: &ClosedWindow| {
+            window.cursor_group.iter().all(|bucket| !buckets.contains(bucket))
+        };
+        lock(&self.held).retain(is_kept);
     }
 
     pub(super) fn waiting(&self) -> Vec<ClosedWindow> {
-        self.lock().clone()
+        lock(&self.waiting).clone()
     }
 
     /// The first of them are saved.
     pub(super) fn forget(&self, count: usize) {
-        self.lock().drain(..count);
+        lock(&self.waiting).drain(..count);
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Vec<ClosedWindow>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(windows: &Mutex<Vec<ClosedWindow>>) -> MutexGuard<'_, Vec<ClosedWindow>> {
+    windows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Closed windows as the statement takes them.
@@ -85,4 +115,44 @@ impl WindowColumns {
 fn buckets_text(cursor_group: &CursorGroup) -> String {
     let buckets: Vec<String> = cursor_group.iter().map(ToString::to_string).collect();
     format!("{{{}}}", buckets.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(since: &str) -> Window {
+        Window { since: since.parse().unwrap(), bound: 7 }
+    }
+
+    fn held(buckets: &[u16], since: &str) -> ClosedWindows {
+        let closed = ClosedWindows::default();
+        let cursor_group: CursorGroup = buckets.iter().copied().map(Bucket).collect();
+        closed.hold(ClosedWindow::whole(&cursor_group, &window(since), &"20:20:".parse().unwrap()));
+        closed
+    }
+
+    #[test]
+    fn a_window_that_was_read_whole_is_saved_when_the_cursor_has_left_it() {
+        let group = |buckets: &[u16]| buckets.iter().copied().map(Bucket).collect::<CursorGroup>();
+        let closed = held(&[1, 2], "10:10:");
+        closed.release(&group(&[1, 2]), Some(&window("10:10:")));
+        closed.release(&group(&[3]), None);
+        assert!(closed.waiting().is_empty(), "it is on its way, or of others");
+        // The place at which it was left may be told of no more: several became one.
+        closed.release(&group(&[1, 2, 3]), Some(&window("20:20:")));
+        assert_eq!(closed.waiting().len(), 1);
+        closed.release(&group(&[1, 2, 3]), None);
+        assert_eq!(closed.waiting().len(), 1, "once");
+        closed.forget(1);
+        assert!(closed.waiting().is_empty());
+    }
+
+    #[test]
+    fn of_buckets_that_are_let_go_nothing_is_held() {
+        let closed = held(&[1], "10:10:");
+        closed.disown(&[Bucket(1)]);
+        closed.release(&[Bucket(1)].into(), None);
+        assert!(closed.waiting().is_empty());
+    }
 }
