@@ -200,7 +200,7 @@ async fn refusals_are_told_as_elsewhere() {
     insert(&client, 1, 1).await;
     if server_version(&client).await < NO_PUBLICATION_VERSION {
         let error = failure(&mut stream, PATIENCE).await.expect("an answer in time");
-        assert_says(&error, ErrorKind::Schema, "no_such_publication", "migrate up");
+        assert_says(&error, ErrorKind::Schema, "no_such_publication", "capture switch wal");
     } else {
         assert!(failure(&mut stream, Duration::from_secs(1)).await.is_none());
     }
