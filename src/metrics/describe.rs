@@ -125,9 +125,9 @@ fn causes(health: &Health, trouble: Option<&str>) -> Vec<Cause> {
 }
 
 fn cause(check: HealthCheck, trouble: Option<&str>) -> Cause {
-    let words = match check.name.as_str() {
-        "kafka" => format!("{}: {}", check.words, trouble.unwrap_or(NO_ANSWER_OF_BROKERS)),
-        "shards" if let Some(trouble) = trouble => format!("{}: {trouble}", check.words),
+    let words = match (check.name.as_str(), trouble) {
+        ("kafka", _) => format!("{}: {}", check.words, trouble.unwrap_or(NO_ANSWER_OF_BROKERS)),
+        ("shards", Some(trouble)) => format!("{}: {trouble}", check.words),
         _ => check.words,
     };
     let fix = check.remedy.unwrap_or_else(|| fix(&check.name).to_owned());
