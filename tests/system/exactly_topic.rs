@@ -5,6 +5,7 @@ use std::time::Duration;
 use postrider_testkit::servers::KafkaOptions;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tokio_postgres::Client;
 
 use crate::exactly::{cursor_topic, delete_topic};
 use crate::parking::ask;
@@ -21,21 +22,28 @@ async fn make_anew(fixture: &Fixture, topic: &str) {
     create_topic(&fixture.brokers, topic, BUCKETS).await;
 }
 
+const WRITE: &str = "select postrider.emit('t', 'a', 'Happened', '{}')";
+
+/// An owner that has committed a cursor, and the topic to which it did.
+async fn begin(fixture: &Fixture) -> (Client, RelayProcess, String) {
+    fixture.deliver_exactly_once();
+    let client = fixture.client().await;
+    client.batch_execute(WRITE).await.expect("an event can be written");
+    let relay = RelayProcess::start(fixture, &["--shards", "1"]);
+    fixture.wait_published().await;
+    let topic = cursor_topic(fixture).await;
+    (client, relay, topic)
+}
+
 /// GIVEN an owner that has committed a cursor WHEN the topic is made anew with as many partitions THEN its next
 /// transaction is not committed, and the process ends as where the topic is gone; one that has nothing to commit finds
 /// it out, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_of_cursors_that_is_made_anew_ends_whoever_wrote_to_the_old_one() {
     let fixture = Fixture::new("exactly_anew").await;
-    fixture.deliver_exactly_once();
-    let client = fixture.client().await;
-    let write = "select postrider.emit('t', 'a', 'Happened', '{}')";
-    client.batch_execute(write).await.expect("an event can be written");
-    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
-    fixture.wait_published().await;
-    let topic = cursor_topic(&fixture).await;
+    let (client, relay, topic) = begin(&fixture).await;
     make_anew(&fixture, &topic).await;
-    client.batch_execute(write).await.expect("another one");
+    client.batch_execute(WRITE).await.expect("another one");
     relay.wait_until_it_says("is gone, and the cursors with it").await;
     let ended = relay.wait(Duration::from_secs(60)).await;
     assert_eq!(ended.code(), Some(5), "{ended}");
@@ -59,15 +67,9 @@ async fn a_topic_of_cursors_that_may_not_be_seen_is_not_taken_for_gone() {
     const HIDDEN: &str = "Kafka does not let this user see topic postrider-";
     let kafka = start_kafka(KafkaOptions { properties: authorizer(), ..KafkaOptions::default() });
     let fixture = Fixture::new("exactly_hidden").await.with_brokers(kafka.brokers().to_owned());
-    fixture.deliver_exactly_once();
-    let client = fixture.client().await;
-    let write = "select postrider.emit('t', 'a', 'Happened', '{}')";
-    client.batch_execute(write).await.expect("an event can be written");
-    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
-    fixture.wait_published().await;
-    let topic = cursor_topic(&fixture).await;
+    let (client, relay, topic) = begin(&fixture).await;
     restrict(&fixture.brokers, &topic, Access::Nothing);
-    client.batch_execute(write).await.expect("another one");
+    client.batch_execute(WRITE).await.expect("another one");
     relay.wait_until_it_says(HIDDEN).await;
     // Two looks would have ended it.
     tokio::time::sleep(2 * LOOKED).await;
@@ -90,14 +92,8 @@ async fn a_topic_of_cursors_that_may_not_be_seen_is_not_taken_for_gone() {
 async fn cursors_are_read_when_nothing_is_undecided() {
     const PATIENCE: Duration = Duration::from_secs(20);
     let fixture = Fixture::new("exactly_undecided").await;
-    fixture.deliver_exactly_once();
-    let client = fixture.client().await;
-    let write = "select postrider.emit('t', 'a', 'Happened', '{}')";
-    client.batch_execute(write).await.expect("an event can be written");
-    let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
-    fixture.wait_published().await;
+    let (client, relay, topic) = begin(&fixture).await;
     relay.stop_well().await;
-    let topic = cursor_topic(&fixture).await;
     let other: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &fixture.brokers)
         .set("transactional.id", &topic)
@@ -108,7 +104,7 @@ async fn cursors_are_read_when_nothing_is_undecided() {
     let record = BaseRecord::<str, str>::to(&topic).partition(0).key("0").payload("{}");
     other.send(record).expect("there is room");
     other.flush(PATIENCE).expect("it is taken");
-    client.batch_execute(write).await.expect("another one");
+    client.batch_execute(WRITE).await.expect("another one");
     let relay = RelayProcess::start(&fixture, &["--shards", "1"]);
     relay.wait_until_it_says("relaying").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
