@@ -9,6 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+use crate::handover::{assert_exact, write};
 use crate::parking::{ask, numbers, wait_for_the_rest};
 use crate::support::consumer::{
     create_topic, create_topic_unless_made, create_topic_with, list_topics, set_topic,
@@ -316,4 +317,58 @@ async fn late_words_change_nothing_where_the_producer_was_dropped() {
     assert!(relay.said().contains("may have been sent twice"), "{}", relay.said());
     let verdict = traffic.finish([relay], &fixture, &history).await;
     assert!(verdict.holds_without_repeats(), "{verdict}");
+}
+
+/// In a busy database the log goes on past what is in a transaction that is open in Kafka; that transaction is then
+/// aborted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_not_passed_while_a_transaction_is_open() {
+    for capture in [Capture::Wal, Capture::Message] {
+        let kafka = start_kafka(KafkaOptions::default());
+        let name = format!("exactly_busy_{}", capture.name());
+        let fixture = Fixture::new(&name).await.captured_by(capture);
+        let fixture = fixture.with_brokers(kafka.brokers().to_owned());
+        fixture.deliver_exactly_once();
+        create_topic(&fixture.brokers, &fixture.topic("order"), 1).await;
+        let arguments = ["--capture", capture.name()];
+        let mut relay = RelayProcess::start(&fixture, &arguments);
+        relay.wait_until_it_says(capture.words()).await;
+        let others = write_for_nobody(&fixture).await;
+        let client = fixture.client().await;
+        for number in 1..=6 {
+            wait_for_count(&fixture, number - 1).await;
+            write(&client, number..=number).await;
+            tokio::time::sleep(Duration::from_millis(60 + 10 * number as u64)).await;
+            kafka.freeze().expect("it is ours to freeze");
+            // Some feedback to the server, and its save.
+            tokio::time::sleep(Duration::from_millis(1_600)).await;
+            relay.kill();
+            kafka.thaw().expect("it is ours to thaw");
+            relay = RelayProcess::start(&fixture, &arguments);
+            relay.wait_until_it_says(capture.words()).await;
+        }
+        wait_for_count(&fixture, 6).await;
+        others.abort();
+        assert_exact(&fixture, &(1..=6).collect::<Vec<_>>());
+        relay.stop_well().await;
+    }
+}
+
+/// So many events are committed.
+async fn wait_for_count(fixture: &Fixture, events: i32) {
+    let patience = Patience::until("all are published");
+    while (read_topic(&fixture.brokers, &fixture.topic("order")).len() as i32) < events {
+        patience.pause().await;
+    }
+}
+
+/// Others write ten megabytes of log a second that concern no event.
+async fn write_for_nobody(fixture: &Fixture) -> tokio::task::JoinHandle<()> {
+    let client = fixture.client().await;
+    tokio::spawn(async move {
+        let write = "select pg_logical_emit_message(false, 'other', repeat('x', 500000))";
+        while client.batch_execute(write).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
 }

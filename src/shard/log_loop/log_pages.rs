@@ -85,9 +85,13 @@ impl LogPages {
         self.send_at().is_some_and(|due| due <= Instant::now())
     }
 
-    /// Whether nothing has gathered, the open page is empty, and nothing is in flight.
+    /// Whether nothing has gathered, the open page is empty, nothing is in flight, and nothing is in a transaction in
+    /// Kafka: what is in one may still be taken back.
     pub(super) fn is_idle(&self) -> bool {
-        self.gathering == Gathering::AtRest && self.events == 0 && self.outlet.ledger.batches() == 0
+        self.gathering == Gathering::AtRest
+            && self.events == 0
+            && self.outlet.ledger.batches() == 0
+            && !self.outlet.is_transaction_open()
     }
 
     fn begin_to_gather(&mut self) {
