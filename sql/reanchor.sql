@@ -36,6 +36,8 @@ begin
     set system_identifier = null,
         timeline = null,
         lsn = null,
+        database_oid = null,
+        cursor_oid = null,
         from_snapshot = default,
         upto_snapshot = default,
         upto_next = default,

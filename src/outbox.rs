@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use postgres_protocol::escape::escape_identifier;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
@@ -185,6 +185,12 @@ impl Outbox {
     /// The table of a bucket's generation, quoted and qualified.
     pub fn partition_table(&self, bucket: Bucket, generation: u16) -> String {
         self.part(format!("{}_b{:02}_g{generation}", self.table, bucket.0))
+    }
+
+    /// The tables of buckets as literals in SQL, separated by commas.
+    pub fn bucket_tables(&self, buckets: &[Bucket]) -> String {
+        let literal = |bucket: &Bucket| escape_literal(&self.bucket_table(*bucket));
+        buckets.iter().map(literal).collect::<Vec<_>>().join(", ")
     }
 
     fn part(&self, table: String) -> String {

@@ -6,5 +6,7 @@
 --          bound (below_arm.sql). In the claims' session, in which no partition is read from end to end.
 -- Hazard:  sound for what was appended. In a partition of more than 256 blocks a row may have been put into a gap that an
 --          earlier one left, further back than $4: it is found if another one is, and `postrider check` names it.
+--          A partition that was detached is not found by its bucket's name: the look is refused then.
 select min(seq) as lowest
 from ({leaf_arms}) as below
+where (select postrider.has_its_partitions(array[{bucket_tables}]::regclass[]))

@@ -9,10 +9,12 @@
 --          than their sum.
 -- Hazard:  a lower bound on seq alone loses rows, a cut by transaction id reorders them. The bound
 --          comes from the ticks (src/order/tick.rs); the two snapshots decide what belongs to the page. A cut
---          between rows of one seq would lose those behind it.
+--          between rows of one seq would lose those behind it. Rows of a partition that was detached are not
+--          found by its bucket's name: the page is refused then.
 select seq, id, aggregatetype, aggregateid, type, payload, headers, created_at
 from ({bucket_arms}) as cohort
-where seq >= $1
+where (select postrider.has_its_partitions(array[{bucket_tables}]::regclass[]))
+    and seq >= $1
     and seq <= $2
     and not pg_visible_in_snapshot(txid, $3)
     and pg_visible_in_snapshot(txid, $4)

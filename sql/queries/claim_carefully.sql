@@ -13,7 +13,8 @@ select page.seq, page.id, kept.kept_aggregatetype, kept.kept_aggregateid, kept.k
 from (
     select seq, id, aggregatetype, aggregateid, type, payload, headers, created_at, bucket
     from ({bucket_arms}) as cohort
-    where seq >= $1
+    where (select postrider.has_its_partitions(array[{bucket_tables}]::regclass[]))
+        and seq >= $1
         and seq <= $2
         and not pg_visible_in_snapshot(txid, $3)
         and pg_visible_in_snapshot(txid, $4)

@@ -8,7 +8,7 @@
 --          a scan reads without it (nextval_internal in PostgreSQL's sequence.c). A floor that is read
 --          too high loses rows. This function takes the lock. From PostgreSQL 18 on it gives null, and no
 --          error, to a role that may not read the sequence.
---          The storage changes when the sequence is made again by RESTART, TRUNCATE … RESTART IDENTITY or
+--          The storage changes when the sequence is made again by RESTART, TRUNCATE with RESTART IDENTITY or
 --          another ALTER SEQUENCE, which wait until all transactions that drew have ended.
 select
     case when has_sequence_privilege({sequence}::regclass, 'select, usage')

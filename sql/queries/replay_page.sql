@@ -8,6 +8,7 @@ select event.seq, event.id, event.aggregatetype, event.aggregateid, event.type, 
     event.created_at
 from ({bucket_arms}) as event
 where {filter}
+    and (select postrider.has_its_partitions(array[{bucket_tables}]::regclass[]))
     and pg_visible_in_snapshot(event.txid, $9)
     and not exists (
         select from postrider.parked as parked where parked.seq = event.seq and parked.id = event.id)

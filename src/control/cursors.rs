@@ -13,6 +13,8 @@ use hashbrown::HashMap;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
+use crate::control::cursors::copied::accept_place;
+use crate::control::cursors::row::{bucket, restore, saved_history};
 use crate::control::cursors::windows::{ClosedWindow, ClosedWindows, WindowColumns};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
@@ -21,12 +23,14 @@ use crate::metrics::histogram::micros;
 use crate::order::cursor::{Cursor, CursorGroup, GroupCursor, Window};
 pub use crate::order::history::History;
 use crate::order::ledger::Finished;
-use crate::order::saved_cursor::SavedCursor;
 use crate::order::snapshot::Snapshot;
-use crate::order::tick::{Carry, Lineage, Tick};
+use crate::order::tick::{Carry, Tick};
 use crate::postgres::{Connection, Lsn, PgSnapshot, Sql, Xid8, classify, fill, without_head};
 
+mod copied;
 pub mod exactly;
+pub mod look;
+mod row;
 mod windows;
 
 const HISTORY: &str = include_str!("../../sql/queries/history.sql");
@@ -264,6 +268,7 @@ impl CursorStore {
         let rows = rows.map_err(|cause| classify("load the cursors", cause))?;
         for row in &rows {
             if let Some(saved) = saved_history(row) {
+                accept_place(bucket(row), row)?;
                 self.accept(bucket(row), &saved).await?;
             }
         }
@@ -437,58 +442,8 @@ impl CursorStore {
     }
 }
 
-fn bucket(row: &Row) -> Bucket {
-    let number: i16 = row.get("bucket");
-    Bucket(u16::try_from(number).expect("a bucket is not negative"))
-}
-
 fn bucket_number(bucket: Bucket) -> i16 {
     i16::try_from(bucket.0).expect("there are at most 64 buckets")
-}
-
-fn saved_history(row: &Row) -> Option<History> {
-    let lsn: Option<Lsn> = row.get("lsn");
-    Some(History {
-        system_identifier: row.get::<_, Option<i64>>("system_identifier")?,
-        timeline: row.get::<_, Option<i32>>("timeline")?,
-        lsn: lsn?.0,
-    })
-}
-
-fn restore(row: &Row) -> Cursor {
-    let from: PgSnapshot = row.get("from_snapshot");
-    let upto: PgSnapshot = row.get("upto_snapshot");
-    let next: Xid8 = row.get("upto_next");
-    let carry: Vec<i64> = row.get("carry");
-    let began: Option<Xid8> = row.get("upto_began");
-    let saved = SavedCursor {
-        from: from.0,
-        upto: upto.0,
-        next: next.0,
-        floor: row.get("upto_floor"),
-        end: row.get("upto_ceiling"),
-        carry: carry.chunks_exact(3).map(carry_of).collect(),
-        lineage: Lineage {
-            storage: row.get("upto_sequence"),
-            began: began.map_or(0, |began| began.0),
-        },
-        position: row.get("position"),
-        window: window(row, next),
-    };
-    saved.restore()
-}
-
-/// An earlier version leaves the window of former ranges in its place.
-fn window(row: &Row, next: Xid8) -> Option<Window> {
-    let of: Option<Xid8> = row.get("window_of");
-    let since: Option<PgSnapshot> = row.get("window_since");
-    let (since, bound) = (since?.0, row.get::<_, Option<i64>>("window_bound")?);
-    of.is_some_and(|of| of.0 == next.0).then_some(Window { since, bound })
-}
-
-fn carry_of(triple: &[i64]) -> Carry {
-    let (first, last) = (triple[0].cast_unsigned(), triple[1].cast_unsigned());
-    Carry { first, last, floor: triple[2] }
 }
 
 /// The carry as PostgreSQL's array text: arrays of different length cannot be one array of arrays.

@@ -226,6 +226,11 @@ fn judge(
             (Refused, "give the role the attribute: alter role … replication")
         }
         ("42501", _) => (Refused, "grant the role the rights listed in sql/roles.sql"),
+        ("42P01", Some("exec_stmt_raise")) => (
+            ErrorKind::Schema,
+            "attach it again: alter table ... attach partition ... for values in (...); `postrider check` names what \
+             is missing",
+        ),
         ("42P01" | "3F000" | "42703", _) => (ErrorKind::Schema, "run `postrider migrate up`"),
         ("42P07", _) => {
             (ErrorKind::Schema, "choose another name with --outbox, or rename what is there")
@@ -347,6 +352,7 @@ mod tests {
             ("42501", "InitPostgres", Refused, "attribute"),
             ("42501", "CheckSlotPermissions", Refused, "attribute"),
             ("42P01", "parserOpenTable", Schema, "migrate up"),
+            ("42P01", "exec_stmt_raise", Schema, "attach"),
             ("3F000", "get_namespace_oid", Schema, "migrate up"),
             ("57P03", "ProcessStartupPacket", Unavailable, "wait"),
             ("57P01", "ProcessInterrupts", Unavailable, "stopped"),

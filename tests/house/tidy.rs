@@ -199,6 +199,19 @@ fn sql_is_known_to_the_oldest_server() {
     assert_eq!(too_new(&source), ["sql/a.sql:1: PostgreSQL 14 does not know max(txid"]);
 }
 
+/// Comments go to the server, too, and there is no "\u{2026}" in most encodings that a database can have.
+fn not_ascii(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().enumerate().filter(|(_, line)| !line.is_ascii());
+    lines.map(|(index, _)| format!("{}:{}: is not ASCII", source.path, index + 1)).collect()
+}
+
+#[test]
+fn sql_can_be_sent_in_any_encoding() {
+    report(&files("sql", &[".sql"]).iter().flat_map(not_ascii).collect::<Vec<_>>());
+    let source = Source { path: "sql/a.sql".to_owned(), text: "-- one\n-- \u{2026}\n".to_owned() };
+    assert_eq!(not_ascii(&source), ["sql/a.sql:2: is not ASCII"]);
+}
+
 fn word_findings(source: &Source) -> Vec<String> {
     let path = &source.path;
     let line_findings = |(index, line): (usize, &str)| {

@@ -55,7 +55,7 @@ fn tool_of(server: &Postgres, tool: &str) -> PathBuf {
     if own.is_file() { own } else { PathBuf::from(tool) }
 }
 
-fn run_tool(server: &Postgres, tool: &str, arguments: &[&str]) {
+pub(crate) fn run_tool(server: &Postgres, tool: &str, arguments: &[&str]) {
     let output = Command::new(tool_of(server, tool))
         .args(arguments)
         .output()

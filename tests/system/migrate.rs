@@ -224,10 +224,11 @@ async fn pending_migrations_are_told() {
                     postrider.handover, postrider.replay_bucket, postrider.replay;
                 drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event,
                     postrider.aggregate_digest, postrider.legible, postrider.legible_payload, postrider.event_bytes,
-                    postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row, postrider.printed, postrider.in_utf8;
+                    postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row, postrider.printed, postrider.in_utf8,
+                    postrider.has_its_partitions, postrider.is_saved_here;
                 alter table public.outbox alter column txid type xid8; drop domain postrider.own_transaction;
                 alter table postrider.cursor drop upto_sequence, drop upto_began, drop window_since, drop window_bound,
-                    drop window_of, drop fence, drop delivery_term; delete from postrider.migration where version >= 3";
+                    drop window_of, drop fence, drop delivery_term, drop database_oid, drop cursor_oid; delete from postrider.migration where version >= 3";
     client.batch_execute(back).await.unwrap();
     let status = migrate::status(client).await.unwrap();
     assert!(status.is_pending());

@@ -24,4 +24,5 @@ pub(crate) const TITLES: &[&str] = &[
     "0019 delivery",
     "0020 steer",
     "0021 proof",
+    "0022 whereabouts",
 ];

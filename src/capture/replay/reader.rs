@@ -174,6 +174,7 @@ pub fn page_sql(
     };
     let headers = bytes_sql("event.headers", PayloadType::Jsonb, event_bytes_max);
     filtered(page, outbox, &[bucket])
+        .replace("{bucket_tables}", &outbox.bucket_tables(&[bucket]))
         .replace("{payload_bytes}", &bytes_sql("event.payload", outbox.payload, event_bytes_max))
         .replace("{headers_bytes}", &headers)
         .replace("{event_bytes_max}", &event_bytes_max.min(i64::MAX as u64).to_string())

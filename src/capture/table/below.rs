@@ -21,9 +21,9 @@ use crate::event::Bucket;
 use crate::order::cursor::{CursorGroup, Window};
 use crate::order::snapshot::Snapshot;
 use crate::outbox::Outbox;
-use crate::postgres::{PgSnapshot, classify, is_about_a_value, without_head};
+use crate::postgres::{PgSnapshot, Sql, classify, is_about_a_value, without_head};
 
-const LOOK: &str = include_str!("../../../sql/queries/below.sql");
+static LOOK: Sql = Sql::of(include_str!("../../../sql/queries/below.sql"));
 const ARM: &str = include_str!("../../../sql/queries/below_arm.sql");
 
 /// Windows are closed that often at least, while ticks come.
@@ -104,7 +104,9 @@ fn look_sql(outbox: &Outbox, cursor_group: &CursorGroup) -> String {
         .iter()
         .flat_map(|bucket| (0..Outbox::GENERATIONS).map(|generation| arm(bucket, generation)))
         .collect();
-    LOOK.replace("{leaf_arms}", &arms.join("union all\n"))
+    LOOK.text()
+        .replace("{leaf_arms}", &arms.join("union all\n"))
+        .replace("{bucket_tables}", &outbox.bucket_tables(cursor_group))
 }
 
 #[cfg(test)]

@@ -150,6 +150,7 @@ pub fn claim_sql(
     };
     claim
         .replace("{bucket_arms}", &arms.join("union all\n"))
+        .replace("{bucket_tables}", &outbox.bucket_tables(cursor_group))
         .replace("{is_small}", &small_sql(outbox.payload, event_bytes_max))
         .replace("{payload_bytes}", &bytes_sql("payload", outbox.payload, event_bytes_max))
         .replace("{headers_bytes}", &bytes_sql("headers", PayloadType::Jsonb, event_bytes_max))

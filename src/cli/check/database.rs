@@ -15,6 +15,7 @@ use crate::cli::check::{access, capture, functions, held, moved, reach, ring, se
 use crate::cli::for_lookers;
 use crate::config::Config;
 use crate::control::cursors::History;
+use crate::control::cursors::look::accept_all;
 use crate::control::migrate;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
@@ -54,6 +55,10 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Option<Wai
     noted(findings, "rights", rights)?;
     let row_security = row_security(findings, &connection, &outbox).await;
     let hidden = noted(findings, "row-security", row_security)?;
+    if let Some(()) = noted(findings, "cursors", accept_all(&connection, config.on_promotion).await)
+    {
+        findings.passed("cursors", "were saved in this database, or nowhere yet".to_owned());
+    }
     let needless = access::needless(findings, &connection).await;
     noted(findings, "rights", needless);
     let capture = Box::pin(capture::look(findings, config)).await;

@@ -140,6 +140,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "proof",
         sql: include_str!("../../../sql/migrations/0021_proof.sql"),
     },
+    Migration {
+        version: 22,
+        name: "whereabouts",
+        sql: include_str!("../../../sql/migrations/0022_whereabouts.sql"),
+    },
 ];
 
 impl Migration {
