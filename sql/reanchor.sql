@@ -53,6 +53,16 @@ begin
     delete from postrider.past_tick;
     delete from postrider.whole_range;
     update postrider.parked set commit_lsn = null, commit_index = null where commit_lsn is not null;
+    -- The hash of a text is that of the bytes of this server's encoding, and in its order of bytes.
+    update postrider.parked as parked
+    set bucket = here.bucket
+    from (
+        select turn, remainder as bucket
+        from postrider.parked
+            cross join generate_series(0, settings.buckets - 1) as remainder
+        where satisfies_hash_partition(root::regclass, settings.buckets, remainder, aggregateid)
+    ) as here
+    where here.turn = parked.turn and here.bucket <> parked.bucket;
     -- What was committed when a replay was asked for is told by a snapshot of the former server.
     update postrider.replay_bucket set ended_at = clock_timestamp() where ended_at is null;
     update postrider.replay as asked

@@ -170,10 +170,24 @@ fn check(topic: &str) -> Result<(), TopicFlaw> {
         "" => return Err(TopicFlaw::Empty),
         "." | ".." => return Err(TopicFlaw::Dots),
         CLUSTER_METADATA => return Err(TopicFlaw::Reserved),
+        _ if is_of_cursors(topic) => return Err(TopicFlaw::Cursors),
         _ => {}
     }
     check_length(topic.len())?;
     check_characters(topic)
+}
+
+/// Whether a relay, of this database or another, keeps its cursors under such a name: a row that named it could write one.
+fn is_of_cursors(topic: &str) -> bool {
+    let digits =
+        |text: &str| text.trim_start_matches(|c: char| c.is_ascii_digit()).len() < text.len();
+    topic
+        .strip_prefix("postrider-")
+        .and_then(|rest| rest.strip_suffix("-cursors"))
+        .and_then(|rest| rest.split_once('-'))
+        .is_some_and(|(system, database)| {
+            system.bytes().all(|byte| byte.is_ascii_digit()) && digits(database)
+        })
 }
 
 fn check_length(bytes: usize) -> Result<(), TopicFlaw> {
@@ -207,6 +221,8 @@ pub enum TopicFlaw {
     Dots,
     /// The brokers keep their own state under this name, and neither show nor create such a topic.
     Reserved,
+    /// A relay keeps its cursors under such a name, where events are delivered exactly once.
+    Cursors,
     /// The name is longer than [`TOPIC_BYTES_MAX`].
     TooLong {
         /// How long it is.
@@ -224,6 +240,7 @@ impl fmt::Display for TopicFlaw {
         match self {
             Self::Empty => formatter.write_str("it is empty"),
             Self::Reserved => formatter.write_str("Kafka keeps it for itself"),
+            Self::Cursors => formatter.write_str("postrider keeps cursors under such a name"),
             Self::Dots => formatter.write_str("Kafka reserves the names . and .."),
             Self::TooLong { bytes } => {
                 write!(formatter, "it has {bytes} bytes, Kafka allows {TOPIC_BYTES_MAX}")
@@ -391,9 +408,16 @@ mod tests {
             ("{type}", "a b", "' ' is not one of"),
             ("{type}", "a\0", r"'\0' is not one of"),
             ("{type}", "日", "'日' is not one of"),
+            ("{type}", "postrider-7450-16384-cursors", "keeps cursors"),
+            ("postrider-{type}", "7450-16384.abc-cursors", "keeps cursors"),
         ] {
             let refused = render(template, &event("order", kind)).unwrap_err();
             assert!(refused.to_string().contains(message), "{refused}");
+        }
+        for kind in
+            ["postrider-a-1-cursors", "postrider-1-a-cursors", "postrider-1-cursors", "x-cursors"]
+        {
+            assert_eq!(render("{type}", &event("order", kind)).as_deref(), Ok(kind));
         }
         let long = "ä".repeat(1_000_000);
         let refused = render("x{type}", &event("order", &long)).unwrap_err();

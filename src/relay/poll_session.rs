@@ -150,8 +150,7 @@ async fn save_regularly(
 ) -> Result<Ended> {
     let mut pause = interval;
     loop {
-        pulse.beat();
-        tokio::time::sleep(pause).await;
+        pulse.rest(pause).await;
         let began = Instant::now();
         store.save().await?;
         pause = pause_after_save(interval, began.elapsed());

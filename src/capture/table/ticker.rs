@@ -304,8 +304,15 @@ impl Ticker {
                 is_due = self.has_undrawn_row().await?;
                 self.pause = (self.pause * 2).min(self.cadence.max);
             }
+            let pause = self.pause;
+            let rest = async {
+                match &pulse {
+                    Some(pulse) => pulse.rest(pause).await,
+                    None => tokio::time::sleep(pause).await,
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep(self.pause) => {}
+                () = rest => {}
                 () = nudge.notified() => is_due = true,
                 () = audience.gone() => {}
             }

@@ -263,6 +263,16 @@ impl ControlTopic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::topic::TopicTemplate;
+
+    #[test]
+    fn no_event_goes_to_a_topic_of_cursors() {
+        for schema in [schema::chosen().clone(), "Other-1".parse().expect("it is a name")] {
+            let topic = name(&prefix_in(&schema, -7_450_000_000_000_000_000, 16_384));
+            let refused = topic.parse::<TopicTemplate>().expect_err("it is kept");
+            assert!(refused.to_string().contains("keeps cursors"), "{refused}");
+        }
+    }
 
     #[test]
     fn a_cursor_comes_behind_the_one_before_and_the_end_of_its_transaction() {
