@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use crate::capture::adopted::copy::SlotSession;
-use crate::capture::adopted::mapping::Adopted;
+use crate::capture::adopted::mapping::{Adopted, ValueForm};
 use crate::capture::adopted::registry::{
-    AdoptionStore, adopted_tables, children, forms, value_form,
+    AdoptionStore, adopted_tables, forms, known_tables, value_form,
 };
 use crate::capture::log::decode::AdoptedTables;
 use crate::capture::mode::CaptureState;
@@ -55,12 +55,13 @@ impl Adoption {
         Ok(Some(Self { store: Arc::new(store), held }))
     }
 
-    /// Where the tables stand now that nobody else moves them.
+    /// Where the tables stand now that nobody else moves them. `values` is the form in which they come at least.
     pub(super) async fn wiring(
         self,
         keeper: &SlotKeeper,
         state: &CaptureState,
         event_bytes_max: usize,
+        values: ValueForm,
     ) -> Result<(AdoptedWiring, AdoptedTables)> {
         let Self { store, held } = self;
         let tables = adopted_tables(store.connection()).await?;
@@ -70,9 +71,12 @@ impl Adoption {
         if names(&tables) != names(keeper.adopted()) || !can_copy(&tables, state, &held) {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Uncopied.words()));
         }
-        let children = children(store.connection(), &tables).await?;
+        let known = known_tables(store.connection(), &tables).await?;
         let forms = forms(store.connection()).await?;
-        let form = value_form(store.connection(), &tables).await?;
+        let form = match values {
+            ValueForm::Text => ValueForm::Text,
+            ValueForm::Binary => value_form(store.connection(), &tables).await?,
+        };
         let copy = match held.filter(|_| !is_copied(&tables, state)) {
             Some(held) => Some(held.copy(&tables, store, event_bytes_max).await?),
             None => None,
@@ -82,6 +86,6 @@ impl Adoption {
         let passed = passed.collect();
         let proven = tables.iter().flat_map(|table| table.streamed.clone().unwrap_or_default());
         let wiring = AdoptedWiring { passed, proven: proven.collect(), copy };
-        Ok((wiring, AdoptedTables { tables, children, forms, form }))
+        Ok((wiring, AdoptedTables { tables, known, forms, form }))
     }
 }

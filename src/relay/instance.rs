@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::capture::adopted::mapping::ValueForm;
+use crate::capture::log::misformed::is_unprinted;
+use crate::capture::slot::Gap;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
@@ -36,6 +39,8 @@ pub(super) struct Instance {
     pub(super) has_worked: AtomicBool,
     /// Where streams of the log have ended.
     stuck: Mutex<Stuck>,
+    /// Whether a stream has brought values that only the server can print.
+    is_unprinted: AtomicBool,
 }
 
 impl Instance {
@@ -54,17 +59,28 @@ impl Instance {
             held: HeldSession::default(),
             has_worked: AtomicBool::new(false),
             stuck: Mutex::default(),
+            is_unprinted: AtomicBool::new(false),
         }
     }
 
     /// Takes note of how a stream ended that had begun at this place.
     pub(super) fn note_end_of_stream(&self, begins: Option<Lsn>, error: &Error) {
         self.stuck.lock().unwrap_or_else(PoisonError::into_inner).note(begins, error);
+        self.is_unprinted.fetch_or(is_unprinted(error), Ordering::Relaxed);
     }
 
-    /// Whether a stream that begins there would end there.
-    pub(super) fn is_stuck(&self, place: Option<Lsn>) -> bool {
-        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).is_at(place)
+    /// The form in which a stream has to bring values, as far as those before have shown. What types columns had for a
+    /// moment stands in no catalog.
+    pub(super) fn values(&self) -> ValueForm {
+        match self.is_unprinted.load(Ordering::Relaxed) {
+            true => ValueForm::Text,
+            false => ValueForm::Binary,
+        }
+    }
+
+    /// Why a stream that begins there would end there; none where it would not.
+    pub(super) fn stuck_at(&self, place: Option<Lsn>) -> Option<Gap> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner).at(place)
     }
 
     /// As asked for, or one: it keeps up with a stream, and more of them only wake more threads.

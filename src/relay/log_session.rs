@@ -61,10 +61,15 @@ impl Instance {
         };
         let (begins, slot) = (opened.state.delivered, stream.keeper.name().to_owned());
         let streamed = Box::pin(self.stream(opened, stream, producer)).await;
+        let streamed = match streamed {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.as_tables_are(error).await),
+        };
         if let Err(error) = &streamed {
             self.note_end_of_stream(begins, error);
         }
-        let stands_still_for_good = copies == EventCopies::InLogAlone && self.is_stuck(begins);
+        let is_stuck = self.stuck_at(begins).is_some();
+        let stands_still_for_good = copies == EventCopies::InLogAlone && is_stuck;
         streamed.map_err(|error| match mode {
             Mode::Message if lacked_publication(&error) => {
                 messages_lost(Gap::Publication, mode).with_source(error)
@@ -164,6 +169,7 @@ impl Instance {
             ),
             exactly,
             delivery_term: way.delivery.term(),
+            values: self.values(),
         };
         session_tasks.tasks.spawn(task.run(progress_line, ticks));
         session_tasks.work().await

@@ -67,6 +67,8 @@ pub(super) struct LogTask {
     pub(super) exactly: Option<ExactlyOnce>,
     /// Since which switch events are delivered as they are.
     pub(super) delivery_term: i64,
+    /// In which form values come at least, where tables are adopted.
+    pub(super) values: ValueForm,
 }
 
 impl LogTask {
@@ -185,11 +187,11 @@ impl LogTask {
         let (adopted, tables) = match self.adoption.take() {
             None => (AdoptedWiring::default(), AdoptedTables::default()),
             Some(adoption) => {
-                let event_bytes_max = self.event_bytes_max();
+                let (event_bytes_max, values) = (self.event_bytes_max(), self.values);
                 let (store, mut stop) = (Arc::clone(&adoption.store), self.stop.clone());
                 let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
                 tokio::select! {
-                    progress_line = adoption.wiring(&self.keeper, state, event_bytes_max) => {
+                    progress_line = adoption.wiring(&self.keeper, state, event_bytes_max, values) => {
                         progress_line.map_err(unusable)?
                     }
                     // The count of a table's rows may take as long as its owner likes.

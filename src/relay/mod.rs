@@ -98,6 +98,7 @@ mod slot_recovery;
 mod stages;
 mod stand_by;
 mod stuck;
+mod table_forms;
 mod tasks;
 mod tier_watch;
 mod watch;

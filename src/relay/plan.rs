@@ -118,8 +118,9 @@ impl Instance {
             Mode::Poll | Mode::Wal if keeper.adopted().is_empty() => EventCopies::InTable,
             Mode::Poll | Mode::Wal | Mode::Message => EventCopies::InLogAlone,
         };
-        let is_stuck = copies == EventCopies::InTable && self.is_stuck(opened.state.delivered);
-        let gap = gap.or_else(|| is_stuck.then_some(Gap::Stuck));
+        let stuck =
+            self.stuck_at(opened.state.delivered).filter(|_| copies == EventCopies::InTable);
+        let gap = gap.or(stuck);
         let beginning = match (gap, mode) {
             (None, Mode::Message) => Beginning::GoOn,
             (Some(Gap::New), Mode::Message) => Beginning::MakeSlot,

@@ -6,7 +6,9 @@
 //! The outbox's table is read row by row, and can part with one. A message is nowhere but in the log, and a row of an
 //! adopted table may be gone from there: to give such a place up is for people to decide, who are told how.
 
+use crate::capture::log::misformed::is_misformed;
 use crate::capture::mode::Mode;
+use crate::capture::slot::Gap;
 use crate::error::{Error, ErrorKind};
 use crate::postgres::Lsn;
 
@@ -18,6 +20,8 @@ const ATTEMPTS: u32 = 3;
 pub(super) struct Stuck {
     place: Option<Lsn>,
     times: u32,
+    /// Whether it ended by what was read there, which is the same each time.
+    is_misformed: bool,
 }
 
 impl Stuck {
@@ -27,26 +31,32 @@ impl Stuck {
         let cause = source.and_then(|source| source.downcast_ref::<Error>());
         let is_refused = error.kind() == ErrorKind::SlotUnusable
             && cause.is_some_and(|cause| cause.kind() == ErrorKind::PostgresRefused);
-        if !is_refused || place.is_none() {
+        let is_misformed = is_misformed(error);
+        if !(is_refused || is_misformed) || place.is_none() {
             return;
         }
         self.times = if self.place == place { self.times + 1 } else { 1 };
-        self.place = place;
+        (self.place, self.is_misformed) = (place, is_misformed);
     }
 
-    /// Whether a stream that begins there would end there.
-    pub(super) fn is_at(&self, place: Option<Lsn>) -> bool {
-        place.is_some() && self.place == place && self.times >= ATTEMPTS
+    /// Why a stream that begins there would end there; none where it would not.
+    pub(super) fn at(&self, place: Option<Lsn>) -> Option<Gap> {
+        let is_there = place.is_some() && self.place == place;
+        match is_there {
+            true if self.is_misformed => Some(Gap::Form),
+            true if self.times >= ATTEMPTS => Some(Gap::Stuck),
+            true | false => None,
+        }
     }
 }
 
 /// What people are told of a stream that would end there for ever.
 pub(super) fn stands_still(slot: &str, place: Option<Lsn>, mode: Mode, error: Error) -> Error {
     let place = place.map(|place| format!(" behind {place}")).unwrap_or_default();
-    let cause = format!(
-        "the server cannot hand on what comes next in the log{place}, and events wait: {}",
-        error.message()
-    );
+    let who =
+        if is_misformed(&error) { "postrider cannot read" } else { "the server cannot hand on" };
+    let cause =
+        format!("{who} what comes next in the log{place}, and events wait: {}", error.message());
     let drop = format!("select pg_drop_replication_slot('{slot}')");
     let remedy = match mode {
         Mode::Message => format!(
@@ -64,19 +74,28 @@ pub(super) fn stands_still(slot: &str, place: Option<Lsn>, mode: Mode, error: Er
 mod tests {
     use super::*;
     use crate::capture::log::decode::unusable;
+    use crate::capture::log::misformed::misformed;
 
     #[test]
     fn refusals_at_one_place_are_counted() {
         let refused = || unusable(Error::new(ErrorKind::PostgresRefused, "no equivalent"));
         let (mut stuck, place) = (Stuck::default(), Some(Lsn(7)));
         for _ in 0..ATTEMPTS {
-            assert!(!stuck.is_at(place));
+            assert_eq!(stuck.at(place), None);
             stuck.note(place, &refused());
         }
-        assert!(stuck.is_at(place) && !stuck.is_at(Some(Lsn(8))) && !stuck.is_at(None));
+        assert_eq!(stuck.at(place), Some(Gap::Stuck));
+        assert_eq!((stuck.at(Some(Lsn(8))), stuck.at(None)), (None, None));
         // It got further.
         stuck.note(Some(Lsn(8)), &refused());
-        assert!(!stuck.is_at(place) && !stuck.is_at(Some(Lsn(8))));
+        assert_eq!((stuck.at(place), stuck.at(Some(Lsn(8)))), (None, None));
+    }
+
+    #[test]
+    fn what_is_read_there_is_the_same_each_time() {
+        let (mut stuck, place) = (Stuck::default(), Some(Lsn(7)));
+        stuck.note(place, &misformed(Error::new(ErrorKind::Schema, "no column"), None));
+        assert_eq!((stuck.at(place), stuck.at(Some(Lsn(8)))), (Some(Gap::Form), None));
     }
 
     #[test]
@@ -101,6 +120,6 @@ mod tests {
                 stuck.note(place, &unusable(Error::new(kind, "")));
             }
         }
-        assert!(!stuck.is_at(place));
+        assert_eq!(stuck.at(place), None);
     }
 }

@@ -277,19 +277,22 @@ fn known(adopted: &Adopted, passed: &Snapshot, near: &str, xmin: &str) -> String
     fill(without_head(KNOWN), &places)
 }
 
-/// The tables whose rows are a table's, too, and come under their own names: by their object identifiers, with the
-/// table's number.
+/// The tables whose rows are a table's, and come under their own names: itself, and those that inherit from it. By their
+/// object identifiers, with the table's number.
 ///
 /// # Errors
 /// When the connection fails.
-pub async fn children(connection: &Connection, tables: &[Adopted]) -> Result<HashMap<u32, usize>> {
-    let mut children = HashMap::new();
+pub async fn known_tables(
+    connection: &Connection,
+    tables: &[Adopted],
+) -> Result<HashMap<u32, usize>> {
+    let mut known = HashMap::new();
     for (number, table) in tables.iter().enumerate() {
         let rows = connection.client().query(CHILDREN, &[&table.name.quoted()]).await;
-        let rows = rows.map_err(|cause| classify("look for inheriting tables", cause))?;
-        children.extend(rows.iter().map(|row| (row.get::<_, u32>("oid"), number)));
+        let rows = rows.map_err(|cause| classify("look for adopted tables", cause))?;
+        known.extend(rows.iter().map(|row| (row.get::<_, u32>("oid"), number)));
     }
-    Ok(children)
+    Ok(known)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::capture::adopted::mapping::{Adopted, ColumnMap, Form, Part, PartOrigin, ValueForm};
 use crate::capture::log::encoding::Encoding;
 use crate::capture::log::flawed::{Flawed, ReadRow, id_at};
+use crate::capture::log::misformed::unprinted;
 use crate::capture::log::pgoutput::{Relation, Tuple, Value};
 use crate::capture::log::printed;
 use crate::capture::log::sieve::{Keep, Oversized};
@@ -396,9 +397,7 @@ impl FoundValue {
 
 /// A column's type was changed while the log was read: from the next session on its values come as text.
 fn begun_before(part: Part) -> Error {
-    let cause = format!("the column for {} has another type since the log is read", part.name());
-    Error::new(ErrorKind::SlotUnusable, cause)
-        .with_remedy("nothing: the stream begins anew with the new type")
+    unprinted(format!("the column for {} has another type since the log is read", part.name()))
 }
 
 fn push(out: &mut String, what: impl Display) {

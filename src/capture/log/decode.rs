@@ -19,6 +19,7 @@ use crate::capture::log::encoding::Encoding;
 use crate::capture::log::flawed::{EventOrigin, Flawed};
 pub use crate::capture::log::logged_event::LoggedEvent;
 use crate::capture::log::message;
+use crate::capture::log::misformed::misformed;
 use crate::capture::log::outbox_row::PartitionRelation;
 use crate::capture::log::pgoutput;
 use crate::capture::log::pgoutput::{Message, Relation, Scope, Tuple};
@@ -108,8 +109,8 @@ pub enum Source {
 pub struct AdoptedTables {
     /// The tables.
     pub tables: Vec<Adopted>,
-    /// Those that inherit from them, by their object identifiers, with the number of the table.
-    pub children: HashMap<u32, usize>,
+    /// They and those that inherit from them, by their object identifiers, with the number of the table.
+    pub known: HashMap<u32, usize>,
     /// The forms of all types; needed for adopted tables alone.
     pub forms: Forms,
     /// In which form the stream brings values.
@@ -282,7 +283,7 @@ impl Decoder {
         let leaf = match bucket {
             // A column that does not come is filtered, or gone; the next session looks at the table.
             Some(bucket) => Some(TableLeaf::Own(Arc::new(
-                PartitionRelation::new(bucket, relation).map_err(unusable)?,
+                PartitionRelation::new(bucket, relation).map_err(|cause| misformed(cause, None))?,
             ))),
             None => adopted.leaf(relation)?,
         };
@@ -301,17 +302,9 @@ impl Decoder {
         let form = self.form();
         Ok(LogItem::Event(match self.leaves.get(&relation) {
             Some(Some(TableLeaf::Own(leaf))) => {
-                let row = match form {
-                    ValueForm::Binary => Cow::Borrowed(row),
-                    ValueForm::Text => Cow::Owned(leaf.in_binary(row)?),
-                };
-                match oversized {
-                    None => leaf.read(&row, &self.encoding)?.into(),
-                    Some(row_is) => {
-                        let refusal = too_large(row_is.bytes, limit);
-                        leaf.read_part(&row, &self.encoding, refusal)?.into()
-                    }
-                }
+                let refusal = oversized.map(|row_is| too_large(row_is.bytes, limit));
+                let read = read_own(leaf, row, form, &self.encoding, refusal);
+                read.map_err(|cause| misformed(cause, None))?
             }
             Some(Some(TableLeaf::Adopted(leaf))) => {
                 let (leaf, micros) = (Arc::clone(leaf), self.committed_at.0);
@@ -394,6 +387,24 @@ impl Decoder {
     }
 }
 
+/// A row of the outbox; one that is too large has a refusal.
+fn read_own(
+    leaf: &PartitionRelation,
+    row: &Tuple,
+    form: ValueForm,
+    encoding: &Encoding,
+    refusal: Option<Refusal>,
+) -> Result<LoggedEvent> {
+    let row = match form {
+        ValueForm::Binary => Cow::Borrowed(row),
+        ValueForm::Text => Cow::Owned(leaf.in_binary(row)?),
+    };
+    Ok(match refusal {
+        None => leaf.read(&row, encoding)?.into(),
+        Some(refusal) => leaf.read_part(&row, encoding, refusal)?.into(),
+    })
+}
+
 fn too_large(bytes: usize, limit: usize) -> Refusal {
     let detail = format!("the row has {bytes} bytes in the log; up to {limit} are read");
     Refusal { reason: Reason::TooLarge, detail, topic: None }
@@ -405,11 +416,14 @@ impl AdoptedTables {
             let names = (relation.schema.as_str(), relation.name.as_str());
             names == (table.name.schema.as_str(), table.name.table.as_str())
         };
-        let is_child = || self.children.get(&relation.id).copied();
-        let Some(number) = self.tables.iter().position(is_named).or_else(is_child) else {
+        // By its name only what was made since: the log has the name that a table had when the row was written.
+        let by_name = || self.tables.iter().position(is_named);
+        let Some(number) = self.known.get(&relation.id).copied().or_else(by_name) else {
             return Ok(None);
         };
-        let leaf = AdoptedLeaf::new(number, &self.tables[number], relation, &self.forms)?;
+        let table = &self.tables[number];
+        let leaf = AdoptedLeaf::new(number, table, relation, &self.forms);
+        let leaf = leaf.map_err(|cause| misformed(cause, Some(&table.name)))?;
         Ok(Some(TableLeaf::Adopted(Arc::new(leaf))))
     }
 }

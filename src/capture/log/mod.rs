@@ -6,6 +6,7 @@ pub mod encoding;
 pub mod flawed;
 pub mod logged_event;
 pub mod message;
+pub mod misformed;
 pub mod outbox_row;
 pub mod pgoutput;
 pub(super) mod printed;

@@ -14,7 +14,7 @@ use crate::capture::log::flawed::{Flawed, ReadRow};
 use crate::capture::log::pgoutput::{Name, Relation, Tuple, Value};
 use crate::capture::log::printed;
 use crate::capture::log::printed::{
-    BYTEA_OID, INT8_OID, JSONB_OID, TIMESTAMPTZ_OID, UUID_OID, XID8_OID,
+    BYTEA_OID, INT8_OID, JSON_OID, JSONB_OID, TEXT_OID, TIMESTAMPTZ_OID, UUID_OID, XID8_OID,
 };
 use crate::capture::log::sieve::{HEAD_KEPT_BYTES, Keep};
 use crate::error::{Error, ErrorKind, Result};
@@ -48,6 +48,19 @@ const PAYLOAD: usize = 6;
 const HEADERS: usize = 7;
 const CREATED_AT: usize = 8;
 
+/// The types that a column may have; none where it is a domain, which has a number of its own in each database.
+fn types_of(place: usize) -> Option<&'static [u32]> {
+    Some(match place {
+        SEQ => &[INT8_OID],
+        ID => &[UUID_OID],
+        PAYLOAD => &[JSON_OID, JSONB_OID, TEXT_OID, BYTEA_OID],
+        HEADERS => &[JSONB_OID],
+        CREATED_AT => &[TIMESTAMPTZ_OID],
+        TXID => return None,
+        _ => &[TEXT_OID],
+    })
+}
+
 /// A partition of the outbox as the stream describes it.
 #[derive(Debug)]
 pub struct PartitionRelation {
@@ -71,7 +84,7 @@ impl PartitionRelation {
     /// Finds the columns.
     ///
     /// # Errors
-    /// [`ErrorKind::Schema`] when one is not there.
+    /// [`ErrorKind::Schema`] when one is not there, or has another type.
     pub fn new(bucket: Bucket, relation: &Relation) -> Result<Self> {
         let place = |name: &Name| COLUMNS.iter().position(|column| *column == name.as_str());
         let places: Vec<Option<usize>> =
@@ -82,6 +95,18 @@ impl PartitionRelation {
                 format!("the stream brings no column {} of the outbox", COLUMNS[missing]),
             )
             .with_remedy("restore the column, or the publication without a list of columns"));
+        }
+        let retyped = relation.columns.iter().zip(&places).find(|(column, place)| {
+            place.is_some_and(|place| {
+                !types_of(place).is_none_or(|types| types.contains(&column.type_oid))
+            })
+        });
+        if let Some((column, _)) = retyped {
+            let name = column.name.as_str();
+            let cause =
+                format!("the stream brings another type in the column {name} of the outbox");
+            return Err(Error::new(ErrorKind::Schema, cause)
+                .with_remedy("restore the columns as `postrider migrate print` shows them"));
         }
         let payload = places.iter().position(|place| *place == Some(PAYLOAD));
         let payload = match payload.map(|index| relation.columns[index].type_oid) {
@@ -337,4 +362,59 @@ impl LoggedRow {
 
 fn place(offset: usize) -> u32 {
     u32::try_from(offset).expect("a row and its texts once more are below 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::log::pgoutput;
+    use crate::capture::log::pgoutput::Message;
+
+    /// The outbox's columns with their types; that of `txid` is a domain.
+    const OUTBOX: [(&str, u32); 9] = [
+        ("txid", 16_384),
+        ("seq", 20),
+        ("id", 2950),
+        ("aggregatetype", 25),
+        ("aggregateid", 25),
+        ("type", 25),
+        ("payload", 114),
+        ("headers", 3802),
+        ("created_at", 1184),
+    ];
+
+    fn learn(columns: &[(&str, u32)]) -> Result<PartitionRelation> {
+        let mut message = b"R\0\0\x40\x01public\0outbox_b00_g0\0d".to_vec();
+        message.extend((columns.len() as u16).to_be_bytes());
+        for (name, oid) in columns {
+            message.push(0);
+            message.extend(name.as_bytes());
+            message.push(0);
+            message.extend(oid.to_be_bytes());
+            message.extend([0xff; 4]);
+        }
+        match pgoutput::decode(message.into()) {
+            Ok(Message::Relation(relation)) => PartitionRelation::new(Bucket(0), &relation),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_column_with_another_type_is_not_read_as_if_it_had_its_own() {
+        for payload in [114, 3802, 25, 17] {
+            let mut columns = OUTBOX;
+            columns[PAYLOAD].1 = payload;
+            learn(&columns).expect("a payload may be any of four types");
+        }
+        for (place, other) in
+            [(SEQ, 23), (KIND, 17), (PAYLOAD, 23), (HEADERS, 25), (CREATED_AT, 1114)]
+        {
+            let mut columns = OUTBOX;
+            columns[place].1 = other;
+            let error = learn(&columns).expect_err("it has another type");
+            assert_eq!(error.kind(), ErrorKind::Schema);
+            assert!(error.message().contains(columns[place].0), "{error}");
+        }
+        assert_eq!(learn(&OUTBOX[..8]).expect_err("one is missing").kind(), ErrorKind::Schema);
+    }
 }

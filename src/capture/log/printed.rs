@@ -13,9 +13,11 @@ use crate::capture::log::pgoutput;
 use crate::capture::log::pgoutput::{Message, Tuple, Value};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Object identifiers of types whose binary form is not their text, in `pg_type.dat`.
+/// Object identifiers of types, in `pg_type.dat`.
 pub(super) const BYTEA_OID: u32 = 17;
 pub(super) const INT8_OID: u32 = 20;
+pub(super) const TEXT_OID: u32 = 25;
+pub(super) const JSON_OID: u32 = 114;
 pub(super) const TIMESTAMPTZ_OID: u32 = 1184;
 pub(super) const UUID_OID: u32 = 2950;
 pub(super) const JSONB_OID: u32 = 3802;

@@ -142,7 +142,8 @@ impl SlotKeeper {
         self.server_version
     }
 
-    pub(super) fn outbox(&self) -> &OutboxName {
+    /// The outbox whose log it is.
+    pub fn outbox(&self) -> &OutboxName {
         &self.outbox
     }
 
@@ -401,6 +402,8 @@ pub enum Gap {
     Attached,
     /// The server cannot hand on what comes next in it.
     Stuck,
+    /// It brings rows in a form that their table has no more.
+    Form,
     /// Rows of adopted tables from before it are not published, and the session that would see them is
     /// gone.
     Uncopied,
@@ -423,6 +426,7 @@ impl Gap {
             Self::Course => "partitions of the outbox, or what is published of them, were changed",
             Self::Attached => "a table with rows has become a part of an adopted table",
             Self::Stuck => "the server cannot hand on what comes next in the log",
+            Self::Form => "the log brings rows in a form that their table has no more",
             Self::Uncopied => "rows of adopted tables from before the slot are not published yet",
         }
     }

@@ -13,6 +13,7 @@ use crate::capture::slot::requirements::{
 };
 use crate::cli::capture::show::{HEALS, in_the_way};
 use crate::cli::check::findings::Findings;
+use crate::cli::check::forms;
 use crate::cli::check::headers;
 use crate::cli::output::count;
 use crate::config::Config;
@@ -57,6 +58,7 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
             }
             if !reader.adopted().is_empty() {
                 look_at_gathering(findings, &reader).await?;
+                forms::look(findings, &reader).await?;
             }
             look_at_failover(findings, &reader).await?;
         }

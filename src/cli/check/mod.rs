@@ -28,6 +28,7 @@ mod capture;
 mod database;
 mod exactly;
 mod findings;
+mod forms;
 mod functions;
 mod headers;
 mod held;
