@@ -109,7 +109,7 @@ begin
         select oid::regprocedure from pg_proc
         where pronamespace = 'postrider'::regnamespace
             and proname in (
-                'aggregate_digest', 'has_its_partitions', 'in_utf8', 'is_saved_here', 'park_row', 'read_row',
+                'aggregate_digest', 'has_its_partitions', 'in_utf8', 'is_saved_here', 'legible', 'park_row', 'read_row',
                 'refuse_large_row', 'shortened')
     loop
         execute format('grant execute on function %s to %I', part_of_interface, relay);

@@ -22,7 +22,7 @@ static STATE: Sql = Sql::of(include_str!("../../sql/queries/bucket_state.sql"));
 static BACKLOG: Sql = Sql::of(include_str!("../../sql/queries/bucket_backlog.sql"));
 static LOOKED_AT: Sql = Sql::of(include_str!("../../sql/queries/bucket_looked_at.sql"));
 static FLOOR: Sql = Sql::of(include_str!("../../sql/queries/cursor_floor.sql"));
-const WAITING: &str = include_str!("../../sql/queries/bucket_waiting.sql");
+static WAITING: Sql = Sql::of(include_str!("../../sql/queries/bucket_waiting.sql"));
 /// The claim's plan serves here too: by the index on seq, without a sort.
 const SESSION: &str = include_str!("../../sql/queries/claim_session.sql");
 
@@ -162,7 +162,7 @@ impl<'a> Onlooker<'a> {
                 Waits::Unknown => found.may_be_more = true,
                 Waits::Yes => {}
             }
-            let sql = of_bucket(WAITING, &state);
+            let sql = of_bucket(WAITING.text(), &state);
             let parameters: [&(dyn ToSql + Sync); 4] =
                 [&state.floor, &state.recent_floor, &LOOK_AT_MAX, &WAITING_MAX];
             let rows = self.0.client().query(&sql, &parameters).await.map_err(failed)?;

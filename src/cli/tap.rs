@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::ser::SerializeMap;
 
 use crate::capture::mode::{Mode, read_state};
+use crate::capture::table::claim::WithheldRow;
 use crate::capture::table::sample::{OutboxSampler, SampleFilter};
 use crate::cli::output::Reader;
 use crate::cli::{block_on, output, prepare};
@@ -139,7 +140,11 @@ async fn tap(arguments: TapArguments) -> Result<()> {
     let mut at_once = left.unwrap_or(FORMER_MAX);
     loop {
         for row in sampler.look(at_once.min(PER_LOOK_MAX)).await? {
-            if show(&mut encoder, &row.event())? == Reader::Gone {
+            let shown = match row.withheld(config.max_event_bytes) {
+                None => show(&mut encoder, &row.event())?,
+                Some(withheld) => show_withheld(&withheld)?,
+            };
+            if shown == Reader::Gone {
                 return Ok(());
             }
             left = left.map(|left| left - 1);
@@ -171,6 +176,17 @@ fn show(encoder: &mut Encoder, event: &Event<'_>) -> Result<Reader> {
     };
     encoder.rest();
     output::answer_while_read(&legible::json(line?))
+}
+
+/// What stands in the place of a row that cannot be read; of its value nothing is known.
+fn show_withheld(withheld: &WithheldRow) -> Result<Reader> {
+    let event = withheld.event();
+    let refused =
+        withheld.flaw().map(|refusal| Tapped { value: None, ..of_refusal(&event, refusal) });
+    match refused {
+        Some(tapped) => output::answer_while_read(&legible::json(line(&tapped)?)),
+        None => Ok(Reader::There),
+    }
 }
 
 fn line(tapped: &Tapped<'_>) -> Result<String> {

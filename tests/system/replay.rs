@@ -276,3 +276,30 @@ async fn clean_up_waits_for_a_replay() {
     ask(&fixture, &["replay", "--seq", "1..", "--dry-run"], 0, &["before seq 61", "cleaned up"]);
     relay.stop_well().await;
 }
+
+/// One event that is no text keeps none of the others from being looked at and sent once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_text_is_left_out() {
+    let fixture = Fixture::encoded("replay_ascii", "SQL_ASCII", Options::default()).await;
+    let client = fixture.client().await;
+    write(&client, 2, 6).await;
+    let rows = "insert into outbox (aggregatetype, aggregateid, type, payload) values
+        (E'k\\xfc', 'b', '7', '{}'), ('order', E'c\\xff', '8', '{}'), ('order', 'd', E'\\xfd', '{}')";
+    client.batch_execute(rows).await.expect("an insert never fails");
+    let looked = fixture.command().arg("check").output().expect("the binary runs");
+    let looked = String::from_utf8_lossy(&[looked.stdout, looked.stderr].concat()).into_owned();
+    assert!(!looked.contains("invalid byte sequence"), "{looked}");
+    let relay = RelayProcess::start(&fixture, &["--shards", "2"]);
+    let deadline = Instant::now() + Duration::from_secs(90);
+    let parked = "select count(*) from postrider.parked where reason = 'unreadable'";
+    while client.query_one(parked, &[]).await.expect("it answers").get::<_, i64>(0) < 3 {
+        assert!(Instant::now() < deadline, "{}", relay.said());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    fixture.wait_published_upto(6).await;
+    ask(&fixture, &["parked", "discard", "--reason", "unreadable"], 0, &[]);
+    ask(&fixture, &["replay", "--since", "2020-01-01", "--same-topic"], 0, &["replay 1"]);
+    wait_until_done(&fixture, 1).await;
+    relay.stop_well().await;
+    assert_whole(&fixture, &fixture.topic("order"), "1", 1..=6);
+}

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::parking::insert;
 use crate::support::Fixture;
+use crate::support::fixture::Options;
 
 /// A tap that runs; it ends with the test.
 struct Tap {
@@ -108,4 +109,24 @@ async fn what_cannot_be_sent_says_why() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("WAL"), "{said}");
+}
+
+/// Of what cannot be read it is said why there is no record; the others are shown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_no_text_is_refused() {
+    let fixture = Fixture::encoded("tap_ascii", "SQL_ASCII", Options::default()).await;
+    let client = fixture.client().await;
+    let rows = "insert into outbox (aggregatetype, aggregateid, type, payload) values
+        ('t', 'a', '1', '{}'), (E'k\\xfc', 'b', '2', '{}'), ('t', E'c\\xff', '3', '{}'),
+        ('t', 'd', E'\\xfd', '{}'), ('t', 'e', '5', E'\"\\xfe\"'), ('t', 'f', '6', '{}')";
+    client.batch_execute(rows).await.expect("an insert never fails");
+    let mut tap = Tap::start(&fixture, &["--limit", "6"]);
+    let records: Vec<Value> = std::iter::from_fn(|| tap.next()).collect();
+    let reasons: Vec<Option<&str>> =
+        records.iter().map(|record| record["refused"]["reason"].as_str()).collect();
+    let no_text = Some("unreadable");
+    assert_eq!(reasons, [None, no_text, no_text, no_text, no_text, None], "{records:?}");
+    let named =
+        records[1]["refused"]["detail"].as_str().is_some_and(|why| why.contains("aggregatetype"));
+    assert!(named && records[4]["key"] == "e" && records[5]["key"] == "f", "{records:?}");
 }

@@ -26,7 +26,7 @@ use crate::postgres::{Connection, PgSnapshot, Sql, Timestamp, classify, without_
 const FILTER: &str = include_str!("../../../sql/queries/replay_filter.sql");
 const ARM: &str = include_str!("../../../sql/queries/claim_arm.sql");
 static FOUND: Sql = Sql::of(include_str!("../../../sql/queries/replay_found.sql"));
-const KINDS: &str = include_str!("../../../sql/queries/replay_kinds.sql");
+static KINDS: Sql = Sql::of(include_str!("../../../sql/queries/replay_kinds.sql"));
 const OLDEST: &str = include_str!("../../../sql/queries/replay_oldest.sql");
 const TIMES: &str = include_str!("../../../sql/queries/replay_times.sql");
 static ASK: Sql = Sql::of(include_str!("../../../sql/queries/replay_ask.sql"));
@@ -188,7 +188,9 @@ pub async fn find(
     let parameters = filter.parameters((&first, &last));
     let found = client.query(&filtered(FOUND.text(), outbox, &buckets), &parameters).await;
     let found = found.map_err(failed)?;
-    let kinds = client.query(&filtered(KINDS, outbox, &buckets), &parameters).await;
+    let kinds = client.query(&filtered(KINDS.text(), outbox, &buckets), &parameters).await;
+    // Before the next statement: what that says of a transaction that has failed is no cause.
+    let kinds = kinds.map_err(failed)?;
     let name = OutboxName { schema: outbox.schema.clone(), table: outbox.table.clone() }.quoted();
     let oldest = client.query_opt(&OLDEST.replace("{outbox}", &name), &[]).await.map_err(failed)?;
     let part = |row: &Row| {
@@ -201,7 +203,7 @@ pub async fn find(
     Ok(FoundEvents {
         parts: found.iter().filter_map(part).collect(),
         parked: found.iter().map(|row| row.get::<_, i64>("parked")).sum(),
-        kinds: kinds.map_err(failed)?.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        kinds: kinds.iter().map(|row| (row.get(0), row.get(1))).collect(),
         oldest: oldest.map(|row| OldestEvent {
             seq: row.get("seq"),
             written: row.get("written"),
@@ -409,7 +411,7 @@ mod tests {
             generation_seconds: 600,
             sequence: String::new(),
         };
-        for statement in [FOUND.text(), KINDS] {
+        for statement in [FOUND.text(), KINDS.text()] {
             let sql = filtered(statement, &outbox, &[Bucket(0), Bucket(1)]);
             assert!(!sql.contains('{') && sql.contains("union all"), "{sql}");
         }

@@ -247,15 +247,6 @@ pub enum PageError {
     Session(Error),
 }
 
-impl PageError {
-    /// The error, whatever it is of.
-    pub fn into_error(self) -> Error {
-        match self {
-            Self::Value(error) | Self::Session(error) => error,
-        }
-    }
-}
-
 /// A page on its way: rows as they arrive, under the connection's back-pressure.
 pub struct ClaimedPage {
     pub(in crate::capture) rows: Pin<Box<RowStream>>,

@@ -1,18 +1,21 @@
 //! Looks at what is written into the outbox, without taking part in anything.
 //!
 //! Promises: bounded work per look; no row is shown twice. Must not: change anything, or be taken for all that was
-//! written. Fails: with the connection's error, or with what PostgreSQL says of a value.
+//! written. Fails: with the connection's error. A value that cannot be read costs its own event alone.
 
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Statement};
 
 use crate::capture::table::claim::{ClaimedRow, PageError, bytes_sql, check_columns};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::order::snapshot::Snapshot;
 use crate::outbox::{Outbox, PayloadType};
-use crate::postgres::{Connection, PgSnapshot, classify, fill, without_head};
+use crate::postgres::{
+    Connection, PgSnapshot, Sql, classify, fill, is_about_a_value, without_head,
+};
 
 const SAMPLE: &str = include_str!("../../../sql/queries/sample.sql");
+static CAREFULLY: Sql = Sql::of(include_str!("../../../sql/queries/sample_carefully.sql"));
 const SNAPSHOT: &str = include_str!("../../../sql/queries/sample_snapshot.sql");
 const SESSION: &str = include_str!("../../../sql/queries/claim_session.sql");
 
@@ -37,6 +40,8 @@ pub struct SampleFilter {
 pub struct OutboxSampler {
     connection: Connection,
     statement: Statement,
+    /// Where a value ends a look.
+    carefully: Statement,
     filter: SampleFilter,
     seen: Snapshot,
     newest: i64,
@@ -64,17 +69,37 @@ impl OutboxSampler {
             ("{headers_bytes}", &headers),
             ("{event_bytes_max}", &limit),
         ];
-        let statement = connection.client().prepare(&fill(without_head(SAMPLE), &places)).await;
-        let statement = statement.map_err(failed)?;
+        let plainly = fill(without_head(SAMPLE), &places);
+        let places = [places[0], places[3], places[3]];
+        let carefully = fill(without_head(CAREFULLY.text()), &places);
+        let statement = connection.client().prepare(&plainly).await.map_err(failed)?;
+        let carefully = connection.client().prepare(&carefully).await.map_err(failed)?;
         check_columns(&statement)?;
-        Ok(Self { connection, statement, filter, seen: Snapshot::empty(), newest: i64::MIN })
+        check_columns(&carefully)?;
+        let (seen, newest) = (Snapshot::empty(), i64::MIN);
+        Ok(Self { connection, statement, carefully, filter, seen, newest })
     }
 
     /// Up to `rows_max` rows that no earlier look has seen, the newest, in the order of `seq`.
     ///
     /// # Errors
-    /// With the connection's error, or when a value cannot be read.
+    /// With the connection's error.
     pub async fn look(&mut self, rows_max: i64) -> Result<Vec<ClaimedRow>> {
+        let plainly = self.statement.clone();
+        if let Ok(rows) = self.look_by(&plainly, rows_max).await? {
+            return Ok(rows);
+        }
+        let carefully = self.carefully.clone();
+        // It is no value that ended the look.
+        self.look_by(&carefully, rows_max).await?
+    }
+
+    /// A look, or what PostgreSQL says of the value that ended it.
+    async fn look_by(
+        &mut self,
+        statement: &Statement,
+        rows_max: i64,
+    ) -> Result<std::result::Result<Vec<ClaimedRow>, Error>> {
         let failed = |cause| classify("look at the outbox", cause);
         let transaction = self.connection.client_mut().build_transaction();
         let transaction =
@@ -87,13 +112,24 @@ impl OutboxSampler {
         let SampleFilter { aggregate_type, aggregate_id, kind } = &self.filter;
         let parameters: [&(dyn ToSql + Sync); 6] =
             [&seen, &above, aggregate_type, aggregate_id, kind, &rows_max];
-        let rows = transaction.query(&self.statement, &parameters).await.map_err(failed)?;
+        let rows = match transaction.query(statement, &parameters).await {
+            Err(cause) if is_about_a_value(&cause) => {
+                transaction.rollback().await.map_err(failed)?;
+                return Ok(Err(failed(cause)));
+            }
+            answer => answer.map_err(failed)?,
+        };
         transaction.commit().await.map_err(failed)?;
-        let rows = rows.into_iter().map(|row| ClaimedRow::of(row).map_err(PageError::into_error));
-        let rows = rows.collect::<Result<Vec<ClaimedRow>>>()?;
+        let rows: std::result::Result<Vec<ClaimedRow>, PageError> =
+            rows.into_iter().map(ClaimedRow::of).collect();
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(PageError::Value(cause)) => return Ok(Err(cause)),
+            Err(PageError::Session(cause)) => return Err(cause),
+        };
         self.seen = now.0;
         self.newest =
             rows.iter().map(ClaimedRow::seq).max().unwrap_or(self.newest).max(self.newest);
-        Ok(rows)
+        Ok(Ok(rows))
     }
 }

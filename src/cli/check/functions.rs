@@ -41,6 +41,7 @@ const ALWAYS: &[&str] = &[
     "lag",
     "lead",
     "left",
+    "legible",
     "lpad",
     "max",
     "min",
