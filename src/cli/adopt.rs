@@ -123,7 +123,10 @@ async fn adopt(
     handover::take_over(connection, database, outbox, &adopted).await?;
     say_missing_rights(connection, table).await?;
     output::answer(match read_state(connection).await?.mode {
-        Mode::Wal => "adopted; the reader makes a new slot and publishes these first",
+        Mode::Wal => {
+            "adopted; the reader makes a new slot and publishes these first; of rows that are deleted before they are read \
+             nothing comes meanwhile, the outbox's among them"
+        }
         _ => "adopted; run `postrider capture switch wal` to publish it",
     })
 }

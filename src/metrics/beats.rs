@@ -5,10 +5,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-/// Signs of whoever rests; nobody is taken for silent within this.
-const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Whoever is expected to give signs of life.
 #[derive(Debug, Default)]
@@ -70,20 +66,6 @@ impl Pulse {
     pub fn beat(&self) {
         self.beater.beats.fetch_add(1, Ordering::Relaxed);
     }
-
-    /// Sleeps so long, and gives signs of life: whoever rests as he was told to waits for nobody.
-    pub async fn rest(&self, pause: Duration) {
-        let mut left = pause;
-        loop {
-            self.beat();
-            let step = left.min(BEAT_INTERVAL);
-            tokio::time::sleep(step).await;
-            left -= step;
-            if left.is_zero() {
-                return;
-            }
-        }
-    }
 }
 
 impl Drop for Pulse {
@@ -97,16 +79,6 @@ impl Drop for Pulse {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn who_rests_gives_signs_of_life() {
-        let beats = Arc::new(Beats::default());
-        let pulse = beats.expect("saver of cursors");
-        pulse.rest(BEAT_INTERVAL + Duration::from_millis(50)).await;
-        assert_eq!(beats.heard()[0].beats, 2);
-        pulse.rest(Duration::ZERO).await;
-        assert_eq!(beats.heard()[0].beats, 3);
-    }
 
     #[test]
     fn who_ends_is_forgotten_unless_by_a_panic() {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 use crate::capture::table::past_ticks::Remembered;
+use crate::capture::table::rest::rest;
 use crate::capture::table::ticker::{Audience, ForeignRows, Ticker};
 use crate::control::cursors::{CursorStore, pause_after_save};
 use crate::error::Result;
@@ -150,7 +151,7 @@ async fn save_regularly(
 ) -> Result<Ended> {
     let mut pause = interval;
     loop {
-        pulse.rest(pause).await;
+        rest(pause, &pulse).await;
         let began = Instant::now();
         store.save().await?;
         pause = pause_after_save(interval, began.elapsed());

@@ -133,7 +133,15 @@ async fn attempt(recovery: &Recovery) -> Result<Coverage> {
     }
     keeper.check_adopted_logged().await?;
     let reason = gap.map_or("the slot is not known", Gap::words);
-    tracing::info!(slot = keeper.name(), reason, "polling, while a slot is made");
+    if recovery.known.is_some() {
+        tracing::warn!(
+            slot = keeper.name(),
+            reason,
+            "polling, while a slot is made: of rows that are deleted before they are read nothing comes"
+        );
+    } else {
+        tracing::info!(slot = keeper.name(), reason, "polling, while a slot is made");
+    }
     keeper.free().await?;
     let (known, session) = keeper.make().await?;
     held.put(Some(session).filter(|_| !keeper.adopted().is_empty()));

@@ -3,6 +3,7 @@
 mod below;
 pub mod claim;
 pub mod past_ticks;
+pub mod rest;
 pub mod sample;
 mod sequence;
 mod tick_memory;

@@ -17,6 +17,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use crate::capture::table::past_ticks::{Remembered, remember_tick};
+use crate::capture::table::rest::rest;
 use crate::capture::table::sequence::{SequenceState, drawn, find, lead_on, of_sequence};
 use crate::capture::table::tick_memory::TickMemory;
 use crate::error::{Error, ErrorKind, Result};
@@ -305,14 +306,14 @@ impl Ticker {
                 self.pause = (self.pause * 2).min(self.cadence.max);
             }
             let pause = self.pause;
-            let rest = async {
+            let rested = async {
                 match &pulse {
-                    Some(pulse) => pulse.rest(pause).await,
+                    Some(pulse) => rest(pause, pulse).await,
                     None => tokio::time::sleep(pause).await,
                 }
             };
             tokio::select! {
-                () = rest => {}
+                () = rested => {}
                 () = nudge.notified() => is_due = true,
                 () = audience.gone() => {}
             }
