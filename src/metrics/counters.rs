@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::metrics::beats::{Beats, Pulse};
 use crate::metrics::health::{Health, LockInTheWay, SessionState, ShardReading};
 use crate::metrics::histogram::Histogram;
+use crate::metrics::overlong::OverlongTransaction;
 use crate::metrics::progress::{ProgressStep, ShardProgress};
 use crate::metrics::recent::{CountedSoFar, ExactBacklog, Recent};
 use crate::metrics::seen::{InstanceInfo, SeenBacklog, SeenTier};
@@ -40,6 +41,8 @@ pub struct ShardGauge {
     pub position: AtomicI64,
     /// How much of that scale lies before it.
     pub remaining: AtomicU64,
+    /// The last transaction, where it took longer than it may.
+    overlong: Mutex<Option<OverlongTransaction>>,
     /// What all shards count together.
     pub instance: Arc<Figures>,
 }
@@ -132,7 +135,13 @@ impl ShardGauge {
             begun_anew: self.begun_anew.load(Ordering::Relaxed),
             position: self.position.load(Ordering::Relaxed),
             remaining: self.remaining.load(Ordering::Relaxed),
+            overlong: *lock(&self.overlong),
         }
+    }
+
+    /// A transaction took longer than it may; or, with none, one has ended in time.
+    pub fn note_overlong(&self, overlong: Option<OverlongTransaction>) {
+        *lock(&self.overlong) = overlong;
     }
 
     /// The shard begins anew, or its session has ended: what was in flight may come again.

@@ -10,6 +10,7 @@
 //! | there is no session with PostgreSQL, or none gets an answer | `postgres` |
 //! | the lease has run out | `lease` |
 //! | something is in flight and nothing is acknowledged | `kafka` |
+//! | the last transaction took longer than it may | `kafka` |
 //! | a shard has work, and the same events come again, or none | `shards` |
 //! | buckets are free, and the database does not let this instance take them | `shards` |
 
@@ -20,6 +21,7 @@ use hashbrown::HashMap;
 use crate::metrics::beats::Beat;
 use crate::metrics::estimate::Estimate;
 pub use crate::metrics::health_check::{HealthCheck, HealthOutcome};
+use crate::metrics::overlong::OverlongTransaction;
 pub use crate::metrics::session_state::{LockInTheWay, SessionEnd, SessionState};
 use crate::metrics::still_count::StillCount;
 
@@ -59,6 +61,8 @@ pub struct ShardReading {
     pub position: i64,
     /// How much of that scale lies before it.
     pub remaining: u64,
+    /// The last transaction, where it took longer than it may.
+    pub overlong: Option<OverlongTransaction>,
 }
 
 /// What is seen at one look.
@@ -363,12 +367,20 @@ impl Health {
         let Some(KafkaSilence { millis, in_flight_bytes }) = self.silence() else {
             return HealthCheck::well(NAME, "ok");
         };
+        if let Some(overlong) = self.overlong() {
+            return HealthCheck::ill(NAME, overlong.to_string()).since(millis);
+        }
         let (silent, bytes) = (show_seconds(millis), show_mebibytes(in_flight_bytes));
         if millis >= KAFKA_SILENCE_MILLIS {
             let words = format!("nothing acknowledged for {silent}, {bytes} in flight");
             return HealthCheck::ill(NAME, words).since(millis);
         }
         HealthCheck::well(NAME, format!("ok, {bytes} in flight"))
+    }
+
+    /// A transaction that took longer than it may, of a shard that has ended none since.
+    fn overlong(&self) -> Option<OverlongTransaction> {
+        self.latest.shards.iter().filter(|shard| shard.has_work).find_map(|shard| shard.overlong)
     }
 
     /// What keeps each shard from getting on, but for Kafka's silence.

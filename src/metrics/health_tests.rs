@@ -102,6 +102,19 @@ fn while_kafka_is_away_it_is_told_how_much_waits() {
 }
 
 #[test]
+fn a_transaction_that_takes_too_long_is_the_cause_until_one_has_ended() {
+    let mut relay = Relay::new();
+    let overlong = Some(OverlongTransaction { bytes: 6 * MIB, seconds: 20 });
+    *relay.shard() = ShardReading { has_work: true, overlong, ..*relay.shard() };
+    let cause =
+        "transactions take longer than their time-out: Kafka takes less than 6.0 MiB in 20 s";
+    assert_eq!(relay.pass(2, get_on).ill(), [format!("[-]kafka {cause}")]);
+    assert_eq!(relay.pass(20, still).ill()[0], format!("[-]kafka {cause}"), "not its silence");
+    relay.shard().overlong = None;
+    assert_eq!(relay.pass(1, get_on).ill(), [""; 0]);
+}
+
+#[test]
 fn one_muted_producer_among_others_is_seen() {
     let mut relay = Relay::new();
     let muted = ShardReading { has_work: true, in_flight_bytes: MIB, ..ShardReading::default() };

@@ -19,6 +19,7 @@ mod host;
 pub mod http;
 mod infos;
 pub mod openmetrics;
+pub mod overlong;
 mod page;
 mod process;
 pub mod progress;

@@ -124,6 +124,12 @@ impl<P> Ledger<P> {
         });
     }
 
+    /// From here on so many bytes may be in flight.
+    pub fn set_bytes_max(&mut self, bytes: usize) {
+        assert!(bytes > 0, "a limit of nothing lets nothing through");
+        self.limit.bytes = bytes;
+    }
+
     /// Whether another batch may be sent.
     pub fn has_room(&self) -> bool {
         self.bytes < self.limit.bytes && self.batches.len() < self.limit.batches

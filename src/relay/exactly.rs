@@ -3,6 +3,7 @@
 //! Promises: no two shards of any instances have an id in common, nor two databases a topic. Must not: take an id.
 //! Fails: as PostgreSQL is asked for the cluster's name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::capture::mode::{DeliveryMode, Way};
@@ -18,6 +19,7 @@ use crate::publish::kafka::transactional_id::transaction_timeout;
 use crate::relay::instance::Instance;
 use crate::relay::tasks::{Ended, Tasks};
 use crate::shard::exactly::Exactly;
+use crate::shard::transaction_budget::{SharedBudget, TransactionBudget, TransactionBudgets};
 
 /// How often the topic of cursors is looked at.
 const TOPIC_LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -34,6 +36,7 @@ pub(super) struct ExactlyOnce {
     control: ControlTopic,
     term: i64,
     ancestors: Ancestors,
+    budgets: Arc<TransactionBudgets>,
 }
 
 impl ExactlyOnce {
@@ -51,7 +54,9 @@ impl ExactlyOnce {
         let own = (instance.name.as_str(), lease);
         let system = present.system_identifier;
         let ancestors = ancestors(&instance.config.database, present.timeline).await;
-        Ok(Some(Self { ancestors, ..Self::new((system, database), own, producer, buckets, term) }))
+        let budgets = Arc::clone(&instance.budgets);
+        let exactly = Self::new((system, database), own, producer, buckets, term);
+        Ok(Some(Self { ancestors, budgets, ..exactly }))
     }
 
     fn new(
@@ -65,7 +70,8 @@ impl ExactlyOnce {
         let control = ControlTopic::new(producer, &control_topic::name(&prefix), buckets);
         let timeout = transaction_timeout(lease);
         let (instance, ancestors) = (instance.to_owned(), Ancestors::default());
-        Self { prefix, instance, timeout, control, term, ancestors }
+        let budgets = Arc::default();
+        Self { prefix, instance, timeout, control, term, ancestors, budgets }
     }
 
     /// Since when events are delivered so.
@@ -88,11 +94,17 @@ impl ExactlyOnce {
         }
     }
 
+    /// How much a transaction of the shard may have in flight; what was learnt of that outlives it.
+    pub(super) fn budget(&self, shard: &str, in_flight_bytes: usize) -> SharedBudget {
+        self.budgets.of(shard, || TransactionBudget::new(in_flight_bytes, self.timeout))
+    }
+
     /// How the shard begins with its buckets.
-    pub(super) fn shard(&self, shard: &str) -> Exactly {
+    pub(super) fn shard(&self, shard: &str, in_flight_bytes: usize) -> Exactly {
         let ids = vec![self.terms(shard).id];
         let (control, ancestors) = (self.control.clone(), self.ancestors.clone());
-        Exactly { control, ids, term: self.term, ancestors }
+        let budget = self.budget(shard, in_flight_bytes);
+        Exactly { control, ids, term: self.term, ancestors, budget }
     }
 }
 

@@ -21,6 +21,7 @@ use crate::publish::kafka::producer::{WARNING_PAUSE, Warnings};
 use crate::relay::held::HeldSession;
 use crate::relay::stuck::Stuck;
 use crate::relay::watch::LeaseEnd;
+use crate::shard::transaction_budget::TransactionBudgets;
 
 /// What all sessions of a process share.
 pub(super) struct Instance {
@@ -32,6 +33,8 @@ pub(super) struct Instance {
     pub(super) lease_end: Arc<LeaseEnd>,
     pub(super) warnings: Arc<Warnings>,
     pub(super) learned_limits: Arc<LearnedLimits>,
+    /// How much transactions of Kafka's may have in flight.
+    pub(super) budgets: Arc<TransactionBudgets>,
     /// Becomes true when the process is to stop.
     pub(super) stop: watch::Receiver<bool>,
     pub(super) held: HeldSession,
@@ -55,6 +58,7 @@ impl Instance {
             lease_end: Arc::default(),
             warnings: Arc::new(Warnings::new(WARNING_PAUSE)),
             learned_limits,
+            budgets: Arc::default(),
             stop,
             held: HeldSession::default(),
             has_worked: AtomicBool::new(false),

@@ -85,6 +85,7 @@ impl LogTask {
             // Kafka may give no answer while it is asked, and then this does not get on.
             self.gauge.has_work.store(true, Ordering::Relaxed);
         }
+        let in_flight_bytes = self.config.max_in_flight_bytes;
         // A producer takes its id before it is looked whether the buckets are still ours.
         let publishers = self.start_publishers(&wake).await?;
         let found = match &self.exactly {
@@ -92,9 +93,9 @@ impl LogTask {
                 self.store.mark_term(&self.buckets, self.delivery_term).await?;
                 None
             }
-            Some(exactly) => {
-                Some(exactly.shard(ONLY_SHARD).find(&self.store, &self.buckets).await?)
-            }
+            Some(exactly) => Some(
+                exactly.shard(ONLY_SHARD, in_flight_bytes).find(&self.store, &self.buckets).await?,
+            ),
         };
         let present = self.store.present().await?;
         let committed = found.as_ref().and_then(|found| found.log(&present));
@@ -133,9 +134,10 @@ impl LogTask {
                 term: exactly.term(),
                 taken_at: Lsn(present.lsn),
                 committed,
+                budget: exactly.budget(ONLY_SHARD, in_flight_bytes),
             }),
         };
-        let reader = LogReader::new(wiring, self.config.max_in_flight_bytes);
+        let reader = LogReader::new(wiring, in_flight_bytes);
         reader.run().await.map(|()| Ended::Shard)
     }
 

@@ -131,11 +131,9 @@ impl ShardContext {
             gauge.has_work.store(true, Ordering::Relaxed);
         }
         let publisher = self.start_publisher(index).await?;
-        let limits = ShardLimits {
-            page_rows: self.config.page_rows,
-            in_flight_bytes: (self.config.max_in_flight_bytes / self.shards).max(1),
-            event_bytes_max,
-        };
+        let in_flight_bytes = (self.config.max_in_flight_bytes / self.shards).max(1);
+        let limits =
+            ShardLimits { page_rows: self.config.page_rows, in_flight_bytes, event_bytes_max };
         let wiring = Wiring {
             poller,
             publisher,
@@ -148,7 +146,7 @@ impl ShardContext {
             holdings: assignment.holdings(),
             delivery_term: self.delivery_term,
             gauge,
-            exactly: self.exactly.as_ref().map(|exactly| exactly.shard(&name)),
+            exactly: self.exactly.as_ref().map(|exactly| exactly.shard(&name, in_flight_bytes)),
         };
         Ok(Shard::new(wiring, limits))
     }

@@ -13,7 +13,7 @@ use crate::outbox::InTable;
 /// Rows that travel to the publishing thread in one piece, at most.
 const BATCH_ROWS: usize = 512;
 /// Bytes that travel to the publishing thread in one piece; one larger event travels alone.
-const BATCH_BYTES: usize = 256 * 1024;
+pub(super) const BATCH_BYTES: usize = 256 * 1024;
 /// What an event costs besides its bytes, while it is in flight: librdkafka's record and headers.
 const EVENT_OVERHEAD_BYTES: usize = 512;
 
@@ -120,11 +120,11 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Takes a row; true when the batch is full.
-    pub(super) fn push(&mut self, row: OutgoingRow) -> bool {
+    /// Takes a row; true when the batch is full, with so many bytes at most.
+    pub(super) fn push(&mut self, row: OutgoingRow, bytes_max: usize) -> bool {
         self.bytes += row.size_bytes() + EVENT_OVERHEAD_BYTES;
         self.rows.push(row);
-        self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
+        self.rows.len() >= BATCH_ROWS || self.bytes >= bytes_max
     }
 
     /// Takes rows of this `seq` back that came last.

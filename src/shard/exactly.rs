@@ -25,6 +25,7 @@ use crate::order::history::{Ancestors, History, Worth};
 use crate::order::later::{Choice, choose};
 use crate::order::snapshot::TransactionId;
 use crate::publish::kafka::control_topic::{ControlTopic, KEEP_SAVED};
+use crate::shard::transaction_budget::SharedBudget;
 
 /// So often a cursor that was committed is looked for, in a topic that is as it has to be.
 const MISSING_LOOKS: u32 = 10;
@@ -42,6 +43,8 @@ pub struct Exactly {
     pub term: i64,
     /// From where the server's timeline comes.
     pub ancestors: Ancestors,
+    /// How much a transaction may have in flight.
+    pub budget: SharedBudget,
 }
 
 /// What was found of buckets that a shard begins with.

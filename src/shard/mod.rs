@@ -44,6 +44,7 @@ mod outlet;
 mod page;
 mod parking;
 mod probes;
+pub mod transaction_budget;
 mod transactions;
 
 use crate::shard::assignment::Holdings;
@@ -52,7 +53,7 @@ use crate::shard::exactly::{Begun, Exactly};
 use crate::shard::outlet::{Outlet, OutletWiring, sleep_until};
 pub use crate::shard::page::ShardLimits;
 use crate::shard::page::{PageReader, SavedCursors};
-use crate::shard::transactions::{Intervals, ShardTransactions};
+use crate::shard::transactions::Intervals;
 
 /// Batches between claim and acknowledgement.
 pub const BATCHES_MAX: usize = 1_024;
@@ -132,7 +133,9 @@ impl Shard {
         let limit = Limit { bytes: limits.in_flight_bytes, batches: BATCHES_MAX };
         let ledger = Ledger::merging(limit, GroupCursor::is_covered_by);
         let mut outlet = Outlet::new(outlet, ledger, source);
-        outlet.transactions = term.map(|_| ShardTransactions::new(TRANSACTION_INTERVALS));
+        if let Some(exactly) = &wiring.exactly {
+            outlet.begin_transactions(exactly.budget.clone());
+        }
         Self {
             pages: PageReader::new(poller, wiring.stop.clone(), limits),
             outlet,
@@ -153,7 +156,7 @@ impl Shard {
     /// # Errors
     /// The first error of PostgreSQL's or Kafka's side.
     pub async fn run(mut self) -> Result<()> {
-        let ended = self.work().await;
+        let ended = self.work().await.map_err(|error| self.outlet.give_up_transaction(error));
         // Buckets are in hand until nothing can be sent any more.
         let closed = self.outlet.close().await;
         ended.and(closed.map(drop))

@@ -149,7 +149,7 @@ impl<S: OutletSource> Outlet<S> {
         }
         let (rows, bytes) = outgoing.take();
         let number = self.ledger.add_batch(rows.len() as u64, bytes);
-        self.note_sent();
+        self.note_sent(bytes);
         self.publishers[publisher].send(Batch { number, rows });
         Ok(())
     }
@@ -173,7 +173,10 @@ impl<S: OutletSource> Outlet<S> {
                     Report::Delivered(number) => number,
                     Report::Ended => {
                         let transactions = self.transactions.as_mut().expect("one was to end");
-                        self.source.hand_on(transactions.take_ended().into_iter());
+                        let ended = transactions.take_ended(Instant::now());
+                        self.ledger.set_bytes_max(transactions.bytes_max());
+                        self.gauge.note_overlong(None);
+                        self.source.hand_on(ended.into_iter());
                         continue;
                     }
                     Report::Failed(error) => return Err(error),
@@ -343,7 +346,7 @@ impl<S: OutletSource> Outlet<S> {
     pub(super) async fn retry(&mut self, buckets: &[Bucket]) -> Result<()> {
         assert!(self.ledger.batches() == 0, "nothing is in flight");
         let (topics, RetryPage { requests, events, rest, .. }) =
-            self.parking.begin_retry(buckets).await?;
+            self.parking.begin_retry(buckets, self.piece_bytes()).await?;
         let keys: Vec<AggregateKey> = requests.into_iter().map(|(_, key)| key).collect();
         for publisher in &self.publishers {
             publisher.resume(topics.clone(), keys.clone());
@@ -352,7 +355,8 @@ impl<S: OutletSource> Outlet<S> {
             self.publishers.iter().map(|_| Outgoing::default()).collect();
         for event in events {
             let publisher = self.publisher_of(event.event().aggregate_id.as_bytes());
-            if outgoing[publisher].push(OutgoingRow::Parked(Box::new(event))) {
+            let bytes_max = self.batch_bytes();
+            if outgoing[publisher].push(OutgoingRow::Parked(Box::new(event)), bytes_max) {
                 self.send_parked(publisher, &mut outgoing[publisher]).await?;
             }
         }
@@ -374,7 +378,7 @@ impl<S: OutletSource> Outlet<S> {
         self.wait_for_room().await?;
         let (rows, bytes) = outgoing.take();
         let number = self.ledger.add_batch(rows.len() as u64, bytes);
-        self.note_sent();
+        self.note_sent(bytes);
         self.parking.retries(number, &rows);
         self.publishers[publisher].send(Batch { number, rows });
         Ok(())

@@ -151,7 +151,7 @@ impl PageReader {
         at: &mut GroupCursor,
         outlet: &mut Outlet<SavedCursors>,
     ) -> Result<()> {
-        let rows_max = self.rows_max();
+        let rows_max = self.rows_max(outlet.piece_bytes());
         let Some(cause) = self.read(at, outlet, rows_max, PageReading::Plain).await? else {
             self.careful_rows = CAREFUL_ROWS_MIN;
             return Ok(());
@@ -252,7 +252,7 @@ impl PageReader {
         seen: &mut SeenPage,
         outlet: &mut Outlet<SavedCursors>,
     ) -> Result<PageEnd> {
-        let mut outgoing = Outgoing::default();
+        let (mut outgoing, bytes_max) = (Outgoing::default(), outlet.batch_bytes());
         let mut end = PageEnd::Complete;
         while let Some(row) = page.next().await {
             let row = match row {
@@ -270,7 +270,7 @@ impl PageReader {
                 Some(withheld) => OutgoingRow::Withheld(Box::new(withheld)),
                 None => OutgoingRow::Claimed(row),
             };
-            if outgoing.push(row)
+            if outgoing.push(row, bytes_max)
                 && let Sent::CutShort { unsent } = self.send(&mut outgoing, outlet).await?
             {
                 return Ok(PageEnd::CutShort { unsent });
@@ -283,8 +283,9 @@ impl PageReader {
     }
 
     /// Large events make small pages: a page holds a snapshot open in PostgreSQL while it is read.
-    fn rows_max(&self) -> u32 {
-        let rows = u32::try_from(PAGE_BYTES / self.row_bytes).unwrap_or(u32::MAX);
+    fn rows_max(&self, bytes_max: usize) -> u32 {
+        let bytes = PAGE_BYTES.min(bytes_max as u64);
+        let rows = u32::try_from(bytes / self.row_bytes).unwrap_or(u32::MAX);
         rows.clamp(1, self.page_rows)
     }
 
@@ -300,6 +301,10 @@ impl PageReader {
         outlet.settle().await?;
         let patience = tokio::time::Instant::now() + PAGE_WAIT_MAX;
         while !outlet.ledger.has_room() {
+            // Others wait for what is in it.
+            if outlet.is_transaction_filled() {
+                return Ok(Sent::CutShort { unsent });
+            }
             tokio::select! {
                 () = outlet.reported() => outlet.settle().await?,
                 _ = self.stop.changed() => return Ok(Sent::CutShort { unsent }),

@@ -433,6 +433,7 @@ impl Parking {
     pub(super) async fn begin_retry(
         &mut self,
         buckets: &[Bucket],
+        bytes_max: usize,
     ) -> Result<(Vec<String>, RetryPage)> {
         assert!(self.open.is_empty() && self.retry.is_none(), "nothing is in flight");
         let began = Instant::now();
@@ -446,7 +447,7 @@ impl Parking {
                 self.probes.asked(topic, request);
             }
         }
-        let piece = self.parked.piece(buckets).await?;
+        let piece = self.parked.piece(buckets, bytes_max).await?;
         self.retry = Some(Retry {
             began,
             requests: piece.requests.clone(),

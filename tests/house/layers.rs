@@ -67,6 +67,7 @@ const MODULES: &[(&str, Layer, &[&str])] = &[
     ("metrics::estimate", Core, &[]),
     ("metrics::health", Core, &[]),
     ("metrics::histogram", Core, &[]),
+    ("metrics::overlong", Core, &[]),
     ("metrics::progress", Core, &[]),
     ("metrics::recent", Core, &[]),
     ("metrics::seen", Core, &[]),

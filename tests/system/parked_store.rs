@@ -98,7 +98,7 @@ async fn a_former_owner_neither_parks_nor_takes_away() {
         )
         .await
         .expect("it is there");
-    let piece = store.piece(&all).await.expect("it is there");
+    let piece = store.piece(&all, usize::MAX).await.expect("it is there");
     let as_parked = |SetAside { row, .. }: &SetAside<Read>, turn| ParkedEvent {
         turn,
         flaw: None,

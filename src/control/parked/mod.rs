@@ -305,15 +305,17 @@ impl Parked {
         Ok(asked.iter().map(|row| (row.get("topic"), row.get("request"))).collect())
     }
 
-    /// The next piece of what was asked for in these buckets.
+    /// The next piece of what was asked for in these buckets, with so many bytes at most, or one event.
     ///
     /// # Errors
     /// When the connection fails.
-    pub async fn piece(&self, buckets: &[Bucket]) -> Result<RetryPage> {
+    pub async fn piece(&self, buckets: &[Bucket], bytes_max: usize) -> Result<RetryPage> {
+        let piece_bytes =
+            i64::try_from(bytes_max).map_or(PIECE_BYTES, |most| most.min(PIECE_BYTES));
         let failed = |cause| classify("read parked events", cause);
         let client = self.connection.client();
         let limits: [&(dyn ToSql + Sync); 4] =
-            [&numbers(buckets), &PIECE_REQUESTS, &self.event_bytes_max, &PIECE_BYTES];
+            [&numbers(buckets), &PIECE_REQUESTS, &self.event_bytes_max, &piece_bytes];
         let asked = client.query(REQUESTS.text(), &limits).await.map_err(failed)?;
         let mut piece = RetryPage::default();
         for row in &asked {
@@ -324,7 +326,7 @@ impl Parked {
         }
         let requests: Vec<i64> = piece.requests.iter().map(|(request, _)| *request).collect();
         let limits: [&(dyn ToSql + Sync); 4] =
-            [&requests, &PIECE_EVENTS, &PIECE_BYTES, &self.event_bytes_max];
+            [&requests, &PIECE_EVENTS, &piece_bytes, &self.event_bytes_max];
         let rows = client.query(PIECE.text(), &limits).await.map_err(failed)?;
         let last: i64 = rows.last().map_or(i64::MIN, |row| row.get("turn"));
         let rest = client.query(REST.text(), &[&requests, &last]).await.map_err(failed)?;

@@ -68,6 +68,8 @@ pub(super) struct Context {
     pub(super) is_fenced: AtomicBool,
     /// It is known for which topic that was answered first.
     pub(super) has_learnt_of_fence: AtomicBool,
+    /// When the coordinator ends the producer's transaction, whatever is in it.
+    pub(super) transaction_expires: Mutex<Option<Instant>>,
     /// A record was called delivered that a broker called a repeat: what is called so from then on may be of its batch.
     pub(super) is_misled: AtomicBool,
     /// The producer is done with: what it still held is purged, and that is no trouble.
@@ -116,10 +118,21 @@ impl Context {
         self.is_fenced.load(Ordering::Relaxed)
     }
 
+    /// A transaction has begun, which its coordinator ends then.
+    pub(super) fn note_transaction(&self, expires: Instant) {
+        *self.transaction_expires.lock().unwrap_or_else(PoisonError::into_inner) = Some(expires);
+    }
+
+    fn is_transaction_expired(&self, now: Instant) -> bool {
+        let expires = *self.transaction_expires.lock().unwrap_or_else(PoisonError::into_inner);
+        expires.is_some_and(|expires| expires <= now)
+    }
+
     /// The first record that is answered so, of a producer's, says nothing yet. Where transaction after transaction ends for
-    /// what goes to one topic, it may be a record that is always answered so.
+    /// what goes to one topic, it may be a record that is always answered so. One whose time was over was ended for that alone.
     fn learn_of_fence(&self, code: Option<RDKafkaErrorCode>, topic: &str, now: Instant) {
         if CodeVerdict::is_fence(code)
+            && !self.is_transaction_expired(now)
             && !self.has_learnt_of_fence.swap(true, Ordering::Relaxed)
             && self.learned_limits.fenced(topic, now, AGAIN_IN_TRANSACTIONS)
         {
@@ -340,6 +353,7 @@ mod tests {
             is_transactional: true,
             is_fenced: AtomicBool::new(false),
             has_learnt_of_fence: AtomicBool::new(false),
+            transaction_expires: Mutex::default(),
             is_misled: AtomicBool::new(false),
             ended: Arc::default(),
         }
@@ -371,6 +385,17 @@ mod tests {
         let context = context();
         refuse(&context, purged, "u");
         assert_eq!(suspects(&context), ["u"], "any of those that were purged may be why");
+    }
+
+    #[test]
+    fn a_transaction_whose_time_is_over_says_nothing_of_a_topic_however_often_it_ends() {
+        let learned_limits = Arc::new(LearnedLimits::new(&[]));
+        for _ in 0..3 {
+            let context = Context { learned_limits: Arc::clone(&learned_limits), ..context() };
+            context.note_transaction(Instant::now());
+            refuse(&context, RDKafkaErrorCode::InvalidProducerEpoch, "t");
+            assert_eq!(suspects(&context), [""; 0]);
+        }
     }
 
     /// Each producer of a row, which knows what was learnt before it, is answered so.

@@ -116,6 +116,7 @@ impl KafkaProducer {
             is_transactional: config.get(TRANSACTIONAL_ID).is_some(),
             is_fenced: AtomicBool::new(false),
             has_learnt_of_fence: AtomicBool::new(false),
+            transaction_expires: Mutex::default(),
             is_misled: AtomicBool::new(false),
             ended: Arc::clone(&ended),
         };

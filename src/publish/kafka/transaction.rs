@@ -49,6 +49,8 @@ pub struct TransactionTerms {
 #[derive(Debug)]
 pub(super) struct ProducerTransactions {
     control_topic: String,
+    /// After so long the coordinator ends one.
+    timeout: Duration,
     /// Where its cursors are there.
     cursor_ends: CursorEnds,
     is_open: bool,
@@ -117,6 +119,7 @@ impl KafkaProducer {
         take_id(&*self.producer, &terms.id)?;
         self.transactions = Some(ProducerTransactions {
             control_topic: terms.control_topic.clone(),
+            timeout: terms.timeout,
             cursor_ends: CursorEnds::default(),
             is_open: false,
             tried: Vec::new(),
@@ -133,6 +136,8 @@ impl KafkaProducer {
         let begun = self.producer.begin_transaction();
         begun.map_err(|cause| replaced(format!("no transaction can begin: {cause}")))?;
         transactions.is_open = true;
+        let expires = Instant::now() + transactions.timeout;
+        self.context().note_transaction(expires);
         Ok(())
     }
 

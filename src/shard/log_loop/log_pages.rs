@@ -109,7 +109,8 @@ impl LogPages {
         let publisher = self.outlet.publisher_of(event.aggregate_id());
         self.begin_to_gather();
         self.events += 1;
-        if self.outgoing[publisher].push(OutgoingRow::Logged(event, ordering_key)) {
+        let bytes_max = self.outlet.batch_bytes();
+        if self.outgoing[publisher].push(OutgoingRow::Logged(event, ordering_key), bytes_max) {
             self.send(publisher).await?;
         }
         Ok(())

@@ -52,6 +52,7 @@ use crate::order::cursor::Cursor;
 use crate::order::ledger::{Ledger, Limit};
 use crate::publish::Publisher;
 use crate::publish::kafka::producer::Warnings;
+use crate::shard::BATCHES_MAX;
 use crate::shard::assignment::Holdings;
 use crate::shard::batch::OutgoingRow;
 use crate::shard::exactly::CommittedCursors;
@@ -65,8 +66,7 @@ use crate::shard::log_loop::log_source::LogSource;
 use crate::shard::log_loop::orders::{Orders, gone};
 use crate::shard::log_loop::transaction::{Kind, Transaction, TransactionStage};
 use crate::shard::outlet::{Outlet, OutletSource, OutletWiring, sleep_until};
-use crate::shard::transactions::ShardTransactions;
-use crate::shard::{BATCHES_MAX, TRANSACTION_INTERVALS};
+use crate::shard::transaction_budget::SharedBudget;
 
 /// What a reader is connected to.
 #[derive(Debug)]
@@ -117,6 +117,8 @@ pub struct LogBeginning {
     pub taken_at: Lsn,
     /// Up to where the log is published, perhaps in the middle of a transaction.
     pub committed: Option<RecordedPlace>,
+    /// How much a transaction may have in flight.
+    pub budget: SharedBudget,
 }
 
 /// Reads one stream.
@@ -166,8 +168,9 @@ impl LogReader {
         let ledger = Ledger::merging(limit, LogPlace::is_covered_by);
         let outlet = OutletWiring { publishers, store, parked, warnings, gauge };
         let mut outlet = Outlet::new(outlet, ledger, source);
-        outlet.transactions =
-            wiring.exactly.as_ref().map(|_| ShardTransactions::new(TRANSACTION_INTERVALS));
+        if let Some(exactly) = &wiring.exactly {
+            outlet.begin_transactions(exactly.budget.clone());
+        }
         let retries_wait_for = wiring.exactly.as_ref().map_or(Lsn(0), |found| found.taken_at);
         let published = wiring.exactly.as_ref().and_then(|found| found.committed);
         Self {
@@ -189,7 +192,7 @@ impl LogReader {
     /// # Errors
     /// The first error of PostgreSQL's or Kafka's side.
     pub async fn run(mut self) -> Result<()> {
-        let ended = self.work().await;
+        let ended = self.work().await.map_err(|error| self.pages.outlet.give_up_transaction(error));
         // Buckets are in hand until nothing can be sent any more.
         let closed = self.pages.outlet.close().await;
         ended?;
@@ -287,6 +290,9 @@ impl LogReader {
     }
 
     async fn take_event(&mut self, event: LoggedEvent) -> Result<()> {
+        if self.pages.outlet.is_part_filled() {
+            self.pages.commit_part(self.transaction.place()).await?;
+        }
         // Also those count that are dropped: another time of reading may not drop them.
         let (transaction, source) = (&mut self.transaction, self.pages.source());
         let log_position = transaction.next_log_position();

@@ -5,20 +5,75 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
+use crate::metrics::overlong::show_size;
 use crate::order::ledger::Finished;
+use crate::shard::TRANSACTION_INTERVALS;
+use crate::shard::batch::BATCH_BYTES;
 use crate::shard::outlet::{Outlet, OutletSource, next_finished};
+use crate::shard::transaction_budget::SharedBudget;
 use crate::shard::transactions::ShardTransactions;
 
 /// A transaction that cannot end where it should is ended in the middle after this.
 const TRANSACTION_PATIENCE: Duration = Duration::from_secs(3);
+/// A transaction that may have little in flight has it in so many batches, where events are small.
+const BATCHES_IN_FLIGHT: usize = 4;
+/// What to do where transactions take longer than they may.
+const OVERLONG_REMEDY: &str = "raise the quota of this user and client.id (producer_byte_rate), or see to a faster \
+     way to Kafka; nothing is lost: each transaction has less in flight than the one before, until they end in time";
 
 impl<S: OutletSource> Outlet<S> {
-    pub(in crate::shard) fn note_sent(&mut self) {
+    /// From here on what is sent is a part of transactions.
+    pub(in crate::shard) fn begin_transactions(&mut self, budget: SharedBudget) {
+        let transactions = ShardTransactions::new(TRANSACTION_INTERVALS, budget);
+        self.ledger.set_bytes_max(transactions.bytes_max());
+        self.transactions = Some(transactions);
+    }
+
+    pub(in crate::shard) fn note_sent(&mut self, bytes: usize) {
         if let Some(transactions) = &mut self.transactions {
-            transactions.note_sent(Instant::now());
+            transactions.note_sent(bytes, self.ledger.bytes(), Instant::now());
         }
+    }
+
+    /// As much of a batch as overshoots what a transaction may have in flight by little: the last one has room if
+    /// anything has.
+    pub(in crate::shard) fn batch_bytes(&self) -> usize {
+        let all = self.transactions.as_ref().map(ShardTransactions::bytes_max);
+        all.map_or(BATCH_BYTES, |all| (all / BATCHES_IN_FLIGHT).clamp(1, BATCH_BYTES))
+    }
+
+    /// As much as is read at once for a transaction, or tried again in one.
+    pub(in crate::shard) fn piece_bytes(&self) -> usize {
+        let all = self.transactions.as_ref().map(ShardTransactions::bytes_max);
+        all.map_or(usize::MAX, |all| all.saturating_mul(2))
+    }
+
+    /// Whether the transaction is to take in no more: its time has come, and what is in flight is enough.
+    pub(in crate::shard) fn is_transaction_filled(&self) -> bool {
+        !self.ledger.has_room() && self.is_transaction_due()
+    }
+
+    /// The same in the middle of one of PostgreSQL's, where it is ended early only if Kafka is slow.
+    pub(in crate::shard) fn is_part_filled(&self) -> bool {
+        let is_slow = || self.transactions.as_ref().is_some_and(ShardTransactions::are_reduced);
+        self.is_transaction_filled() && (is_slow() || self.is_transaction_overdue())
+    }
+
+    /// The shard has failed. What to say of it, where that is because a transaction took longer than it may.
+    pub(in crate::shard) fn give_up_transaction(&self, error: Error) -> Error {
+        if !matches!(error.kind(), ErrorKind::DeliveryUncertain | ErrorKind::KafkaUnavailable) {
+            return error;
+        }
+        let Some(transactions) = &self.transactions else { return error };
+        let Some(overlong) = transactions.give_up(self.ledger.bytes(), Instant::now()) else {
+            return error;
+        };
+        self.gauge.note_overlong(Some(overlong));
+        let next = show_size(transactions.bytes_max() as u64);
+        let cause = format!("{overlong}; the next one has {next} in flight ({})", error.message());
+        Error::new(error.kind(), cause).with_remedy(OVERLONG_REMEDY)
     }
 
     /// The source has nothing more at the moment: what is sent is not to wait for more.
