@@ -18,7 +18,7 @@ use crate::metrics::seen::{InstanceInfo, SeenBacklog, SeenTier};
 /// The figures of one shard.
 #[derive(Debug, Default)]
 pub struct ShardGauge {
-    /// Events acknowledged by Kafka since the process began.
+    /// Events acknowledged by Kafka since the process began; delivering exactly once, those that are committed.
     pub published: AtomicU64,
     /// Events parked since the process began; one that is parked again counts again.
     pub parked: AtomicU64,

@@ -139,6 +139,37 @@ impl ControlRecord {
         serde_json::to_string(&written).expect("numbers and texts can be written")
     }
 
+    /// How long the value of a record is at most, with so many transactions open in the server, and so many parked
+    /// events that were tried again.
+    pub fn longest(open: usize, retried: usize) -> usize {
+        // Its two ends, and what is open between them.
+        let snapshot = || vec![u64::MAX.to_string(); open + 2].join(",");
+        let cursor = WrittenCursor {
+            from: snapshot(),
+            upto: snapshot(),
+            next: u64::MAX,
+            floor: i64::MIN,
+            end: i64::MIN,
+            carry: vec![(u64::MAX, u64::MAX, i64::MIN); open],
+            storage: Some(i64::MIN),
+            began: u64::MAX,
+            position: i64::MIN,
+            window: Some(WrittenWindow { since: snapshot(), bound: i64::MIN }),
+        };
+        let written = WrittenRecord {
+            v: VERSION,
+            term: i64::MIN,
+            system: i64::MIN,
+            timeline: i32::MIN,
+            lsn: text(u64::MAX),
+            epoch: i64::MIN,
+            cursor: Some(cursor),
+            log: Some(WrittenPlace { commit: text(u64::MAX), events: u64::MAX }),
+            retried: vec![i64::MIN; retried],
+        };
+        serde_json::to_string(&written).expect("numbers and texts can be written").len()
+    }
+
     /// Reads the value of a record.
     ///
     /// # Errors
@@ -285,6 +316,22 @@ mod tests {
         for record in [whole, bare] {
             assert_eq!(ControlRecord::decode(record.encode().as_bytes()), Ok(record));
         }
+    }
+
+    #[test]
+    fn no_record_is_longer_than_the_longest() {
+        let written = record().encode().len();
+        let longest = ControlRecord::longest(2, 2);
+        assert!((written..3 * written).contains(&longest), "{written} and {longest}");
+        let (last, id, more) = (u64::MAX - 2, u64::MAX - 1, ControlRecord::longest(3, 2));
+        let cursor = SavedCursor {
+            upto: format!("{last}:{}:{last},{id}", u64::MAX).parse().expect("it is one"),
+            carry: vec![Carry { first: last, last: id, floor: i64::MIN }; 2],
+            ..cursor()
+        };
+        let record = ControlRecord { cursor: Some(cursor), ..record() };
+        assert!(record.encode().len() <= longest);
+        assert_eq!(more - longest, 3 * 21 + 65, "one more in three snapshots, and its bounds");
     }
 
     /// As it lies in topics by now: who changes this raises the version.

@@ -176,6 +176,7 @@ impl<S: OutletSource> Outlet<S> {
                         let ended = transactions.take_ended(Instant::now());
                         self.ledger.set_bytes_max(transactions.bytes_max());
                         self.gauge.note_overlong(None);
+                        ended.iter().for_each(|page| count_published(page, &self.gauge));
                         self.source.hand_on(ended.into_iter());
                         continue;
                     }
@@ -410,12 +411,16 @@ impl<S: OutletSource> Outlet<S> {
 /// The next page that is done, counted.
 fn next_finished<P>(ledger: &mut Ledger<P>, gauge: &ShardGauge) -> Option<Finished<P>> {
     let finished = ledger.next_finished()?;
-    gauge.published.fetch_add(finished.events - finished.parked, Ordering::Relaxed);
     gauge.parked.fetch_add(finished.parked, Ordering::Relaxed);
     if finished.events > 0 {
         gauge.get_on(ShardProgress::finish_page);
     }
     Some(finished)
+}
+
+/// A page is handed on: what of it was published is so for good.
+fn count_published<P>(finished: &Finished<P>, gauge: &ShardGauge) {
+    gauge.published.fetch_add(finished.events - finished.parked, Ordering::Relaxed);
 }
 
 /// Until then, or for ever.

@@ -10,8 +10,8 @@ use tokio_postgres::Client;
 use crate::exactly::{cursor_topic, delete_topic};
 use crate::parking::ask;
 use crate::support::acl::{Access, authorizer, release, restrict};
-use crate::support::consumer::create_topic;
-use crate::support::{Fixture, RelayProcess, read_topic, start_kafka};
+use crate::support::consumer::{create_topic, set_topic};
+use crate::support::{Capture, Fixture, RelayProcess, read_topic, start_kafka};
 
 const BUCKETS: i32 = 8;
 /// Until an instance has looked at the topic, which it does every 5 s.
@@ -29,7 +29,8 @@ async fn begin(fixture: &Fixture) -> (Client, RelayProcess, String) {
     fixture.deliver_exactly_once();
     let client = fixture.client().await;
     client.batch_execute(WRITE).await.expect("an event can be written");
-    let relay = RelayProcess::start(fixture, &["--shards", "1"]);
+    let capture = fixture.capture.name();
+    let relay = RelayProcess::start(fixture, &["--capture", capture, "--shards", "1"]);
     fixture.wait_published().await;
     let topic = cursor_topic(fixture).await;
     (client, relay, topic)
@@ -58,6 +59,34 @@ async fn a_topic_of_cursors_that_is_made_anew_ends_whoever_wrote_to_the_old_one(
     relay.wait_until_it_says("was made anew").await;
     let ended = relay.wait(Duration::from_secs(60)).await;
     assert_eq!(ended.code(), Some(5), "{ended}");
+}
+
+/// GIVEN owners that have committed cursors WHEN the topic takes no record of that size any more THEN `check` says so, and
+/// the processes end; with the setting set back everything goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_of_cursors_that_takes_no_cursor_is_refused() {
+    for capture in [Capture::Poll, Capture::Wal] {
+        let name = format!("exactly_small_{}", capture.name());
+        let fixture = Fixture::new(&name).await.captured_by(capture);
+        let (client, relay, topic) = begin(&fixture).await;
+        let compact = ("cleanup.policy", "compact");
+        set_topic(&fixture.brokers, &topic, &[compact, ("max.message.bytes", "200")]).await;
+        client.batch_execute(WRITE).await.expect("another one");
+        let checked = fixture.command().arg("check").output().expect("the binary runs");
+        let told = String::from_utf8_lossy(&checked.stdout).into_owned()
+            + &String::from_utf8_lossy(&checked.stderr);
+        assert!(!checked.status.success() && told.contains("takes 200 bytes at once"), "{told}");
+        relay.wait_until_it_says("takes 200 bytes at once").await;
+        let ended = relay.wait(Duration::from_secs(60)).await;
+        assert_eq!(ended.code(), Some(5), "{ended}");
+        let seen = || read_topic(&fixture.brokers, &fixture.topic("t")).len();
+        assert_eq!(seen(), 1, "the other one is not committed");
+        set_topic(&fixture.brokers, &topic, &[compact]).await;
+        let relay = RelayProcess::start(&fixture, &["--capture", capture.name(), "--shards", "1"]);
+        fixture.wait_published().await;
+        assert_eq!(seen(), 2);
+        relay.stop_well().await;
+    }
 }
 
 /// GIVEN an owner that has committed a cursor WHEN the right to see the topic is taken away THEN nobody takes it for gone:

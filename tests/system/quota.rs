@@ -73,6 +73,10 @@ async fn a_quota_holds_no_transaction_up(capture: Capture) {
     let said = relay.said();
     assert!(said.contains("transactions take longer than their time-out"), "{said}");
     assert!(said.contains("Kafka takes less than"), "{said}");
+    let counted = said.split("\"published\":").skip(1);
+    let counted = counted.filter_map(|rest| rest.split(',').next()?.parse::<i64>().ok());
+    let most = counted.max().expect("it says how many are published");
+    assert!(most <= EVENTS, "{most} are counted: what is dropped is not published");
     let mut last: HashMap<String, i64> = HashMap::new();
     let records = read_topic(&fixture.brokers, &topic);
     for record in &records {

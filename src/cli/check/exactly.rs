@@ -14,7 +14,7 @@ use crate::control::{delivery, migrate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::connect;
 use crate::publish::kafka::config::ProducerConfig;
-use crate::publish::kafka::control_topic;
+use crate::publish::kafka::control_topic::{self, cursor_bytes, too_small};
 use crate::publish::kafka::transaction_check::{TransactionNeeds, ask};
 use crate::publish::kafka::transactional_id::transaction_timeout;
 
@@ -87,6 +87,9 @@ fn judge(
         }
         None | Some(_) => {}
     }
+    if let Some(limit) = needs.cursor_bytes.filter(|limit| *limit < cursor_bytes()) {
+        findings.failed(NAME, &too_small(cursors, limit));
+    }
     if let Some(policy) = &needs.cursor_policy
         && policy != "compact"
     {
@@ -127,6 +130,7 @@ mod tests {
             verifies: Some(true),
             cursor_partitions: Some(16),
             cursor_policy: Some("compact".to_owned()),
+            cursor_bytes: Some(1_048_588),
         };
         let is_well = |told: &str| !told.contains('\u{26a0}') && !told.contains('\u{2718}');
         assert!(is_well(&told(&whole, true)), "{}", told(&whole, true));
@@ -142,6 +146,7 @@ mod tests {
                 TransactionNeeds { cursor_policy: Some("delete".into()), ..whole.clone() },
                 "policy delete",
             ),
+            (TransactionNeeds { cursor_bytes: Some(200), ..whole.clone() }, "takes 200 bytes"),
             (TransactionNeeds { state_copies: Some(1), ..whole.clone() }, "fewer than three"),
             (TransactionNeeds { verifies: Some(false), ..whole }, "do not look"),
         ] {

@@ -9,17 +9,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::order::control_record::ControlRecord;
 use crate::publish::in_flight_batch::AppendedAt;
 use crate::publish::kafka::clients::{AsideContext, ProducerConfig};
 use crate::publish::kafka::errors::unavailable;
+use crate::publish::kafka::topic_config::describe;
 use crate::publish::kafka::transactional_id::{take_id, transactional};
+use crate::record::size::size_bytes_of;
 use crate::schema::{self, Schema};
 
 mod read;
@@ -44,6 +47,31 @@ const UNAUTHORIZED: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUT
 pub const KEEP_SAVED: &str = "find out who deleted or changed the topic, and remove what there is of it: it is made \
      again; `postrider migrate reanchor --cursor-from postgres` goes on from PostgreSQL's cursors, and repeats what was \
      published since they were saved";
+
+/// A cursor has a place with so many transactions open in the server ...
+const OPEN_TRANSACTIONS: usize = 1_000;
+/// ... and with a whole piece of parked events that were tried again.
+const RETRIED: usize = 2_000;
+/// The number of a bucket, as text.
+const KEY_BYTES: usize = 5;
+
+/// How large a batch the topic of cursors has to take.
+pub fn cursor_bytes() -> usize {
+    let value = ControlRecord::longest(OPEN_TRANSACTIONS, RETRIED);
+    size_bytes_of(KEY_BYTES, Some(value), std::iter::empty())
+}
+
+/// The error for one that takes less.
+pub fn too_small(name: &str, limit: usize) -> Error {
+    let needed = cursor_bytes();
+    let cause = format!(
+        "topic {name} takes {limit} bytes at once (max.message.bytes), and a cursor may have {needed}"
+    );
+    Error::new(ErrorKind::KafkaRefused, cause).with_remedy(format!(
+        "set its max.message.bytes to {needed} or more, or remove the setting where the brokers' own is as large; \
+         nothing has to be made anew"
+    ))
+}
 
 /// How all is called that an outbox has in Kafka for its transactions.
 pub fn prefix(system_identifier: i64, database: u32) -> String {
@@ -177,12 +205,25 @@ impl ControlTopic {
         .with_remedy(KEEP_SAVED))
     }
 
+    /// Refuses one that may take no cursor. One of which that is not told is taken as it is.
+    fn check_size(&self, admin: &AdminClient<AsideContext>) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|cause| {
+            Error::new(ErrorKind::Internal, format!("the runtime cannot start: {cause}"))
+        })?;
+        let told = runtime.block_on(describe(admin, &self.name)).unwrap_or_default();
+        match told.limit_bytes {
+            Some(limit) if limit < cursor_bytes() => Err(too_small(&self.name, limit)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// The topic for whoever looks at it again and again, by a client that stays.
     ///
     /// # Errors
     /// When no client can be made.
     pub fn watched(&self) -> Result<WatchedTopic> {
-        Ok(WatchedTopic::new(self.clone(), self.config.asker()?))
+        Ok(WatchedTopic::new(self.clone(), self.config.asker()?, self.config.admin()?))
     }
 
     /// Who leads each of its partitions, with -1 for nobody; empty where it is missing.
@@ -272,6 +313,15 @@ mod tests {
             let refused = topic.parse::<TopicTemplate>().expect_err("it is kept");
             assert!(refused.to_string().contains("keeps cursors"), "{refused}");
         }
+    }
+
+    #[test]
+    fn what_brokers_take_by_default_is_enough_for_a_cursor() {
+        const DEFAULT: usize = 1_048_588;
+        assert!((100_000..DEFAULT / 2).contains(&cursor_bytes()), "{}", cursor_bytes());
+        let error = too_small("t", 200);
+        assert_eq!(error.kind(), ErrorKind::KafkaRefused);
+        assert!(error.message().contains("topic t takes 200 bytes at once"), "{error}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ const STATE_TOPIC: &str = "__transaction_state";
 /// Brokers of 3.6 and later have it.
 const VERIFICATION: &str = "transaction.partition.verification.enable";
 const POLICY: &str = "cleanup.policy";
+const LIMIT: &str = "max.message.bytes";
 
 /// What the brokers tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct TransactionNeeds {
     pub cursor_partitions: Option<usize>,
     /// How it is cleaned; none where that is not told.
     pub cursor_policy: Option<String>,
+    /// How large a batch it takes; none where that is not told.
+    pub cursor_bytes: Option<usize>,
 }
 
 /// Takes an id, and asks what the brokers have.
@@ -64,6 +67,7 @@ pub fn ask(
         match name.as_str() {
             VERIFICATION => needs.verifies = Some(value == "true"),
             POLICY => needs.cursor_policy = Some(value),
+            LIMIT => needs.cursor_bytes = value.parse().ok(),
             _ => {}
         }
     }
@@ -80,7 +84,7 @@ fn copies(metadata: &Metadata, name: &str) -> Option<usize> {
     found.partitions().iter().map(|partition| partition.replicas().len()).min()
 }
 
-/// What is told of these two settings; nothing of what somebody keeps to himself.
+/// What is told of these settings; nothing of what somebody keeps to himself.
 fn settings(
     config: &ProducerConfig,
     wanted: &[ResourceSpecifier<'_>],
@@ -97,7 +101,10 @@ fn settings(
         // A broker has a policy of its own, which is not the topic's.
         let is_topic =
             matches!(resource.specifier, rdkafka::admin::OwnedResourceSpecifier::Topic(_));
-        resource.entries.into_iter().filter(move |entry| is_topic == (entry.name == POLICY))
+        resource
+            .entries
+            .into_iter()
+            .filter(move |entry| is_topic == [POLICY, LIMIT].contains(&entry.name.as_str()))
     });
     Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
 }

@@ -290,7 +290,7 @@ impl LogReader {
     }
 
     async fn take_event(&mut self, event: LoggedEvent) -> Result<()> {
-        if self.pages.outlet.is_part_filled() {
+        if self.large.is_nothing() && self.pages.outlet.is_part_filled() {
             self.pages.commit_part(self.transaction.place()).await?;
         }
         // Also those count that are dropped: another time of reading may not drop them.

@@ -11,7 +11,7 @@ use crate::metrics::overlong::show_size;
 use crate::order::ledger::Finished;
 use crate::shard::TRANSACTION_INTERVALS;
 use crate::shard::batch::BATCH_BYTES;
-use crate::shard::outlet::{Outlet, OutletSource, next_finished};
+use crate::shard::outlet::{Outlet, OutletSource, count_published, next_finished};
 use crate::shard::transaction_budget::SharedBudget;
 use crate::shard::transactions::ShardTransactions;
 
@@ -86,16 +86,16 @@ impl<S: OutletSource> Outlet<S> {
     /// Hands on what is done; what is in a transaction waits for its end.
     pub(in crate::shard) fn hand_on(&mut self) {
         let (ledger, gauge) = (&mut self.ledger, &self.gauge);
-        let mut finished = std::iter::from_fn(|| next_finished(ledger, gauge));
+        let finished = std::iter::from_fn(|| next_finished(ledger, gauge));
         match &mut self.transactions {
             Some(transactions) if !transactions.are_none() => {
                 finished.for_each(|page| transactions.land(page));
             }
             Some(transactions) => {
-                self.source.hand_on(&mut finished);
+                self.source.hand_on(finished.inspect(|page| count_published(page, gauge)));
                 transactions.pass(ledger.pages_finished());
             }
-            None => self.source.hand_on(finished),
+            None => self.source.hand_on(finished.inspect(|page| count_published(page, gauge))),
         }
     }
 

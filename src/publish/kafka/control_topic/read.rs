@@ -76,7 +76,7 @@ impl ControlTopic {
     /// # Errors
     /// When no broker answers in time, or the partitions change their leaders all the time.
     pub fn read(&self, buckets: &[Bucket]) -> Result<HashMap<Bucket, Vec<u8>>> {
-        let asker = self.config.asker()?;
+        let (asker, admin) = (self.config.asker()?, self.config.admin()?);
         let readers = CursorReaders {
             of_committed: self.reader("read_committed")?,
             of_everything: self.reader("read_uncommitted")?,
@@ -89,6 +89,7 @@ impl ControlTopic {
                 0 => return Ok(HashMap::new()),
                 partitions => self.check(partitions)?,
             }
+            self.check_size(&admin)?;
             let found = self.read_once(&readers, buckets, deadline)?;
             // Whoever has just come to lead a partition may not show all of it that is committed.
             if self.leaders(&asker)? == leaders {

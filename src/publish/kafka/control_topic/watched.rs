@@ -4,9 +4,13 @@
 //! broker that has just started may not show all that there is. Must not: make it, or write to it. Fails: when no broker
 //! answers in time; with [`ErrorKind::KafkaRefused`] for such a topic.
 
+use std::sync::Arc;
+
+use rdkafka::admin::AdminClient;
 use rdkafka::producer::Producer;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::publish::kafka::clients::AsideContext;
 use crate::publish::kafka::control_topic::{ANSWER_TIMEOUT, Asker, ControlTopic, gone, made_anew};
 use crate::publish::kafka::errors::unavailable;
 
@@ -18,6 +22,7 @@ const LOOKS_NEEDED: u32 = 2;
 pub struct WatchedTopic {
     topic: ControlTopic,
     asker: Asker,
+    admin: Arc<AdminClient<AsideContext>>,
     furthest: Option<PartitionEnd>,
     past: WatchedPast,
 }
@@ -52,14 +57,18 @@ impl std::fmt::Debug for WatchedTopic {
 
 impl WatchedTopic {
     /// The topic, at which nobody has looked yet.
-    pub(super) fn new(topic: ControlTopic, asker: Asker) -> Self {
-        Self { topic, asker, furthest: None, past: WatchedPast::default() }
+    pub(super) fn new(
+        topic: ControlTopic,
+        asker: Asker,
+        admin: Arc<AdminClient<AsideContext>>,
+    ) -> Self {
+        Self { topic, asker, admin, furthest: None, past: WatchedPast::default() }
     }
 
     /// Looks at it once more.
     ///
     /// # Errors
-    /// [`ErrorKind::KafkaRefused`] where it is gone, has another number of partitions, or was made anew, and the look
+    /// [`ErrorKind::KafkaRefused`] where it is gone, has another number of partitions, takes no cursor, or was made anew, and the look
     /// before has found so, too; when no broker answers in time.
     pub fn look(&mut self) -> Result<()> {
         match self.is_there() {
@@ -86,6 +95,7 @@ impl WatchedTopic {
             0 => Ok(false),
             partitions => {
                 self.topic.check(partitions)?;
+                self.topic.check_size(&self.admin)?;
                 self.look_at_the_furthest().map(|()| true)
             }
         }
