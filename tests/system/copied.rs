@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::handover::{ask, assert_exact, run_tool, write};
 use crate::support::consumer::create_topic;
-use crate::support::fixture::connect;
+use crate::support::fixture::{connect, empty_database};
 use crate::support::servers::postgres;
 use crate::support::{Fixture, RelayProcess};
 
@@ -68,4 +68,20 @@ async fn a_dump_that_is_restored_in_its_own_place_is_refused() {
     let restore = ["--exit-on-error", "--clean", "--if-exists", "--dbname", url, &file];
     run_tool(postgres(), "pg_restore", &restore);
     is_refused(&fixture).await;
+}
+
+/// Tables without what postrider writes into them are told from tables of somebody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dump_without_rows_is_told_as_such() {
+    let fixture = Fixture::new("copied_bare_from").await;
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("copied_bare.dump");
+    let file = file.to_str().expect("it is text").to_owned();
+    let dump = ["--schema-only", "--format=custom", "--file", &file, "--dbname"];
+    run_tool(postgres(), "pg_dump", &[&dump[..], &[&fixture.database_url]].concat());
+    let url = empty_database("copied_bare_to").await;
+    run_tool(postgres(), "pg_restore", &["--exit-on-error", "--dbname", &url, &file]);
+    let copy = Fixture { database_url: url, ..fixture };
+    for command in [&["check"] as &[&str], &["migrate", "up"], &["run"], &["status"]] {
+        ask(&copy, command, 6, "was copied without its rows");
+    }
 }

@@ -1,7 +1,8 @@
 //! Quotas of the brokers: slow, and nothing else.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
 
 use crate::support::acl::limit_producer;
 use crate::support::consumer::create_topic;

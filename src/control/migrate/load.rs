@@ -9,6 +9,7 @@ use tokio_postgres::{Client, Row};
 
 use crate::control::migrate::registry;
 use crate::control::migrate::registry::{Applied, LaterMigrations, MIGRATIONS};
+use crate::control::migrate::vacancy::check_rows;
 use crate::control::migrate::{MigrationState, Settings, check_version, read_settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, OutboxName, check_sequence};
@@ -55,6 +56,7 @@ pub async fn load_with(
         return Err(not_migrated(schema::chosen(), name));
     }
     let applied = registry::read_with(client, later).await?;
+    check_rows(&state, applied.len())?;
     let later_migration = applied.get(MIGRATIONS.len()..).and_then(<[_]>::last).map(Applied::title);
     if let Some(pending) = MIGRATIONS.get(applied.len()) {
         let cause = format!("migration {} is pending", pending.title());

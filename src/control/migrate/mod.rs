@@ -193,6 +193,7 @@ async fn step(client: &mut Client, request: &MigrationRequest) -> Result<Migrati
     let state = MigrationState::read(&transaction, &request.outbox).await?;
     state.check_server()?;
     let next = if state.has_registry { registry::read(&transaction).await?.len() } else { 0 };
+    vacancy::check_rows(&state, next)?;
     let made = if state.has_control && state.has_registry {
         read_settings(&transaction).await?
     } else {

@@ -30,6 +30,23 @@ pub(super) fn check_apart(schema: &Schema, outbox: &OutboxName) -> Result<()> {
     )))
 }
 
+/// The list of migrations has a row as soon as there is anything else.
+///
+/// # Errors
+/// [`ErrorKind::Schema`] when the tables are there without what postrider writes into them.
+pub(super) fn check_rows(state: &MigrationState, applied: usize) -> Result<()> {
+    if applied > 0 || !state.has_registry || !state.has_control {
+        return Ok(());
+    }
+    let schema = schema::chosen();
+    let cause = format!("schema {schema} was copied without its rows, as by pg_dump --schema-only");
+    Err(Error::new(ErrorKind::Schema, cause).with_remedy(format!(
+        "drop the copied outbox and the schema (drop schema {} cascade), and run `postrider migrate up`; or leave both out \
+         of the dump (--exclude-schema, --exclude-table)",
+        schema.quoted()
+    )))
+}
+
 /// Before the outbox is made, nothing may stand in its place.
 ///
 /// # Errors
