@@ -121,6 +121,7 @@ async fn an_outbox_that_somebody_locks() {
     wait_for(&address, "/readyz", "HTTP/1.1 200").await;
     wait_for(&address, "/metrics", "postrider_events_published_total{shard=\"0\"} 40\n").await;
     wait_for(&address, "/metrics", "postrider_ready{check=\"postgres\"} 1\n").await;
+    relay.wait_until_it_says(GONE).await;
     // A lock that ends the session, too, is told until it is gone, and not before.
     let before = relay.said().matches(GONE).count();
     let lock = "begin; lock table postrider.cursor in access exclusive mode";

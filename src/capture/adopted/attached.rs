@@ -7,10 +7,11 @@ use crate::capture::adopted::mapping::Adopted;
 use crate::capture::adopted::registry::{adopted_tables, attached};
 use crate::capture::slot::SlotKeeper;
 use crate::error::Result;
-use crate::order::snapshot::{Snapshot, TransactionId};
+use crate::order::snapshot::Snapshot;
 use crate::outbox::OutboxName;
 use crate::postgres::{classify, fill, without_head};
 
+const NEAR: &str = include_str!("../../../sql/queries/adopted_near.sql");
 const ROWS: &str = include_str!("../../../sql/queries/adopted_attached_rows.sql");
 
 impl SlotKeeper {
@@ -38,9 +39,10 @@ impl SlotKeeper {
 
     async fn has_unread_part(&self, table: &Adopted) -> Result<bool> {
         let Some(passed) = &table.passed else { return Ok(false) };
-        let near = self.near().await?;
+        // Asked in the same statement: to an answer of before, what came since would seem to be old.
+        let near = format!("({})", without_head(NEAR).trim_end());
         let parts = self.connection().client();
-        let parts = parts.query(&attached(table, passed, &near.to_string()), &[]).await;
+        let parts = parts.query(&attached(table, passed, &near), &[]).await;
         let parts = parts.map_err(|cause| classify("look at the parts of a table", cause))?;
         for part in parts {
             let part = AttachedPart {
@@ -51,7 +53,7 @@ impl SlotKeeper {
                 has_rows: part.get("has_rows"),
                 may_read: part.get("may_read"),
             };
-            if part.has_rows && self.had_rows(table, &part, near).await? {
+            if part.has_rows && self.had_rows(table, &part).await? {
                 tracing::info!(table = %table.name, part = %part.name, "a table with rows has become a part of it");
                 return Ok(true);
             }
@@ -59,24 +61,14 @@ impl SlotKeeper {
         Ok(false)
     }
 
-    async fn had_rows(
-        &self,
-        table: &Adopted,
-        part: &AttachedPart,
-        near: TransactionId,
-    ) -> Result<bool> {
+    async fn had_rows(&self, table: &Adopted, part: &AttachedPart) -> Result<bool> {
         let source = if part.may_read { &part.name } else { &table.name };
-        let texts = [near.to_string(), part.attached_by.clone(), part.relid.to_string()];
-        let [near, attached_by, relid] = &texts;
+        let relid = part.relid.to_string();
         let (source, attached_at) = (source.quoted(), part.attached_at.as_str());
         let places = [
             ("{table}", source.as_str()),
-            ("{near}", near),
-            ("{near}", near),
-            ("{near}", near),
-            ("{near}", near),
-            ("{attached_by}", attached_by),
-            ("{part}", relid),
+            ("{attached_by}", part.attached_by.as_str()),
+            ("{part}", relid.as_str()),
             ("{attached_at}", attached_at),
         ];
         let query = fill(without_head(ROWS), &places);

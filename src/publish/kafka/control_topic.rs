@@ -5,7 +5,9 @@
 //! in time; with [`ErrorKind::TopicUnavailable`] where the topic may not be seen, is missing or not as it has to be.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -36,6 +38,8 @@ const POLL_STEP: Duration = Duration::from_millis(50);
 const COPIES: i32 = 3;
 /// A cursor, and the end of its transaction.
 const CURSOR_AND_END: i64 = 2;
+/// So many ids are taken side by side: each takes some requests to its own coordinator.
+const FENCES_AT_ONCE: usize = 8;
 /// Of whoever only ends what another has open.
 const FENCE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -293,11 +297,21 @@ impl ControlTopic {
     /// # Errors
     /// When no broker answers in time.
     pub fn fence(&self, ids: &[String]) -> Result<()> {
-        for id in ids {
-            let producer = transactional(&self.config, id, FENCE_TIMEOUT).asker()?;
-            take_id(&*producer, id)?;
+        for some in ids.chunks(FENCES_AT_ONCE) {
+            thread::scope(|scope| {
+                let fences: Vec<_> =
+                    some.iter().map(|id| scope.spawn(move || self.fence_one(id))).collect();
+                fences
+                    .into_iter()
+                    .try_for_each(|fence| fence.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            })?;
         }
         Ok(())
+    }
+
+    fn fence_one(&self, id: &str) -> Result<()> {
+        let producer = transactional(&self.config, id, FENCE_TIMEOUT).asker()?;
+        take_id(&*producer, id)
     }
 }
 
