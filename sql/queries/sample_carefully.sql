@@ -13,17 +13,7 @@ select sample.seq, sample.id, kept.kept_aggregatetype, kept.kept_aggregateid, ke
     kept.fault
 from (
     select seq, id, aggregatetype, aggregateid, type, payload, headers, created_at
-    from (
-        select txid, seq, id, aggregatetype, aggregateid, type, payload, headers, created_at
-        from {outbox}
-        where seq > $2
-        order by seq desc
-        limit 10000
-    ) as newest
-    where not pg_visible_in_snapshot(txid, $1)
-        and aggregatetype = coalesce($3, aggregatetype)
-        and aggregateid = coalesce($4, aggregateid)
-        and type = coalesce($5, type)
+    from ({unseen}) as unseen
     order by seq desc
     limit $6
 ) as sample

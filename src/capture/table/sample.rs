@@ -15,6 +15,7 @@ use crate::postgres::{
 };
 
 const SAMPLE: &str = include_str!("../../../sql/queries/sample.sql");
+const UNSEEN: &str = include_str!("../../../sql/queries/sample_unseen.sql");
 static CAREFULLY: Sql = Sql::of(include_str!("../../../sql/queries/sample_carefully.sql"));
 const SNAPSHOT: &str = include_str!("../../../sql/queries/sample_snapshot.sql");
 const SESSION: &str = include_str!("../../../sql/queries/claim_session.sql");
@@ -61,10 +62,10 @@ impl OutboxSampler {
         let failed = |cause| classify("prepare to look at the outbox", cause);
         connection.client().batch_execute(SESSION).await.map_err(failed)?;
         let limit = event_bytes_max.min(i64::MAX as u64).to_string();
-        let (root, headers) =
-            (outbox.name().quoted(), bytes_sql("headers", PayloadType::Jsonb, event_bytes_max));
+        let unseen = fill(without_head(UNSEEN), &[("{outbox}", &outbox.name().quoted())]);
+        let headers = bytes_sql("headers", PayloadType::Jsonb, event_bytes_max);
         let places = [
-            ("{outbox}", root.as_str()),
+            ("{unseen}", unseen.as_str()),
             ("{payload_bytes}", &bytes_sql("payload", outbox.payload, event_bytes_max)),
             ("{headers_bytes}", &headers),
             ("{event_bytes_max}", &limit),
