@@ -41,12 +41,13 @@ impl Stuck {
 
     /// Why a stream that begins there would end there; none where it would not.
     pub(super) fn at(&self, place: Option<Lsn>) -> Option<Gap> {
-        let is_there = place.is_some() && self.place == place;
-        match is_there {
-            true if self.is_misformed => Some(Gap::Form),
-            true if self.times >= ATTEMPTS => Some(Gap::Stuck),
-            true | false => None,
+        if place.is_none() || self.place != place {
+            return None;
         }
+        if self.is_misformed {
+            return Some(Gap::Form);
+        }
+        (self.times >= ATTEMPTS).then_some(Gap::Stuck)
     }
 }
 
