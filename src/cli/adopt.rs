@@ -14,6 +14,8 @@ use crate::capture::adopted::handover::{
 use crate::capture::adopted::mapping::{Adopted, Mapping};
 use crate::capture::adopted::registry::{adopted_tables, owner_below};
 use crate::capture::mode::{Mode, read_state};
+use crate::capture::slot::SlotKeeper;
+use crate::capture::slot::reader_lock::try_lock;
 use crate::capture::slot::requirements::{AdoptedReaders, missing_rights};
 use crate::cli::{block_on, output, prepare};
 use crate::config;
@@ -91,7 +93,7 @@ pub(super) fn run(arguments: AdoptArguments) -> Result<ExitCode> {
         let mut connection = connect(&database, "adopt").await?;
         migrate::load(connection.client(), &outbox).await?;
         match arguments.end {
-            true => end(&mut connection, &table, &arguments).await,
+            true => end(&mut connection, (&database, &outbox), &table, &arguments).await,
             false => adopt(&mut connection, &database, &outbox, &table, arguments).await,
         }
     })?;
@@ -120,12 +122,12 @@ async fn adopt(
     if dry_run {
         return output::answer("nothing was changed");
     }
-    handover::take_over(connection, database, outbox, &adopted).await?;
+    handover::take_over(database, outbox, &adopted).await?;
     say_missing_rights(connection, table).await?;
     output::answer(match read_state(connection).await?.mode {
         Mode::Wal => {
-            "adopted; the reader makes a new slot and publishes these first; of rows that are deleted before they are read \
-             nothing comes meanwhile, the outbox's among them"
+            "adopted; the reader publishes these first, once the transactions that are open now have ended; of rows of this \
+             table that are deleted before that nothing comes"
         }
         _ => "adopted; run `postrider capture switch wal` to publish it",
     })
@@ -163,10 +165,14 @@ async fn say_as_whom(connection: &Connection, table: &OutboxName) -> Result<()> 
 
 async fn end(
     connection: &mut Connection,
+    (database, outbox): (&DatabaseConfig, &OutboxName),
     table: &OutboxName,
     arguments: &AdoptArguments,
 ) -> Result<()> {
-    let running = live_instances(connection).await?;
+    // Nobody begins to read meanwhile; one that is between two sessions has no lease, but the lock.
+    let lock = connect(database, "adopt").await?;
+    let is_read = !try_lock(&lock).await?;
+    let running = live_instances(connection).await?.max(usize::from(is_read));
     let (mark, expected) = (arguments.mark.as_deref(), arguments.pending.as_deref());
     let adopted = handover::find_ended(connection, table, running, expected).await?;
     if let Some(pending) = &adopted.pending {
@@ -184,7 +190,9 @@ async fn end(
         }
     }
     let change = if arguments.dry_run { HandoverRun::Rehearse } else { HandoverRun::Make };
-    let given_back = handover::give_back(connection, &adopted, mark, change).await?;
+    let slot = connect(database, "slot").await?;
+    let mut keeper = SlotKeeper::open(slot, database, outbox.clone(), Mode::Wal).await?;
+    let given_back = handover::give_back(connection, &mut keeper, &adopted, mark, change).await?;
     output::answer(&outcome(table, given_back, change))
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::config::admin_hosts::AdminHosts;
 use crate::metrics::counters::Monitor;
-use crate::metrics::health::{Readings, SessionEnd, SessionState};
+use crate::metrics::health::{LogRefusal, Readings, SessionEnd, SessionState};
 use crate::metrics::http;
 use crate::metrics::sample::{LARGE, SMALL, admin, look, monitor};
 use crate::metrics::shape::{
@@ -254,12 +254,22 @@ fn a_shard_that_does_not_get_on_tells_why() {
 
 /// Nothing is lost meanwhile, and somebody has to do something about it.
 #[test]
-fn a_table_that_is_polled_where_the_log_is_to_be_read_is_told_of() {
+fn what_waits_for_somebody_where_the_log_is_to_be_read_is_told_of() {
     let monitor = monitor(SMALL);
-    monitor.set_log_refusal(Some("no right".to_owned()));
-    let told = ", the table is polled, as the log cannot be read: no right";
-    let status = describe::instance_status(&monitor);
-    assert!(status.sentence.ends_with(told), "{}", status.sentence);
+    for (refusal, told) in [
+        (
+            LogRefusal::Log("no right".to_owned()),
+            ", the table is polled, as the log cannot be read: no right",
+        ),
+        (
+            LogRefusal::Copy("no right".to_owned()),
+            ", rows of adopted tables wait to be copied: no right",
+        ),
+    ] {
+        monitor.set_log_refusal(Some(refusal));
+        let status = describe::instance_status(&monitor);
+        assert!(status.sentence.ends_with(told), "{}", status.sentence);
+    }
     monitor.set_log_refusal(None);
     let status = describe::instance_status(&monitor);
     assert!(!status.sentence.contains("polled"), "{}", status.sentence);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::metrics::beats::{Beats, Pulse};
-use crate::metrics::health::{Health, LockInTheWay, SessionState, ShardReading};
+use crate::metrics::health::{Health, LockInTheWay, LogRefusal, SessionState, ShardReading};
 use crate::metrics::histogram::Histogram;
 use crate::metrics::overlong::OverlongTransaction;
 use crate::metrics::progress::{ProgressStep, ShardProgress};
@@ -248,8 +248,8 @@ pub struct Monitor {
     instance: Mutex<InstanceInfo>,
     health: Mutex<Health>,
     lock: Mutex<Option<LockInTheWay>>,
-    /// Why the table is polled where the log is to be read, as far as that does not heal by itself.
-    log_refusal: Mutex<Option<String>>,
+    /// What waits where the log is to be read, as far as that does not heal by itself.
+    log_refusal: Mutex<Option<LogRefusal>>,
     /// Sessions that have ended, by why.
     pub sessions_ended: Tally,
     /// Attempts to begin one that came to nothing, by why.
@@ -422,14 +422,14 @@ impl Monitor {
         *lock(&self.lock) = holder;
     }
 
-    /// Why the table is polled where the log is to be read, as far as that does not heal by itself.
-    pub fn log_refusal(&self) -> Option<String> {
+    /// What waits where the log is to be read, as far as that does not heal by itself.
+    pub fn log_refusal(&self) -> Option<LogRefusal> {
         lock(&self.log_refusal).clone()
     }
 
     /// It was refused so, or it is not any more.
-    pub fn set_log_refusal(&self, cause: Option<String>) {
-        *lock(&self.log_refusal) = cause;
+    pub fn set_log_refusal(&self, refusal: Option<LogRefusal>) {
+        *lock(&self.log_refusal) = refusal;
     }
 
     /// Events acknowledged by Kafka, per shard.

@@ -22,7 +22,7 @@ use crate::metrics::beats::Beat;
 use crate::metrics::estimate::Estimate;
 pub use crate::metrics::health_check::{HealthCheck, HealthOutcome};
 use crate::metrics::overlong::OverlongTransaction;
-pub use crate::metrics::session_state::{LockInTheWay, SessionEnd, SessionState};
+pub use crate::metrics::session_state::{LockInTheWay, LogRefusal, SessionEnd, SessionState};
 use crate::metrics::still_count::StillCount;
 
 /// A thread that gives no sign of life for so long is dead.

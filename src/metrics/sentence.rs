@@ -2,7 +2,7 @@
 //!
 //! Promises: what is wrong comes first; what is not known is not said. Must not: ask anybody.
 
-use crate::metrics::health::NO_SESSION;
+use crate::metrics::health::{LogRefusal, NO_SESSION};
 use crate::metrics::shape::{
     BacklogReport, BucketCondition, BucketReport, InstanceCondition, InstanceReport, ParkedCounts,
     TierReport,
@@ -15,8 +15,8 @@ pub struct Present {
     pub behind_seconds: Option<f64>,
     /// For how long a transaction that has written is open.
     pub open_transaction_seconds: f64,
-    /// Why the table is polled where the log is to be read.
-    pub log_refusal: Option<String>,
+    /// What does not go on by itself.
+    pub log_refusal: Option<LogRefusal>,
 }
 
 /// A transaction that is open for longer is told.
@@ -63,10 +63,13 @@ fn publishing(status: &InstanceReport, present: Present) -> String {
         let open = seconds(present.open_transaction_seconds);
         format!(", a transaction has been open for {open} at least, and its events wait")
     });
-    let polled = present
-        .log_refusal
-        .map(|cause| format!(", the table is polled, as the log cannot be read: {cause}"));
-    [Some(pace), parked, open, polled].into_iter().flatten().collect()
+    let refused = present.log_refusal.map(|refusal| match refusal {
+        LogRefusal::Log(cause) => {
+            format!(", the table is polled, as the log cannot be read: {cause}")
+        }
+        LogRefusal::Copy(cause) => format!(", rows of adopted tables wait to be copied: {cause}"),
+    });
+    [Some(pace), parked, open, refused].into_iter().flatten().collect()
 }
 
 /// Of the tier: `2 instances own 16 buckets, nothing waits, nothing parked`.

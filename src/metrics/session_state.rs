@@ -37,6 +37,15 @@ impl SessionEnd {
     }
 }
 
+/// What waits for somebody, where the log is to be read, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogRefusal {
+    /// The log: the table is polled meanwhile.
+    Log(String),
+    /// Rows of adopted tables that are to be copied: all else is published.
+    Copy(String),
+}
+
 /// Whoever keeps a task of ours waiting for a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockInTheWay {

@@ -13,7 +13,7 @@ use crate::capture::adopted::registry::{
 };
 use crate::capture::log::decode::AdoptedTables;
 use crate::capture::mode::CaptureState;
-use crate::capture::slot::{Gap, SlotKeeper};
+use crate::capture::slot::{AdoptedScope, Gap, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::Snapshot;
 use crate::outbox::OutboxName;
@@ -23,7 +23,8 @@ use crate::shard::log_loop::AdoptedWiring;
 /// Whether the rows that lie before the slot are published.
 fn is_copied(tables: &[Adopted], state: &CaptureState) -> bool {
     let slot = state.slot.as_ref();
-    tables.iter().all(|table| slot.is_some_and(|slot| table.covers(&slot.snapshot)))
+    let is_covered = |table: &Adopted| slot.is_some_and(|slot| table.covers(&slot.snapshot));
+    tables.iter().all(|table| table.is_streamed() && is_covered(table))
 }
 
 /// Whether they are, or can be now.
@@ -51,7 +52,8 @@ impl Adoption {
         if keeper.adopted().is_empty() {
             return Ok(None);
         }
-        let store = AdoptionStore::new(connect(database, "adopted").await?);
+        let names = keeper.adopted().iter().map(|table| table.name.clone()).collect();
+        let store = AdoptionStore::new(connect(database, "adopted").await?, names);
         Ok(Some(Self { store: Arc::new(store), held }))
     }
 
@@ -64,11 +66,14 @@ impl Adoption {
         values: ValueForm,
     ) -> Result<(AdoptedWiring, AdoptedTables)> {
         let Self { store, held } = self;
-        let tables = adopted_tables(store.connection()).await?;
-        let names = |tables: &[Adopted]| -> Vec<OutboxName> {
-            tables.iter().map(|table| table.name.clone()).collect()
-        };
-        if names(&tables) != names(keeper.adopted()) || !can_copy(&tables, state, &held) {
+        let mut tables = adopted_tables(store.connection()).await?;
+        if keeper.scope() == AdoptedScope::Streamed {
+            tables.retain(|table| store.tables().contains(&table.name));
+        }
+        let names: Vec<&OutboxName> = tables.iter().map(|table| &table.name).collect();
+        let is_as_planned = names.iter().copied().eq(store.tables());
+        let is_streamed = keeper.scope() == AdoptedScope::Streamed;
+        if !is_as_planned || !(is_streamed || can_copy(&tables, state, &held)) {
             return Err(Error::new(ErrorKind::SlotUnusable, Gap::Uncopied.words()));
         }
         let known = known_tables(store.connection(), &tables).await?;

@@ -18,7 +18,7 @@ use crate::outbox::Outbox;
 use crate::postgres::Lsn;
 use crate::publish::kafka::learned_limits::LearnedLimits;
 use crate::publish::kafka::producer::{WARNING_PAUSE, Warnings};
-use crate::relay::held::HeldSession;
+use crate::relay::held::{HeldLock, HeldSession};
 use crate::relay::stuck::Stuck;
 use crate::relay::watch::LeaseEnd;
 use crate::shard::transaction_budget::TransactionBudgets;
@@ -38,6 +38,8 @@ pub(super) struct Instance {
     /// Becomes true when the process is to stop.
     pub(super) stop: watch::Receiver<bool>,
     pub(super) held: HeldSession,
+    /// The lock of the log's reader, where the session before has kept it for the next.
+    pub(super) held_lock: HeldLock,
     /// Whether this process has had a session with the outbox.
     pub(super) has_worked: AtomicBool,
     /// Where streams of the log have ended.
@@ -61,6 +63,7 @@ impl Instance {
             budgets: Arc::default(),
             stop,
             held: HeldSession::default(),
+            held_lock: HeldLock::default(),
             has_worked: AtomicBool::new(false),
             stuck: Mutex::default(),
             is_unprinted: AtomicBool::new(false),

@@ -63,7 +63,7 @@ impl LogSaver {
             self.store.note(&Finished { place, events: 1, parked: 0 });
             self.store.save_all().await?;
             if let Some(adoption) = &self.adoption {
-                adoption.save(&passed, &proven, epoch).await?;
+                adoption.save(adoption.tables(), &passed, &proven, epoch).await?;
             }
         }
         self.keeper.deliver(landed, epoch).await

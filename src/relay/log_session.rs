@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, watch};
 
 use crate::capture::adopted::registry::AdoptionStore;
 use crate::capture::log::decode::lacked_publication;
@@ -23,12 +23,14 @@ use crate::event::Bucket;
 use crate::metrics::health::SessionState;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
-use crate::postgres::{Lsn, connect, with_timeout};
+use crate::postgres::{Connection, DatabaseConfig, Lsn, connect, with_timeout};
 use crate::publish::kafka::config::{ArrivalPattern, ProducerConfig};
 use crate::relay::adopted_tables::Adoption;
 use crate::relay::assigner::Share;
 use crate::relay::assigner::shard_lines::ShardLines;
+use crate::relay::copy_preparation::prepare;
 use crate::relay::exactly::ExactlyOnce;
+use crate::relay::held::HeldSession;
 use crate::relay::instance::Instance;
 use crate::relay::log_saver::LogSaver;
 use crate::relay::log_task::{LogTask, LogTicks};
@@ -55,14 +57,19 @@ impl Instance {
         producer: &ProducerConfig,
     ) -> Result<()> {
         let (mode, copies) = (opened.way.mode, stream.copies);
+        let prepared = HeldSession::default();
         let opened = match mode {
             Mode::Message => self.begin_messages(opened, &stream).await?,
             Mode::Poll | Mode::Wal => opened,
         };
         let (begins, slot) = (opened.state.delivered, stream.keeper.name().to_owned());
-        let streamed = Box::pin(self.stream(opened, stream, producer)).await;
+        let streamed = Box::pin(self.stream(opened, stream, producer, &prepared)).await;
         let streamed = match streamed {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                // Saved is a place where the stream can begin that goes with the copy.
+                self.held.put(prepared.take());
+                Ok(())
+            }
             Err(error) => Err(self.as_tables_are(error).await),
         };
         if let Err(error) = &streamed {
@@ -111,15 +118,11 @@ impl Instance {
         opened: Opened,
         stream: Stream,
         producer: &ProducerConfig,
+        prepared: &HeldSession,
     ) -> Result<()> {
         let Opened { outbox, store, latest, state, way, control } = opened;
         let known = state.slot.ok_or_else(slot_was_given_up)?;
-        let database = &self.config.database;
-        // The control session keeps the lock of the one reader, in a transaction that may not write.
-        let memory = connect(database, "ticker").await?;
-        let remembered = past_ticks::remember_log(&memory);
-        with_timeout(database, "remember that the log is read", remembered).await?;
-        drop(memory);
+        remember(&self.config.database).await?;
         let shards = self.publisher_count(&outbox)?;
         let (own, count) = ((way, state.database), outbox.buckets);
         let exactly = ExactlyOnce::of(self, &store, own, producer, count).await?;
@@ -127,7 +130,8 @@ impl Instance {
         let mut session_tasks =
             SessionTasks::join(self, &outbox, &store, lines, Share::All).await?;
         self.monitor.set_session(SessionState::Working);
-        spawn_mode_watch(self, &mut session_tasks, way, control);
+        let control = Arc::new(Mutex::new(control));
+        spawn_mode_watch(self, &mut session_tasks, way, Arc::clone(&control));
         if let Some(exactly) = &exactly {
             exactly.spawn_watch(&mut session_tasks.tasks);
         }
@@ -136,12 +140,18 @@ impl Instance {
         let adopted = adoption.as_ref().map(|adoption| Arc::clone(&adoption.store));
         let progress_line =
             self.spawn_saver(&mut session_tasks.tasks, &outbox, &keeper, &store, &known, adopted);
+        let confirms_up_to = stream.preparation.as_ref().and(state.delivered);
         session_tasks.tasks.spawn(watch_slot(
             Arc::clone(&keeper),
             known,
             Arc::clone(&self.monitor),
         ));
         let ticks = self.spawn_ticker(&mut session_tasks.tasks, way.mode, &outbox, latest).await?;
+        if let (Some(preparation), Some(ticks)) = (stream.preparation, &ticks) {
+            let (store, nudge) = (Arc::clone(&store), Arc::clone(&ticks.nudge));
+            let end = session_tasks.end();
+            session_tasks.tasks.spawn(prepare(*preparation, store, nudge, end, prepared.clone()));
+        }
         let payload = outbox.payload;
         if let Some(ticks) = &ticks {
             // Where there is a table.
@@ -152,6 +162,7 @@ impl Instance {
             buckets: buckets(&outbox).collect(),
             outbox,
             adoption,
+            confirms_up_to,
             shards,
             keeper,
             barrier: self.spawn_barrier(&mut session_tasks.tasks).await?,
@@ -172,7 +183,16 @@ impl Instance {
             values: self.values(),
         };
         session_tasks.tasks.spawn(task.run(progress_line, ticks));
-        session_tasks.work().await
+        session_tasks.work().await?;
+        self.keep_lock(prepared, control);
+        Ok(())
+    }
+
+    /// Whoever prepared a copy makes it: others would prepare it once more.
+    fn keep_lock(&self, prepared: &HeldSession, control: Arc<Mutex<Connection>>) {
+        if let (true, Some(lock)) = (prepared.is_some(), Arc::into_inner(control)) {
+            self.held_lock.put(lock.into_inner());
+        }
     }
 
     fn spawn_saver(
@@ -232,6 +252,13 @@ impl Instance {
         });
         Ok(Some(LogTicks { ticks, nudge }))
     }
+}
+
+/// The control session keeps the lock of the one reader, in a transaction that may not write.
+async fn remember(database: &DatabaseConfig) -> Result<()> {
+    let memory = connect(database, "ticker").await?;
+    let remembered = past_ticks::remember_log(&memory);
+    with_timeout(database, "remember that the log is read", remembered).await.map(drop)
 }
 
 fn buckets(outbox: &Outbox) -> impl Iterator<Item = Bucket> {

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::capture::adopted::copy::AdoptedCopy;
 use crate::capture::adopted::mapping::ValueForm;
 use crate::capture::log::decode::{AdoptedTables, LogCapture, Source, StreamReading, unusable};
 use crate::capture::log::durability::DurabilityBarrier;
@@ -30,12 +31,13 @@ use crate::relay::adopted_tables::Adoption;
 use crate::relay::assigner::shard_lines::Assignment;
 use crate::relay::exactly::ExactlyOnce;
 use crate::relay::publishers::Publishers;
+use crate::relay::slot_monitor::look_for_gaps;
 use crate::relay::tasks::Ended;
 use crate::schema;
 use crate::shard::OutgoingRow;
 use crate::shard::assignment::Holdings;
 use crate::shard::log_loop::{
-    AdoptedWiring, LogBeginning, LogReader, ProgressLine, ReaderWiring, TableWiring,
+    AdoptedWiring, LogBeginning, LogReader, Premise, ProgressLine, ReaderWiring, TableWiring,
 };
 
 /// The one that reads the log.
@@ -53,6 +55,8 @@ pub(super) struct LogTask {
     pub(super) config: Config,
     pub(super) outbox: Outbox,
     pub(super) adoption: Option<Adoption>,
+    /// The server keeps what lies behind this, where a copy is prepared.
+    pub(super) confirms_up_to: Option<Lsn>,
     pub(super) shards: usize,
     pub(super) keeper: Arc<SlotKeeper>,
     pub(super) barrier: DurabilityBarrier,
@@ -99,7 +103,6 @@ impl LogTask {
         };
         let present = self.store.present().await?;
         let committed = found.as_ref().and_then(|found| found.log(&present));
-        let begins = committed.map_or(begins, |committed| begins.max(Lsn(committed.commit)));
         let (mut table, source) = match ticks {
             None => (None, Source::Messages),
             Some(ticks) => {
@@ -112,13 +115,22 @@ impl LogTask {
         if let (Some(found), Some(table)) = (&found, &mut table) {
             table.cursors = found.cursors(std::mem::take(&mut table.cursors), &present)?;
         }
+        let copied_from = table.as_ref().and_then(|table| table.adopted.copy.as_ref());
+        let copied_from = copied_from.map(AdoptedCopy::begins);
+        // Behind a copy comes all that the cursors do not know, however far others have come.
+        let committed = committed.filter(|_| copied_from.is_none());
+        let begins = copied_from.unwrap_or_else(|| {
+            committed.map_or(begins, |committed| begins.max(Lsn(committed.commit)))
+        });
         self.keeper.free().await?;
         let capture = self.start_stream(begins, source).await?;
         tracing::info!(slot = self.keeper.name(), shards = self.shards, "reading the log");
+        let premise = brings_everything(&self.keeper, &state);
         let wiring = ReaderWiring {
             capture,
             barrier: self.barrier,
             begins,
+            confirms_up_to: self.confirms_up_to,
             publishers,
             store: self.store,
             parked: self.parked,
@@ -135,6 +147,7 @@ impl LogTask {
                 taken_at: Lsn(present.lsn),
                 committed,
                 budget: exactly.budget(ONLY_SHARD, in_flight_bytes),
+                premise,
             }),
         };
         let reader = LogReader::new(wiring, in_flight_bytes);
@@ -227,4 +240,16 @@ impl LogTask {
         let reading = StreamReading { encoding, event_bytes_max, schema };
         Ok(LogCapture::new(stream, source, reading))
     }
+}
+
+/// Whether the stream has brought everything, wherever that is asked.
+fn brings_everything(keeper: &Arc<SlotKeeper>, state: &CaptureState) -> Premise {
+    let (keeper, known) = (Arc::clone(keeper), state.slot.clone());
+    Premise::new(move || {
+        let (keeper, known) = (Arc::clone(&keeper), known.clone());
+        Box::pin(async move {
+            let Some(known) = known else { return Ok(()) };
+            look_for_gaps(&keeper, &known).await
+        })
+    })
 }

@@ -75,6 +75,7 @@ use crate::relay::tasks::TROUBLE;
 mod adopted_tables;
 mod agreement;
 mod assigner;
+mod copy_preparation;
 mod exactly;
 mod held;
 mod instance;

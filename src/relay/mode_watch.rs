@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::capture::mode::{Mode, Way, leave_slot, read_state};
 use crate::capture::table::past_ticks::{Remembered, remember_tick};
@@ -38,12 +38,13 @@ enum LeftSlot {
     Refused,
 }
 
-/// Ends the session well when the process is to stop, or the capture mode was changed.
+/// Ends the session well when the process is to stop, or the capture mode was changed. `control` may keep the lock of the
+/// log's reader, and is its owner's again once the session has ended.
 pub(super) fn spawn_mode_watch(
     instance: &Instance,
     session_tasks: &mut SessionTasks,
     way: Way,
-    control: Connection,
+    control: Arc<AsyncMutex<Connection>>,
 ) {
     let (stop, end) = (instance.stop.clone(), session_tasks.end());
     let watch = ModeWatch { way, stop, end, left: LeftSlot::Droppable };
@@ -51,13 +52,14 @@ pub(super) fn spawn_mode_watch(
 }
 
 impl ModeWatch {
-    async fn run(mut self, mut control: Connection) -> Result<Ended> {
+    async fn run(mut self, control: Arc<AsyncMutex<Connection>>) -> Result<Ended> {
         let mut remembers = self.way.mode == Mode::Poll;
         loop {
             tokio::select! {
                 _ = self.stop.changed() => {}
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
             }
+            let mut control = control.lock().await;
             let state = read_state(&control).await?;
             if *self.stop.borrow() || state.way() != self.way {
                 self.end.send_replace(true);

@@ -18,8 +18,10 @@ use crate::capture::mode::{CaptureState, Flow, Mode};
 use crate::capture::mode_change::messages_lost;
 use crate::capture::slot::{Gap, SlotKeeper};
 use crate::error::Result;
+use crate::metrics::counters::Monitor;
 use crate::postgres::{connect, with_timeout};
 use crate::relay::adopted_tables::can_copy;
+use crate::relay::copy_preparation::Preparation;
 use crate::relay::instance::Instance;
 use crate::relay::slot_recovery::{Access, Recovery, access, may_pass};
 use crate::relay::tasks::Opened;
@@ -57,6 +59,8 @@ pub(super) struct Stream {
     pub(super) held: Option<SlotSession>,
     pub(super) beginning: Beginning,
     pub(super) copies: EventCopies,
+    /// Where rows of adopted tables are to be copied that this stream does not bring.
+    pub(super) preparation: Option<Box<Preparation>>,
 }
 
 /// What comes before the stream of messages.
@@ -114,6 +118,12 @@ impl Instance {
             return Ok(SessionPlan::End);
         }
         let opened = Opened { state, ..opened };
+        if wants_copy(&keeper, gap, access)
+            && let Some(beside) = self.keeper_beside_copy(&opened).await?
+        {
+            let stream = Stream::beside_copy(beside, keeper, &self.monitor);
+            return Ok(SessionPlan::Stream(opened, Box::new(stream)));
+        }
         let copies = match mode {
             Mode::Poll | Mode::Wal if keeper.adopted().is_empty() => EventCopies::InTable,
             Mode::Poll | Mode::Wal | Mode::Message => EventCopies::InLogAlone,
@@ -132,13 +142,36 @@ impl Instance {
                 Beginning::GoOn
             }
             (gap, Mode::Wal | Mode::Poll) => {
+                if has_changed(&keeper, &opened).await? {
+                    return Ok(SessionPlan::End);
+                }
                 let (known, held) = (opened.state.slot.clone(), self.held.clone());
                 let monitor = Arc::clone(&self.monitor);
                 let recovery = Recovery { keeper, gap, known, held, monitor };
                 return Ok(SessionPlan::PollWhileRecovering(opened, Box::new(recovery)));
             }
         };
-        Ok(SessionPlan::Stream(opened, Box::new(Stream { keeper, held, beginning, copies })))
+        let stream = Stream { keeper, held, beginning, copies, preparation: None };
+        Ok(SessionPlan::Stream(opened, Box::new(stream)))
+    }
+
+    /// Who looks after the stream of all but the tables of which rows are to be copied first; none where the slot does not
+    /// bring all of that.
+    async fn keeper_beside_copy(&self, opened: &Opened) -> Result<Option<SlotKeeper>> {
+        let (database, state) = (&self.config.database, &opened.state);
+        let Some(known) = &state.slot else { return Ok(None) };
+        let connection = connect(database, "slot").await?;
+        let name = self.config.outbox.clone();
+        let mut keeper = SlotKeeper::open(connection, database, name, Mode::Wal).await?;
+        let is_whole = with_timeout(database, "look at the slot", async {
+            keeper.leave_out_uncopied(known).await?;
+            Ok(keeper.gap(state).await?.is_none()
+                && keeper.has_room().await?
+                && access(&keeper, state).await? == Access::Given
+                && is_let_in(&keeper).await?)
+        })
+        .await?;
+        Ok(Some(keeper).filter(|_| is_whole))
     }
 
     async fn look_at_slot(&self, keeper: &SlotKeeper) -> Result<FoundSlot> {
@@ -156,6 +189,37 @@ impl Instance {
         })
         .await
     }
+}
+
+impl Stream {
+    /// All but the tables that are copied first.
+    fn beside_copy(beside: SlotKeeper, keeper: SlotKeeper, monitor: &Arc<Monitor>) -> Self {
+        let streamed = beside.adopted().iter().map(|table| table.name.clone()).collect();
+        let preparation = Preparation { keeper, streamed, monitor: Arc::clone(monitor) };
+        Self {
+            keeper: beside,
+            held: None,
+            beginning: Beginning::GoOn,
+            copies: EventCopies::InLogAlone,
+            preparation: Some(Box::new(preparation)),
+        }
+    }
+}
+
+/// Whether something is amiss with adopted tables alone, as far as is known.
+fn wants_copy(keeper: &SlotKeeper, gap: Option<Gap>, access: Access) -> bool {
+    let is_of_adopted = match gap {
+        Some(gap) => matches!(gap, Gap::Uncopied | Gap::Attached | Gap::Publication),
+        None => access == Access::Barred,
+    };
+    is_of_adopted && keeper.mode() == Mode::Wal && !keeper.adopted().is_empty()
+}
+
+/// Whether somebody has changed what is to be read while it was looked at: what seems to be a gap may be none.
+async fn has_changed(keeper: &SlotKeeper, opened: &Opened) -> Result<bool> {
+    let now = keeper.state().await?;
+    let publication = |state: &CaptureState| state.slot.clone().map(|slot| slot.publication);
+    Ok(now.way() != opened.way || publication(&now) != publication(&opened.state))
 }
 
 /// Whether the server lets a reader in now.

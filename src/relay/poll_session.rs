@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 use crate::capture::table::past_ticks::Remembered;
 use crate::capture::table::rest::rest;
@@ -73,7 +73,7 @@ impl Instance {
             self.config.save_interval,
             saving,
         ));
-        spawn_mode_watch(self, &mut session_tasks, way, control);
+        spawn_mode_watch(self, &mut session_tasks, way, Arc::new(Mutex::new(control)));
         self.spawn_recovery(&mut session_tasks, recovery, &store, &ticks.nudge);
         spawn_replays(self, &mut session_tasks, (&outbox, &store), producer, &ticks.nudge);
         let context = ShardContext {

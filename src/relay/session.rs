@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use crate::capture::mode::read_state;
+use crate::capture::mode::{Flow, Mode, read_state};
+use crate::capture::slot::reader_lock::unlock;
 use crate::control::cursors::CursorStore;
 use crate::control::migrate;
 use crate::control::migrate::{LaterMigrations, LoadedOutbox};
@@ -23,6 +24,16 @@ use crate::relay::stages::{Progress, SessionStage};
 use crate::relay::stand_by::StandByEnd;
 use crate::relay::tasks::{Opened, stay};
 
+/// The lock, or none where the log is not read any more.
+async fn still_wanted(opened: &Opened, lock: ReaderLock) -> Result<ReaderLock> {
+    let reads_log = opened.way.mode != Mode::Poll && opened.way.flow == Flow::Running;
+    if lock == ReaderLock::Unknown || reads_log {
+        return Ok(lock);
+    }
+    unlock(&opened.control).await?;
+    Ok(ReaderLock::Unknown)
+}
+
 impl Instance {
     /// One session: from the look at the outbox to the first error that concerns all shards.
     pub(super) async fn session(
@@ -31,14 +42,17 @@ impl Instance {
         progress: Progress,
         stage: &mut SessionStage,
     ) -> Result<()> {
-        let mut opened = self.open().await?;
+        let kept = self.held_lock.take();
+        let lock = if kept.is_some() { ReaderLock::Ours } else { ReaderLock::Unknown };
+        let mut opened = self.open(kept).await?;
         let database = &self.config.database;
         let agreed = agree(&opened, database, self.config.capture, progress);
         opened.state = stay(&opened.control, database, Box::pin(agreed)).await?;
         opened.way = opened.state.way();
         insist(self.config.delivery, opened.way.delivery)?;
         self.introduce(&opened);
-        let mut plan = self.plan(opened, ReaderLock::Unknown).await?;
+        let lock = still_wanted(&opened, lock).await?;
+        let mut plan = self.plan(opened, lock).await?;
         loop {
             // The sessions are too large to lie in this one.
             plan = match plan {
@@ -105,10 +119,14 @@ impl Instance {
         Ok(outbox)
     }
 
-    async fn open(&self) -> Result<Opened> {
+    /// `control` is one that the session before has kept.
+    async fn open(&self, control: Option<Connection>) -> Result<Opened> {
         let database = &self.config.database;
         let connection = connect(database, "cursors").await?;
-        let control = connect(database, "capture").await?;
+        let control = match control {
+            Some(control) => control,
+            None => connect(database, "capture").await?,
+        };
         with_timeout(database, "look at the outbox", async {
             let outbox = self.load(&connection).await?;
             let store = CursorStore::open(connection, self.config.on_promotion).await?;

@@ -18,6 +18,9 @@ use crate::postgres::Lsn;
 use crate::relay::tasks::Ended;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The server of PostgreSQL 14 counts half a second late.
+const COUNT_LOOKS: u32 = 5;
+const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 /// So many looks pass between two at what a promotion would bring.
 const LOOKS_PER_FAILOVER: u32 = 10;
 /// While nothing comes for the outbox the slot follows the log in steps; so much is no delay.
@@ -28,7 +31,7 @@ const STEP_BYTES: u64 = 2 * 1024 * 1024;
 /// # Errors
 /// [`ErrorKind::SlotUnusable`] when it has not; the connection's error.
 pub(super) async fn look_for_gaps(keeper: &SlotKeeper, known: &KnownSlot) -> Result<()> {
-    let gap = if let Some(gap) = keeper.gap_since(known).await? {
+    let gap = if let Some(gap) = publication_gap(keeper, known).await? {
         gap
     } else if keeper.mode() == Mode::Wal && keeper.has_unread_parts(&known.snapshot).await? {
         Gap::Attached
@@ -38,6 +41,27 @@ pub(super) async fn look_for_gaps(keeper: &SlotKeeper, known: &KnownSlot) -> Res
     keeper.check_logged().await.map_err(unusable)?;
     keeper.check_adopted_logged().await.map_err(unusable)?;
     Err(Error::new(ErrorKind::SlotUnusable, gap.words()))
+}
+
+/// Whoever changes the publication so that nothing is missing notes it; the server counts what was changed a moment
+/// later.
+async fn publication_gap(keeper: &SlotKeeper, known: &KnownSlot) -> Result<Option<Gap>> {
+    let mut gap = keeper.gap_since(known).await?;
+    for _ in 0..COUNT_LOOKS {
+        if gap.is_none() {
+            break;
+        }
+        let Some(noted) = keeper.state().await?.slot else { break };
+        if noted.publication == known.publication {
+            break;
+        }
+        gap = keeper.gap_since(&noted).await?;
+        if gap != Some(Gap::Course) {
+            break;
+        }
+        tokio::time::sleep(COUNT_INTERVAL).await;
+    }
+    Ok(gap)
 }
 
 /// Shows the slot until the session ends. Tables become parts of others also while nothing is written that would have

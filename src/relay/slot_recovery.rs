@@ -19,6 +19,7 @@ use crate::capture::slot::{Gap, SlotKeeper};
 use crate::control::cursors::CursorStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::counters::Monitor;
+use crate::metrics::health::LogRefusal;
 use crate::order::cursor::Cursor;
 use crate::order::snapshot::Snapshot;
 use crate::relay::held::HeldSession;
@@ -104,7 +105,7 @@ async fn look_until_answered(recovery: &Recovery) -> Result<Coverage> {
             Err(error) => return Err(error),
         };
         refusals += 1;
-        recovery.monitor.set_log_refusal(Some(refusal.message().to_owned()));
+        recovery.monitor.set_log_refusal(Some(LogRefusal::Log(refusal.message().to_owned())));
         if refusals.is_power_of_two() {
             tracing::warn!(
                 cause = refusal.message(),

@@ -9,6 +9,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
+use crate::bad_rows::wait_until;
 use crate::handover::{assert_exact, write};
 use crate::parking::{ask, numbers, wait_for_the_rest};
 use crate::support::consumer::{
@@ -371,4 +372,33 @@ async fn write_for_nobody(fixture: &Fixture) -> tokio::task::JoinHandle<()> {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
+}
+
+/// A retry waits for a moment in which nothing is open, and such a moment is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parked_events_are_tried_again_while_events_never_pause() {
+    for capture in [Capture::Wal, Capture::Message, Capture::Poll] {
+        let name = format!("exactly_retry_{}", capture.name());
+        let fixture = Fixture::new(&name).await.captured_by(capture);
+        fixture.deliver_exactly_once();
+        let client = fixture.client().await;
+        let relay = RelayProcess::start(&fixture, &["--capture", capture.name(), "--shards", "1"]);
+        relay.wait_until_it_says(capture.words()).await;
+        let history = History::default();
+        let traffic = Traffic::start(&fixture, &history, 4).await;
+        let emit =
+            "select postrider.emit('no topic!', 'k' || n, 'T', '{}') from generate_series(1, 3) n";
+        client.batch_execute(emit).await.expect("events can be written");
+        wait_until(&client, "select count(*) from postrider.parked", 3).await;
+        let mend = "update postrider.parked set aggregatetype = 'mended'";
+        client.batch_execute(mend).await.expect("the table is ours");
+        ask(&fixture, &["parked", "retry", "--all"]);
+        wait_until(&client, "select count(*) from postrider.parked", 0).await;
+        traffic.stop().await;
+        fixture.wait_published().await;
+        relay.stop_well().await;
+        let verdict = history.audit(&fixture);
+        assert!(verdict.holds_without_repeats(), "{}: {verdict}", capture.name());
+        assert_eq!(read_topic(&fixture.brokers, &fixture.topic("mended")).len(), 3);
+    }
 }

@@ -1,5 +1,7 @@
 //! What owners do to the partitions of the outbox while their log is read, and while nobody reads it.
 
+use std::time::Duration;
+
 use postrider_testkit::audit::Fate;
 use tokio_postgres::Client;
 
@@ -227,6 +229,31 @@ async fn partitions_are_renamed_filtered_and_filled_aside_under_the_stream() {
     relay.stop_well().await;
     let verdict = history.audit(&fixture);
     assert!(verdict.holds(), "{verdict}");
+}
+
+/// Cursors in Kafka pass no row that a filter has kept out of the stream, however soon they are committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_are_filtered_are_passed_by_no_committed_cursor() {
+    let fixture = Fixture::new("log_exactly_altered").await;
+    fixture.deliver_exactly_once();
+    let (client, history) = (fixture.client().await, History::default());
+    let relay = RelayProcess::start(&fixture, WAL);
+    relay.wait_until_it_says("reading the log").await;
+    write(&client, &history, 1).await;
+    fixture.wait_published().await;
+    // WHEN some rows of each round are kept out, and the cursors of others are committed meanwhile.
+    let name = leaf(&client).await.name;
+    let filter = format!("alter publication postrider add table {name} where (aggregateid = 'z')");
+    say(&client, &filter).await;
+    for round in 2..8 {
+        write(&client, &history, round).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    fixture.wait_published().await;
+    relay.stop_well().await;
+    // THEN nothing is missing. What came before it was noticed is in Kafka: these rows come behind it.
+    let verdict = history.audit_of_repeats(&fixture);
+    assert_eq!((verdict.missing, verdict.repeats), (0, 0), "{verdict}");
 }
 
 /// What the log does not bring is told in the same words by whoever is asked, and by the relay.

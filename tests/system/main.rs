@@ -9,6 +9,7 @@ mod support;
 
 mod admin;
 mod adopt;
+mod adopt_beside;
 mod adopt_copy;
 mod adopt_encodings;
 mod adopt_forms;

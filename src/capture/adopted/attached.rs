@@ -5,7 +5,7 @@
 
 use crate::capture::adopted::mapping::Adopted;
 use crate::capture::adopted::registry::{adopted_tables, attached};
-use crate::capture::slot::SlotKeeper;
+use crate::capture::slot::{AdoptedScope, SlotKeeper};
 use crate::error::Result;
 use crate::order::snapshot::Snapshot;
 use crate::outbox::OutboxName;
@@ -24,8 +24,11 @@ impl SlotKeeper {
         if self.adopted().is_empty() {
             return Ok(false);
         }
-        for table in adopted_tables(self.connection()).await? {
-            let read = match table.passed.clone().filter(|_| table.covers(slot_begins)) {
+        let is_read = |table: &Adopted| self.adopted().iter().any(|one| one.name == table.name);
+        let tables = adopted_tables(self.connection()).await?;
+        for table in tables.into_iter().filter(is_read) {
+            let is_streamed = self.scope() == AdoptedScope::Streamed || table.covers(slot_begins);
+            let read = match table.passed.clone().filter(|_| is_streamed) {
                 Some(_) => table,
                 // They are copied now, in the slot's snapshot.
                 None => Adopted { passed: Some(slot_begins.clone()), streamed: None, ..table },
@@ -37,7 +40,8 @@ impl SlotKeeper {
         Ok(false)
     }
 
-    async fn has_unread_part(&self, table: &Adopted) -> Result<bool> {
+    /// The same of one table, by what is published of it.
+    pub(in crate::capture) async fn has_unread_part(&self, table: &Adopted) -> Result<bool> {
         let Some(passed) = &table.passed else { return Ok(false) };
         // Asked in the same statement: to an answer of before, what came since would seem to be old.
         let near = format!("({})", without_head(NEAR).trim_end());

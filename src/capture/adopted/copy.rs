@@ -75,9 +75,15 @@ impl SlotSession {
         store.note_reader(backend.parse().map_err(|_| no_answer())?);
         let near = cell(self.session.query(NEAR).await?)?;
         let near_id = near.parse().map_err(|_| no_answer())?;
-        let mut sources = Vec::new();
+        let (mut sources, mut copied) = (Vec::new(), Vec::new());
         let mut rows = 0_i64;
-        for table in tables {
+        for (number, table) in tables.iter().enumerate() {
+            if table.is_streamed() && table.covers(&self.snapshot) {
+                continue;
+            }
+            // What was given may be ahead of the snapshot.
+            let given = table.passed.clone().filter(|given| given.covers(&self.snapshot));
+            copied.push(CopiedTable { number, name: table.name.clone(), given });
             let source = CopySource::new(table, &near, store.connection(), event_bytes_max).await?;
             let mut patience = CopyPatience::begin();
             let counting = self.session.query(&source.count);
@@ -96,6 +102,8 @@ impl SlotSession {
         Ok(AdoptedCopy {
             session,
             snapshot,
+            begins,
+            copied,
             sources,
             is_open: false,
             large: None,
@@ -106,6 +114,16 @@ impl SlotSession {
             store,
         })
     }
+}
+
+/// A table of which all is published once it is copied.
+#[derive(Debug)]
+struct CopiedTable {
+    /// Its number in this session.
+    number: usize,
+    name: OutboxName,
+    /// What was published before, where that is more than the snapshot sees.
+    given: Option<Snapshot>,
 }
 
 /// What is to be read of one table.
@@ -173,6 +191,8 @@ impl CopyPatience {
 pub struct AdoptedCopy {
     session: Walsender,
     snapshot: Snapshot,
+    begins: Lsn,
+    copied: Vec<CopiedTable>,
     /// The next table is the last.
     sources: Vec<CopySource>,
     is_open: bool,
@@ -289,14 +309,31 @@ impl AdoptedCopy {
         std::mem::take(&mut self.ids.found)
     }
 
-    /// Everything that was brought is published: notes it, and gives the snapshot up.
+    /// Where the stream begins that brings the rest.
+    pub fn begins(&self) -> Lsn {
+        self.begins
+    }
+
+    /// Everything that was brought is published: notes it, and gives the snapshot up. Gives what is published of each
+    /// table that was copied, by its number.
     ///
     /// # Errors
     /// As [`AdoptionStore::save`].
-    pub async fn finish(mut self, proven: &[TransactionId], epoch: i64) -> Result<Snapshot> {
-        self.store.save(&self.snapshot, proven, epoch).await?;
+    pub async fn finish(
+        mut self,
+        proven: &[TransactionId],
+        epoch: i64,
+    ) -> Result<Vec<(usize, Snapshot)>> {
+        // In this order: a table that counts as streamed has nothing missing behind the place.
+        self.store.begin_stream(self.begins, epoch).await?;
+        let mut passed = Vec::new();
+        for CopiedTable { number, name, given } in self.copied {
+            let snapshot = given.unwrap_or_else(|| self.snapshot.clone());
+            self.store.save(&[name], &snapshot, proven, epoch).await?;
+            passed.push((number, snapshot));
+        }
         self.session.query("commit").await?;
-        Ok(self.snapshot)
+        Ok(passed)
     }
 }
 

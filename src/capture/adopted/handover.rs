@@ -187,28 +187,23 @@ pub async fn moving_columns(connection: &Connection, adopted: &Adopted) -> Resul
 /// # Errors
 /// When the table is adopted already, or its publication cannot be made; it is then not adopted.
 pub async fn take_over(
-    connection: &Connection,
     database: &DatabaseConfig,
     outbox: &OutboxName,
     adopted: &Adopted,
 ) -> Result<()> {
-    let table = &adopted.name;
-    if !insert(connection, adopted).await? {
+    let connection = connect(database, "slot").await?;
+    let mut keeper = SlotKeeper::open(connection, database, outbox.clone(), Mode::Wal).await?;
+    // Whoever reads sees both or nothing. What fails ends with the session.
+    keeper.say("begin").await?;
+    let (before, table) = (keeper.publication_before().await?, &adopted.name);
+    if !insert(keeper.connection(), adopted).await? {
         let cause = format!("{table} is adopted already");
         return Err(Error::new(ErrorKind::Config, cause)
             .with_remedy(format!("give it back first: postrider adopt {table} --end")));
     }
-    if let Err(error) = publish(database, outbox).await {
-        delete(connection, table).await?;
-        return Err(error);
-    }
-    Ok(())
-}
-
-async fn publish(database: &DatabaseConfig, outbox: &OutboxName) -> Result<()> {
-    let connection = connect(database, "slot").await?;
-    let keeper = SlotKeeper::open(connection, database, outbox.clone(), Mode::Wal).await?;
-    keeper.make_publication().await.map(|_| ())
+    let tables = adopted_tables(keeper.connection()).await?;
+    keeper.change_publication(tables, before).await?;
+    keeper.say("commit").await
 }
 
 async fn insert(connection: &Connection, adopted: &Adopted) -> Result<bool> {
@@ -223,11 +218,6 @@ async fn insert(connection: &Connection, adopted: &Adopted) -> Result<bool> {
         )
         .await;
     Ok(inserted.map_err(|cause| classify("adopt the table", cause))? == 1)
-}
-
-async fn delete(connection: &Connection, name: &OutboxName) -> Result<()> {
-    let deleted = connection.client().execute(DELETE.text(), &[&name.schema, &name.table]).await;
-    deleted.map(|_| ()).map_err(|cause| classify("give the table back", cause))
 }
 
 /// The adopted table of this name, which is to be given back while so many instances run.
@@ -284,17 +274,20 @@ pub async fn triggers(connection: &Connection, adopted: &Adopted) -> Result<Vec<
     Ok(triggers.iter().map(|row| row.get("name")).collect())
 }
 
-/// Gives the table back, and marks what is published of it where `mark` says how. The recorded condition runs with
+/// Gives the table back, and marks what is published of it where `mark` says how. `keeper` looks after the slot, by
+/// which all else goes on to be read. The recorded condition runs with
 /// the caller's rights, and so do the table's triggers.
 ///
 /// # Errors
 /// When a condition or a mark is none, or the connection fails; nothing was changed then.
 pub async fn give_back(
     connection: &mut Connection,
+    keeper: &mut SlotKeeper,
     adopted: &Adopted,
     mark: Option<&str>,
     change: HandoverRun,
 ) -> Result<GivenBack> {
+    let before = keeper.publication_before().await?;
     let failed = |cause| classify("give the table back", cause);
     let (transaction, near) = one_snapshot(connection).await?;
     let (table, condition) = (adopted.name.quoted(), unpublished(adopted, &near));
@@ -316,6 +309,17 @@ pub async fn give_back(
     match change {
         HandoverRun::Make => transaction.commit().await.map_err(failed)?,
         HandoverRun::Rehearse => transaction.rollback().await.map_err(failed)?,
+    }
+    if let (HandoverRun::Make, Some(before)) = (change, before) {
+        let left = adopted_tables(keeper.connection()).await?;
+        if let Err(error) = keeper.change_publication(left, Some(before)).await {
+            tracing::warn!(
+                cause = error.message(),
+                remedy = error.remedy(),
+                "the publication of the adopted tables that are left cannot be made: the reader will make a new slot, and \
+                 poll the table until then"
+            );
+        }
     }
     Ok(GivenBack { unpublished, marked })
 }

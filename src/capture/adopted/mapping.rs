@@ -302,6 +302,9 @@ fn check(part: Part, origin: &PartOrigin, columns: &[TableColumn]) -> Result<()>
     }
 }
 
+/// No transaction's id: among those of a table whose rows the stream does not bring until they are copied.
+pub(super) const LEFT_OUT: TransactionId = 0;
+
 /// An adopted table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {
@@ -316,7 +319,7 @@ pub struct Adopted {
     /// The transactions whose rows are published; none before the first.
     pub passed: Option<Snapshot>,
     /// Ids above the lowest that `passed` lacks that are transactions of their own, not savepoints'; none
-    /// where the snapshot was given.
+    /// until the reader has noted them, also where the snapshot was given.
     pub streamed: Option<Vec<TransactionId>>,
 }
 
@@ -324,6 +327,12 @@ impl Adopted {
     /// Whether everything is published that such a snapshot sees.
     pub fn covers(&self, snapshot: &Snapshot) -> bool {
         self.passed.as_ref().is_some_and(|passed| passed.covers(snapshot))
+    }
+
+    /// Whether the slot's stream brings its rows, and has from where they were copied on.
+    pub fn is_streamed(&self) -> bool {
+        let left_out = |ids: &Vec<TransactionId>| ids.contains(&LEFT_OUT);
+        self.passed.is_some() && self.streamed.as_ref().is_some_and(|ids| !left_out(ids))
     }
 
     /// The ids of transactions whose rows are published that need no further proof. The latest that a snapshot sees

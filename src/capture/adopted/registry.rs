@@ -14,9 +14,10 @@ use crate::capture::adopted::row::Forms;
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::outbox::OutboxName;
-use crate::postgres::{Connection, PgSnapshot, Sql, classify, fill, without_head};
+use crate::postgres::{Connection, Lsn, PgSnapshot, Sql, classify, fill, without_head};
 
 static READ: Sql = Sql::of(include_str!("../../../sql/queries/adopted_read.sql"));
+static DELIVERED: Sql = Sql::of(include_str!("../../../sql/queries/capture_delivered.sql"));
 static SAVE: Sql = Sql::of(include_str!("../../../sql/queries/adopted_save.sql"));
 const TYPES: &str = include_str!("../../../sql/queries/adopted_types.sql");
 const COLUMNS: &str = include_str!("../../../sql/queries/adopted_columns.sql");
@@ -178,14 +179,21 @@ pub async fn owner_below(connection: &Connection, name: &OutboxName) -> Result<O
 #[derive(Debug)]
 pub struct AdoptionStore {
     connection: Connection,
+    /// The tables that are read in this session.
+    tables: Vec<OutboxName>,
     /// The backend that copies rows; 0 where none does.
     reader: AtomicI32,
 }
 
 impl AdoptionStore {
     /// On a session of its own.
-    pub fn new(connection: Connection) -> Self {
-        Self { connection, reader: AtomicI32::new(0) }
+    pub fn new(connection: Connection, tables: Vec<OutboxName>) -> Self {
+        Self { connection, tables, reader: AtomicI32::new(0) }
+    }
+
+    /// The tables that are read in this session.
+    pub fn tables(&self) -> &[OutboxName] {
+        &self.tables
     }
 
     /// Notes which backend copies rows from here on.
@@ -212,19 +220,32 @@ impl AdoptionStore {
         &self.connection
     }
 
-    /// Notes, on disk, that the rows of these transactions are published.
+    /// Notes, on disk, that the stream begins here: what was delivered behind it comes once more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] when the buckets are another instance's; the connection's error.
+    pub(super) async fn begin_stream(&self, begins: Lsn, epoch: i64) -> Result<()> {
+        let noted = self.connection.client().execute(DELIVERED.text(), &[&begins, &epoch]).await;
+        let noted = noted.map_err(|cause| classify("note where the stream begins", cause))?;
+        if noted == 1 { Ok(()) } else { Err(Error::fenced()) }
+    }
+
+    /// Notes, on disk, that the rows of these transactions are published in these tables.
     ///
     /// # Errors
     /// [`ErrorKind::Fenced`] when the buckets are another instance's; the connection's error.
     pub async fn save(
         &self,
+        tables: &[OutboxName],
         passed: &Snapshot,
         streamed: &[TransactionId],
         epoch: i64,
     ) -> Result<()> {
         let passed = PgSnapshot(passed.clone());
         let streamed: Vec<i64> = streamed.iter().map(|id| id.cast_signed()).collect();
-        let parameters: [&(dyn ToSql + Sync); 3] = [&passed, &epoch, &streamed];
+        let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
+        let names: Vec<&str> = tables.iter().map(|table| table.table.as_str()).collect();
+        let parameters: [&(dyn ToSql + Sync); 5] = [&passed, &epoch, &streamed, &schemas, &names];
         let saved = self.connection.client().execute(SAVE.text(), &parameters).await;
         let saved =
             saved.map_err(|cause| classify("note what is published of adopted tables", cause))?;

@@ -9,6 +9,7 @@
 //! dropped and made again, and a publication that lacked the table for a while. Each of these counts
 //! as a slot that is lost.
 
+mod copying;
 pub mod failover;
 pub mod parts;
 mod publication;
@@ -24,6 +25,7 @@ use crate::capture::adopted::copy::SlotSession;
 use crate::capture::adopted::mapping::{Adopted, ValueForm};
 use crate::capture::adopted::registry::adopted_tables;
 use crate::capture::mode::{CaptureState, KnownSlot, Mode, adopted_publication, read_state};
+pub use crate::capture::slot::copying::AdoptedScope;
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::outbox::OutboxName;
@@ -34,12 +36,15 @@ use crate::postgres::{
 
 static SERVER: Sql = Sql::of(include_str!("../../../sql/queries/slot_server.sql"));
 static NAME: Sql = Sql::of(include_str!("../../../sql/queries/slot_name.sql"));
+
 static SLOT: Sql = Sql::of(include_str!("../../../sql/queries/capture_slot.sql"));
 static DELIVERED: Sql = Sql::of(include_str!("../../../sql/queries/capture_delivered.sql"));
 static COVERED: Sql = Sql::of(include_str!("../../../sql/queries/capture_covered.sql"));
 static WAITS: Sql = Sql::of(include_str!("../../../sql/queries/slot_waits.sql"));
 const LOOK: &str = include_str!("../../../sql/queries/slot_look.sql");
+
 const DROP: &str = include_str!("../../../sql/queries/slot_drop.sql");
+const BACKEND: &str = include_str!("../../../sql/queries/backend.sql");
 const NEAR: &str = include_str!("../../../sql/queries/adopted_near.sql");
 const WATCH: &str = include_str!("../../../sql/queries/slot_watch.sql");
 const FREE: &str = include_str!("../../../sql/queries/slot_free.sql");
@@ -99,6 +104,7 @@ pub struct SlotKeeper {
     name: String,
     server_version: i32,
     adopted: Vec<Adopted>,
+    scope: AdoptedScope,
 }
 
 impl SlotKeeper {
@@ -120,7 +126,18 @@ impl SlotKeeper {
         .await?;
         let (name, server_version) = (server.get("slot_name"), server.get("server_version"));
         let database = database.clone();
-        Ok(Self { connection, database, outbox, mode, name, server_version, adopted })
+        let scope = AdoptedScope::All;
+        Ok(Self { connection, database, outbox, mode, name, server_version, adopted, scope })
+    }
+
+    /// Others are adopted from here on.
+    pub(super) fn set_adopted(&mut self, adopted: Vec<Adopted>) {
+        self.adopted = adopted;
+    }
+
+    /// Which of the adopted tables are read.
+    pub fn scope(&self) -> AdoptedScope {
+        self.scope
     }
 
     /// The adopted tables, as they were when the session began.
@@ -274,7 +291,7 @@ impl SlotKeeper {
             .execute(DROP, &[&self.name])
             .await
             .map_err(|cause| classify("drop the slot", cause))?;
-        let (session, lsn, snapshot) = self.create().await?;
+        let (session, lsn, snapshot) = self.create(SlotTerm::Lasting).await?;
         let session = SlotSession::new(session, lsn, snapshot.clone());
         let known = KnownSlot { snapshot, lsn, publication: publication.to_string() };
         let snapshot = PgSnapshot(known.snapshot.clone());
@@ -298,16 +315,26 @@ impl SlotKeeper {
         connect_walsender(&self.database, "slot").await.map(|_| ())
     }
 
-    /// Makes the slot, and says what had committed where it begins. The session's transaction is open.
-    async fn create(&self) -> Result<(Walsender, Lsn, Snapshot)> {
+    /// Makes a slot, and says what had committed where it begins. The session's transaction is open.
+    async fn create(&self, term: SlotTerm) -> Result<(Walsender, Lsn, Snapshot)> {
         let mut session = connect_walsender(&self.database, "slot").await?;
-        session.query("begin isolation level repeatable read read only").await?;
-        let options = match self.server_version {
-            version if version >= FAILOVER_VERSION => "(snapshot 'use', failover true)",
-            version if version >= OPTIONS_VERSION => "(snapshot 'use')",
+        let options = match (self.server_version, term) {
+            (version, SlotTerm::Lasting) if version >= FAILOVER_VERSION => {
+                "(snapshot 'use', failover true)"
+            }
+            (version, _) if version >= OPTIONS_VERSION => "(snapshot 'use')",
             _ => "USE_SNAPSHOT",
         };
-        let create = format!("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {options}", self.name);
+        let named = match term {
+            SlotTerm::Lasting => self.name.clone(),
+            SlotTerm::Session => {
+                let backend = session.query(BACKEND).await?;
+                format!("{}_copy_{} TEMPORARY", self.name, cell(&backend, 0).unwrap_or_default())
+            }
+        };
+        // The slot's making is the first thing in it.
+        session.query("begin isolation level repeatable read read only").await?;
+        let create = format!("CREATE_REPLICATION_SLOT {named} LOGICAL pgoutput {options}");
         let slot = session.query(&create).await?;
         let snapshot = session.query("select pg_current_snapshot()").await?;
         let (lsn, seen) = (cell(&slot, 1), cell(&snapshot, 0));
@@ -375,6 +402,15 @@ impl SlotKeeper {
             self.mode.publication()
         )
     }
+}
+
+/// How long a slot is to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SlotTerm {
+    /// Until it is dropped.
+    Lasting,
+    /// As long as the session that makes it.
+    Session,
 }
 
 /// Why a stream would not bring everything.

@@ -8,6 +8,8 @@ use std::fmt;
 
 use tokio_postgres::types::ToSql;
 
+use crate::capture::adopted::mapping::Adopted;
+use crate::capture::adopted::registry::adopted_tables;
 use crate::capture::mode::{KnownSlot, Mode, adopted_publication};
 use crate::capture::slot::{Gap, OPTIONS_VERSION, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,8 +19,9 @@ const LOOK: &str = include_str!("../../../sql/queries/publication_look.sql");
 const MAKE: &str = include_str!("../../../sql/queries/publication_make.sql");
 const MAKE_EMPTY: &str = include_str!("../../../sql/queries/publication_make_empty.sql");
 const FLUSH: &str = include_str!("../../../sql/queries/statistics_flush.sql");
-/// What stands between the two halves of a fingerprint.
-const HALVES: &str = " @ ";
+/// What stands before the publication of adopted tables, and before the course.
+const ADOPTED: &str = "; ";
+const COURSE: &str = " @ ";
 /// In place of the course of tables of which the log lacks a part.
 const NO_COURSE: &str = "-";
 
@@ -38,7 +41,10 @@ impl PartitionName {
 /// On what it depends whether the log brings everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
-    publication: String,
+    /// The publication of the outbox or of messages.
+    own: String,
+    /// That of adopted tables, where there are any.
+    adopted: Option<String>,
     /// What becomes of the outbox's rows on their way into the log; none while some are not in it, and where it was
     /// never noted.
     course: Option<String>,
@@ -47,15 +53,31 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// As [`fmt::Display`] writes it, or as former versions did, which knew no course.
     fn read(noted: &str) -> Self {
-        let (publication, course) = noted.split_once(HALVES).unwrap_or((noted, NO_COURSE));
+        let (publication, course) = noted.split_once(COURSE).unwrap_or((noted, NO_COURSE));
         let course = (course != NO_COURSE).then(|| course.to_owned());
-        Self { publication: publication.to_owned(), course }
+        let (own, adopted) = match publication.split_once(ADOPTED) {
+            Some((own, adopted)) => (own, Some(adopted.to_owned())),
+            None => (publication, None),
+        };
+        Self { own: own.to_owned(), adopted, course }
+    }
+
+    /// The course once so many members of publications were added and others removed: the server counts them behind the
+    /// commit.
+    fn course_with(&self, added: i64, removed: i64) -> Option<String> {
+        let mut words = self.course.as_ref()?.split(' ');
+        let (tables, inserted, deleted) = (words.next()?, words.next()?, words.next()?);
+        let inserted: i64 = inserted.parse().ok()?;
+        let deleted: i64 = deleted.parse().ok()?;
+        Some(format!("{tables} {} {}", inserted + added, deleted + removed))
     }
 
     /// What the log would lack that was read by `noted` before.
     pub fn gap_since(&self, noted: &str) -> Option<Gap> {
         let noted = Self::read(noted);
-        if self.publication != noted.publication {
+        // Where no table is adopted, their publication brings nothing that is missed.
+        let is_adopted_as_noted = self.adopted.is_none() || self.adopted == noted.adopted;
+        if self.own != noted.own || !is_adopted_as_noted {
             return Some(Gap::Publication);
         }
         (self.course.is_none() || self.course != noted.course).then_some(Gap::Course)
@@ -65,7 +87,11 @@ impl Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let course = self.course.as_deref().unwrap_or(NO_COURSE);
-        write!(formatter, "{}{HALVES}{course}", self.publication)
+        write!(formatter, "{}", self.own)?;
+        if let Some(adopted) = &self.adopted {
+            write!(formatter, "{ADOPTED}{adopted}")?;
+        }
+        write!(formatter, "{COURSE}{course}")
     }
 }
 
@@ -89,12 +115,12 @@ enum FoundAdopted {
 impl FoundPublications {
     /// All of it; none when something is missing.
     fn fingerprint(self) -> Option<Fingerprint> {
-        let publication = match self.adopted {
-            FoundAdopted::Needless => self.own,
-            FoundAdopted::Whole(adopted) => self.own.map(|own| format!("{own}; {adopted}")),
-            FoundAdopted::Lacking => None,
+        let adopted = match self.adopted {
+            FoundAdopted::Needless => None,
+            FoundAdopted::Whole(adopted) => Some(adopted),
+            FoundAdopted::Lacking => return None,
         };
-        publication.map(|publication| Fingerprint { publication, course: self.course })
+        self.own.map(|own| Fingerprint { own, adopted, course: self.course })
     }
 }
 
@@ -135,8 +161,8 @@ impl SlotKeeper {
             course,
             own: own.filter(|found| is_messages || found.is_whole).map(|found| found.fingerprint),
             adopted: match adopted.filter(|found| found.is_whole) {
+                _ if self.adopted().is_empty() => FoundAdopted::Needless,
                 Some(found) => FoundAdopted::Whole(found.fingerprint),
-                None if self.adopted().is_empty() => FoundAdopted::Needless,
                 None => FoundAdopted::Lacking,
             },
         })
@@ -176,7 +202,82 @@ impl SlotKeeper {
             fingerprint: row.get("fingerprint"),
             course: row.get("course"),
             is_whole: row.get("is_whole"),
+            members: row.get("members"),
         }))
+    }
+
+    /// What was right so far, with the number of members that the adopted tables' publication has: by which a change
+    /// of it can be noted as no gap.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn publication_before(&self) -> Result<Option<PublicationBefore>> {
+        let Some(noted) = self.state().await?.slot.map(|slot| slot.publication) else {
+            return Ok(None);
+        };
+        let fingerprint = self.publication().await?;
+        let Some(fingerprint) = fingerprint.filter(|now| now.gap_since(&noted).is_none()) else {
+            return Ok(None);
+        };
+        let adopted = self.look_at(&adopted_publication(), &[], PartitionName::Root).await?;
+        Ok(Some(PublicationBefore { noted, fingerprint, adopted }))
+    }
+
+    /// Makes the publication of adopted tables anew where it does not bring all of them. Those that count as streamed are
+    /// brought as they were.
+    ///
+    /// # Errors
+    /// As [`SlotKeeper::make_publication`]; [`ErrorKind::SlotUnusable`] where the log does not bring the outbox either.
+    pub async fn mend_adopted_publication(&mut self) -> Result<()> {
+        if self.publication_before().await?.is_some() {
+            return Ok(());
+        }
+        let adopted = adopted_tables(self.connection()).await?;
+        self.set_adopted(adopted.iter().filter(|table| table.is_streamed()).cloned().collect());
+        let before = self.publication_before().await?;
+        if before.is_none() {
+            self.set_adopted(adopted);
+            return Err(Error::new(ErrorKind::SlotUnusable, Gap::Publication.words()));
+        }
+        // Whoever reads sees both or nothing.
+        self.say("begin").await?;
+        match self.change_publication(adopted, before).await {
+            Ok(()) => self.say("commit").await,
+            Err(error) => {
+                self.say("rollback").await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins or ends a transaction.
+    pub(in crate::capture) async fn say(&self, statement: &str) -> Result<()> {
+        let said = self.connection().client().batch_execute(statement).await;
+        said.map_err(|cause| classify("change the publication", cause))
+    }
+
+    /// Makes the publication for the tables that are adopted now, and notes that the log brings of all others what it
+    /// brought `before`.
+    ///
+    /// # Errors
+    /// As [`SlotKeeper::make_publication`].
+    pub async fn change_publication(
+        &mut self,
+        adopted: Vec<Adopted>,
+        before: Option<PublicationBefore>,
+    ) -> Result<()> {
+        self.set_adopted(adopted);
+        let now = self.make_publication().await?;
+        let Some(before) = before else { return Ok(()) };
+        let adopted = self.look_at(&adopted_publication(), &[], PartitionName::Root).await?;
+        let members = |found: Option<Publication>| found.map_or(0, |found| found.members);
+        let (added, removed) = match adopted == before.adopted {
+            true => (0, 0),
+            false => (members(adopted), members(before.adopted)),
+        };
+        let course = before.fingerprint.course_with(added, removed);
+        let now = Fingerprint { course, ..now };
+        self.note_course(&now.to_string(), &before.noted).await
     }
 
     /// Makes the publication, where it is not there as it should be; gives its fingerprint.
@@ -236,11 +337,23 @@ impl SlotKeeper {
 }
 
 /// A publication as it is there.
+#[derive(Debug, PartialEq, Eq)]
 struct Publication {
     fingerprint: String,
     /// None while the log lacks rows of the tables.
     course: Option<String>,
     is_whole: bool,
+    members: i64,
+}
+
+/// A publication that was right before it is changed.
+#[derive(Debug)]
+pub struct PublicationBefore {
+    /// As the slot has it noted.
+    noted: String,
+    fingerprint: Fingerprint,
+    /// The adopted tables' publication.
+    adopted: Option<Publication>,
 }
 
 /// Makes a publication of tables.
@@ -260,9 +373,8 @@ mod tests {
 
     #[test]
     fn a_fingerprint_tells_what_was_changed() {
-        let of = |publication: &str, course: Option<&str>| Fingerprint {
-            publication: publication.to_owned(),
-            course: course.map(ToOwned::to_owned),
+        let of = |publication: &str, course: Option<&str>| {
+            Fingerprint::read(&format!("{publication}{COURSE}{}", course.unwrap_or(NO_COURSE)))
         };
         let noted = of("7 9 t f 1:2; 8 3", Some("ab 1 0"));
         assert_eq!(noted.gap_since(&noted.to_string()), None);
@@ -272,13 +384,27 @@ mod tests {
         );
         let now = of("7 9 t f 1:2; 8 3", Some("ab 2 1"));
         assert_eq!(now.gap_since(&noted.to_string()), Some(Gap::Course));
+        // Of adopted tables where there are none any more.
+        assert_eq!(of("7 9 t f 1:2", Some("ab 1 0")).gap_since(&noted.to_string()), None);
+        assert_eq!(
+            of("7 9 t f 1:2; 8 4", Some("ab 1 0")).gap_since(&noted.to_string()),
+            Some(Gap::Publication)
+        );
         // As former versions noted it.
         assert_eq!(now.gap_since("7 9 t f 1:2; 8 3"), Some(Gap::Course));
     }
 
     #[test]
+    fn members_that_come_and_go_are_counted() {
+        let before = Fingerprint::read("7 @ ab 2 1");
+        assert_eq!(before.course_with(3, 2).as_deref(), Some("ab 5 3"));
+        let lacking = Fingerprint { course: None, ..before };
+        assert_eq!(lacking.course_with(3, 2), None);
+    }
+
+    #[test]
     fn tables_of_which_the_log_lacks_a_part_are_never_as_they_were() {
-        let lacking = Fingerprint { publication: "7".to_owned(), course: None };
+        let lacking = Fingerprint::read("7 @ -");
         assert_eq!(lacking.gap_since(&lacking.to_string()), Some(Gap::Course));
     }
 }

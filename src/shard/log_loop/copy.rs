@@ -68,12 +68,17 @@ async fn finish(mut copy: AdoptedCopy, pages: &mut LogPages) -> Result<()> {
     pages.commit_so_far().await?;
     pages.end_page(None).await?;
     pages.outlet.wait_until_landed().await?;
+    if pages.outlet.source.commits.is_some() {
+        // Where the stream begins, which may lie before what was committed until now.
+        pages.outlet.commit_places(&[]).await?;
+    }
     let epoch = pages.outlet.store.epoch_of_all()?;
     let table = pages.source().progress.table().expect("what is copied is of tables");
     table.proven.add(copy.take_ids());
     let proven = table.proven.land(0, copy.snapshot());
-    let passed = copy.finish(&proven, epoch).await?;
-    table.adopted.passed.iter_mut().for_each(|before| *before = passed.clone());
+    for (number, passed) in copy.finish(&proven, epoch).await? {
+        table.adopted.passed[number] = passed;
+    }
     Ok(())
 }
 

@@ -1,8 +1,11 @@
 //! How far the log is published, as it is committed to Kafka.
 //!
-//! Promises: what is handed on was committed before. Must not: read the stream. Fails: with the error of PostgreSQL,
-//! which is asked where its log is on disk.
+//! Promises: what is handed on was committed before; nothing is committed that stands behind a moment in which the stream
+//! may have lacked rows. Must not: read the stream. Fails: with the error of PostgreSQL, which is asked where its log is
+//! on disk; with that of the premise.
 
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -15,10 +18,35 @@ use crate::order::cursor::Cursor;
 use crate::order::saved_cursor::SavedCursor;
 use crate::shard::log_loop::log_progress::Landing;
 
+/// An answer to come.
+type AnswerToCome = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// By which it is asked whether the stream has brought everything until now.
+#[derive(Clone)]
+pub struct Premise(Arc<dyn Fn() -> AnswerToCome + Send + Sync>);
+
+impl Premise {
+    /// One that is asked so.
+    pub fn new(ask: impl Fn() -> AnswerToCome + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    async fn holds(&self) -> Result<()> {
+        (self.0)().await
+    }
+}
+
+impl fmt::Debug for Premise {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Premise")
+    }
+}
+
 /// What is committed of all buckets, which one reader has.
 #[derive(Debug)]
 pub(super) struct LogCommits {
     store: Arc<CursorStore>,
+    premise: Premise,
     term: i64,
     /// Where each bucket stands; none of them where there is no table.
     places: HashMap<Bucket, Option<Cursor>>,
@@ -32,13 +60,13 @@ pub(super) struct LogCommits {
 
 impl LogCommits {
     pub(super) fn new(
-        store: Arc<CursorStore>,
+        (store, premise): (Arc<CursorStore>, Premise),
         term: i64,
         places: HashMap<Bucket, Option<Cursor>>,
         commit: u64,
     ) -> Self {
         let place = RecordedPlace { commit, events: 0 };
-        Self { store, term, places, place, part: None, reckoned: 0, ending: None }
+        Self { store, premise, term, places, place, part: None, reckoned: 0, ending: None }
     }
 
     /// The next record stands behind a part of a transaction.
@@ -66,7 +94,9 @@ impl LogCommits {
             self.place = part;
         }
         (self.reckoned, self.ending) = (0, reached);
-        let (term, history) = (self.term, self.store.flushed().await?);
+        // Whatever the stream has let pass unseen, the cursors must not.
+        let (history, ()) = tokio::try_join!(self.store.flushed(), self.premise.holds())?;
+        let term = self.term;
         let epochs: HashMap<Bucket, i64> = self.store.owned().into_iter().collect();
         let log = Some(self.place);
         let record = |(bucket, cursor): (&Bucket, &Option<Cursor>)| {

@@ -36,6 +36,8 @@ pub(super) struct LogSource {
     feedback_at: Instant,
     /// Where events are delivered exactly once.
     pub(super) commits: Option<LogCommits>,
+    /// The server keeps what lies behind this, whatever is saved.
+    confirms_up_to: Option<Lsn>,
 }
 
 impl OutletSource for LogSource {
@@ -99,6 +101,7 @@ impl LogSource {
         progress_line: ProgressLine,
         progress: LogProgress,
         begins: Lsn,
+        confirms_up_to: Option<Lsn>,
     ) -> Self {
         let feedback_at = Instant::now() + FEEDBACK_INTERVAL;
         Self {
@@ -110,6 +113,7 @@ impl LogSource {
             received: begins,
             feedback_at,
             commits: None,
+            confirms_up_to,
         }
     }
 
@@ -137,7 +141,8 @@ impl LogSource {
         if let Some(table) = self.progress.table() {
             table.ask_for_more(self.received);
         }
-        self.capture.confirm(self.received.max(saved), saved).await
+        let confirmed = self.confirms_up_to.map_or(saved, |place| place.min(saved));
+        self.capture.confirm(self.received.max(saved), confirmed).await
     }
 
     /// The same, when it is time.

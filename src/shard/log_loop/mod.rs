@@ -59,6 +59,7 @@ use crate::shard::exactly::CommittedCursors;
 use crate::shard::log_loop::copy::{CopyEnd, publish_copy};
 use crate::shard::log_loop::large::Large;
 use crate::shard::log_loop::log_commits::LogCommits;
+pub use crate::shard::log_loop::log_commits::Premise;
 use crate::shard::log_loop::log_pages::{GATHER, LogPages, SETTLE_ITEMS, StandsAt};
 pub use crate::shard::log_loop::log_progress::{AdoptedWiring, Landing, ProgressLine, TableWiring};
 use crate::shard::log_loop::log_progress::{LogPlace, LogProgress};
@@ -77,6 +78,8 @@ pub struct ReaderWiring {
     pub barrier: DurabilityBarrier,
     /// The place up to which everything is published.
     pub begins: Lsn,
+    /// The server keeps what lies behind this, where another stream is to begin between here and there.
+    pub confirms_up_to: Option<Lsn>,
     /// Where batches go, one or more, with one wake for all.
     pub publishers: Vec<Publisher<OutgoingRow>>,
     /// Who knows what is owned.
@@ -119,6 +122,8 @@ pub struct LogBeginning {
     pub committed: Option<RecordedPlace>,
     /// How much a transaction may have in flight.
     pub budget: SharedBudget,
+    /// What has to hold wherever a place is committed.
+    pub premise: Premise,
 }
 
 /// Reads one stream.
@@ -159,11 +164,17 @@ impl LogReader {
             wiring.buckets.iter().map(|bucket| (*bucket, None)).collect();
         places.extend(cursors.into_iter().map(|(bucket, cursor)| (bucket, Some(cursor))));
         let progress = LogProgress::new(wiring.table, begins);
-        let mut source = LogSource::new(wiring.capture, wiring.progress_line, progress, begins);
-        source.commits = wiring
-            .exactly
-            .as_ref()
-            .map(|exactly| LogCommits::new(Arc::clone(&store), exactly.term, places, begins.0));
+        let mut source = LogSource::new(
+            wiring.capture,
+            wiring.progress_line,
+            progress,
+            begins,
+            wiring.confirms_up_to,
+        );
+        source.commits = wiring.exactly.as_ref().map(|exactly| {
+            let asked = (Arc::clone(&store), exactly.premise.clone());
+            LogCommits::new(asked, exactly.term, places, begins.0)
+        });
         let limit = Limit { bytes: in_flight_bytes, batches: BATCHES_MAX };
         let ledger = Ledger::merging(limit, LogPlace::is_covered_by);
         let outlet = OutletWiring { publishers, store, parked, warnings, gauge };
@@ -238,14 +249,20 @@ impl LogReader {
         {
             self.pages.commit_part(self.transaction.place()).await?;
         }
+        self.retry_if_quiet().await?;
+        // A stream that never pauses is confirmed all the same.
+        if self.pages.source().is_feedback_due() {
+            self.feed_back().await?;
+        }
+        Ok(())
+    }
+
+    /// Tries again what was asked for, where no transaction is open on either side.
+    async fn retry_if_quiet(&mut self) -> Result<()> {
         let is_between = !self.transaction.is_open() && !self.pages.outlet.is_transaction_open();
         let is_past = self.retries_wait_for <= self.pages.source().received();
         if self.pages.outlet.parking.wants_quiet() && is_between && is_past {
             self.pages.retry(&self.buckets).await?;
-        }
-        // A stream that never pauses is confirmed all the same.
-        if self.pages.source().is_feedback_due() {
-            self.feed_back().await?;
         }
         Ok(())
     }
@@ -364,7 +381,13 @@ impl LogReader {
                 table.ask_again_for_tick();
             }
         }
-        self.pages.commit_if_due(stands_at).await
+        self.pages.commit_if_due(stands_at).await?;
+        if self.pages.outlet.parking.wants_quiet() {
+            // Events that never pause would open the next one before this has ended.
+            self.pages.outlet.await_end().await?;
+            self.retry_if_quiet().await?;
+        }
+        Ok(())
     }
 
     /// Waits for whatever comes first.
