@@ -1,5 +1,7 @@
 //! Reads topics from end to end.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use postrider::event::EventId;
@@ -92,8 +94,25 @@ impl Consumed {
     }
 }
 
+/// A test that waits for records reads its topic so often: each time from the beginning, by a consumer of its own, which
+/// takes more of the cores than what it waits for.
+const READ_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Waits until the topic was not read for a moment.
+fn spare(brokers: &str, topic: &str) {
+    static READ: Mutex<BTreeMap<(String, String), Instant>> = Mutex::new(BTreeMap::new());
+    let now = Instant::now();
+    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = read.get(&(brokers.to_owned(), topic.to_owned())).map(|last| *last + READ_INTERVAL);
+    let at = next.map_or(now, |next| next.max(now));
+    read.insert((brokers.to_owned(), topic.to_owned()), at);
+    drop(read);
+    std::thread::sleep(at - now);
+}
+
 /// Everything that the topic holds now; each partition in its order.
 pub(crate) fn read_topic(brokers: &str, topic: &str) -> Vec<Consumed> {
+    spare(brokers, topic);
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         // A consumer that looked while all brokers were fenced knows none any more and hears nothing;
