@@ -9,5 +9,6 @@ pub mod ledger;
 pub mod log_cursor;
 pub mod refusal;
 pub mod saved_cursor;
+pub mod seq_ranges;
 pub mod snapshot;
 pub mod tick;

@@ -42,6 +42,8 @@ pub(super) struct Instance {
     pub(super) held_lock: HeldLock,
     /// Whether this process has had a session with the outbox.
     pub(super) has_worked: AtomicBool,
+    /// Whether a stream has lacked rows that only the table has, or has ended as if it had.
+    pub(super) lacks_rows: AtomicBool,
     /// Where streams of the log have ended.
     stuck: Mutex<Stuck>,
     /// Whether a stream has brought values that only the server can print.
@@ -65,6 +67,7 @@ impl Instance {
             held: HeldSession::default(),
             held_lock: HeldLock::default(),
             has_worked: AtomicBool::new(false),
+            lacks_rows: AtomicBool::new(false),
             stuck: Mutex::default(),
             is_unprinted: AtomicBool::new(false),
         }

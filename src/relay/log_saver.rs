@@ -1,8 +1,7 @@
 //! Saves how far the stream has led.
 //!
 //! Promises: the slot learns of a place only when everything up to it is on disk: cursors, and what is remembered of
-//! adopted tables. Must not: read the stream. Fails: with the connection's error; with
-//! [`crate::error::ErrorKind::SlotUnusable`] for a gap.
+//! adopted tables. Must not: read the stream. Fails: with the connection's error; with that of the proof.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,14 +9,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::capture::adopted::registry::AdoptionStore;
-use crate::capture::mode::KnownSlot;
 use crate::capture::slot::SlotKeeper;
 use crate::control::cursors::{CursorStore, pause_after_save};
 use crate::error::Result;
 use crate::order::cursor::{CursorGroup, GroupCursor};
 use crate::order::ledger::Finished;
 use crate::postgres::Lsn;
-use crate::relay::slot_monitor::look_for_gaps;
+use crate::relay::stream_proof::StreamProof;
 use crate::relay::tasks::Ended;
 use crate::shard::log_loop::Landing;
 
@@ -25,7 +23,7 @@ use crate::shard::log_loop::Landing;
 pub(super) struct LogSaver {
     pub(super) keeper: Arc<SlotKeeper>,
     pub(super) store: Arc<CursorStore>,
-    pub(super) known: KnownSlot,
+    pub(super) proof: Arc<StreamProof>,
     /// Where there are adopted tables.
     pub(super) adoption: Option<Arc<AdoptionStore>>,
     pub(super) cursor_group: CursorGroup,
@@ -55,8 +53,9 @@ impl LogSaver {
     /// cursors must not. What is saved is on disk before the slot learns of it.
     async fn save(&self, landing: Landing) -> Result<()> {
         let Landing { place: landed, cursor, proven } = landing;
-        look_for_gaps(&self.keeper, &self.known).await?;
+        self.proof.prove(cursor.as_ref()).await?;
         let epoch = self.store.epoch_of_all()?;
+        let brings_cursor = cursor.is_some();
         if let Some(cursor) = cursor {
             let passed = cursor.from().clone();
             let place = GroupCursor { cursor_group: Arc::clone(&self.cursor_group), cursor };
@@ -66,6 +65,10 @@ impl LogSaver {
                 adoption.save(adoption.tables(), &passed, &proven, epoch).await?;
             }
         }
-        self.keeper.deliver(landed, epoch).await
+        self.keeper.deliver(landed, epoch).await?;
+        if brings_cursor {
+            self.proof.forget(landed);
+        }
+        Ok(())
     }
 }

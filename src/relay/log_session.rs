@@ -5,6 +5,7 @@
 //! Fails: with the first error of either side.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, mpsc, watch};
@@ -12,9 +13,9 @@ use tokio::sync::{Mutex, Notify, mpsc, watch};
 use crate::capture::adopted::registry::AdoptionStore;
 use crate::capture::log::decode::lacked_publication;
 use crate::capture::log::durability::DurabilityBarrier;
-use crate::capture::mode::{KnownSlot, Mode};
+use crate::capture::mode::Mode;
 use crate::capture::mode_change::messages_lost;
-use crate::capture::slot::{Gap, SlotKeeper};
+use crate::capture::slot::Gap;
 use crate::capture::table::past_ticks;
 use crate::capture::table::ticker::{Audience, Cadence, ForeignRows, Ticker};
 use crate::control::cursors::CursorStore;
@@ -39,6 +40,7 @@ use crate::relay::plan::{Beginning, EventCopies, Stream};
 use crate::relay::publishers::Publishers;
 use crate::relay::replays::spawn_replays;
 use crate::relay::slot_monitor::watch_slot;
+use crate::relay::stream_proof::StreamProof;
 use crate::relay::stuck::stands_still;
 use crate::relay::tasks::{Ended, Opened, SessionTasks, Tasks, stay};
 use crate::shard::log_loop::ProgressLine;
@@ -74,6 +76,8 @@ impl Instance {
         };
         if let Err(error) = &streamed {
             self.note_end_of_stream(begins, error);
+            let lacks_rows = error.kind() == ErrorKind::SlotUnusable || lacked_publication(error);
+            self.lacks_rows.fetch_or(lacks_rows, Ordering::Relaxed);
         }
         let is_stuck = self.stuck_at(begins).is_some();
         let stands_still_for_good = copies == EventCopies::InLogAlone && is_stuck;
@@ -138,15 +142,15 @@ impl Instance {
         let keeper = Arc::new(stream.keeper);
         let adoption = Adoption::open(&self.config.database, &keeper, stream.held).await?;
         let adopted = adoption.as_ref().map(|adoption| Arc::clone(&adoption.store));
-        let progress_line =
-            self.spawn_saver(&mut session_tasks.tasks, &outbox, &keeper, &store, &known, adopted);
-        let confirms_up_to = stream.preparation.as_ref().and(state.delivered);
-        session_tasks.tasks.spawn(watch_slot(
-            Arc::clone(&keeper),
-            known,
-            Arc::clone(&self.monitor),
-        ));
         let ticks = self.spawn_ticker(&mut session_tasks.tasks, way.mode, &outbox, latest).await?;
+        let nudge = ticks.as_ref().map(|ticks| Arc::clone(&ticks.nudge));
+        let read = (Arc::clone(&keeper), known);
+        let proof = Arc::new(StreamProof::new(&self.config.database, &outbox, read, nudge));
+        let progress_line =
+            self.spawn_saver(&mut session_tasks.tasks, &outbox, &proof, &store, adopted);
+        let confirms_up_to = stream.preparation.as_ref().and(state.delivered);
+        let (watched, monitor) = (Arc::clone(&keeper), Arc::clone(&self.monitor));
+        session_tasks.tasks.spawn(watch_slot(watched, Arc::clone(&proof), monitor));
         if let (Some(preparation), Some(ticks)) = (stream.preparation, &ticks) {
             let (store, nudge) = (Arc::clone(&store), Arc::clone(&ticks.nudge));
             let end = session_tasks.end();
@@ -165,6 +169,7 @@ impl Instance {
             confirms_up_to,
             shards,
             keeper,
+            proof,
             barrier: self.spawn_barrier(&mut session_tasks.tasks).await?,
             store,
             parked: Arc::clone(&session_tasks.parked),
@@ -199,17 +204,16 @@ impl Instance {
         &self,
         tasks: &mut Tasks,
         outbox: &Outbox,
-        keeper: &Arc<SlotKeeper>,
+        proof: &Arc<StreamProof>,
         store: &Arc<CursorStore>,
-        known: &KnownSlot,
         adoption: Option<Arc<AdoptionStore>>,
     ) -> ProgressLine {
         let (landed_sender, landed) = watch::channel(None);
         let (saved_sender, saved) = watch::channel(Lsn(0));
         let saver = LogSaver {
-            keeper: Arc::clone(keeper),
+            keeper: Arc::clone(&proof.keeper),
             store: Arc::clone(store),
-            known: known.clone(),
+            proof: Arc::clone(proof),
             adoption,
             cursor_group: buckets(outbox).collect(),
             interval: self.config.save_interval,

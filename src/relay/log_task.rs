@@ -23,6 +23,7 @@ use crate::control::parked::Parked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
 use crate::metrics::counters::ShardGauge;
+use crate::order::cursor::Cursor;
 use crate::order::tick::Tick;
 use crate::outbox::Outbox;
 use crate::postgres::{Lsn, connect_walsender};
@@ -31,7 +32,7 @@ use crate::relay::adopted_tables::Adoption;
 use crate::relay::assigner::shard_lines::Assignment;
 use crate::relay::exactly::ExactlyOnce;
 use crate::relay::publishers::Publishers;
-use crate::relay::slot_monitor::look_for_gaps;
+use crate::relay::stream_proof::{StreamProof, StreamTrial};
 use crate::relay::tasks::Ended;
 use crate::schema;
 use crate::shard::OutgoingRow;
@@ -59,6 +60,7 @@ pub(super) struct LogTask {
     pub(super) confirms_up_to: Option<Lsn>,
     pub(super) shards: usize,
     pub(super) keeper: Arc<SlotKeeper>,
+    pub(super) proof: Arc<StreamProof>,
     pub(super) barrier: DurabilityBarrier,
     pub(super) store: Arc<CursorStore>,
     pub(super) parked: Arc<Parked>,
@@ -103,15 +105,8 @@ impl LogTask {
         };
         let present = self.store.present().await?;
         let committed = found.as_ref().and_then(|found| found.log(&present));
-        let (mut table, source) = match ticks {
-            None => (None, Source::Messages),
-            Some(ticks) => {
-                let found = self.table_course(&state, ticks).await?;
-                let Some((table, tables)) = found else { return Ok(Ended::Shard) };
-                let parts = self.keeper.buckets_of_parts().await?;
-                (Some(table), Source::Table(self.outbox.clone(), parts, Box::new(tables)))
-            }
-        };
+        let opened = self.open_source(&state, ticks).await?;
+        let Some((mut table, source)) = opened else { return Ok(Ended::Shard) };
         if let (Some(found), Some(table)) = (&found, &mut table) {
             table.cursors = found.cursors(std::mem::take(&mut table.cursors), &present)?;
         }
@@ -123,9 +118,13 @@ impl LogTask {
             committed.map_or(begins, |committed| begins.max(Lsn(committed.commit)))
         });
         self.keeper.free().await?;
+        let cursors = table.as_ref().map(|table| table.cursors.as_slice());
+        if self.rehearse(begins, &source, cursors).await? == StreamTrial::Stopped {
+            return Ok(Ended::Shard);
+        }
         let capture = self.start_stream(begins, source).await?;
         tracing::info!(slot = self.keeper.name(), shards = self.shards, "reading the log");
-        let premise = brings_everything(&self.keeper, &state);
+        let premise = brings_everything(&self.proof);
         let wiring = ReaderWiring {
             capture,
             barrier: self.barrier,
@@ -152,6 +151,36 @@ impl LogTask {
         };
         let reader = LogReader::new(wiring, in_flight_bytes);
         reader.run().await.map(|()| Ended::Shard)
+    }
+
+    /// What the stream brings, and where its table stands; none when the session ends before.
+    async fn open_source(
+        &mut self,
+        state: &CaptureState,
+        ticks: Option<LogTicks>,
+    ) -> Result<Option<(Option<TableWiring>, Source)>> {
+        let Some(ticks) = ticks else { return Ok(Some((None, Source::Messages))) };
+        let Some((table, tables)) = self.table_course(state, ticks).await? else {
+            return Ok(None);
+        };
+        let parts = self.keeper.buckets_of_parts().await?;
+        let source = Source::Table(self.outbox.clone(), parts, Box::new(tables));
+        Ok(Some((Some(table), source)))
+    }
+
+    /// Reads the stream once before anything of it is sent, where it may lack rows.
+    async fn rehearse(
+        &mut self,
+        begins: Lsn,
+        source: &Source,
+        cursors: Option<&[(Bucket, Cursor)]>,
+    ) -> Result<StreamTrial> {
+        let Some(cursors) = cursors else { return Ok(StreamTrial::Whole) };
+        if !self.proof.is_doubted().await? {
+            return Ok(StreamTrial::Whole);
+        }
+        let capture = self.start_stream(begins, source.clone()).await?;
+        self.proof.rehearse(capture, begins, cursors, &mut self.stop).await
     }
 
     /// One producer has one transaction: where events are delivered exactly once there is one.
@@ -185,7 +214,7 @@ impl LogTask {
     async fn beginning(&self) -> Result<(CaptureState, Lsn)> {
         let state = self.keeper.state().await?;
         let unusable = |gap: Gap| Error::new(ErrorKind::SlotUnusable, gap.words());
-        if let Some(gap) = self.keeper.gap(&state).await? {
+        if let Some(gap) = self.keeper.gap_beside_doubt(&state).await? {
             return Err(unusable(gap));
         }
         let begins = state.delivered.ok_or_else(|| unusable(Gap::Uncovered))?;
@@ -219,7 +248,8 @@ impl LogTask {
         };
         let near = self.keeper.near().await?;
         let LogTicks { ticks, nudge } = ticks;
-        Ok(Some((TableWiring { cursors, near, ticks, nudge, adopted }, tables)))
+        let brought = self.proof.brought.clone();
+        Ok(Some((TableWiring { cursors, near, ticks, nudge, adopted, brought }, tables)))
     }
 
     /// A larger row is parked without being read.
@@ -243,13 +273,11 @@ impl LogTask {
 }
 
 /// Whether the stream has brought everything, wherever that is asked.
-fn brings_everything(keeper: &Arc<SlotKeeper>, state: &CaptureState) -> Premise {
-    let (keeper, known) = (Arc::clone(keeper), state.slot.clone());
-    Premise::new(move || {
-        let (keeper, known) = (Arc::clone(&keeper), known.clone());
-        Box::pin(async move {
-            let Some(known) = known else { return Ok(()) };
-            look_for_gaps(&keeper, &known).await
-        })
+fn brings_everything(proof: &Arc<StreamProof>) -> Premise {
+    let proof = Arc::clone(proof);
+    Premise::new(move |cursor| {
+        let proof = Arc::clone(&proof);
+        // A part of a transaction moves no cursor: what it lacks is missed at the next.
+        Box::pin(async move { proof.prove(cursor.as_ref()).await.map(drop) })
     })
 }

@@ -98,6 +98,7 @@ mod slot_monitor;
 mod slot_recovery;
 mod stages;
 mod stand_by;
+mod stream_proof;
 mod stuck;
 mod table_forms;
 mod tasks;

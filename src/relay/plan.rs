@@ -12,6 +12,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::capture::adopted::copy::SlotSession;
 use crate::capture::mode::{CaptureState, Flow, Mode};
@@ -174,6 +175,25 @@ impl Instance {
         Ok(Some(keeper).filter(|_| is_whole))
     }
 
+    /// Why the stream cannot be begun. Where it may have lacked rows, it is begun all the same, and the table tells; where
+    /// that has told so, the table is polled.
+    async fn gap_for_stream(
+        &self,
+        keeper: &SlotKeeper,
+        state: &CaptureState,
+    ) -> Result<Option<Gap>> {
+        let gap = keeper.gap(state).await?;
+        if gap.is_none() {
+            self.lacks_rows.store(false, Ordering::Relaxed);
+        }
+        match gap {
+            Some(Gap::Publication | Gap::Course) if !self.lacks_rows.load(Ordering::Relaxed) => {
+                keeper.gap_beside_doubt(state).await
+            }
+            gap => Ok(gap),
+        }
+    }
+
     async fn look_at_slot(&self, keeper: &SlotKeeper) -> Result<FoundSlot> {
         let held = self.held.take();
         with_timeout(&self.config.database, "look at the slot", async {
@@ -183,7 +203,7 @@ impl Instance {
             let gap = match (access, can_copy(keeper.adopted(), &state, &held)) {
                 (Access::Barred, _) => state.slot.is_none().then_some(Gap::New),
                 (Access::Given, false) => Some(Gap::Uncopied),
-                (Access::Given, true) => keeper.gap(&state).await?,
+                (Access::Given, true) => self.gap_for_stream(keeper, &state).await?,
             };
             Ok(FoundSlot { state, held, gap, access })
         })

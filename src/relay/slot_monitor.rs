@@ -1,74 +1,33 @@
 //! Looks at the replication slot now and then, for the figures, and for what its stream does not bring.
 //!
 //! Promises: a slot that keeps the server's log is seen; what a promotion would bring is told before it comes.
-//! Must not: change it. Fails: with the connection's error; with [`ErrorKind::SlotUnusable`] for a gap.
+//! Must not: change it. Fails: with the connection's error; with that of the proof.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::capture::log::decode::unusable;
-use crate::capture::mode::{KnownSlot, Mode};
+use crate::capture::mode::Mode;
 use crate::capture::mode_change::{rows_remedy, rows_wait};
 use crate::capture::slot::failover::Failover;
-use crate::capture::slot::{Gap, SlotKeeper, SlotSight};
-use crate::error::{Error, ErrorKind, Result};
+use crate::capture::slot::{SlotKeeper, SlotSight};
+use crate::error::Result;
 use crate::metrics::counters::{Monitor, PromotionReadiness, SlotFigures};
 use crate::postgres::Lsn;
+use crate::relay::stream_proof::StreamProof;
 use crate::relay::tasks::Ended;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The server of PostgreSQL 14 counts half a second late.
-const COUNT_LOOKS: u32 = 5;
-const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 /// So many looks pass between two at what a promotion would bring.
 const LOOKS_PER_FAILOVER: u32 = 10;
 /// While nothing comes for the outbox the slot follows the log in steps; so much is no delay.
 const STEP_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Whether the stream has brought everything so far that counts as published where it is saved.
-///
-/// # Errors
-/// [`ErrorKind::SlotUnusable`] when it has not; the connection's error.
-pub(super) async fn look_for_gaps(keeper: &SlotKeeper, known: &KnownSlot) -> Result<()> {
-    let gap = if let Some(gap) = publication_gap(keeper, known).await? {
-        gap
-    } else if keeper.mode() == Mode::Wal && keeper.has_unread_parts(&known.snapshot).await? {
-        Gap::Attached
-    } else {
-        return Ok(());
-    };
-    keeper.check_logged().await.map_err(unusable)?;
-    keeper.check_adopted_logged().await.map_err(unusable)?;
-    Err(Error::new(ErrorKind::SlotUnusable, gap.words()))
-}
-
-/// Whoever changes the publication so that nothing is missing notes it; the server counts what was changed a moment
-/// later.
-async fn publication_gap(keeper: &SlotKeeper, known: &KnownSlot) -> Result<Option<Gap>> {
-    let mut gap = keeper.gap_since(known).await?;
-    for _ in 0..COUNT_LOOKS {
-        if gap.is_none() {
-            break;
-        }
-        let Some(noted) = keeper.state().await?.slot else { break };
-        if noted.publication == known.publication {
-            break;
-        }
-        gap = keeper.gap_since(&noted).await?;
-        if gap != Some(Gap::Course) {
-            break;
-        }
-        tokio::time::sleep(COUNT_INTERVAL).await;
-    }
-    Ok(gap)
-}
-
 /// Shows the slot until the session ends. Tables become parts of others also while nothing is written that would have
 /// to be saved.
 pub(super) async fn watch_slot(
     keeper: Arc<SlotKeeper>,
-    known: KnownSlot,
+    proof: Arc<StreamProof>,
     monitor: Arc<Monitor>,
 ) -> Result<Ended> {
     let mut moved = Moved { confirmed: None, at: Instant::now() };
@@ -82,7 +41,7 @@ pub(super) async fn watch_slot(
         }
         looks = looks.wrapping_add(1);
         if keeper.mode() == Mode::Wal {
-            look_for_gaps(&keeper, &known).await?;
+            proof.look().await?;
         }
         if let Some(sight) = keeper.sight().await? {
             show_course(&monitor, &sight);

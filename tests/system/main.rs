@@ -80,6 +80,7 @@ mod sequence;
 mod service;
 mod settings;
 mod strangers;
+mod stream_proof;
 mod switching;
 mod tap;
 mod tier;

@@ -16,6 +16,7 @@ mod publication;
 mod publication_rights;
 pub mod reader_lock;
 pub mod requirements;
+pub mod table_look;
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use crate::capture::adopted::mapping::{Adopted, ValueForm};
 use crate::capture::adopted::registry::adopted_tables;
 use crate::capture::mode::{CaptureState, KnownSlot, Mode, adopted_publication, read_state};
 pub use crate::capture::slot::copying::AdoptedScope;
+pub use crate::capture::slot::publication::Fingerprint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::outbox::OutboxName;

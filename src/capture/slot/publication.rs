@@ -10,7 +10,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::capture::adopted::mapping::Adopted;
 use crate::capture::adopted::registry::adopted_tables;
-use crate::capture::mode::{KnownSlot, Mode, adopted_publication};
+use crate::capture::mode::{CaptureState, KnownSlot, Mode, adopted_publication};
 use crate::capture::slot::{Gap, OPTIONS_VERSION, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{classify, fill};
@@ -146,6 +146,35 @@ impl SlotKeeper {
             None => Some(Gap::Publication),
             Some(now) => now.gap_since(&known.publication),
         })
+    }
+
+    /// What is published now, where the table tells which rows did not come since this was known: all of the outbox comes,
+    /// and adopted tables come as they did.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn provable(&self, known: &KnownSlot) -> Result<Option<Fingerprint>> {
+        if self.mode() != Mode::Wal {
+            return Ok(None);
+        }
+        let noted = Fingerprint::read(&known.publication);
+        Ok(self.publication().await?.filter(|now| {
+            now.course.is_some() && (now.adopted.is_none() || now.adopted == noted.adopted)
+        }))
+    }
+
+    /// As [`SlotKeeper::gap`], but for what the table can tell while the stream goes on.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn gap_beside_doubt(&self, state: &CaptureState) -> Result<Option<Gap>> {
+        let gap = self.gap(state).await?;
+        let (Some(Gap::Publication | Gap::Course), Some(known)) = (gap, &state.slot) else {
+            return Ok(gap);
+        };
+        let Some(now) = self.provable(known).await? else { return Ok(gap) };
+        let known = KnownSlot { publication: now.to_string(), ..known.clone() };
+        self.gap(&CaptureState { slot: Some(known), ..state.clone() }).await
     }
 
     async fn find_publications(&self) -> Result<FoundPublications> {

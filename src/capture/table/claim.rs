@@ -136,25 +136,28 @@ pub fn claim_sql(
     reading: PageReading,
     event_bytes_max: u64,
 ) -> String {
-    let arms: Vec<String> = cursor_group
-        .iter()
-        .map(|bucket| {
-            CLAIM_ARM
-                .replace("{bucket_table}", &outbox.bucket_table(*bucket))
-                .replace("{bucket}", &bucket.to_string())
-        })
-        .collect();
     let claim = match reading {
         PageReading::Plain => CLAIM.text(),
         PageReading::Careful => CLAIM_CAREFULLY.text(),
     };
     claim
-        .replace("{bucket_arms}", &arms.join("union all\n"))
+        .replace("{bucket_arms}", &arms(outbox, cursor_group.iter().copied()))
         .replace("{bucket_tables}", &outbox.bucket_tables(cursor_group))
         .replace("{is_small}", &small_sql(outbox.payload, event_bytes_max))
         .replace("{payload_bytes}", &bytes_sql("payload", outbox.payload, event_bytes_max))
         .replace("{headers_bytes}", &bytes_sql("headers", PayloadType::Jsonb, event_bytes_max))
         .replace("{event_bytes_max}", &event_bytes_max.min(i64::MAX as u64).to_string())
+}
+
+/// The rows of these buckets, each with its bucket's number.
+pub fn arms(outbox: &Outbox, buckets: impl Iterator<Item = Bucket>) -> String {
+    let arm = |bucket: Bucket| {
+        CLAIM_ARM
+            .replace("{bucket_table}", &outbox.bucket_table(bucket))
+            .replace("{bucket}", &bucket.to_string())
+    };
+    let arms: Vec<String> = buckets.map(arm).collect();
+    arms.join("union all\n")
 }
 
 /// How much PostgreSQL's compressions may hide: lz4 writes 255 bytes for one.

@@ -91,7 +91,7 @@ pub(super) async fn look(session: &CaptureSession) -> Result<ShownCapture> {
 async fn show_slot(session: &CaptureSession, mode: Mode) -> Result<ShownSlot> {
     let keeper = session.keeper(mode).await?;
     let state = keeper.state().await?;
-    let gap = keeper.gap(&state).await?.map(Gap::words);
+    let gap = keeper.gap_beside_doubt(&state).await?.map(Gap::words);
     let mut shown = ShownSlot {
         name: keeper.name().to_owned(),
         state: "missing",

@@ -84,7 +84,7 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
 /// Where the slot does not bring everything the table is polled, whatever the mode says.
 async fn look_whether_the_log_is_read(findings: &mut Findings, reader: &SlotKeeper) -> Result<()> {
     let name = reader.name();
-    let Some(gap) = reader.gap(&reader.state().await?).await? else {
+    let Some(gap) = reader.gap_beside_doubt(&reader.state().await?).await? else {
         findings.passed(NAME, format!("wal: the table's log is read, by {name}"));
         return Ok(());
     };

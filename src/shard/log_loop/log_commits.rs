@@ -21,18 +21,18 @@ use crate::shard::log_loop::log_progress::Landing;
 /// An answer to come.
 type AnswerToCome = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
-/// By which it is asked whether the stream has brought everything until now.
+/// By which it is asked whether the stream has brought everything that a cursor passes.
 #[derive(Clone)]
-pub struct Premise(Arc<dyn Fn() -> AnswerToCome + Send + Sync>);
+pub struct Premise(Arc<dyn Fn(Option<Cursor>) -> AnswerToCome + Send + Sync>);
 
 impl Premise {
     /// One that is asked so.
-    pub fn new(ask: impl Fn() -> AnswerToCome + Send + Sync + 'static) -> Self {
+    pub fn new(ask: impl Fn(Option<Cursor>) -> AnswerToCome + Send + Sync + 'static) -> Self {
         Self(Arc::new(ask))
     }
 
-    async fn holds(&self) -> Result<()> {
-        (self.0)().await
+    async fn holds(&self, cursor: Option<Cursor>) -> Result<()> {
+        (self.0)(cursor).await
     }
 }
 
@@ -93,9 +93,10 @@ impl LogCommits {
         if let Some(part) = self.part.take() {
             self.place = part;
         }
+        let cursor = reached.as_ref().and_then(|landing| landing.cursor.clone());
         (self.reckoned, self.ending) = (0, reached);
         // Whatever the stream has let pass unseen, the cursors must not.
-        let (history, ()) = tokio::try_join!(self.store.flushed(), self.premise.holds())?;
+        let (history, ()) = tokio::try_join!(self.store.flushed(), self.premise.holds(cursor))?;
         let term = self.term;
         let epochs: HashMap<Bucket, i64> = self.store.owned().into_iter().collect();
         let log = Some(self.place);

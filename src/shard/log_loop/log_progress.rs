@@ -21,8 +21,10 @@ use crate::capture::log::flawed::EventOrigin;
 use crate::event::Bucket;
 use crate::order::cursor::Cursor;
 use crate::order::log_cursor::{Streamed, widen};
+use crate::order::seq_ranges::SeqRanges;
 use crate::order::snapshot::{Snapshot, TransactionId};
 use crate::order::tick::Tick;
+use crate::shard::log_loop::brought::BroughtRows;
 use crate::shard::log_loop::proven::Proven;
 use crate::shard::log_loop::transaction::{Claims, Kind, Transaction};
 
@@ -72,6 +74,8 @@ pub struct TableWiring {
     pub nudge: Arc<Notify>,
     /// What is known of the adopted tables.
     pub adopted: AdoptedWiring,
+    /// Where it is told which rows came.
+    pub brought: BroughtRows,
 }
 
 /// Where the adopted tables stand.
@@ -143,6 +147,7 @@ impl LogProgress {
                 let txid = table.whole(transaction.xid);
                 transaction.txid = Some(txid);
                 table.claims.note(claimed, txid, seq);
+                table.recent.insert(seq);
                 table.has_passed(bucket, txid, seq)
             }
             EventOrigin::Adopted(number) => {
@@ -216,6 +221,9 @@ pub(super) struct TableProgress {
     pub(super) adopted: AdoptedWiring,
     pub(super) proven: Proven,
     claims: Claims,
+    brought: BroughtRows,
+    /// Rows of the outbox that came since the last tick.
+    recent: SeqRanges,
     /// The last tick that was handed on.
     handed: Option<u64>,
     nudge: Arc<Notify>,
@@ -224,10 +232,11 @@ pub(super) struct TableProgress {
 
 impl TableProgress {
     fn new(progress_line: TableWiring, begins: Lsn) -> Self {
-        let TableWiring { cursors, near, ticks, nudge, mut adopted } = progress_line;
+        let TableWiring { cursors, near, ticks, nudge, mut adopted, brought } = progress_line;
         let streamed = Streamed::new(cursors.iter().map(|(_, cursor)| cursor));
         let horizon = |cursor: &Cursor| cursor.from().xmax().max(cursor.upto().snapshot.xmax());
         let latest = cursors.iter().map(|(_, cursor)| cursor.upto().next).max();
+        brought.begin(cursors.iter().cloned());
         Self {
             horizon: cursors.iter().map(|(_, cursor)| horizon(cursor)).max().unwrap_or_default(),
             passed: cursors.into_iter().collect(),
@@ -240,6 +249,8 @@ impl TableProgress {
             proven: Proven::new(std::mem::take(&mut adopted.proven)),
             adopted,
             claims: Claims::default(),
+            brought,
+            recent: SeqRanges::default(),
             handed: None,
             nudge,
             is_asked: false,
@@ -255,6 +266,7 @@ impl TableProgress {
     fn mark(&mut self, xid: u32, end: Lsn) -> TransactionId {
         (self.near, self.near_at) = (self.whole(xid), end);
         self.streamed.mark(self.near);
+        self.brought.mark(end, std::mem::take(&mut self.recent));
         self.proven.mark(self.near);
         self.near
     }

@@ -30,6 +30,7 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use tokio::sync::watch;
 
+mod brought;
 mod copy;
 mod large;
 mod log_commits;
@@ -56,6 +57,7 @@ use crate::shard::BATCHES_MAX;
 use crate::shard::assignment::Holdings;
 use crate::shard::batch::OutgoingRow;
 use crate::shard::exactly::CommittedCursors;
+pub use crate::shard::log_loop::brought::BroughtRows;
 use crate::shard::log_loop::copy::{CopyEnd, publish_copy};
 use crate::shard::log_loop::large::Large;
 use crate::shard::log_loop::log_commits::LogCommits;
