@@ -16,7 +16,7 @@ use crate::control::lease::live_instances;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Connection, DatabaseConfig, connect};
 use crate::relay::stages::Progress;
-use crate::relay::tasks::Opened;
+use crate::relay::tasks::{Opened, stay};
 
 /// How often it is looked again.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -51,7 +51,7 @@ pub(super) async fn agree(
     check_change(&messages, now, asked, Loss::Refused).await?;
     match asked {
         Mode::Poll | Mode::Wal => change(&messages, now, asked).await?,
-        Mode::Message => begin_messages(&opened.control, &messages, now).await?,
+        Mode::Message => begin_messages(&opened.control, database, &messages, now).await?,
     }
     read_state(&opened.control).await
 }
@@ -99,11 +99,16 @@ async fn keeper(opened: &Opened, database: &DatabaseConfig, mode: Mode) -> Resul
 }
 
 /// The slot first: what is written before there is one is never read.
-async fn begin_messages(control: &Connection, messages: &SlotKeeper, now: Mode) -> Result<()> {
+async fn begin_messages(
+    control: &Connection,
+    database: &DatabaseConfig,
+    messages: &SlotKeeper,
+    now: Mode,
+) -> Result<()> {
     if !wait_for_lock(control, Mode::Message).await? {
         return Ok(());
     }
-    messages.make().await?;
+    stay(control, database, messages.make()).await?;
     // The session that keeps the lock only reads.
     change(messages, now, Mode::Message).await?;
     unlock(control).await

@@ -22,7 +22,7 @@ use crate::relay::instance::Instance;
 use crate::relay::plan::{ReaderLock, SessionPlan};
 use crate::relay::stages::{Progress, SessionStage};
 use crate::relay::stand_by::StandByEnd;
-use crate::relay::tasks::{Opened, stay};
+use crate::relay::tasks::Opened;
 
 /// The lock, or none where the log is not read any more.
 async fn still_wanted(opened: &Opened, lock: ReaderLock) -> Result<ReaderLock> {
@@ -47,7 +47,7 @@ impl Instance {
         let mut opened = self.open(kept).await?;
         let database = &self.config.database;
         let agreed = agree(&opened, database, self.config.capture, progress);
-        opened.state = stay(&opened.control, database, Box::pin(agreed)).await?;
+        opened.state = Box::pin(agreed).await?;
         opened.way = opened.state.way();
         insist(self.config.delivery, opened.way.delivery)?;
         self.introduce(&opened);

@@ -175,7 +175,8 @@ async fn log_figures(monitor: Arc<Monitor>) -> Result<Ended> {
     }
 }
 
-/// Does what may take long, and is not silent meanwhile: others would take it for gone.
+/// Does what may take long, and is not silent meanwhile: others would take it for gone. The work says nothing on
+/// `control` itself: where that fails in a transaction, what is said here would fail with it.
 pub(super) async fn stay<T>(
     control: &Connection,
     database: &DatabaseConfig,
