@@ -124,6 +124,7 @@ async fn adopt(
     }
     handover::take_over(database, outbox, &adopted).await?;
     say_missing_rights(connection, table).await?;
+    say_whether_there_is_room(database, outbox).await?;
     output::answer(match read_state(connection).await?.mode {
         Mode::Wal => {
             "adopted; the reader publishes these first, once the transactions that are open now have ended; of rows of this \
@@ -150,6 +151,18 @@ async fn say_missing_rights(connection: &Connection, table: &OutboxName) -> Resu
         output::answer(&format!("{}; {}", missing.cause, missing.remedy))?;
     }
     Ok(())
+}
+
+/// A table is copied by a slot of its own beside the one that is read.
+async fn say_whether_there_is_room(database: &DatabaseConfig, outbox: &OutboxName) -> Result<()> {
+    let connection = connect(database, "slot").await?;
+    let keeper = SlotKeeper::open(connection, database, outbox.clone(), Mode::Wal).await?;
+    if keeper.has_room().await? {
+        return Ok(());
+    }
+    output::answer(
+        "all replication slots of the server are in use: the table is copied, and read, once there is room for one more; raise          max_replication_slots",
+    )
 }
 
 /// A table's owner may have PostgreSQL run functions as whoever reads it.

@@ -167,7 +167,6 @@ impl Instance {
         let is_whole = with_timeout(database, "look at the slot", async {
             keeper.leave_out_uncopied(known).await?;
             Ok(keeper.gap(state).await?.is_none()
-                && keeper.has_room().await?
                 && access(&keeper, state).await? == Access::Given
                 && is_let_in(&keeper).await?)
         })

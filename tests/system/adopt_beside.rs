@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use crate::adopt::adopt;
-use crate::support::{Fixture, Patience, RelayProcess, read_topic};
+use crate::support::servers::kafka;
+use crate::support::{Fixture, Patience, RelayProcess, read_topic, start_postgres};
 
 const WAL: &[&str] = &["--capture", "wal", "--shards", "2"];
 const COLUMNS: &str = "n bigint generated always as identity, id uuid default gen_random_uuid(),
@@ -87,7 +88,10 @@ fn insert(table: &str, count: usize) -> String {
 
 impl Beside {
     async fn begin(name: &str) -> Self {
-        let fixture = Fixture::new(name).await;
+        Self::on(Fixture::new(name).await).await
+    }
+
+    async fn on(fixture: Fixture) -> Self {
         let client = fixture.client().await;
         let tables = format!(
             "create table first ({COLUMNS}); create table second ({COLUMNS});
@@ -223,6 +227,32 @@ async fn events_that_wait_in_the_log_come_once_a_table_was_given_back() {
     wait_for(&fixture, &relay, &keys).await;
     relay.stop_well().await;
     each_once(&fixture, &keys);
+}
+
+/// Nothing else is given up for a table that cannot be copied yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_are_deleted_at_once_come_while_there_is_no_room_for_a_copy() {
+    let postgres = start_postgres(&[("max_replication_slots", "2")]);
+    let (name, admin) = ("adopt_beside_room", postgres.url("postgres"));
+    let fixture = Fixture::on(name, &admin, postgres.url(name), kafka().brokers()).await;
+    say(&fixture.client().await, "select pg_create_physical_replication_slot('other')").await;
+    let mut beside = Beside::on(fixture).await;
+    // WHEN a table is adopted, and another slot takes the room that its copy needs.
+    let said = adopt(&beside.fixture, &["second", "--order-by", "n"]);
+    assert!(said.contains("once there is room for one more"), "{said}");
+    let told = r#"all else is published meanwhile"#;
+    beside.relay.wait_until_it_says(told).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    say(&beside.client, "select pg_drop_replication_slot('other')").await;
+    wait_for(&beside.fixture, &beside.relay, &old()).await;
+    // THEN all has come, and each once.
+    let mut keys = beside.end_writing().await;
+    keys.extend(old());
+    wait_for(&beside.fixture, &beside.relay, &keys).await;
+    let slots = beside.relay.said().matches("a slot is made").count();
+    assert_eq!(slots, 1, "the first: {}", beside.relay.said());
+    beside.relay.stop_well().await;
+    each_once(&beside.fixture, &keys);
 }
 
 /// Whenever the relay dies between the adoption and the end of the copy, the next one prepares it anew.
