@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use crate::support::consumer::create_topic;
-use crate::support::proxy::Mode as ProxyMode;
-use crate::support::servers::{kafka, postgres};
-use crate::support::{Fixture, Patience, Proxy, RelayProcess, read_topic, start_postgres};
+use crate::support::servers::kafka;
+use crate::support::{Fixture, Patience, RelayProcess, read_topic, start_postgres};
 
 /// What the command ends with, and all that it says.
 fn capture(fixture: &Fixture, arguments: &[&str]) -> (Option<i32>, String) {
@@ -245,25 +244,6 @@ async fn of_two_who_begin_with_messages_one_does() {
     for relay in relays {
         relay.stop_well().await;
     }
-}
-
-/// Whoever waits for the lock on a slow way to the server says nothing in between: it would fail as the attempt does.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_to_begin_with_messages_bears_a_slow_way() {
-    let fixture = Fixture::new("capture_slow_way").await;
-    let proxy = Proxy::before(postgres().port());
-    let client = fixture.client().await;
-    execute(&client, "begin; lock table postrider.log_reader in exclusive mode").await;
-    let mut relay = RelayProcess::start(&fixture.through(&proxy), &["--capture", "message"]);
-    // It has said nothing by then, as it waits.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    proxy.set(ProxyMode::Slow { pause: Duration::from_millis(80), piece_bytes: 16 * 1024 });
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    assert_eq!(relay.ended(), None, "{}", relay.said());
-    proxy.set(ProxyMode::Pass);
-    execute(&client, "commit").await;
-    relay.wait_until_it_says("capture mode changed").await;
-    relay.stop_well().await;
 }
 
 /// Where the fixture's database is for a role whose password is known.

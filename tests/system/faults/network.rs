@@ -148,3 +148,23 @@ async fn lose_the_network_while_opening(
     fixture.wait_published().await;
     relay.stop_well().await;
 }
+
+/// Whoever waits for the lock to begin with messages says nothing in between: it would fail as the attempt does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_network_while_a_lock_is_waited_for() {
+    let fixture = Fixture::new("network_slow_lock").await;
+    let proxy = Proxy::before(postgres().port());
+    let client = fixture.client().await;
+    let lock = "begin; lock table postrider.log_reader in exclusive mode";
+    client.batch_execute(lock).await.expect("the lock is free");
+    let mut relay = RelayProcess::start(&fixture.through(&proxy), &["--capture", "message"]);
+    // It has said nothing by then, as it waits.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    proxy.set(Mode::Slow { pause: Duration::from_millis(80), piece_bytes: 16 * 1024 });
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(relay.ended(), None, "{}", relay.said());
+    proxy.set(Mode::Pass);
+    client.batch_execute("commit").await.expect("it ends");
+    relay.wait_until_it_says("capture mode changed").await;
+    relay.stop_well().await;
+}
