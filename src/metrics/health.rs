@@ -88,6 +88,8 @@ pub struct Readings {
     pub tasks: Vec<Beat>,
     /// Who keeps one of them waiting, as far as is known.
     pub lock: Option<LockInTheWay>,
+    /// What waits for somebody where the log is to be read.
+    pub log_refusal: Option<LogRefusal>,
 }
 
 /// Kafka acknowledges nothing of what is in flight.
@@ -431,7 +433,12 @@ impl Health {
             None if self.latest.shards.iter().any(|shard| shard.has_work) => {
                 HealthCheck::well(NAME, "ok")
             }
-            None => HealthCheck::well(NAME, "ok, nothing waits"),
+            None => match &self.latest.log_refusal {
+                Some(LogRefusal::Copy(cause)) => {
+                    HealthCheck::well(NAME, format!("ok, but rows of adopted tables wait: {cause}"))
+                }
+                Some(LogRefusal::Log(_)) | None => HealthCheck::well(NAME, "ok, nothing waits"),
+            },
         }
     }
 }

@@ -236,6 +236,16 @@ fn a_longer_lease_leaves_more_time() {
 }
 
 #[test]
+fn rows_that_wait_to_be_copied_are_no_nothing() {
+    let mut relay = Relay::new();
+    let cause = "they are copied later".to_owned();
+    relay.readings.log_refusal = Some(super::LogRefusal::Copy(cause));
+    assert_eq!(relay.pass(1, still).ill(), [""; 0]);
+    let shards = relay.health.ready().pop().expect("there are checks").to_string();
+    assert_eq!(shards, "[+]shards ok, but rows of adopted tables wait: they are copied later");
+}
+
+#[test]
 fn whoever_was_never_let_in_is_not_ready() {
     let mut relay = Relay::new();
     relay.readings.session = SessionState::Between(None);

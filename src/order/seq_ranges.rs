@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-/// So many ranges are kept: 1 MiB.
-const RANGES_MAX: usize = 65_536;
+/// So many ranges are kept: 4 MiB.
+const RANGES_MAX: usize = 262_144;
 /// Ranges are put in order when so many have come.
 const LOOSE_MAX: usize = 4_096;
 

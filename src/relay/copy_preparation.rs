@@ -52,6 +52,8 @@ pub(super) async fn prepare(
         slot = keeper.name(),
         "preparing the copy of adopted rows that the stream does not bring; it goes on meanwhile"
     );
+    let waits = "they are copied once the transactions that were open before have ended".to_owned();
+    preparation.monitor.set_log_refusal(Some(LogRefusal::Copy(waits)));
     let (snapshot, session) = take_until_answered(&mut preparation).await?;
     let Preparation { keeper, streamed, .. } = &preparation;
     loop {

@@ -160,7 +160,11 @@ async fn coverage_of_course(keeper: &SlotKeeper, known: &KnownSlot) -> Result<Op
     }
     let snapshot = keeper.written_so_far().await?;
     let reason = Gap::Course.words();
-    tracing::info!(slot = keeper.name(), reason, "polling what the log does not bring");
+    tracing::warn!(
+        slot = keeper.name(),
+        reason,
+        "polling what the log does not bring: of rows that were deleted meanwhile nothing comes"
+    );
     let course = Some(NewCourse { now: now.to_string(), before: known.publication.clone() });
     Ok(Some(Coverage { snapshot, course }))
 }

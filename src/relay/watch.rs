@@ -53,6 +53,7 @@ pub(super) async fn watch(monitor: Arc<Monitor>, lease_end: Arc<LeaseEnd>) {
             threads: monitor.figures().threads.heard(),
             tasks: monitor.figures().tasks.heard(),
             lock: monitor.lock_in_the_way(),
+            log_refusal: monitor.log_refusal(),
         };
         monitor.look_at_counts(readings.now_millis);
         let silence = {

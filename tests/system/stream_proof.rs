@@ -139,6 +139,31 @@ async fn publications_are_changed_while_nobody_reads() {
     assert!(!said.contains("polling"), "{said}");
 }
 
+/// Of more gaps than are told apart nothing is lost either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_with_gaps_between_all_of_them_come_though_publications_were_changed() {
+    const ROWS: usize = 300_000;
+    let (fixture, client) = begun("proof_gapped").await;
+    let relay = RelayProcess::start(&fixture, WAL);
+    relay.wait_until_it_says("reading the log").await;
+    relay.stop_well().await;
+    say(&fixture.client().await, &changes(0)).await;
+    let insert = format!(
+        "insert into outbox (seq, aggregatetype, aggregateid, type) overriding system value
+         select nextval('outbox_seq_seq') * 0 + nextval('outbox_seq_seq'), '{KIND}', 'g-' || n % 50, 'T'
+         from generate_series(1, {ROWS}) n"
+    );
+    say(&client, &insert).await;
+    say(&client, "delete from outbox").await;
+    let relay = RelayProcess::start(&fixture, WAL);
+    let patience = Patience::until("all of them come");
+    while came(&fixture).len() < ROWS {
+        patience.pause().await;
+    }
+    assert!(!relay.said().contains("polling what"), "{}", relay.said());
+    relay.stop_well().await;
+}
+
 /// The partitions with filters that let nothing through, and without.
 async fn leaves(client: &Client) -> (String, String) {
     let leaves =
