@@ -1,7 +1,7 @@
 //! A set of `seq`, kept as ranges.
 //!
 //! Promises: whatever was inserted is in it, or it says that it knows no more which are. Must not: know what the
-//! numbers stand for. Fails: never; of more ranges than [`RANGES_MAX`] nothing is kept.
+//! numbers stand for. Fails: never; of more ranges than 262,144 nothing is kept.
 
 use std::fmt::Write as _;
 
