@@ -161,7 +161,8 @@ async fn say_whether_there_is_room(database: &DatabaseConfig, outbox: &OutboxNam
         return Ok(());
     }
     output::answer(
-        "all replication slots of the server are in use: the table is copied, and read, once there is room for one more; raise          max_replication_slots",
+        "all replication slots of the server are in use: the table is copied, and read, once there is room for one more; raise \
+         max_replication_slots",
     )
 }
 

@@ -73,7 +73,10 @@ impl Instance {
                 }
                 SessionPlan::PollWhileRecovering(opened, recovery) => {
                     let recovery = Some(*recovery);
-                    return Box::pin(self.poll_session(opened, producer, recovery, stage)).await;
+                    Box::pin(self.poll_session(opened, producer, recovery, stage)).await?;
+                    // What the log lacked is published: a change that comes from here on may have kept out nothing.
+                    self.lacks_rows.store(false, Ordering::Relaxed);
+                    return Ok(());
                 }
                 SessionPlan::Stream(opened, stream) => {
                     *stage = SessionStage::Streaming;
