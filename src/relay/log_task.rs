@@ -176,11 +176,9 @@ impl LogTask {
         cursors: Option<&[(Bucket, Cursor)]>,
     ) -> Result<StreamTrial> {
         let Some(cursors) = cursors else { return Ok(StreamTrial::Whole) };
-        if !self.proof.is_doubted().await? {
-            return Ok(StreamTrial::Whole);
-        }
+        let Some(changed) = self.proof.changed().await? else { return Ok(StreamTrial::Whole) };
         let capture = self.start_stream(begins, source.clone()).await?;
-        self.proof.rehearse(capture, begins, cursors, &mut self.stop).await
+        self.proof.rehearse(changed, capture, begins, cursors, &mut self.stop).await
     }
 
     /// One producer has one transaction: where events are delivered exactly once there is one.

@@ -132,28 +132,20 @@ impl StreamProof {
         Ok(())
     }
 
-    /// Whether it has to be read before anything of it is sent.
-    ///
-    /// # Errors
-    /// As [`StreamProof::look`].
-    pub(super) async fn is_doubted(&self) -> Result<bool> {
-        Ok(self.changed().await?.is_some())
-    }
-
-    /// Reads a stream that begins at this place and behind these cursors up to the present, and looks whether it lacks
+    /// Where something was `changed`: reads a stream that begins at this place and behind these cursors up to the present, and looks whether it lacks
     /// a row: what comes behind that one would be published before it.
     ///
     /// # Errors
     /// [`ErrorKind::SlotUnusable`] when it does; the stream's or the connection's error.
     pub(super) async fn rehearse(
         &self,
+        changed: String,
         mut capture: LogCapture,
         begins: Lsn,
         cursors: &[(Bucket, Cursor)],
         stop: &mut watch::Receiver<bool>,
     ) -> Result<StreamTrial> {
-        let now = self.provable().await?;
-        let doubt = self.begin_to_doubt(now.map(|now| now.to_string()).unwrap_or_default()).await?;
+        let doubt = self.begin_to_doubt(changed).await?;
         let (seen, end) = doubt.table.visible_now().await?;
         tracing::info!(
             slot = self.keeper.name(),
@@ -194,7 +186,10 @@ impl StreamProof {
     }
 
     /// What is published now, where that was changed and the table can tell whether a row is missing.
-    async fn changed(&self) -> Result<Option<String>> {
+    ///
+    /// # Errors
+    /// As [`StreamProof::look`].
+    pub(super) async fn changed(&self) -> Result<Option<String>> {
         let gap = match self.publication_gap().await? {
             None if self.has_unread_parts().await? => Gap::Attached,
             None => return Ok(None),

@@ -70,9 +70,14 @@ async fn begun(name: &str) -> (Fixture, Client) {
     (fixture, client)
 }
 
-async fn changed_under_the_stream(fixture: &Fixture, client: &Client) {
+async fn reader(fixture: &Fixture) -> RelayProcess {
     let relay = RelayProcess::start(fixture, WAL);
     relay.wait_until_it_says("reading the log").await;
+    relay
+}
+
+async fn changed_under_the_stream(fixture: &Fixture, client: &Client) {
+    let relay = reader(fixture).await;
     let polls = relay.said().matches("polling").count();
     // WHEN publications are changed while events are written and deleted.
     let mut count = 0;
@@ -113,8 +118,7 @@ async fn publications_are_changed_under_the_stream_exactly_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn publications_are_changed_while_nobody_reads() {
     let (fixture, client) = begun("proof_away").await;
-    let relay = RelayProcess::start(&fixture, WAL);
-    relay.wait_until_it_says("reading the log").await;
+    let relay = reader(&fixture).await;
     write(&client, 0..20).await;
     all_come(&fixture, &relay, 20).await;
     relay.stop_well().await;
@@ -144,8 +148,7 @@ async fn publications_are_changed_while_nobody_reads() {
 async fn rows_with_gaps_between_all_of_them_come_though_publications_were_changed() {
     const ROWS: usize = 300_000;
     let (fixture, client) = begun("proof_gapped").await;
-    let relay = RelayProcess::start(&fixture, WAL);
-    relay.wait_until_it_says("reading the log").await;
+    let relay = reader(&fixture).await;
     relay.stop_well().await;
     say(&fixture.client().await, &changes(0)).await;
     let insert = format!(
@@ -177,8 +180,7 @@ async fn leaves(client: &Client) -> (String, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_a_filter_kept_out_for_a_moment_come() {
     let (fixture, client) = begun("proof_moment").await;
-    let relay = RelayProcess::start(&fixture, WAL);
-    relay.wait_until_it_says("reading the log").await;
+    let relay = reader(&fixture).await;
     let (filtered, plain) = leaves(&client).await;
     for round in 0..3 {
         write(&client, 10 * round..10 * round + 1).await;
@@ -206,8 +208,7 @@ async fn rows_that_a_filter_kept_out_for_a_moment_come() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_a_filter_kept_out_come_first() {
     let (fixture, client) = begun("proof_filter").await;
-    let relay = RelayProcess::start(&fixture, WAL);
-    relay.wait_until_it_says("reading the log").await;
+    let relay = reader(&fixture).await;
     write(&client, 0..1).await;
     all_come(&fixture, &relay, 1).await;
     relay.stop_well().await;

@@ -38,13 +38,11 @@ use crate::postgres::{
 
 static SERVER: Sql = Sql::of(include_str!("../../../sql/queries/slot_server.sql"));
 static NAME: Sql = Sql::of(include_str!("../../../sql/queries/slot_name.sql"));
-
 static SLOT: Sql = Sql::of(include_str!("../../../sql/queries/capture_slot.sql"));
 static DELIVERED: Sql = Sql::of(include_str!("../../../sql/queries/capture_delivered.sql"));
 static COVERED: Sql = Sql::of(include_str!("../../../sql/queries/capture_covered.sql"));
 static WAITS: Sql = Sql::of(include_str!("../../../sql/queries/slot_waits.sql"));
 const LOOK: &str = include_str!("../../../sql/queries/slot_look.sql");
-
 const DROP: &str = include_str!("../../../sql/queries/slot_drop.sql");
 const BACKEND: &str = include_str!("../../../sql/queries/backend.sql");
 const NEAR: &str = include_str!("../../../sql/queries/adopted_near.sql");
