@@ -1,7 +1,7 @@
--- Purpose: what a publication is, as a text that changes whenever anybody changes it, whether it brings inserts, all of
---          them, and nothing else; and the course of the tables: a text that changes with what the log brings of
---          them, null while it lacks a part; and how many tables it names. $1 the publication, $2 the tables, quoted, $3
---          whether a partitioned table comes under its own name.
+-- Purpose: what a publication is, as a text that changes whenever anybody changes it, and whether it brings inserts,
+--          all of them (whatever else it brings is passed over); and the course of the tables: a text that changes
+--          with what the log brings of them, null while it lacks a part; and how many tables it names. $1 the
+--          publication, $2 the tables, quoted, $3 whether a partitioned table comes under its own name.
 -- Locks:   none.
 -- Plan:    a few catalog rows per part.
 -- Hazard:  a row filter or a list of columns takes events away silently; a publication that was taken
@@ -28,8 +28,6 @@ select concat_ws(' ', publication.oid, publication.xmin, publication.pubinsert,
         from member)) as fingerprint,
     publication.pubinsert
         and publication.pubviaroot = $3
-        and not publication.pubupdate
-        and not publication.pubdelete
         and not exists (
             select from part
                 left join pg_class as class on class.oid = part.relid

@@ -219,7 +219,7 @@ fn judge(
         ("28000", _) => (Refused, "check the user, and that pg_hba.conf lets this host in with it"),
         ("3D000", _) => (Refused, "create the database, or correct its name in --database-url"),
         ("42501", Some("check_enable_rls")) => {
-            (Refused, "turn row security off for the outbox, or give the role BYPASSRLS")
+            (Refused, "turn row security off for that table, or give the role BYPASSRLS")
         }
         // `check_permissions` is that of PostgreSQL 14.
         ("42501", Some("InitPostgres" | "CheckSlotPermissions" | "check_permissions")) => {

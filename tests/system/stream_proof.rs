@@ -51,12 +51,13 @@ async fn all_come(fixture: &Fixture, relay: &RelayProcess, count: usize) {
 
 /// What others do, and what an owner may do, that keeps no row out.
 fn changes(round: usize) -> String {
-    match round % 4 {
+    match round % 5 {
         0 => format!("create publication other{round} for table stranger"),
         1 => format!("alter publication other{} drop table stranger", round - 1),
         2 => "drop table if exists gone; create table gone (i int); create publication shortly for table gone;
               drop table gone; drop publication shortly"
             .to_owned(),
+        3 => "alter publication postrider set (publish = 'insert, update, delete, truncate')".to_owned(),
         _ => "begin; drop publication postrider; create publication postrider for table public.outbox
               with (publish = 'insert'); commit"
             .to_owned(),
@@ -81,7 +82,7 @@ async fn changed_under_the_stream(fixture: &Fixture, client: &Client) {
     let polls = relay.said().matches("polling").count();
     // WHEN publications are changed while events are written and deleted.
     let mut count = 0;
-    for round in 0..8 {
+    for round in 0..10 {
         write(client, count..count + 40).await;
         // A session that ends has its changes counted.
         say(&fixture.client().await, &changes(round)).await;
@@ -123,7 +124,7 @@ async fn publications_are_changed_while_nobody_reads() {
     all_come(&fixture, &relay, 20).await;
     relay.stop_well().await;
     let mut count = 20;
-    for round in 0..4 {
+    for round in 0..5 {
         write(&client, count..count + 20).await;
         say(&fixture.client().await, &changes(round)).await;
         count += 20;

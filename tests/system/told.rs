@@ -107,9 +107,8 @@ async fn rights_on_adopted_tables_are_looked_at_before() {
     let relay = RelayProcess::start(&relays, &[]);
     relay.wait_until_it_says("relaying").await;
     assert_says(&fixture, &["capture", "switch", "wal"], 4, &lacks);
-    let mode = "select mode from postrider.capture";
-    let mode: String = client.query_one(mode, &[]).await.expect("it answers").get(0);
-    assert_eq!(mode, "poll", "nothing is changed before");
+    let mode = client.query_one("select mode from postrider.capture", &[]).await;
+    assert_eq!(mode.expect("it answers").get::<_, String>(0), "poll", "nothing is changed before");
     execute(&client, "grant usage on schema legacy to told_rights_relay").await;
     assert_says(&relays, &["check"], 4, &lacks[2..]);
     execute(&client, "grant select on legacy.outbox to told_rights_relay").await;
@@ -117,6 +116,7 @@ async fn rights_on_adopted_tables_are_looked_at_before() {
     execute(&client, "alter table legacy.outbox enable row level security").await;
     let hidden = ["row-level security", "alter role told_rights_relay bypassrls"];
     assert_says(&relays, &["check"], 4, &hidden);
+    assert_says(&relays, &["status"], 0, &["it is not known", "row-level security"]);
     assert_says(&fixture, &["capture", "switch", "wal"], 4, &hidden);
     execute(&client, "alter table legacy.outbox disable row level security").await;
     assert_says(&fixture, &["capture", "switch", "wal"], 0, &["the log is read"]);
