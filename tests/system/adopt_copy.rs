@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 use crate::adopt::{ADOPT, adopt, legacy_outbox, number};
 use crate::support::fixture::Options;
 use crate::support::servers::{kafka, start_postgres};
-use crate::support::{Consumed, Fixture, Patience, RelayProcess, read_topic};
+use crate::support::{Consumed, Fixture, Patience, RelayProcess, mostly_waits, read_topic};
 use crate::told::as_relay;
 
 fn records_now(fixture: &Fixture, kind: &str) -> Vec<Consumed> {
@@ -38,6 +38,7 @@ async fn records(
 /// others come one after the other then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_whose_first_row_takes_long_is_made_once() {
+    mostly_waits();
     let fixture = Fixture::new("adopt_slow").await;
     let client = legacy_outbox(&fixture).await;
     let sql = "alter database adopt_slow set wal_sender_timeout = '2s';

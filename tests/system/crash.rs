@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::support::servers::kafka;
 use crate::support::writer::{AGGREGATE_TYPE, Inserted, insert_event};
 use crate::support::{
-    Fixture, History, Patience, RelayProcess, Traffic, start_kafka, start_postgres,
+    Fixture, History, Patience, RelayProcess, Traffic, mostly_waits, start_kafka, start_postgres,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,6 +97,7 @@ async fn cut_sessions_are_made_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_killed_and_started_again() {
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions::default());
     let mut fixture = Fixture::new("kafka_restart").await;
     fixture.brokers = kafka.brokers().to_owned();
@@ -122,6 +123,7 @@ async fn kafka_killed_and_started_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_outage_of_postgresql_is_said_once() {
+    mostly_waits();
     let postgres = start_postgres(&[]);
     let fixture =
         Fixture::on("outage", &postgres.url("postgres"), postgres.url("outage"), kafka().brokers())
@@ -225,6 +227,7 @@ async fn a_higher_epoch_is_noticed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_kafka_bounds_memory_and_holds_no_snapshot() {
     const EVENTS: u64 = 30_000;
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions::default());
     let mut fixture = Fixture::new("frozen_kafka").await;
     fixture.brokers = kafka.brokers().to_owned();

@@ -12,7 +12,7 @@ use crate::connection::with_user;
 use crate::support::consumer::read_topic;
 use crate::support::logins::set_scram_password;
 use crate::support::servers::{kafka, postgres};
-use crate::support::{Fixture, RelayProcess};
+use crate::support::{Fixture, RelayProcess, mostly_waits};
 
 const INSERT: &str = "insert into outbox (aggregatetype, aggregateid, type, payload)
     select 'order', (g % 5)::text, 'T', '{}' from generate_series(1, 10) as g";
@@ -76,6 +76,7 @@ impl Login {
 /// The file is behind the server for some time: nobody gives up before a lease is over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_changes_under_a_running_relay() {
+    mostly_waits();
     for mode in ["poll", "wal"] {
         let login = Login::new(&format!("a_password_changes_{mode}")).await;
         let file = login.file.to_str().unwrap();

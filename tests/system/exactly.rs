@@ -17,7 +17,8 @@ use crate::support::consumer::{
 };
 use crate::support::refuser::{Fault, Refuser};
 use crate::support::{
-    Capture, Consumed, Fixture, History, Patience, RelayProcess, Traffic, read_topic, start_kafka,
+    Capture, Consumed, Fixture, History, Patience, RelayProcess, Traffic, mostly_waits, read_topic,
+    start_kafka,
 };
 
 /// What a broker says of a producer's epoch that is not the latest.
@@ -185,6 +186,7 @@ async fn an_owner_that_stands_still_and_wakes_repeats_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn brokers_that_die_with_transactions_open_repeat_nothing() {
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions::default());
     let mut fixture = Fixture::new("exactly_broker").await;
     fixture.brokers = kafka.brokers().to_owned();
@@ -206,6 +208,7 @@ async fn brokers_that_die_with_transactions_open_repeat_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_control_topic_that_is_gone_is_refused() {
+    mostly_waits();
     let fixture = Fixture::new("exactly_gone").await;
     fixture.deliver_exactly_once();
     let client = fixture.client().await;
@@ -295,6 +298,7 @@ async fn a_late_word_ends_the_next_transaction_of_a_producer_that_is_kept() {
 /// The same, where the producer is dropped after an end that was not sure.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn late_words_change_nothing_where_the_producer_was_dropped() {
+    mostly_waits();
     let (refuser, _kafka) = Refuser::start();
     let fixture = Fixture::new("exactly_late").await.with_brokers(refuser.brokers());
     fixture.deliver_exactly_once();
@@ -324,6 +328,7 @@ async fn late_words_change_nothing_where_the_producer_was_dropped() {
 /// aborted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_is_not_passed_while_a_transaction_is_open() {
+    mostly_waits();
     for capture in [Capture::Wal, Capture::Message] {
         let kafka = start_kafka(KafkaOptions::default());
         let name = format!("exactly_busy_{}", capture.name());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use postrider_testkit::servers::{Heap, KafkaCluster, KafkaOptions};
 
 use crate::support::consumer::{copies, leaders, list_topics};
-use crate::support::{Fixture, History, Load, RelayProcess, Traffic, class_archive};
+use crate::support::{Fixture, History, Load, RelayProcess, Traffic, class_archive, mostly_waits};
 
 const HEAP: Heap = Heap { initial_megabytes: 96, largest_megabytes: 192 };
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,6 +60,7 @@ impl Scene {
 /// the topic of cursors, and comes back, THEN nothing is missing, nothing comes twice, and all comes in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_that_dies_and_comes_back_repeats_nothing() {
+    mostly_waits();
     let class_archive = Some(class_archive());
     let options =
         KafkaOptions { partitions: 3, heap: HEAP, class_archive, ..KafkaOptions::default() };

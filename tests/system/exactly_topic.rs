@@ -11,7 +11,7 @@ use crate::exactly::{cursor_topic, delete_topic};
 use crate::parking::ask;
 use crate::support::acl::{Access, authorizer, release, restrict};
 use crate::support::consumer::{create_topic, set_topic};
-use crate::support::{Capture, Fixture, RelayProcess, read_topic, start_kafka};
+use crate::support::{Capture, Fixture, RelayProcess, mostly_waits, read_topic, start_kafka};
 
 const BUCKETS: i32 = 8;
 /// Until an instance has looked at the topic, which it does every 5 s.
@@ -41,6 +41,7 @@ async fn begin(fixture: &Fixture) -> (Client, RelayProcess, String) {
 /// it out, too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_of_cursors_that_is_made_anew_ends_whoever_wrote_to_the_old_one() {
+    mostly_waits();
     let fixture = Fixture::new("exactly_anew").await;
     let (client, relay, topic) = begin(&fixture).await;
     make_anew(&fixture, &topic).await;
@@ -65,6 +66,7 @@ async fn a_topic_of_cursors_that_is_made_anew_ends_whoever_wrote_to_the_old_one(
 /// the processes end; with the setting set back everything goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_of_cursors_that_takes_no_cursor_is_refused() {
+    mostly_waits();
     for capture in [Capture::Poll, Capture::Wal] {
         let name = format!("exactly_small_{}", capture.name());
         let fixture = Fixture::new(&name).await.captured_by(capture);
@@ -94,6 +96,7 @@ async fn a_topic_of_cursors_that_takes_no_cursor_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_of_cursors_that_may_not_be_seen_is_not_taken_for_gone() {
     const HIDDEN: &str = "Kafka does not let this user see topic postrider-";
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions { properties: authorizer(), ..KafkaOptions::default() });
     let fixture = Fixture::new("exactly_hidden").await.with_brokers(kafka.brokers().to_owned());
     let (client, relay, topic) = begin(&fixture).await;

@@ -6,7 +6,7 @@ use postrider_testkit::servers::KafkaOptions;
 
 use crate::admin::{address, get, wait_for};
 use crate::support::servers::postgres;
-use crate::support::{Fixture, Mode, Patience, Proxy, RelayProcess, start_kafka};
+use crate::support::{Fixture, Mode, Patience, Proxy, RelayProcess, mostly_waits, start_kafka};
 
 /// `postrider health`, for the instance that answers there.
 fn health(fixture: &Fixture, address: &str, arguments: &[&str]) -> (Option<i32>, String) {
@@ -51,6 +51,7 @@ async fn a_postgres_that_gives_no_answer() {
 /// its id; and well again when Kafka is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kafka_that_gives_no_answer_to_a_shard_that_begins() {
+    mostly_waits();
     // Later the question itself fails, and that is told in another way.
     const ASKED: Duration = Duration::from_secs(25);
     // What was seen of the session before is gone by then.
@@ -93,6 +94,7 @@ async fn a_kafka_that_gives_no_answer_to_a_shard_that_begins() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outbox_that_somebody_locks() {
     const GONE: &str = "PostgreSQL answers again: the lock is gone";
+    mostly_waits();
     // It is looked each 2 s whether the lock is gone.
     const LOOKED_AGAIN: Duration = Duration::from_secs(3);
     let fixture = Fixture::new("health_locked").await;

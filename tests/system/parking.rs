@@ -10,7 +10,9 @@ use tokio_postgres::Client;
 use crate::support::consumer::{create_topic, create_topic_with, list_topics, set_topic};
 use crate::support::traffic::Load;
 use crate::support::writer::AGGREGATE_TYPE;
-use crate::support::{Fixture, History, RelayProcess, Traffic, read_topic, start_kafka};
+use crate::support::{
+    Fixture, History, RelayProcess, Traffic, mostly_waits, read_topic, start_kafka,
+};
 
 /// Inserts one event; its type is its number in the test.
 pub(crate) async fn insert(
@@ -364,6 +366,7 @@ async fn a_relay_that_is_to_stop_names_the_event() {
 /// A topic that is missing holds what goes there; it is used by itself as soon as it is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_topic_holds_its_aggregates_and_lets_the_others_pass() {
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions {
         topic_creation: TopicCreation::Explicit,
         ..KafkaOptions::default()

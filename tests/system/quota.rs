@@ -6,13 +6,14 @@ use hashbrown::HashMap;
 
 use crate::support::acl::limit_producer;
 use crate::support::consumer::create_topic;
-use crate::support::{Capture, Fixture, RelayProcess, read_topic};
+use crate::support::{Capture, Fixture, RelayProcess, mostly_waits, read_topic};
 
 /// A broker reads nothing more of a client that is above its quota, for as long as a standstill takes to be
 /// looked into. It is waited for, and nothing comes twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quota_makes_it_slow_without_repeats() {
     const EVENTS: i64 = 290;
+    mostly_waits();
     let fixture = Fixture::new("quota").await;
     let topic = fixture.topic("slow");
     create_topic(&fixture.brokers, &topic, 1).await;
@@ -40,12 +41,14 @@ async fn a_quota_makes_it_slow_without_repeats() {
 /// exactly once THEN transactions become as small as that takes, and the cause is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quota_makes_transactions_smaller() {
+    mostly_waits();
     a_quota_holds_no_transaction_up(Capture::Poll).await;
 }
 
 /// The same for one transaction of PostgreSQL's that is far larger than one of Kafka's may be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quota_makes_transactions_of_the_log_smaller() {
+    mostly_waits();
     a_quota_holds_no_transaction_up(Capture::Wal).await;
 }
 

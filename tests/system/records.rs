@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::support::consumer::{add_partitions, create_topic};
 use crate::support::fixture::Options;
-use crate::support::{Consumed, Fixture, RelayProcess, read_topic};
+use crate::support::{Consumed, Fixture, RelayProcess, mostly_waits, read_topic};
 
 async fn relay_all(fixture: &Fixture, arguments: &[&str]) -> Vec<Consumed> {
     let relay = RelayProcess::start(fixture, arguments);
@@ -137,6 +137,7 @@ fn now_millis() -> i64 {
 /// Keys move to other partitions then: that is noticed within the minute, and said.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_that_gets_more_partitions_is_noticed() {
+    mostly_waits();
     let fixture = Fixture::new("more_partitions").await;
     create_topic(&fixture.brokers, &fixture.topic("thing"), 2).await;
     insert(&fixture, "'{}'").await;

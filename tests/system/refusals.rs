@@ -7,7 +7,7 @@ use postrider_testkit::servers::{KafkaOptions, Postgres, PostgresOptions, TopicC
 
 use crate::support::fixture::connect;
 use crate::support::servers::{kafka, postgres};
-use crate::support::{Fixture, Patience, RelayProcess, start_kafka, start_postgres};
+use crate::support::{Fixture, Patience, RelayProcess, mostly_waits, start_kafka, start_postgres};
 
 const CONFIG: i32 = 3;
 const POSTGRES: i32 = 4;
@@ -189,6 +189,7 @@ async fn more_shards_than_buckets() {
 /// while running: said in the log, held, and used as soon as it is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_topic_where_the_broker_makes_none() {
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions {
         topic_creation: TopicCreation::Explicit,
         ..KafkaOptions::default()

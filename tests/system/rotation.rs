@@ -17,7 +17,7 @@ use tokio_postgres::Client;
 use crate::connection::with_user;
 use crate::support::logins::TokenProgram;
 use crate::support::servers::kafka;
-use crate::support::{Capture, Fixture, History, Load, RelayProcess, Traffic};
+use crate::support::{Capture, Fixture, History, Load, RelayProcess, Traffic, mostly_waits};
 
 const SECONDS_DEFAULT: u64 = 16;
 /// A long run changes everything once a minute, a short one as often as the broker's clock of whole seconds allows.
@@ -159,10 +159,12 @@ async fn rotate(capture: Capture) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_change_while_rows_are_polled() {
+    mostly_waits();
     rotate(Capture::Poll).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_change_while_the_log_is_read() {
+    mostly_waits();
     rotate(Capture::Wal).await;
 }

@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 use crate::connection::with_user;
 use crate::support::consumer::read_topic;
 use crate::support::fixture::empty_database;
-use crate::support::{Fixture, RelayProcess};
+use crate::support::{Fixture, RelayProcess, mostly_waits};
 
 /// Settings that reach our sessions, by the beginnings of their names, and why they cannot matter.
 const HARMLESS: &[(&[&str], &str)] = &[
@@ -290,6 +290,7 @@ const INSERT: &str = "insert into outbox (aggregatetype, aggregateid, type, payl
 /// Idle sessions live on; nothing is said and nothing comes twice, in either way of reading.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hurried_role_relays_in_peace() {
+    mostly_waits();
     let fixture = Fixture::new("a_hurried_role_relays_in_peace").await;
     let client = fixture.client().await;
     let hurry = format!("alter database {} set idle_session_timeout = '500ms'", fixture.name);

@@ -8,7 +8,7 @@ use crate::adopt::{ADOPT, END, adopt, legacy_outbox};
 use crate::retention::{quick_ring, wait_until_empty};
 use crate::support::fixture::{connect, empty_database};
 use crate::support::servers::{kafka, postgres};
-use crate::support::{Fixture, Patience, RelayProcess};
+use crate::support::{Fixture, Patience, RelayProcess, mostly_waits};
 use crate::tier::wait_for_shares;
 
 async fn execute(client: &Client, sql: &str) {
@@ -70,6 +70,7 @@ async fn locks_of_a_login_without_rights_stop_nobody() {
 /// Whoever reads the log keeps no vacuum from removing rows; whoever keeps it from reading is named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_is_no_instance_and_keeps_the_lock_is_told() {
+    mostly_waits();
     let fixture = Fixture::new("strangers_holder").await;
     let (keeper, client) = (fixture.client().await, fixture.client().await);
     let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::Client;
 
-use crate::support::{Fixture, History, RelayProcess, Traffic};
+use crate::support::{Fixture, History, RelayProcess, Traffic, mostly_waits};
 
 /// As the fixture sets it.
 const LEASE: Duration = Duration::from_secs(5);
@@ -83,6 +83,7 @@ async fn who_joins_and_leaves_moves_the_fewest_buckets_and_repeats_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_buckets_of_a_dead_instance_are_taken_within_the_lease() {
+    mostly_waits();
     let fixture = Fixture::new("dying").await;
     let (history, client) = (History::default(), fixture.client().await);
     let traffic = Traffic::start(&fixture, &history, 4).await;

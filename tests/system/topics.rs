@@ -10,7 +10,7 @@ use crate::parking::{first_seen, insert};
 use crate::support::consumer::{
     create_topic, create_topic_with, create_topics, list_topics, make_anew,
 };
-use crate::support::{Fixture, Mode, RelayProcess, start_kafka, start_proxied_kafka};
+use crate::support::{Fixture, Mode, RelayProcess, mostly_waits, start_kafka, start_proxied_kafka};
 
 fn without_creation() -> KafkaOptions {
     KafkaOptions { topic_creation: TopicCreation::Explicit, ..KafkaOptions::default() }
@@ -75,6 +75,7 @@ async fn thousands_that_are_missing_stop_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_is_not_flooded_with_new_topics() {
     const TOPICS: usize = 400;
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions { partitions: 1, ..KafkaOptions::default() });
     let mut fixture = Fixture::new("topics_new").await;
     fixture.brokers = kafka.brokers().to_owned();

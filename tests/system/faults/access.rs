@@ -10,7 +10,7 @@ use crate::parking::{
 use crate::support::acl::{Access, authorizer, release, restrict};
 use crate::support::consumer::{create_topic, create_topic_with};
 use crate::support::refuser::{Fault, Refuser, marked};
-use crate::support::{Fixture, RelayProcess, read_topic, start_kafka};
+use crate::support::{Fixture, RelayProcess, mostly_waits, read_topic, start_kafka};
 
 /// What older brokers say of a topic with fewer copies than it asks for.
 const NOT_ENOUGH_REPLICAS: i16 = 19;
@@ -18,6 +18,7 @@ const NOT_ENOUGH_REPLICAS: i16 = 19;
 /// One is not even seen, of the other the refusal comes with the records.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_topic_holds_what_goes_there_and_lets_the_others_pass() {
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions { properties: authorizer(), ..KafkaOptions::default() });
     let mut fixture = Fixture::new("access").await;
     fixture.brokers = kafka.brokers().to_owned();

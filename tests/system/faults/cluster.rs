@@ -10,7 +10,7 @@ use crate::backlog::MEMORY_KILOBYTES_MAX;
 use crate::support::consumer::{copies, create_topic_with, leaders};
 use crate::support::writer::AGGREGATE_TYPE;
 use crate::support::{
-    Bulk, Fixture, History, Load, RelayProcess, Traffic, class_archive, read_topic,
+    Bulk, Fixture, History, Load, RelayProcess, Traffic, class_archive, mostly_waits, read_topic,
 };
 
 const HEAP: Heap = Heap { initial_megabytes: 128, largest_megabytes: 256 };
@@ -29,6 +29,7 @@ struct Scene {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leaders_move_brokers_bounce_and_freeze() {
+    mostly_waits();
     let scene = Scene::new().await;
     let relay = RelayProcess::start(&scene.fixture, &["--shards", "2"]);
     relay.wait_until_it_says("relaying").await;

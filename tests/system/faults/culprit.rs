@@ -1,5 +1,4 @@
-//! One event that the broker refuses, whatever it says: it is parked with the broker's words, and the others
-//! arrive.
+//! One event that the broker refuses, whatever it says: it is parked with the broker's words, and the others arrive.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,7 +13,9 @@ use crate::support::consumer::{
     create_topic, create_topic_with, create_topics, make_offsets_topic,
 };
 use crate::support::refuser::{Fault, MARKER, Refuser, SILENCE, marked};
-use crate::support::{Capture, Delivery, Fixture, Random, RelayProcess, read_topic, start_kafka};
+use crate::support::{
+    Capture, Delivery, Fixture, Random, RelayProcess, mostly_waits, read_topic, start_kafka,
+};
 
 /// A neighbour of a culprit may come again when the shard goes back to its cursor, and no more.
 const TIMES_MAX: usize = 3;
@@ -260,6 +261,7 @@ async fn meet(refuser: &Refuser, fixture: &Fixture, aggregate_type: &str, fault:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_broker_answers_to_one_record_that_one_is_parked() {
+    mostly_waits();
     let (refuser, kafka) = Refuser::start();
     let mut fixture = Fixture::new("culprit_codes").await;
     fixture.brokers = kafka.brokers().to_owned();
@@ -275,6 +277,7 @@ async fn whatever_a_broker_answers_to_one_record_that_one_is_parked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_is_never_answered_is_found_like_one_that_is_refused() {
+    mostly_waits();
     let (refuser, kafka) = Refuser::start();
     let mut fixture = Fixture::new("culprit_silent").await;
     fixture.brokers = kafka.brokers().to_owned();
@@ -286,6 +289,7 @@ async fn a_record_that_is_never_answered_is_found_like_one_that_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_for_which_connections_are_cut_costs_nobody_an_event() {
+    mostly_waits();
     let (refuser, kafka) = Refuser::start();
     let mut fixture = Fixture::new("culprit_cut").await;
     fixture.brokers = kafka.brokers().to_owned();
@@ -367,6 +371,7 @@ fn known_codes() -> impl Iterator<Item = i16> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_code_that_a_broker_can_answer_ends_with_its_record() {
     const TOPICS: u64 = 6;
+    mostly_waits();
     let (refuser, kafka) = Refuser::start();
     let mut fixture = Fixture::new("culprit_any").await;
     fixture.brokers = kafka.brokers().to_owned();
@@ -413,6 +418,7 @@ async fn every_code_that_a_broker_can_answer_ends_with_its_record() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_code_that_is_tried_again_without_an_end_ends_with_its_record() {
     const NEIGHBOURS: u32 = 8;
+    mostly_waits();
     let (refuser, kafka) = Refuser::start();
     let mut fixture = Fixture::new("culprit_endless").await;
     fixture.brokers = kafka.brokers().to_owned();

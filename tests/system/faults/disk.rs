@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use postrider_testkit::servers::{Host, Postgres, PostgresOptions};
 
 use crate::support::servers::kafka;
-use crate::support::{Fixture, History, Load, Patience, RelayProcess, Traffic};
+use crate::support::{Fixture, History, Load, Patience, RelayProcess, Traffic, mostly_waits};
 
 /// A new cluster takes about 45 MB, its log some segments of 16 MB.
 const DISK_MEGABYTES: u64 = 160;
@@ -83,6 +83,7 @@ impl Drop for SmallDisk {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_of_postgresql() {
+    mostly_waits();
     let Some(disk) = SmallDisk::new() else {
         println!(
             "NOT TESTED: this user may not mount a small file system; nothing is said of full disks"

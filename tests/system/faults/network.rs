@@ -6,6 +6,7 @@ use crate::support::servers::{kafka, postgres};
 use crate::support::writer::insert_event;
 use crate::support::{
     Capture, Ending, Fixture, History, Load, Mode, Patience, Proxy, RelayProcess, Traffic,
+    mostly_waits,
 };
 
 /// Long enough for everything that was on its way to meet the fault.
@@ -59,6 +60,7 @@ async fn go_on(fixture: &Fixture, traffic: &Traffic) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_network_to_postgresql() {
+    mostly_waits();
     let fixture = Fixture::new("network_postgresql").await;
     let history = History::default();
     let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;
@@ -73,6 +75,7 @@ async fn a_broken_network_to_postgresql() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_network_to_kafka() {
+    mostly_waits();
     let fixture = Fixture::new("network_kafka").await;
     let history = History::default();
     let traffic = Traffic::with(&fixture, &history, Load::BROKEN).await;

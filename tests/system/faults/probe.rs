@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::parking::{insert, insert_with};
 use crate::support::consumer::create_topic;
 use crate::support::refuser::{Fault, Refuser, SILENCE, marked};
-use crate::support::{Fixture, RelayProcess, read_topic};
+use crate::support::{Fixture, RelayProcess, mostly_waits, read_topic};
 
 const WAITING: i64 = 60;
 /// Too few copies are in step.
@@ -26,11 +26,13 @@ enum Begin {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_topic_that_takes_nothing_one_aggregate_is_tried() {
+    mostly_waits();
     try_one_aggregate("probe", Begin::Later).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_takes_nothing_from_the_first_on_stops_nobody() {
+    mostly_waits();
     try_one_aggregate("probe_first", Begin::AtOnce).await;
 }
 
@@ -93,6 +95,7 @@ async fn try_one_aggregate(name: &str, begin: Begin) {
 /// hold up nobody for long, and nothing of the others comes again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_for_a_topic_that_takes_nothing_holds_the_others_up_once() {
+    mostly_waits();
     /// Longer than a try of a topic that never answers, on a busy machine.
     const WAIT_MAX: Duration = Duration::from_secs(8);
     /// Several tries of each.
@@ -150,6 +153,7 @@ async fn an_event_for_a_topic_that_takes_nothing_holds_the_others_up_once() {
 /// that it is not Kafka.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn topics_that_take_nothing_from_the_first_on_stop_nobody_whatever_they_say() {
+    mostly_waits();
     let (refuser, kafka) = Refuser::start();
     let mut fixture = Fixture::new("probe_all").await;
     fixture.brokers = kafka.brokers().to_owned();
@@ -195,6 +199,7 @@ async fn topics_that_take_nothing_from_the_first_on_stop_nobody_whatever_they_sa
 /// parked for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kafka_that_takes_nothing_from_anybody_parks_nothing() {
+    mostly_waits();
     let (refuser, kafka) = Refuser::start();
     let mut fixture = Fixture::new("probe_none").await;
     fixture.brokers = kafka.brokers().to_owned();

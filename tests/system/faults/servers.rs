@@ -8,7 +8,8 @@ use crate::admin;
 use crate::admin::{get, wait_for};
 use crate::backlog::MEMORY_KILOBYTES_MAX;
 use crate::support::{
-    Bulk, Fixture, History, Load, RelayProcess, Traffic, read_topic, start_kafka, start_postgres,
+    Bulk, Fixture, History, Load, RelayProcess, Traffic, mostly_waits, read_topic, start_kafka,
+    start_postgres,
 };
 
 /// Writers, and a relay that works.
@@ -23,6 +24,7 @@ async fn begin(fixture: &Fixture, shards: &str) -> (History, Traffic, RelayProce
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgresql_and_kafka_killed_in_turn_and_together() {
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions::default());
     let postgres = start_postgres(&[]);
     let url = postgres.url("both_killed");
@@ -67,6 +69,7 @@ async fn postgresql_and_kafka_killed_in_turn_and_together() {
 async fn a_new_topic_while_kafka_is_frozen_ends_no_producer() {
     const NEW: &str = "insert into outbox (aggregatetype, aggregateid, type, payload)
         values ('new', 'first', 'Made', '{}')";
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions::default());
     let fixture = Fixture::new("new_and_frozen").await.with_brokers(kafka.brokers().to_owned());
     let (history, traffic, relay) = begin(&fixture, "2").await;
@@ -101,6 +104,7 @@ async fn a_new_topic_while_kafka_is_frozen_ends_no_producer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_only_broker_fenced_for_a_moment() {
     const REPLACED: &str = "nothing is acknowledged, though the brokers answer others";
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions::default());
     let fixture = Fixture::new("fenced").await.with_brokers(kafka.brokers().to_owned());
     let (history, traffic, relay) = begin(&fixture, "4").await;

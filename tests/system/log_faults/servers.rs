@@ -8,8 +8,8 @@ use super::{ALL, LOG, Trial, outlets, start_relay};
 use crate::faults::network::FAULTS;
 use crate::support::servers::{kafka, postgres};
 use crate::support::{
-    Capture, Fixture, History, Load, Mode, Patience, Proxy, RelayProcess, Traffic, start_kafka,
-    start_postgres,
+    Capture, Fixture, History, Load, Mode, Patience, Proxy, RelayProcess, Traffic, mostly_waits,
+    start_kafka, start_postgres,
 };
 
 /// Faults and not the processor shall be what counts, where several outboxes are at work.
@@ -75,6 +75,7 @@ impl Victims {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_servers_lose_nothing_in_any_way_of_reading() {
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions::default());
     let postgres = start_postgres(&[WAL_SENDER_TIMEOUT]);
     let trials =
@@ -91,6 +92,7 @@ async fn killed_servers_lose_nothing_in_any_way_of_reading() {
 /// has not acknowledged comes again to the next reader.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kafka_that_does_not_answer_costs_neither_session_nor_event() {
+    mostly_waits();
     let kafka = start_kafka(KafkaOptions::default());
     let postgres = start_postgres(&[LONG_WAL_SENDER_TIMEOUT]);
     let outlets = outlets("log_unanswered", &LOG, &postgres, kafka.brokers(), None).await;
@@ -126,6 +128,7 @@ async fn readers(trials: &[Trial]) -> Vec<i32> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_network_to_the_log() {
+    mostly_waits();
     let postgres = start_postgres(&[WAL_SENDER_TIMEOUT]);
     let proxy = Proxy::before(postgres.port());
     let brokers = kafka().brokers();
@@ -148,6 +151,7 @@ async fn cut_streams(fixture: &Fixture) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_are_cut_again_and_again_go_on() {
+    mostly_waits();
     let postgres = postgres();
     let brokers = kafka().brokers();
     let trials = begin_all(outlets("log_cut", &LOG, postgres, brokers, None).await).await;

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, NoTls};
 
 use super::servers::{both, postgres};
-use super::{Capture, Delivery, Proxy};
+use super::{Capture, Delivery, Proxy, seats};
 
 /// How a test's outbox is made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +50,7 @@ impl Fixture {
 
     /// On the shared servers, with a table made in another way.
     pub(crate) async fn with(name: &str, options: Options) -> Self {
+        seats::take();
         let (postgres, kafka) = both();
         let template = template(postgres, kafka.brokers(), &options).await;
         let admin = connect(&postgres.url("postgres")).await;
@@ -81,6 +82,7 @@ impl Fixture {
         brokers: &str,
         options: &Options,
     ) -> Self {
+        seats::take();
         create_database(admin_url, name).await;
         let (brokers, name) = (brokers.to_owned(), name.to_owned());
         let fixture = Self { database_url, brokers, name, capture: Capture::default() };
@@ -90,6 +92,7 @@ impl Fixture {
 
     /// On the shared servers, in a database of another encoding.
     pub(crate) async fn encoded(name: &str, encoding: &str, options: Options) -> Self {
+        seats::take();
         let (postgres, kafka) = both();
         let admin = connect(&postgres.url("postgres")).await;
         let create = format!(
