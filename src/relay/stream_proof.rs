@@ -132,8 +132,8 @@ impl StreamProof {
         Ok(())
     }
 
-    /// Where something was `changed`: reads a stream that begins at this place and behind these cursors up to the present, and looks whether it lacks
-    /// a row: what comes behind that one would be published before it.
+    /// Where something was `changed`: reads a stream that begins at this place and behind these cursors up to the
+    /// present, and looks whether it lacks a row: what comes behind that one would be published before it.
     ///
     /// # Errors
     /// [`ErrorKind::SlotUnusable`] when it does; the stream's or the connection's error.
