@@ -11,6 +11,7 @@ use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Bucket;
+use crate::order::snapshot::TransactionId;
 
 /// Longest table name, in bytes: the partitions' names are longer, and PostgreSQL cuts at 63.
 const TABLE_NAME_BYTES: usize = 54;
@@ -238,6 +239,8 @@ pub struct InTable {
     pub bucket: Bucket,
     /// What of it did not come, besides the payload.
     pub cuts: Cuts,
+    /// Who wrote it, once whoever reads the stream has told.
+    pub written_by: Option<TransactionId>,
 }
 
 #[cfg(test)]

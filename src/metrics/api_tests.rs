@@ -172,6 +172,7 @@ async fn an_answer_is_read_back() {
 fn silent_for_half_a_minute(monitor: &Monitor) {
     monitor.shard(0).has_work.store(true, std::sync::atomic::Ordering::Relaxed);
     monitor.shard(0).in_flight_bytes.store(6 << 20, std::sync::atomic::Ordering::Relaxed);
+    monitor.shard(0).note_sent();
     monitor.figures().note_trouble("all brokers are down");
     for second in 12..=45_u64 {
         look(monitor, second);
@@ -226,6 +227,7 @@ fn a_silence_without_a_word_is_one_of_the_brokers() {
     let monitor = monitor(SMALL);
     monitor.shard(0).has_work.store(true, std::sync::atomic::Ordering::Relaxed);
     monitor.shard(0).in_flight_bytes.store(6 << 20, std::sync::atomic::Ordering::Relaxed);
+    monitor.shard(0).note_sent();
     for second in 12..=20_u64 {
         look(&monitor, second);
     }

@@ -28,6 +28,10 @@ pub struct ShardGauge {
     pub in_flight_bytes: AtomicU64,
     /// Events between claim and the last acknowledgement of their page.
     pub in_flight_events: AtomicU64,
+    /// Batches for which Kafka has to answer.
+    pub unanswered: AtomicU64,
+    /// Whether what was answered may still be Kafka's trouble.
+    pub in_suspense: AtomicBool,
     /// Whether anything is in flight, or to be claimed, or to be begun with.
     pub has_work: AtomicBool,
     /// Batches that Kafka has acknowledged.
@@ -125,11 +129,24 @@ impl ShardGauge {
         }
     }
 
+    /// A batch is on its way to Kafka.
+    pub fn note_sent(&self) {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each record of one was acknowledged, or handed back.
+    pub fn note_answered(&self) {
+        let fewer = |batches: u64| batches.checked_sub(1);
+        let _none = self.unanswered.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+    }
+
     /// What is seen of it now.
     pub fn reading(&self) -> ShardReading {
         ShardReading {
             has_work: self.has_work.load(Ordering::Relaxed),
             in_flight_bytes: self.in_flight_bytes.load(Ordering::Relaxed),
+            is_answered: self.unanswered.load(Ordering::Relaxed) == 0
+                && !self.in_suspense.load(Ordering::Relaxed),
             acknowledged: self.acknowledged.load(Ordering::Relaxed),
             advanced: self.advanced.load(Ordering::Relaxed),
             begun_anew: self.begun_anew.load(Ordering::Relaxed),
@@ -144,10 +161,12 @@ impl ShardGauge {
         *lock(&self.overlong) = overlong;
     }
 
-    /// The shard begins anew, or its session has ended: what was in flight may come again.
+    /// The shard begins anew, or its session has ended, and its publishers with it: what was in flight may come again.
     pub fn begin_anew(&self, why: &str) {
         let events = self.in_flight_events.swap(0, Ordering::Relaxed);
         self.in_flight_bytes.store(0, Ordering::Relaxed);
+        self.unanswered.store(0, Ordering::Relaxed);
+        self.in_suspense.store(false, Ordering::Relaxed);
         lock(&self.progress).begin();
         if events > 0 {
             self.instance.maybe_repeated.add(why, events);

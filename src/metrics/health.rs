@@ -51,6 +51,8 @@ pub struct ShardReading {
     pub has_work: bool,
     /// Bytes between claim and acknowledgement.
     pub in_flight_bytes: u64,
+    /// Whether Kafka has answered all that is in flight: what still waits, waits for PostgreSQL.
+    pub is_answered: bool,
     /// Batches that Kafka has acknowledged.
     pub acknowledged: u64,
     /// How often it got further than ever.
@@ -150,6 +152,8 @@ impl ShardHealth {
         } else if reading.in_flight_bytes == 0 {
             // Between two producers: not Kafka's time, and no end of its silence.
             self.unacknowledged.since_millis += step_millis;
+        } else if reading.is_answered {
+            self.unacknowledged.since_millis = now_millis;
         }
         for _ in self.begun_anew..reading.begun_anew.min(self.begun_anew + ANEW_MAX) {
             self.anew.push_back(now_millis);

@@ -115,6 +115,20 @@ fn a_transaction_that_takes_too_long_is_the_cause_until_one_has_ended() {
 }
 
 #[test]
+fn what_waits_for_postgresql_alone_is_no_silence_of_kafka() {
+    let mut relay = Relay::new();
+    *relay.shard() =
+        ShardReading { has_work: true, in_flight_bytes: MIB, ..ShardReading::default() };
+    relay.shard().is_answered = true;
+    let ill = relay.pass(12, still).ill();
+    assert_eq!(ill, ["[-]shards shard 0 has work and did not get on for 12s"]);
+    relay.shard().is_answered = false;
+    relay.shard().advanced += 1;
+    assert_eq!(relay.pass(7, still).ill(), [""; 0], "what was answered does not count");
+    assert_eq!(relay.pass(3, still).ill().len(), 1);
+}
+
+#[test]
 fn one_muted_producer_among_others_is_seen() {
     let mut relay = Relay::new();
     let muted = ShardReading { has_work: true, in_flight_bytes: MIB, ..ShardReading::default() };

@@ -259,6 +259,12 @@ fn judge(
             (Unavailable, "Another transaction holds a lock; end it, or try again later")
         }
         ("57P03", _) => (Unavailable, "wait until the server has started"),
+        // Who reads of a slot that is given up is ended as by hand.
+        ("57P01", _) if session == SessionPurpose::Replication => (
+            Unavailable,
+            "The server was stopped, the session ended by hand, or the slot lies further back than \
+             max_slot_wal_keep_size: the next attempt tells",
+        ),
         ("57P01" | "57P02", _) => {
             (Unavailable, "The server was stopped, or the session ended by hand")
         }
@@ -374,6 +380,8 @@ mod tests {
         }
         let (_, remedy) = judge("53300", Some("InitProcess"), SessionPurpose::Replication);
         assert!(remedy.unwrap().contains("max_wal_senders"), "{remedy:?}");
+        let (_, remedy) = judge("57P01", Some("ProcessInterrupts"), SessionPurpose::Replication);
+        assert!(remedy.unwrap().contains("max_slot_wal_keep_size"), "{remedy:?}");
         let pooler = |routine| judge("08P01", routine, SessionPurpose::Statements);
         assert_eq!(pooler(None), (Refused, Some(POOLER)), "a pooler knows no routine");
         assert_eq!(pooler(Some("ProcessStartupPacket")), (Unavailable, None));

@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Bucket, LendEvent};
-use crate::metrics::counters::PublisherGauge;
+use crate::metrics::counters::{PublisherGauge, ShardGauge};
 use crate::order::holds::{AggregateKey, Hold, Holds, SetAside};
 use crate::order::ledger::BatchNumber;
 pub use crate::publish::answer::{Answer, Company, Ground, Haste, Proof, Suspect, WAYS_MAX};
@@ -97,6 +97,7 @@ pub struct Publisher<R> {
     topics_back: Arc<Letterbox<String>>,
     suspense: Arc<Suspense>,
     held: Arc<AtomicUsize>,
+    gauge: Arc<ShardGauge>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -118,7 +119,7 @@ impl<R: LendEvent> Publisher<R> {
         let (orders, inlet) = crossbeam_channel::bounded(batches_max + ORDERS_MAX);
         let (sender, reports) = crossbeam_channel::bounded(batches_max + 2);
         let (aside, set_aside) = crossbeam_channel::bounded(batches_max);
-        let name = format!("publish-{}", gauge.name);
+        let (name, shard) = (format!("publish-{}", gauge.name), Arc::clone(&gauge.shard));
         let back = Reports::new(sender, Arc::clone(&wake), gauge);
         let (failed, suspense) = (Arc::clone(&back.failed), Arc::clone(&back.suspense));
         let (topics_back, held) = (Arc::clone(&back.topics_back), Arc::new(AtomicUsize::new(0)));
@@ -136,8 +137,18 @@ impl<R: LendEvent> Publisher<R> {
             .map_err(|cause| {
                 Error::new(ErrorKind::Internal, format!("no thread to publish: {cause}"))
             })?;
-        let (orders, thread) = (Some(orders), Some(thread));
-        Ok(Self { orders, reports, set_aside, wake, failed, topics_back, suspense, held, thread })
+        Ok(Self {
+            orders: Some(orders),
+            reports,
+            set_aside,
+            wake,
+            failed,
+            topics_back,
+            suspense,
+            held,
+            gauge: shard,
+            thread: Some(thread),
+        })
     }
 
     /// Sends a batch. The ledger has made sure that there is room.
@@ -145,6 +156,7 @@ impl<R: LendEvent> Publisher<R> {
     /// # Panics
     /// When more batches are sent than the ledger's limit allows.
     pub fn send(&self, batch: Batch<R>) {
+        self.gauge.note_sent();
         self.order(Order::Send(batch));
     }
 

@@ -62,6 +62,7 @@ impl Reports {
     pub fn acknowledged(&self, batch: &InFlightBatch) {
         if batch.acknowledge() {
             batch.measure(&self.gauge.shard, Instant::now());
+            self.gauge.shard.note_answered();
             self.send(Report::Delivered(batch.number()));
         }
     }

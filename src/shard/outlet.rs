@@ -197,7 +197,9 @@ impl<S: OutletSource> Outlet<S> {
     /// Nothing is parked while it may be Kafka as a whole that takes nothing; without room that is to be found out
     /// soon.
     async fn land_or_press(&mut self) -> Result<()> {
-        if !self.publishers.iter().any(Publisher::is_in_suspense) {
+        let in_suspense = self.publishers.iter().any(Publisher::is_in_suspense);
+        self.gauge.in_suspense.store(in_suspense, Ordering::Relaxed);
+        if !in_suspense {
             return self.land().await;
         }
         if !self.ledger.has_room() || !self.ledger.has_page_room() {

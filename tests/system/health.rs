@@ -137,6 +137,35 @@ async fn an_outbox_that_somebody_locks() {
     relay.stop_well().await;
 }
 
+/// GIVEN a relay, WHEN somebody locks the parked events, THEN whatever waits behind one that is to be parked waits for
+/// PostgreSQL: Kafka, which has acknowledged all, is not blamed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parked_events_that_somebody_locks() {
+    mostly_waits();
+    // Kafka's silence would have been told by then.
+    const TOLD: Duration = Duration::from_secs(12);
+    let fixture = Fixture::new("health_parked").await;
+    let locker = fixture.client().await;
+    let arguments = ["--admin-listen", "127.0.0.1:0", "--shards", "1"];
+    let relay = RelayProcess::start(&fixture, &arguments);
+    let address = address(&relay).await;
+    wait_for(&address, "/readyz?verbose", "readyz check passed").await;
+    let lock = "begin; lock table postrider.parked in access exclusive mode";
+    locker.batch_execute(lock).await.expect("nobody else has a lock for long");
+    let emit = "select postrider.emit('order', 'bad', 'T', to_json(repeat('x', 2000000)));
+        select postrider.emit('order', 'a' || n, 'T', '{}') from generate_series(1, 40) n";
+    fixture.client().await.batch_execute(emit).await.expect("the outbox is free");
+    tokio::time::sleep(TOLD).await;
+    wait_for(&address, "/readyz?verbose", "behind session ").await;
+    let said = get(&address, "/readyz?verbose");
+    assert!(said.contains("[+]kafka ok"), "{said}");
+    assert!(!relay.said().contains("Kafka acknowledges nothing"), "{}", relay.said());
+    locker.batch_execute("commit").await.expect("it was open");
+    wait_for(&address, "/readyz", "HTTP/1.1 200").await;
+    wait_for(&address, "/metrics", "postrider_events_published_total{shard=\"0\"} 40\n").await;
+    relay.stop_well().await;
+}
+
 /// GIVEN a trigger that takes away what is written to the cursors, WHEN a relay gets no bucket by that, THEN it does not
 /// say that nothing waits, nor that others have the buckets; `check` names the trigger; and it relays once that is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

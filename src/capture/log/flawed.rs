@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::event::{Bucket, Event, EventId, LendEvent, OwnedEvent};
 use crate::order::holds::{Reason, Refusal};
+use crate::order::snapshot::TransactionId;
 use crate::outbox::{Cuts, InTable};
 
 /// The kind of aggregate of what names none; no topic can be called so.
@@ -81,7 +82,14 @@ impl Flawed {
     /// The same, where only a part of it came.
     #[must_use]
     pub fn in_table(self, bucket: Bucket, cuts: Cuts) -> Self {
-        Self { in_table: Some(InTable { bucket, cuts }), ..self }
+        Self { in_table: Some(InTable { bucket, cuts, written_by: None }), ..self }
+    }
+
+    /// This transaction brought it.
+    pub fn note_writer(&mut self, txid: TransactionId) {
+        if let Some(in_table) = &mut self.in_table {
+            in_table.written_by = Some(txid);
+        }
     }
 
     /// Where it comes from.

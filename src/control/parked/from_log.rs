@@ -14,9 +14,10 @@ use crate::error::Result;
 use crate::event::{Event, OrderingKey, SeqSource};
 use crate::order::holds::Refusal;
 use crate::outbox::{InTable, PayloadType};
-use crate::postgres::fill;
+use crate::postgres::{Sql, classify, fill};
 
 const FROM_LOG: &str = include_str!("../../../sql/queries/parked_from_log.sql");
+static SEEN: Sql = Sql::of(include_str!("../../../sql/queries/transaction_seen.sql"));
 /// A transaction is in the log before others see it.
 const SIGHT_PATIENCE: Duration = Duration::from_secs(10);
 const SIGHT_INTERVAL: Duration = Duration::from_millis(50);
@@ -43,6 +44,7 @@ impl Parked {
         whole: InTable,
         refusal: &Refusal,
     ) -> Result<FromLog> {
+        self.wait_until_seen(whole).await?;
         let sql = self.sql_of(whole);
         let cuts = whole.cuts;
         let uncut = |is_cut: bool, text| Some(text).filter(|_| !is_cut);
@@ -83,17 +85,27 @@ impl Parked {
         let one = Inside { seq: event.seq, id: event.id, refusal, fault, log_position };
         let bucket = number(whole.bucket);
         let own: [&(dyn ToSql + Sync); 6] = [&bucket, &kind, &id, &name, &headers, &encoding];
-        let deadline = tokio::time::Instant::now() + SIGHT_PATIENCE;
-        loop {
-            match self.park_inside(sql, owned, one, &own, "park a large event").await? {
-                InsideEnd::Parked => return Ok(None),
-                InsideEnd::Refused(cause) => return Ok(Some(cause)),
-                InsideEnd::Missing if tokio::time::Instant::now() >= deadline => {
-                    return Ok(Some("the row is not in the table any more".to_owned()));
-                }
-                InsideEnd::Missing => tokio::time::sleep(SIGHT_INTERVAL).await,
-            }
+        match self.park_inside(sql, owned, one, &own, "park a large event").await? {
+            InsideEnd::Parked => Ok(None),
+            InsideEnd::Refused(cause) => Ok(Some(cause)),
+            InsideEnd::Missing => Ok(Some("the row is not in the table any more".to_owned())),
         }
+    }
+
+    /// Waits until whoever reads from now on sees what the row's transaction has written. What is not there then is gone.
+    async fn wait_until_seen(&self, whole: InTable) -> Result<()> {
+        let Some(txid) = whole.written_by else { return Ok(()) };
+        let deadline = tokio::time::Instant::now() + SIGHT_PATIENCE;
+        while tokio::time::Instant::now() < deadline {
+            let answer =
+                self.connection.client().query_one(SEEN.text(), &[&txid.to_string()]).await;
+            let answer = answer.map_err(|cause| classify("look for a large event", cause))?;
+            if answer.get("is_seen") {
+                break;
+            }
+            tokio::time::sleep(SIGHT_INTERVAL).await;
+        }
+        Ok(())
     }
 
     fn sql_of(&self, whole: InTable) -> String {

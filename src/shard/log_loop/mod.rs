@@ -308,7 +308,7 @@ impl LogReader {
         Ok(())
     }
 
-    async fn take_event(&mut self, event: LoggedEvent) -> Result<()> {
+    async fn take_event(&mut self, mut event: LoggedEvent) -> Result<()> {
         if self.large.is_nothing() && self.pages.outlet.is_part_filled() {
             self.pages.commit_part(self.transaction.place()).await?;
         }
@@ -320,6 +320,9 @@ impl LogReader {
             || is_published(self.published, log_position)
         {
             return Ok(());
+        }
+        if let (LoggedEvent::Flawed(flawed), Some(txid)) = (&mut event, transaction.txid) {
+            flawed.note_writer(txid);
         }
         self.pages.wait_until_durable(self.transaction.commit).await?;
         self.pages.gather(event, OrderingKey::Committed(log_position)).await

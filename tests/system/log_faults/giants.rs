@@ -1,5 +1,7 @@
 //! What is too large to be read: rows of the outbox, messages of others, and what is no event.
 
+use std::time::{Duration, Instant};
+
 use tokio_postgres::Client;
 
 use super::{LOG, start_relay, wait_arrived, wait_parked};
@@ -99,6 +101,42 @@ async fn a_giant_row_is_parked_without_being_read() {
     let records = read_topic(&fixture.brokers, &fixture.topic("t"));
     let large: Vec<_> = records.iter().filter(|record| record.key_text() == "large").collect();
     assert!(large.iter().all(|record| record.value.as_deref() == Some(b"1")), "nothing passes it");
+}
+
+/// GIVEN a relay that reads the log, WHEN giants are deleted by the transactions that wrote them, or while nobody reads,
+/// THEN nobody waits for what is gone: each is parked by its beginning, and Kafka is not blamed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_giant_row_that_is_gone_holds_nobody_up() {
+    const PATIENCE: Duration = Duration::from_secs(15);
+    let fixture = Fixture::new("log_giant_gone").await.captured_by(Capture::Wal);
+    let relay = start_relay(&fixture, Capture::Wal).await;
+    let client = fixture.client().await;
+    let large = format!("to_json(repeat('x', {}))", 9 * MEBIBYTE);
+    let began = Instant::now();
+    for number in 0..3 {
+        let gone = format!(
+            "begin; select postrider.emit('t', 'gone{number}', 'T', {large}); delete from outbox; commit"
+        );
+        say(&client, &gone).await;
+        emit(&client, &format!("'other{number}'"), "'{}'").await;
+    }
+    wait_arrived(&fixture, "t", &["other0", "other1", "other2"]).await;
+    let parked = wait_parked(&client, 3).await;
+    assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
+    let kept = |(reason, detail): &(String, String)| {
+        reason == "too-large" && detail.contains("the row is not in the table any more")
+    };
+    assert!(parked.iter().all(kept), "{parked:?}");
+    assert!(!relay.said().contains("Kafka acknowledges nothing"), "{}", relay.said());
+    relay.stop_well().await;
+    emit(&client, "'gone3'", &large).await;
+    say(&client, "delete from outbox").await;
+    emit(&client, "'other3'", "'{}'").await;
+    let (began, relay) = (Instant::now(), start_relay(&fixture, Capture::Wal).await);
+    wait_arrived(&fixture, "t", &["other3"]).await;
+    assert_eq!(wait_parked(&client, 4).await.len(), 4);
+    assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
+    relay.stop_well().await;
 }
 
 /// Whichever column it is, and whatever its type.
