@@ -90,7 +90,7 @@ begin
     execute format('grant select, update on postrider.cursor to %I', relay);
     execute format('grant select, insert, update, delete on postrider.instance to %I', relay);
     execute format('grant select, insert, update, delete on postrider.parked to %I', relay);
-    execute format('grant select, insert, delete on postrider.parked_request to %I', relay);
+    execute format('grant select, insert, delete on postrider.parked_request, postrider.large_part to %I', relay);
     execute format('grant select, update on postrider.capture, postrider.capture_slot to %I', relay);
     execute format('grant select, insert, delete on postrider.past_tick, postrider.whole_range to %I', relay);
     execute format('grant select, insert, update on postrider.replay, postrider.replay_bucket to %I', relay);
@@ -114,12 +114,6 @@ begin
     loop
         execute format('grant execute on function %s to %I', part_of_interface, relay);
     end loop;
-    -- What is too large to be read gathers in a temporary table. The database may be another's: `check` tells then.
-    begin
-        execute format('grant temporary on database %I to %I', current_database(), relay);
-    exception
-        when insufficient_privilege then null;
-    end;
     -- Everybody may write messages into the log by default, also what is read as an event. Whoever owns the
     -- outbox may go on.
     if (select rolsuper from pg_roles where rolname = current_user) then

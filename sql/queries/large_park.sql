@@ -7,7 +7,7 @@
 -- Hazard:  as parked_inside.sql.
 with whole as materialized (
     select string_agg(content, ''::bytea order by part) as content
-    from pg_temp.postrider_large
+    from postrider.large_part
 ), parts as materialized (
     select content, $13::integer as texts, coalesce($14::integer[], array[0, 0, 0, 0]) as lengths
     from whole

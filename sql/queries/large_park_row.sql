@@ -16,7 +16,7 @@ with taken as materialized (
     from unnest($15::integer[], $16::text[]) with ordinality as wanted (value, form, place)
         join (
             select value, string_agg(content, ''::bytea order by part) as content
-            from pg_temp.postrider_large
+            from postrider.large_part
             group by value
         ) as parts using (value)
 ), legible as materialized (

@@ -2,4 +2,4 @@
 --          $3 its bytes.
 -- Locks:   none. Plan: one row.
 -- Hazard:  none.
-insert into pg_temp.postrider_large (part, value, content) values ($1::integer, $2::integer, $3::bytea)
+insert into postrider.large_part (part, value, content) values ($1::integer, $2::integer, $3::bytea)

@@ -26,6 +26,7 @@ with held as (
         ('instance', 'INSERT'), ('instance', 'UPDATE'), ('instance', 'DELETE'),
         ('parked', 'INSERT'), ('parked', 'UPDATE'), ('parked', 'DELETE'),
         ('parked_request', 'INSERT'), ('parked_request', 'DELETE'),
+        ('large_part', 'INSERT'), ('large_part', 'DELETE'),
         ('capture', 'UPDATE'), ('capture_slot', 'UPDATE'),
         ('past_tick', 'INSERT'), ('past_tick', 'DELETE'), ('whole_range', 'INSERT'), ('whole_range', 'DELETE'),
         ('log_reader', 'UPDATE'),

@@ -288,7 +288,7 @@ async fn check_names_what_a_role_lacks() {
     execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
     let remedy = "grant insert on postrider.parked";
     assert_check(&limited, brokers, 4, &["may not insert postrider.parked", remedy]);
-    let rights = "insert, update, delete on postrider.parked, postrider.parked_request";
+    let rights = "insert, update, delete on postrider.parked, postrider.parked_request, postrider.large_part";
     execute(&admin, &format!("grant {rights} to \"{role}\"")).await;
     let remedy = "grant update on postrider.replay_bucket";
     assert_check(&limited, brokers, 4, &["may not update postrider.replay_bucket", remedy]);

@@ -221,7 +221,7 @@ async fn pending_migrations_are_told() {
                 drop domain postrider.aggregate_type cascade;
                 drop table postrider.instance, postrider.parked, postrider.parked_request,
                     postrider.capture, postrider.capture_slot, postrider.adopted, postrider.past_tick, postrider.whole_range,
-                    postrider.handover, postrider.replay_bucket, postrider.replay;
+                    postrider.handover, postrider.replay_bucket, postrider.replay, postrider.large_part;
                 drop function postrider.emit, postrider.event_message, postrider.refuse_incomplete_event,
                     postrider.aggregate_digest, postrider.legible, postrider.legible_payload, postrider.event_bytes,
                     postrider.refuse_large_row, postrider.shortened, postrider.read_row, postrider.park_row, postrider.printed, postrider.in_utf8,

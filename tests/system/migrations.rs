@@ -25,4 +25,5 @@ pub(crate) const TITLES: &[&str] = &[
     "0020 steer",
     "0021 proof",
     "0022 whereabouts",
+    "0023 large_part",
 ];

@@ -16,7 +16,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::OutboxName;
 use crate::postgres::{Connection, Sql, classify};
 
-const MAY_GATHER: &str = include_str!("../../../sql/queries/may_gather.sql");
 static ADOPTED_RIGHTS: Sql = Sql::of(include_str!("../../../sql/queries/adopted_rights.sql"));
 static NEEDS: Sql = Sql::of(include_str!("../../../sql/queries/log_needs.sql"));
 const OPEN: &str = include_str!("../../../sql/queries/messages_open.sql");
@@ -221,19 +220,4 @@ fn check_server(row: &Row, mode: Mode) -> Result<()> {
 
 fn refused(cause: String, remedy: impl Into<String>) -> Error {
     Error::new(ErrorKind::PostgresRefused, cause).with_remedy(remedy)
-}
-
-/// What grants this session's role the temporary table in which gathers what is too large to be read; none if it has
-/// that right.
-///
-/// # Errors
-/// When the connection fails.
-pub async fn lacks_gathering(keeper: &SlotKeeper) -> Result<Option<String>> {
-    let row = keeper.connection().client().query_one(MAY_GATHER, &[]).await;
-    let row = row.map_err(|cause| classify("look at the role's rights", cause))?;
-    if row.get("may_gather") {
-        return Ok(None);
-    }
-    let (database, role): (String, String) = (row.get("database"), row.get("role"));
-    Ok(Some(format!("grant temporary on database {database} to {role}")))
 }

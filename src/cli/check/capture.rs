@@ -8,8 +8,7 @@ use crate::capture::mode::Mode;
 use crate::capture::mode_change::{Loss, check_change, loss, messages_lost};
 use crate::capture::slot::SlotKeeper;
 use crate::capture::slot::requirements::{
-    AdoptedReaders, CLOSE_MESSAGES, MissingRight, Readers, check_needs, lacks_gathering,
-    messages_are_open,
+    AdoptedReaders, CLOSE_MESSAGES, MissingRight, Readers, check_needs, messages_are_open,
 };
 use crate::cli::capture::show::{HEALS, in_the_way};
 use crate::cli::check::findings::Findings;
@@ -23,7 +22,6 @@ use crate::postgres::connect;
 
 const NAME: &str = "capture";
 const ADOPTED: &str = "adopted";
-const GATHERING: &str = "temporary";
 
 /// Looks at the way of reading that `run` would take.
 pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()> {
@@ -57,7 +55,6 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
                 ),
             }
             if !reader.adopted().is_empty() {
-                look_at_gathering(findings, &reader).await?;
                 forms::look(findings, &reader).await?;
             }
             look_at_failover(findings, &reader).await?;
@@ -70,7 +67,6 @@ pub(super) async fn look(findings: &mut Findings, config: &Config) -> Result<()>
                 return Err(messages_lost(gap, asked));
             }
             findings.passed(NAME, format!("message: messages are read, by {}", messages.name()));
-            look_at_gathering(findings, &messages).await?;
             if messages_are_open(&messages).await? {
                 let cause = "every login of this database may write messages, and so events";
                 findings.warned("messages", cause, CLOSE_MESSAGES);
@@ -100,20 +96,6 @@ async fn look_for_unlogged(findings: &mut Findings, keeper: &SlotKeeper) -> Resu
     if let Some(part) = keeper.unlogged_part().await? {
         let (cause, remedy) = part.words();
         findings.warned(NAME, format!("{cause}; a crash of PostgreSQL may take them"), &remedy);
-    }
-    Ok(())
-}
-
-/// Messages and rows of adopted tables that are too large to be read gather in a temporary table.
-async fn look_at_gathering(findings: &mut Findings, keeper: &SlotKeeper) -> Result<()> {
-    match lacks_gathering(keeper).await? {
-        None => findings
-            .passed(GATHERING, "what is too large to be read can be parked".to_owned()),
-        Some(remedy) => findings.warned(
-            GATHERING,
-            "the role may make no temporary tables: an event above --max-event-bytes would end the reader",
-            &remedy,
-        ),
     }
     Ok(())
 }

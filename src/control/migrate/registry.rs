@@ -145,6 +145,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "whereabouts",
         sql: include_str!("../../../sql/migrations/0022_whereabouts.sql"),
     },
+    Migration {
+        version: 23,
+        name: "large_part",
+        sql: include_str!("../../../sql/migrations/0023_large_part.sql"),
+    },
 ];
 
 impl Migration {

@@ -19,7 +19,7 @@ static PART: Sql = Sql::of(include_str!("../../../sql/queries/large_part.sql"));
 pub(super) const SAVEPOINT: &str = include_str!("../../../sql/queries/large_savepoint.sql");
 const BACK: &str = include_str!("../../../sql/queries/large_back.sql");
 static PARK: Sql = Sql::of(include_str!("../../../sql/queries/large_park.sql"));
-const END: &str = include_str!("../../../sql/queries/large_end.sql");
+static END: Sql = Sql::of(include_str!("../../../sql/queries/large_end.sql"));
 
 /// What is known of a message that was taken up.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,7 @@ impl Parked {
     /// Begins to take up a message.
     ///
     /// # Errors
-    /// When the connection fails, or the role may make no temporary tables.
+    /// When the connection fails.
     pub async fn begin_large(&self) -> Result<()> {
         self.say_large(BEGIN.text()).await
     }
@@ -122,7 +122,7 @@ impl Parked {
     pub(super) async fn end_large(&self, end: InsideEnd) -> Result<TakenUp> {
         match end {
             InsideEnd::Parked => {
-                self.say_large(END).await?;
+                self.say_large(END.text()).await?;
                 Ok(TakenUp::Parked)
             }
             InsideEnd::Refused(cause) => {
