@@ -1,7 +1,7 @@
 -- Purpose: what a publication is, as a text that changes whenever anybody changes it, and whether it brings inserts,
 --          all of them (whatever else it brings is passed over); and the course of the tables: a text that changes
---          with what the log brings of them, null while it lacks a part; and how many tables it names. $1 the
---          publication, $2 the tables, quoted, $3 whether a partitioned table comes under its own name.
+--          with what the log brings of them, null while it lacks a part; and by which members it names tables, and whether it
+--          is of all. $1 the publication, $2 the tables, quoted, $3 whether a partitioned table comes under its own name.
 -- Locks:   none.
 -- Plan:    a few catalog rows per part.
 -- Hazard:  a row filter or a list of columns takes events away silently; a publication that was taken
@@ -37,7 +37,7 @@ select concat_ws(' ', publication.oid, publication.xmin, publication.pubinsert,
                         and not exists (select from member where member.prrelid = part.relid))
                     or exists (select from member where member.prrelid = part.relid and not member.is_whole)))
         as is_whole,
-    (select count(*) from member) as members,
+    array(select member.oid from member) as members, publication.puballtables as is_of_all,
     (select case when bool_and(class.relkind = 'p' or (class.relkind = 'r' and class.relpersistence = 'p')) then
             concat_ws(' ',
                 md5(string_agg(concat_ws(':', part.relid, part.attached_by, class.reltoastrelid), ' '

@@ -10,6 +10,7 @@ use crate::capture::adopted::registry::adopted_tables;
 use crate::capture::mode::{CaptureState, Mode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::order::snapshot::Snapshot;
+use crate::outbox::OutboxName;
 use crate::postgres::{Connection, Lsn, PgSnapshot, Sql, classify};
 
 const BEGIN: &str = include_str!("../../sql/queries/wait_begin.sql");
@@ -35,6 +36,8 @@ pub enum Behind {
     LogBytes(u64),
     /// The log is not read yet.
     Log,
+    /// Rows of this adopted table may be: it is behind the others, or waits to be read.
+    Adopted(OutboxName),
 }
 
 impl Barrier {
@@ -57,7 +60,7 @@ impl Barrier {
             Mode::Poll => self.behind_in_table(connection).await,
             Mode::Message => Ok(self.behind_in_log(state.delivered)),
             Mode::Wal => match self.behind_in_log(state.delivered) {
-                Behind::Nothing => Ok(Behind::Nothing),
+                Behind::Nothing => self.behind_in_adopted(connection).await,
                 // Until the log can be read the table is polled, but no table that is adopted.
                 behind => {
                     let is_told_by_cursors = adopted_tables(connection).await?.is_empty()
@@ -66,6 +69,13 @@ impl Barrier {
                 }
             },
         }
+    }
+
+    /// Rows that the stream does not bring are read from their tables, when it may have gone on.
+    async fn behind_in_adopted(&self, connection: &Connection) -> Result<Behind> {
+        let tables = adopted_tables(connection).await?;
+        let behind = tables.into_iter().find(|table| !table.covers(&self.snapshot));
+        Ok(behind.map_or(Behind::Nothing, |table| Behind::Adopted(table.name)))
     }
 
     async fn behind_in_table(&self, connection: &Connection) -> Result<Behind> {

@@ -201,6 +201,7 @@ fn behind_words(behind: &Behind) -> String {
             format!("{} of the server's log are not read", show_bytes(*bytes))
         }
         Behind::Log => "the server's log is not read yet".to_owned(),
+        Behind::Adopted(table) => format!("rows of {table} may wait"),
     }
 }
 
@@ -222,6 +223,13 @@ mod tests {
                 "2.0 KiB of the server's log are not read; no instance",
             ),
             (WaitEnd::NotInTime(Behind::Log, paused), "not read yet; paused"),
+            (
+                WaitEnd::NotInTime(
+                    Behind::Adopted("shop.order".parse().expect("it is a name")),
+                    Hindrance::Unknown,
+                ),
+                "in time: rows of shop.order may wait; see",
+            ),
             (
                 WaitEnd::NotInTime(Behind::Unread(2), Hindrance::Unknown),
                 "2 rows with a seq that was not drawn wait",

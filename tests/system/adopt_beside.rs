@@ -299,3 +299,38 @@ async fn kills_between_the_adoption_and_the_copy_lose_nothing() {
     let twice = counts.iter().filter(|(_, count)| **count > 1).count();
     println!("{} events, {twice} came more than once", counts.len());
 }
+
+/// GIVEN a table that is adopted while somebody's transaction is open, WHEN its rows wait for that until they can be read,
+/// THEN `wait` does not say that all is published before it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_is_told_of_rows_that_are_to_be_copied() {
+    let fixture = Fixture::new("adopt_waited_for").await;
+    let client = fixture.client().await;
+    say(&client, &format!("create table first ({COLUMNS}); create table second ({COLUMNS})")).await;
+    adopt(&fixture, &["first", "--order-by", "n"]);
+    let relay = RelayProcess::start(&fixture, WAL);
+    relay.wait_until_it_says("reading the log").await;
+    let wait = |seconds: &str| {
+        let output = fixture.command().args(["wait", "--timeout", seconds]).output();
+        let output = output.expect("the binary runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    say(&client, &insert("first", 1)).await;
+    let (code, said) = wait("30s");
+    assert_eq!(code, Some(0), "{said}");
+    let open = fixture.client().await;
+    say(&open, &format!("begin; {}", insert("first", 2))).await;
+    say(&client, &insert("second", 1)).await;
+    adopt(&fixture, &["second", "--order-by", "n"]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    say(&client, &insert("second", 2)).await;
+    let (code, said) = wait("3s");
+    assert!(code != Some(0) && said.contains("rows of public.second may wait"), "{code:?} {said}");
+    say(&open, "commit").await;
+    let (code, said) = wait("60s");
+    assert_eq!(code, Some(0), "{said}");
+    let keys = ["first 1", "first 2", "second 1", "second 2"].map(str::to_owned);
+    assert!(keys.iter().all(|key| counts(&fixture).contains_key(key)), "{:?}", counts(&fixture));
+    relay.stop_well().await;
+}

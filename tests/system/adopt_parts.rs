@@ -166,6 +166,66 @@ async fn rows_of_a_part_that_was_filled_before_are_published() {
     assert_eq!(counts(&fixture)["before"], 1);
 }
 
+/// GIVEN an adopted partitioned table, WHEN tables are filled and become its parts while nobody reads, so that their rows
+/// bear later transaction ids than what made them parts, THEN all of these rows are published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_parts_are_published_whatever_their_transaction_ids_are() {
+    let fixture = Fixture::new("adopt_late_ids").await;
+    let client = fixture.client().await;
+    let tables = format!(
+        "create schema shop;
+         create table shop.ev ({COLUMNS}, region int default 0) partition by list (region);
+         create table shop.ev_0 partition of shop.ev for values in (0);"
+    );
+    say(&client, &tables).await;
+    adopt(&fixture, ADOPT);
+    let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+    relay.wait_until_it_says("reading the log").await;
+    say(&client, &row("shop.ev", "before")).await;
+    wait_for(&fixture, &relay, &["before"]).await;
+    wait_noted(&client).await;
+    relay.stop_well().await;
+    let like = |name: &str, region: u8| {
+        format!(
+            "create table {name} (like shop.ev including all); alter table {name} alter region set default {region};"
+        )
+    };
+    let attach = |name: &str, region: u8| {
+        format!("alter table shop.ev attach partition {name} for values in ({region})")
+    };
+    let nested = like("shop.ev_1", 1)
+        .replace("including all)", "including all) partition by list (id)")
+        + "create table shop.ev_1a partition of shop.ev_1 default";
+    let steps = [like("shop.ev_3", 3), row("shop.ev_3", "saved"), attach("shop.ev_3", 3)];
+    let saved =
+        format!("begin; {} savepoint s; {} release s; {}; commit", steps[0], steps[1], steps[2]);
+    let late = [like("shop.ev_2", 2), row("shop.ev_2", "late"), attach("shop.ev_2", 2)];
+    let nested = [nested, row("shop.ev_1", "nested"), attach("shop.ev_1", 1)];
+    for (key, steps, is_early) in [
+        // One of several levels, of which the lower one is a part before it is filled.
+        ("nested", &nested[..], false),
+        // One that is filled by others after who attaches it has its transaction id.
+        ("late", &late[..], true),
+        // One that is filled in a savepoint.
+        ("saved", &[saved][..], false),
+    ] {
+        let attaching = fixture.client().await;
+        if is_early {
+            say(&attaching, "begin; select pg_current_xact_id()").await;
+        }
+        for (number, step) in steps.iter().enumerate() {
+            let is_last = number + 1 == steps.len();
+            say(if is_last { &attaching } else { &client }, step).await;
+        }
+        say(&attaching, "commit").await;
+        let relay = RelayProcess::start(&fixture, &["--capture", "wal"]);
+        wait_for(&fixture, &relay, &[key]).await;
+        wait_noted(&client).await;
+        relay.stop_well().await;
+    }
+    assert_eq!(counts(&fixture)["before"], 1);
+}
+
 /// Partitions that are made every month are no reason to read a table.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parts_that_are_made_empty_disturb_nobody() {

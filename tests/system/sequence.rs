@@ -110,6 +110,11 @@ const SET_BACK: &[(&str, &str)] = &[
     ("restart", "alter sequence outbox_seq_seq restart"),
     ("identity", "alter table outbox alter column seq restart with 3"),
     ("truncate", "truncate outbox restart identity"),
+    (
+        "remade",
+        "begin; alter table outbox alter column seq drop identity;
+         alter table outbox alter column seq add generated always as identity; commit",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

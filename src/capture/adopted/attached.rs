@@ -54,6 +54,8 @@ impl SlotKeeper {
                 name: OutboxName { schema: part.get("schema_name"), table: part.get("part_name") },
                 attached_by: part.get("attached_by"),
                 attached_at: part.get("attached_at"),
+                was_there: part.get("was_there"),
+                made_at: part.get("made_at"),
                 has_rows: part.get("has_rows"),
                 may_read: part.get("may_read"),
             };
@@ -67,12 +69,15 @@ impl SlotKeeper {
 
     async fn had_rows(&self, table: &Adopted, part: &AttachedPart) -> Result<bool> {
         let source = if part.may_read { &part.name } else { &table.name };
-        let relid = part.relid.to_string();
+        let (relid, was_there) = (part.relid.to_string(), part.was_there.to_string());
         let (source, attached_at) = (source.quoted(), part.attached_at.as_str());
         let places = [
             ("{table}", source.as_str()),
             ("{attached_by}", part.attached_by.as_str()),
             ("{part}", relid.as_str()),
+            ("{was_there}", was_there.as_str()),
+            ("{made_at}", part.made_at.as_str()),
+            ("{attached_at}", attached_at),
             ("{attached_at}", attached_at),
         ];
         let query = fill(without_head(ROWS), &places);
@@ -90,6 +95,10 @@ struct AttachedPart {
     attached_by: String,
     /// The number of the command in it.
     attached_at: String,
+    /// Whether it was made by another transaction, or a savepoint of it.
+    was_there: bool,
+    /// The number of the command that made it, where others may lie between.
+    made_at: String,
     has_rows: bool,
     may_read: bool,
 }

@@ -278,7 +278,13 @@ pub fn unpublished(adopted: &Adopted, near: &str) -> String {
 pub(super) fn attached(adopted: &Adopted, passed: &Snapshot, near: &str) -> String {
     let (known, root) =
         (known(adopted, passed, near, "edge.xmin"), escape_literal(&adopted.name.quoted()));
-    let places = [("{known}", known.as_str()), ("{root}", root.trim()), ("{known}", &known)];
+    let places = [
+        ("{known}", known.as_str()),
+        ("{root}", root.trim()),
+        ("{near}", near),
+        ("{near}", near),
+        ("{known}", &known),
+    ];
     fill(without_head(ATTACHED), &places)
 }
 

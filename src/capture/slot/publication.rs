@@ -13,10 +13,11 @@ use crate::capture::adopted::registry::adopted_tables;
 use crate::capture::mode::{CaptureState, KnownSlot, Mode, adopted_publication};
 use crate::capture::slot::{Gap, OPTIONS_VERSION, SlotKeeper};
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::{classify, fill};
+use crate::postgres::{classify, fill, without_head};
 
 const LOOK: &str = include_str!("../../../sql/queries/publication_look.sql");
 const MAKE: &str = include_str!("../../../sql/queries/publication_make.sql");
+const CHANGE: &str = include_str!("../../../sql/queries/publication_change.sql");
 const MAKE_EMPTY: &str = include_str!("../../../sql/queries/publication_make_empty.sql");
 const FLUSH: &str = include_str!("../../../sql/queries/statistics_flush.sql");
 /// What stands before the publication of adopted tables, and before the course.
@@ -99,6 +100,8 @@ impl fmt::Display for Fingerprint {
 struct FoundPublications {
     /// That of the outbox or of messages; none when it does not bring all of it.
     own: Option<String>,
+    /// How that one is mended.
+    own_mend: Mend,
     /// That of the outbox's tables.
     course: Option<String>,
     adopted: FoundAdopted,
@@ -109,7 +112,39 @@ enum FoundAdopted {
     Needless,
     Whole(String),
     /// It is missing, or lacks a table.
-    Lacking,
+    Lacking(Mend),
+}
+
+/// How a publication becomes what it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mend {
+    /// It is changed.
+    Change,
+    /// It is made in the place of what is there, if anything is.
+    Anew,
+}
+
+impl Mend {
+    fn of(found: Option<&Publication>) -> Self {
+        match found {
+            Some(found) if !found.is_of_all => Self::Change,
+            Some(_) | None => Self::Anew,
+        }
+    }
+
+    /// The statements that make it one of these tables.
+    fn of_tables(self, name: &str, tables: &str, partitions: PartitionName) -> String {
+        let via_root = partitions.is_root().to_string();
+        let (publication, tables) = (("{publication}", name), ("{tables}", tables));
+        let via_root = ("{via_root}", via_root.as_str());
+        match self {
+            Self::Change => {
+                let places = [publication, tables, publication, via_root];
+                format!("{};\n", fill(without_head(CHANGE), &places))
+            }
+            Self::Anew => anew(name, &fill(MAKE, &[publication, tables, via_root])),
+        }
+    }
 }
 
 impl FoundPublications {
@@ -118,7 +153,7 @@ impl FoundPublications {
         let adopted = match self.adopted {
             FoundAdopted::Needless => None,
             FoundAdopted::Whole(adopted) => Some(adopted),
-            FoundAdopted::Lacking => return None,
+            FoundAdopted::Lacking(_) => return None,
         };
         self.own.map(|own| Fingerprint { own, adopted, course: self.course })
     }
@@ -186,13 +221,15 @@ impl SlotKeeper {
         );
         let is_messages = self.mode() == Mode::Message;
         let course = own.as_ref().and_then(|found| found.course.clone());
+        let (own_mend, adopted_mend) = (Mend::of(own.as_ref()), Mend::of(adopted.as_ref()));
         Ok(FoundPublications {
             course,
+            own_mend,
             own: own.filter(|found| is_messages || found.is_whole).map(|found| found.fingerprint),
             adopted: match adopted.filter(|found| found.is_whole) {
                 _ if self.adopted().is_empty() => FoundAdopted::Needless,
                 Some(found) => FoundAdopted::Whole(found.fingerprint),
-                None => FoundAdopted::Lacking,
+                None => FoundAdopted::Lacking(adopted_mend),
             },
         })
     }
@@ -208,7 +245,7 @@ impl SlotKeeper {
             };
             missing.push((self.mode().publication(), tables));
         }
-        if matches!(found.adopted, FoundAdopted::Lacking) {
+        if matches!(found.adopted, FoundAdopted::Lacking(_)) {
             missing.push((adopted_publication(), self.adopted_names()));
         }
         Ok(missing)
@@ -232,6 +269,7 @@ impl SlotKeeper {
             course: row.get("course"),
             is_whole: row.get("is_whole"),
             members: row.get("members"),
+            is_of_all: row.get("is_of_all"),
         }))
     }
 
@@ -299,11 +337,13 @@ impl SlotKeeper {
         let now = self.make_publication().await?;
         let Some(before) = before else { return Ok(()) };
         let adopted = self.look_at(&adopted_publication(), &[], PartitionName::Root).await?;
-        let members = |found: Option<Publication>| found.map_or(0, |found| found.members);
-        let (added, removed) = match adopted == before.adopted {
-            true => (0, 0),
-            false => (members(adopted), members(before.adopted)),
+        let members = |found: Option<Publication>| found.map(|found| found.members);
+        let [now_there, there] =
+            [adopted, before.adopted].map(|found| members(found).unwrap_or_default());
+        let beside = |some: &[u32], others: &[u32]| -> i64 {
+            some.iter().filter(|member| !others.contains(member)).map(|_| 1).sum()
         };
+        let (added, removed) = (beside(&now_there, &there), beside(&there, &now_there));
         let course = before.fingerprint.course_with(added, removed);
         let now = Fingerprint { course, ..now };
         self.note_course(&now.to_string(), &before.noted).await
@@ -354,12 +394,14 @@ impl SlotKeeper {
             let name = &self.mode().publication();
             statements += &match self.mode() {
                 Mode::Message => anew(name, &fill(MAKE_EMPTY, &[("{publication}", name)])),
-                Mode::Poll | Mode::Wal => of(name, &self.outbox().quoted(), PartitionName::Own),
+                Mode::Poll | Mode::Wal => {
+                    found.own_mend.of_tables(name, &self.outbox().quoted(), PartitionName::Own)
+                }
             };
         }
-        if matches!(found.adopted, FoundAdopted::Lacking) {
+        if let FoundAdopted::Lacking(mend) = &found.adopted {
             let tables = self.adopted_names().join(", ");
-            statements += &of(&adopted_publication(), &tables, PartitionName::Root);
+            statements += &mend.of_tables(&adopted_publication(), &tables, PartitionName::Root);
         }
         statements
     }
@@ -372,7 +414,9 @@ struct Publication {
     /// None while the log lacks rows of the tables.
     course: Option<String>,
     is_whole: bool,
-    members: i64,
+    /// By their object identifiers in the catalog.
+    members: Vec<u32>,
+    is_of_all: bool,
 }
 
 /// A publication that was right before it is changed.
@@ -383,13 +427,6 @@ pub struct PublicationBefore {
     fingerprint: Fingerprint,
     /// The adopted tables' publication.
     adopted: Option<Publication>,
-}
-
-/// Makes a publication of tables.
-fn of(name: &str, tables: &str, partitions: PartitionName) -> String {
-    let via_root = partitions.is_root().to_string();
-    let places = [("{publication}", name), ("{tables}", tables), ("{via_root}", &via_root)];
-    anew(name, &fill(MAKE, &places))
 }
 
 fn anew(name: &str, make: &str) -> String {

@@ -46,15 +46,27 @@ pub(super) struct SequenceState {
 }
 
 impl SequenceState {
-    pub(super) fn lawful(row: &Row, sequence: &str) -> Result<Self> {
+    pub(super) fn lawful(row: Option<&Row>, sequence: &str) -> Result<Self> {
+        let row = row.ok_or_else(|| remade(sequence))?;
         let (cache, increment): (i64, i64) = (row.get("cache"), row.get("increment"));
         check_sequence(sequence, cache, increment)?;
         Ok(Self { drawn: drawn(row, sequence)?, storage: row.get("storage") })
     }
 }
 
+/// It is not the one any more that was looked at before: whoever begins anew looks which one there is.
+pub(super) fn remade(sequence: &str) -> Error {
+    Error::new(
+        ErrorKind::SetBack,
+        format!("the outbox's sequence {sequence} was dropped or made anew"),
+    )
+}
+
 /// Its value, if the role may read it.
 pub(super) fn drawn(row: &Row, sequence: &str) -> Result<i64> {
+    if row.get::<_, Option<Storage>>("storage").is_none() {
+        return Err(remade(sequence));
+    }
     row.get::<_, Option<i64>>("drawn").ok_or_else(|| {
         let cause = format!("the role may not read the sequence {sequence}");
         Error::new(ErrorKind::PostgresRefused, cause)

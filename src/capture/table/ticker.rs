@@ -433,13 +433,13 @@ impl Ticker {
         };
         let (floor, tick, ceiling) = tokio::try_join!(
             biased;
-            client.query_one(&self.drawn, &[]),
+            client.query_opt(&self.drawn, &[]),
             client.query_one(statement, parameters),
-            client.query_one(&self.drawn, &[]),
+            client.query_opt(&self.drawn, &[]),
         )
         .map_err(|cause| classify("tick", cause))?;
-        let floor = SequenceState::lawful(&floor, &self.sequence)?;
-        let ceiling = SequenceState::lawful(&ceiling, &self.sequence)?;
+        let floor = SequenceState::lawful(floor.as_ref(), &self.sequence)?;
+        let ceiling = SequenceState::lawful(ceiling.as_ref(), &self.sequence)?;
         let snapshot: PgSnapshot = tick.get(0);
         let next: Xid8 = tick.get(1);
         let is_void = floor.storage != ceiling.storage || ceiling.drawn < floor.drawn;
