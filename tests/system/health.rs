@@ -156,7 +156,7 @@ async fn parked_events_that_somebody_locks() {
         select postrider.emit('order', 'a' || n, 'T', '{}') from generate_series(1, 40) n";
     fixture.client().await.batch_execute(emit).await.expect("the outbox is free");
     tokio::time::sleep(TOLD).await;
-    wait_for(&address, "/readyz?verbose", "behind session ").await;
+    wait_for(&address, "/readyz", "HTTP/1.1 503").await;
     let said = get(&address, "/readyz?verbose");
     assert!(said.contains("[+]kafka ok"), "{said}");
     assert!(!relay.said().contains("Kafka acknowledges nothing"), "{}", relay.said());
